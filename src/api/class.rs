@@ -1,0 +1,128 @@
+//! `AIWorkflowClass`: the platform's ceiling for the namespaces whose mode labels name it.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, LabelSelector, Launcher, PolicyRule};
+
+/// What the platform lets workflows declare.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "ringfence.dev",
+    version = "v1alpha1",
+    kind = "AIWorkflowClass",
+    plural = "aiworkflowclasses",
+    shortname = "aiwc",
+    category = "ringfence",
+    derive = "PartialEq",
+    status = "AIWorkflowClassStatus",
+    doc = "The platform's ceiling for the AIWorkflows of the namespaces whose mode labels name this class.",
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AIWorkflowClassSpec {
+    /// Images. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ClassImages>,
+    /// RBAC rules that a workflow may declare. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub permissions: Vec<PolicyRule>,
+    /// Peers. Absent: the workflow's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<ClassNetwork>,
+    /// Launchers of every workflow of the class, joined with the workflow's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub launchers: Vec<Launcher>,
+    /// Facts about the cluster. Absent: detected, or the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterFacts>,
+}
+
+/// Images that a workflow may declare.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassImages {
+    /// Repository patterns: `*` is one path segment, `**` any number. A pod's image must match one of these and one of its
+    /// workflow's.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    pub allowed: Vec<String>,
+}
+
+/// Peers that a workflow may declare.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassNetwork {
+    /// Address ranges that a declared range must lie in. Empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 49)))]
+    pub cidrs: Vec<String>,
+    /// Namespaces, beside the workflow's own, whose pods and workflows may be peers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub namespaces: Vec<String>,
+}
+
+/// Where the cluster's own services are.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterFacts {
+    /// The cluster's DNS. Default: pods `k8s-app: kube-dns` in `kube-system`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsAddress>,
+    /// The API server. Default: what the `kubernetes` Service and its EndpointSlices in `default` say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<ApiServerAddress>,
+}
+
+/// The cluster's DNS, by pods, by address (NodeLocal DNS is 169.254.20.10/32), or both. UDP and TCP 53.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("has(self.selector) || has(self.cidrs)", "dns needs a selector, cidrs or both"),
+    validation = ("has(self.namespace) == has(self.selector)", "namespace and selector go together"),
+)]
+pub struct DnsAddress {
+    /// Namespace of the DNS pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Labels of the DNS pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// Address ranges of the DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 49)))]
+    pub cidrs: Option<Vec<String>>,
+}
+
+/// The API server as pods reach it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServerAddress {
+    /// Address ranges.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 49)))]
+    pub cidrs: Vec<String>,
+    /// TCP ports.
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 65535)))]
+    pub ports: Vec<i32>,
+}
+
+/// What Ringfence makes of a class.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AIWorkflowClassStatus {
+    /// Generation that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Condition `Accepted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

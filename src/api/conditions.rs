@@ -1,0 +1,153 @@
+//! Conditions and their reasons. Both are API: people wait for them, and alert on them.
+
+use k8s_openapi::jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One condition, in the shape of `meta/v1`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it is about.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Generation of the object that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed, RFC 3339.
+    #[schemars(extend("format" = "date-time"), length(max = 64))]
+    pub last_transition_time: String,
+    /// Why, in one word.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// Why, and what to do.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ConditionStatus {
+    /// It does not.
+    False,
+    /// It does.
+    True,
+    /// Nobody could tell.
+    Unknown,
+}
+
+/// The conditions that Ringfence writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConditionType {
+    /// The declaration is valid and inside its class.
+    Accepted,
+    /// What it refers to is there and agrees.
+    ResolvedRefs,
+    /// The fence stands as declared.
+    Programmed,
+    /// All of them, and the namespace enforces.
+    Ready,
+}
+
+impl ConditionType {
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::Programmed => "Programmed",
+            Self::Ready => "Ready",
+        }
+    }
+}
+
+/// Reasons of conditions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// Accepted: valid and inside the class.
+    Accepted,
+    /// Not accepted: the class named by the namespace does not exist.
+    ClassMissing,
+    /// Not accepted: it breaks a rule that the declaration alone can break.
+    Invalid,
+    /// Not accepted: the namespace carries no mode label that fences it.
+    NamespaceNotFenced,
+    /// Not accepted: the class does not allow it.
+    OutsideClass,
+    /// References are resolved.
+    Resolved,
+    /// A peer workflow does not name this one.
+    PeerDoesNotNameUs,
+    /// A peer workflow does not exist.
+    PeerMissing,
+    /// Everything is applied.
+    Applied,
+    /// The API server could not be asked or did not answer.
+    ApiUnavailable,
+    /// Somebody wrote at the same time; tried again.
+    Conflict,
+    /// The API server refused a write of Ringfence.
+    Forbidden,
+    /// An object of that name exists and is not ours.
+    NameTaken,
+    /// Ready: the fence stands.
+    Fenced,
+    /// Not ready: the namespace warns only.
+    NotEnforced,
+}
+
+impl Reason {
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ClassMissing => "ClassMissing",
+            Self::Invalid => "Invalid",
+            Self::NamespaceNotFenced => "NamespaceNotFenced",
+            Self::OutsideClass => "OutsideClass",
+            Self::Resolved => "Resolved",
+            Self::PeerDoesNotNameUs => "PeerDoesNotNameUs",
+            Self::PeerMissing => "PeerMissing",
+            Self::Applied => "Applied",
+            Self::ApiUnavailable => "ApiUnavailable",
+            Self::Conflict => "Conflict",
+            Self::Forbidden => "Forbidden",
+            Self::NameTaken => "NameTaken",
+            Self::Fenced => "Fenced",
+            Self::NotEnforced => "NotEnforced",
+        }
+    }
+}
+
+/// The condition of that type, if it was ever written.
+pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_.as_str())
+}
+
+/// Sets a condition, keeping its transition time while its status stays the same.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    type_: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: impl Into<String>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let kept = find(conditions, type_).filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+    let condition = Condition {
+        type_: type_.as_str().to_owned(),
+        status,
+        observed_generation: generation,
+        last_transition_time: kept.unwrap_or_else(|| now.to_string()),
+        reason: reason.as_str().to_owned(),
+        message: message.into(),
+    };
+    match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
+        Some(old) => *old = condition,
+        None => conditions.push(condition),
+    }
+}

@@ -1,0 +1,47 @@
+//! The kinds of the `ringfence.dev` group, one file each, and the names that they share.
+//!
+//! Shapes, bounds and CEL rules live here and become `crds/`. What an object means in its surroundings is `plan`'s and
+//! `fence`'s business: nothing here may look at a second object.
+
+mod class;
+mod conditions;
+mod network;
+mod shared;
+mod workflow;
+
+pub use class::{
+    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassImages, ClassNetwork,
+    ClusterFacts, DnsAddress,
+};
+pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
+pub use network::{
+    Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port, Protocol,
+    WorkflowPeer,
+};
+pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
+pub use workflow::{
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Identity, MAX_WORKFLOW_NAME, Mode, Owner, Permissions, ServiceAccountStatus,
+};
+
+/// API group of every kind of Ringfence.
+pub const GROUP: &str = "ringfence.dev";
+/// Label that names the `AIWorkflow` which a pod, a pod template or an object that makes pods belongs to.
+pub const WORKFLOW_LABEL: &str = "ringfence.dev/workflow";
+/// Namespace label that names the class in force: refusals, guards and the default-deny.
+pub const ENFORCE_LABEL: &str = "ringfence.dev/enforce";
+/// Namespace label that names the class whose refusals are warnings.
+pub const WARN_LABEL: &str = "ringfence.dev/warn";
+/// Namespace label that names the class whose refusals are only logged and counted.
+pub const AUDIT_LABEL: &str = "ringfence.dev/audit";
+/// Annotation that holds the UID of the owner of an object that Ringfence made. The only proof of ownership.
+pub const OWNER_UID_ANNOTATION: &str = "ringfence.dev/owner-uid";
+/// Label that narrows Ringfence's watches. Helm and Argo CD write it too, so it proves nothing.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Field manager of every write, and the value of [`MANAGED_BY_LABEL`].
+pub const MANAGER: &str = "ringfence";
+/// Name of the class that the operator makes when it is missing.
+pub const DEFAULT_CLASS: &str = "default";
+/// Name of a namespace's default-deny NetworkPolicy. No workflow can form it: theirs are `ringfence-<workflow>-…`.
+pub const DEFAULT_DENY_NAME: &str = "ringfence";
+/// Namespaces that Ringfence never fences. The release namespace joins them at run time.
+pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-node-lease", "kube-public"];

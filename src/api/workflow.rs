@@ -1,0 +1,150 @@
+//! `AIWorkflow`: who a workflow is, what it may touch and where it may talk.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Launcher, Network, PolicyRule};
+
+/// Longest name of an `AIWorkflow`, so that the names of what it owns stay DNS labels.
+pub const MAX_WORKFLOW_NAME: usize = 40;
+
+/// The declaration of one secured AI workflow.
+#[derive(Clone, CustomResource, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "ringfence.dev",
+    version = "v1alpha1",
+    kind = "AIWorkflow",
+    plural = "aiworkflows",
+    shortname = "aiw",
+    category = "ringfence",
+    namespaced,
+    derive = "PartialEq",
+    status = "AIWorkflowStatus",
+    doc = "A secured AI workflow: its identity, its rights, its network and who may launch it. Ringfence makes the fence from it and keeps it true.",
+    printcolumn(name = "Account", type_ = "string", json_path = ".status.serviceAccount.name"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = ("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "metadata.name must be a DNS label of at most 40 characters"),
+    validation = ("(has(self.spec.identity) && has(self.spec.identity.serviceAccountName) ? self.spec.identity.serviceAccountName : self.metadata.name) != 'default'", "the service account must not be 'default': every pod that names no account runs as it"),
+    validation = ("(has(self.spec.identity) && has(self.spec.identity.serviceAccountName) ? self.spec.identity.serviceAccountName : self.metadata.name) == (has(oldSelf.spec.identity) && has(oldSelf.spec.identity.serviceAccountName) ? oldSelf.spec.identity.serviceAccountName : oldSelf.metadata.name)", "identity.serviceAccountName is immutable: delete the AIWorkflow and create it again"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AIWorkflowSpec {
+    /// Who answers for the workflow. Describes; grants nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Who may create the workflow's objects or change their pod templates, joined with the class's launchers. Nobody is a
+    /// launcher by right, cluster administrators included.
+    #[schemars(length(max = 32))]
+    pub launchers: Vec<Launcher>,
+    /// The workflow's service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// Image repositories that the pods may run: `*` is one path segment, `**` any number. Tags and digests do not count.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    pub images: Vec<String>,
+    /// What the service account may do at the API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Permissions>,
+    /// Where the pods may talk. Absent: nowhere but the cluster's DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+}
+
+impl AIWorkflow {
+    /// Name of the service account that the workflow's pods run as.
+    pub fn service_account_name(&self) -> &str {
+        let declared = self.spec.identity.as_ref().and_then(|identity| identity.service_account_name.as_deref());
+        declared.or(self.metadata.name.as_deref()).unwrap_or_default()
+    }
+
+    /// Declared RBAC rules.
+    pub fn rules(&self) -> &[PolicyRule] {
+        self.spec.permissions.as_ref().map_or(&[], |permissions| &permissions.rules)
+    }
+}
+
+/// Who answers for a workflow.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// Team.
+    #[schemars(length(min = 1, max = 63))]
+    pub team: String,
+    /// Where the team is reached: an address, a channel, a page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub contact: Option<String>,
+}
+
+/// The workflow's service account.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Name of the service account that Ringfence makes. Default: the name of the AIWorkflow. Immutable, never `default`,
+    /// never shared with another AIWorkflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
+}
+
+/// What the service account may do, each right declared.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Permissions {
+    /// Rules of the one Role in the workflow's own namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub rules: Vec<PolicyRule>,
+}
+
+/// What Ringfence last saw and did.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AIWorkflowStatus {
+    /// Generation that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Mode of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The service account that Ringfence made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountStatus>,
+    /// Rules that the service account holds by its Role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub effective_rules: Vec<PolicyRule>,
+    /// Conditions `Accepted`, `ResolvedRefs`, `Programmed` and, over them all, `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The strongest mode that a namespace carries.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Mode {
+    /// Decisions are logged and counted.
+    Audit,
+    /// Decisions are warnings to the caller.
+    Warn,
+    /// Decisions are refusals.
+    Enforce,
+}
+
+/// Name and UID of the service account.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountStatus {
+    /// Name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// UID, by which external systems can tell a reborn account from the first one.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}

@@ -1,0 +1,7 @@
+//! Ringfence puts a fence around AI workflows on Kubernetes.
+//!
+//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`plan`], [`index`]. They import no client,
+//! no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
+
+pub mod api;
+pub mod review;

@@ -1,0 +1,8 @@
+//! Bytes to facts about one admission request, and a decision back to bytes.
+//!
+//! Must never: trust a typed struct with an object (a field newer than our types would slip by), lose the uid once it can be
+//! read, or put a whole object into an error.
+
+mod decision;
+
+pub use decision::Violation;
