@@ -4,5 +4,7 @@
 //! read, or put a whole object into an error.
 
 mod decision;
+mod parse;
 
 pub use decision::Violation;
+pub use parse::{Gvk, Gvr, Operation, ParseError, Review, User};
