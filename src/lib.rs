@@ -4,4 +4,6 @@
 //! no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
 
 pub mod api;
+pub mod fence;
+pub mod plan;
 pub mod review;

@@ -34,12 +34,23 @@ pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: 
             None | Some(Value::Null) if list != "containers" => {}
             Some(Value::Array(containers)) => {
                 for (index, container) in containers.iter().enumerate() {
-                    check_field(&format!("{path}[{index}].image"), container.get("image"), allowed, violations);
+                    check_field(
+                        &format!("{path}[{index}].image"),
+                        container.get("image"),
+                        allowed,
+                        violations,
+                    );
                 }
             }
             other => {
                 let message = format!("must be a list of containers, and is {}", type_of(other));
-                violations.push(violation(RULE, &path, None, message, format!("list the pod's containers under {path}")));
+                violations.push(violation(
+                    RULE,
+                    &path,
+                    None,
+                    message,
+                    format!("list the pod's containers under {path}"),
+                ));
             }
         }
     }
@@ -62,7 +73,13 @@ fn check_volumes(template: &Template<'_>, spec: &Value, allowed: &Allowed<'_>, v
         }
         other => {
             let message = format!("must be a list of volumes, and is {}", type_of(other));
-            violations.push(violation(RULE, &path, None, message, format!("list the pod's volumes under {path}")));
+            violations.push(violation(
+                RULE,
+                &path,
+                None,
+                message,
+                format!("list the pod's volumes under {path}"),
+            ));
         }
     }
 }
@@ -74,7 +91,10 @@ fn check_unknown_lists(template: &Template<'_>, spec: &Value, violations: &mut V
             continue;
         }
         let entries = value.as_array().into_iter().flatten().chain([value]);
-        if entries.into_iter().any(|entry| entry.get("image").is_some_and(|image| !image.is_null())) {
+        if entries
+            .into_iter()
+            .any(|entry| entry.get("image").is_some_and(|image| !image.is_null()))
+        {
             let path = at(template.path, &format!("spec.{}", shown(key)));
             let message = "holds images in a field that this version of Ringfence does not know";
             let fix = format!("remove {path}, or ask the platform team for a Ringfence that knows it");
@@ -86,7 +106,13 @@ fn check_unknown_lists(template: &Template<'_>, spec: &Value, violations: &mut V
 fn check_field(path: &str, image: Option<&Value>, allowed: &Allowed<'_>, violations: &mut Vec<Violation>) {
     let Some(image) = image.and_then(Value::as_str) else {
         let message = format!("must be an image, and is {}", type_of(image));
-        violations.push(violation(RULE, path, None, message, format!("name the image under {path}")));
+        violations.push(violation(
+            RULE,
+            path,
+            None,
+            message,
+            format!("name the image under {path}"),
+        ));
         return;
     };
     let repository = match repository(image) {
@@ -101,23 +127,43 @@ fn check_field(path: &str, image: Option<&Value>, allowed: &Allowed<'_>, violati
         && !patterns.iter().any(|pattern| matches(pattern, &repository))
     {
         let message = format!("no pattern of AIWorkflow {name} allows {}", shown(&repository));
-        violations.push(violation(RULE, path, Some(image), message, fix(patterns, &repository, "spec.images")));
+        violations.push(violation(
+            RULE,
+            path,
+            Some(image),
+            message,
+            fix(patterns, &repository, "spec.images"),
+        ));
     }
     let (name, patterns) = allowed.class;
     if !patterns.iter().any(|pattern| matches(pattern, &repository)) {
         let message = format!("no pattern of AIWorkflowClass {name} allows {}", shown(&repository));
         let field = "spec.images.allowed of the class, which is the platform team's";
-        violations.push(violation(RULE, path, Some(image), message, fix(patterns, &repository, field)));
+        violations.push(violation(
+            RULE,
+            path,
+            Some(image),
+            message,
+            fix(patterns, &repository, field),
+        ));
     }
 }
 
 fn fix(patterns: &[String], repository: &str, field: &str) -> String {
     let repository = shown(repository);
-    let usable: Vec<_> = patterns.iter().filter(|pattern| is_pattern(pattern)).take(3).map(|p| shown(p)).collect();
+    let usable: Vec<_> = patterns
+        .iter()
+        .filter(|pattern| is_pattern(pattern))
+        .take(3)
+        .map(|p| shown(p))
+        .collect();
     if usable.is_empty() {
         format!("add {repository} to {field}")
     } else {
-        format!("use an image of {}, or add {repository} to {field}", usable.join(" or "))
+        format!(
+            "use an image of {}, or add {repository} to {field}",
+            usable.join(" or ")
+        )
     }
 }
 
@@ -168,10 +214,22 @@ pub fn repository(reference: &str) -> Result<String, &'static str> {
     if !path.split('/').all(is_path_component) {
         return Err("the repository holds characters that no registry takes");
     }
-    let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
-    let path = if domain == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
+    let domain = if domain == "index.docker.io" {
+        "docker.io"
+    } else {
+        domain
+    };
+    let path = if domain == "docker.io" && !path.contains('/') {
+        format!("library/{path}")
+    } else {
+        path
+    };
     let repository = format!("{domain}/{path}");
-    if repository.len() > MAX_REPOSITORY { Err("the repository's name is longer than 255 characters") } else { Ok(repository) }
+    if repository.len() > MAX_REPOSITORY {
+        Err("the repository's name is longer than 255 characters")
+    } else {
+        Ok(repository)
+    }
 }
 
 /// `docker.io` reads `sha256:<hex>` as a tag of a repository named sha256; containerd reads it as the ID of a local image.
@@ -181,14 +239,19 @@ fn is_image_id(name: &str, tag: Option<&str>) -> bool {
 }
 
 fn is_digest(digest: &str) -> bool {
-    let Some((algorithm, hex)) = digest.split_once(':') else { return false };
+    let Some((algorithm, hex)) = digest.split_once(':') else {
+        return false;
+    };
     let length = match algorithm {
         "sha256" => 64,
         "sha384" => 96,
         "sha512" => 128,
         _ => return false,
     };
-    hex.len() == length && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    hex.len() == length
+        && hex
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -220,9 +283,7 @@ fn is_domain(domain: &str) -> bool {
 
 /// Leading zeroes are another way to write the same port, so they are refused.
 fn is_port(port: &str) -> bool {
-    !port.starts_with('0')
-        && port.bytes().all(|byte| byte.is_ascii_digit())
-        && port.parse::<u16>().is_ok()
+    !port.starts_with('0') && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 /// Runs of letters and digits, between them one `.`, one or two `_`, or any number of `-`.
@@ -243,7 +304,9 @@ fn is_path_component(component: &str) -> bool {
 /// Whether a pattern is one: whole segments, `*` and `**` alone in theirs. Any other pattern matches nothing.
 pub fn is_pattern(pattern: &str) -> bool {
     let mut segments = pattern.split('/');
-    let first = segments.next().is_some_and(|first| is_wildcard(first) || is_domain(first));
+    let first = segments
+        .next()
+        .is_some_and(|first| is_wildcard(first) || is_domain(first));
     first && segments.all(|segment| is_wildcard(segment) || is_path_component(segment))
 }
 
@@ -306,7 +369,11 @@ mod tests {
     fn references_are_normalised(#[case] reference: &str, #[case] expected: &str) {
         assert_eq!(repository(reference).as_deref(), Ok(expected));
         let digested = format!("{reference}@sha256:{HEX}");
-        assert_eq!(repository(&digested).as_deref(), Ok(expected), "a digest changes nothing");
+        assert_eq!(
+            repository(&digested).as_deref(),
+            Ok(expected),
+            "a digest changes nothing"
+        );
     }
 
     #[rstest]
@@ -377,7 +444,10 @@ mod tests {
     fn a_registry_that_only_begins_alike_does_not_match() {
         let evil = repository("registry.example.com.evil.example/finance/triage").unwrap();
         assert!(!matches("registry.example.com/**", &evil));
-        assert!(!matches("docker.io/**", &repository("docker.io.evil.example/library/a").unwrap()));
+        assert!(!matches(
+            "docker.io/**",
+            &repository("docker.io.evil.example/library/a").unwrap()
+        ));
     }
 
     /// The plain definition, exponential and obvious.
@@ -420,10 +490,22 @@ mod tests {
     fn judged(pod: &Value, workflow: &[&str], class: &[&str]) -> Vec<String> {
         let owned = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>();
         let (workflow, class) = (owned(workflow), owned(class));
-        let allowed = Allowed { workflow: Some(("triage", &workflow)), class: ("default", &class) };
+        let allowed = Allowed {
+            workflow: Some(("triage", &workflow)),
+            class: ("default", &class),
+        };
         let mut violations = Vec::new();
-        check(&Template { path: "spec.template", pod }, &allowed, &mut violations);
-        violations.iter().for_each(|violation| assert_eq!(violation.policy, RULE));
+        check(
+            &Template {
+                path: "spec.template",
+                pod,
+            },
+            &allowed,
+            &mut violations,
+        );
+        violations
+            .iter()
+            .for_each(|violation| assert_eq!(violation.policy, RULE));
         violations.into_iter().map(|violation| violation.path).collect()
     }
 
@@ -453,7 +535,10 @@ mod tests {
     #[case::port("user:secret@registry.example.com:5000/a")]
     #[case::token("secret@registry.example.com/a")]
     fn a_password_is_not_repeated(#[case] image: &str) {
-        let allowed = Allowed { workflow: None, class: ("default", &[]) };
+        let allowed = Allowed {
+            workflow: None,
+            class: ("default", &[]),
+        };
         let mut violations = Vec::new();
         check_field("image", Some(&json!(image)), &allowed, &mut violations);
         assert_eq!(violations.len(), 1);

@@ -17,7 +17,9 @@ const MAX_SHOWN: usize = 160;
 /// The label that says whose an object is. A label that is no text counts as there, and is no workflow's name.
 pub(super) fn workflow_label(object: &Value) -> Option<&str> {
     let labels = object.get("metadata")?.get("labels")?;
-    labels.get(WORKFLOW_LABEL).map(|label| label.as_str().unwrap_or_default())
+    labels
+        .get(WORKFLOW_LABEL)
+        .map(|label| label.as_str().unwrap_or_default())
 }
 
 /// The owner that controls an object. At most one can: the API server refuses two.
@@ -43,23 +45,36 @@ impl OwnerRef {
 /// The controller among an object's owners.
 pub(super) fn controller(object: &Value) -> Option<OwnerRef> {
     let owners = object.get("metadata")?.get("ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
+    let owner = owners
+        .iter()
+        .find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
     let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(OwnerRef { api_version: text("apiVersion"), kind: text("kind"), name: text("name"), uid: text("uid") })
+    Some(OwnerRef {
+        api_version: text("apiVersion"),
+        kind: text("kind"),
+        name: text("name"),
+        uid: text("uid"),
+    })
 }
 
 /// UID of a stored object; `None` where it has none, so that two empty ones never count as equal.
 pub(super) fn uid(object: &Value) -> Option<&str> {
-    object.get("metadata")?.get("uid")?.as_str().filter(|uid| !uid.is_empty())
+    object
+        .get("metadata")?
+        .get("uid")?
+        .as_str()
+        .filter(|uid| !uid.is_empty())
 }
 
 /// Whether it is on its way out.
 pub(super) fn being_deleted(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
+    object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|at| !at.is_null())
 }
 
 /// Whether the API server could store an object by that name, and a URL carry it as one segment.
-pub(super) fn is_dns_subdomain(name: &str) -> bool {
+pub fn is_dns_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_dns_label)
 }
 
@@ -75,7 +90,11 @@ pub(super) fn is_dns_label(label: &str) -> bool {
 
 /// A value as a message may repeat it: one line, and short.
 pub(super) fn shown(value: &str) -> String {
-    let mut line: String = value.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut line: String = value
+        .chars()
+        .take(MAX_SHOWN)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if value.chars().nth(MAX_SHOWN).is_some() {
         line.push('…');
     }
@@ -84,7 +103,11 @@ pub(super) fn shown(value: &str) -> String {
 
 /// Joins the path of a template and a path inside its pod.
 pub(super) fn at(template: &str, path: &str) -> String {
-    if template.is_empty() { path.to_owned() } else { format!("{template}.{path}") }
+    if template.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{template}.{path}")
+    }
 }
 
 /// The value by its JSON type, for a message about a wrong one: never the value itself.

@@ -32,14 +32,54 @@ pub(super) struct Shape {
 const SPEC_TEMPLATE: (&str, &str) = ("spec.template", "/spec/template");
 
 const SHAPES: [Shape; 9] = [
-    Shape { group: "", kind: "Pod", template: ("", ""), between: None },
-    Shape { group: "", kind: "PodTemplate", template: ("template", "/template"), between: None },
-    Shape { group: "", kind: "ReplicationController", template: SPEC_TEMPLATE, between: None },
-    Shape { group: "apps", kind: "DaemonSet", template: SPEC_TEMPLATE, between: None },
-    Shape { group: "apps", kind: "Deployment", template: SPEC_TEMPLATE, between: None },
-    Shape { group: "apps", kind: "ReplicaSet", template: SPEC_TEMPLATE, between: None },
-    Shape { group: "apps", kind: "StatefulSet", template: SPEC_TEMPLATE, between: None },
-    Shape { group: "batch", kind: "Job", template: SPEC_TEMPLATE, between: None },
+    Shape {
+        group: "",
+        kind: "Pod",
+        template: ("", ""),
+        between: None,
+    },
+    Shape {
+        group: "",
+        kind: "PodTemplate",
+        template: ("template", "/template"),
+        between: None,
+    },
+    Shape {
+        group: "",
+        kind: "ReplicationController",
+        template: SPEC_TEMPLATE,
+        between: None,
+    },
+    Shape {
+        group: "apps",
+        kind: "DaemonSet",
+        template: SPEC_TEMPLATE,
+        between: None,
+    },
+    Shape {
+        group: "apps",
+        kind: "Deployment",
+        template: SPEC_TEMPLATE,
+        between: None,
+    },
+    Shape {
+        group: "apps",
+        kind: "ReplicaSet",
+        template: SPEC_TEMPLATE,
+        between: None,
+    },
+    Shape {
+        group: "apps",
+        kind: "StatefulSet",
+        template: SPEC_TEMPLATE,
+        between: None,
+    },
+    Shape {
+        group: "batch",
+        kind: "Job",
+        template: SPEC_TEMPLATE,
+        between: None,
+    },
     Shape {
         group: "batch",
         kind: "CronJob",
@@ -64,14 +104,30 @@ impl Shape {
         let (path, pointer) = self.template;
         let pod = object.pointer(pointer);
         let Some(pod) = pod.filter(|pod| pod.is_object()) else {
-            let message = format!("must be the pod template of this {}, and is {}", self.kind, type_of(pod));
-            return Err(violation(RULE, path, None, message, format!("put the pod's metadata and spec under {path}")));
+            let message = format!(
+                "must be the pod template of this {}, and is {}",
+                self.kind,
+                type_of(pod)
+            );
+            return Err(violation(
+                RULE,
+                path,
+                None,
+                message,
+                format!("put the pod's metadata and spec under {path}"),
+            ));
         };
         let spec = pod.get("spec");
         if !spec.is_some_and(Value::is_object) {
             let path = super::object::at(path, "spec");
             let message = format!("must be the pod's spec, and is {}", type_of(spec));
-            return Err(violation(RULE, &path, None, message, format!("put the pod's containers under {path}")));
+            return Err(violation(
+                RULE,
+                &path,
+                None,
+                message,
+                format!("put the pod's containers under {path}"),
+            ));
         }
         Ok(Template { path, pod })
     }
@@ -79,7 +135,11 @@ impl Shape {
     /// Every place, beside the object itself, whose labels come to be on what is made: path and value.
     pub(super) fn labelled<'a>(&self, object: &'a Value) -> Vec<(&'static str, Option<&'a Value>)> {
         let own = (!self.is_pod()).then_some(self.template);
-        self.between.into_iter().chain(own).map(|(path, pointer)| (path, object.pointer(pointer))).collect()
+        self.between
+            .into_iter()
+            .chain(own)
+            .map(|(path, pointer)| (path, object.pointer(pointer)))
+            .collect()
     }
 }
 
@@ -104,7 +164,12 @@ mod tests {
     #[case::stateful_set("apps", "StatefulSet", json!({"spec": {"template": pod()}}), "spec.template")]
     #[case::job("batch", "Job", json!({"spec": {"template": pod()}}), "spec.template")]
     #[case::cron_job("batch", "CronJob", json!({"spec": {"jobTemplate": {"spec": {"template": pod()}}}}), "spec.jobTemplate.spec.template")]
-    fn every_kind_shows_its_template(#[case] group: &str, #[case] kind: &str, #[case] object: Value, #[case] path: &str) {
+    fn every_kind_shows_its_template(
+        #[case] group: &str,
+        #[case] kind: &str,
+        #[case] object: Value,
+        #[case] path: &str,
+    ) {
         let template = shape(group, kind).unwrap().template(&object).unwrap();
         assert_eq!((template.path, template.pod), (path, &pod()));
     }
@@ -140,7 +205,12 @@ mod tests {
     #[test]
     fn a_cron_job_hands_on_two_sets_of_labels() {
         let object = json!({"spec": {"jobTemplate": {"metadata": {"name": "j"}, "spec": {"template": pod()}}}});
-        let places: Vec<_> = shape("batch", "CronJob").unwrap().labelled(&object).into_iter().map(|(path, _)| path).collect();
+        let places: Vec<_> = shape("batch", "CronJob")
+            .unwrap()
+            .labelled(&object)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
         assert_eq!(places, ["spec.jobTemplate", "spec.jobTemplate.spec.template"]);
         assert_eq!(shape("", "Pod").unwrap().labelled(&pod()), []);
     }

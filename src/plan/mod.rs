@@ -26,18 +26,33 @@ pub fn accept(
     class_name: Option<&str>,
     class: Option<&AIWorkflowClass>,
 ) -> Acceptance {
-    let refused = |reason, message: &str| Acceptance { accepted: false, reason, message: message.to_owned() };
+    let refused = |reason, message: &str| Acceptance {
+        accepted: false,
+        reason,
+        message: message.to_owned(),
+    };
     if class_name.is_none() || namespace.exempt {
         return refused(Reason::NamespaceNotFenced, "the namespace is not fenced");
     }
     if workflow.spec.images.is_empty() {
         return refused(Reason::Invalid, "spec.images is empty");
     }
-    let Some(class) = class else { return refused(Reason::ClassMissing, "the class does not exist") };
-    if class.spec.images.as_ref().is_none_or(|images| images.allowed.is_empty()) {
+    let Some(class) = class else {
+        return refused(Reason::ClassMissing, "the class does not exist");
+    };
+    if class
+        .spec
+        .images
+        .as_ref()
+        .is_none_or(|images| images.allowed.is_empty())
+    {
         return refused(Reason::OutsideClass, "the class allows no image");
     }
-    Acceptance { accepted: true, reason: Reason::Accepted, message: String::new() }
+    Acceptance {
+        accepted: true,
+        reason: Reason::Accepted,
+        message: String::new(),
+    }
 }
 
 /// Whether an observed object says exactly what is desired.

@@ -25,10 +25,24 @@ impl NamespaceFacts {
     /// Reads a namespace as the API server sends it.
     pub fn from_object(object: &Value, exempt: impl Fn(&str) -> bool) -> Option<Self> {
         let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
-        let labels = object.pointer("/metadata/labels").and_then(|labels| serde_json::from_value(labels.clone()).ok());
-        let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let terminating = object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
-        Some(Self { exempt: exempt(&name), name, uid, labels: labels.unwrap_or_default(), terminating })
+        let labels = object
+            .pointer("/metadata/labels")
+            .and_then(|labels| serde_json::from_value(labels.clone()).ok());
+        let uid = object
+            .pointer("/metadata/uid")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let terminating = object
+            .pointer("/metadata/deletionTimestamp")
+            .is_some_and(|at| !at.is_null());
+        Some(Self {
+            exempt: exempt(&name),
+            name,
+            uid,
+            labels: labels.unwrap_or_default(),
+            terminating,
+        })
     }
 
     /// Class that a mode names.
@@ -43,7 +57,9 @@ impl NamespaceFacts {
 
     /// Strongest mode.
     pub fn mode(&self) -> Option<Mode> {
-        [Mode::Enforce, Mode::Warn, Mode::Audit].into_iter().find(|mode| self.class_for(*mode).is_some())
+        [Mode::Enforce, Mode::Warn, Mode::Audit]
+            .into_iter()
+            .find(|mode| self.class_for(*mode).is_some())
     }
 
     /// Class by which workflows are made here.

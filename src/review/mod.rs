@@ -6,5 +6,5 @@
 mod decision;
 mod parse;
 
-pub use decision::Violation;
+pub use decision::{Decision, Fault, FaultCause, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Review, User};

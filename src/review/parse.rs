@@ -85,7 +85,13 @@ impl Review {
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let mut review: Value = serde_json::from_slice(bytes).map_err(|_| ParseError)?;
         let request = review.get_mut("request").map(Value::take).ok_or(ParseError)?;
-        let text = |pointer: &str| request.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            request
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let operation = match text("/operation").as_str() {
             "CONNECT" => Operation::Connect,
             "CREATE" => Operation::Create,
@@ -94,13 +100,22 @@ impl Review {
             _ => return Err(ParseError),
         };
         let list = |pointer: &str| -> Vec<String> {
-            request.pointer(pointer).and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
+            request
+                .pointer(pointer)
+                .and_then(|value| serde_json::from_value(value.clone()).ok())
+                .unwrap_or_default()
         };
-        let extra = request.pointer("/userInfo/extra").and_then(|value| serde_json::from_value(value.clone()).ok());
+        let extra = request
+            .pointer("/userInfo/extra")
+            .and_then(|value| serde_json::from_value(value.clone()).ok());
         Ok(Self {
             uid: text("/uid"),
             operation,
-            kind: Gvk { group: text("/kind/group"), version: text("/kind/version"), kind: text("/kind/kind") },
+            kind: Gvk {
+                group: text("/kind/group"),
+                version: text("/kind/version"),
+                kind: text("/kind/kind"),
+            },
             resource: Gvr {
                 group: text("/resource/group"),
                 version: text("/resource/version"),
