@@ -7,3 +7,5 @@ pub mod api;
 pub mod fence;
 pub mod plan;
 pub mod review;
+pub mod telemetry;
+pub mod webhook;

@@ -5,6 +5,10 @@
 
 mod decision;
 mod parse;
+mod render;
+mod uid;
+mod value;
 
-pub use decision::{Decision, Fault, FaultCause, Violation};
-pub use parse::{Gvk, Gvr, Operation, ParseError, Review, User};
+pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
+pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
+pub use uid::{MAX_UID, uid_of};
