@@ -6,6 +6,7 @@
 pub mod api;
 pub mod fence;
 pub mod plan;
+pub mod policy;
 pub mod review;
 pub mod telemetry;
 pub mod webhook;
