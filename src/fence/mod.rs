@@ -12,7 +12,7 @@ pub mod modes;
 mod object;
 mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod update;
 
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
@@ -112,7 +112,8 @@ impl<'a> Case<'a> {
                 );
             }
             violations.extend(launch::check(self.subject, self.facts, workflow, class.as_ref()));
-            if self.subject.makes_a_pod() && namespace.fencing_class().is_some() {
+            // Audit alone makes no account. Another account than the workflow's is refused by name already.
+            if self.subject.makes_a_pod() && namespace.fencing_class().is_some() && self.names_account_of(workflow) {
                 violations.extend(identity::check_account(label, workflow, self.facts.account.as_ref()));
             }
         }
@@ -125,6 +126,15 @@ impl<'a> Case<'a> {
         self.check_template(workflow.as_ref(), class_name, class.as_ref(), &mut violations);
         violations.truncate(MAX_VIOLATIONS);
         violations
+    }
+
+    fn names_account_of(&self, workflow: &AIWorkflow) -> bool {
+        let named = self
+            .subject
+            .object
+            .pointer("/spec/serviceAccountName")
+            .and_then(serde_json::Value::as_str);
+        named == Some(workflow.service_account_name())
     }
 
     fn check_template(

@@ -8,7 +8,7 @@ use crate::plan::{NamespaceFacts, default_deny};
 use crate::review::Review;
 
 /// A review in namespace `ai`, sent by `ann`.
-pub(super) fn review(operation: &str, group: &str, kind: &str, object: Option<&Value>, old: Option<&Value>) -> Review {
+pub(crate) fn review(operation: &str, group: &str, kind: &str, object: Option<&Value>, old: Option<&Value>) -> Review {
     let mut review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
@@ -25,7 +25,7 @@ pub(super) fn review(operation: &str, group: &str, kind: &str, object: Option<&V
 }
 
 /// Sets what a JSON pointer names; makes the objects on the way.
-pub(super) fn set(mut object: Value, pointer: &str, value: Value) -> Value {
+pub(crate) fn set(mut object: Value, pointer: &str, value: Value) -> Value {
     let mut place = &mut object;
     for key in pointer.split('/').skip(1) {
         let key = key.replace("~1", "/");
@@ -39,7 +39,7 @@ pub(super) fn set(mut object: Value, pointer: &str, value: Value) -> Value {
 }
 
 /// Removes what a JSON pointer names.
-pub(super) fn unset(mut object: Value, pointer: &str) -> Value {
+pub(crate) fn unset(mut object: Value, pointer: &str) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     object
         .pointer_mut(parent)
@@ -51,7 +51,7 @@ pub(super) fn unset(mut object: Value, pointer: &str) -> Value {
 }
 
 /// The AIWorkflow `triage` of namespace `ai`.
-pub(super) fn workflow_object() -> Value {
+pub(crate) fn workflow_object() -> Value {
     json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow",
         "metadata": {"name": "triage", "namespace": "ai", "uid": "workflow-uid"},
@@ -64,12 +64,12 @@ pub(super) fn workflow_object() -> Value {
     })
 }
 
-pub(super) fn workflow() -> AIWorkflow {
+pub(crate) fn workflow() -> AIWorkflow {
     serde_json::from_value(workflow_object()).unwrap()
 }
 
 /// A pod of `triage` that fits the fence.
-pub(super) fn pod() -> Value {
+pub(crate) fn pod() -> Value {
     json!({
         "metadata": {"name": "p", "labels": {"ringfence.dev/workflow": "triage"}},
         "spec": {"serviceAccountName": "triage", "containers": [{"name": "a", "image": "ok/a"}]},
@@ -77,7 +77,7 @@ pub(super) fn pod() -> Value {
 }
 
 /// A workload of `triage` that fits the fence, with its template under `spec.template`.
-pub(super) fn workload(uid: &str) -> Value {
+pub(crate) fn workload(uid: &str) -> Value {
     json!({
         "metadata": {"name": "w", "uid": uid, "labels": {"ringfence.dev/workflow": "triage"}},
         "spec": {"template": pod()},
@@ -85,7 +85,7 @@ pub(super) fn workload(uid: &str) -> Value {
 }
 
 /// What is there when all is well: namespace `ai` in enforce, class `default`, account and default-deny made.
-pub(super) fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     let namespace =
         json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/enforce": "default"}}});
     let read = NamespaceFacts::from_object(&namespace, |_| false).unwrap();
@@ -107,7 +107,7 @@ pub(super) fn facts() -> Facts {
 }
 
 /// An owner, as found.
-pub(super) fn owner(api_version: &str, kind: &str, uid: &str, found: Option<Value>) -> Owner {
+pub(crate) fn owner(api_version: &str, kind: &str, uid: &str, found: Option<Value>) -> Owner {
     let reference = OwnerRef {
         api_version: api_version.into(),
         kind: kind.into(),
@@ -118,7 +118,7 @@ pub(super) fn owner(api_version: &str, kind: &str, uid: &str, found: Option<Valu
 }
 
 /// The entry of `metadata.ownerReferences` for an owner.
-pub(super) fn owner_reference(owner: &Owner) -> Value {
+pub(crate) fn owner_reference(owner: &Owner) -> Value {
     let OwnerRef {
         api_version,
         kind,
