@@ -103,7 +103,8 @@ impl<'a> Subject<'a> {
 
     /// What must be found out before it can be judged.
     pub fn needs(&self) -> Needs {
-        let Some(namespace) = self.namespace else {
+        // No namespace has another name; without the fact, whatever needs it is refused.
+        let Some(namespace) = self.namespace.filter(|name| is_dns_label(name)) else {
             return Needs::default();
         };
         let user = &self.review.user;

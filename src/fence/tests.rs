@@ -240,6 +240,25 @@ fn a_labelled_object_outside_approved_namespaces_is_refused() {
 }
 
 #[test]
+fn a_refusal_says_what_kind_of_namespace_it_is() {
+    let exempted = Some(json!({"metadata": {"name": "kube-system", "labels": {"ringfence.dev/enforce": "default"}}}));
+    for (namespace, said) in [
+        (exempted, "platform's own"),
+        (without_mode().namespace, "not approved"),
+        (None, "does not exist"),
+    ] {
+        let review = review("CREATE", "", "Pod", Some(&pod()), None);
+        let subject = Subject::of(&review).unwrap().unwrap();
+        let facts = Facts { namespace, ..facts() };
+        let refusals = Case::new(&subject, &facts, exempt).refusals();
+        assert!(
+            refusals.len() == 1 && refusals[0].message.contains(said),
+            "{refusals:?}"
+        );
+    }
+}
+
+#[test]
 fn an_object_without_namespace_takes_no_label() {
     let object = json!({"metadata": {"name": "x", "labels": {"ringfence.dev/workflow": "triage"}}});
     let mut review_ = review("CREATE", "example.com", "Cluster", Some(&object), None);
@@ -468,6 +487,8 @@ fn nothing_that_a_url_cannot_carry_is_asked_for() {
     review.user.username = "system:serviceaccount:a:../x".into();
     let needs = Subject::of(&review).unwrap().unwrap().needs();
     assert_eq!((needs.workflow, needs.account, needs.launcher), (None, None, None));
+    review.namespace = Some("../nodes".into());
+    assert_eq!(Subject::of(&review).unwrap().unwrap().needs(), Needs::default());
 }
 
 #[test]

@@ -44,6 +44,8 @@ fn judged(review: &Review, facts: &Facts) -> Option<Violation> {
 #[case::former_account(user(SCHEDULER, &[], Some(("former-uid", "JTI=1"))), false)]
 #[case::same_account_elsewhere(user("system:serviceaccount:evil:scheduler", &[], Some(("scheduler-uid", "JTI=1"))), false)]
 #[case::unproven_controller(user(JOB_CONTROLLER, &[], None), false)]
+#[case::controller_without_uid(user(JOB_CONTROLLER, &[], Some(("", "JTI=1"))), false)]
+#[case::controller_without_credential(user(JOB_CONTROLLER, &[], Some(("1", ""))), false)]
 fn only_launchers_make_labelled_objects(#[case] user: User, #[case] expected: bool) {
     let live = json!({"metadata": {"name": "scheduler", "uid": "scheduler-uid"}});
     for (group, kind, object) in [
