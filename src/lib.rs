@@ -4,4 +4,5 @@
 //! no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
 
 pub mod api;
+pub mod plan;
 pub mod review;
