@@ -5,6 +5,7 @@
 
 mod class;
 mod conditions;
+mod definitions;
 mod network;
 mod shared;
 mod workflow;
@@ -14,6 +15,7 @@ pub use class::{
     ClusterFacts, DnsAddress,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
+pub use definitions::definitions;
 pub use network::{
     Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,
     Protocol, WorkflowPeer,

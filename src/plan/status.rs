@@ -10,8 +10,8 @@ use crate::api::{
 /// How carrying out a plan went.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// Everything stands as planned.
-    Applied(ServiceAccountStatus),
+    /// Everything stands as planned, with the account if it is ours.
+    Applied(Option<ServiceAccountStatus>),
     /// Nothing was to be done, because the workflow is not fenced.
     Untouched,
     /// A write or a read failed: the reason, and what the API server said.
@@ -32,7 +32,7 @@ pub fn status(
     status.mode = observed.namespace.mode();
     status.effective_rules.clone_from(&plan.effective_rules);
     if let Outcome::Applied(account) = outcome {
-        status.service_account = Some(account.clone());
+        status.service_account.clone_from(account);
     }
     let conditions = &mut status.conditions;
     let mut put = |type_, (status, reason, message): (ConditionStatus, Reason, String)| {

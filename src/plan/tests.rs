@@ -362,10 +362,10 @@ fn ready_says_whether_the_fence_is_closed(#[case] labels: &[(&str, &str)], #[cas
         ..observed()
     };
     let plan = plan(&us, &observed);
-    let outcome = Outcome::Applied(crate::api::ServiceAccountStatus {
+    let outcome = Outcome::Applied(Some(crate::api::ServiceAccountStatus {
         name: "triage".into(),
         uid: "1".into(),
-    });
+    }));
     let now = "2026-11-22T08:00:00Z".parse().unwrap();
     let first = status(&us, &observed, &plan, &outcome, now);
     let condition = crate::api::find(&first.conditions, crate::api::ConditionType::Ready).unwrap();
