@@ -5,5 +5,6 @@
 
 pub mod api;
 pub mod plan;
+pub mod reconcile;
 pub mod review;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 //! Shapes, bounds and CEL rules live here and become `crds/`. What an object means in its surroundings is `plan`'s and
 //! `fence`'s business: nothing here may look at a second object.
 
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod class;
 mod conditions;
 mod definitions;

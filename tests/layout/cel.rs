@@ -12,16 +12,30 @@ fn each_case_is_refused_for_its_reason_and_no_other() {
         let schema = schema(&case.kind);
         let old = case.old_object();
         if let Some(old) = &old {
-            assert_eq!(messages(&schema, old, None), [] as [String; 0], "{}: the old object must be valid", case.case);
+            assert_eq!(
+                messages(&schema, old, None),
+                [] as [String; 0],
+                "{}: the old object must be valid",
+                case.case
+            );
         }
-        assert_eq!(messages(&schema, &case.object(), old.as_ref()), [case.refused.clone()], "{}", case.case);
+        assert_eq!(
+            messages(&schema, &case.object(), old.as_ref()),
+            [case.refused.clone()],
+            "{}",
+            case.case
+        );
     }
 }
 
 #[test]
 fn what_a_valid_spec_says_is_not_refused() {
     for kind in ["AIWorkflow", "AIWorkflowClass"] {
-        assert_eq!(messages(&schema(kind), &valid(kind, "valid", &json!({})), None), [] as [String; 0], "{kind}");
+        assert_eq!(
+            messages(&schema(kind), &valid(kind, "valid", &json!({})), None),
+            [] as [String; 0],
+            "{kind}"
+        );
     }
 }
 
@@ -38,7 +52,10 @@ fn no_rule_is_without_a_case() {
 
 fn schema(kind: &str) -> Value {
     let definitions = ringfence::api::definitions();
-    let definition = definitions.iter().find(|definition| definition.spec.names.kind == kind).unwrap();
+    let definition = definitions
+        .iter()
+        .find(|definition| definition.spec.names.kind == kind)
+        .unwrap();
     serde_json::to_value(definition).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
 }
 
@@ -53,7 +70,12 @@ fn collect(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
         Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Value::Object(fields) => {
-            for rule in fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+            for rule in fields
+                .get("x-kubernetes-validations")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
                 found.insert(rule["message"].as_str().unwrap().to_owned());
             }
             fields.values().for_each(|value| collect(value, found));

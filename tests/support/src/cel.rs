@@ -29,7 +29,9 @@ impl Case {
 
     /// The object that is there before it.
     pub fn old_object(&self) -> Option<Value> {
-        self.old.as_ref().map(|spec| valid(&self.kind, self.name.as_deref().unwrap_or("valid"), spec))
+        self.old
+            .as_ref()
+            .map(|spec| valid(&self.kind, self.name.as_deref().unwrap_or("valid"), spec))
     }
 }
 
