@@ -126,7 +126,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         wait(classes.store()).boxed(),
     ];
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
-    let all = futures::future::join4(
+    let counted = known_workflows.clone();
+    let all = futures::future::join5(
         run_namespaces(namespaces, context.clone(), stop.clone()),
         run_workflows(
             workflows,
@@ -136,7 +137,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
             stop.clone(),
         ),
         run_classes(classes, context.clone(), stop.clone()),
-        class::keep_default(context, stop),
+        class::keep_default(context.clone(), stop.clone()),
+        count_workflows(counted, context, stop),
     );
     let ready = async {
         if futures::future::join_all(caches).await.into_iter().all(|synced| synced) {
