@@ -34,7 +34,7 @@ type authority struct {
 	key         crypto.Signer
 }
 
-func writePKI(directory string) error {
+func writePKI(directory string, controllerManagerGroups []string) error {
 	ca, err := newAuthority(directory)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func writePKI(directory string) error {
 		},
 		"etcd-client":             clientTemplate("kube-apiserver", nil),
 		"admin":                   clientTemplate("ringfence-admin", []string{"system:masters"}),
-		"kube-controller-manager": clientTemplate("system:kube-controller-manager", nil),
+		"kube-controller-manager": clientTemplate("system:kube-controller-manager", controllerManagerGroups),
 	} {
 		certificate, key, err := ca.issue(template)
 		if err != nil {

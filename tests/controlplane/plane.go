@@ -44,7 +44,13 @@ var errPortTaken = errors.New("address already in use")
 func (p *plane) path(name string) string { return filepath.Join(p.directory.path, name) }
 
 func (p *plane) start(ctx context.Context) error {
-	if err := writePKI(p.directory.path); err != nil {
+	// With accounts of their own the controllers get their rights from the API server's own roles. Without, their one user
+	// must hold all of these rights, and no built-in role does.
+	var controllerManagerGroups []string
+	if !p.perController {
+		controllerManagerGroups = []string{"system:masters"}
+	}
+	if err := writePKI(p.directory.path, controllerManagerGroups); err != nil {
 		return fmt.Errorf("writing certificates: %w", err)
 	}
 	if err := p.connect(); err != nil {

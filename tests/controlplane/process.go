@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -109,19 +108,22 @@ type directory struct {
 	lock *os.File
 }
 
+// newDirectory takes the name that sweep looks for only once it is locked: a neighbour must not sweep it in between.
 func newDirectory(base string) (directory, error) {
-	path, err := os.MkdirTemp(base, prefix)
+	base, err := filepath.Abs(base)
 	if err != nil {
 		return directory{}, err
 	}
-	if path, err = filepath.Abs(path); err != nil {
-		return directory{}, err
-	}
-	lock, err := lockDirectory(path)
+	unlocked, err := os.MkdirTemp(base, "new-"+prefix)
 	if err != nil {
 		return directory{}, err
 	}
-	return directory{path: path, lock: lock}, nil
+	lock, err := lockDirectory(unlocked)
+	if err != nil {
+		return directory{}, err
+	}
+	path := filepath.Join(base, strings.TrimPrefix(filepath.Base(unlocked), "new-"))
+	return directory{path: path, lock: lock}, os.Rename(unlocked, path)
 }
 
 func lockDirectory(path string) (*os.File, error) {
@@ -143,10 +145,6 @@ func sweep(base string) {
 		return
 	}
 	for _, path := range leftovers {
-		// A directory without a lock file may be a neighbour's that is a moment old.
-		if _, err := os.Stat(filepath.Join(path, lockFile)); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		lock, err := lockDirectory(path)
 		if err != nil {
 			continue
