@@ -6,4 +6,5 @@
 pub mod api;
 pub mod review;
 pub mod telemetry;
+pub mod tls;
 pub mod webhook;
