@@ -8,3 +8,5 @@ pub mod plan;
 pub mod reconcile;
 pub mod review;
 pub mod telemetry;
+pub mod tls;
+pub mod webhook;
