@@ -145,7 +145,9 @@ pub fn set(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let kept = find(conditions, type_).filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+    let kept = find(conditions, type_)
+        .filter(|old| old.status == status)
+        .map(|old| old.last_transition_time.clone());
     let condition = Condition {
         type_: type_.as_str().to_owned(),
         status,

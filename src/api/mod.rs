@@ -18,12 +18,13 @@ pub use class::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
 pub use network::{
-    Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port, Protocol,
-    WorkflowPeer,
+    Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,
+    Protocol, WorkflowPeer,
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Identity, MAX_WORKFLOW_NAME, Mode, Owner, Permissions, ServiceAccountStatus,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Identity, MAX_WORKFLOW_NAME, Mode, Owner, Permissions,
+    ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.
