@@ -95,6 +95,7 @@ pub(super) fn vet(
             for part in head.parts(rule) {
                 reader.visit(&head.name, part);
             }
+            reader.unbound(rule);
         }
     }
     reader.recursion();
@@ -361,6 +362,73 @@ impl Reader<'_> {
         }
     }
 
+    /// A variable that is put out and that nothing gives a value. The engine finds those of bodies itself, and takes a rule
+    /// or comprehension with one in its head for one that yields nothing.
+    fn unbound(&mut self, rule: &Value) {
+        let Some(spec) = rule.get("Spec") else { return };
+        let Some(head) = spec
+            .get("head")
+            .and_then(Value::as_object)
+            .and_then(|kinds| kinds.values().next())
+        else {
+            return;
+        };
+        let mut bound = BTreeSet::new();
+        let queries = items(spec, "bodies").filter_map(|body| body.get("query"));
+        queries
+            .chain(head.get("args"))
+            .for_each(|part| variables(part, &mut bound));
+        for part in ["key", "assign", "refr"].iter().filter_map(|part| head.get(*part)) {
+            self.outputs(part, &bound, true);
+        }
+        for body in items(spec, "bodies") {
+            body.get("assign")
+                .into_iter()
+                .for_each(|assign| self.outputs(assign, &bound, true));
+            body.get("query")
+                .into_iter()
+                .for_each(|query| self.outputs(query, &bound, false));
+        }
+    }
+
+    fn outputs(&mut self, node: &Value, bound: &BTreeSet<&str>, is_output: bool) {
+        match node {
+            Value::Array(items) => items.iter().for_each(|item| self.outputs(item, bound, is_output)),
+            Value::Object(fields) => {
+                if let Some(comprehension) = comprehension(fields) {
+                    let mut inner = bound.clone();
+                    comprehension
+                        .get("query")
+                        .into_iter()
+                        .for_each(|query| variables(query, &mut inner));
+                    comprehension
+                        .get("query")
+                        .into_iter()
+                        .for_each(|query| self.outputs(query, &inner, false));
+                    for term in ["term", "key", "value"]
+                        .iter()
+                        .filter_map(|term| comprehension.get(*term))
+                    {
+                        self.outputs(term, &inner, true);
+                    }
+                } else if let Some(var) = node.get("Var").filter(|_| is_output) {
+                    let name = var.get("value").and_then(Value::as_str).unwrap_or_default();
+                    let global = self.rules.contains_key(name) || self.imports.contains_key(name);
+                    if !global && !bound.contains(name) && !matches!(name, "input" | "data") {
+                        let message =
+                            format!("nothing gives variable `{name}` a value: this would never yield anything");
+                        self.errors.push(at(self.file, place(var), message));
+                    }
+                } else if let Some(params) = node.get("Call").and_then(|call| call.get("params")) {
+                    self.outputs(params, bound, is_output);
+                } else {
+                    fields.values().for_each(|field| self.outputs(field, bound, is_output));
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn uses(&mut self, rule: &str, name: &str) {
         if self.rules.contains_key(name)
             && let Some(rule) = self.rules.get_mut(rule)
@@ -375,7 +443,10 @@ impl Reader<'_> {
         for name in names {
             let mut trail = Vec::new();
             if let Err(message) = depth(&self.rules, &name, &mut trail, &mut depths) {
-                let place = self.rules.get(&name).map_or((0, 0), |rule| rule.place);
+                let place = trail
+                    .last()
+                    .and_then(|last| self.rules.get(last))
+                    .map_or((0, 0), |rule| rule.place);
                 self.errors.push(at(self.file, place, message));
                 return;
             }
@@ -448,6 +519,30 @@ fn depth(
     }
     depths.insert(name.to_owned(), own);
     Ok(own)
+}
+
+fn comprehension(fields: &serde_json::Map<String, Value>) -> Option<&Value> {
+    ["ArrayCompr", "SetCompr", "ObjectCompr"]
+        .iter()
+        .find_map(|kind| fields.get(*kind))
+}
+
+/// Names of the variables of a part, but for those of functions, and of comprehensions, which keep theirs to themselves.
+fn variables<'a>(node: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match node {
+        Value::Array(items) => items.iter().for_each(|item| variables(item, found)),
+        Value::Object(fields) => {
+            if comprehension(fields).is_some() {
+            } else if let Some(name) = node.get("Var").and_then(|var| var.get("value")).and_then(Value::as_str) {
+                found.insert(name);
+            } else if let Some(params) = node.get("Call").and_then(|call| call.get("params")) {
+                variables(params, found);
+            } else {
+                fields.values().for_each(|field| variables(field, found));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn items<'a>(node: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
@@ -572,6 +667,35 @@ mod tests {
         let error =
             vet_text(&format!("package p\ndeny contains \"x\" if input.x\n{rule}\n")).expect_err("must be refused");
         assert!(error.contains(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::in_the_head("deny contains x if input.y")]
+    #[case::in_an_object_of_the_head("deny contains {\"msg\": x} if input.y")]
+    #[case::in_a_call_of_the_head("deny contains upper(x) if input.y")]
+    #[case::in_the_body("deny contains \"x\" if x == 1")]
+    #[case::in_a_call("deny contains \"x\" if startswith(x, \"a\")")]
+    #[case::negated("deny contains \"x\" if not x")]
+    #[case::in_a_comparison("deny contains \"x\" if input.y > x")]
+    #[case::in_a_comprehension("deny contains \"x\" if count([1 | x > 1]) > 0")]
+    #[case::in_a_comprehension_of_the_head("deny contains [x | input.z] if input.y")]
+    #[case::in_a_comprehension_of_the_body("deny contains \"x\" if count([x | input.z]) > 0")]
+    #[case::only_inside_a_comprehension("deny contains x if count([x | some x in input.z]) > 0")]
+    #[case::in_a_function("deny contains f(1) if input.y\nf(a) := x")]
+    #[case::in_else("deny contains \"x\" if g == 1\ng := 1 if input.y\nelse := x")]
+    #[case::in_a_negated_call("deny contains \"x\" if not startswith(x, \"a\")")]
+    fn a_variable_without_a_value_is_refused(#[case] rules: &str) {
+        let source = super::super::compile::Source {
+            file: "p.rego".to_owned(),
+            text: format!("package p\n{rules}\n"),
+        };
+        let plain = super::super::set::Plain {
+            name: "p".to_owned(),
+            target: super::super::metadata::Target::Pod,
+            rego: RegoVersion::V1,
+        };
+        let loaded = super::super::set::PolicySet::compile_plain(vec![(plain, source)], &BTreeMap::new());
+        assert!(loaded.is_err(), "{rules} was loaded");
     }
 
     #[test]

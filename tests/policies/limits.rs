@@ -18,8 +18,7 @@ fn thousand() -> Value {
     json!({"list": (0..1000).collect::<Vec<_>>(), "text": "x".repeat(10_000), "number": 1})
 }
 
-const RUNAWAY: &str =
-    "deny contains \"x\" if count([1 | some a in input.request.list; some b in input.request.list; some c in input.request.list; a + b + c == -1]) > 0";
+const RUNAWAY: &str = "deny contains \"x\" if count([1 | some a in input.request.list; some b in input.request.list; some c in input.request.list; a + b + c == -1]) > 0";
 
 #[test]
 fn a_runaway_comprehension_is_stopped_within_the_budget() {
@@ -29,7 +28,11 @@ fn a_runaway_comprehension_is_stopped_within_the_budget() {
     let verdicts = set.evaluate(&input(&thousand()), budget);
     assert!(start.elapsed() < budget * 3, "took {:?}", start.elapsed());
     assert_eq!(verdicts[0].outcome, Err(EvalError::Timeout));
-    assert!(verdicts[0].duration >= Duration::from_millis(50), "stopped after {:?}", verdicts[0].duration);
+    assert!(
+        verdicts[0].duration >= Duration::from_millis(50),
+        "stopped after {:?}",
+        verdicts[0].duration
+    );
 }
 
 #[test]
@@ -37,8 +40,19 @@ fn a_runaway_policy_does_not_silence_the_others() {
     let others = ["a-before", "z-after", "z-later"].map(|name| policy(name, "{}", "deny contains \"x\""));
     let set = compile([policy("runaway", "{}", RUNAWAY)].into_iter().chain(others).collect());
     let verdicts = set.evaluate(&input(&thousand()), Duration::from_secs(1));
-    let answers: Vec<_> = verdicts.iter().map(|verdict| (verdict.policy.as_str(), verdict.outcome.is_ok())).collect();
-    assert_eq!(answers, [("a-before", true), ("runaway", false), ("z-after", true), ("z-later", true)]);
+    let answers: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| (verdict.policy.as_str(), verdict.outcome.is_ok()))
+        .collect();
+    assert_eq!(
+        answers,
+        [
+            ("a-before", true),
+            ("runaway", false),
+            ("z-after", true),
+            ("z-later", true)
+        ]
+    );
 }
 
 #[test]
@@ -63,13 +77,20 @@ fn a_policy_that_fails_gives_an_error_and_never_nothing(#[case] body: &str) {
     let verdicts = set.evaluate(&input(&thousand()), Duration::from_secs(5));
     let error = verdicts[0].outcome.as_ref().expect_err("must be an error");
     assert!(matches!(error, EvalError::Error(_)), "{error}");
-    assert!(!error.to_string().contains("xxxx"), "the error quotes the request: {error}");
+    assert!(
+        !error.to_string().contains("xxxx"),
+        "the error quotes the request: {error}"
+    );
 }
 
 #[test]
 fn a_panic_of_the_engine_is_a_verdict_and_the_next_review_is_judged() {
     // An empty needle makes the engine's own function panic.
-    let set = compile(vec![policy("one", "{}", "deny contains \"x\" if strings.count(\"abc\", input.request.needle) > 0")]);
+    let set = compile(vec![policy(
+        "one",
+        "{}",
+        "deny contains \"x\" if strings.count(\"abc\", input.request.needle) > 0",
+    )]);
     for _ in 0..3 {
         let verdicts = set.evaluate(&input(&json!({"needle": ""})), Duration::from_secs(5));
         assert_eq!(verdicts[0].outcome, Err(EvalError::Panic));
@@ -80,11 +101,15 @@ fn a_panic_of_the_engine_is_a_verdict_and_the_next_review_is_judged() {
 
 #[test]
 fn a_flood_of_findings_is_bounded_and_counted() {
-    let body = "deny contains {\"msg\": \"m\", \"path\": sprintf(\"spec[%d]\", [i])} if some i, _ in input.request.list";
+    let body =
+        "deny contains {\"msg\": \"m\", \"path\": sprintf(\"spec[%d]\", [i])} if some i, _ in input.request.list";
     let set = compile(vec![policy("one", "{}", body)]);
     let verdicts = set.evaluate(&input(&thousand()), Duration::from_secs(10));
     let findings = verdicts[0].outcome.as_ref().expect("findings");
-    assert_eq!((findings.deny.len(), findings.omitted), (MAX_FINDINGS, 1000 - MAX_FINDINGS));
+    assert_eq!(
+        (findings.deny.len(), findings.omitted),
+        (MAX_FINDINGS, 1000 - MAX_FINDINGS)
+    );
     assert_eq!(findings.deny[2].path, "spec[2]");
 }
 
@@ -92,7 +117,8 @@ fn a_flood_of_findings_is_bounded_and_counted() {
 fn what_a_policy_sees_is_what_the_design_promises() {
     let body = "deny contains json.marshal(input)";
     let set = compile(vec![policy("one", "{a: 1}", body)]);
-    let request = json!({"uid": "u", "object": {"kind": "Deployment", "spec": {"template": {"spec": {}, "metadata": {}}}}});
+    let request =
+        json!({"uid": "u", "object": {"kind": "Deployment", "spec": {"template": {"spec": {}, "metadata": {}}}}});
     let pod = request.pointer("/object/spec/template").expect("there");
     let (workflow, class, namespace) = (json!({"w": 1}), json!({"c": 1}), json!({"n": 1}));
     let full = PolicyInput {
@@ -114,19 +140,28 @@ fn what_a_policy_sees_is_what_the_design_promises() {
     });
     assert_eq!(seen(&full), expected);
     let bare = json!({"uid": "u"});
-    assert_eq!(seen(&input(&bare)), json!({"request": bare, "review": bare, "parameters": {"a": 1}}), "absent is undefined");
+    assert_eq!(
+        seen(&input(&bare)),
+        json!({"request": bare, "review": bare, "parameters": {"a": 1}}),
+        "absent is undefined"
+    );
 }
 
 #[test]
 fn a_large_pod_is_judged_by_the_shipped_policies_in_time() {
     let set = PolicySet::embedded(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{}", joined(&errors)));
-    let env: Vec<_> = (0..50).map(|i| json!({"name": format!("SETTING_{i}"), "value": format!("value-{i}")})).collect();
+    let env: Vec<_> = (0..50)
+        .map(|i| json!({"name": format!("SETTING_{i}"), "value": format!("value-{i}")}))
+        .collect();
     let containers: Vec<_> = (0..20)
         .map(|i| json!({"name": format!("c{i}"), "image": "docker.io/library/a:1", "env": env, "args": ["--a=b"]}))
         .collect();
     let request = json!({"namespace": "ai", "object": {"metadata": {}, "spec": {"containers": containers}}});
     let pod = request.get("object").expect("there");
-    let input = PolicyInput { pod: Some(("", pod)), ..input(&request) };
+    let input = PolicyInput {
+        pod: Some(("", pod)),
+        ..input(&request)
+    };
     let start = Instant::now();
     let verdicts = set.evaluate(&input, Duration::from_secs(5));
     assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());

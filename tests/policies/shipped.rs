@@ -41,7 +41,12 @@ fn every_rego_test_passes_and_each_policy_has_both_verdicts() {
             assert!(present, "{}: no test starts with {prefix}", tests.file);
         }
     }
-    assert!(failures.is_empty(), "{} Rego tests failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} Rego tests failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// A rule that can be switched off without a failing test is a rule that may have been switched off already.
@@ -52,7 +57,10 @@ fn every_rule_that_refuses_or_warns_is_held_by_a_test() {
         for rule in ["deny contains finding if {", "warn contains finding if {"] {
             for (at, _) in policy.text.match_indices(rule) {
                 let (before, after) = policy.text.split_at(at + rule.len());
-                let weakened = Source { text: format!("{before}\n\t1 == 2{after}"), ..policy.clone() };
+                let weakened = Source {
+                    text: format!("{before}\n\t1 == 2{after}"),
+                    ..policy.clone()
+                };
                 let outcomes = run_tests(&weakened, &tests).unwrap_or_else(|errors| panic!("{}", joined(&errors)));
                 if outcomes.iter().all(|test| test.outcome == Ok(true)) {
                     idle.push(format!("{}:{}", policy.file, before.lines().count()));
@@ -60,7 +68,11 @@ fn every_rule_that_refuses_or_warns_is_held_by_a_test() {
             }
         }
     }
-    assert!(idle.is_empty(), "no test fails without these rules:\n{}", idle.join("\n"));
+    assert!(
+        idle.is_empty(),
+        "no test fails without these rules:\n{}",
+        idle.join("\n")
+    );
 }
 
 #[test]
@@ -68,9 +80,15 @@ fn a_failing_undefined_or_broken_rego_test_is_reported() {
     let (policy, _) = shipped().remove(0);
     let text = "package t\ntest_true if true\ntest_false := false\ntest_undefined if 1 == 2\ntest_text := \"true\"\n\
                 test_error if startswith(1, \"a\")\nhelper := 1\n";
-    let tests = Source { file: "t_test.rego".to_owned(), text: text.to_owned() };
+    let tests = Source {
+        file: "t_test.rego".to_owned(),
+        text: text.to_owned(),
+    };
     let outcomes = run_tests(&policy, &tests).expect("tests run");
-    let passed: Vec<_> = outcomes.iter().map(|test| (test.name.as_str(), test.outcome.clone().ok())).collect();
+    let passed: Vec<_> = outcomes
+        .iter()
+        .map(|test| (test.name.as_str(), test.outcome.clone().ok()))
+        .collect();
     let expected = [
         ("test_true", Some(true)),
         ("test_false", Some(false)),
@@ -79,7 +97,10 @@ fn a_failing_undefined_or_broken_rego_test_is_reported() {
         ("test_error", None),
     ];
     assert_eq!(passed, expected);
-    let none = Source { file: "t_test.rego".to_owned(), text: "package t\nhelper := 1\n".to_owned() };
+    let none = Source {
+        file: "t_test.rego".to_owned(),
+        text: "package t\nhelper := 1\n".to_owned(),
+    };
     assert!(run_tests(&policy, &none).is_err(), "a file without tests passed");
 }
 
@@ -98,10 +119,23 @@ fn the_shipped_set_is_complete_and_every_policy_says_what_it_is() {
     assert_eq!(names, expected);
     for policy in set.policies() {
         let metadata = &policy.metadata;
-        assert!(metadata.description.len() > 40, "{}: a description of a few words helps nobody", metadata.name);
+        assert!(
+            metadata.description.len() > 40,
+            "{}: a description of a few words helps nobody",
+            metadata.name
+        );
         assert!(!metadata.controls.is_empty(), "{}: no controls", metadata.name);
-        assert!(policy.entry_points.contains(&EntryPoint::Deny), "{}: never refuses", metadata.name);
-        assert!(policy.file.ends_with(&format!("{}/policy.rego", metadata.name)), "{} is in {}", metadata.name, policy.file);
+        assert!(
+            policy.entry_points.contains(&EntryPoint::Deny),
+            "{}: never refuses",
+            metadata.name
+        );
+        assert!(
+            policy.file.ends_with(&format!("{}/policy.rego", metadata.name)),
+            "{} is in {}",
+            metadata.name,
+            policy.file
+        );
     }
 }
 
@@ -115,7 +149,10 @@ fn the_page_of_policies_is_the_one_that_their_metadata_gives() {
         std::fs::write(&path, &page).expect("written");
     }
     let committed = std::fs::read_to_string(&path).expect("policies/README.md is there");
-    assert!(committed == page, "policies/README.md is stale: run UPDATE_GENERATED=1 cargo test --test policies");
+    assert!(
+        committed == page,
+        "policies/README.md is stale: run UPDATE_GENERATED=1 cargo test --test policies"
+    );
 }
 
 pub fn joined(errors: &[ringfence::policy::LoadError]) -> String {
