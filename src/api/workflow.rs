@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Launcher, Network, PolicyRule};
 
-/// Longest name of an `AIWorkflow`, so that the names of what it owns stay DNS labels.
+/// Longest name of an `AIWorkflow`, in characters: the names of what it owns are built from it, and it is a label's value.
 pub const MAX_WORKFLOW_NAME: usize = 40;
 
 /// The declaration of one secured AI workflow.

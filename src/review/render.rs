@@ -2,7 +2,7 @@
 //!
 //! Must never: send a control character (the text ends in somebody's terminal) or more than the API server forwards.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Decision, Fault, Violation};
 
@@ -22,13 +22,14 @@ const MORE: usize = 24;
 impl Decision {
     /// The AdmissionReview that answers the request `uid` about an object of this kind (`""`: unknown).
     pub fn render(&self, uid: &str, kind: &str) -> Vec<u8> {
-        let mut response = json!({"uid": uid, "allowed": self.allowed()});
-        if let Some(status) = self.status(&subject(kind)) {
-            response["status"] = status;
-        }
+        let mut response = Map::from_iter([
+            ("uid".to_owned(), uid.into()),
+            ("allowed".to_owned(), self.allowed().into()),
+        ]);
+        response.extend(self.status(&subject(kind)).map(|status| ("status".to_owned(), status)));
         let warnings = warnings(&self.warnings);
         if !warnings.is_empty() {
-            response["warnings"] = Value::from(warnings);
+            response.insert("warnings".to_owned(), warnings.into());
         }
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
             .to_string()

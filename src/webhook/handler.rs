@@ -13,9 +13,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
@@ -202,14 +202,16 @@ async fn parse(bytes: Vec<u8>, held: Held, deadline: Instant) -> Result<Parsed, 
     }
 }
 
-/// Decides in a task of its own: a panic ends that task only, and one that never yields cannot keep the answer back.
+/// Decides on a thread that may block: a policy that does not yield must not hold up those that serve connections and tell
+/// the time, and a panic ends nothing but itself. What does yield ends at the deadline.
 async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Held, deadline: Instant) -> Decision {
     let admit = Arc::clone(&app.admit);
-    let task = tokio::spawn(async move {
+    let runtime = Handle::current();
+    let task = tokio::task::spawn_blocking(move || {
         let _held = held;
-        timeout_at(deadline, admit.admit(webhook, &review, deadline)).await
+        runtime.block_on(timeout_at(deadline, admit.admit(webhook, &review, deadline)))
     });
-    let fault = match timeout_at(deadline, AbortOnDropHandle::new(task)).await {
+    let fault = match timeout_at(deadline, task).await {
         Ok(Ok(Ok(decision))) => return decision,
         Ok(Err(error)) if error.is_panic() => internal(),
         Ok(Err(_)) => unavailable("this replica is going down"),
@@ -303,7 +305,8 @@ fn unavailable(message: &str) -> Fault {
 fn invalid(problem: &Problem) -> Fault {
     let fix = match problem {
         Problem::Field(_) => "send an AdmissionReview of admission.k8s.io/v1, as the registration says",
-        Problem::Json(_) => "make the object simpler: it may nest 128 levels at most",
+        Problem::Depth => "make the object simpler",
+        Problem::Json(_) => "try again; check what stands between the API server and the webhook",
         Problem::Weight => "make the object smaller: it holds millions of fields",
     };
     Fault::new(FaultCause::Invalid, problem.to_string(), fix)

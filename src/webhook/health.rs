@@ -84,11 +84,7 @@ impl Readiness {
             let reasons = inner.pending.iter().filter(|(pending, _)| *pending == gate);
             pending.extend(reasons.map(|(_, reason)| json!({"gate": gate.as_str(), "reason": reason})));
         }
-        let mut report = json!({"ready": pending.is_empty() && !inner.stopping, "pending": pending});
-        if inner.stopping {
-            report["stopping"] = Value::Bool(true);
-        }
-        report
+        json!({"ready": pending.is_empty() && !inner.stopping, "stopping": inner.stopping, "pending": pending})
     }
 
     /// A panic elsewhere leaves whole values behind: each is written at once.

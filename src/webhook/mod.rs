@@ -35,7 +35,8 @@ pub enum Webhook {
 
 /// Decides reviews. One implementation decides for real; tests script their own.
 pub trait Admit: Send + Sync + 'static {
-    /// Decides one review. Whoever implements it keeps the deadline: work that does not yield cannot be stopped.
+    /// Decides one review, on a thread that may block. Whoever implements it keeps the deadline: the answer goes out in time
+    /// without it, but work that does not yield cannot be stopped, and holds its slot until it ends.
     fn admit<'a>(&'a self, webhook: Webhook, review: &'a Review, deadline: Instant) -> BoxFuture<'a, Decision>;
 
     /// Revision of the policies in force, for the decision line.

@@ -1,0 +1,88 @@
+# Ringfence's commands. `make help` lists them. Needs Rust, Go and a C compiler; everything else is built.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
+# Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
+# fails is known first.
+ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
+CLUSTER_TESTS := $(filter cluster chart bypass,$(ALL_TESTS))
+TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
+
+# $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
+define step
+@printf '\n==> %s\n' '$(1)'; started=$$SECONDS; \
+if $(2); then printf '<== %s: ok in %s s\n' '$(1)' "$$((SECONDS - started))"; \
+else printf '<== %s: FAILED after %s s\n' '$(1)' "$$((SECONDS - started))"; exit 1; fi
+endef
+
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: tools ## Build the operator: target/release/ringfence
+	$(call step,build the operator,cargo build --release --locked --bin ringfence)
+
+.PHONY: controlplane
+controlplane: tools ## Build the control plane for tests and demo (9 minutes the first time)
+	$(call step,build the control plane,tests/controlplane/build.sh)
+
+.PHONY: test
+test: tools lint controlplane compile unit $(TESTS:%=test-%) ## Run everything that CI runs (under 6 minutes when warm)
+	@printf '\nEvery step passed.\n'
+
+.PHONY: compile
+compile: tools
+	$(call step,compile the tests,cargo test --workspace --locked --all-targets --no-run)
+
+.PHONY: unit
+unit: compile ## Run the unit tests: no network, no files, seconds
+	$(call step,unit tests,cargo test --workspace --locked --lib --bins)
+
+.PHONY: $(TESTS:%=test-%)
+$(TESTS:%=test-%): test-%: compile
+	$(call step,tests: $*,cargo test --workspace --locked --test $*)
+
+$(CLUSTER_TESTS:%=test-%): controlplane
+
+.PHONY: lint
+lint: tools ## Check format and lints of Rust and Go; warnings are errors
+	$(call step,format of Rust,cargo fmt --all --check)
+	$(call step,format of Go,unformatted=$$(gofmt -l tests/controlplane) && { [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted"; false; }; })
+	$(call step,lints of Rust,cargo clippy --workspace --all-targets --locked -- -D warnings)
+	$(call step,lints of Go,(cd tests/controlplane && $(GO) vet .))
+
+.PHONY: generate
+generate: tools ## Write what is generated from the code: CRDs, the chart's copy of them, tables
+	$(call step,generate,UPDATE_GENERATED=1 cargo test --locked --test layout)
+
+.PHONY: bench
+bench: tools ## Measure reviews beside the bare limit of server and parser
+	$(call step,bench,cargo bench --locked)
+
+.PHONY: demo
+demo: tools ## Show the main job on a real API server; KEEP=1 leaves it running, PAUSE=1 waits at each step
+	@demo/demo.sh
+
+.PHONY: demo-stop
+demo-stop: ## Stop a demo that KEEP=1 left running
+	@demo/demo.sh stop
+
+.PHONY: clean
+clean: ## Remove what was built, the control plane's binaries included
+	cargo clean
+
+.PHONY: tools
+tools:
+	@missing=0; \
+	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. $$2" >&2; missing=1; }; }; \
+	need cargo "Install Rust: https://rustup.rs"; \
+	need go "Install Go: https://go.dev/doc/install"; \
+	need "$${CC:-cc}" "Install a C compiler: on Debian and Ubuntu, apt install build-essential"; \
+	exit $$missing

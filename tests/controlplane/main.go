@@ -1,0 +1,170 @@
+// Command controlplane runs a real Kubernetes control plane for tests and the demo: etcd, kube-apiserver and
+// kube-controller-manager on free loopback ports, with everything they write in one temporary directory.
+//
+// It must never outlive its user or leave anything behind: it stops and removes all of it when its standard input closes
+// (so a crashed or killed test process is enough), on SIGINT and SIGTERM, and when a component dies. It must never be used
+// for anything but tests: whoever can read its directory is administrator of its cluster.
+//
+//	controlplane [run] --bin DIR   one line of JSON on standard output once the control plane is ready
+//	controlplane user --dir DIR --name USER --group GROUP…   a kubeconfig with a client certificate for that user
+//	controlplane guard -- COMMAND…   runs a command that dies when standard input closes
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// The kernel's parent-death signal follows the thread that started a child, not the process: this one must stay.
+	runtime.LockOSThread()
+
+	command, arguments := "run", os.Args[1:]
+	if len(arguments) > 0 && !strings.HasPrefix(arguments[0], "-") {
+		command, arguments = arguments[0], arguments[1:]
+	}
+	var err error
+	switch command {
+	case "run":
+		err = run(arguments)
+	case "user":
+		err = user(arguments)
+	case "guard":
+		err = guard(arguments)
+	default:
+		err = fmt.Errorf("unknown command %q: use run, user or guard", command)
+	}
+	var exit exitCode
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.As(err, &exit):
+		os.Exit(int(exit))
+	default:
+		fmt.Fprintln(os.Stderr, "controlplane:", err)
+		os.Exit(1)
+	}
+}
+
+// ready is the one line on standard output.
+type ready struct {
+	Kubeconfig    string            `json:"kubeconfig"`
+	Server        string            `json:"server"`
+	CACertificate string            `json:"caCertificate"`
+	CAKey         string            `json:"caKey"`
+	Directory     string            `json:"directory"`
+	PID           int               `json:"pid"`
+	Versions      map[string]string `json:"versions"`
+	ReadyMillis   int64             `json:"readyMillis"`
+}
+
+func run(arguments []string) error {
+	flags := flag.NewFlagSet("controlplane run", flag.ContinueOnError)
+	bin := flags.String("bin", "", "directory of etcd, kube-apiserver and kube-controller-manager (required)")
+	base := flags.String("tmp", os.TempDir(), "where the temporary directory is made")
+	within := flags.Duration("within", 2*time.Minute, "how long the control plane may take to become ready")
+	perController := flags.Bool("use-service-account-credentials", true,
+		"give each built-in controller its own service account; false makes all of them system:kube-controller-manager")
+	detached := flags.Bool("detached", false, "do not stop when standard input closes, only on SIGINT and SIGTERM")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	if *bin == "" || flags.NArg() > 0 {
+		return errors.New("usage: controlplane run --bin DIR (see --help); tests/controlplane/build.sh builds the binaries")
+	}
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if !*detached {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
+
+	start := time.Now()
+	// Components run in the temporary directory: a relative path would be looked for there.
+	binaries, err := filepath.Abs(*bin)
+	if err != nil {
+		return err
+	}
+	sweep(*base)
+	directory, err := newDirectory(*base)
+	if err != nil {
+		return err
+	}
+	plane := &plane{bin: binaries, directory: directory, perController: *perController}
+	defer plane.remove()
+
+	starting, cancel := context.WithTimeout(ctx, *within)
+	defer cancel()
+	if err := plane.start(starting); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("told to stop before the control plane was ready")
+		}
+		return err
+	}
+	versions, err := plane.versions(starting)
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(ready{
+		Kubeconfig:    plane.path(adminKubeconfig),
+		Server:        plane.server,
+		CACertificate: plane.path(caCertificate),
+		CAKey:         plane.path(caKey),
+		Directory:     directory.path,
+		PID:           os.Getpid(),
+		Versions:      versions,
+		ReadyMillis:   time.Since(start).Milliseconds(),
+	})
+	if err != nil {
+		return err
+	}
+	progress("ready after %.1f s at %s", time.Since(start).Seconds(), plane.server)
+	fmt.Println(string(line))
+
+	select {
+	case <-ctx.Done():
+		return nil
+	case dead := <-plane.exited:
+		return fmt.Errorf("%s ended by itself (%v)\n%s", dead.name, dead.err, dead.tail())
+	}
+}
+
+func user(arguments []string) error {
+	flags := flag.NewFlagSet("controlplane user", flag.ContinueOnError)
+	directory := flags.String("dir", "", "directory of a running control plane (required)")
+	name := flags.String("name", "", "user name: the certificate's CN (required)")
+	var groups []string
+	flags.Func("group", "group of the user: an O of the certificate; may be given again", func(group string) error {
+		groups = append(groups, group)
+		return nil
+	})
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	if *directory == "" || *name == "" || flags.NArg() > 0 {
+		return errors.New("usage: controlplane user --dir DIR --name USER [--group GROUP]…")
+	}
+	kubeconfig, err := userKubeconfig(*directory, *name, groups)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(kubeconfig)
+	return err
+}
+
+func progress(format string, arguments ...any) {
+	fmt.Fprintf(os.Stderr, "controlplane: "+format+"\n", arguments...)
+}

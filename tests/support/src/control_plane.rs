@@ -1,0 +1,157 @@
+//! The supervisor's other end: builds what is missing, starts it, reads its one line, and holds the pipe that keeps it alive.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use crate::Ringfence;
+
+/// A running control plane. Dropping it, or the end of the process that holds it, stops and removes everything.
+#[derive(Debug)]
+pub struct ControlPlane {
+    ready: Ready,
+    bin: PathBuf,
+    supervisor: Child,
+    /// Closing it is what stops the supervisor; the kernel does so even for a process that is killed.
+    alive: Option<ChildStdin>,
+    pub(crate) ringfence: OnceCell<Ringfence>,
+}
+
+/// What the supervisor says once the control plane is ready.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    /// Kubeconfig of the administrator.
+    pub kubeconfig: PathBuf,
+    /// URL of the API server.
+    pub server: String,
+    /// Certificate of the one CA.
+    pub ca_certificate: PathBuf,
+    /// Its key: whoever holds it can be any user.
+    pub ca_key: PathBuf,
+    /// Directory of everything, component logs included.
+    pub directory: PathBuf,
+    /// Process of the supervisor.
+    pub pid: u32,
+    /// Versions by component.
+    pub versions: std::collections::BTreeMap<String, String>,
+    /// How long the start took.
+    pub ready_millis: u64,
+}
+
+/// How a control plane differs from the usual one.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Each built-in controller with a service account of its own, as on most clusters, or all of them as
+    /// `system:kube-controller-manager`.
+    pub use_service_account_credentials: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            use_service_account_credentials: true,
+        }
+    }
+}
+
+impl ControlPlane {
+    /// The control plane of this test binary, started by the first test that asks.
+    ///
+    /// # Panics
+    /// When it cannot be built or started: tests never skip.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(Options::default()).unwrap_or_else(|error| panic!("{error:#}")))
+    }
+
+    /// A control plane of the test's own. Costs three seconds and 500 MB: for what the shared one must not see.
+    pub fn start(options: Options) -> Result<Self> {
+        let bin = binaries()?;
+        let mut supervisor = Command::new(bin.join("controlplane"))
+            .arg("run")
+            .arg("--bin")
+            .arg(&bin)
+            .arg(format!(
+                "--use-service-account-credentials={}",
+                options.use_service_account_credentials
+            ))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the control plane's supervisor")?;
+        let alive = supervisor.stdin.take();
+        let stdout = supervisor
+            .stdout
+            .take()
+            .context("the supervisor has no standard output")?;
+        let mut line = String::new();
+        // The supervisor bounds its own start: this read ends when it is ready, gives up, or dies.
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.is_empty() {
+            let status = supervisor.wait()?;
+            bail!("the control plane did not start ({status}); its supervisor said why on standard error");
+        }
+        let ready = serde_json::from_str(&line).with_context(|| format!("reading the supervisor's line {line:?}"))?;
+        Ok(Self {
+            ready,
+            bin,
+            supervisor,
+            alive,
+            ringfence: OnceCell::new(),
+        })
+    }
+
+    /// Where it is and what it runs.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Its directory, removed when it ends.
+    pub fn directory(&self) -> &Path {
+        &self.ready.directory
+    }
+
+    /// Path of one of the built binaries: kubectl, helm, etcd…
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        drop(self.ringfence.take());
+        drop(self.alive.take());
+        if let Err(error) = self.supervisor.wait() {
+            eprintln!("waiting for the control plane's end: {error}");
+        }
+    }
+}
+
+/// Root of the repository.
+pub(crate) fn repository() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        root.canonicalize().unwrap_or(root)
+    })
+}
+
+fn binaries() -> Result<PathBuf> {
+    let bin = repository().join("target/controlplane/bin");
+    let script = repository().join("tests/controlplane/build.sh");
+    // Its progress goes to our standard error as it comes: a first build takes minutes.
+    let status = Command::new(&script).arg(&bin).stdin(Stdio::null()).status();
+    let status = status.with_context(|| format!("running {}", script.display()))?;
+    ensure!(
+        status.success(),
+        "building the control plane failed: see above, or run {}",
+        script.display()
+    );
+    Ok(bin)
+}
