@@ -1,7 +1,15 @@
 //! Ringfence puts a fence around AI workflows on Kubernetes.
 //!
-//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`plan`], [`index`]. They import no client,
-//! no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
+//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`plan`]. They import no client, no runtime, no
+//! clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
 
 pub mod api;
+pub mod cli;
+pub mod fence;
+pub mod plan;
+pub mod policy;
+pub mod reconcile;
 pub mod review;
+pub mod telemetry;
+pub mod tls;
+pub mod webhook;

@@ -1,1 +1,5 @@
-fn main(){}
+//! The `ringfence` binary: arguments to `cli`, nothing else.
+
+fn main() -> std::process::ExitCode {
+    ringfence::cli::main()
+}

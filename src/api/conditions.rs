@@ -39,6 +39,11 @@ pub enum ConditionStatus {
     Unknown,
 }
 
+impl ConditionStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::False, Self::True, Self::Unknown];
+}
+
 /// The conditions that Ringfence writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConditionType {
@@ -53,6 +58,9 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// Every condition of an `AIWorkflow`.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::ResolvedRefs, Self::Programmed, Self::Ready];
+
     /// The word in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -137,7 +145,9 @@ pub fn set(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let kept = find(conditions, type_).filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+    let kept = find(conditions, type_)
+        .filter(|old| old.status == status)
+        .map(|old| old.last_transition_time.clone());
     let condition = Condition {
         type_: type_.as_str().to_owned(),
         status,

@@ -3,8 +3,10 @@
 //! Shapes, bounds and CEL rules live here and become `crds/`. What an object means in its surroundings is `plan`'s and
 //! `fence`'s business: nothing here may look at a second object.
 
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod class;
 mod conditions;
+mod definitions;
 mod network;
 mod shared;
 mod workflow;
@@ -14,13 +16,15 @@ pub use class::{
     ClusterFacts, DnsAddress,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
+pub use definitions::definitions;
 pub use network::{
-    Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port, Protocol,
-    WorkflowPeer,
+    Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,
+    Protocol, WorkflowPeer,
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Identity, MAX_WORKFLOW_NAME, Mode, Owner, Permissions, ServiceAccountStatus,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Identity, MAX_WORKFLOW_NAME, Mode, Owner, Permissions,
+    ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

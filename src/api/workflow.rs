@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Launcher, Network, PolicyRule};
 
-/// Longest name of an `AIWorkflow`, so that the names of what it owns stay DNS labels.
+/// Longest name of an `AIWorkflow`, in characters: the names of what it owns are built from it, and it is a label's value.
 pub const MAX_WORKFLOW_NAME: usize = 40;
 
 /// The declaration of one secured AI workflow.
@@ -58,13 +58,20 @@ pub struct AIWorkflowSpec {
 impl AIWorkflow {
     /// Name of the service account that the workflow's pods run as.
     pub fn service_account_name(&self) -> &str {
-        let declared = self.spec.identity.as_ref().and_then(|identity| identity.service_account_name.as_deref());
+        let declared = self
+            .spec
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.service_account_name.as_deref());
         declared.or(self.metadata.name.as_deref()).unwrap_or_default()
     }
 
     /// Declared RBAC rules.
     pub fn rules(&self) -> &[PolicyRule] {
-        self.spec.permissions.as_ref().map_or(&[], |permissions| &permissions.rules)
+        self.spec
+            .permissions
+            .as_ref()
+            .map_or(&[], |permissions| &permissions.rules)
     }
 }
 

@@ -14,3 +14,150 @@ pub struct Violation {
     /// What to do about it.
     pub fix: String,
 }
+
+/// Everything that was found about one request. Allows only where nothing denies and nothing failed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Decision {
+    /// Why it is refused.
+    pub denials: Vec<Violation>,
+    /// What the caller is told, beside the answer.
+    pub warnings: Vec<Violation>,
+    /// What is only logged and counted.
+    pub audits: Vec<Violation>,
+    /// Why it could not be decided, or not wholly. Refuses too.
+    pub fault: Option<Fault>,
+}
+
+/// Why a request could not be decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// What kind of failure, which sets code and reason of the answer.
+    pub cause: FaultCause,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Kinds of failure, each with a code of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FaultCause {
+    /// The review cannot be read.
+    Invalid,
+    /// A defect of Ringfence.
+    Internal,
+    /// The body is of another media type.
+    MediaType,
+    /// The time for the answer was over.
+    Timeout,
+    /// The body is larger than any review can be.
+    TooLarge,
+    /// Something that the decision needs is overloaded or away.
+    Unavailable,
+}
+
+/// A decision in one word: a label of metrics and a field of the decision line.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Outcome {
+    /// Nothing was found.
+    Allow,
+    /// Allowed, with findings that only the log names.
+    Audit,
+    /// Refused.
+    Deny,
+    /// Refused, because it could not be decided.
+    Fault,
+    /// Allowed, with warnings.
+    Warn,
+}
+
+impl Decision {
+    /// The decision about a request that could not be decided.
+    pub fn from_fault(fault: Fault) -> Self {
+        Self {
+            fault: Some(fault),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the request passes.
+    pub fn allowed(&self) -> bool {
+        self.denials.is_empty() && self.fault.is_none()
+    }
+
+    /// The decision in one word. A refusal with good reasons is one, whatever failed beside it.
+    pub fn outcome(&self) -> Outcome {
+        if !self.denials.is_empty() {
+            Outcome::Deny
+        } else if self.fault.is_some() {
+            Outcome::Fault
+        } else if !self.warnings.is_empty() {
+            Outcome::Warn
+        } else if !self.audits.is_empty() {
+            Outcome::Audit
+        } else {
+            Outcome::Allow
+        }
+    }
+
+    /// Names of the policies that found something, each once, in order.
+    pub fn policies(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for violation in self.denials.iter().chain(&self.warnings).chain(&self.audits) {
+            if !names.contains(&violation.policy.as_str()) {
+                names.push(&violation.policy);
+            }
+        }
+        names
+    }
+}
+
+impl Fault {
+    /// A fault: what happened, and what to do about it.
+    pub fn new(cause: FaultCause, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            cause,
+            message: message.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+impl FaultCause {
+    /// The code of the answer's status. Clients retry some of them.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Internal => 500,
+            Self::MediaType => 415,
+            Self::Timeout => 504,
+            Self::TooLarge => 413,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The reason of the answer's status, in the words of `meta/v1`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Invalid => "BadRequest",
+            Self::Internal => "InternalError",
+            Self::MediaType => "UnsupportedMediaType",
+            Self::Timeout => "Timeout",
+            Self::TooLarge => "RequestEntityTooLarge",
+            Self::Unavailable => "ServiceUnavailable",
+        }
+    }
+}
+
+impl Outcome {
+    /// The word in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Audit => "audit",
+            Self::Deny => "deny",
+            Self::Fault => "fault",
+            Self::Warn => "warn",
+        }
+    }
+}

@@ -4,5 +4,11 @@
 //! read, or put a whole object into an error.
 
 mod decision;
+mod parse;
+mod render;
+mod uid;
+mod value;
 
-pub use decision::Violation;
+pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
+pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
+pub use uid::{MAX_UID, uid_of};

@@ -1,0 +1,2 @@
+package aiworkflow.security
+allow { input.request.namespace == "ai-secure" }

@@ -1,0 +1,174 @@
+# METADATA
+# title: Approved images
+# description: >-
+#   Every image that a pod runs or mounts comes from a repository that both its AIWorkflow (spec.images) and the class of the
+#   namespace (spec.images.allowed) name. `*` is one segment of the path, `**` any number; tag and digest do not count.
+# custom:
+#   name: approved-images
+#   severity: high
+#   remediation: Use an image from a repository of the AIWorkflow's spec.images, or add its repository there.
+#   scope: pod
+#   controls: [NIST-800-53-CM-11, NIST-800-190-4.1.5, CIS-Kubernetes-5.5.1]
+package ringfence.approved_images
+
+deny contains finding if {
+	not is_object(input.pod.spec)
+	finding := {"path": at("spec"), "msg": "the pod has no spec that can be judged", "fix": "give the pod a spec"}
+}
+
+deny contains finding if {
+	some image in images
+	not repository(image.reference)
+	finding := {
+		"path": image.path,
+		"msg": "the image is missing, or is no reference that every container runtime reads alike",
+		"fix": "write it in full and in lower case, such as registry.example.com/team/name:tag",
+	}
+}
+
+deny contains finding if {
+	some image in images
+	name := repository(image.reference)
+	not allowed(name, workflow_patterns)
+	finding := {
+		"path": image.path,
+		"value": image.reference,
+		"msg": sprintf("no pattern of %s allows %s", [workflow, name]),
+		"fix": fix(workflow_patterns, name, "spec.images of the AIWorkflow"),
+	}
+}
+
+deny contains finding if {
+	some image in images
+	name := repository(image.reference)
+	not allowed(name, class_patterns)
+	finding := {
+		"path": image.path,
+		"value": image.reference,
+		"msg": sprintf("no pattern of %s allows %s", [class, name]),
+		"fix": fix(class_patterns, name, "spec.images.allowed of the class, which is the platform team's"),
+	}
+}
+
+# A list in a field that is newer than this policy: nobody has said that its images may run.
+deny contains finding if {
+	some field, entries in input.pod.spec
+	not field in ["initContainers", "containers", "ephemeralContainers", "volumes"]
+	is_array(entries)
+	some entry in entries
+	entry.image
+	finding := {
+		"path": at(concat(".", ["spec", field])),
+		"msg": "the field holds images, and is unknown to this policy",
+		"fix": "remove the field, or ask the platform team for a newer policy",
+	}
+}
+
+images contains {"path": path, "reference": object.get(container, "image", "")} if {
+	some kind in ["initContainers", "containers", "ephemeralContainers"]
+	some i, container in input.pod.spec[kind]
+	path := at(sprintf("spec.%s[%v].image", [kind, i]))
+}
+
+images contains {"path": path, "reference": object.get(volume.image, "reference", "")} if {
+	some i, volume in input.pod.spec.volumes
+	volume.image
+	path := at(sprintf("spec.volumes[%v].image.reference", [i]))
+}
+
+# Registry and path in full, neither tag nor digest. Undefined for what is outside the grammar of references: upper case,
+# `..`, look-alike letters, image IDs.
+repository(reference) := name if {
+	is_string(reference)
+	regex.match(grammar, reference)
+	not regex.match(`^([0-9a-f]{64}|sha(256|384|512):[0-9a-fA-F]+)$`, reference)
+	without_digest := split(reference, "@")[0]
+	untagged := regex.replace(without_digest, `:[^/:]*$`, "")
+	name := full(split(untagged, "/"))
+	count(name) <= 255
+}
+
+grammar := concat("", [
+	`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[1-9][0-9]{0,4})?/)?`,
+	`[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`,
+	`(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?`,
+	`(@(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?$`,
+])
+
+full(segments) := concat("/", ["docker.io", "library", segments[0]]) if count(segments) == 1
+
+full(segments) := concat("/", array.concat(["docker.io"], segments)) if {
+	count(segments) > 1
+	not is_registry(segments[0])
+}
+
+full(segments) := concat("/", segments) if {
+	count(segments) > 1
+	is_registry(segments[0])
+	not is_docker(segments[0])
+}
+
+full(segments) := concat("/", ["docker.io", "library", segments[1]]) if {
+	count(segments) == 2
+	is_docker(segments[0])
+}
+
+full(segments) := concat("/", array.concat(["docker.io"], array.slice(segments, 1, count(segments)))) if {
+	count(segments) > 2
+	is_docker(segments[0])
+}
+
+is_registry(segment) if segment == "localhost"
+
+is_registry(segment) if contains(segment, ".")
+
+is_registry(segment) if contains(segment, ":")
+
+is_docker(segment) if segment in ["docker.io", "index.docker.io"]
+
+# No pattern allows nothing.
+allowed(name, patterns) if {
+	some pattern in patterns
+	is_string(pattern)
+	segments := split(pattern, "/")
+	every segment in segments {
+		regex.match(`^(\*\*?|[a-z0-9]+([-._:][-._a-z0-9]*)?)$`, segment)
+	}
+	expression := concat("", [as_expression(segment) | some segment in segments])
+	regex.match(sprintf("^%s$", [expression]), concat("", ["/", name]))
+}
+
+as_expression(segment) := "(/[^/]+)*" if segment == "**"
+
+as_expression(segment) := "/[^/]+" if segment == "*"
+
+as_expression(segment) := concat("", ["/", replace(segment, ".", `\.`)]) if not segment in ["*", "**"]
+
+default workflow_patterns := []
+
+workflow_patterns := input.workflow.spec.images if is_array(input.workflow.spec.images)
+
+default class_patterns := []
+
+class_patterns := input.class.spec.images.allowed if is_array(input.class.spec.images.allowed)
+
+default workflow := "an AIWorkflow, because the pod has none,"
+
+workflow := sprintf("AIWorkflow %s", [input.workflow.metadata.name])
+
+default class := "a class, because the namespace has none,"
+
+class := sprintf("AIWorkflowClass %s", [input.class.metadata.name])
+
+fix(patterns, name, field) := sprintf("add %s to %s", [name, field]) if count(patterns) == 0
+
+fix(patterns, name, field) := sprintf("use an image of %s, or add %s to %s", [listed, name, field]) if {
+	count(patterns) > 0
+	listed := concat(" or ", array.slice(patterns, 0, 3))
+}
+
+default prefix := ""
+
+prefix := sprintf("%s.", [input.podPath]) if input.podPath != ""
+
+at(path) := concat("", [prefix, path])

@@ -1,0 +1,374 @@
+# METADATA
+# title: Restricted pod security
+# description: >-
+#   A pod meets the Pod Security Standard "restricted" (v1.36) in all its containers: no privileges, no host, no root, no
+#   capability, a seccomp profile. What the standard switches off for Windows stays on.
+# custom:
+#   name: restricted-pod-security
+#   severity: critical
+#   remediation: Set the pod's securityContext as the Pod Security Standard "restricted" asks, and remove what it forbids.
+#   scope: pod
+#   controls: [PSS-restricted, CIS-Kubernetes-5.2, NSA-CISA-Kubernetes-Hardening]
+package ringfence.restricted_pod_security
+
+deny contains finding if {
+	not is_object(spec_of_pod)
+	finding := {"path": at("spec"), "msg": "the pod has no spec that can be judged", "fix": "give the pod a spec"}
+}
+
+# Host namespaces.
+deny contains finding if {
+	some field in ["hostNetwork", "hostPID", "hostIPC"]
+	value := spec[field]
+	not unset_or_false(value)
+	finding := {
+		"path": at(concat(".", ["spec", field])),
+		"value": shown(value),
+		"msg": "the pod shares a namespace of the node",
+		"fix": sprintf("remove %s", [field]),
+	}
+}
+
+deny contains finding if {
+	some scope in scopes
+	value := scope.context.windowsOptions.hostProcess
+	not unset_or_false(value)
+	finding := {
+		"path": concat(".", [scope.path, "windowsOptions.hostProcess"]),
+		"value": shown(value),
+		"msg": "the pod runs as a process of the node",
+		"fix": "remove hostProcess",
+	}
+}
+
+deny contains finding if {
+	some container in containers
+	value := container.context.privileged
+	not unset_or_false(value)
+	finding := {
+		"path": sprintf("%s.securityContext.privileged", [container.path]),
+		"value": shown(value),
+		"msg": "the container has all rights on the node",
+		"fix": "remove privileged",
+	}
+}
+
+deny contains finding if {
+	some container in containers
+	not container.context.allowPrivilegeEscalation == false
+	finding := {
+		"path": sprintf("%s.securityContext.allowPrivilegeEscalation", [container.path]),
+		"msg": "a process in the container may gain more rights than its parent has",
+		"fix": "set allowPrivilegeEscalation to false",
+	}
+}
+
+# Capabilities.
+deny contains finding if {
+	some container in containers
+	not drops_all(container.context)
+	finding := {
+		"path": sprintf("%s.securityContext.capabilities.drop", [container.path]),
+		"msg": "the container keeps capabilities of root",
+		"fix": "set capabilities.drop to [ALL]",
+	}
+}
+
+deny contains finding if {
+	some container in containers
+	some i, capability in container.context.capabilities.add
+	capability != "NET_BIND_SERVICE"
+	finding := {
+		"path": sprintf("%s.securityContext.capabilities.add[%v]", [container.path, i]),
+		"value": shown(capability),
+		"msg": "the container adds a capability",
+		"fix": "remove it: NET_BIND_SERVICE is the only one allowed",
+	}
+}
+
+# Root.
+deny contains finding if {
+	some container in containers
+	not runs_as_non_root(container)
+	finding := {
+		"path": sprintf("%s.securityContext.runAsNonRoot", [container.path]),
+		"msg": "the container may run as root",
+		"fix": "set runAsNonRoot to true on the pod or on the container",
+	}
+}
+
+# A pod may not say false either, whatever its containers say: a container added later takes it over.
+deny contains finding if {
+	value := spec.securityContext.runAsNonRoot
+	not value in [true, null]
+	finding := {
+		"path": at("spec.securityContext.runAsNonRoot"),
+		"value": shown(value),
+		"msg": "the pod allows its containers to run as root",
+		"fix": "set runAsNonRoot to true",
+	}
+}
+
+deny contains finding if {
+	some scope in scopes
+	value := scope.context.runAsUser
+	root(value)
+	finding := {
+		"path": concat(".", [scope.path, "runAsUser"]),
+		"value": shown(value),
+		"msg": "the container runs as root",
+		"fix": "set runAsUser to another number than 0, or remove it",
+	}
+}
+
+# Seccomp.
+deny contains finding if {
+	some container in containers
+	not confined(container)
+	finding := {
+		"path": sprintf("%s.securityContext.seccompProfile.type", [container.path]),
+		"msg": "system calls of the container are not filtered",
+		"fix": "set seccompProfile.type to RuntimeDefault on the pod or on the container",
+	}
+}
+
+deny contains finding if {
+	type := spec.securityContext.seccompProfile.type
+	not type in profiles
+	finding := {
+		"path": at("spec.securityContext.seccompProfile.type"),
+		"value": shown(type),
+		"msg": "system calls of the pod are not filtered",
+		"fix": "set seccompProfile.type to RuntimeDefault",
+	}
+}
+
+# AppArmor and SELinux.
+deny contains finding if {
+	some scope in scopes
+	type := scope.context.appArmorProfile.type
+	not type in profiles
+	finding := {
+		"path": concat(".", [scope.path, "appArmorProfile.type"]),
+		"value": shown(type),
+		"msg": "the AppArmor profile is switched off",
+		"fix": "remove appArmorProfile, or set its type to RuntimeDefault",
+	}
+}
+
+deny contains finding if {
+	some key, value in input.pod.metadata.annotations
+	startswith(key, "container.apparmor.security.beta.kubernetes.io/")
+	not apparmor_annotation(value)
+	finding := {
+		"path": at(sprintf("metadata.annotations[%s]", [key])),
+		"value": shown(value),
+		"msg": "the AppArmor profile is switched off",
+		"fix": "remove the annotation, or set it to runtime/default",
+	}
+}
+
+deny contains finding if {
+	some scope in scopes
+	type := scope.context.seLinuxOptions.type
+	not type in ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"]
+	finding := {
+		"path": concat(".", [scope.path, "seLinuxOptions.type"]),
+		"value": shown(type),
+		"msg": "the SELinux type is not one of containers",
+		"fix": "remove seLinuxOptions.type",
+	}
+}
+
+deny contains finding if {
+	some scope in scopes
+	some field in ["user", "role"]
+	value := scope.context.seLinuxOptions[field]
+	value != ""
+	finding := {
+		"path": concat(".", [scope.path, "seLinuxOptions", field]),
+		"value": shown(value),
+		"msg": "the SELinux user and role may not be set",
+		"fix": sprintf("remove seLinuxOptions.%s", [field]),
+	}
+}
+
+deny contains finding if {
+	some container in containers
+	type := container.context.procMount
+	not type in ["Default", null]
+	finding := {
+		"path": sprintf("%s.securityContext.procMount", [container.path]),
+		"value": shown(type),
+		"msg": "/proc is not masked in the container",
+		"fix": "remove procMount",
+	}
+}
+
+deny contains finding if {
+	some i, sysctl in spec.securityContext.sysctls
+	not object.get(sysctl, "name", "") in safe_sysctls
+	finding := {
+		"path": at(sprintf("spec.securityContext.sysctls[%v]", [i])),
+		"value": shown(object.get(sysctl, "name", "")),
+		"msg": "the kernel parameter is not one that is safe to set",
+		"fix": "remove it",
+	}
+}
+
+# Volumes, by what is allowed: a type that is newer than this policy is refused.
+deny contains finding if {
+	some i, volume in spec.volumes
+	some type, _ in volume
+	not type in volume_types
+	finding := {
+		"path": at(sprintf("spec.volumes[%v].%s", [i, type])),
+		"msg": sprintf("volumes of type %s reach beyond the pod", [type]),
+		"fix": "use a persistentVolumeClaim, configMap, secret, projected, downwardAPI, csi, ephemeral or emptyDir volume",
+	}
+}
+
+# Ports of the node, and probes and hooks that the node sends elsewhere.
+deny contains finding if {
+	some container in containers
+	some i, port in container.container.ports
+	value := port.hostPort
+	not value in [0, null]
+	finding := {
+		"path": sprintf("%s.ports[%v].hostPort", [container.path, i]),
+		"value": shown(value),
+		"msg": "the container opens a port of the node",
+		"fix": "remove hostPort, and use a Service",
+	}
+}
+
+deny contains finding if {
+	some container in containers
+	some name, handler in handlers(container.container)
+	some action in ["httpGet", "tcpSocket"]
+	value := handler[action].host
+	value != ""
+	finding := {
+		"path": sprintf("%s.%s.%s.host", [container.path, name, action]),
+		"value": shown(value),
+		"msg": "the node would send the request to another host than the pod, past every NetworkPolicy",
+		"fix": "remove host",
+	}
+}
+
+# What has the wrong shape has not been judged.
+deny contains finding if {
+	some kind in kinds
+	value := spec[kind]
+	not is_array(value)
+	not is_null(value)
+	finding := {"path": at(concat(".", ["spec", kind])), "msg": "is not a list", "fix": "make it a list of containers"}
+}
+
+deny contains finding if {
+	some container in containers
+	not is_object(container.container)
+	finding := {"path": container.path, "msg": "is not a container", "fix": "remove it"}
+}
+
+deny contains finding if {
+	not spec.containers
+	finding := {"path": at("spec.containers"), "msg": "the pod has no containers", "fix": "add a container"}
+}
+
+spec_of_pod := input.pod.spec
+
+default spec := {}
+
+spec := input.pod.spec if is_object(input.pod.spec)
+
+kinds := ["initContainers", "containers", "ephemeralContainers"]
+
+containers := [{"path": path, "container": container, "context": context_of(container)} |
+	some kind in kinds
+	is_array(spec[kind])
+	some i, container in spec[kind]
+	path := at(sprintf("spec.%s[%v]", [kind, i]))
+]
+
+# An element that is no object, or a context that is none, has nothing set, and so fails every rule that asks for something.
+context_of(container) := container.securityContext if is_object(container.securityContext)
+
+context_of(container) := {} if not is_object(container.securityContext)
+
+# The pod's context and each container's.
+scopes := array.concat(
+	[{"path": at("spec.securityContext"), "context": context_of(spec)}],
+	[{"path": concat(".", [container.path, "securityContext"]), "context": container.context} | some container in containers],
+)
+
+handlers(container) := object.union(
+	{name: container[name] | some name in ["livenessProbe", "readinessProbe", "startupProbe"]},
+	{concat(".", ["lifecycle", name]): handler | some name, handler in container.lifecycle},
+)
+
+unset_or_false(value) if value in [false, null]
+
+drops_all(context) if "ALL" in context.capabilities.drop
+
+runs_as_non_root(container) if container.context.runAsNonRoot == true
+
+runs_as_non_root(container) if {
+	object.get(container.context, "runAsNonRoot", null) == null
+	spec.securityContext.runAsNonRoot == true
+}
+
+root(value) if not is_number(value)
+
+root(value) if value == 0
+
+confined(container) if container.context.seccompProfile.type in profiles
+
+confined(container) if {
+	object.get(container.context, "seccompProfile", null) == null
+	spec.securityContext.seccompProfile.type in profiles
+}
+
+profiles := ["RuntimeDefault", "Localhost"]
+
+apparmor_annotation(value) if value in ["", "runtime/default"]
+
+apparmor_annotation(value) if startswith(value, "localhost/")
+
+safe_sysctls := [
+	"kernel.shm_rmid_forced",
+	"net.ipv4.ip_local_port_range",
+	"net.ipv4.ip_local_reserved_ports",
+	"net.ipv4.ip_unprivileged_port_start",
+	"net.ipv4.ping_group_range",
+	"net.ipv4.tcp_fin_timeout",
+	"net.ipv4.tcp_keepalive_intvl",
+	"net.ipv4.tcp_keepalive_probes",
+	"net.ipv4.tcp_keepalive_time",
+	"net.ipv4.tcp_rmem",
+	"net.ipv4.tcp_syncookies",
+	"net.ipv4.tcp_wmem",
+]
+
+volume_types := [
+	"name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
+]
+
+# A value of another type than a word or a number is shown by its type.
+shown(value) := value if is_string(value)
+
+shown(value) := sprintf("%v", [value]) if {
+	not is_string(value)
+	not is_object(value)
+	not is_array(value)
+}
+
+shown(value) := type_name(value) if is_object(value)
+
+shown(value) := type_name(value) if is_array(value)
+
+default prefix := ""
+
+prefix := sprintf("%s.", [input.podPath]) if input.podPath != ""
+
+at(path) := concat("", [prefix, path])

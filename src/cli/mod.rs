@@ -1,0 +1,40 @@
+//! The command line: one file per subcommand.
+//!
+//! Must never: decide anything that a library user would decide differently, or print a secret.
+
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A fence around AI workflows on Kubernetes.
+///
+/// Exit codes: 0 success, 1 failure, 2 wrong arguments.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator and its admission webhook in the cluster that KUBECONFIG or the pod's account names.
+    Run(run::Args),
+}
+
+/// Parses the arguments and carries out the subcommand.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::main(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain: the last cause is mostly the one to act on.
+            eprintln!("ringfence: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

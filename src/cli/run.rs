@@ -1,0 +1,276 @@
+//! `ringfence run`: the operator and its webhook in one process.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args as ClapArgs;
+use kube::{Api, Client, api::ListParams};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass},
+    policy::{LoadError, PolicySet, Source},
+    reconcile,
+    telemetry::{self, LogFormat, Metrics, PolicyState},
+    tls::{self, Keeper, KeeperConfig, Names, Resolver},
+    webhook::{Gate, Limits, LiveAdmit, Readiness, health_router, router, serve, serve_health, tls_config},
+};
+
+/// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
+const MAX_POLICY_FILE: u64 = 256 * 1024;
+/// Most policy files in one directory tree.
+const MAX_POLICY_FILES: usize = 1024;
+/// How often the API server is asked whether our kinds are there.
+const CRD_RETRY: Duration = Duration::from_secs(2);
+/// Longest that one question at start may take.
+const START_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a stopping replica keeps answering while the Service forgets it.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Arguments of `ringfence run`. Each has an environment variable of its name.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    /// Namespace that Ringfence is installed in: its Secret lives there, and it is never fenced.
+    #[arg(long, env = "RINGFENCE_NAMESPACE")]
+    namespace: String,
+    /// Ringfence's own service account, which owns the Secret.
+    #[arg(long, env = "RINGFENCE_SERVICE_ACCOUNT", default_value = "ringfence")]
+    service_account: String,
+    /// Service through which the API server reaches the webhook.
+    #[arg(long, env = "RINGFENCE_SERVICE_NAME", default_value = "ringfence-webhook")]
+    service_name: String,
+    /// Host name or address of a webhook that the API server reaches by URL, outside the cluster.
+    #[arg(long, env = "RINGFENCE_WEBHOOK_HOST")]
+    webhook_host: Option<String>,
+    /// Where the webhook listens.
+    #[arg(long, env = "RINGFENCE_LISTEN", default_value = "0.0.0.0:9443")]
+    listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
+    metrics_listen: SocketAddr,
+    /// ValidatingWebhookConfiguration whose caBundle is kept.
+    #[arg(long, env = "RINGFENCE_WEBHOOK_CONFIGURATION", default_value = "ringfence")]
+    webhook_configuration: String,
+    /// Secret that holds the certificate.
+    #[arg(long, env = "RINGFENCE_TLS_SECRET", default_value = "ringfence-webhook-tls")]
+    tls_secret: String,
+    /// Directory of Rego policies to use instead of the shipped ones.
+    #[arg(long, env = "RINGFENCE_POLICIES")]
+    policies: Option<PathBuf>,
+    /// YAML file with parameters of policies, by policy name.
+    #[arg(long, env = "RINGFENCE_POLICY_PARAMETERS")]
+    policy_parameters: Option<PathBuf>,
+    /// How log lines are written.
+    #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+pub(super) fn main(args: Args) -> Result<()> {
+    telemetry::init(args.log_format)?;
+    // Both kube's client and our server use it; rustls panics when two providers are there and none is installed.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        bail!("another TLS provider is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: Args) -> Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Readiness::default();
+    let limits = Limits::default();
+    let policies = Arc::new(load_policies(&args)?);
+    metrics.set_policies(policies.policies().map(|policy| (policy.name.as_str(), policies.revision(), PolicyState::Compiled)));
+    readiness.set(Gate::Policies, Ok(()));
+    info!(revision = policies.revision(), count = policies.policies().count(), "policies are compiled");
+
+    let config = kube::Config::infer().await.context("cannot tell which cluster to talk to: set KUBECONFIG")?;
+    let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
+    let stop = CancellationToken::new();
+    // Admission answers while it drains; everything else stops at once.
+    let stop_serving = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+
+    let health = TcpListener::bind(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
+    let admission = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+    let health_routes = health_router(readiness.clone(), metrics.clone());
+    let (health_limits, health_stop) = (limits.clone(), stop_serving.clone());
+    tasks.spawn(async move {
+        let served = serve_health(health, health_routes, &health_limits, health_stop).await;
+        served.context("the health server ended")
+    });
+
+    let resolver = Arc::new(Resolver::default());
+    let admit = LiveAdmit::new(client.clone(), policies, metrics.clone(), args.namespace.clone());
+    let routes = router(Arc::new(admit), &limits, metrics.clone());
+    let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
+    tasks.spawn(async move { serve(admission, tls, routes, &limits, serving).await.context("the webhook ended") });
+
+    let keeper = keeper(&args, &client, resolver, &readiness, &metrics, &stop).await;
+    let Some(keeper) = keeper else { return Ok(()) };
+    let keeping = stop_serving.clone();
+    tasks.spawn(async move {
+        keeper.run(keeping).await;
+        Ok(())
+    });
+
+    let controllers = operate(client, metrics, readiness.clone(), args.namespace, stop.clone());
+    tasks.spawn(async move {
+        controllers.await;
+        Ok(())
+    });
+    let outcome = wait(&mut tasks, &readiness).await;
+    stop.cancel();
+    if outcome.is_ok() {
+        // The Service's endpoints forget an unready replica a moment later; until then it must answer.
+        tokio::time::sleep(DRAIN).await;
+    }
+    stop_serving.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok(Err(error)) = ended {
+            warn!(error = format!("{error:#}"), "while stopping");
+        }
+    }
+    info!("stopped");
+    outcome
+}
+
+/// Waits for a signal, or for a task to end that should not.
+async fn wait(tasks: &mut JoinSet<Result<()>>, readiness: &Readiness) -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let ended = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+        ended = tasks.join_next() => ended,
+    };
+    readiness.stop();
+    match ended {
+        None => {
+            info!("asked to stop: not ready any more, finishing what is in flight");
+            Ok(())
+        }
+        Some(Ok(Ok(()))) => bail!("a part of Ringfence ended by itself"),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => {
+            error!(%error, "a part of Ringfence panicked");
+            Err(error).context("a part of Ringfence panicked")
+        }
+    }
+}
+
+/// The keeper of the certificate, once it is known who owns its Secret. `None`: stopped before that.
+async fn keeper(
+    args: &Args,
+    client: &Client,
+    resolver: Arc<Resolver>,
+    readiness: &Readiness,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Option<Keeper> {
+    let owner = loop {
+        match tls::owner_of(client.clone(), &args.namespace, &args.service_account).await {
+            Ok(owner) => break owner,
+            Err(error) => warn!(%error, "the API server does not answer yet"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(CRD_RETRY) => {}
+        }
+    };
+    let config = KeeperConfig {
+        namespace: args.namespace.clone(),
+        secret: args.tls_secret.clone(),
+        registration: args.webhook_configuration.clone(),
+        names: Names::new(&args.service_name, &args.namespace, args.webhook_host.as_deref()),
+        owner,
+    };
+    Some(Keeper::new(client.clone(), config, resolver, readiness.clone(), metrics.clone()))
+}
+
+/// Waits for our kinds, then runs the controllers until `stop`.
+async fn operate(client: Client, metrics: Arc<Metrics>, readiness: Readiness, namespace: String, stop: CancellationToken) {
+    loop {
+        match kinds_are_served(&client).await {
+            Ok(()) => break,
+            Err(reason) => readiness.set(Gate::Crds, Err(reason)),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CRD_RETRY) => {}
+        }
+    }
+    readiness.set(Gate::Crds, Ok(()));
+    let context = Arc::new(reconcile::Context::new(client, metrics, namespace));
+    reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
+}
+
+async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
+    let one = ListParams::default().limit(1);
+    let workflows = async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) };
+    let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
+    match tokio::time::timeout(START_DEADLINE, async { tokio::try_join!(workflows, classes) }).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart")),
+        Err(_) => Err("the API server did not answer in time".to_owned()),
+    }
+}
+
+fn load_policies(args: &Args) -> Result<PolicySet> {
+    let parameters: BTreeMap<String, Value> = match &args.policy_parameters {
+        Some(file) => {
+            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            serde_saphyr::from_str(&text).with_context(|| format!("{} is no YAML map of parameters by policy name", file.display()))?
+        }
+        None => BTreeMap::new(),
+    };
+    let compiled = match &args.policies {
+        Some(folder) => {
+            let mut sources = Vec::new();
+            read_policies(folder, &mut sources)?;
+            if sources.is_empty() {
+                bail!("{} holds no .rego file: name a folder with policies, or leave --policies out", folder.display());
+            }
+            PolicySet::compile(sources, &parameters)
+        }
+        None => PolicySet::embedded(&parameters),
+    };
+    compiled.map_err(|errors| {
+        let all: Vec<_> = errors.iter().map(LoadError::to_string).collect();
+        anyhow::anyhow!("policies cannot be used:\n{}", all.join("\n"))
+    })
+}
+
+/// Reads every policy below a folder; tests of policies are no policies.
+fn read_policies(folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        // A mounted ConfigMap shows each file twice: by a link, and below ..data.
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            read_policies(&path, sources)?;
+        } else if name.ends_with(".rego") && !name.ends_with("_test.rego") {
+            let size = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+            if size > MAX_POLICY_FILE || sources.len() >= MAX_POLICY_FILES {
+                bail!("{}: at most {MAX_POLICY_FILES} files of {MAX_POLICY_FILE} bytes each", path.display());
+            }
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            sources.push(Source { file: path.display().to_string(), text });
+        }
+    }
+    Ok(())
+}

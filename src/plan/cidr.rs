@@ -1,0 +1,117 @@
+//! Address ranges: how they must be written, what a class lets a workflow declare, and what is always excepted.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+/// Services from which a cloud hands out credentials: AWS, GCP, Azure and OpenStack share the first; then AWS over IPv6,
+/// Azure's wire server, Alibaba Cloud, and the task and pod credential endpoints of AWS. Source: the vendors' documents.
+const METADATA_V4: [Ipv4Addr; 5] = [
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(169, 254, 170, 2),
+    Ipv4Addr::new(169, 254, 170, 23),
+];
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+];
+
+/// NAT64's well-known prefix (RFC 6052), through which an IPv6 packet reaches an IPv4 address.
+const NAT64: [u16; 2] = [0x64, 0xff9b];
+
+/// Parses a range. `Err` says what is wrong with it, as the end of a sentence that begins with the range.
+pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
+    const NOT_A_CIDR: &str = "is not a CIDR, such as 203.0.113.0/24";
+    // The standard library's parser refuses 010.0.0.0, which some readers take for octal and ipnet takes for decimal.
+    let (address, prefix) = text.split_once('/').ok_or(NOT_A_CIDR)?;
+    let address: IpAddr = address.parse().map_err(|_| NOT_A_CIDR)?;
+    let net = IpNet::new(address, prefix.parse().map_err(|_| NOT_A_CIDR)?).map_err(|_| NOT_A_CIDR)?;
+    if net.trunc() != net {
+        return Err("has bits set behind its prefix, so it says two things at once");
+    }
+    if let IpNet::V6(net) = net
+        && (net.addr().to_ipv4_mapped().is_some() || mapped_range().is_some_and(|mapped| mapped.contains(&net)))
+    {
+        return Err("is an IPv4 range written as IPv6, which network plugins read differently");
+    }
+    Ok(net)
+}
+
+/// Whether `net` lies in one of the class's ranges. A class range that cannot be parsed covers nothing.
+pub(super) fn covered(net: &IpNet, class: &[String]) -> bool {
+    class
+        .iter()
+        .filter_map(|text| parse(text).ok())
+        .any(|allowed| allowed.contains(net))
+}
+
+/// Addresses inside `net` that hand out credentials, in every form that a packet can carry them. If `net` is such an address
+/// itself, it is all that is left.
+pub(super) fn metadata_in(net: &IpNet) -> Vec<IpNet> {
+    let nat64 = METADATA_V4.iter().map(|address| {
+        let [a, b, c, d] = address.octets();
+        let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        IpAddr::V6(Ipv6Addr::new(NAT64[0], NAT64[1], 0, 0, 0, 0, high, low))
+    });
+    let plain = METADATA_V4.iter().map(|address| IpAddr::V4(*address));
+    let six = METADATA_V6.iter().map(|address| IpAddr::V6(*address));
+    plain
+        .chain(six)
+        .chain(nat64)
+        .filter(|address| net.contains(address))
+        .map(IpNet::from)
+        .collect()
+}
+
+fn mapped_range() -> Option<Ipv6Net> {
+    Ipv6Net::new(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::v4("203.0.113.0/24", true)]
+    #[case::v6("2001:db8::/32", true)]
+    #[case::everything("0.0.0.0/0", true)]
+    #[case::host_bits("203.0.113.7/24", false)]
+    #[case::no_prefix("203.0.113.7", false)]
+    #[case::too_long("203.0.113.0/33", false)]
+    #[case::octal("010.0.0.0/8", false)]
+    #[case::mapped("::ffff:169.254.169.254/128", false)]
+    #[case::mapped_range("::ffff:0:0/96", false)]
+    #[case::unicode("２03.0.113.0/24", false)]
+    #[case::empty("", false)]
+    fn ranges_are_written_one_way(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(parse(text).is_ok(), valid, "{:?}", parse(text));
+    }
+
+    #[rstest]
+    #[case::inside("10.1.2.0/24", true)]
+    #[case::equal("10.0.0.0/8", true)]
+    #[case::wider("10.0.0.0/7", false)]
+    #[case::half_of_everything("0.0.0.0/1", false)]
+    #[case::other_family("::/0", false)]
+    fn a_range_must_lie_in_one_of_the_class(#[case] text: &str, #[case] expected: bool) {
+        assert_eq!(
+            covered(&parse(text).unwrap(), &["10.0.0.0/8".to_owned(), "nonsense".to_owned()]),
+            expected
+        );
+    }
+
+    #[rstest]
+    #[case::all_of_v4("0.0.0.0/0", 5)]
+    #[case::upper_half("128.0.0.0/1", 4)]
+    #[case::link_local("169.254.0.0/16", 3)]
+    #[case::none("203.0.113.0/24", 0)]
+    #[case::all_of_v6("::/0", 7)]
+    #[case::nat64("64:ff9b::/96", 5)]
+    fn credentials_are_found_in_every_form(#[case] text: &str, #[case] expected: usize) {
+        assert_eq!(metadata_in(&parse(text).unwrap()).len(), expected);
+    }
+}

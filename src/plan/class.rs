@@ -1,0 +1,78 @@
+//! The class by itself: whether it can be read, and the one that the operator makes when there is none.
+
+use super::{Problem, cidr, rules};
+use crate::api::{AIWorkflowClass, AIWorkflowClassSpec, ClassImages, DEFAULT_CLASS, PolicyRule};
+
+/// What is wrong with a class. A class with problems still narrows: what cannot be read allows nothing.
+pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let spec = &class.spec;
+    for (index, rule) in spec.permissions.iter().enumerate() {
+        rules::invalid(&format!("spec.permissions[{index}]"), rule, &mut problems);
+    }
+    let network = spec.network.clone().unwrap_or_default();
+    let cluster = spec.cluster.clone().unwrap_or_default();
+    let dns = cluster.dns.and_then(|dns| dns.cidrs).unwrap_or_default();
+    let api_server = cluster.api_server.map(|address| address.cidrs).unwrap_or_default();
+    for (path, list) in [
+        ("spec.network.cidrs", network.cidrs),
+        ("spec.cluster.dns.cidrs", dns),
+        ("spec.cluster.apiServer.cidrs", api_server),
+    ] {
+        for (index, text) in list.iter().enumerate() {
+            if let Err(message) = cidr::parse(text) {
+                let fix = "write it in its shortest form, prefix and all";
+                problems.push(Problem::new(format!("{path}[{index}]"), Some(text), message, fix));
+            }
+        }
+    }
+    problems
+}
+
+/// The class `default`: every image repository, read rights on what is no secret, peers in the own namespace only.
+pub fn default_class() -> AIWorkflowClass {
+    let read = PolicyRule {
+        api_groups: vec![String::new()],
+        resources: ["configmaps", "services", "pods", "pods/log"]
+            .map(str::to_owned)
+            .to_vec(),
+        resource_names: Vec::new(),
+        verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
+    };
+    let spec = AIWorkflowClassSpec {
+        images: Some(ClassImages {
+            allowed: vec!["**".to_owned()],
+        }),
+        permissions: vec![read],
+        ..AIWorkflowClassSpec::default()
+    };
+    AIWorkflowClass::new(DEFAULT_CLASS, spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ClassNetwork;
+
+    #[test]
+    fn the_default_class_has_no_problems() {
+        assert_eq!(class_problems(&default_class()), []);
+    }
+
+    #[test]
+    fn a_range_that_cannot_be_read_is_named() {
+        let network = ClassNetwork {
+            cidrs: vec!["10.0.0.1/8".to_owned()],
+            namespaces: Vec::new(),
+        };
+        let spec = AIWorkflowClassSpec {
+            network: Some(network),
+            ..AIWorkflowClassSpec::default()
+        };
+        let problems = class_problems(&AIWorkflowClass::new("x", spec));
+        assert_eq!(
+            problems.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(),
+            ["spec.network.cidrs[0]"]
+        );
+    }
+}

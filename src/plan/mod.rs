@@ -1,0 +1,354 @@
+//! From a declaration and what was observed to the changes that make it true: `(workflow, observed) -> changes + conditions`.
+//!
+//! Must never: read a clock, call anything, or widen what was declared. What cannot be rendered is left closed.
+
+mod accept;
+mod cidr;
+mod class;
+mod namespace;
+mod network;
+mod object;
+mod rules;
+mod status;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+pub use accept::{Acceptance, accept};
+pub use class::{class_problems, default_class};
+pub use namespace::{NamespaceFacts, default_deny};
+pub use object::{Child, INSTANCE_LABEL, name_of, owned_name, owner_uid, same};
+pub use status::{Outcome, status};
+
+use crate::api::{AIWorkflow, AIWorkflowClass, PolicyRule, Reason, WorkflowPeer};
+
+/// One thing that is wrong with a declaration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// Path of the field.
+    pub path: String,
+    /// Value found there.
+    pub value: Option<String>,
+    /// What is wrong: the end of a sentence that begins with the field and its value.
+    pub message: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl Problem {
+    fn new(path: impl Into<String>, value: Option<&str>, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            value: value.map(str::to_owned),
+            message: message.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{} = {value:?} {}: {}", self.path, self.message, self.fix),
+            None => write!(f, "{} {}: {}", self.path, self.message, self.fix),
+        }
+    }
+}
+
+/// What the reconciler saw.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The workflow's namespace.
+    pub namespace: NamespaceFacts,
+    /// The class that fences it, if it exists.
+    pub class: Option<AIWorkflowClass>,
+    /// Objects that carry Ringfence's labels for this workflow, by kind, as the API server sent them.
+    pub children: Vec<(Child, Value)>,
+    /// Objects of a desired name that are somebody else's.
+    pub taken: BTreeSet<(Child, String)>,
+    /// Workflows that this one names as peers, by namespace and name; those missing are absent.
+    pub peers: BTreeMap<(String, String), AIWorkflow>,
+    /// Addresses and ports of the API server, as pods reach it.
+    pub api_server: BTreeSet<(IpAddr, u16)>,
+}
+
+/// A write. The order of a plan's changes is the order in which they are made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Make an object.
+    Create(Child, Value),
+    /// Remove an object of ours, by name and UID.
+    Delete {
+        /// Kind.
+        child: Child,
+        /// Name.
+        name: String,
+        /// UID of the object that was seen, so that a newer one of that name stays.
+        uid: String,
+    },
+    /// Replace what is there, whole. The value carries the resourceVersion that was seen.
+    Replace(Child, Value),
+}
+
+impl Change {
+    /// Kind of the object that is written.
+    pub const fn child(&self) -> Child {
+        match self {
+            Self::Create(child, _) | Self::Replace(child, _) | Self::Delete { child, .. } => *child,
+        }
+    }
+}
+
+/// What is to be done about a workflow, and what is to be said about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Whether the declaration stands.
+    pub acceptance: Acceptance,
+    /// References that do not resolve, with the reason of the first.
+    pub unresolved: Option<(Reason, String)>,
+    /// Names that somebody else holds.
+    pub taken: Vec<(Child, String)>,
+    /// Writes, in order.
+    pub changes: Vec<Change>,
+    /// Rules of the Role when the changes are made.
+    pub effective_rules: Vec<PolicyRule>,
+}
+
+/// Plans one workflow.
+///
+/// Not accepted: rights and peers that the class does not allow go, the account stays, running pods are left alone. Not
+/// fenced, or the class missing: nothing is touched, because what stands there was right when it was made.
+pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
+    let class_name = observed.namespace.fencing_class();
+    let acceptance = accept(workflow, &observed.namespace, class_name, observed.class.as_ref());
+    let mut plan = Plan {
+        acceptance,
+        unresolved: None,
+        taken: Vec::new(),
+        changes: Vec::new(),
+        effective_rules: Vec::new(),
+    };
+    let fenced = class_name.is_some() && !observed.namespace.exempt && !observed.namespace.terminating;
+    let Some(class) = observed.class.as_ref().filter(|_| fenced) else {
+        return plan;
+    };
+
+    plan.unresolved = unresolved(workflow, observed, class);
+    plan.taken = observed.taken.iter().cloned().collect();
+    // A binding to somebody else's account would hand our rights to a stranger.
+    let account_is_foreign = plan.taken.iter().any(|(child, _)| *child == Child::ServiceAccount);
+    if matches!(plan.acceptance.reason, Reason::Accepted) && !account_is_foreign {
+        plan.effective_rules = workflow.rules().to_vec();
+    }
+    let desired = desired(workflow, observed, class, &plan);
+    plan.changes = changes(workflow, observed, desired);
+    plan
+}
+
+fn desired(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    class: &AIWorkflowClass,
+    plan: &Plan,
+) -> BTreeMap<(Child, String), Value> {
+    let name = workflow.name_any();
+    let namespace = &observed.namespace.name;
+    let owned = |part: &str| owned_name(namespace, &name, part);
+    let mut parts = Vec::new();
+    if matches!(plan.acceptance.reason, Reason::Accepted | Reason::OutsideClass) {
+        parts.push((
+            Child::NetworkPolicy,
+            owned("allow"),
+            json!({"spec": network::allow_spec(workflow, observed, class)}),
+        ));
+        let account = workflow.service_account_name().to_owned();
+        // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
+        parts.push((
+            Child::ServiceAccount,
+            account,
+            json!({"automountServiceAccountToken": false}),
+        ));
+    }
+    if !plan.effective_rules.is_empty() {
+        parts.push((Child::Role, owned("role"), json!({"rules": plan.effective_rules})));
+        let subject =
+            json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
+        let role = json!({"apiGroup": Child::Role.group(), "kind": "Role", "name": owned("role")});
+        parts.push((
+            Child::RoleBinding,
+            owned("binding"),
+            json!({"subjects": [subject], "roleRef": role}),
+        ));
+    }
+    let object = |(child, name, body)| {
+        (
+            (child, String::clone(&name)),
+            object::owned_by_workflow(workflow, child, &name, body),
+        )
+    };
+    parts.into_iter().map(object).collect()
+}
+
+fn changes(workflow: &AIWorkflow, observed: &Observed, mut desired: BTreeMap<(Child, String), Value>) -> Vec<Change> {
+    let uid = workflow.uid().unwrap_or_default();
+    let invalid = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
+    let (mut removals, mut writes) = (Vec::new(), Vec::new());
+    for (child, seen) in observed
+        .children
+        .iter()
+        .filter(|(_, seen)| owner_uid(seen) == Some(uid.as_str()))
+    {
+        let key = (*child, name_of(seen).to_owned());
+        match desired.remove(&key) {
+            Some(wanted) if same(&wanted, seen) => {}
+            Some(wanted) if seen.get("roleRef") == wanted.get("roleRef") => {
+                writes.push(Change::Replace(*child, replacing(wanted, seen)));
+            }
+            // A binding's roleRef cannot be changed, only made again.
+            Some(wanted) => {
+                removals.push(delete(*child, seen));
+                writes.push(Change::Create(*child, wanted));
+            }
+            // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
+            None if *child == Child::ServiceAccount && invalid => {}
+            None => removals.push(delete(*child, seen)),
+        }
+    }
+    let missing = desired.into_iter().filter(|(key, _)| !observed.taken.contains(key));
+    writes.extend(missing.map(|((child, _), wanted)| Change::Create(child, wanted)));
+    // Rights go before anything else is touched, the binding before the role that it names; they come last.
+    removals.sort_by_key(|change| Reverse(change.child()));
+    writes.sort_by_key(Change::child);
+    removals.into_iter().chain(writes).collect()
+}
+
+fn replacing(mut wanted: Value, seen: &Value) -> Value {
+    for field in ["resourceVersion", "uid"] {
+        if let Some(value) = seen.pointer(&format!("/metadata/{field}")) {
+            wanted["metadata"][field] = value.clone();
+        }
+    }
+    wanted
+}
+
+fn delete(child: Child, seen: &Value) -> Change {
+    let uid = seen
+        .pointer("/metadata/uid")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    Change::Delete {
+        child,
+        name: name_of(seen).to_owned(),
+        uid: uid.to_owned(),
+    }
+}
+
+/// Workflows that a declaration names as peers, by namespace and name.
+pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
+    let own = workflow.namespace().unwrap_or_default();
+    let network = workflow.spec.network.as_ref();
+    let ingress = network
+        .into_iter()
+        .flat_map(|network| &network.ingress)
+        .filter_map(|rule| rule.from.workflow.as_ref());
+    let egress = network
+        .into_iter()
+        .flat_map(|network| &network.egress)
+        .filter_map(|rule| rule.to.workflow.as_ref());
+    ingress.chain(egress).map(|peer| address(peer, &own)).collect()
+}
+
+fn address(peer: &WorkflowPeer, own: &str) -> (String, String) {
+    (
+        peer.namespace.clone().unwrap_or_else(|| own.to_owned()),
+        peer.name.clone(),
+    )
+}
+
+/// Both ends declare: a path between workflows is open when one names the other in egress, and is named in its ingress.
+fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<(Reason, String)> {
+    let own = &observed.namespace.name;
+    let us = (own.clone(), workflow.name_any());
+    let network = workflow.spec.network.clone().unwrap_or_default();
+    let mut found: Vec<(Reason, String)> = Vec::new();
+    let mut check = |path: String,
+                     peer: &WorkflowPeer,
+                     names_us: fn(&AIWorkflow, &(String, String)) -> bool,
+                     side: &str| {
+        let key = address(peer, own);
+        let (namespace, name) = &key;
+        match observed.peers.get(&key) {
+            None => found.push((Reason::PeerMissing, format!("{path}: AIWorkflow {namespace}/{name} does not exist: create it, or remove this rule"))),
+            Some(peer) if !names_us(peer, &us) => found.push((
+                Reason::PeerDoesNotNameUs,
+                format!("{path}: AIWorkflow {namespace}/{name} does not name {}/{} in its {side}: both ends declare a path, add it there", us.0, us.1),
+            )),
+            Some(_) => {}
+        }
+    };
+    for (index, rule) in network.egress.iter().enumerate() {
+        if let Some(peer) = &rule.to.workflow {
+            check(
+                format!("spec.network.egress[{index}]"),
+                peer,
+                is_named_in_ingress,
+                "ingress",
+            );
+        }
+    }
+    for (index, rule) in network.ingress.iter().enumerate() {
+        if let Some(peer) = &rule.from.workflow {
+            check(
+                format!("spec.network.ingress[{index}]"),
+                peer,
+                is_named_in_egress,
+                "egress",
+            );
+        }
+    }
+    for (index, rule) in network.egress.iter().enumerate() {
+        if rule.to.api_server.is_some() && !network::knows_api_server(observed, class) {
+            found.push((
+                Reason::PeerMissing,
+                format!("spec.network.egress[{index}]: the API server's address is not known: ask the platform team to set spec.cluster.apiServer of the class"),
+            ));
+        }
+    }
+    let reason = found.first()?.0;
+    Some((
+        reason,
+        found
+            .into_iter()
+            .map(|(_, message)| message)
+            .collect::<Vec<_>>()
+            .join("; "),
+    ))
+}
+
+fn is_named_in_ingress(peer: &AIWorkflow, us: &(String, String)) -> bool {
+    let own = peer.namespace().unwrap_or_default();
+    let rules = peer.spec.network.as_ref().map_or(&[][..], |network| &network.ingress);
+    rules
+        .iter()
+        .filter_map(|rule| rule.from.workflow.as_ref())
+        .any(|named| address(named, &own) == *us)
+}
+
+fn is_named_in_egress(peer: &AIWorkflow, us: &(String, String)) -> bool {
+    let own = peer.namespace().unwrap_or_default();
+    let rules = peer.spec.network.as_ref().map_or(&[][..], |network| &network.egress);
+    rules
+        .iter()
+        .filter_map(|rule| rule.to.workflow.as_ref())
+        .any(|named| address(named, &own) == *us)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! A namespace's modes, and the default-deny that is the namespace's own.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::object::owned_metadata;
+use crate::api::{AUDIT_LABEL, DEFAULT_DENY_NAME, ENFORCE_LABEL, Mode, WARN_LABEL};
+
+/// What Ringfence needs to know of a namespace.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NamespaceFacts {
+    /// Name.
+    pub name: String,
+    /// UID; empty for a namespace that was never stored.
+    pub uid: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether Ringfence never fences it: `kube-system`, `kube-node-lease`, `kube-public`, the release namespace.
+    pub exempt: bool,
+    /// Whether it is being deleted: nothing can be created in it any more.
+    pub terminating: bool,
+}
+
+impl NamespaceFacts {
+    /// Reads a namespace as the API server sends it. `None` where it is no object with a name.
+    pub fn from_object(object: &Value, exempt: impl Fn(&str) -> bool) -> Option<Self> {
+        let metadata = object.get("metadata")?;
+        let name = metadata.get("name")?.as_str()?.to_owned();
+        let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
+        Some(Self {
+            exempt: exempt(&name),
+            uid: metadata
+                .get("uid")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            labels: labels
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect(),
+            terminating: metadata.get("deletionTimestamp").is_some_and(|at| !at.is_null()),
+            name,
+        })
+    }
+
+    /// Class that a mode names. An exempt namespace has no modes, whatever its labels say.
+    pub fn class_for(&self, mode: Mode) -> Option<&str> {
+        let label = match mode {
+            Mode::Audit => AUDIT_LABEL,
+            Mode::Enforce => ENFORCE_LABEL,
+            Mode::Warn => WARN_LABEL,
+        };
+        self.labels.get(label).map(String::as_str).filter(|_| !self.exempt)
+    }
+
+    /// Strongest mode.
+    pub fn mode(&self) -> Option<Mode> {
+        [Mode::Enforce, Mode::Warn, Mode::Audit]
+            .into_iter()
+            .find(|mode| self.class_for(*mode).is_some())
+    }
+
+    /// Class by which workflows are made here: that of `enforce`, else that of `warn`. `None`: not fenced.
+    pub fn fencing_class(&self) -> Option<&str> {
+        self.class_for(Mode::Enforce).or_else(|| self.class_for(Mode::Warn))
+    }
+}
+
+/// The namespace's default-deny: nothing in, nothing out, for every pod of it.
+///
+/// Has no owner, so that deleting a workflow, or its CRD, opens nothing; its annotation carries the namespace's UID.
+pub fn default_deny(namespace: &NamespaceFacts) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": owned_metadata(DEFAULT_DENY_NAME, &namespace.name, &namespace.uid, DEFAULT_DENY_NAME),
+        // Empty lists are sent, so that what somebody else put there goes.
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []},
+    })
+}

@@ -1,0 +1,219 @@
+//! The workflow's allow NetworkPolicy: declared peers that the class opens, the cluster's DNS, and nothing else.
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::{NamespaceFacts, Observed, accept, cidr};
+use crate::api::{
+    AIWorkflow, AIWorkflowClass, DnsAddress, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
+    WORKFLOW_LABEL, WorkflowPeer,
+};
+
+/// Label that the API server itself puts on each namespace, so nobody can move a namespace into a peer by a label.
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// `spec` of the allow policy. Every list is there, empty or not, so that a foreign addition is a difference.
+pub(super) fn allow_spec(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Value {
+    let network = workflow.spec.network.clone().unwrap_or_default();
+    let namespace = &observed.namespace;
+    json!({
+        "podSelector": {"matchLabels": {WORKFLOW_LABEL: workflow.name_any()}},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": ingress(&network, namespace, class),
+        "egress": egress(&network, observed, class),
+    })
+}
+
+fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> Vec<Value> {
+    let rules = network
+        .ingress
+        .iter()
+        .filter(|rule| accept::ingress_allowed(&rule.from, namespace, class));
+    rules
+        .filter_map(|rule| {
+            let IngressPeer {
+                pods,
+                workflow,
+                cidrs,
+                except,
+            } = &rule.from;
+            let from = peers(
+                pods.as_ref(),
+                workflow.as_ref(),
+                cidrs.as_deref(),
+                except.as_deref(),
+                namespace,
+            );
+            // A rule without peers would be open to everybody.
+            (!from.is_empty() && !rule.ports.is_empty()).then(|| json!({"from": from, "ports": ports(&rule.ports)}))
+        })
+        .collect()
+}
+
+fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass) -> Vec<Value> {
+    let namespace = &observed.namespace;
+    let mut rules = vec![dns(class)];
+    for rule in network
+        .egress
+        .iter()
+        .filter(|rule| accept::egress_allowed(&rule.to, namespace, class))
+    {
+        let EgressPeer {
+            pods,
+            workflow,
+            cidrs,
+            except,
+            api_server,
+        } = &rule.to;
+        if api_server.is_some() {
+            rules.extend(api_server_rules(observed, class));
+            continue;
+        }
+        let to = peers(
+            pods.as_ref(),
+            workflow.as_ref(),
+            cidrs.as_deref(),
+            except.as_deref(),
+            namespace,
+        );
+        if !to.is_empty() && !rule.ports.is_empty() {
+            rules.push(json!({"to": to, "ports": ports(&rule.ports)}));
+        }
+    }
+    rules
+}
+
+fn peers(
+    pods: Option<&PodPeer>,
+    workflow: Option<&WorkflowPeer>,
+    cidrs: Option<&[String]>,
+    except: Option<&[String]>,
+    namespace: &NamespaceFacts,
+) -> Vec<Value> {
+    let mut peers = Vec::new();
+    if let Some(pods) = pods {
+        peers.push(pod_peer(
+            pods.namespace.as_deref().unwrap_or(&namespace.name),
+            selector(&pods.selector),
+        ));
+    }
+    if let Some(workflow) = workflow {
+        let labels = json!({"matchLabels": {WORKFLOW_LABEL: workflow.name}});
+        peers.push(pod_peer(
+            workflow.namespace.as_deref().unwrap_or(&namespace.name),
+            labels,
+        ));
+    }
+    peers.extend(
+        cidrs
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|text| ip_block(text, except.unwrap_or_default())),
+    );
+    peers
+}
+
+fn pod_peer(namespace: &str, selector: Value) -> Value {
+    json!({"namespaceSelector": {"matchLabels": {NAMESPACE_NAME_LABEL: namespace}}, "podSelector": selector})
+}
+
+fn selector(selector: &LabelSelector) -> Value {
+    json!({"matchLabels": selector.match_labels, "matchExpressions": selector.match_expressions})
+}
+
+/// A range without the services in it that hand out credentials.
+fn ip_block(text: &str, except: &[String]) -> Option<Value> {
+    let net = cidr::parse(text).ok()?;
+    let declared = except
+        .iter()
+        .filter_map(|text| cidr::parse(text).ok())
+        .filter(|except| net.contains(except));
+    let mut excepted: Vec<_> = declared.collect();
+    for address in cidr::metadata_in(&net) {
+        if !excepted.iter().any(|except| except.contains(&address)) {
+            excepted.push(address);
+        }
+    }
+    excepted.sort_unstable();
+    let excepted: Vec<_> = excepted.iter().map(ToString::to_string).collect();
+    Some(json!({"ipBlock": {"cidr": net.to_string(), "except": excepted}}))
+}
+
+fn ports(ports: &[Port]) -> Vec<Value> {
+    ports
+        .iter()
+        .map(|port| {
+            let mut rendered = json!({"protocol": port.protocol.unwrap_or(Protocol::TCP), "port": port.port});
+            if let Some(end) = port.end_port {
+                rendered["endPort"] = end.into();
+            }
+            rendered
+        })
+        .collect()
+}
+
+/// The cluster's DNS, UDP and TCP: long answers come over TCP.
+fn dns(class: &AIWorkflowClass) -> Value {
+    let address = class
+        .spec
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.dns.clone())
+        .unwrap_or_else(usual_dns);
+    let mut to = Vec::new();
+    if let (Some(namespace), Some(labels)) = (&address.namespace, &address.selector) {
+        to.push(pod_peer(namespace, selector(labels)));
+    }
+    let blocks = address.cidrs.unwrap_or_default();
+    to.extend(blocks.iter().filter_map(|text| ip_block(text, &[])));
+    json!({"to": to, "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]})
+}
+
+fn usual_dns() -> DnsAddress {
+    let labels = [("k8s-app".to_owned(), "kube-dns".to_owned())];
+    let selector = LabelSelector {
+        match_labels: labels.into_iter().collect(),
+        match_expressions: Vec::new(),
+    };
+    DnsAddress {
+        namespace: Some("kube-system".to_owned()),
+        selector: Some(selector),
+        cidrs: None,
+    }
+}
+
+/// One rule an address, each with its own port, because addresses of one API server may answer on different ports.
+fn api_server_rules(observed: &Observed, class: &AIWorkflowClass) -> Vec<Value> {
+    let declared = class
+        .spec
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.api_server.as_ref());
+    if let Some(address) = declared {
+        let to: Vec<_> = address.cidrs.iter().filter_map(|text| ip_block(text, &[])).collect();
+        let ports: Vec<_> = address
+            .ports
+            .iter()
+            .map(|port| json!({"protocol": "TCP", "port": port}))
+            .collect();
+        // Without peers or ports the rule would be open.
+        return if to.is_empty() || ports.is_empty() {
+            Vec::new()
+        } else {
+            vec![json!({"to": to, "ports": ports})]
+        };
+    }
+    observed
+        .api_server
+        .iter()
+        .map(|(address, port)| {
+            let block = json!({"ipBlock": {"cidr": ipnet::IpNet::from(*address).to_string(), "except": []}});
+            json!({"to": [block], "ports": [{"protocol": "TCP", "port": port}]})
+        })
+        .collect()
+}
+
+/// Whether the API server's address is known.
+pub(super) fn knows_api_server(observed: &Observed, class: &AIWorkflowClass) -> bool {
+    !api_server_rules(observed, class).is_empty()
+}

@@ -1,0 +1,225 @@
+//! Names, metadata and comparison of the objects that Ringfence owns.
+
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::api::{AIWorkflow, GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION};
+
+/// Label that names the workflow for Ringfence's own lists. Not `ringfence.dev/workflow`: that one is for what the workflow runs.
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
+/// A kind of object that Ringfence makes, in the order in which the fence is put up: closed first, rights last.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Child {
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy,
+    /// `v1` ServiceAccount.
+    ServiceAccount,
+    /// `rbac.authorization.k8s.io/v1` Role.
+    Role,
+    /// `rbac.authorization.k8s.io/v1` RoleBinding.
+    RoleBinding,
+}
+
+impl Child {
+    /// Every kind, in order.
+    pub const ALL: [Self; 4] = [Self::NetworkPolicy, Self::ServiceAccount, Self::Role, Self::RoleBinding];
+
+    /// Group of the kind; empty for the core group.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::NetworkPolicy => "networking.k8s.io",
+            Self::ServiceAccount => "",
+            Self::Role | Self::RoleBinding => "rbac.authorization.k8s.io",
+        }
+    }
+
+    /// Kind.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Role => "Role",
+            Self::RoleBinding => "RoleBinding",
+        }
+    }
+
+    /// Resource, as in a URL and in RBAC.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::NetworkPolicy => "networkpolicies",
+            Self::ServiceAccount => "serviceaccounts",
+            Self::Role => "roles",
+            Self::RoleBinding => "rolebindings",
+        }
+    }
+
+    /// `apiVersion`.
+    pub fn api_version(self) -> String {
+        match self.group() {
+            "" => "v1".to_owned(),
+            group => format!("{group}/v1"),
+        }
+    }
+}
+
+/// Name of a part that a workflow owns. The hash keeps `a` + `b-role` and `a-b` + `role` apart.
+pub fn owned_name(namespace: &str, workflow: &str, part: &str) -> String {
+    let digest = Sha256::digest(format!("{namespace}/{workflow}/{part}"));
+    let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    format!("ringfence-{workflow}-{part}-{hash}")
+}
+
+/// Metadata of an owned object, without an owner reference.
+pub(super) fn owned_metadata(name: &str, namespace: &str, owner_uid: &str, instance: &str) -> Value {
+    json!({
+        "name": name,
+        "namespace": namespace,
+        "labels": {MANAGED_BY_LABEL: MANAGER, INSTANCE_LABEL: instance},
+        "annotations": {OWNER_UID_ANNOTATION: owner_uid},
+    })
+}
+
+/// An object that a workflow owns: made, kept and, by the garbage collector, removed with it.
+pub(super) fn owned_by_workflow(workflow: &AIWorkflow, child: Child, name: &str, body: Value) -> Value {
+    let uid = workflow.uid().unwrap_or_default();
+    let namespace = workflow.namespace().unwrap_or_default();
+    let mut metadata = owned_metadata(name, &namespace, &uid, &workflow.name_any());
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "AIWorkflow",
+        "name": workflow.name_any(),
+        "uid": uid,
+        "controller": true,
+    }]);
+    let mut object = json!({"apiVersion": child.api_version(), "kind": child.kind(), "metadata": metadata});
+    if let (Some(object), Value::Object(body)) = (object.as_object_mut(), body) {
+        object.extend(body);
+    }
+    object
+}
+
+/// UID in the ownership annotation. The only proof of ownership.
+pub fn owner_uid(object: &Value) -> Option<&str> {
+    object
+        .pointer("/metadata/annotations")?
+        .get(OWNER_UID_ANNOTATION)?
+        .as_str()
+}
+
+/// `metadata.name`, or nothing.
+pub fn name_of(object: &Value) -> &str {
+    object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Whether an observed object says exactly what is desired: every field, also those that Ringfence never set, because
+/// server-side apply leaves a foreign `ingress: [{}]` where it is.
+pub fn same(desired: &Value, observed: &Value) -> bool {
+    comparable(desired) == comparable(observed)
+}
+
+/// Drops what the API server writes, and keys whose value is null or an empty list: these say the same as no key at all in
+/// every kind of [`Child`]. An empty *object* stays, because `namespaceSelector: {}` is every namespace.
+fn comparable(object: &Value) -> Value {
+    let Value::Object(fields) = object else {
+        return object.clone();
+    };
+    let mut kept = Map::new();
+    for (key, value) in fields {
+        match key.as_str() {
+            "status" => {}
+            "metadata" => {
+                let metadata = value.as_object().into_iter().flatten().filter(|(key, value)| {
+                    let server_set = matches!(
+                        key.as_str(),
+                        "uid"
+                            | "resourceVersion"
+                            | "generation"
+                            | "creationTimestamp"
+                            | "managedFields"
+                            | "selfLink"
+                            | "deletionTimestamp"
+                            | "deletionGracePeriodSeconds"
+                    );
+                    !server_set && !value.as_object().is_some_and(Map::is_empty)
+                });
+                kept.insert(
+                    key.clone(),
+                    without_empty_lists(&Value::Object(metadata.map(owned).collect())),
+                );
+            }
+            _ => {
+                kept.insert(key.clone(), without_empty_lists(value));
+            }
+        }
+    }
+    without_empty_lists(&Value::Object(kept))
+}
+
+fn without_empty_lists(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.iter().map(without_empty_lists).collect()),
+        Value::Object(fields) => {
+            let kept = fields
+                .iter()
+                .filter(|(_, value)| !value.is_null() && !value.as_array().is_some_and(Vec::is_empty));
+            Value::Object(
+                kept.map(|(key, value)| (key.clone(), without_empty_lists(value)))
+                    .collect(),
+            )
+        }
+        other => other.clone(),
+    }
+}
+
+fn owned((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_different_parts_never_meet() {
+        assert_ne!(owned_name("x", "a", "b-role"), owned_name("x", "a-b", "role"));
+        assert_ne!(owned_name("x", "triage", "role"), owned_name("y", "triage", "role"));
+        let longest = owned_name("x", &"a".repeat(crate::api::MAX_WORKFLOW_NAME), "role");
+        assert!(longest.len() <= 253, "{longest} must stay a DNS subdomain");
+    }
+
+    #[test]
+    fn a_foreign_edit_of_a_field_that_we_never_set_is_a_difference() {
+        let desired = json!({"metadata": {"name": "x"}, "spec": {"podSelector": {}, "ingress": []}});
+        let stored = json!({
+            "metadata": {"name": "x", "uid": "1", "resourceVersion": "2", "creationTimestamp": "now", "managedFields": [{}]},
+            "spec": {"podSelector": {}},
+        });
+        assert!(same(&desired, &stored), "an empty list and an absent one say the same");
+        for (pointer, foreign) in [
+            ("/spec", json!({"podSelector": {}, "ingress": [{}]})),
+            ("/spec", json!({"podSelector": {}, "newerThanUs": true})),
+            (
+                "/metadata",
+                json!({"name": "x", "annotations": {"eks.amazonaws.com/role-arn": "x"}}),
+            ),
+            ("/metadata", json!({"name": "x", "finalizers": ["a/b"]})),
+            ("/metadata", json!({"name": "x", "ownerReferences": [{"uid": "dead"}]})),
+        ] {
+            let mut edited = stored.clone();
+            *edited.pointer_mut(pointer).unwrap() = foreign;
+            assert!(!same(&desired, &edited), "{edited}");
+        }
+    }
+
+    #[test]
+    fn an_empty_selector_is_not_an_absent_one() {
+        let closed = json!({"spec": {"ingress": [{"from": [{"podSelector": {"matchLabels": {"a": "b"}}}]}]}});
+        let open = json!({"spec": {"ingress": [{"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}]}]}});
+        assert!(!same(&closed, &open));
+    }
+}

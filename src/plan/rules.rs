@@ -1,0 +1,247 @@
+//! RBAC rules: what no workflow may ever hold, and what its class lets it declare.
+
+use super::Problem;
+use crate::api::PolicyRule;
+
+/// The verbs of RBAC that act on objects. Everything else (`*`, `impersonate`, `escalate`, `bind`, `approve`, `sign`, verbs
+/// that are newer than this list) moves a fence rather than an object.
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// Verbs that `resourceNames` cannot narrow: RBAC sees no name in such a request.
+const NAMELESS_VERBS: [&str; 4] = ["create", "deletecollection", "list", "watch"];
+
+/// API groups whose objects decide about rights or about admission.
+const FORBIDDEN_GROUPS: [&str; 6] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "certificates.k8s.io",
+    "rbac.authorization.k8s.io",
+    "ringfence.dev",
+];
+
+/// Resources, with all their subresources, that are somebody's identity, the network's fence or the cluster's floor.
+const FORBIDDEN_RESOURCES: [&str; 13] = [
+    "bindings",
+    "endpoints",
+    "endpointslices",
+    "groups",
+    "namespaces",
+    "networkpolicies",
+    "nodes",
+    "persistentvolumes",
+    "secrets",
+    "serviceaccounts",
+    "uids",
+    "userextras",
+    "users",
+];
+
+/// Subresources that reach into a running pod, or past its review.
+const FORBIDDEN_SUBRESOURCES: [&str; 8] = [
+    "pods/attach",
+    "pods/binding",
+    "pods/ephemeralcontainers",
+    "pods/exec",
+    "pods/portforward",
+    "pods/proxy",
+    "pods/resize",
+    "services/proxy",
+];
+
+/// What is wrong with a rule whatever the class says.
+pub(super) fn invalid(path: &str, rule: &PolicyRule, problems: &mut Vec<Problem>) {
+    let mut refuse = |field: &str, value: &str, message: &str, fix: &str| {
+        problems.push(Problem::new(format!("{path}.{field}"), Some(value), message, fix));
+    };
+    for (field, list) in [
+        ("apiGroups", &rule.api_groups),
+        ("resources", &rule.resources),
+        ("verbs", &rule.verbs),
+    ] {
+        if list.is_empty() {
+            refuse(
+                field,
+                "[]",
+                "is empty, and empty never means all",
+                "name what the workflow needs",
+            );
+        }
+    }
+    for group in &rule.api_groups {
+        if group.contains('*') {
+            refuse(
+                "apiGroups",
+                group,
+                "is a wildcard",
+                "name the API groups one by one; the core group is \"\"",
+            );
+        } else if FORBIDDEN_GROUPS.contains(&group.to_ascii_lowercase().as_str()) {
+            refuse(
+                "apiGroups",
+                group,
+                "is an API group that no workflow may touch",
+                "leave it out",
+            );
+        }
+    }
+    for resource in &rule.resources {
+        let lower = resource.to_ascii_lowercase();
+        let base = lower.split('/').next().unwrap_or_default();
+        if resource.contains('*') {
+            refuse("resources", resource, "is a wildcard", "name the resources one by one");
+        } else if FORBIDDEN_RESOURCES.contains(&base)
+            || FORBIDDEN_SUBRESOURCES.contains(&lower.as_str())
+            || lower.ends_with("/scale")
+        {
+            refuse(
+                "resources",
+                resource,
+                "is a resource that no workflow may touch",
+                "leave it out; a Secret is mounted, not read",
+            );
+        }
+    }
+    for verb in &rule.verbs {
+        if !VERBS.contains(&verb.as_str()) {
+            refuse(
+                "verbs",
+                verb,
+                "is not a verb that a workflow may hold",
+                "use get, list, watch, create, update, patch, delete or deletecollection",
+            );
+        } else if !rule.resource_names.is_empty() && NAMELESS_VERBS.contains(&verb.as_str()) {
+            refuse(
+                "verbs",
+                verb,
+                "cannot be narrowed by resourceNames",
+                "write it as a rule of its own, without resourceNames",
+            );
+        }
+    }
+    if rule.resource_names.iter().any(|name| name.is_empty() || name == "*") {
+        refuse(
+            "resourceNames",
+            "*",
+            "names nothing: RBAC has no wildcard here",
+            "name the objects, or leave resourceNames out",
+        );
+    }
+}
+
+/// The first right of a rule that no rule of the class covers, spelled out; `None` when the class covers all of it.
+pub(super) fn first_uncovered(rule: &PolicyRule, class: &[PolicyRule]) -> Option<String> {
+    for group in &rule.api_groups {
+        for resource in &rule.resources {
+            for verb in &rule.verbs {
+                let names: Vec<Option<&str>> = match rule.resource_names.as_slice() {
+                    [] => vec![None],
+                    names => names.iter().map(|name| Some(name.as_str())).collect(),
+                };
+                for name in names {
+                    if !class.iter().any(|allowed| covers(allowed, group, resource, verb, name)) {
+                        let group = if group.is_empty() { "core" } else { group };
+                        let name = name.map(|name| format!(" named {name}")).unwrap_or_default();
+                        return Some(format!("{verb} {resource} ({group}){name}"));
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+fn covers(allowed: &PolicyRule, group: &str, resource: &str, verb: &str, name: Option<&str>) -> bool {
+    let has = |list: &[String], wanted: &str| list.iter().any(|item| item == wanted);
+    let named = match name {
+        _ if allowed.resource_names.is_empty() => true,
+        Some(name) => has(&allowed.resource_names, name),
+        None => false,
+    };
+    named && has(&allowed.api_groups, group) && has(&allowed.resources, resource) && has(&allowed.verbs, verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn rule(groups: &[&str], resources: &[&str], names: &[&str], verbs: &[&str]) -> PolicyRule {
+        let strings = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        PolicyRule {
+            api_groups: strings(groups),
+            resources: strings(resources),
+            resource_names: strings(names),
+            verbs: strings(verbs),
+        }
+    }
+
+    #[rstest]
+    #[case::wildcard_group(rule(&["*"], &["configmaps"], &[], &["get"]))]
+    #[case::wildcard_resource(rule(&[""], &["*"], &[], &["get"]))]
+    #[case::wildcard_subresource(rule(&[""], &["pods/*"], &[], &["get"]))]
+    #[case::wildcard_verb(rule(&[""], &["configmaps"], &[], &["*"]))]
+    #[case::any_scale(rule(&["apps"], &["deployments/scale"], &[], &["update"]))]
+    #[case::secrets(rule(&[""], &["secrets"], &["a"], &["get"]))]
+    #[case::secrets_in_capitals(rule(&[""], &["Secrets"], &["a"], &["get"]))]
+    #[case::tokens(rule(&[""], &["serviceaccounts/token"], &[], &["create"]))]
+    #[case::exec(rule(&[""], &["pods/exec"], &[], &["create"]))]
+    #[case::service_proxy(rule(&[""], &["services/proxy"], &[], &["get"]))]
+    #[case::node_proxy(rule(&[""], &["nodes/proxy"], &[], &["get"]))]
+    #[case::rbac(rule(&["rbac.authorization.k8s.io"], &["roles"], &[], &["create"]))]
+    #[case::own_group(rule(&["ringfence.dev"], &["aiworkflows"], &[], &["update"]))]
+    #[case::impersonate(rule(&[""], &["configmaps"], &[], &["impersonate"]))]
+    #[case::verb_of_tomorrow(rule(&[""], &["configmaps"], &[], &["impersonate-on:user-info"]))]
+    #[case::names_with_list(rule(&[""], &["configmaps"], &["a"], &["list"]))]
+    #[case::no_groups(rule(&[], &["configmaps"], &[], &["get"]))]
+    #[case::no_resources(rule(&[""], &[], &[], &["get"]))]
+    #[case::no_verbs(rule(&[""], &["configmaps"], &[], &[]))]
+    #[case::empty_name(rule(&[""], &["configmaps"], &[""], &["get"]))]
+    fn a_rule_above_every_ceiling_is_invalid(#[case] rule: PolicyRule) {
+        let mut problems = Vec::new();
+        invalid("spec.permissions.rules[0]", &rule, &mut problems);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+
+    #[test]
+    fn an_ordinary_rule_is_valid() {
+        let mut problems = Vec::new();
+        invalid(
+            "r",
+            &rule(
+                &["", "batch"],
+                &["configmaps", "jobs", "pods/log"],
+                &["a"],
+                &["get", "patch"],
+            ),
+            &mut problems,
+        );
+        assert_eq!(problems, []);
+    }
+
+    #[rstest]
+    #[case::covered(rule(&[""], &["configmaps"], &[], &["get"]), None)]
+    #[case::narrower_by_name(rule(&[""], &["configmaps"], &["a"], &["get"]), None)]
+    #[case::other_verb(rule(&[""], &["configmaps"], &[], &["get", "delete"]), Some("delete configmaps (core)"))]
+    #[case::other_group(rule(&["apps"], &["configmaps"], &[], &["get"]), Some("get configmaps (apps)"))]
+    #[case::named_in_class(rule(&["batch"], &["jobs"], &["nightly"], &["get"]), None)]
+    #[case::other_name(rule(&["batch"], &["jobs"], &["hourly"], &["get"]), Some("get jobs (batch) named hourly"))]
+    #[case::all_names(rule(&["batch"], &["jobs"], &[], &["get"]), Some("get jobs (batch)"))]
+    fn a_class_covers_rule_by_rule(#[case] wanted: PolicyRule, #[case] expected: Option<&str>) {
+        let class = [
+            rule(&[""], &["configmaps"], &[], &["get", "list"]),
+            rule(&["batch"], &["jobs"], &["nightly"], &["get"]),
+        ];
+        assert_eq!(first_uncovered(&wanted, &class).as_deref(), expected);
+    }
+}

@@ -1,0 +1,109 @@
+//! What is said about a workflow: its status, from the plan and from how carrying it out went.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Observed, Plan};
+use crate::api::{
+    AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus, set,
+};
+
+/// How carrying out a plan went.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Everything stands as planned, with the account if it is ours.
+    Applied(Option<ServiceAccountStatus>),
+    /// Nothing was to be done, because the workflow is not fenced.
+    Untouched,
+    /// A write or a read failed: the reason, and what the API server said.
+    Failed(Reason, String),
+}
+
+/// The status to write. Equal to the old one when nothing changed, transition times included.
+pub fn status(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    plan: &Plan,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> AIWorkflowStatus {
+    let mut status = workflow.status.clone().unwrap_or_default();
+    let generation = workflow.metadata.generation;
+    status.observed_generation = generation;
+    status.mode = observed.namespace.mode();
+    status.effective_rules.clone_from(&plan.effective_rules);
+    if let Outcome::Applied(account) = outcome {
+        status.service_account.clone_from(account);
+    }
+    let conditions = &mut status.conditions;
+    let mut put = |type_, (status, reason, message): (ConditionStatus, Reason, String)| {
+        set(conditions, type_, status, reason, message, generation, now);
+    };
+    let accepted = &plan.acceptance;
+    put(
+        ConditionType::Accepted,
+        (truth(accepted.accepted), accepted.reason, accepted.message.clone()),
+    );
+    let resolved = match &plan.unresolved {
+        Some((reason, message)) => (ConditionStatus::False, *reason, message.clone()),
+        None => (
+            ConditionStatus::True,
+            Reason::Resolved,
+            "every peer is there and names this workflow".to_owned(),
+        ),
+    };
+    put(ConditionType::ResolvedRefs, resolved.clone());
+    let programmed = programmed(plan, outcome);
+    put(ConditionType::Programmed, programmed.clone());
+    let first_that_is_not_true = [
+        (truth(accepted.accepted), accepted.reason, accepted.message.clone()),
+        resolved,
+        programmed,
+    ]
+    .into_iter()
+    .find(|(status, _, _)| *status != ConditionStatus::True);
+    let ready = first_that_is_not_true.unwrap_or_else(|| match observed.namespace.mode() {
+        Some(Mode::Enforce) => (
+            ConditionStatus::True,
+            Reason::Fenced,
+            "the fence stands; what is undeclared is refused".to_owned(),
+        ),
+        Some(Mode::Audit | Mode::Warn) | None => (
+            ConditionStatus::False,
+            Reason::NotEnforced,
+            "the namespace only warns: label it ringfence.dev/enforce to close the fence".to_owned(),
+        ),
+    });
+    put(ConditionType::Ready, ready);
+    status
+}
+
+fn truth(holds: bool) -> ConditionStatus {
+    if holds {
+        ConditionStatus::True
+    } else {
+        ConditionStatus::False
+    }
+}
+
+fn programmed(plan: &Plan, outcome: &Outcome) -> (ConditionStatus, Reason, String) {
+    if let Some((child, name)) = plan.taken.first() {
+        let message = format!(
+            "{} {name} exists and is not Ringfence's: delete it, or choose another name; nothing of it was changed",
+            child.kind()
+        );
+        return (ConditionStatus::False, Reason::NameTaken, message);
+    }
+    match outcome {
+        Outcome::Applied(_) => (
+            ConditionStatus::True,
+            Reason::Applied,
+            "account, role, binding and network policies are as declared".to_owned(),
+        ),
+        Outcome::Untouched => (
+            ConditionStatus::False,
+            plan.acceptance.reason,
+            plan.acceptance.message.clone(),
+        ),
+        Outcome::Failed(reason, message) => (ConditionStatus::False, *reason, message.clone()),
+    }
+}

@@ -1,0 +1,402 @@
+use std::net::Ipv4Addr;
+
+use rstest::rstest;
+
+use super::*;
+use crate::api::{AIWorkflowClassSpec, ClassNetwork, Mode};
+
+const UID: &str = "11111111-2222-3333-4444-555555555555";
+
+fn workflow(spec: Value) -> AIWorkflow {
+    named_workflow("triage", spec)
+}
+
+fn named_workflow(name: &str, extra: Value) -> AIWorkflow {
+    let mut spec = json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/finance/**"]});
+    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let metadata = json!({"name": name, "namespace": "ai", "uid": UID, "generation": 3});
+    let object =
+        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec});
+    serde_json::from_value(object).unwrap()
+}
+
+fn namespace(labels: &[(&str, &str)]) -> NamespaceFacts {
+    let labels = labels
+        .iter()
+        .map(|(key, value)| (format!("ringfence.dev/{key}"), (*value).to_owned()))
+        .collect();
+    NamespaceFacts {
+        name: "ai".to_owned(),
+        uid: "ns-uid".to_owned(),
+        labels,
+        exempt: false,
+        terminating: false,
+    }
+}
+
+fn observed() -> Observed {
+    let network = ClassNetwork {
+        cidrs: vec!["0.0.0.0/0".to_owned()],
+        namespaces: vec!["vectors".to_owned()],
+    };
+    let class = class::default_class();
+    let spec = AIWorkflowClassSpec {
+        network: Some(network),
+        ..class.spec
+    };
+    Observed {
+        namespace: namespace(&[("enforce", "default")]),
+        class: Some(AIWorkflowClass::new("default", spec)),
+        api_server: [(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)), 6443)].into(),
+        ..Observed::default()
+    }
+}
+
+fn read_config() -> Value {
+    json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}]})
+}
+
+/// What the API server would hold after the changes.
+fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
+    let stored = changes.iter().filter_map(|change| match change {
+        Change::Create(child, value) | Change::Replace(child, value) => Some((*child, value.clone())),
+        Change::Delete { .. } => None,
+    });
+    stored
+        .enumerate()
+        .map(|(index, (child, mut value))| {
+            value["metadata"]["uid"] = json!(format!("child-{index}"));
+            value["metadata"]["resourceVersion"] = json!(index.to_string());
+            (child, value)
+        })
+        .collect()
+}
+
+fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
+    let verb = |change: &Change| match change {
+        Change::Create(..) => "create",
+        Change::Delete { .. } => "delete",
+        Change::Replace(..) => "replace",
+    };
+    changes
+        .iter()
+        .map(|change| (verb(change), change.child().kind()))
+        .collect()
+}
+
+#[test]
+fn the_fence_is_put_up_closed_first_and_rights_last() {
+    let plan = plan(&workflow(json!({"permissions": read_config()})), &observed());
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let expected = [
+        ("create", "NetworkPolicy"),
+        ("create", "ServiceAccount"),
+        ("create", "Role"),
+        ("create", "RoleBinding"),
+    ];
+    assert_eq!(kinds(&plan.changes), expected);
+}
+
+#[test]
+fn what_stands_as_declared_is_left_alone() {
+    let workflow = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    observed.children = stored(&plan(&workflow, &observed).changes);
+    assert_eq!(plan(&workflow, &observed).changes, []);
+}
+
+#[rstest]
+#[case::open_ingress(Child::NetworkPolicy, "/spec/ingress", json!([{}]))]
+#[case::wider_selector(Child::NetworkPolicy, "/spec/podSelector", json!({}))]
+#[case::cloud_identity(Child::ServiceAccount, "/metadata/annotations/eks.amazonaws.com~1role-arn", json!("arn"))]
+#[case::pull_secret(Child::ServiceAccount, "/imagePullSecrets", json!([{"name": "x"}]))]
+#[case::automount(Child::ServiceAccount, "/automountServiceAccountToken", json!(true))]
+#[case::more_rights(Child::Role, "/rules", json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]))]
+#[case::more_subjects(Child::RoleBinding, "/subjects", json!([{"kind": "User", "name": "mallory"}]))]
+#[case::no_owner(Child::Role, "/metadata/ownerReferences", json!([]))]
+fn a_foreign_edit_is_reverted(#[case] child: Child, #[case] pointer: &str, #[case] foreign: Value) {
+    let workflow = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    observed.children = stored(&plan(&workflow, &observed).changes);
+    let (_, object) = observed.children.iter_mut().find(|(kind, _)| *kind == child).unwrap();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    object.pointer_mut(parent).unwrap()[key.replace("~1", "/")] = foreign;
+    let changes = plan(&workflow, &observed).changes;
+    assert_eq!(kinds(&changes), [("replace", child.kind())]);
+    let [Change::Replace(_, written)] = changes.as_slice() else {
+        unreachable!()
+    };
+    assert!(
+        written.pointer("/metadata/resourceVersion").is_some(),
+        "a write names the version that it replaces"
+    );
+}
+
+#[test]
+fn a_binding_to_another_role_is_made_again() {
+    let workflow = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    observed.children = stored(&plan(&workflow, &observed).changes);
+    let (_, binding) = observed
+        .children
+        .iter_mut()
+        .find(|(kind, _)| *kind == Child::RoleBinding)
+        .unwrap();
+    binding["roleRef"] =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"});
+    assert_eq!(
+        kinds(&plan(&workflow, &observed).changes),
+        [("delete", "RoleBinding"), ("create", "RoleBinding")]
+    );
+}
+
+#[test]
+fn pruning_goes_by_owner_uid_and_never_by_label() {
+    let workflow = workflow(json!({}));
+    let mut observed = observed();
+    let role = |name: &str, owner: &str| {
+        let annotations = json!({crate::api::OWNER_UID_ANNOTATION: owner});
+        (
+            Child::Role,
+            json!({"metadata": {"name": name, "uid": name, "annotations": annotations}}),
+        )
+    };
+    observed.children = vec![role("ours-from-before", UID), role("somebody-elses", "other-uid")];
+    let deleted: Vec<_> = plan(&workflow, &observed)
+        .changes
+        .into_iter()
+        .filter(|change| matches!(change, Change::Delete { .. }))
+        .collect();
+    let expected = Change::Delete {
+        child: Child::Role,
+        name: "ours-from-before".into(),
+        uid: "ours-from-before".into(),
+    };
+    assert_eq!(deleted, [expected]);
+}
+
+#[test]
+fn a_taken_account_gets_no_rights() {
+    let workflow = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    observed.taken.insert((Child::ServiceAccount, "triage".to_owned()));
+    let plan = plan(&workflow, &observed);
+    assert_eq!(kinds(&plan.changes), [("create", "NetworkPolicy")]);
+    assert_eq!(plan.effective_rules, []);
+    assert_eq!(plan.taken, [(Child::ServiceAccount, "triage".to_owned())]);
+}
+
+#[test]
+fn outside_the_class_rights_go_and_the_account_stays() {
+    let declared = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    observed.children = stored(&plan(&declared, &observed).changes);
+    observed.class.as_mut().unwrap().spec.permissions.clear();
+    let plan = plan(&declared, &observed);
+    assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
+    assert_eq!(kinds(&plan.changes), [("delete", "RoleBinding"), ("delete", "Role")]);
+}
+
+#[test]
+fn an_invalid_declaration_loses_rights_and_paths_but_not_its_account() {
+    let declared = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    observed.children = stored(&plan(&declared, &observed).changes);
+    let broken = workflow(json!({"images": []}));
+    let plan = plan(&broken, &observed);
+    assert_eq!(plan.acceptance.reason, Reason::Invalid);
+    assert_eq!(
+        kinds(&plan.changes),
+        [
+            ("delete", "RoleBinding"),
+            ("delete", "Role"),
+            ("delete", "NetworkPolicy")
+        ]
+    );
+}
+
+#[rstest]
+#[case::no_label(namespace(&[]), Reason::NamespaceNotFenced)]
+#[case::audit_only(namespace(&[("audit", "default")]), Reason::NamespaceNotFenced)]
+#[case::exempt(NamespaceFacts { exempt: true, ..namespace(&[("enforce", "default")]) }, Reason::NamespaceNotFenced)]
+fn nothing_is_made_where_nothing_is_fenced(#[case] namespace: NamespaceFacts, #[case] reason: Reason) {
+    let plan = plan(
+        &workflow(json!({"permissions": read_config()})),
+        &Observed {
+            namespace,
+            ..observed()
+        },
+    );
+    assert_eq!((plan.acceptance.reason, plan.changes.len()), (reason, 0));
+}
+
+#[test]
+fn a_missing_class_touches_nothing() {
+    let plan = plan(
+        &workflow(json!({})),
+        &Observed {
+            class: None,
+            ..observed()
+        },
+    );
+    assert_eq!((plan.acceptance.reason, plan.changes.len()), (Reason::ClassMissing, 0));
+    assert!(
+        plan.acceptance.message.contains("AIWorkflowClass default"),
+        "{}",
+        plan.acceptance.message
+    );
+}
+
+#[test]
+fn declared_peers_open_and_nothing_else_does() {
+    let network = json!({
+        "ingress": [{"name": "ui", "from": {"pods": {"selector": {"matchLabels": {"app": "ui"}}}}, "ports": [{"port": 8080}]}],
+        "egress": [
+            {"name": "qdrant", "to": {"pods": {"namespace": "vectors", "selector": {"matchLabels": {"app": "qdrant"}}}}, "ports": [{"port": 6334}]},
+            {"name": "bank", "to": {"cidrs": ["128.0.0.0/1"], "except": ["198.51.100.0/24"]}, "ports": [{"port": 443, "endPort": 444}]},
+            {"name": "api", "to": {"apiServer": {}}},
+        ],
+    });
+    let plan = plan(&workflow(json!({"network": network})), &observed());
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let policy = plan.changes.iter().find_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => Some(policy),
+        _ => None,
+    });
+    let in_namespace = |name: &str| json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    let pods = |labels: Value| json!({"matchLabels": labels, "matchExpressions": []});
+    let expected = json!({
+        "podSelector": {"matchLabels": {"ringfence.dev/workflow": "triage"}},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"namespaceSelector": in_namespace("ai"), "podSelector": pods(json!({"app": "ui"}))}], "ports": [{"protocol": "TCP", "port": 8080}]},
+        ],
+        "egress": [
+            {"to": [{"namespaceSelector": in_namespace("kube-system"), "podSelector": pods(json!({"k8s-app": "kube-dns"}))}],
+             "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+            {"to": [{"namespaceSelector": in_namespace("vectors"), "podSelector": pods(json!({"app": "qdrant"}))}], "ports": [{"protocol": "TCP", "port": 6334}]},
+            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "198.51.100.0/24"]}}],
+             "ports": [{"protocol": "TCP", "port": 443, "endPort": 444}]},
+            {"to": [{"ipBlock": {"cidr": "192.0.2.1/32", "except": []}}], "ports": [{"protocol": "TCP", "port": 6443}]},
+        ],
+    });
+    assert_eq!(policy.unwrap()["spec"], expected);
+}
+
+#[rstest]
+#[case::other_namespace(json!({"name": "x", "to": {"pods": {"namespace": "finance", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::other_range(json!({"name": "x", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::two_peers(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "apiServer": {}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
+#[case::empty_selector(json!({"name": "x", "to": {"pods": {"selector": {}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::empty_cidrs(json!({"name": "x", "to": {"cidrs": []}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::metadata_service(json!({"name": "x", "to": {"cidrs": ["169.254.169.254/32"]}, "ports": [{"port": 80}]}), Reason::Invalid)]
+#[case::except_elsewhere(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "except": ["11.0.0.0/16"]}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::ports_upside_down(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}, "ports": [{"port": 9, "endPort": 8}]}), Reason::Invalid)]
+fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[case] reason: Reason) {
+    let plan = plan(&workflow(json!({"network": {"egress": [rule]}})), &observed());
+    assert_eq!(plan.acceptance.reason, reason, "{}", plan.acceptance.message);
+    assert!(
+        plan.acceptance
+            .problems
+            .iter()
+            .all(|problem| problem.path.starts_with("spec.network.egress[0]"))
+    );
+    let opened = plan.changes.iter().filter_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => {
+            policy.pointer("/spec/egress").and_then(Value::as_array).map(Vec::len)
+        }
+        _ => None,
+    });
+    assert_eq!(
+        opened.sum::<usize>(),
+        usize::from(reason == Reason::OutsideClass),
+        "DNS alone, or nothing"
+    );
+}
+
+#[rstest]
+#[case::default_account(json!({"identity": {"serviceAccountName": "default"}}), "spec.identity.serviceAccountName")]
+#[case::two_launchers_in_one(json!({"launchers": [{"user": "a", "group": "b"}]}), "spec.launchers[0]")]
+#[case::everybody(json!({"launchers": [{"group": "system:authenticated"}]}), "spec.launchers[0].group")]
+#[case::a_controller(json!({"launchers": [{"user": "system:kube-controller-manager"}]}), "spec.launchers[0].user")]
+#[case::no_images(json!({"images": []}), "spec.images")]
+fn an_old_bad_value_is_found_again(#[case] spec: Value, #[case] path: &str) {
+    let acceptance = plan(&workflow(spec), &observed()).acceptance;
+    assert_eq!(acceptance.reason, Reason::Invalid);
+    assert_eq!(
+        acceptance
+            .problems
+            .iter()
+            .map(|problem| problem.path.as_str())
+            .collect::<Vec<_>>(),
+        [path]
+    );
+}
+
+#[test]
+fn both_ends_declare_a_path_between_workflows() {
+    let to = json!({"network": {"egress": [{"name": "s", "to": {"workflow": {"name": "summarise"}}, "ports": [{"port": 1}]}]}});
+    let from = json!({"network": {"ingress": [{"name": "t", "from": {"workflow": {"name": "triage"}}, "ports": [{"port": 1}]}]}});
+    let us = workflow(to);
+    let mut observed = observed();
+    assert_eq!(plan(&us, &observed).unresolved.unwrap().0, Reason::PeerMissing);
+    let key = ("ai".to_owned(), "summarise".to_owned());
+    assert_eq!(peers_of(&us), [key.clone()].into());
+    observed
+        .peers
+        .insert(key.clone(), named_workflow("summarise", json!({})));
+    assert_eq!(plan(&us, &observed).unresolved.unwrap().0, Reason::PeerDoesNotNameUs);
+    observed.peers.insert(key, named_workflow("summarise", from));
+    assert_eq!(plan(&us, &observed).unresolved, None);
+}
+
+#[rstest]
+#[case::enforced(&[("enforce", "default")], "True", "Fenced")]
+#[case::warned(&[("warn", "default")], "False", "NotEnforced")]
+fn ready_says_whether_the_fence_is_closed(#[case] labels: &[(&str, &str)], #[case] ready: &str, #[case] reason: &str) {
+    let us = workflow(json!({}));
+    let observed = Observed {
+        namespace: namespace(labels),
+        ..observed()
+    };
+    let plan = plan(&us, &observed);
+    let outcome = Outcome::Applied(Some(crate::api::ServiceAccountStatus {
+        name: "triage".into(),
+        uid: "1".into(),
+    }));
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let first = status(&us, &observed, &plan, &outcome, now);
+    let condition = crate::api::find(&first.conditions, crate::api::ConditionType::Ready).unwrap();
+    assert_eq!(
+        (format!("{:?}", condition.status).as_str(), condition.reason.as_str()),
+        (ready, reason)
+    );
+    assert!(
+        first
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == Some(3))
+    );
+    assert_eq!(first.mode, observed.namespace.mode());
+
+    let again = AIWorkflow {
+        status: Some(first.clone()),
+        ..us
+    };
+    let later = "2026-11-22T09:00:00Z".parse().unwrap();
+    assert_eq!(
+        status(&again, &observed, &plan, &outcome, later),
+        first,
+        "a status that says the same is not written again"
+    );
+}
+
+#[test]
+fn the_strongest_mode_fences_and_audit_never_does() {
+    let both = namespace(&[("warn", "w"), ("enforce", "e"), ("audit", "a")]);
+    assert_eq!((both.mode(), both.fencing_class()), (Some(Mode::Enforce), Some("e")));
+    assert_eq!(namespace(&[("warn", "w"), ("audit", "a")]).fencing_class(), Some("w"));
+    assert_eq!(namespace(&[("audit", "a")]).fencing_class(), None);
+}

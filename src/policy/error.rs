@@ -1,0 +1,202 @@
+//! What goes wrong when policies are loaded or evaluated, said so that the author can act.
+//!
+//! Must never: carry a value of the request. A load error may quote the policy; an evaluation error names a place in the
+//! policy and nothing that was found in the input, because it ends in logs and in answers.
+
+use std::fmt;
+
+/// Why a policy was not loaded.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub struct LoadError {
+    /// File, as the caller named it.
+    pub file: String,
+    /// Line, from 1; `None` where no line is at fault.
+    pub line: Option<u32>,
+    /// Column, from 1.
+    pub column: Option<u32>,
+    /// What is wrong and what to do about it.
+    pub message: String,
+}
+
+impl LoadError {
+    pub(super) fn file(file: &str, message: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: None,
+            column: None,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn at(file: &str, line: u32, column: Option<u32>, message: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: Some(line),
+            column,
+            message: message.into(),
+        }
+    }
+
+    /// Takes file, line and column out of the engine's text, which is the only place where it keeps them.
+    pub(super) fn engine(file: &str, error: &anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        let located = Located::parse(&text);
+        let message = match located.message {
+            "" => text.trim(),
+            message => message,
+        };
+        Self {
+            file: file.to_owned(),
+            line: located.line,
+            column: located.column,
+            message: message.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(column) = self.column {
+            write!(f, ":{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Why a policy gave no verdict. Never "no match": the caller refuses.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// The time for the evaluation was used up.
+    #[error("the policy did not finish in its time")]
+    Timeout,
+    /// The policy failed; the text names the place in the policy, and no value of the input.
+    #[error("the policy failed: {0}")]
+    Error(String),
+    /// The engine panicked.
+    #[error("the policy made the engine panic")]
+    Panic,
+}
+
+impl EvalError {
+    /// Keeps the place and the engine's own words; whatever the engine quotes may be a secret of the request.
+    pub(super) fn engine(error: &anyhow::Error) -> Self {
+        use regorus::LimitError;
+        for cause in error.chain() {
+            match cause.downcast_ref::<LimitError>() {
+                Some(LimitError::TimeLimitExceeded { .. }) => return Self::Timeout,
+                Some(_) => return Self::Error("it exceeded a limit of the engine".to_owned()),
+                None => {}
+            }
+        }
+        let text = format!("{error:#}");
+        let located = Located::parse(&text);
+        let what = without_values(located.message);
+        Self::Error(match (located.line, located.column) {
+            (Some(line), Some(column)) => format!("{what} at {}:{line}:{column}", located.file),
+            _ => what,
+        })
+    }
+}
+
+/// Sentences of the engine that quote nothing.
+const PLAIN: [&str; 8] = [
+    "could not find function",
+    "could not parse string as number",
+    "complete rules should not produce multiple outputs",
+    "invalid regex",
+    "is not available",
+    "negative offset",
+    "recursion detected",
+    "`some .. in collection` expects array/set/object",
+];
+
+fn without_values(message: &str) -> String {
+    if let Some(plain) = PLAIN.iter().find(|plain| message.contains(*plain)) {
+        return (*plain).to_owned();
+    }
+    // "`startswith` expects string argument. Got `…` instead": the builtin's name is the policy's, what was got is not.
+    let expectation = message.split(". Got").next().unwrap_or_default();
+    let harmless = expectation.strip_prefix('`').is_some_and(|rest| {
+        let (name, words) = rest.split_once('`').unwrap_or_default();
+        let name_is_plain = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || "._0123456789".contains(c));
+        name_is_plain && words.starts_with(" expects ") && !words.contains(['`', '"']) && words.len() < 80
+    });
+    if harmless {
+        expectation.to_owned()
+    } else {
+        "an expression could not be evaluated".to_owned()
+    }
+}
+
+/// The parts of the engine's error text: `--> file:line:column`, the line of source, `error: message`.
+struct Located<'a> {
+    file: &'a str,
+    line: Option<u32>,
+    column: Option<u32>,
+    message: &'a str,
+}
+
+impl<'a> Located<'a> {
+    fn parse(text: &'a str) -> Self {
+        let place = text
+            .split_once("--> ")
+            .and_then(|(_, rest)| rest.lines().next())
+            .unwrap_or_default()
+            .trim();
+        let mut parts = place.rsplitn(3, ':');
+        let column = parts.next().and_then(|part| part.parse().ok());
+        let line = parts.next().and_then(|part| part.parse().ok());
+        let file = parts.next().unwrap_or_default();
+        let message = text.split_once("\nerror: ").map_or("", |(_, rest)| rest.trim());
+        Self {
+            file,
+            line,
+            column,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluation_error_names_the_place_and_no_value() {
+        let text = "\n--> p.rego:4:9\n  |\n4 |   startswith(x, 1)\n  |  ^\nerror: `startswith` expects string argument. Got `sk-secret` instead";
+        let error = EvalError::engine(&anyhow::anyhow!("{text}"));
+        assert_eq!(
+            error,
+            EvalError::Error("`startswith` expects string argument at p.rego:4:9".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_unknown_message_of_the_engine_is_not_quoted() {
+        for message in [
+            "function produced multiple outputs \"hunter2\"",
+            "`a` expects `hunter2`",
+            "hunter2",
+        ] {
+            let error = EvalError::engine(&anyhow::anyhow!("--> p.rego:1:2\nerror: {message}")).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+            assert!(error.contains("p.rego:1:2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_load_error_carries_file_line_and_column() {
+        let error = LoadError::engine(
+            "p.rego",
+            &anyhow::anyhow!("\n--> p.rego:4:9\n  |\n4 | x\n  | ^\nerror: expecting }}"),
+        );
+        assert_eq!(error.to_string(), "p.rego:4:9: expecting }");
+    }
+}

@@ -1,0 +1,251 @@
+//! The METADATA block of a policy: who it is, what it is about, its parameters.
+//!
+//! The engine knows no METADATA, so it is read here, from the comment. Must never guess: a policy without a complete block is
+//! not loaded, and an unknown field of `custom` is an error, because a misspelt `parameters` would switch a rule off.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::error::LoadError;
+
+/// What a policy judges.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Pods and pod templates, wherever they sit.
+    Pod,
+    /// Namespaces.
+    Namespace,
+}
+
+impl Target {
+    /// The word in METADATA.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Namespace => "namespace",
+        }
+    }
+}
+
+/// How much is at stake.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// A hygiene matter.
+    Low,
+    /// A weakness that needs a second one to be used.
+    Medium,
+    /// A weakness that can be used.
+    High,
+    /// The fence is open.
+    Critical,
+}
+
+impl Severity {
+    /// The word in METADATA.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// Version of the language.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum RegoVersion {
+    /// Before OPA 1.0: no `if` and `contains` needed.
+    V0,
+    /// OPA 1.0.
+    #[default]
+    V1,
+}
+
+/// A policy's METADATA.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// Name in refusals and metrics: a DNS label.
+    pub name: String,
+    /// A few words.
+    pub title: String,
+    /// What the policy demands and why.
+    pub description: String,
+    /// How much is at stake.
+    pub severity: Severity,
+    /// What the author of a refused object should do; the fix of a finding that names none.
+    pub remediation: String,
+    /// What the policy judges.
+    pub target: Target,
+    /// Controls of published catalogues that the policy helps to meet.
+    pub controls: Vec<String>,
+    /// `input.parameters` unless overridden.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Version of the language.
+    pub rego: RegoVersion,
+}
+
+/// OPA's annotations; those that mean nothing here may be there.
+#[derive(Deserialize)]
+struct Block {
+    title: String,
+    description: String,
+    custom: Custom,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Custom {
+    name: String,
+    severity: Severity,
+    remediation: String,
+    scope: Target,
+    #[serde(default)]
+    controls: Vec<String>,
+    #[serde(default)]
+    parameters: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    rego: RegoVersion,
+}
+
+/// Reads the METADATA block in front of `package`.
+pub(super) fn parse(file: &str, text: &str) -> Result<Metadata, LoadError> {
+    let (first_line, yaml) = block(file, text)?;
+    let block: Block = serde_saphyr::from_str(&yaml).map_err(|error| {
+        let line = error.location().map_or(first_line, |place| {
+            u32::try_from(place.line())
+                .unwrap_or(1)
+                .saturating_sub(1)
+                .saturating_add(first_line)
+        });
+        let message = error.without_snippet().to_string();
+        // Its own place counts from the start of the block; ours is the file's.
+        let message = message
+            .lines()
+            .next()
+            .and_then(|line| line.split(" at line ").next())
+            .unwrap_or("not valid YAML");
+        LoadError::at(file, line, None, format!("METADATA: {message}"))
+    })?;
+    let wrong = |message: String| LoadError::at(file, first_line, None, format!("METADATA: {message}"));
+    if !is_dns_label(&block.custom.name) {
+        return Err(wrong(
+            "custom.name must be a DNS label of at most 63 characters, such as `approved-images`".to_owned(),
+        ));
+    }
+    for (field, value) in [
+        ("title", &block.title),
+        ("description", &block.description),
+        ("custom.remediation", &block.custom.remediation),
+    ] {
+        if value.trim().is_empty() {
+            return Err(wrong(format!(
+                "{field} is empty: it is what people read when the policy refuses"
+            )));
+        }
+    }
+    let tidy = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(Metadata {
+        name: block.custom.name,
+        title: tidy(block.title),
+        description: tidy(block.description),
+        severity: block.custom.severity,
+        remediation: tidy(block.custom.remediation),
+        target: block.custom.scope,
+        controls: block.custom.controls,
+        parameters: block.custom.parameters,
+        rego: block.custom.rego,
+    })
+}
+
+/// The YAML of the block that ends right above `package`, and the number of its first line.
+fn block(file: &str, text: &str) -> Result<(u32, String), LoadError> {
+    let mut yaml: Option<(u32, String)> = None;
+    for (number, line) in (1u32..).zip(text.lines()) {
+        if is_package(line) {
+            return yaml.ok_or_else(|| {
+                LoadError::at(
+                    file,
+                    number,
+                    None,
+                    "no `# METADATA` block right above `package`: see policies/README.md for one",
+                )
+            });
+        }
+        match (line.strip_prefix('#'), &mut yaml) {
+            (Some(comment), _) if comment.trim() == "METADATA" => {
+                yaml = Some((number.saturating_add(1), String::new()))
+            }
+            (Some(comment), Some((_, yaml))) => {
+                yaml.push_str(comment.strip_prefix(' ').unwrap_or(comment));
+                yaml.push('\n');
+            }
+            // The block is one run of comments: an empty line or code ends it, and it is not about the package.
+            (None, _) => yaml = None,
+            (Some(_), None) => {}
+        }
+    }
+    Err(LoadError::file(
+        file,
+        "there is no `package`: a policy starts with its METADATA and `package <name>`",
+    ))
+}
+
+fn is_package(line: &str) -> bool {
+    line.trim_start()
+        .strip_prefix("package")
+        .is_some_and(|rest| rest.starts_with(char::is_whitespace))
+}
+
+pub(super) fn is_dns_label(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=63).contains(&name.len())
+        && name.chars().all(|c| plain(c) || c == '-')
+        && name.starts_with(plain)
+        && name.ends_with(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const GOOD: &str = "# METADATA\n# title: T\n# description: >-\n#   one\n#   two\n# custom:\n#   name: my-policy\n#   severity: high\n#   remediation: do it\n#   scope: pod\n#   parameters:\n#     allowed: [a]\npackage p\n";
+
+    #[test]
+    fn a_complete_block_is_read() {
+        let metadata = parse("p.rego", GOOD).expect("good");
+        assert_eq!(
+            (metadata.name.as_str(), metadata.description.as_str()),
+            ("my-policy", "one two")
+        );
+        assert_eq!(
+            (metadata.severity, metadata.target, metadata.rego),
+            (Severity::High, Target::Pod, RegoVersion::V1)
+        );
+        assert_eq!(metadata.parameters.get("allowed"), Some(&serde_json::json!(["a"])));
+    }
+
+    #[rstest]
+    #[case::nothing("package p\n", 1, "no `# METADATA`")]
+    #[case::no_package("# METADATA\n# title: T\n", 0, "no `package`")]
+    #[case::apart_from_package("# METADATA\n# title: T\n\npackage p\n", 4, "no `# METADATA`")]
+    #[case::no_title(&GOOD.replace("# title: T\n", ""), 2, "title")]
+    #[case::empty_title(&GOOD.replace("title: T", "title: ''"), 2, "title is empty")]
+    #[case::bad_severity(&GOOD.replace("high", "dreadful"), 8, "dreadful")]
+    #[case::bad_scope(&GOOD.replace("scope: pod", "scope: cluster"), 10, "variant")]
+    #[case::misspelt_parameters(&GOOD.replace("parameters", "parametres"), 11, "parametres")]
+    #[case::name_with_spaces(&GOOD.replace("my-policy", "My Policy"), 2, "DNS label")]
+    #[case::not_yaml(&GOOD.replace("custom:", "custom: ["), 6, "METADATA")]
+    #[case::duplicate_key(&GOOD.replace("# title: T\n", "# title: T\n# title: U\n"), 3, "title")]
+    fn a_missing_or_wrong_block_is_an_error_with_its_place(#[case] text: &str, #[case] line: u32, #[case] word: &str) {
+        let error = parse("p.rego", text).expect_err("must be refused");
+        assert!(error.message.contains(word), "{error}");
+        let distance = error.line.unwrap_or(0).abs_diff(line);
+        assert!(distance <= 5, "{error} is far from line {line}");
+    }
+}

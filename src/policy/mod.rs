@@ -1,0 +1,25 @@
+//! Rego policies: vetted, compiled once, evaluated in-process, bounded.
+//!
+//! Must never: read a file, ask a server, or take an error, a time-out, a panic or a result of the wrong shape for "nothing
+//! found". The one clock that is read measures how long an evaluation may still take.
+
+mod builtins;
+mod compile;
+mod convert;
+mod error;
+mod findings;
+mod lexical;
+mod metadata;
+mod set;
+mod table;
+mod testing;
+mod vet;
+
+pub use compile::{PolicyInfo, Source};
+pub use error::{EvalError, LoadError};
+pub use findings::{Findings, MAX_FINDINGS};
+pub use metadata::{Metadata, RegoVersion, Severity, Target};
+pub use set::{Plain, PolicyInput, PolicySet, Verdict};
+pub use table::render as render_table;
+pub use testing::{TestOutcome, run_tests};
+pub use vet::EntryPoint;

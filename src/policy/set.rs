@@ -1,0 +1,293 @@
+//! The policies in force: compiled together, immutable, shared by every request.
+//!
+//! Must never answer for a policy that gave no answer: each that matches has a verdict, and an error is one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use include_dir::{Dir, include_dir};
+use regorus::Value;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use super::compile::{Policy, PolicyInfo, Source};
+use super::convert::Converter;
+use super::error::{EvalError, LoadError};
+use super::findings::Findings;
+use super::metadata::{self, Metadata, RegoVersion, Severity, Target};
+
+static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
+
+/// Most policies of a set.
+const MAX_POLICIES: usize = 256;
+
+/// A policy without METADATA, such as one written for plain OPA: the caller says what METADATA would.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Plain {
+    /// Name in refusals.
+    pub name: String,
+    /// What it judges.
+    pub target: Target,
+    /// Version of the language.
+    pub rego: RegoVersion,
+}
+
+/// What the policies see. See the design, "What a policy sees".
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyInput<'a> {
+    /// Which policies are asked.
+    pub target: Target,
+    /// The AdmissionRequest as sent.
+    pub request: &'a Json,
+    /// Path and value of the pod template: `""` and the object for a Pod, `spec.template` and so on for others.
+    pub pod: Option<(&'a str, &'a Json)>,
+    /// The AIWorkflow that the pod's label names.
+    pub workflow: Option<&'a Json>,
+    /// The class of the namespace.
+    pub class: Option<&'a Json>,
+    /// The Namespace.
+    pub namespace: Option<&'a Json>,
+}
+
+/// What one policy says.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Its name.
+    pub policy: String,
+    /// Its findings. An error is never "no match": the caller refuses.
+    pub outcome: Result<Findings, EvalError>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Compiled policies. Cheap to share behind an `Arc`, and immutable.
+pub struct PolicySet {
+    policies: Vec<Policy>,
+    revision: String,
+}
+
+impl std::fmt::Debug for PolicySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.policies().map(|info| &info.metadata.name).collect();
+        f.debug_struct("PolicySet")
+            .field("revision", &self.revision)
+            .field("policies", &names)
+            .finish()
+    }
+}
+
+impl PolicySet {
+    /// Compiles policies with METADATA. Files that end in `_test.rego` are left out. `parameters`, by policy name, go over the
+    /// defaults of METADATA. Every error of every policy is reported at once.
+    pub fn compile(sources: Vec<Source>, parameters: &BTreeMap<String, Json>) -> Result<Self, Vec<LoadError>> {
+        let mut errors = Vec::new();
+        let mut read = Vec::new();
+        for source in sources.into_iter().filter(|source| !is_test(&source.file)) {
+            match metadata::parse(&source.file, &source.text) {
+                Ok(metadata) => read.push((metadata, source, true)),
+                Err(error) => errors.push(error),
+            }
+        }
+        Self::build(read, parameters, errors)
+    }
+
+    /// Compiles policies without METADATA, such as those written for plain OPA.
+    pub fn compile_plain(
+        sources: Vec<(Plain, Source)>,
+        parameters: &BTreeMap<String, Json>,
+    ) -> Result<Self, Vec<LoadError>> {
+        let mut errors = Vec::new();
+        let mut read = Vec::new();
+        for (plain, source) in sources {
+            if !metadata::is_dns_label(&plain.name) {
+                errors.push(LoadError::file(
+                    &source.file,
+                    "the policy's name must be a DNS label of at most 63 characters",
+                ));
+            }
+            let metadata = Metadata {
+                title: format!("Policy {}", plain.name),
+                description: format!("Policy {} of {}", plain.name, source.file),
+                severity: Severity::Medium,
+                remediation: format!(
+                    "change the object so that {} lets it pass, or ask who wrote that policy",
+                    source.file
+                ),
+                name: plain.name,
+                target: plain.target,
+                controls: Vec::new(),
+                parameters: BTreeMap::new(),
+                rego: plain.rego,
+            };
+            read.push((metadata, source, false));
+        }
+        Self::build(read, parameters, errors)
+    }
+
+    /// Compiles the policies that the binary carries.
+    pub fn embedded(parameters: &BTreeMap<String, Json>) -> Result<Self, Vec<LoadError>> {
+        Self::compile(Self::embedded_sources(), parameters)
+    }
+
+    /// Every `.rego` file that the binary carries, tests included, ordered by name.
+    pub fn embedded_sources() -> Vec<Source> {
+        fn collect(dir: &Dir<'_>, sources: &mut Vec<Source>) {
+            for file in dir
+                .files()
+                .filter(|file| file.path().extension() == Some("rego".as_ref()))
+            {
+                let text = String::from_utf8_lossy(file.contents()).into_owned();
+                sources.push(Source {
+                    file: Path::new("policies").join(file.path()).display().to_string(),
+                    text,
+                });
+            }
+            dir.dirs().for_each(|dir| collect(dir, sources));
+        }
+        let mut sources = Vec::new();
+        collect(&EMBEDDED, &mut sources);
+        sources.sort_by(|a, b| a.file.cmp(&b.file));
+        sources
+    }
+
+    fn build(
+        read: Vec<(Metadata, Source, bool)>,
+        parameters: &BTreeMap<String, Json>,
+        mut errors: Vec<LoadError>,
+    ) -> Result<Self, Vec<LoadError>> {
+        let mut by_name: BTreeMap<String, (Metadata, Source, bool)> = BTreeMap::new();
+        for (metadata, source, complete) in read {
+            if let Some((_, first, _)) = by_name.get(&metadata.name) {
+                let message = format!(
+                    "policy {} is there already, in {}: rename one",
+                    metadata.name, first.file
+                );
+                errors.push(LoadError::file(&source.file, message));
+                continue;
+            }
+            by_name.insert(metadata.name.clone(), (metadata, source, complete));
+        }
+        if by_name.len() > MAX_POLICIES {
+            errors.push(LoadError::file(
+                "policies",
+                format!("{} policies, the limit is {MAX_POLICIES}", by_name.len()),
+            ));
+            return Err(errors);
+        }
+        // Only where every policy could be read is a name that none of them has a mistake in the parameters.
+        let all_read = errors.is_empty();
+        for name in parameters
+            .keys()
+            .filter(|name| all_read && !by_name.contains_key(*name))
+        {
+            let names = by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            errors.push(LoadError::file(
+                "parameters",
+                format!("there is no policy `{name}`; there are: {names}"),
+            ));
+        }
+        let mut hash = Sha256::new();
+        let mut policies = Vec::new();
+        for (name, (metadata, source, complete)) in by_name {
+            // Lengths keep "ab" + "c" apart from "a" + "bc".
+            let own = parameters.get(&name);
+            let overrides = own.map(Json::to_string).unwrap_or_default();
+            for part in [&name, &source.text, &overrides] {
+                hash.update(part.len().to_le_bytes());
+                hash.update(part);
+            }
+            match Policy::compile(metadata, &source, own, complete) {
+                Ok(policy) => policies.push(policy),
+                Err(found) => errors.extend(found),
+            }
+        }
+        let revision = hash
+            .finalize()
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if errors.is_empty() {
+            Ok(Self { policies, revision })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Asks every policy of the target. One verdict each, ordered by name; all of them within `budget`, of which each policy
+    /// may use half of what is left, so that one that runs away does not silence the others.
+    pub fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
+        let start = Instant::now();
+        let shared = Shared::new(input);
+        let path = input.pod.map_or("", |(path, _)| path);
+        let judge = |policy: &Policy| {
+            let begin = Instant::now();
+            let share = budget.saturating_sub(start.elapsed()) / 2;
+            let outcome = match &shared {
+                Some(shared) => policy.evaluate(shared.with(&policy.parameters), path, &mut || {
+                    share.saturating_sub(begin.elapsed())
+                }),
+                None => Err(EvalError::Error("the request is nested too deeply".to_owned())),
+            };
+            Verdict {
+                policy: policy.info.metadata.name.clone(),
+                outcome,
+                duration: begin.elapsed(),
+            }
+        };
+        self.policies
+            .iter()
+            .filter(|policy| policy.info.metadata.target == input.target)
+            .map(judge)
+            .collect()
+    }
+
+    /// The policies, ordered by name.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyInfo> {
+        self.policies.iter().map(|policy| &policy.info)
+    }
+
+    /// Short hash over sources and parameters, for logs and metrics.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+}
+
+/// The part of the input that is the same for every policy. Values are counted references, so a copy is a few pointers.
+struct Shared(BTreeMap<Value, Value>);
+
+impl Shared {
+    fn new(input: &PolicyInput<'_>) -> Option<Self> {
+        let mut converter = Converter::new(input.pod.map(|(_, pod)| pod));
+        let request = converter.convert(input.request)?;
+        let mut fields = BTreeMap::new();
+        let mut set = |name: &str, value: Value| fields.insert(Value::from(name), value);
+        set("review", request.clone());
+        set("request", request);
+        if let Some((path, _)) = input.pod {
+            set("pod", converter.part()?);
+            set("podPath", Value::from(path));
+        }
+        for (name, document) in [
+            ("workflow", input.workflow),
+            ("class", input.class),
+            ("namespace", input.namespace),
+        ] {
+            if let Some(document) = document {
+                set(name, Converter::new(None).convert(document)?);
+            }
+        }
+        Some(Self(fields))
+    }
+
+    fn with(&self, parameters: &Value) -> Value {
+        let mut fields = self.0.clone();
+        fields.insert(Value::from("parameters"), parameters.clone());
+        Value::from(fields)
+    }
+}
+
+pub(super) fn is_test(file: &str) -> bool {
+    file.ends_with("_test.rego")
+}

@@ -1,0 +1,215 @@
+//! Calls of the API server on raw objects, each with a deadline.
+//!
+//! Raw, because a typed object drops the fields that are newer than our types, and a foreign edit of such a field would
+//! then be neither seen nor reverted.
+
+use std::{future::Future, time::Duration};
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
+};
+use serde_json::Value;
+
+use crate::plan::Child;
+
+/// Longest that one call may take.
+pub(super) const DEADLINE: Duration = Duration::from_secs(15);
+/// Objects in one page of a list.
+const PAGE: u32 = 250;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The API server answered no, or could not be reached.
+    #[error("cannot {what}")]
+    Api {
+        /// What was tried.
+        what: String,
+        /// What came back.
+        #[source]
+        source: kube::Error,
+    },
+    /// No answer within the deadline.
+    #[error("cannot {what}: no answer in {} s", DEADLINE.as_secs())]
+    Timeout {
+        /// What was tried.
+        what: String,
+    },
+    /// An object did not have the shape that its kind promises.
+    #[error("cannot {what}: unexpected shape")]
+    Shape {
+        /// What was tried.
+        what: String,
+        /// Where it differs.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl CallError {
+    /// The API server's answer, if it gave one.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Api {
+                source: kube::Error::Api(status),
+                ..
+            } => Some(status),
+            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } => None,
+        }
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_not_found)
+    }
+
+    pub(super) fn already_exists(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_already_exists)
+    }
+
+    pub(super) fn is_conflict(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.is_conflict() && !status.is_already_exists())
+    }
+
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_forbidden)
+    }
+
+    /// One line for a condition: what was tried, and what the API server said.
+    pub fn explain(&self) -> String {
+        match (self.status(), self) {
+            (Some(status), _) => format!("{self}: {}", status.message),
+            (None, Self::Api { source, .. }) => format!("{self}: {source}"),
+            (None, _) => self.to_string(),
+        }
+    }
+}
+
+/// Waits for a call, but not for ever.
+pub(super) async fn bounded<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(CallError::Api {
+            what: what.to_owned(),
+            source,
+        }),
+        Err(_) => Err(CallError::Timeout { what: what.to_owned() }),
+    }
+}
+
+/// Turns "not found" into `None`; every other failure stays one.
+pub(super) fn optional<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads and writes of the kinds that Ringfence owns.
+pub(super) struct Calls {
+    client: Client,
+}
+
+impl Calls {
+    pub(super) const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn api(&self, child: Child, namespace: &str) -> Api<DynamicObject> {
+        let resource = ApiResource {
+            group: child.group().to_owned(),
+            version: "v1".to_owned(),
+            api_version: child.api_version(),
+            kind: child.kind().to_owned(),
+            plural: child.plural().to_owned(),
+        };
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
+
+    pub(super) async fn get(&self, child: Child, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
+        let what = format!("read {} {name}", child.kind());
+        optional(bounded(&what, self.api(child, namespace).get(name)).await)?
+            .map(|object| raw(&what, object))
+            .transpose()
+    }
+
+    /// Every object of a kind that matches a label selector, page by page.
+    pub(super) async fn list(&self, child: Child, namespace: &str, labels: &str) -> Result<Vec<Value>, CallError> {
+        let what = format!("list {} of namespace {namespace}", child.plural());
+        let api = self.api(child, namespace);
+        let mut params = ListParams::default().labels(labels).limit(PAGE);
+        let mut objects = Vec::new();
+        loop {
+            let page = bounded(&what, api.list(&params)).await?;
+            for mut object in page.items {
+                // Items of a list come without their type.
+                object.types.get_or_insert_with(|| kube::api::TypeMeta {
+                    api_version: child.api_version(),
+                    kind: child.kind().to_owned(),
+                });
+                objects.push(raw(&what, object)?);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(objects),
+            }
+        }
+    }
+
+    pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
+        let what = format!("create {} {}", child.kind(), crate::plan::name_of(&object));
+        let object = parse(&what, object)?;
+        let created = bounded(&what, self.api(child, namespace).create(&writing(), &object)).await?;
+        raw(&what, created)
+    }
+
+    /// Replaces the whole object. The value names the resourceVersion that was seen, so a newer write is not lost.
+    pub(super) async fn replace(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
+        let name = crate::plan::name_of(&object).to_owned();
+        let what = format!("replace {} {name}", child.kind());
+        let object = parse(&what, object)?;
+        let replaced = bounded(&what, self.api(child, namespace).replace(&name, &writing(), &object)).await?;
+        raw(&what, replaced)
+    }
+
+    /// Deletes the object with this UID; one that is gone, or another one of that name, is left.
+    pub(super) async fn delete(&self, child: Child, namespace: &str, name: &str, uid: &str) -> Result<(), CallError> {
+        let what = format!("delete {} {name}", child.kind());
+        let preconditions = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        match bounded(&what, self.api(child, namespace).delete(name, &params)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn writing() -> PostParams {
+    PostParams {
+        field_manager: Some(crate::api::MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+fn parse(what: &str, object: Value) -> Result<DynamicObject, CallError> {
+    serde_json::from_value(object).map_err(|source| CallError::Shape {
+        what: what.to_owned(),
+        source,
+    })
+}
+
+fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError> {
+    serde_json::to_value(object).map_err(|source| CallError::Shape {
+        what: what.to_owned(),
+        source,
+    })
+}

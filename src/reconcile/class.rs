@@ -1,0 +1,112 @@
+//! Classes: whether they can be read, and the class `default` when nobody made one.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{CallError, Context, RESYNC, calls, jittered};
+use crate::{
+    api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, set},
+    plan::{class_problems, default_class},
+    telemetry::Controller,
+};
+
+/// How often the class `default` is looked for.
+const TICK: Duration = Duration::from_secs(30);
+
+pub(super) async fn reconcile(class: Arc<AIWorkflowClass>, context: Arc<Context>) -> Result<Action, CallError> {
+    let started = tokio::time::Instant::now();
+    let result = write_status(&class, &context).await;
+    context
+        .metrics
+        .reconciled(Controller::AIWorkflowClass, result.is_ok(), started.elapsed());
+    result.map(|()| Action::requeue(jittered(RESYNC)))
+}
+
+async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), CallError> {
+    if class.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let problems = class_problems(class);
+    let (holds, reason, message) = if problems.is_empty() {
+        (
+            ConditionStatus::True,
+            Reason::Accepted,
+            "every field can be read".to_owned(),
+        )
+    } else {
+        let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        (
+            ConditionStatus::False,
+            Reason::Invalid,
+            format!("what cannot be read allows nothing: {}", all.join("; ")),
+        )
+    };
+    let generation = class.metadata.generation;
+    let mut status = class.status.clone().unwrap_or_default();
+    status.observed_generation = generation;
+    set(
+        &mut status.conditions,
+        ConditionType::Accepted,
+        holds,
+        reason,
+        message,
+        generation,
+        Timestamp::now(),
+    );
+    if class.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api = Api::<AIWorkflowClass>::all(context.client.clone());
+    let written = AIWorkflowClass {
+        status: Some(status),
+        ..class.clone()
+    };
+    let what = format!("write the status of AIWorkflowClass {}", class.name_any());
+    calls::bounded(
+        &what,
+        api.replace_status(&class.name_any(), &PostParams::default(), &written),
+    )
+    .await
+    .map(drop)
+}
+
+/// Makes the class `default` when there is none, until `stop`.
+pub(super) async fn keep_default(context: Arc<Context>, stop: CancellationToken) {
+    let api = Api::<AIWorkflowClass>::all(context.client.clone());
+    let mut tick = tokio::time::interval(TICK);
+    // A tick that was late must not be followed by a burst.
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = make_default(&api).await {
+            warn!(
+                error = error.explain(),
+                "class default is neither there nor could be made"
+            );
+        }
+    }
+}
+
+async fn make_default(api: &Api<AIWorkflowClass>) -> Result<(), CallError> {
+    if calls::optional(calls::bounded("read AIWorkflowClass default", api.get(DEFAULT_CLASS)).await)?.is_some() {
+        return Ok(());
+    }
+    match calls::bounded(
+        "create AIWorkflowClass default",
+        api.create(&PostParams::default(), &default_class()),
+    )
+    .await
+    {
+        Ok(_) => info!("there was no AIWorkflowClass default: made it"),
+        Err(error) if error.already_exists() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

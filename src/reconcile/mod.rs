@@ -1,0 +1,320 @@
+//! Kubernetes controllers: observe, ask `plan`, apply, say how it went.
+//!
+//! Must never: decide what a fence is (that is `plan`'s), leave a reconcile without a condition, wait without a deadline, or
+//! touch an object whose owner annotation is not ours.
+
+mod calls;
+mod class;
+mod cluster;
+mod namespace;
+mod workflow;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use k8s_openapi::api::{
+    core::v1::{Namespace, ServiceAccount},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::ObjectMeta,
+    runtime::{
+        Controller,
+        controller::{Action, Config},
+        events::{Event, EventType, Recorder, Reporter},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub use calls::CallError;
+use calls::Calls;
+
+use crate::{
+    api::{
+        AIWorkflow, AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, find,
+    },
+    plan::{NamespaceFacts, peers_of},
+    telemetry::Metrics,
+};
+
+/// How often an object is looked at when nothing happened, in case a watch lost something.
+const RESYNC: Duration = Duration::from_secs(600);
+/// How long to wait after a failure. Jitter is added, so that failures of many objects do not come back together.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often workflows are counted for the metrics.
+const COUNT: Duration = Duration::from_secs(15);
+/// Reconciles of one controller that run at the same time.
+const CONCURRENCY: u16 = 8;
+
+/// What the controllers share.
+pub struct Context {
+    client: Client,
+    calls: Calls,
+    metrics: Arc<Metrics>,
+    recorder: Recorder,
+    release_namespace: String,
+}
+
+impl Context {
+    /// Builds the context of one process.
+    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: None,
+        };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self {
+            calls: Calls::new(client.clone()),
+            client,
+            metrics,
+            recorder,
+            release_namespace,
+        }
+    }
+
+    fn is_exempt(&self, namespace: &str) -> bool {
+        crate::api::SYSTEM_NAMESPACES.contains(&namespace) || namespace == self.release_namespace
+    }
+
+    /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
+    async fn say(
+        &self,
+        object: &impl Resource<DynamicType = ()>,
+        type_: EventType,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
+        // The API server refuses a note above 1,024 bytes.
+        let note = note
+            .char_indices()
+            .take_while(|(at, c)| at + c.len_utf8() <= 1024)
+            .map(|(_, c)| c)
+            .collect();
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let reference = object.object_ref(&());
+        let published = self.recorder.publish(&event, &reference);
+        match tokio::time::timeout(calls::DEADLINE, published).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "event was not written"),
+            Err(_) => debug!("event was not written in time"),
+        }
+    }
+}
+
+/// Runs the controllers until `stop`. `synced` is called once their caches hold what the API server held.
+pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl FnOnce()) {
+    let client = context.client.clone();
+    let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), watcher::Config::default());
+    let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), watcher::Config::default());
+    let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), watcher::Config::default());
+    let caches: [BoxFuture<'_, bool>; 3] = [
+        wait(namespaces.store()).boxed(),
+        wait(workflows.store()).boxed(),
+        wait(classes.store()).boxed(),
+    ];
+    let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
+    let counted = known_workflows.clone();
+    let all = futures::future::join5(
+        run_namespaces(namespaces, context.clone(), stop.clone()),
+        run_workflows(
+            workflows,
+            known_workflows,
+            known_namespaces,
+            context.clone(),
+            stop.clone(),
+        ),
+        run_classes(classes, context.clone(), stop.clone()),
+        class::keep_default(context.clone(), stop.clone()),
+        count_workflows(counted, context, stop),
+    );
+    let ready = async {
+        if futures::future::join_all(caches).await.into_iter().all(|synced| synced) {
+            synced();
+        }
+    };
+    futures::future::join(all, ready).await;
+}
+
+async fn wait<K>(store: Store<K>) -> bool
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: std::hash::Hash + Eq + Clone,
+{
+    store.wait_until_ready().await.is_ok()
+}
+
+async fn run_namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
+    let denies = watcher::Config::default().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
+    controller
+        .watches(Api::<NetworkPolicy>::all(context.client.clone()), denies, |policy| {
+            policy.namespace().map(|namespace| ObjectRef::new(&namespace))
+        })
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(namespace::reconcile, on_error, context)
+        .for_each(|result| async move { log("namespace", result.map(drop)) })
+        .await;
+}
+
+async fn run_classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
+    controller
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(class::reconcile, on_error, context)
+        .for_each(|result| async move { log("class", result.map(drop)) })
+        .await;
+}
+
+async fn run_workflows(
+    controller: Controller<AIWorkflow>,
+    workflows: Store<AIWorkflow>,
+    namespaces: Store<Namespace>,
+    context: Arc<Context>,
+    stop: CancellationToken,
+) {
+    let client = context.client.clone();
+    // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
+    let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let kubernetes = watcher::Config::default().labels("kubernetes.io/service-name=kubernetes");
+    let of_namespace = workflows.clone();
+    let of_class = workflows.clone();
+    let of_peer = workflows.clone();
+    let release_namespace = context.release_namespace.clone();
+    controller
+        .owns(Api::<NetworkPolicy>::all(client.clone()), owned())
+        .owns(Api::<ServiceAccount>::all(client.clone()), owned())
+        .owns(Api::<Role>::all(client.clone()), owned())
+        .owns(Api::<RoleBinding>::all(client.clone()), owned())
+        .watches(
+            Api::<Namespace>::all(client.clone()),
+            watcher::Config::default(),
+            move |namespace| {
+                let name = namespace.name_any();
+                matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))
+            },
+        )
+        .watches(
+            Api::<AIWorkflowClass>::all(client.clone()),
+            watcher::Config::default(),
+            move |class| {
+                let class = class.name_any();
+                let names_it = |namespace: &Arc<Namespace>| {
+                    let facts = facts(&namespace.metadata, namespace.name_any() == release_namespace);
+                    facts.fencing_class() == Some(class.as_str())
+                };
+                let fenced: Vec<_> = namespaces
+                    .state()
+                    .iter()
+                    .filter(|ns| names_it(ns))
+                    .map(|ns| ns.name_any())
+                    .collect();
+                matching(&of_class, |workflow| {
+                    workflow
+                        .namespace()
+                        .is_some_and(|namespace| fenced.contains(&namespace))
+                })
+            },
+        )
+        .watches(
+            Api::<AIWorkflow>::all(client.clone()),
+            watcher::Config::default(),
+            move |peer| {
+                let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
+                matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
+            },
+        )
+        .watches(
+            Api::<EndpointSlice>::namespaced(client, "default"),
+            kubernetes,
+            move |_| {
+                matching(&workflows, |workflow| {
+                    workflow
+                        .spec
+                        .network
+                        .iter()
+                        .flat_map(|network| &network.egress)
+                        .any(|rule| rule.to.api_server.is_some())
+                })
+            },
+        )
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(workflow::reconcile, on_error, context)
+        .for_each(|result| async move { log("workflow", result.map(drop)) })
+        .await;
+}
+
+/// Keeps the gauge of workflows by condition. By a tick, because counting at each reconcile would cost more with each workflow.
+async fn count_workflows(workflows: Store<AIWorkflow>, context: Arc<Context>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(COUNT);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let known = workflows.state();
+        for type_ in ConditionType::ALL {
+            for status in ConditionStatus::ALL {
+                let holds = |workflow: &&Arc<AIWorkflow>| {
+                    let conditions = workflow.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                    find(conditions, type_).map_or(ConditionStatus::Unknown, |condition| condition.status) == status
+                };
+                context
+                    .metrics
+                    .set_workflows(type_, status, known.iter().filter(holds).count());
+            }
+        }
+    }
+}
+
+fn matching(store: &Store<AIWorkflow>, wanted: impl Fn(&AIWorkflow) -> bool) -> Vec<ObjectRef<AIWorkflow>> {
+    store
+        .state()
+        .iter()
+        .filter(|workflow| wanted(workflow))
+        .map(|workflow| ObjectRef::from_obj(workflow.as_ref()))
+        .collect()
+}
+
+fn facts(metadata: &ObjectMeta, is_release: bool) -> NamespaceFacts {
+    let name = metadata.name.clone().unwrap_or_default();
+    NamespaceFacts {
+        exempt: is_release || crate::api::SYSTEM_NAMESPACES.contains(&name.as_str()),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        terminating: metadata.deletion_timestamp.is_some(),
+        name,
+    }
+}
+
+fn on_error<K>(_: Arc<K>, _: &CallError, _: Arc<Context>) -> Action {
+    Action::requeue(jittered(RETRY))
+}
+
+/// Up to half as long again, by the clock's nanoseconds: enough to spread, and no source of secrets.
+fn jittered(base: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
+    base + base.mul_f64(f64::from(nanos % 1000) / 2000.0)
+}
+
+fn log<E: std::fmt::Display>(controller: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        warn!(controller, %error, "reconcile failed, and is tried again");
+    }
+}

@@ -1,0 +1,454 @@
+//! The facts of one request, beside the request itself as raw JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::{MAX_UID, uid_of, value};
+
+/// One admission request.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// The request's own uid, which the answer echoes.
+    pub uid: String,
+    /// What is being done.
+    pub operation: Operation,
+    /// The kind as the webhook registered for it.
+    pub kind: Gvk,
+    /// The resource as the webhook registered for it.
+    pub resource: Gvr,
+    /// Such as `status` or `ephemeralcontainers`; empty for the object itself.
+    pub subresource: String,
+    /// The namespace; `None` for a cluster-scoped object.
+    pub namespace: Option<String>,
+    /// Who asks.
+    pub user: User,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// The raw AdmissionRequest. Holds fields that our types do not know, and may hold secrets: never log it.
+    pub request: Value,
+}
+
+/// What is being done to the object.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Operation {
+    /// Something is opened on it, such as a shell.
+    Connect,
+    /// It is made.
+    Create,
+    /// It is removed.
+    Delete,
+    /// It is changed.
+    Update,
+}
+
+/// A kind with its group and version.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Gvk {
+    /// Empty for the core group.
+    pub group: String,
+    /// Such as `v1`.
+    pub version: String,
+    /// Such as `Pod`.
+    pub kind: String,
+}
+
+/// A resource with its group and version.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Gvr {
+    /// Empty for the core group.
+    pub group: String,
+    /// Such as `v1`.
+    pub version: String,
+    /// Such as `pods`.
+    pub resource: String,
+}
+
+/// Who asks, as the API server authenticated it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct User {
+    /// Such as `system:serviceaccount:airflow:scheduler`.
+    pub username: String,
+    /// Empty where the authenticator knows none, and for an impersonated user.
+    pub uid: String,
+    /// Groups of the user.
+    pub groups: Vec<String>,
+    /// Such as `authentication.kubernetes.io/credential-id`.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// Why bytes are not a review. Never quotes them.
+#[derive(Debug, Error)]
+#[error("{problem}")]
+pub struct ParseError {
+    /// The uid, where it could be read all the same.
+    pub uid: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with the bytes.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// A field is missing or of another type.
+    #[error("{0} is missing or not what admission.k8s.io/v1 says it is")]
+    Field(&'static str),
+    /// The bytes are no JSON, are cut off, or nest deeper than 128 levels.
+    #[error("the body is not JSON that can be read: {0}")]
+    Json(String),
+    /// Parsed, it would take more memory than a review may.
+    #[error("the body holds more values than any object that the API server can store")]
+    Weight,
+}
+
+impl Operation {
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Create => "CREATE",
+            Self::Delete => "DELETE",
+            Self::Update => "UPDATE",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Connect, Self::Create, Self::Delete, Self::Update]
+            .into_iter()
+            .find(|operation| operation.as_str() == word)
+    }
+}
+
+impl Review {
+    /// Reads a review. Strict in what frames the request, and open to anything inside its objects.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let review = value::parse(bytes).map_err(|error| {
+            if error.is_data() && error.to_string().starts_with(value::TOO_HEAVY) {
+                Problem::Weight
+            } else {
+                Problem::Json(error.to_string())
+            }
+        });
+        review.and_then(Self::from_value).map_err(|problem| ParseError {
+            uid: uid_of(bytes),
+            problem,
+        })
+    }
+
+    /// The object as it would be; `None` on DELETE and where nothing was sent.
+    pub fn object(&self) -> Option<&Value> {
+        self.sent("object")
+    }
+
+    /// The object as it is; `None` on CREATE and CONNECT.
+    pub fn old_object(&self) -> Option<&Value> {
+        self.sent("oldObject")
+    }
+
+    /// The object that the request is about: the new one, or on DELETE the one that goes.
+    pub fn current(&self) -> Option<&Value> {
+        match self.operation {
+            Operation::Delete => self.old_object(),
+            Operation::Connect | Operation::Create | Operation::Update => self.object(),
+        }
+    }
+
+    /// The object's name; empty while `generateName` has not made one, and for a deletecollection without an object.
+    pub fn name(&self) -> &str {
+        let named = |value: &'_ Value, pointer: &str| value.pointer(pointer).is_some_and(|name| name != "");
+        ["/name", "/object/metadata/name", "/oldObject/metadata/name"]
+            .into_iter()
+            .find(|pointer| named(&self.request, pointer))
+            .and_then(|pointer| self.request.pointer(pointer))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    fn sent(&self, key: &str) -> Option<&Value> {
+        self.request.get(key).filter(|object| !object.is_null())
+    }
+
+    fn from_value(review: Value) -> Result<Self, Problem> {
+        let Value::Object(mut review) = review else {
+            return Err(Problem::Field("AdmissionReview"));
+        };
+        if review.get("apiVersion").and_then(Value::as_str) != Some("admission.k8s.io/v1") {
+            return Err(Problem::Field("apiVersion"));
+        }
+        if review.get("kind").and_then(Value::as_str) != Some("AdmissionReview") {
+            return Err(Problem::Field("kind"));
+        }
+        let Some(Value::Object(request)) = review.remove("request") else {
+            return Err(Problem::Field("request"));
+        };
+        let uid = text(&request, "uid", "request.uid")?;
+        if uid.is_empty() || uid.len() > MAX_UID {
+            return Err(Problem::Field("request.uid"));
+        }
+        let operation = Operation::parse(&text(&request, "operation", "request.operation")?)
+            .ok_or(Problem::Field("request.operation"))?;
+        let kind = map(&request, "kind", "request.kind")?;
+        let kind = Gvk {
+            group: text(kind, "group", "request.kind.group")?,
+            version: text(kind, "version", "request.kind.version")?,
+            kind: required(kind, "kind", "request.kind.kind")?,
+        };
+        let resource = map(&request, "resource", "request.resource")?;
+        let resource = Gvr {
+            group: text(resource, "group", "request.resource.group")?,
+            version: text(resource, "version", "request.resource.version")?,
+            resource: required(resource, "resource", "request.resource.resource")?,
+        };
+        let subresource = text(&request, "subResource", "request.subResource")?;
+        let namespace =
+            Some(text(&request, "namespace", "request.namespace")?).filter(|namespace| !namespace.is_empty());
+        text(&request, "name", "request.name")?;
+        for (key, field) in [("object", "request.object"), ("oldObject", "request.oldObject")] {
+            if !matches!(request.get(key), None | Some(Value::Null | Value::Object(_))) {
+                return Err(Problem::Field(field));
+            }
+        }
+        let user = user(map(&request, "userInfo", "request.userInfo")?)?;
+        let dry_run = match request.get("dryRun") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(dry_run)) => *dry_run,
+            Some(_) => return Err(Problem::Field("request.dryRun")),
+        };
+        let request = Value::Object(request);
+        Ok(Self {
+            uid,
+            operation,
+            kind,
+            resource,
+            subresource,
+            namespace,
+            user,
+            dry_run,
+            request,
+        })
+    }
+}
+
+/// A string; empty where there is none, as Go writes it.
+fn text(map: &Map<String, Value>, key: &str, field: &'static str) -> Result<String, Problem> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(_) => Err(Problem::Field(field)),
+    }
+}
+
+fn required(map: &Map<String, Value>, key: &str, field: &'static str) -> Result<String, Problem> {
+    text(map, key, field).and_then(|text| {
+        if text.is_empty() {
+            Err(Problem::Field(field))
+        } else {
+            Ok(text)
+        }
+    })
+}
+
+fn map<'a>(request: &'a Map<String, Value>, key: &str, field: &'static str) -> Result<&'a Map<String, Value>, Problem> {
+    request.get(key).and_then(Value::as_object).ok_or(Problem::Field(field))
+}
+
+fn user(info: &Map<String, Value>) -> Result<User, Problem> {
+    let mut extra = BTreeMap::new();
+    match info.get("extra") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(map)) => {
+            for (key, values) in map {
+                extra.insert(key.clone(), texts(Some(values), "request.userInfo.extra")?);
+            }
+        }
+        Some(_) => return Err(Problem::Field("request.userInfo.extra")),
+    }
+    Ok(User {
+        username: text(info, "username", "request.userInfo.username")?,
+        uid: text(info, "uid", "request.userInfo.uid")?,
+        groups: texts(info.get("groups"), "request.userInfo.groups")?,
+        extra,
+    })
+}
+
+fn texts(value: Option<&Value>, field: &'static str) -> Result<Vec<String>, Problem> {
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) => values
+            .iter()
+            .map(|value| value.as_str().map(str::to_owned).ok_or(Problem::Field(field)))
+            .collect(),
+        Some(_) => Err(Problem::Field(field)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn review() -> Value {
+        json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "operation": "CREATE", "name": "p", "namespace": "ai", "dryRun": true,
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "subResource": "ephemeralcontainers",
+                "userInfo": {"username": "ann", "uid": "7", "groups": ["a", "b"], "extra": {"k": ["v"]}},
+                "object": {"metadata": {"name": "p"}, "spec": {"newerThanUs": {"x": 1}}},
+                "oldObject": null, "newerThanUsToo": [1],
+            },
+        })
+    }
+
+    fn parse(review: &Value) -> Result<Review, ParseError> {
+        Review::parse(&serde_json::to_vec(review).unwrap())
+    }
+
+    #[test]
+    fn every_fact_is_read_and_nothing_of_the_request_is_lost() {
+        let parsed = parse(&review()).unwrap();
+        assert_eq!(parsed.request, review()["request"]);
+        assert_eq!(
+            (parsed.uid.as_str(), parsed.operation, parsed.name()),
+            ("u-1", Operation::Create, "p")
+        );
+        assert_eq!(
+            parsed.kind,
+            Gvk {
+                group: String::new(),
+                version: "v1".into(),
+                kind: "Pod".into()
+            }
+        );
+        assert_eq!(
+            parsed.resource,
+            Gvr {
+                group: String::new(),
+                version: "v1".into(),
+                resource: "pods".into()
+            }
+        );
+        assert_eq!(
+            (parsed.subresource.as_str(), parsed.namespace.as_deref()),
+            ("ephemeralcontainers", Some("ai"))
+        );
+        assert!(parsed.dry_run);
+        let extra = BTreeMap::from([("k".to_owned(), vec!["v".to_owned()])]);
+        let user = User {
+            username: "ann".into(),
+            uid: "7".into(),
+            groups: vec!["a".into(), "b".into()],
+            extra,
+        };
+        assert_eq!(parsed.user, user);
+        assert_eq!(parsed.current(), Some(&review()["request"]["object"]));
+        assert_eq!(parsed.old_object(), None);
+    }
+
+    #[rstest]
+    #[case::api_version("/apiVersion", json!("admission.k8s.io/v1beta1"), "apiVersion")]
+    #[case::kind("/kind", json!("Pod"), "kind")]
+    #[case::request("/request", json!(null), "request")]
+    #[case::request_is_a_list("/request", json!([]), "request")]
+    #[case::uid("/request/uid", json!(7), "request.uid")]
+    #[case::empty_uid("/request/uid", json!(""), "request.uid")]
+    #[case::operation("/request/operation", json!("PATCH"), "request.operation")]
+    #[case::object_kind("/request/kind", json!("Pod"), "request.kind")]
+    #[case::empty_kind("/request/kind/kind", json!(""), "request.kind.kind")]
+    #[case::resource("/request/resource", json!({}), "request.resource.resource")]
+    #[case::subresource("/request/subResource", json!(["exec"]), "request.subResource")]
+    #[case::name("/request/name", json!({}), "request.name")]
+    #[case::namespace("/request/namespace", json!(["kube-system"]), "request.namespace")]
+    #[case::object("/request/object", json!("text"), "request.object")]
+    #[case::old_object("/request/oldObject", json!([]), "request.oldObject")]
+    #[case::user("/request/userInfo", json!(null), "request.userInfo")]
+    #[case::groups("/request/userInfo/groups", json!("system:masters"), "request.userInfo.groups")]
+    #[case::group("/request/userInfo/groups", json!([1]), "request.userInfo.groups")]
+    #[case::extra("/request/userInfo/extra", json!({"k": "v"}), "request.userInfo.extra")]
+    #[case::dry_run("/request/dryRun", json!("true"), "request.dryRun")]
+    fn a_field_of_another_type_is_named(#[case] pointer: &str, #[case] value: Value, #[case] field: &str) {
+        let mut review = review();
+        *review.pointer_mut(pointer).unwrap() = value;
+        let error = parse(&review).unwrap_err();
+        assert!(
+            matches!(error.problem, Problem::Field(named) if named == field),
+            "{error}"
+        );
+        let uid_is_readable = !["request", "request.uid"].contains(&field);
+        assert_eq!(error.uid.as_deref(), uid_is_readable.then_some("u-1"));
+    }
+
+    #[rstest]
+    #[case::empty("")]
+    #[case::brace("{")]
+    #[case::two_values("{}{}")]
+    #[case::text("hello")]
+    fn what_is_no_json_is_said_to_be_none(#[case] body: &str) {
+        assert!(matches!(
+            Review::parse(body.as_bytes()).unwrap_err().problem,
+            Problem::Json(_)
+        ));
+    }
+
+    #[test]
+    fn nesting_beyond_the_limit_keeps_the_uid() {
+        let body = format!(r#"{{"request":{{"uid":"u-1","object":{}"#, "[".repeat(100_000));
+        let error = Review::parse(body.as_bytes()).unwrap_err();
+        assert!(matches!(error.problem, Problem::Json(_)), "{error}");
+        assert_eq!(error.uid.as_deref(), Some("u-1"));
+    }
+
+    #[test]
+    fn delete_is_about_the_old_object() {
+        let mut review = review();
+        review["request"]["operation"] = json!("DELETE");
+        review["request"]["object"] = Value::Null;
+        review["request"]["oldObject"] = json!({"metadata": {"name": "gone"}});
+        review["request"]["name"] = json!("");
+        let parsed = parse(&review).unwrap();
+        assert_eq!(parsed.current(), Some(&json!({"metadata": {"name": "gone"}})));
+        assert_eq!((parsed.object(), parsed.name()), (None, "gone"));
+    }
+
+    #[test]
+    fn name_is_empty_with_generate_name_and_with_deletecollection() {
+        let mut generated = review();
+        generated["request"]["name"] = json!("");
+        generated["request"]["object"]["metadata"] = json!({"generateName": "p-"});
+        assert_eq!(parse(&generated).unwrap().name(), "");
+
+        let mut collection = review();
+        collection["request"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| !["name", "object", "oldObject"].contains(&key.as_str()));
+        collection["request"]["operation"] = json!("DELETE");
+        let parsed = parse(&collection).unwrap();
+        assert_eq!((parsed.name(), parsed.current()), ("", None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Review::parse(&bytes);
+        }
+
+        /// Spoiled reviews go further into the parser than noise does.
+        #[test]
+        fn no_spoiled_review_makes_it_panic_or_lose_a_readable_uid(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = serde_json::to_vec(&review()).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            match Review::parse(&bytes) {
+                Ok(review) => prop_assert_eq!(Some(review.uid), uid_of(&bytes)),
+                Err(error) => prop_assert_eq!(error.uid, uid_of(&bytes)),
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Where log lines go and which do.
+//!
+//! Must never: let the libraries below speak at debug, where they print requests and answers, Secrets included.
+
+use std::io;
+
+use clap::ValueEnum;
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For a person's eyes.
+    Text,
+}
+
+/// Why logs could not be set up.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// `RUST_LOG` is no filter.
+    #[error("RUST_LOG cannot be read; write it like info,ringfence=debug")]
+    Filter(#[source] tracing_subscriber::filter::FromEnvError),
+    /// A subscriber was there before.
+    #[error("logs are set up already")]
+    Twice(#[source] TryInitError),
+}
+
+/// Sends logs to standard error: level info, or what `RUST_LOG` says for Ringfence's own.
+pub fn init(format: LogFormat) -> Result<(), LogError> {
+    let wanted = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .try_from_env()
+        .map_err(LogError::Filter)?;
+    let ceiling = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("ringfence", LevelFilter::TRACE);
+    let registry = tracing_subscriber::registry().with(wanted).with(ceiling);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    match format {
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(layer).try_init(),
+    }
+    .map_err(LogError::Twice)
+}

@@ -1,0 +1,426 @@
+//! Metrics, by the names that `design.md` promises.
+//!
+//! Must never: take a label from a request as it is. Label values are words of ours, or names of policies in force.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::api::{ConditionStatus, ConditionType};
+use crate::review::{Gvr, Operation, Outcome};
+
+/// Up to 10 s: the API server waits 5 s for us by default, 30 s at most.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Resources that have a label of their own: those of the registrations. Any other object can carry the workflow label.
+const RESOURCES: [(&str, &str, &str); 14] = [
+    ("", "namespaces", ""),
+    ("", "pods", ""),
+    ("", "pods", "ephemeralcontainers"),
+    ("", "pods", "resize"),
+    ("", "podtemplates", ""),
+    ("", "replicationcontrollers", ""),
+    ("", "serviceaccounts", ""),
+    ("apps", "daemonsets", ""),
+    ("apps", "deployments", ""),
+    ("apps", "replicasets", ""),
+    ("apps", "statefulsets", ""),
+    ("batch", "cronjobs", ""),
+    ("batch", "jobs", ""),
+    ("ringfence.dev", "aiworkflows", ""),
+];
+
+/// What Ringfence counts and measures. Cheap to share by `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<WebhookLabels, Histogram, fn() -> Histogram>,
+    evaluation_seconds: Family<PolicyLabels, Histogram, fn() -> Histogram>,
+    decisions: Family<DecisionLabels, Counter>,
+    policies: Family<PolicyInfoLabels, Gauge>,
+    workflows: Family<WorkflowLabels, Gauge>,
+    reconciles: Family<ControllerLabels, Counter>,
+    reconcile_errors: Family<ControllerLabels, Counter>,
+    reconcile_seconds: Family<ControllerLabels, Histogram, fn() -> Histogram>,
+    certificate_expiry: Gauge,
+    drift: Family<KindLabels, Counter>,
+    break_glass: Counter,
+}
+
+/// What a policy said of one request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PolicyAction {
+    /// It found nothing.
+    Allow,
+    /// It found something that is only logged.
+    Audit,
+    /// It refused.
+    Deny,
+    /// It could not be evaluated.
+    Error,
+    /// It warned.
+    Warn,
+}
+
+/// Whether a policy in force can be evaluated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PolicyState {
+    /// It did not compile: it answers by its failure policy.
+    Broken,
+    /// It compiled.
+    Compiled,
+}
+
+/// The controllers of the operator.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Controller {
+    /// Keeps the fence of each `AIWorkflow`.
+    AIWorkflow,
+    /// Keeps the status of each `AIWorkflowClass`.
+    AIWorkflowClass,
+    /// Keeps the default-deny of each namespace.
+    Namespace,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    webhook: &'static str,
+    operation: &'static str,
+    resource: &'static str,
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WebhookLabels {
+    webhook: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PolicyLabels {
+    policy: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DecisionLabels {
+    policy: String,
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PolicyInfoLabels {
+    policy: String,
+    revision: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WorkflowLabels {
+    condition: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ControllerLabels {
+    controller: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics that start at nothing.
+    pub fn new() -> Self {
+        let seconds = || Histogram::new(BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("ringfence"),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            evaluation_seconds: Family::new_with_constructor(seconds),
+            decisions: Family::default(),
+            policies: Family::default(),
+            workflows: Family::default(),
+            reconciles: Family::default(),
+            reconcile_errors: Family::default(),
+            reconcile_seconds: Family::new_with_constructor(seconds),
+            certificate_expiry: Gauge::default(),
+            drift: Family::default(),
+            break_glass: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// One answered review; `operation` is `None` where the review could not be read. Not for dry-run.
+    pub fn admitted(
+        &self,
+        webhook: &'static str,
+        operation: Option<Operation>,
+        resource: &'static str,
+        outcome: Outcome,
+        duration: Duration,
+    ) {
+        let operation = operation.map_or("unknown", Operation::as_str);
+        let labels = RequestLabels {
+            webhook,
+            operation,
+            resource,
+            decision: outcome.as_str(),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds
+            .get_or_create(&WebhookLabels { webhook })
+            .observe(duration.as_secs_f64());
+    }
+
+    /// One policy evaluated for one review. Not for dry-run.
+    pub fn evaluated(&self, policy: &str, action: PolicyAction, duration: Duration) {
+        let policy = policy.to_owned();
+        self.evaluation_seconds
+            .get_or_create(&PolicyLabels { policy: policy.clone() })
+            .observe(duration.as_secs_f64());
+        self.decisions
+            .get_or_create(&DecisionLabels {
+                policy,
+                action: action.as_str(),
+            })
+            .inc();
+    }
+
+    /// The policies in force, all of them: those that are not named any more go.
+    pub fn set_policies<'a>(&self, policies: impl IntoIterator<Item = (&'a str, &'a str, PolicyState)>) {
+        self.policies.clear();
+        for (policy, revision, state) in policies {
+            let labels = PolicyInfoLabels {
+                policy: policy.into(),
+                revision: revision.into(),
+                state: state.as_str(),
+            };
+            self.policies.get_or_create(&labels).set(1);
+        }
+    }
+
+    /// How many workflows have the condition at this status now.
+    pub fn set_workflows(&self, condition: ConditionType, status: ConditionStatus, count: usize) {
+        let status = match status {
+            ConditionStatus::False => "False",
+            ConditionStatus::True => "True",
+            ConditionStatus::Unknown => "Unknown",
+        };
+        let labels = WorkflowLabels {
+            condition: condition.as_str(),
+            status,
+        };
+        self.workflows
+            .get_or_create(&labels)
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// One object reconciled.
+    pub fn reconciled(&self, controller: Controller, ok: bool, duration: Duration) {
+        let labels = ControllerLabels {
+            controller: controller.as_str(),
+        };
+        self.reconciles.get_or_create(&labels).inc();
+        if !ok {
+            self.reconcile_errors.get_or_create(&labels).inc();
+        }
+        self.reconcile_seconds
+            .get_or_create(&labels)
+            .observe(duration.as_secs_f64());
+    }
+
+    /// When the served certificate ends, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, timestamp: i64) {
+        self.certificate_expiry.set(timestamp);
+    }
+
+    /// One owned object of this kind was put back as it should be.
+    pub fn drift_reverted(&self, kind: &'static str) {
+        self.drift.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// A namespace was seen to have lost its `enforce` label.
+    pub fn break_glass(&self) {
+        self.break_glass.inc();
+    }
+
+    /// All of it as OpenMetrics text.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("admission_requests", "Reviews answered", self.requests.clone());
+        registry.register(
+            "admission_duration_seconds",
+            "Time to answer a review",
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "policy_evaluation_duration_seconds",
+            "Time to evaluate one policy for one review",
+            self.evaluation_seconds.clone(),
+        );
+        registry.register(
+            "policy_decisions",
+            "What policies said of reviews",
+            self.decisions.clone(),
+        );
+        registry.register("policy_info", "Policies in force, always 1", self.policies.clone());
+        registry.register("workflows", "AIWorkflows by condition", self.workflows.clone());
+        registry.register("reconcile", "Objects reconciled", self.reconciles.clone());
+        registry.register(
+            "reconcile_errors",
+            "Objects that could not be reconciled",
+            self.reconcile_errors.clone(),
+        );
+        registry.register(
+            "reconcile_duration_seconds",
+            "Time to reconcile an object",
+            self.reconcile_seconds.clone(),
+        );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the served certificate ends",
+            self.certificate_expiry.clone(),
+        );
+        registry.register(
+            "drift_reverted",
+            "Owned objects put back as they should be",
+            self.drift.clone(),
+        );
+        registry.register(
+            "break_glass",
+            "Namespaces seen to have lost their enforce label",
+            self.break_glass.clone(),
+        );
+    }
+}
+
+impl PolicyAction {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Audit => "audit",
+            Self::Deny => "deny",
+            Self::Error => "error",
+            Self::Warn => "warn",
+        }
+    }
+}
+
+impl PolicyState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::Compiled => "compiled",
+        }
+    }
+}
+
+impl Controller {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::AIWorkflow => "aiworkflow",
+            Self::AIWorkflowClass => "aiworkflowclass",
+            Self::Namespace => "namespace",
+        }
+    }
+}
+
+/// The `resource` label of a request: one of a fixed list, else `other`, so that no caller can make new series.
+pub fn resource_label(resource: &Gvr, subresource: &str) -> &'static str {
+    let known = RESOURCES.iter().find(|(group, name, sub)| {
+        (*group, *name, *sub) == (resource.group.as_str(), resource.resource.as_str(), subresource)
+    });
+    match known {
+        Some((_, _, "ephemeralcontainers")) => "pods/ephemeralcontainers",
+        Some((_, _, "resize")) => "pods/resize",
+        Some((_, name, _)) => name,
+        None => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("", "pods", "", "pods")]
+    #[case("", "pods", "resize", "pods/resize")]
+    #[case("", "pods", "ephemeralcontainers", "pods/ephemeralcontainers")]
+    #[case("apps", "deployments", "", "deployments")]
+    #[case("apps", "deployments", "scale", "other")]
+    #[case("evil.example", "pods", "", "other")]
+    #[case("", "anything-9f3a", "", "other")]
+    fn resources_are_those_of_a_fixed_list(
+        #[case] group: &str,
+        #[case] resource: &str,
+        #[case] subresource: &str,
+        #[case] expected: &str,
+    ) {
+        let resource = Gvr {
+            group: group.into(),
+            version: "v1".into(),
+            resource: resource.into(),
+        };
+        assert_eq!(resource_label(&resource, subresource), expected);
+    }
+
+    /// Alerts and dashboards are written against these names: a change breaks them in silence.
+    #[test]
+    fn names_and_labels_are_those_of_the_contract() {
+        let metrics = Metrics::new();
+        let second = Duration::from_secs(1);
+        metrics.admitted("fence", Some(Operation::Create), "pods", Outcome::Deny, second);
+        metrics.admitted("fence", None, "other", Outcome::Fault, second);
+        metrics.evaluated("approved-images", PolicyAction::Deny, second);
+        metrics.set_policies([("gone", "r1", PolicyState::Broken)]);
+        metrics.set_policies([("approved-images", "r2", PolicyState::Compiled)]);
+        metrics.set_workflows(ConditionType::Ready, ConditionStatus::True, 3);
+        metrics.reconciled(Controller::AIWorkflow, false, second);
+        metrics.set_certificate_expiry(1_900_000_000);
+        metrics.drift_reverted("NetworkPolicy");
+        metrics.break_glass();
+        let text = metrics.encode().unwrap();
+        for line in [
+            r#"ringfence_admission_requests_total{webhook="fence",operation="CREATE",resource="pods",decision="deny"} 1"#,
+            r#"ringfence_admission_requests_total{webhook="fence",operation="unknown",resource="other",decision="fault"} 1"#,
+            r#"ringfence_admission_duration_seconds_bucket{le="10.0",webhook="fence"} 2"#,
+            r#"ringfence_policy_evaluation_duration_seconds_count{policy="approved-images"} 1"#,
+            r#"ringfence_policy_decisions_total{policy="approved-images",action="deny"} 1"#,
+            r#"ringfence_policy_info{policy="approved-images",revision="r2",state="compiled"} 1"#,
+            r#"ringfence_workflows{condition="Ready",status="True"} 3"#,
+            r#"ringfence_reconcile_total{controller="aiworkflow"} 1"#,
+            r#"ringfence_reconcile_errors_total{controller="aiworkflow"} 1"#,
+            r#"ringfence_reconcile_duration_seconds_count{controller="aiworkflow"} 1"#,
+            "ringfence_certificate_expiry_timestamp_seconds 1900000000",
+            r#"ringfence_drift_reverted_total{kind="NetworkPolicy"} 1"#,
+            "ringfence_break_glass_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("gone"), "{text}");
+    }
+}

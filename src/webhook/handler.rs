@@ -1,0 +1,333 @@
+//! One review from its first byte to its answer.
+//!
+//! Everything waits under one deadline, and nothing is read before the budget for all bodies covers it. What a request holds
+//! (budget, slot) stays with its work until that ends, even after the answer went out: else stuck work would pile up.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Duration, Instant, timeout_at};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::body::{End, Received, discard, receive};
+use super::limits::{answer_within, default_answer_within};
+use super::{Admit, Limits, Webhook};
+use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of};
+use crate::telemetry::{DecisionLine, Metrics, resource_label};
+
+/// Bodies above this are parsed and hashed off the threads that serve connections.
+const PARSE_INLINE: usize = 128 << 10;
+/// How far to look for the uid where there is no room for the body. The API server writes it among the first 200 bytes.
+const PREFIX: usize = 16 << 10;
+/// How long to look for it: the margin of a deadline is at least that for any timeout of 1 s or more.
+const PREFIX_TIME: Duration = Duration::from_millis(100);
+
+/// The routes of the admission server.
+pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> Router {
+    let app = App {
+        admit,
+        metrics,
+        body: limits.body,
+        bodies: Arc::new(Semaphore::new(kib(limits.bodies))),
+        most: kib(limits.bodies),
+        slots: Arc::new(Semaphore::new(limits.evaluations)),
+    };
+    Router::new()
+        .route("/admit/{webhook}", post(handle))
+        .layer(CatchPanicLayer::new())
+        .with_state(Arc::new(app))
+}
+
+struct App {
+    admit: Arc<dyn Admit>,
+    metrics: Arc<Metrics>,
+    body: usize,
+    bodies: Arc<Semaphore>,
+    most: usize,
+    slots: Arc<Semaphore>,
+}
+
+/// What was found out about a request so far.
+struct Answer {
+    uid: Option<String>,
+    review: Option<Arc<Review>>,
+    sha256: String,
+    decision: Decision,
+}
+
+/// What a request's work holds until it ends.
+struct Held {
+    _budget: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+}
+
+async fn handle(
+    State(app): State<Arc<App>>,
+    Path(segment): Path<String>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Response {
+    let started = Instant::now();
+    let Some(webhook) = Webhook::parse(&segment) else {
+        return (
+            StatusCode::NOT_FOUND,
+            "no such webhook: check the path in the registration\n",
+        )
+            .into_response();
+    };
+    let within = answer_within(query.as_deref());
+    let deadline = started + within.unwrap_or_else(default_answer_within);
+    let mut answer = answer(&app, webhook, request, deadline).await;
+    if within.is_none() && answer.decision.fault.is_none() {
+        let fault = Fault::new(
+            FaultCause::Invalid,
+            "the timeout parameter is no duration",
+            "write it like timeout=5s",
+        );
+        answer.decision = Decision::from_fault(fault);
+    }
+    respond(&app, webhook, &answer, started.elapsed())
+}
+
+async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant) -> Answer {
+    let (head, mut body) = request.into_parts();
+    let weight = content_length(&head.headers).map_or(app.body, |length| length.min(app.body));
+    let weight = u32::try_from(kib(weight).clamp(1, app.most)).unwrap_or(u32::MAX);
+    let Ok(Ok(budget)) = timeout_at(deadline, Arc::clone(&app.bodies).acquire_many_owned(weight)).await else {
+        let prefix = receive(&mut body, PREFIX, Instant::now() + PREFIX_TIME).await;
+        let busy = unavailable("reviews in flight hold all the memory that reviews may");
+        return Answer::fault(uid_of(&prefix.bytes), busy);
+    };
+
+    let Received { bytes, end } = receive(&mut body, app.body, deadline).await;
+    let uid = uid_of(&bytes);
+    if end == End::TooLarge {
+        discard(&mut body, app.body, deadline).await;
+    }
+    drop(body);
+    if let Some(fault) = unreadable(&bytes, end, &head.headers, uid.is_some()) {
+        return Answer::fault(uid, fault);
+    }
+
+    let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
+        return Answer::fault(uid, unavailable("as many reviews are evaluated as may be at a time"));
+    };
+    let held = Held {
+        _budget: budget,
+        _slot: slot,
+    };
+    let (parsed, sha256, held) = match parse(bytes, held, deadline).await {
+        Ok(parsed) => parsed,
+        Err(fault) => return Answer::fault(uid, fault),
+    };
+    match parsed {
+        Err(error) => Answer {
+            sha256,
+            ..Answer::fault(error.uid.or(uid), invalid(&error.problem))
+        },
+        Ok(review) => {
+            let review = Arc::new(review);
+            let decision = decide(app, webhook, Arc::clone(&review), held, deadline).await;
+            Answer {
+                uid: Some(review.uid.clone()),
+                review: Some(review),
+                sha256,
+                decision,
+            }
+        }
+    }
+}
+
+/// Why a body is no review, seen from outside it.
+fn unreadable(bytes: &[u8], end: End, headers: &HeaderMap, has_uid: bool) -> Option<Fault> {
+    let (cause, message, fix) = match end {
+        End::TooLarge => (
+            FaultCause::TooLarge,
+            "the review is larger than 32 MiB",
+            "make the object smaller: move large data out of it, into a volume or an image",
+        ),
+        End::Late => (
+            FaultCause::Timeout,
+            "the review did not arrive in time",
+            "try again; check the network to the webhook",
+        ),
+        End::Broken => (
+            FaultCause::Invalid,
+            "the review broke off",
+            "try again; check the network to the webhook",
+        ),
+        End::Complete if bytes.is_empty() => (FaultCause::Invalid, "the body is empty", "send an AdmissionReview"),
+        End::Complete if !has_uid => (
+            FaultCause::Invalid,
+            "no request.uid can be read",
+            "send an AdmissionReview of admission.k8s.io/v1",
+        ),
+        End::Complete if !is_json(headers) => (
+            FaultCause::MediaType,
+            "the content type is not application/json",
+            "send the AdmissionReview as JSON",
+        ),
+        End::Complete => return None,
+    };
+    Some(Fault::new(cause, message, fix))
+}
+
+type Parsed = (Result<Review, ParseError>, String, Held);
+
+async fn parse(bytes: Vec<u8>, held: Held, deadline: Instant) -> Result<Parsed, Fault> {
+    let large = bytes.len() > PARSE_INLINE;
+    let parse = move || {
+        let sha256 = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        (Review::parse(&bytes), sha256, held)
+    };
+    if !large {
+        return Ok(parse());
+    }
+    match timeout_at(deadline, tokio::task::spawn_blocking(parse)).await {
+        Ok(Ok(parsed)) => Ok(parsed),
+        Ok(Err(_)) => Err(internal()),
+        Err(_) => Err(late()),
+    }
+}
+
+/// Decides on a thread that may block: a policy that does not yield must not hold up those that serve connections and tell
+/// the time, and a panic ends nothing but itself. What does yield ends at the deadline.
+async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Held, deadline: Instant) -> Decision {
+    let admit = Arc::clone(&app.admit);
+    let runtime = Handle::current();
+    let task = tokio::task::spawn_blocking(move || {
+        let _held = held;
+        runtime.block_on(timeout_at(deadline, admit.admit(webhook, &review, deadline)))
+    });
+    let fault = match timeout_at(deadline, task).await {
+        Ok(Ok(Ok(decision))) => return decision,
+        Ok(Err(error)) if error.is_panic() => internal(),
+        Ok(Err(_)) => unavailable("this replica is going down"),
+        Ok(Ok(Err(_))) | Err(_) => late(),
+    };
+    Decision::from_fault(fault)
+}
+
+fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> Response {
+    let Answer {
+        uid,
+        review,
+        sha256,
+        decision,
+    } = answer;
+    let review = review.as_deref();
+    if !review.is_some_and(|review| review.dry_run) {
+        let resource = review.map_or("other", |review| resource_label(&review.resource, &review.subresource));
+        let operation = review.map(|review| review.operation);
+        app.metrics
+            .admitted(webhook.as_str(), operation, resource, decision.outcome(), duration);
+    }
+    let Some(uid) = uid else {
+        // Anybody who reaches the port can cause this: a line each would let them fill the log.
+        tracing::debug!(webhook = webhook.as_str(), "a request without a readable uid");
+        return anonymous(decision);
+    };
+    let revision = app.admit.revision();
+    let webhook = webhook.as_str();
+    DecisionLine {
+        webhook,
+        uid,
+        review,
+        decision,
+        revision: &revision,
+        sha256,
+        duration,
+    }
+    .log();
+    let kind = review.map_or("", |review| &review.kind.kind);
+    (
+        [(CONTENT_TYPE, "application/json")],
+        Bytes::from(decision.render(uid, kind)),
+    )
+        .into_response()
+}
+
+/// Without a uid there is no AdmissionReview to send: whatever the API server gets, its `failurePolicy` decides.
+fn anonymous(decision: &Decision) -> Response {
+    let Some(fault) = &decision.fault else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let status = match fault.cause {
+        FaultCause::Invalid | FaultCause::MediaType | FaultCause::TooLarge => StatusCode::BAD_REQUEST,
+        FaultCause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        FaultCause::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        FaultCause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Body::from(format!("{}: {}\n", fault.message, fault.fix))).into_response()
+}
+
+impl Answer {
+    fn fault(uid: Option<String>, fault: Fault) -> Self {
+        Self {
+            uid,
+            review: None,
+            sha256: String::new(),
+            decision: Decision::from_fault(fault),
+        }
+    }
+}
+
+fn late() -> Fault {
+    let fix = "try again; if it persists, look at ringfence_policy_evaluation_duration_seconds for a slow policy";
+    Fault::new(FaultCause::Timeout, "the decision was not made in time", fix)
+}
+
+fn internal() -> Fault {
+    let fix = "report it with the log of the replica; the request is not at fault";
+    Fault::new(FaultCause::Internal, "Ringfence failed while it decided", fix)
+}
+
+fn unavailable(message: &str) -> Fault {
+    Fault::new(
+        FaultCause::Unavailable,
+        message,
+        "try again; if it persists, run more replicas",
+    )
+}
+
+fn invalid(problem: &Problem) -> Fault {
+    let fix = match problem {
+        Problem::Field(_) => "send an AdmissionReview of admission.k8s.io/v1, as the registration says",
+        Problem::Json(_) => "make the object simpler: it may nest 128 levels at most",
+        Problem::Weight => "make the object smaller: it holds millions of fields",
+    };
+    Fault::new(FaultCause::Invalid, problem.to_string(), fix)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("application/json")
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1024)
+}

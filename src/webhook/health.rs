@@ -1,0 +1,136 @@
+//! Liveness, readiness and metrics, on a port of their own.
+//!
+//! Must never: be ready while something that decisions rest on is missing, or dead because the API server is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use crate::telemetry::Metrics;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What a replica waits for before it takes requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gate {
+    /// The watches have listed everything once.
+    Caches,
+    /// Served certificate = Secret = trusted by every webhook's `caBundle`.
+    Certificate,
+    /// Our kinds are served.
+    Crds,
+    /// Every policy is compiled, or known to be broken.
+    Policies,
+}
+
+/// What this replica still waits for. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    state: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pending: Vec<(Gate, String)>,
+    stopping: bool,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        let pending = Gate::ALL
+            .into_iter()
+            .map(|gate| (gate, "not checked yet".to_owned()))
+            .collect();
+        Self {
+            state: Arc::new(Mutex::new(Inner {
+                pending,
+                stopping: false,
+            })),
+        }
+    }
+}
+
+impl Readiness {
+    /// Says that the gate is open, or why it is not.
+    pub fn set(&self, gate: Gate, state: Result<(), String>) {
+        let mut inner = self.lock();
+        inner.pending.retain(|(pending, _)| *pending != gate);
+        if let Err(reason) = state {
+            inner.pending.push((gate, reason));
+        }
+    }
+
+    /// Says that this replica goes down: it is never ready again.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+    }
+
+    /// Whether every gate is open.
+    pub fn is_ready(&self) -> bool {
+        let inner = self.lock();
+        inner.pending.is_empty() && !inner.stopping
+    }
+
+    fn report(&self) -> Value {
+        let inner = self.lock();
+        let mut pending: Vec<Value> = Vec::new();
+        for gate in Gate::ALL {
+            let reasons = inner.pending.iter().filter(|(pending, _)| *pending == gate);
+            pending.extend(reasons.map(|(_, reason)| json!({"gate": gate.as_str(), "reason": reason})));
+        }
+        json!({"ready": pending.is_empty() && !inner.stopping, "stopping": inner.stopping, "pending": pending})
+    }
+
+    /// A panic elsewhere leaves whole values behind: each is written at once.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    const ALL: [Self; 4] = [Self::Crds, Self::Caches, Self::Policies, Self::Certificate];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caches => "caches",
+            Self::Certificate => "certificate",
+            Self::Crds => "crds",
+            Self::Policies => "policies",
+        }
+    }
+}
+
+/// `/livez`, `/readyz` and `/metrics`.
+pub fn health_router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/metrics", get(scrape).with_state(metrics))
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> Response {
+    let status = if readiness.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        [(CONTENT_TYPE, "application/json")],
+        readiness.report().to_string(),
+    )
+        .into_response()
+}
+
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

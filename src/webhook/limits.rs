@@ -1,0 +1,129 @@
+//! Bounds of the admission server, and the deadline of a request.
+
+use std::time::Duration;
+
+/// What a caller gets who says nothing: the registrations' own `timeoutSeconds`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most that a registration may ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bounds of the admission server. Each is a constant of the product; tests make them small.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest body. The API server takes objects of 3 MiB; escaping makes each byte six at worst (a `<` is `\u003c`),
+    /// twice in an update, less what no real object reaches: 32 MiB.
+    pub body: usize,
+    /// What all bodies in flight may hold together.
+    pub bodies: usize,
+    /// How many reviews are evaluated at a time. The others wait, within their deadline.
+    pub evaluations: usize,
+    /// How many connections are held. The API server multiplexes: each replica of it needs a few.
+    pub connections: usize,
+    /// How long a connection may say nothing at all, pings included.
+    pub idle: Duration,
+    /// How long a request's head may take.
+    pub head: Duration,
+    /// How long requests in flight may take to finish at shutdown: the longest deadline, and a second to write.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 32 << 20,
+            bodies: 256 << 20,
+            evaluations: 64,
+            connections: 512,
+            idle: Duration::from_secs(60),
+            head: Duration::from_secs(10),
+            grace: MAX_TIMEOUT + Duration::from_secs(1),
+        }
+    }
+}
+
+/// How long the answer to a request may take: what its `timeout` parameter says, less what the way back needs. `None` if the
+/// parameter is no duration.
+pub(super) fn answer_within(query: Option<&str>) -> Option<Duration> {
+    let parameter = query
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("timeout="));
+    let timeout = match parameter {
+        None => DEFAULT_TIMEOUT,
+        Some(text) => parse(text)?.min(MAX_TIMEOUT),
+    };
+    Some(less_margin(timeout))
+}
+
+/// The deadline where the parameter cannot be read.
+pub(super) fn default_answer_within() -> Duration {
+    less_margin(DEFAULT_TIMEOUT)
+}
+
+/// A tenth, at most half a second: an answer that comes too late says nothing of what went wrong.
+fn less_margin(timeout: Duration) -> Duration {
+    timeout.saturating_sub((timeout / 10).min(Duration::from_millis(500)))
+}
+
+/// A duration as Go writes it: `5s`, `300ms`, `1m30s`, `1.5s`.
+fn parse(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (value, after) = rest.split_at_checked(number)?;
+        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(unit)?;
+        let scale = match unit {
+            "h" => 3_600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        seconds += value.parse::<f64>().ok()? * scale;
+        rest = after;
+    }
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::none(None, Some(4_500))]
+    #[case::other_parameters(Some("a=b&timeout=10s&c=d"), Some(9_500))]
+    #[case::seconds(Some("timeout=1s"), Some(900))]
+    #[case::milliseconds(Some("timeout=300ms"), Some(270))]
+    #[case::fraction(Some("timeout=1.5s"), Some(1_350))]
+    #[case::mixed(Some("timeout=0m2s"), Some(1_800))]
+    #[case::longer_than_any(Some("timeout=1h"), Some(29_500))]
+    #[case::no_unit(Some("timeout=5"), None)]
+    #[case::zero(Some("timeout=0s"), None)]
+    #[case::negative(Some("timeout=-5s"), None)]
+    #[case::empty(Some("timeout="), None)]
+    #[case::not_a_number(Some("timeout=...s"), None)]
+    #[case::infinite(Some("timeout=99999999999999999999999999999999h"), None)]
+    fn answers_come_before_the_caller_gives_up(#[case] query: Option<&str>, #[case] expected: Option<u64>) {
+        let expected = expected.map(Duration::from_millis);
+        assert_eq!(
+            answer_within(query).map(|within| Duration::from_millis(within.as_millis() as u64)),
+            expected
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,40}", go in "([0-9.]{0,30}[hmsnu]{0,2}){0,3}") {
+            let _ = (parse(&text), parse(&go));
+        }
+    }
+}

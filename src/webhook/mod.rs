@@ -1,0 +1,62 @@
+//! The admission server: bytes in, decision out, whatever the bytes are.
+//!
+//! Must never: hold a body that no budget covers, wait beyond the caller's deadline, answer 4xx once the uid can be read, or
+//! let one request's failure touch another.
+
+mod body;
+mod connection;
+mod handler;
+mod health;
+mod limits;
+mod server;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+pub use handler::router;
+pub use health::{Gate, Readiness, health_router};
+pub use limits::Limits;
+pub use server::{serve, serve_health, tls_config};
+
+use crate::review::{Decision, Review};
+
+/// The registrations, each with a path of its own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Webhook {
+    /// What makes or changes pods in an enforced namespace.
+    Fence,
+    /// Any object that carries the workflow label.
+    Label,
+    /// Namespaces that get a mode.
+    Modes,
+}
+
+/// Decides reviews. One implementation decides for real; tests script their own.
+pub trait Admit: Send + Sync + 'static {
+    /// Decides one review, on a thread that may block. Whoever implements it keeps the deadline: the answer goes out in time
+    /// without it, but work that does not yield cannot be stopped, and holds its slot until it ends.
+    fn admit<'a>(&'a self, webhook: Webhook, review: &'a Review, deadline: Instant) -> BoxFuture<'a, Decision>;
+
+    /// Revision of the policies in force, for the decision line.
+    fn revision(&self) -> String {
+        String::new()
+    }
+}
+
+impl Webhook {
+    /// Every registration.
+    pub const ALL: [Self; 3] = [Self::Fence, Self::Label, Self::Modes];
+
+    /// The last segment of the path, and the label in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fence => "fence",
+            Self::Label => "label",
+            Self::Modes => "modes",
+        }
+    }
+
+    fn parse(segment: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|webhook| webhook.as_str() == segment)
+    }
+}

@@ -1,0 +1,97 @@
+//! Sockets, TLS and shutdown.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
+use tokio::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use super::Limits;
+use super::connection::Bounded;
+
+/// Streams of one connection: Go's client takes no more than it is given, and asks for 100 at least.
+const STREAMS: u32 = 250;
+/// What a peer may send of one body before we read it: twice a common review.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for a whole connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Health and metrics need few connections: kubelet's and a scraper's.
+const HEALTH_CONNECTIONS: usize = 64;
+
+/// The TLS side of the admission server: its certificate comes from the resolver at each handshake.
+pub fn tls_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Serves admission until cancelled, then finishes what is in flight, for `limits.grace` at most.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    limits: &Limits,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
+        .handshake_timeout(limits.head)
+        .acceptor(Bounded::new(limits.connections, limits.idle));
+    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor);
+    bound(server.http_builder(), limits);
+    let handle = stop_when(cancel, limits.grace);
+    server.handle(handle).serve(router.into_make_service()).await
+}
+
+/// Serves health and metrics, without TLS, until cancelled.
+pub async fn serve_health(
+    listener: TcpListener,
+    router: Router,
+    limits: &Limits,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let acceptor = Bounded::new(HEALTH_CONNECTIONS, limits.idle);
+    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor);
+    bound(server.http_builder(), limits);
+    let handle = stop_when(cancel, Duration::from_secs(1));
+    server.handle(handle).serve(router.into_make_service()).await
+}
+
+fn bound(builder: &mut Builder<TokioExecutor>, limits: &Limits) {
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_headers(64);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.idle / 3)
+        .keep_alive_timeout(limits.idle / 3)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+}
+
+fn stop_when(cancel: CancellationToken, grace: Duration) -> Handle<SocketAddr> {
+    let handle = Handle::new();
+    let stopped = handle.clone();
+    tokio::spawn(async move {
+        cancel.cancelled().await;
+        stopped.graceful_shutdown(Some(grace));
+    });
+    handle
+}

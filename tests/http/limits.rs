@@ -1,0 +1,150 @@
+//! More than the server takes: some wait, some are told to come again, none is lost and none is decided wrongly.
+
+use futures::future::join_all;
+use ringfence::webhook::Limits;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::support::{PATIENCE, Server, allowed, refused, request, review};
+
+/// A large review as the API server writes it: the uid comes first.
+fn large(name: &str, bytes: usize) -> String {
+    let mut review = review(name);
+    review["request"]["object"]["data"] = json!("x".repeat(bytes));
+    review["request"].as_object_mut().unwrap().remove("uid");
+    review
+        .to_string()
+        .replacen(r#""request":{"#, r#""request":{"uid":"u-1","#, 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_above_the_budget_waits_its_turn() {
+    let server = Server::start(Limits {
+        bodies: 2 << 20,
+        ..Limits::default()
+    });
+    let requests = (0..24).map(|_| async { server.post(large("fine", 1 << 20)).await.response() });
+    for response in join_all(requests).await {
+        assert_eq!(response, allowed());
+    }
+    assert_eq!(server.script.seen.lock().unwrap().len(), 24);
+}
+
+#[tokio::test]
+async fn who_finds_no_room_in_time_is_told_with_the_uid() {
+    let server = Server::start(Limits {
+        bodies: 1 << 20,
+        ..Limits::default()
+    });
+    let (mut client, _) = server.http2().await;
+    let slow = request(
+        "/admit/fence?timeout=3s",
+        "application/json",
+        large("sleeps", 900 << 10),
+    );
+    let slow = tokio::spawn(client.send_request(slow));
+    while server.script.seen.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let reply = server
+        .send(request(
+            "/admit/fence?timeout=1s",
+            "application/json",
+            large("fine", 900 << 10),
+        ))
+        .await;
+    let message = "ringfence could not review this object: reviews in flight hold all the memory that reviews may. Fix: try \
+        again; if it persists, run more replicas.";
+    assert_eq!(reply.response(), refused(503, "ServiceUnavailable", message));
+    assert_eq!(timeout(PATIENCE, slow).await.unwrap().unwrap().unwrap().status(), 200);
+    assert_eq!(
+        server.post(large("fine", 900 << 10)).await.response(),
+        allowed(),
+        "room is given back"
+    );
+}
+
+#[tokio::test]
+async fn evaluations_beyond_the_limit_wait_and_are_told_in_time() {
+    let server = Server::start(Limits {
+        evaluations: 1,
+        ..Limits::default()
+    });
+    let naps = (0..3).map(|_| async { server.post(review("naps").to_string()).await.response() });
+    let began = Instant::now();
+    assert_eq!(join_all(naps).await, vec![allowed(); 3]);
+    assert!(
+        began.elapsed() >= Duration::from_millis(1_200),
+        "one at a time: {:?}",
+        began.elapsed()
+    );
+
+    let post = |timeout: &str| {
+        request(
+            &format!("/admit/fence?timeout={timeout}"),
+            "application/json",
+            review("sleeps").to_string(),
+        )
+    };
+    let first = server.send(post("3s"));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.send(post("1s")).await
+    };
+    let (first, second) = futures::join!(first, second);
+    assert_eq!(first.response()["status"]["code"], 504);
+    let message = "ringfence could not review this object: as many reviews are evaluated as may be at a time. Fix: try again; \
+        if it persists, run more replicas.";
+    assert_eq!(second.response(), refused(503, "ServiceUnavailable", message));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed() {
+    let server = Server::start(Limits {
+        connections: 2,
+        ..Limits::default()
+    });
+    let held = [server.http2().await, server.http2().await];
+    assert!(timeout(PATIENCE, server.tls("h2")).await.unwrap().is_err());
+    drop(held);
+    timeout(PATIENCE, async {
+        while server.tls("h2").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("a closed connection makes room");
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_closed() {
+    let server = Server::start(Limits {
+        idle: Duration::from_millis(300),
+        ..Limits::default()
+    });
+    for protocol in ["h2", "http/1.1"] {
+        let mut silent = server.tls(protocol).await.unwrap();
+        let closed = timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_closed() {
+    let server = Server::start(Limits {
+        head: Duration::from_millis(500),
+        ..Limits::default()
+    });
+    let mut slow = server.tls("http/1.1").await.unwrap();
+    let closed = timeout(Duration::from_secs(5), async {
+        slow.write_all(b"POST /admit/fence HTTP/1.1\r\n").await.unwrap();
+        while slow.write_all(b"x: y\r\n").await.is_ok() && slow.flush().await.is_ok() {
+            let mut byte = [0];
+            if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_millis(50), slow.read(&mut byte)).await {
+                return;
+            }
+        }
+    });
+    assert!(closed.await.is_ok());
+}

@@ -1,0 +1,8 @@
+//! The admission server over real TLS, with a scripted decision behind it: what it answers to whatever is thrown at it.
+
+mod health;
+mod hostile;
+mod lifecycle;
+mod limits;
+mod reviews;
+mod support;

@@ -1,0 +1,45 @@
+//! `crds/` and the chart's copies of it come from the types in `src/api`.
+
+use std::{fs, path::Path};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use ringfence::api::definitions;
+
+const HEADER: &str = "# Generated from src/api by `make generate`. Do not edit.\n";
+
+#[test]
+fn custom_resource_definitions_are_what_the_types_say() {
+    for crd in definitions() {
+        let file = format!("{}.yaml", crd.spec.names.plural);
+        check(&format!("crds/{file}"), &yaml(&crd));
+        // Helm must leave them when the chart goes: deleting a CRD deletes every object of its kind.
+        let mut kept = crd.clone();
+        kept.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert("helm.sh/resource-policy".into(), "keep".into());
+        let text = yaml(&kept);
+        assert!(!text.contains("{{"), "Helm would read this as a template");
+        check(&format!("charts/ringfence/templates/crds/{file}"), &text);
+    }
+}
+
+fn yaml(crd: &CustomResourceDefinition) -> String {
+    // Through a JSON value, whose keys are sorted: the file must not change with the order of fields in a struct.
+    let value = serde_json::to_value(crd).unwrap();
+    format!("{HEADER}{}", serde_saphyr::to_string(&value).unwrap())
+}
+
+/// Compares a committed file with what is generated, or writes it when asked to.
+fn check(file: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, expected).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == expected,
+        "{file} is not what the code generates: run `make generate` and commit it"
+    );
+}
