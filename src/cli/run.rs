@@ -81,7 +81,10 @@ pub(super) fn main(args: Args) -> Result<()> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         bail!("another TLS provider is installed already");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     runtime.block_on(run(args))
 }
 
@@ -90,18 +93,29 @@ async fn run(args: Args) -> Result<()> {
     let readiness = Readiness::default();
     let limits = Limits::default();
     let policies = Arc::new(load_policies(&args)?);
-    metrics.set_policies(policies.policies().map(|policy| (policy.name.as_str(), policies.revision(), PolicyState::Compiled)));
+    metrics.set_policies(
+        policies
+            .policies()
+            .map(|policy| (policy.name.as_str(), policies.revision(), PolicyState::Compiled)),
+    );
     readiness.set(Gate::Policies, Ok(()));
-    info!(revision = policies.revision(), count = policies.policies().count(), "policies are compiled");
+    info!(
+        revision = policies.revision(),
+        count = policies.policies().count(),
+        "policies are compiled"
+    );
 
-    let config = kube::Config::infer().await.context("cannot tell which cluster to talk to: set KUBECONFIG")?;
+    let config = kube::Config::infer()
+        .await
+        .context("cannot tell which cluster to talk to: set KUBECONFIG")?;
     let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
     let stop = CancellationToken::new();
     // Admission answers while it drains; everything else stops at once.
     let stop_serving = CancellationToken::new();
     let mut tasks = JoinSet::new();
 
-    let health = TcpListener::bind(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
+    let health =
+        TcpListener::bind(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
     let admission = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     let health_routes = health_router(readiness.clone(), metrics.clone());
     let (health_limits, health_stop) = (limits.clone(), stop_serving.clone());
@@ -114,7 +128,11 @@ async fn run(args: Args) -> Result<()> {
     let admit = LiveAdmit::new(client.clone(), policies, metrics.clone(), args.namespace.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
-    tasks.spawn(async move { serve(admission, tls, routes, &limits, serving).await.context("the webhook ended") });
+    tasks.spawn(async move {
+        serve(admission, tls, routes, &limits, serving)
+            .await
+            .context("the webhook ended")
+    });
 
     let keeper = keeper(&args, &client, resolver, &readiness, &metrics, &stop).await;
     let Some(keeper) = keeper else { return Ok(()) };
@@ -147,7 +165,8 @@ async fn run(args: Args) -> Result<()> {
 
 /// Waits for a signal, or for a task to end that should not.
 async fn wait(tasks: &mut JoinSet<Result<()>>, readiness: &Readiness) -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("cannot listen for SIGTERM")?;
     let ended = tokio::select! {
         _ = tokio::signal::ctrl_c() => None,
         _ = terminate.recv() => None,
@@ -194,11 +213,23 @@ async fn keeper(
         names: Names::new(&args.service_name, &args.namespace, args.webhook_host.as_deref()),
         owner,
     };
-    Some(Keeper::new(client.clone(), config, resolver, readiness.clone(), metrics.clone()))
+    Some(Keeper::new(
+        client.clone(),
+        config,
+        resolver,
+        readiness.clone(),
+        metrics.clone(),
+    ))
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(client: Client, metrics: Arc<Metrics>, readiness: Readiness, namespace: String, stop: CancellationToken) {
+async fn operate(
+    client: Client,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    namespace: String,
+    stop: CancellationToken,
+) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -220,7 +251,9 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
     match tokio::time::timeout(START_DEADLINE, async { tokio::try_join!(workflows, classes) }).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart")),
+        Ok(Err(error)) => Err(format!(
+            "the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart"
+        )),
         Err(_) => Err("the API server did not answer in time".to_owned()),
     }
 }
@@ -229,7 +262,8 @@ fn load_policies(args: &Args) -> Result<PolicySet> {
     let parameters: BTreeMap<String, Value> = match &args.policy_parameters {
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            serde_saphyr::from_str(&text).with_context(|| format!("{} is no YAML map of parameters by policy name", file.display()))?
+            serde_saphyr::from_str(&text)
+                .with_context(|| format!("{} is no YAML map of parameters by policy name", file.display()))?
         }
         None => BTreeMap::new(),
     };
@@ -238,7 +272,10 @@ fn load_policies(args: &Args) -> Result<PolicySet> {
             let mut sources = Vec::new();
             read_policies(folder, &mut sources)?;
             if sources.is_empty() {
-                bail!("{} holds no .rego file: name a folder with policies, or leave --policies out", folder.display());
+                bail!(
+                    "{} holds no .rego file: name a folder with policies, or leave --policies out",
+                    folder.display()
+                );
             }
             PolicySet::compile(sources, &parameters)
         }
@@ -257,19 +294,30 @@ fn read_policies(folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
     paths.sort();
     for path in paths {
         // A mounted ConfigMap shows each file twice: by a link, and below ..data.
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         if name.starts_with('.') {
             continue;
         }
         if path.is_dir() {
             read_policies(&path, sources)?;
         } else if name.ends_with(".rego") && !name.ends_with("_test.rego") {
-            let size = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+            let size = fs::metadata(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?
+                .len();
             if size > MAX_POLICY_FILE || sources.len() >= MAX_POLICY_FILES {
-                bail!("{}: at most {MAX_POLICY_FILES} files of {MAX_POLICY_FILE} bytes each", path.display());
+                bail!(
+                    "{}: at most {MAX_POLICY_FILES} files of {MAX_POLICY_FILE} bytes each",
+                    path.display()
+                );
             }
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            sources.push(Source { file: path.display().to_string(), text });
+            sources.push(Source {
+                file: path.display().to_string(),
+                text,
+            });
         }
     }
     Ok(())

@@ -94,7 +94,10 @@ pub enum Problem {
     /// A field is missing or of another type.
     #[error("{0} is missing or not what admission.k8s.io/v1 says it is")]
     Field(&'static str),
-    /// The bytes are no JSON, are cut off, or nest deeper than 128 levels.
+    /// Nested deeper than JSON is read.
+    #[error("the object nests deeper than 128 levels")]
+    Depth,
+    /// The bytes are no JSON, or are cut off.
     #[error("the body is not JSON that can be read: {0}")]
     Json(String),
     /// Parsed, it would take more memory than a review may.
@@ -124,10 +127,13 @@ impl Review {
     /// Reads a review. Strict in what frames the request, and open to anything inside its objects.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let review = value::parse(bytes).map_err(|error| {
-            if error.is_data() && error.to_string().starts_with(value::TOO_HEAVY) {
+            let text = error.to_string();
+            if error.is_data() && text.starts_with(value::TOO_HEAVY) {
                 Problem::Weight
+            } else if text.starts_with(value::TOO_DEEP) {
+                Problem::Depth
             } else {
-                Problem::Json(error.to_string())
+                Problem::Json(text)
             }
         });
         review.and_then(Self::from_value).map_err(|problem| ParseError {
@@ -400,7 +406,7 @@ mod tests {
     fn nesting_beyond_the_limit_keeps_the_uid() {
         let body = format!(r#"{{"request":{{"uid":"u-1","object":{}"#, "[".repeat(100_000));
         let error = Review::parse(body.as_bytes()).unwrap_err();
-        assert!(matches!(error.problem, Problem::Json(_)), "{error}");
+        assert!(matches!(error.problem, Problem::Depth), "{error}");
         assert_eq!(error.uid.as_deref(), Some("u-1"));
     }
 

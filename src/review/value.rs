@@ -19,6 +19,8 @@ const MAP: usize = 11 * (size_of::<String>() + VALUE);
 
 /// Marks the error for a weight beyond the bound; serde_json keeps nothing of a custom error but its text.
 pub(super) const TOO_HEAVY: &str = "weighs too much";
+/// How serde_json says that its limit of 128 levels is exceeded; it has no category for that.
+pub(super) const TOO_DEEP: &str = "recursion limit exceeded";
 
 /// Parses JSON, or says why not. The error never quotes the input.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -27,7 +27,7 @@ pub enum LogFormat {
 pub enum LogError {
     /// `RUST_LOG` is no filter.
     #[error("RUST_LOG cannot be read; write it like info,ringfence=debug")]
-    Filter(#[source] tracing_subscriber::filter::FromEnvError),
+    Filter(#[source] ParseError),
     /// A subscriber was there before.
     #[error("logs are set up already")]
     Twice(#[source] TryInitError),
@@ -35,10 +35,7 @@ pub enum LogError {
 
 /// Sends logs to standard error: level info, or what `RUST_LOG` says for Ringfence's own.
 pub fn init(format: LogFormat) -> Result<(), LogError> {
-    let wanted = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .try_from_env()
-        .map_err(LogError::Filter)?;
+    let wanted = filter(std::env::var("RUST_LOG").ok().as_deref())?;
     let ceiling = Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("ringfence", LevelFilter::TRACE);
@@ -49,4 +46,29 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
         LogFormat::Text => registry.with(layer).try_init(),
     }
     .map_err(LogError::Twice)
+}
+
+fn filter(wanted: Option<&str>) -> Result<EnvFilter, LogError> {
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    builder.parse(wanted.unwrap_or_default()).map_err(LogError::Filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nothing(None, Some("info"))]
+    #[case::empty(Some(""), Some("info"))]
+    #[case::level(Some("warn"), Some("warn"))]
+    #[case::target(Some("ringfence=debug"), Some("ringfence=debug"))]
+    #[case::rubbish(Some("ringfence=loud"), None)]
+    fn level_is_info_unless_said_otherwise(#[case] wanted: Option<&str>, #[case] expected: Option<&str>) {
+        assert_eq!(
+            filter(wanted).ok().map(|filter| filter.to_string()).as_deref(),
+            expected
+        );
+    }
 }

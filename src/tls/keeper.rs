@@ -56,6 +56,14 @@ pub struct KeeperConfig {
     pub owner: Option<OwnerReference>,
 }
 
+/// What earlier looks found.
+#[derive(Default)]
+struct Progress {
+    last_good: Option<Instant>,
+    /// The last trouble that was logged: while it lasts, once is enough.
+    said: String,
+}
+
 impl Keeper {
     /// A keeper that has not looked yet.
     pub fn new(
@@ -99,11 +107,11 @@ impl Keeper {
                 .default_backoff()
                 .map(drop);
         let mut events = stream::select(secrets.boxed(), registrations.boxed());
-        let mut last_good = None;
+        let mut progress = Progress::default();
         loop {
             let next = tokio::select! {
                 () = cancel.cancelled() => return,
-                next = self.look(&mut last_good) => next,
+                next = self.look(&mut progress) => next,
             };
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -117,18 +125,25 @@ impl Keeper {
     }
 
     /// One look. Returns when the next is due.
-    async fn look(&self, last_good: &mut Option<Instant>) -> Duration {
+    async fn look(&self, progress: &mut Progress) -> Duration {
         match self.make_true(OffsetDateTime::now_utc()).await {
             Ok(()) => {
-                *last_good = Some(Instant::now());
+                *progress = Progress {
+                    last_good: Some(Instant::now()),
+                    said: String::new(),
+                };
                 TICK
             }
             Err(error) => {
-                tracing::warn!(%error, "the webhook's certificate is not as it should be");
-                let patient = error.is_transient() && last_good.is_some_and(|at| at.elapsed() < PATIENCE);
-                if !patient {
-                    self.readiness.set(Gate::Certificate, Err(error.to_string()));
+                let text = error.to_string();
+                if progress.said != text {
+                    tracing::warn!(error = text, "the webhook's certificate is not as it should be");
                 }
+                let patient = error.is_transient() && progress.last_good.is_some_and(|at| at.elapsed() < PATIENCE);
+                if !patient {
+                    self.readiness.set(Gate::Certificate, Err(text.clone()));
+                }
+                progress.said = text;
                 RETRY
             }
         }
@@ -215,11 +230,11 @@ mod tests {
     async fn ready_means_served_and_trusted() {
         let api = FakeApi::default();
         let keeper = keeper(&api);
-        let mut last_good = None;
-        assert_eq!(keeper.look(&mut last_good).await, RETRY);
+        let mut progress = Progress::default();
+        assert_eq!(keeper.look(&mut progress).await, RETRY);
         assert!(!keeper.readiness.is_ready(), "there is no registration yet");
         registered(&api);
-        assert_eq!(keeper.look(&mut last_good).await, TICK);
+        assert_eq!(keeper.look(&mut progress).await, TICK);
         assert!(keeper.readiness.is_ready());
     }
 
@@ -229,17 +244,17 @@ mod tests {
         let api = FakeApi::default();
         registered(&api);
         let keeper = keeper(&api);
-        let mut last_good = None;
-        keeper.look(&mut last_good).await;
+        let mut progress = Progress::default();
+        keeper.look(&mut progress).await;
         api.fail_next(3);
-        assert_eq!(keeper.look(&mut last_good).await, RETRY);
+        assert_eq!(keeper.look(&mut progress).await, RETRY);
         assert!(keeper.readiness.is_ready());
         api.fail_next(0);
         api.put(
             "/api/v1/namespaces/ringfence/secrets/tls",
             json!({"metadata": {"name": "tls"}, "data": {}}),
         );
-        keeper.look(&mut last_good).await;
+        keeper.look(&mut progress).await;
         assert!(!keeper.readiness.is_ready());
     }
 

@@ -305,7 +305,8 @@ fn unavailable(message: &str) -> Fault {
 fn invalid(problem: &Problem) -> Fault {
     let fix = match problem {
         Problem::Field(_) => "send an AdmissionReview of admission.k8s.io/v1, as the registration says",
-        Problem::Json(_) => "make the object simpler: it may nest 128 levels at most",
+        Problem::Depth => "make the object simpler",
+        Problem::Json(_) => "try again; check what stands between the API server and the webhook",
         Problem::Weight => "make the object smaller: it holds millions of fields",
     };
     Fault::new(FaultCause::Invalid, problem.to_string(), fix)

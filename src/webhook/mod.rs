@@ -3,11 +3,13 @@
 //! Must never: hold a body that no budget covers, wait beyond the caller's deadline, answer 4xx once the uid can be read, or
 //! let one request's failure touch another.
 
+pub mod admit;
 mod body;
 mod connection;
 mod handler;
 mod health;
 mod limits;
+pub mod lookup;
 mod server;
 
 use futures::future::BoxFuture;

@@ -119,14 +119,14 @@ async fn a_body_that_never_ends_is_answered_in_time() {
     let began = Instant::now();
     let reply = server
         .send(request(
-            "/admit/fence?timeout=1s",
+            "/admit/fence?timeout=2s",
             "application/json",
             Body::from_stream(body),
         ))
         .await;
     let message = format!("ringfence could not review this object: the review did not arrive in time. Fix: {AGAIN}");
     assert_eq!(reply.response(), refused(504, "Timeout", &message));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[rstest]
@@ -139,16 +139,8 @@ async fn nesting_a_hundred_thousand_levels_deep_is_refused_by_name(#[case] open:
     let body = review("fine")
         .to_string()
         .replace(r#"{"metadata":{"name":"fine"}}"#, &deep);
-    let response = server.post(body).await.response();
-    assert_eq!(
-        (&response["uid"], &response["status"]["code"]),
-        (&json!("u-1"), &json!(400))
-    );
-    let message = response["status"]["message"].as_str().unwrap();
-    assert!(
-        message.contains("recursion limit") && message.contains("128 levels"),
-        "{message}"
-    );
+    let message = "ringfence could not review this object: the object nests deeper than 128 levels. Fix: make the object simpler.";
+    assert_eq!(server.post(body).await.response(), refused(400, "BadRequest", message));
 }
 
 #[tokio::test]
@@ -174,12 +166,12 @@ async fn a_decision_that_takes_too_long_is_an_answer_in_time(#[case] name: &str)
     let server = Server::start(Limits::default());
     let (began, body) = (Instant::now(), review(name).to_string());
     let reply = server
-        .send(request("/admit/fence?timeout=1s", "application/json", body))
+        .send(request("/admit/fence?timeout=2s", "application/json", body))
         .await;
     let message = "ringfence could not review this Pod: the decision was not made in time. Fix: try again; if it persists, \
         look at ringfence_policy_evaluation_duration_seconds for a slow policy.";
     assert_eq!(reply.response(), refused(504, "Timeout", message));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ impl Admit for Script {
                     Decision::default()
                 }
                 "blocks" => {
-                    std::thread::sleep(Duration::from_secs(2));
+                    std::thread::sleep(Duration::from_secs(4));
                     Decision::default()
                 }
                 _ => Decision::default(),

@@ -1,5 +1,6 @@
 //! The shipped policies and the loader, as a user of the library meets them.
 
+mod attacks;
 mod limits;
 mod loading;
 mod sample;

@@ -1,7 +1,7 @@
 //! Every shipped policy: its METADATA, its Rego tests, the generated page.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringfence::policy::{EntryPoint, PolicySet, Source, render_table, run_tests};
 
@@ -137,6 +137,30 @@ fn the_shipped_set_is_complete_and_every_policy_says_what_it_is() {
             policy.file
         );
     }
+}
+
+/// The macro that embeds files does not notice a new one until its own file is compiled again.
+#[test]
+fn the_binary_carries_every_policy_file() {
+    fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).expect("policies are there") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                files(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rego") {
+                found.push(path);
+            }
+        }
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut on_disk = Vec::new();
+    files(&root.join("policies"), &mut on_disk);
+    on_disk.sort();
+    let embedded: Vec<_> = PolicySet::embedded_sources()
+        .iter()
+        .map(|source| root.join(&source.file))
+        .collect();
+    assert_eq!(embedded, on_disk, "touch src/policy/set.rs");
 }
 
 /// Set `UPDATE_GENERATED` to write the page instead.

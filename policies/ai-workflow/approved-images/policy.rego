@@ -18,7 +18,7 @@ deny contains finding if {
 
 deny contains finding if {
 	some image in images
-	not repository(image.reference)
+	image.repository == ""
 	finding := {
 		"path": image.path,
 		"msg": "the image is missing, or is no reference that every container runtime reads alike",
@@ -28,25 +28,25 @@ deny contains finding if {
 
 deny contains finding if {
 	some image in images
-	name := repository(image.reference)
-	not allowed(name, workflow_patterns)
+	image.repository != ""
+	not allowed(image.repository, workflow_patterns)
 	finding := {
 		"path": image.path,
 		"value": image.reference,
-		"msg": sprintf("no pattern of %s allows %s", [workflow, name]),
-		"fix": fix(workflow_patterns, name, "spec.images of the AIWorkflow"),
+		"msg": sprintf("no pattern of %s allows %s", [workflow, image.repository]),
+		"fix": fix(workflow_patterns, image.repository, "spec.images of the AIWorkflow"),
 	}
 }
 
 deny contains finding if {
 	some image in images
-	name := repository(image.reference)
-	not allowed(name, class_patterns)
+	image.repository != ""
+	not allowed(image.repository, class_patterns)
 	finding := {
 		"path": image.path,
 		"value": image.reference,
-		"msg": sprintf("no pattern of %s allows %s", [class, name]),
-		"fix": fix(class_patterns, name, "spec.images.allowed of the class, which is the platform team's"),
+		"msg": sprintf("no pattern of %s allows %s", [class, image.repository]),
+		"fix": fix(class_patterns, image.repository, "spec.images.allowed of the class, which is the platform team's"),
 	}
 }
 
@@ -64,35 +64,48 @@ deny contains finding if {
 	}
 }
 
-images contains {"path": path, "reference": object.get(container, "image", "")} if {
+images := [{"path": reference.path, "reference": reference.text, "repository": repository(reference.text)} |
+	some reference in array.concat(container_images, volume_images)
+]
+
+container_images := [{"path": path, "text": object.get(container, "image", "")} |
 	some kind in ["initContainers", "containers", "ephemeralContainers"]
 	some i, container in input.pod.spec[kind]
 	path := at(sprintf("spec.%s[%v].image", [kind, i]))
-}
+]
 
-images contains {"path": path, "reference": object.get(volume.image, "reference", "")} if {
+volume_images := [{"path": path, "text": object.get(volume.image, "reference", "")} |
 	some i, volume in input.pod.spec.volumes
 	volume.image
 	path := at(sprintf("spec.volumes[%v].image.reference", [i]))
+]
+
+# Registry and path in full, neither tag nor digest. "" for what is outside the grammar of references: upper case, `..`,
+# look-alike letters, image IDs.
+repository(reference) := full(array.concat(array.slice(segments, 0, last), [split(segments[last], ":")[0]])) if {
+	is_reference(reference)
+	segments := split(split(reference, "@")[0], "/")
+	last := count(segments) - 1
 }
 
-# Registry and path in full, neither tag nor digest. Undefined for what is outside the grammar of references: upper case,
-# `..`, look-alike letters, image IDs.
-repository(reference) := name if {
+repository(reference) := "" if not is_reference(reference)
+
+is_reference(reference) if {
 	is_string(reference)
-	regex.match(grammar, reference)
-	not regex.match(`^([0-9a-f]{64}|sha(256|384|512):[0-9a-fA-F]+)$`, reference)
-	without_digest := split(reference, "@")[0]
-	untagged := regex.replace(without_digest, `:[^/:]*$`, "")
-	name := full(split(untagged, "/"))
-	count(name) <= 255
+	count(reference) <= 500
+	[name, digests] := [split(reference, "@")[0], array.slice(split(reference, "@"), 1, 9)]
+	regex.match(grammar, name)
+	count(digests) < 2
+	every digest in digests {
+		regex.match(`^(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})$`, digest)
+	}
+	not regex.match(`^([0-9a-f]{64}(:.*)?|sha(256|384|512):[0-9a-fA-F]+)$`, name)
 }
 
 grammar := concat("", [
 	`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[1-9][0-9]{0,4})?/)?`,
 	`[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`,
-	`(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?`,
-	`(@(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?$`,
+	`(:[A-Za-z0-9_][-A-Za-z0-9_.]*)?$`,
 ])
 
 full(segments) := concat("/", ["docker.io", "library", segments[0]]) if count(segments) == 1

@@ -1,0 +1,212 @@
+//! Promise 1, declaration: a pod belongs to the AIWorkflow that its label names, in an approved namespace, behind a standing
+//! fence.
+//!
+//! Must never: rest on what the reconciler wrote into a status. Acceptance is computed again, by `plan`'s own function.
+
+use serde_json::Value;
+
+use super::facts::{Facts, Subject, is_workflow_name, read};
+use super::object::{LABEL_PATH, at, being_deleted, shown, violation, workflow_label};
+use crate::api::{AIWorkflow, AIWorkflowClass, DEFAULT_DENY_NAME, WORKFLOW_LABEL};
+use crate::plan::{self, NamespaceFacts};
+use crate::review::{Operation, Violation};
+
+const DECLARED: &str = "declared-workflow";
+const APPROVED: &str = "approved-namespace";
+const FIXED: &str = "fixed-label";
+const DEFAULT_DENY: &str = "default-deny";
+
+/// Checks that whatever is labelled sits in a namespace that may run workflows. `Err` ends the judgement: without a mode there
+/// is no class, and nothing else to compare with.
+pub(super) fn check_namespace(
+    subject: &Subject<'_>,
+    namespace: Option<&NamespaceFacts>,
+) -> Result<(), Option<Violation>> {
+    let Some(label) = subject.label else {
+        return if namespace.is_some_and(|namespace| namespace.mode().is_some()) {
+            Ok(())
+        } else {
+            Err(None)
+        };
+    };
+    let refuse = |message: String, fix: &str| Err(Some(violation(APPROVED, LABEL_PATH, Some(label), message, fix)));
+    let remove = "remove the label, or put the object into a namespace that is labelled ringfence.dev/enforce";
+    let Some(name) = subject.namespace else {
+        return refuse(
+            "a workflow lives in a namespace, and this object is in none".to_owned(),
+            "remove the label",
+        );
+    };
+    match namespace {
+        None => refuse(
+            format!("namespace {} does not exist", shown(name)),
+            "create the namespace first",
+        ),
+        Some(namespace) if namespace.exempt => refuse(
+            format!(
+                "namespace {} is the platform's own and runs no AI workflows",
+                shown(name)
+            ),
+            remove,
+        ),
+        Some(namespace) if namespace.mode().is_none() => refuse(
+            format!("namespace {} is not approved to run AI workflows", shown(name)),
+            "ask the platform team for: kubectl label namespace <namespace> ringfence.dev/enforce=<class>; or remove the label",
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Checks that a Pod keeps the label that it was made with: its network and its account follow from it.
+pub(super) fn check_fixed(subject: &Subject<'_>) -> Option<Violation> {
+    let is_binding = subject.review.kind.group.is_empty() && subject.review.kind.kind == "Binding";
+    if is_binding && let Some(label) = workflow_label(subject.object) {
+        let message = "a Binding's labels overwrite those of its pod, and a pod keeps the label that it was made with";
+        return Some(violation(
+            FIXED,
+            LABEL_PATH,
+            Some(label),
+            message,
+            "leave the label out of the Binding",
+        ));
+    }
+    if !subject.is_pod() || subject.review.operation != Operation::Update {
+        return None;
+    }
+    let (old, new) = (
+        subject.review.old_object().and_then(workflow_label),
+        workflow_label(subject.object),
+    );
+    if old == new {
+        return None;
+    }
+    let was = old.map_or_else(|| "without the label".to_owned(), |old| format!("with {}", shown(old)));
+    let message = format!("a pod keeps the label that it was made with, and this one was made {was}");
+    Some(violation(
+        FIXED,
+        LABEL_PATH,
+        new,
+        message,
+        "delete the pod, and create it with the right label",
+    ))
+}
+
+/// Checks that object and template carry the label, and the same one.
+pub(super) fn check_label(subject: &Subject<'_>, violations: &mut Vec<Violation>) {
+    let Some(shape) = subject.shape else { return };
+    let Some(label) = subject.label else {
+        let kind = &subject.review.kind.kind;
+        let message = format!(
+            "nothing says which AIWorkflow this {kind} belongs to, and this namespace runs declared workflows only"
+        );
+        let fix =
+            format!("set the label {WORKFLOW_LABEL}: <name of an AIWorkflow> on the {kind} and on its pod template");
+        violations.push(violation(DECLARED, LABEL_PATH, None, message, fix));
+        return;
+    };
+    if !is_workflow_name(label) {
+        let fix =
+            "use the name of an AIWorkflow (kubectl get aiworkflow): at most 40 lower-case letters, digits and '-'";
+        violations.push(violation(
+            DECLARED,
+            LABEL_PATH,
+            Some(label),
+            "no AIWorkflow can have that name",
+            fix,
+        ));
+    }
+    let places = [("", Some(subject.object))]
+        .into_iter()
+        .chain(shape.labelled(subject.object));
+    for (path, place) in places {
+        let carries = place.and_then(workflow_label);
+        if carries != Some(label) {
+            let path = at(path, LABEL_PATH);
+            let message = format!(
+                "must be {} like elsewhere in this object, because what is made of it takes the label from here",
+                shown(label)
+            );
+            violations.push(violation(
+                DECLARED,
+                &path,
+                carries,
+                message,
+                format!("set {WORKFLOW_LABEL}: {} there", shown(label)),
+            ));
+        }
+    }
+}
+
+/// The AIWorkflow that the label names, if it is there and can be relied on.
+pub(super) fn workflow(subject: &Subject<'_>, facts: &Facts) -> Result<Option<AIWorkflow>, Violation> {
+    let Some(label) = subject.label.filter(|label| is_workflow_name(label)) else {
+        return Ok(None);
+    };
+    let Some(object) = &facts.workflow else {
+        let namespace = subject.namespace.unwrap_or_default();
+        let message = format!("there is no AIWorkflow of that name in namespace {}", shown(namespace));
+        let fix =
+            "apply the AIWorkflow first (kubectl get aiworkflow shows those that are there), or correct the label";
+        return Err(violation(DECLARED, LABEL_PATH, Some(label), message, fix));
+    };
+    read(DECLARED, "AIWorkflow", label, object).map(Some)
+}
+
+/// Checks that the declaration holds: it stays, and its class takes it.
+pub(super) fn check_accepted(
+    label: &str,
+    object: Option<&Value>,
+    workflow: &AIWorkflow,
+    namespace: &NamespaceFacts,
+    class: (&str, Option<&AIWorkflowClass>),
+    violations: &mut Vec<Violation>,
+) {
+    if object.is_some_and(being_deleted) {
+        let fix = "wait until it is gone, and apply it again";
+        violations.push(violation(
+            DECLARED,
+            LABEL_PATH,
+            Some(label),
+            "this AIWorkflow is being deleted",
+            fix,
+        ));
+    }
+    let (class_name, class) = class;
+    let acceptance = plan::accept(workflow, namespace, Some(class_name), class);
+    if !acceptance.accepted {
+        let message = format!(
+            "this AIWorkflow is not accepted ({}): {}",
+            acceptance.reason.as_str(),
+            acceptance.message
+        );
+        let fix = format!(
+            "correct the AIWorkflow; kubectl describe aiworkflow {} shows its conditions",
+            shown(label)
+        );
+        violations.push(violation(DECLARED, LABEL_PATH, Some(label), message, fix));
+    }
+}
+
+/// Checks that the namespace's default-deny stands as Ringfence wants it. An allow that is still missing only closes more.
+pub(super) fn check_default_deny(namespace: &NamespaceFacts, observed: Option<&Value>) -> Option<Violation> {
+    let path = "metadata.namespace";
+    let name = Some(namespace.name.as_str());
+    match observed {
+        None => {
+            let message = format!(
+                "its default-deny, NetworkPolicy {DEFAULT_DENY_NAME}, is not there yet, so a pod would run unfenced"
+            );
+            let fix = "wait for it (kubectl wait --for=condition=Ready aiworkflow/<name>) and create the pod again";
+            Some(violation(DEFAULT_DENY, path, name, message, fix))
+        }
+        Some(policy) if being_deleted(policy) || !plan::same(&plan::default_deny(namespace), policy) => {
+            let message = format!(
+                "its default-deny, NetworkPolicy {DEFAULT_DENY_NAME}, is not as Ringfence makes it, so a pod would run unfenced"
+            );
+            let fix =
+                "wait until Ringfence has restored it and create the pod again; if it stays so, tell the platform team";
+            Some(violation(DEFAULT_DENY, path, name, message, fix))
+        }
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,221 @@
+//! What a verdict needs to know beyond the request, and what was found out.
+//!
+//! Must never: mistake "could not be asked" for "is not there". A [`Facts`] holds answers only; whoever could not get one
+//! refuses the request without asking the fence.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::object::{OwnerRef, controller, is_dns_label, is_dns_subdomain, shown, uid, violation, workflow_label};
+use super::template::{Shape, Template, shape};
+use super::update::{Change, change};
+use super::{launch, object};
+use crate::api::MAX_WORKFLOW_NAME;
+use crate::review::{Operation, Review, Violation};
+
+/// Longest chain of owners. Kubernetes' own is three (Pod, Job, CronJob); operators put one or two above it.
+pub const MAX_OWNERS: usize = 5;
+
+/// What a request is about, as the fence sees it.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    pub(super) review: &'a Review,
+    pub(super) object: &'a Value,
+    pub(super) shape: Option<&'static Shape>,
+    /// The workflow that it says it belongs to; on itself, else on its template.
+    pub(super) label: Option<&'a str>,
+    /// Namespace; `None` for cluster-scoped objects, and for a Namespace, which is not *in* itself.
+    pub(super) namespace: Option<&'a str>,
+    pub(super) change: Change,
+}
+
+impl<'a> Subject<'a> {
+    /// Reads the subject of a request. `Ok(None)` where the fence has nothing to say; `Err` where a review lacks what every
+    /// review of its operation has.
+    pub fn of(review: &'a Review) -> Result<Option<Self>, &'static str> {
+        match review.operation {
+            Operation::Delete => return Ok(None),
+            Operation::Connect => {
+                return Err("this Ringfence does not judge CONNECT: its registrations are of another version");
+            }
+            Operation::Create | Operation::Update => {}
+        }
+        let object = review.object().ok_or("the review holds no object")?;
+        let shape = shape(&review.kind.group, &review.kind.kind);
+        let change = change(review, shape, object).ok_or("the review of an UPDATE holds no oldObject")?;
+        let is_namespace = review.kind.group.is_empty() && review.kind.kind == "Namespace";
+        let namespace = review.namespace.as_deref().filter(|_| !is_namespace);
+        let handed_on = shape.map(|shape| shape.labelled(object)).unwrap_or_default();
+        let label =
+            workflow_label(object).or_else(|| handed_on.into_iter().find_map(|(_, place)| workflow_label(place?)));
+        let subject = Self {
+            review,
+            object,
+            shape,
+            label,
+            namespace,
+            change,
+        };
+        Ok(subject.is_judged().then_some(subject))
+    }
+
+    /// Whether a rule can apply at all.
+    fn is_judged(&self) -> bool {
+        match (self.change, self.shape) {
+            (Change::Inert, _) => false,
+            // Scaling, pausing and a rollout's own bookkeeping: each pod that comes of it is judged by itself, and the
+            // controllers must be able to end what came before the fence.
+            (Change::Plain, Some(shape)) => shape.is_pod(),
+            (Change::Plain, None) => false,
+            (Change::Create | Change::Launch(_), Some(_)) => true,
+            // Built-in controllers copy labels to what runs nothing: slices of endpoints, stored revisions.
+            (Change::Create | Change::Launch(_), None) => {
+                self.label.is_some() && !launch::is_built_in(&self.review.user)
+            }
+        }
+    }
+
+    /// Whether it is a Pod, by whatever subresource.
+    pub(super) fn is_pod(&self) -> bool {
+        self.shape.is_some_and(Shape::is_pod)
+    }
+
+    /// Whether it brings a pod into being.
+    pub(super) fn makes_a_pod(&self) -> bool {
+        self.is_pod() && self.change == Change::Create
+    }
+
+    /// Where a launcher must answer: the path of what was changed, or the label for what is new.
+    pub(super) fn launched(&self) -> Option<&'static str> {
+        match self.change {
+            Change::Create => Some(object::LABEL_PATH),
+            Change::Launch(path) => Some(path),
+            Change::Inert | Change::Plain => None,
+        }
+    }
+
+    /// The pod or pod template that policies judge.
+    pub fn template(&self) -> Option<Result<Template<'a>, Violation>> {
+        self.shape.map(|shape| shape.template(self.object))
+    }
+
+    /// What must be found out before it can be judged.
+    pub fn needs(&self) -> Needs {
+        let Some(namespace) = self.namespace else {
+            return Needs::default();
+        };
+        let user = &self.review.user;
+        let label = self.label.filter(|label| is_workflow_name(label));
+        let in_namespace = |name: &str| Named {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let is_launched = label.is_some() && self.launched().is_some();
+        let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
+        let is_made = label.is_some() && self.makes_a_pod();
+        let controlled = is_launched && self.shape.is_some() && launch::is_built_in(user);
+        Needs {
+            namespace: Some(namespace.to_owned()),
+            workflow: label.map(in_namespace),
+            default_deny: is_made.then(|| namespace.to_owned()),
+            account: account
+                .filter(|name| is_made && is_dns_subdomain(name))
+                .map(in_namespace),
+            launcher: launch::service_account(&user.username).filter(|_| is_launched),
+            owner: if controlled { controller(self.object) } else { None },
+        }
+    }
+}
+
+/// Whether an AIWorkflow can have that name.
+pub(super) fn is_workflow_name(name: &str) -> bool {
+    name.len() <= MAX_WORKFLOW_NAME && is_dns_label(name)
+}
+
+/// An object of a known kind.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Named {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What must be asked of the API server, live. The classes follow from the namespace's labels.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Needs {
+    /// The Namespace.
+    pub namespace: Option<String>,
+    /// The AIWorkflow.
+    pub workflow: Option<Named>,
+    /// The namespace whose default-deny must stand.
+    pub default_deny: Option<String>,
+    /// The ServiceAccount that a pod runs as.
+    pub account: Option<Named>,
+    /// The ServiceAccount that asks.
+    pub launcher: Option<Named>,
+    /// The first owner; [`Facts::next_owner`] tells the others.
+    pub owner: Option<OwnerRef>,
+}
+
+/// An owner that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owner {
+    /// As its dependent names it.
+    pub reference: OwnerRef,
+    /// What is there by that name.
+    pub found: Option<Value>,
+}
+
+/// What was found out: `None` is "is not there" or "was not needed".
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The Namespace.
+    pub namespace: Option<Value>,
+    /// The AIWorkflow.
+    pub workflow: Option<Value>,
+    /// The namespace's default-deny NetworkPolicy.
+    pub default_deny: Option<Value>,
+    /// The ServiceAccount that the pod runs as.
+    pub account: Option<Value>,
+    /// The ServiceAccount that asks.
+    pub launcher: Option<Value>,
+    /// The chain of owners, from the object upwards.
+    pub owners: Vec<Owner>,
+    /// AIWorkflowClasses by name.
+    pub classes: BTreeMap<String, Option<Value>>,
+}
+
+impl Facts {
+    /// The owner to ask for next: the one above the last one, as long as the chain holds and is not too long.
+    pub fn next_owner(&self) -> Option<OwnerRef> {
+        let last = self.owners.last()?;
+        let found = last
+            .found
+            .as_ref()
+            .filter(|found| uid(found) == Some(last.reference.uid.as_str()))?;
+        if self.owners.len() >= MAX_OWNERS {
+            None
+        } else {
+            controller(found)
+        }
+    }
+
+    /// A class, if it is there.
+    pub fn class(&self, name: &str) -> Option<&Value> {
+        self.classes.get(name)?.as_ref()
+    }
+}
+
+/// Reads one of our own kinds. What cannot be read cannot be relied on, and is said to be so.
+pub(super) fn read<T: DeserializeOwned>(rule: &str, kind: &str, name: &str, object: &Value) -> Result<T, Violation> {
+    T::deserialize(object).map_err(|error| {
+        let message = format!("{kind} {} cannot be read: {}", shown(name), shown(&error.to_string()));
+        let fix = format!(
+            "correct that {kind} with kubectl edit; if its CRD is newer than this Ringfence, upgrade Ringfence"
+        );
+        violation(rule, "", None, message, fix)
+    })
+}

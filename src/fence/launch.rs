@@ -1,0 +1,256 @@
+//! Promise 1, launchers: who may make a workflow's objects, or change what they run.
+//!
+//! Gated at writes, because nothing records who made a Job: by the time its pod is made, only a controller asks. So a built-in
+//! controller is believed only as far as the chain of owners above the object holds, and each link of it was gated when it was
+//! written. Must never: let a name stand for a person or an account (impersonation gives names away), or make somebody a
+//! launcher by right, cluster administrators included.
+
+use serde_json::Value;
+
+use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
+use super::object::{
+    LABEL_PATH, OwnerRef, controller, is_dns_label, is_dns_subdomain, shown, uid, violation, workflow_label,
+};
+use super::template::shape;
+use crate::api::{AIWorkflow, AIWorkflowClass, Launcher};
+use crate::review::{User, Violation};
+
+const RULE: &str = "launcher";
+
+const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+/// The controller manager when its controllers share one credential.
+const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+/// Its controllers when each has its own (`--use-service-account-credentials`).
+const CONTROLLERS: [&str; 9] = [
+    "system:serviceaccount:kube-system:cronjob-controller",
+    "system:serviceaccount:kube-system:daemon-set-controller",
+    "system:serviceaccount:kube-system:deployment-controller",
+    "system:serviceaccount:kube-system:endpoint-controller",
+    "system:serviceaccount:kube-system:endpointslice-controller",
+    "system:serviceaccount:kube-system:job-controller",
+    "system:serviceaccount:kube-system:replicaset-controller",
+    "system:serviceaccount:kube-system:replication-controller",
+    "system:serviceaccount:kube-system:statefulset-controller",
+];
+
+/// Names the token that authenticated a request. An impersonated request has none, and setting one takes cluster-wide rights.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// Whether a built-in controller asks. One with an account of its own must show a token of it: whoever may impersonate
+/// service accounts in `kube-system` has its name, but neither its UID nor a credential.
+pub(super) fn is_built_in(user: &User) -> bool {
+    user.username == CONTROLLER_MANAGER || (CONTROLLERS.contains(&user.username.as_str()) && has_credential(user))
+}
+
+fn has_credential(user: &User) -> bool {
+    !user.uid.is_empty()
+        && user
+            .extra
+            .get(CREDENTIAL_ID)
+            .is_some_and(|ids| ids.iter().any(|id| !id.is_empty()))
+}
+
+/// The service account behind a user name.
+pub(super) fn service_account(username: &str) -> Option<Named> {
+    let (namespace, name) = username.strip_prefix(ACCOUNT_PREFIX)?.split_once(':')?;
+    (is_dns_label(namespace) && is_dns_subdomain(name)).then(|| Named {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+/// Checks that who writes may launch. `class` is that of the mode which is asked about.
+pub(super) fn check(
+    subject: &Subject<'_>,
+    facts: &Facts,
+    workflow: &AIWorkflow,
+    class: Option<&AIWorkflowClass>,
+) -> Option<Violation> {
+    let path = subject.launched()?;
+    let label = subject.label?;
+    let user = &subject.review.user;
+    if is_built_in(user) {
+        return check_chain(subject, facts, label).err();
+    }
+    let of_class = class.map_or(&[][..], |class| &class.spec.launchers);
+    let mut named_but_not_proven = false;
+    for launcher in workflow.spec.launchers.iter().chain(of_class) {
+        match standing(launcher, user, facts.launcher.as_ref()) {
+            Standing::Launcher => return None,
+            Standing::NotProven => named_but_not_proven = true,
+            Standing::Other => {}
+        }
+    }
+    let name = shown(&user.username);
+    if named_but_not_proven {
+        let message = format!(
+            "{name} is a launcher of AIWorkflow {label}, but this request shows neither the account's UID nor a credential ID: it is \
+             impersonated, or its token is a legacy one or of a deleted account"
+        );
+        let fix = "send it with a token of the account itself (a pod's own, or kubectl create token), without --as";
+        return Some(violation(RULE, path, None, message, fix));
+    }
+    let message = if path == LABEL_PATH {
+        format!("{name} is no launcher of AIWorkflow {label}, and only launchers make its objects or take them over")
+    } else {
+        format!("{name} is no launcher of AIWorkflow {label}, and only launchers change what it runs")
+    };
+    Some(violation(RULE, path, None, message, fix(workflow, user)))
+}
+
+fn fix(workflow: &AIWorkflow, user: &User) -> String {
+    let entry = match service_account(&user.username) {
+        Some(account) => format!(
+            "- serviceAccount: {{namespace: {}, name: {}}}",
+            account.namespace, account.name
+        ),
+        None if user.username.starts_with("system:") => {
+            "an entry for the account or person who shall launch".to_owned()
+        }
+        None => format!("- user: {}", shown(&user.username)),
+    };
+    let launchers: Vec<_> = workflow.spec.launchers.iter().take(3).filter_map(described).collect();
+    let by = if launchers.is_empty() {
+        String::new()
+    } else {
+        format!("have {} do it, or ", launchers.join(" or "))
+    };
+    format!("{by}ask the workflow's owner to add to spec.launchers: {entry}")
+}
+
+fn described(launcher: &Launcher) -> Option<String> {
+    if let Some(account) = &launcher.service_account {
+        return Some(format!(
+            "service account {}/{}",
+            shown(&account.namespace),
+            shown(&account.name)
+        ));
+    }
+    let user = launcher.user.as_deref().map(|user| format!("user {}", shown(user)));
+    user.or_else(|| {
+        launcher
+            .group
+            .as_deref()
+            .map(|group| format!("a member of {}", shown(group)))
+    })
+}
+
+enum Standing {
+    Launcher,
+    /// The account's name, and nothing to prove that it is the account.
+    NotProven,
+    Other,
+}
+
+fn standing(launcher: &Launcher, user: &User, live: Option<&Value>) -> Standing {
+    if let Some(account) = &launcher.service_account {
+        let is_named = service_account(&user.username)
+            .is_some_and(|asks| asks.namespace == account.namespace && asks.name == account.name);
+        return match is_named {
+            true if has_credential(user) && live.and_then(uid) == Some(user.uid.as_str()) => Standing::Launcher,
+            true => Standing::NotProven,
+            false => Standing::Other,
+        };
+    }
+    // The CRD refuses these, but ratcheting keeps old values: `system:` names would hold everybody, or a service account
+    // without the proof above.
+    let is_person = |name: &&str| !name.is_empty() && !name.starts_with("system:");
+    let by_name = launcher
+        .user
+        .as_deref()
+        .filter(is_person)
+        .is_some_and(|name| name == user.username && !user.username.starts_with("system:"));
+    let by_group = launcher
+        .group
+        .as_deref()
+        .filter(is_person)
+        .is_some_and(|name| user.groups.iter().any(|group| group == name));
+    if by_name || by_group {
+        Standing::Launcher
+    } else {
+        Standing::Other
+    }
+}
+
+/// Checks the owners above what a controller makes, up to the one that a launcher made.
+fn check_chain(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), Violation> {
+    let refuse = |message: String, fix: &str| violation(RULE, "metadata.ownerReferences", None, message, fix);
+    let user = shown(&subject.review.user.username);
+    let Some(first) = controller(subject.object) else {
+        let message = format!("{user} works for the owners of its objects only, and this one has no controlling owner");
+        return Err(refuse(message, "have a launcher of the workflow make it"));
+    };
+    if shape(first.group(), &first.kind).is_none() {
+        let message = format!(
+            "{user} works for built-in workloads only, and {} is none",
+            described_owner(&first)
+        );
+        return Err(refuse(message, "have a launcher of the workflow make it"));
+    }
+    let mut expected = Some(first);
+    for owner in &facts.owners {
+        let Some(reference) = expected.filter(|reference| *reference == owner.reference) else {
+            let message = format!(
+                "{} is not the owner that was looked up",
+                described_owner(&owner.reference)
+            );
+            return Err(refuse(message, "try again: owners changed while they were looked up"));
+        };
+        expected = check_owner(owner, &reference, label)?;
+    }
+    match expected {
+        None => Ok(()),
+        Some(reference) if facts.owners.len() >= MAX_OWNERS => {
+            let message = format!(
+                "{} is owner number {}, and nobody follows more than {MAX_OWNERS}",
+                described_owner(&reference),
+                MAX_OWNERS + 1
+            );
+            Err(refuse(message, "make the workload with fewer owners above it"))
+        }
+        Some(reference) => {
+            let message = format!("owner {} was not looked up", described_owner(&reference));
+            Err(refuse(message, "try again"))
+        }
+    }
+}
+
+/// Checks one owner, and tells the next one.
+fn check_owner(owner: &Owner, reference: &OwnerRef, label: &str) -> Result<Option<OwnerRef>, Violation> {
+    let refuse = |message: String, fix: String| violation(RULE, "metadata.ownerReferences", None, message, fix);
+    let name = described_owner(reference);
+    let Some(found) = owner
+        .found
+        .as_ref()
+        .filter(|found| uid(found) == Some(reference.uid.as_str()))
+    else {
+        let message = format!("owner {name} with UID {} does not exist", shown(&reference.uid));
+        let fix = "delete what it left behind, and have a launcher make the workload again".to_owned();
+        return Err(refuse(message, fix));
+    };
+    let handed_on = shape(reference.group(), &reference.kind)
+        .map(|shape| shape.labelled(found))
+        .unwrap_or_default();
+    for (path, place) in [("", Some(found))].into_iter().chain(handed_on) {
+        let carries = place.and_then(workflow_label);
+        if carries != Some(label) {
+            let place = super::object::at(path, LABEL_PATH);
+            let message = match carries {
+                Some(other) => format!("owner {name} has {place} = {}, not {label}", shown(other)),
+                None => format!("owner {name} has no {place}"),
+            };
+            let fix = format!(
+                "have a launcher of AIWorkflow {label} make {name} with that label, on itself and on its template"
+            );
+            return Err(refuse(message, fix));
+        }
+    }
+    Ok(controller(found))
+}
+
+fn described_owner(owner: &OwnerRef) -> String {
+    format!("{}/{}", shown(&owner.kind), shown(&owner.name))
+}
+
+#[cfg(test)]
+mod tests;

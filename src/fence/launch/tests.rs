@@ -1,0 +1,304 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::super::testing::{facts, owner, owner_reference, pod, review, set, unset, workflow, workload};
+use super::*;
+use crate::review::Review;
+
+const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
+const JOB_CONTROLLER: &str = "system:serviceaccount:kube-system:job-controller";
+
+fn user(name: &str, groups: &[&str], proof: Option<(&str, &str)>) -> User {
+    let mut user = User {
+        username: name.into(),
+        groups: groups.iter().map(|&g| g.to_owned()).collect(),
+        ..User::default()
+    };
+    if let Some((uid, credential)) = proof {
+        user.uid = uid.into();
+        user.extra.insert(CREDENTIAL_ID.into(), vec![credential.into()]);
+    }
+    user
+}
+
+fn judged(review: &Review, facts: &Facts) -> Option<Violation> {
+    let class = facts
+        .class("default")
+        .map(|class| serde_json::from_value(class.clone()).unwrap());
+    let subject = Subject::of(review).unwrap().unwrap();
+    check(&subject, facts, &workflow(), class.as_ref())
+}
+
+#[rstest]
+#[case::user(user("ann", &[], None), true)]
+#[case::group(user("bob", &["launchers"], None), true)]
+#[case::class(user("argo", &[], None), true)]
+#[case::account(user(SCHEDULER, &[], Some(("scheduler-uid", "JTI=1"))), true)]
+#[case::stranger(user("bob", &["data"], None), false)]
+#[case::administrator(user("root", &["system:masters"], Some(("1", "X509SHA256=1"))), false)]
+#[case::user_with_the_name_of_a_group(user("launchers", &[], None), false)]
+#[case::group_with_the_name_of_a_user(user("bob", &["ann"], None), false)]
+#[case::impersonated_account(user(SCHEDULER, &[], None), false)]
+#[case::account_without_credential(user(SCHEDULER, &[], Some(("scheduler-uid", ""))), false)]
+#[case::account_without_uid(user(SCHEDULER, &[], Some(("", "JTI=1"))), false)]
+#[case::former_account(user(SCHEDULER, &[], Some(("former-uid", "JTI=1"))), false)]
+#[case::same_account_elsewhere(user("system:serviceaccount:evil:scheduler", &[], Some(("scheduler-uid", "JTI=1"))), false)]
+#[case::unproven_controller(user(JOB_CONTROLLER, &[], None), false)]
+fn only_launchers_make_labelled_objects(#[case] user: User, #[case] expected: bool) {
+    let live = json!({"metadata": {"name": "scheduler", "uid": "scheduler-uid"}});
+    for (group, kind, object) in [
+        ("", "Pod", pod()),
+        ("batch", "Job", workload("j")),
+        (
+            "argoproj.io",
+            "Workflow",
+            json!({"metadata": {"labels": {"ringfence.dev/workflow": "triage"}}}),
+        ),
+        (
+            "",
+            "ConfigMap",
+            json!({"metadata": {"labels": {"ringfence.dev/workflow": "triage"}}}),
+        ),
+    ] {
+        let mut review = review("CREATE", group, kind, Some(&object), None);
+        review.user = user.clone();
+        let verdict = judged(
+            &review,
+            &Facts {
+                launcher: Some(live.clone()),
+                ..facts()
+            },
+        );
+        assert_eq!(verdict.is_none(), expected, "{kind}: {verdict:?}");
+    }
+}
+
+#[test]
+fn an_account_that_is_gone_launches_nothing() {
+    let mut review = review("CREATE", "", "Pod", Some(&pod()), None);
+    review.user = user(SCHEDULER, &[], Some(("scheduler-uid", "JTI=1")));
+    let violation = judged(&review, &facts()).unwrap();
+    assert!(violation.message.contains("credential ID"), "{violation:?}");
+}
+
+#[rstest]
+#[case::group_of_everybody(json!({"group": "system:authenticated"}), user("bob", &["system:authenticated"], None))]
+#[case::administrators(json!({"group": "system:masters"}), user("root", &["system:masters"], None))]
+#[case::account_as_user(json!({"user": SCHEDULER}), user(SCHEDULER, &[], None))]
+#[case::anonymous(json!({"user": ""}), user("", &[], None))]
+#[case::nobody(json!({}), user("bob", &[], None))]
+fn launchers_that_the_crd_refuses_stay_refused_when_they_are_old(#[case] launcher: Value, #[case] user: User) {
+    let mut facts = facts();
+    let class = facts.classes.get("default").cloned().flatten().unwrap();
+    facts
+        .classes
+        .insert("default".into(), Some(set(class, "/spec/launchers", json!([launcher]))));
+    let mut review = review("CREATE", "", "Pod", Some(&pod()), None);
+    review.user = user;
+    assert!(judged(&review, &facts).is_some());
+}
+
+#[rstest]
+#[case::template("/spec/template/spec/containers/0/image", json!("ok/b"), true)]
+#[case::label("/metadata/labels/ringfence.dev~1workflow", json!("triage"), true)]
+#[case::controller("/metadata/ownerReferences", json!([{"uid": "x", "controller": true}]), true)]
+fn who_changes_what_runs_must_launch(#[case] pointer: &str, #[case] value: Value, #[case] gated: bool) {
+    let old = set(
+        workload("d"),
+        "/metadata/labels/ringfence.dev~1workflow",
+        json!("former"),
+    );
+    let old = if pointer.contains("labels") { old } else { workload("d") };
+    let new = set(old.clone(), pointer, value);
+    let mut review = review("UPDATE", "apps", "Deployment", Some(&new), Some(&old));
+    assert!(judged(&review, &facts()).is_none(), "ann launches");
+    review.user = user("bob", &[], None);
+    assert_eq!(judged(&review, &facts()).is_some(), gated, "bob does not");
+}
+
+#[test]
+fn scaling_is_free_for_everybody() {
+    let new = set(workload("d"), "/spec/replicas", json!(9));
+    let mut review = review("UPDATE", "apps", "Deployment", Some(&new), Some(&workload("d")));
+    review.user = user("bob", &[], None);
+    assert!(Subject::of(&review).unwrap().is_none());
+}
+
+#[test]
+fn debugging_a_pod_takes_a_launcher() {
+    let new = set(
+        pod(),
+        "/spec/ephemeralContainers",
+        json!([{"name": "d", "image": "ok/a"}]),
+    );
+    let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
+    review.subresource = "ephemeralcontainers".into();
+    assert!(judged(&review, &facts()).is_none());
+    review.user = user("bob", &[], None);
+    assert!(judged(&review, &facts()).is_some());
+}
+
+/// A pod that a controller makes, with its Job and CronJob.
+fn made_by(controller: User, owners: Vec<Owner>) -> (Review, Facts) {
+    let object = match owners.first() {
+        Some(first) => set(pod(), "/metadata/ownerReferences", json!([owner_reference(first)])),
+        None => pod(),
+    };
+    let mut review = review("CREATE", "", "Pod", Some(&object), None);
+    review.user = controller;
+    (review, Facts { owners, ..facts() })
+}
+
+fn controllers() -> [User; 2] {
+    [
+        user(CONTROLLER_MANAGER, &[], None),
+        user(JOB_CONTROLLER, &[], Some(("job-controller-uid", "JTI=1"))),
+    ]
+}
+
+fn cron_job(uid: &str) -> Value {
+    let label = json!({"ringfence.dev/workflow": "triage"});
+    json!({
+        "metadata": {"name": "w", "uid": uid, "labels": label},
+        "spec": {"jobTemplate": {"metadata": {"labels": label}, "spec": {"template": pod()}}},
+    })
+}
+
+fn job_of_cron_job() -> Vec<Owner> {
+    let cron_job = owner("batch/v1", "CronJob", "c", Some(cron_job("c")));
+    let job = set(
+        workload("j"),
+        "/metadata/ownerReferences",
+        json!([owner_reference(&cron_job)]),
+    );
+    vec![owner("batch/v1", "Job", "j", Some(job)), cron_job]
+}
+
+#[test]
+fn controllers_work_for_labelled_owners() {
+    for controller in controllers() {
+        for owners in [
+            vec![owner("batch/v1", "Job", "j", Some(workload("j")))],
+            job_of_cron_job(),
+        ] {
+            let (review, facts) = made_by(controller.clone(), owners);
+            assert_eq!(judged(&review, &facts), None);
+        }
+    }
+}
+
+#[rstest]
+#[case::no_owner(vec![])]
+#[case::owner_is_gone(vec![owner("batch/v1", "Job", "j", None)])]
+#[case::owner_was_reborn(vec![owner("batch/v1", "Job", "j", Some(workload("other")))])]
+#[case::owner_without_label(vec![owner("batch/v1", "Job", "j", Some(unset(workload("j"), "/metadata/labels")))])]
+#[case::owner_of_another_workflow(vec![owner("batch/v1", "Job", "j", Some(
+    set(workload("j"), "/metadata/labels/ringfence.dev~1workflow", json!("other")),
+))])]
+#[case::adopting_owner_whose_template_has_no_label(vec![owner("apps/v1", "ReplicaSet", "r", Some(
+    unset(workload("r"), "/spec/template/metadata/labels"),
+))])]
+#[case::template_of_another_workflow(vec![owner("apps/v1", "ReplicaSet", "r", Some(
+    set(workload("r"), "/spec/template/metadata/labels/ringfence.dev~1workflow", json!("other")),
+))])]
+#[case::owner_without_template(vec![owner("batch/v1", "Job", "j", Some(unset(workload("j"), "/spec/template")))])]
+#[case::owner_that_makes_no_pods(vec![owner("v1", "ConfigMap", "m", Some(workload("m")))])]
+#[case::job_of_another_group(vec![owner("example.com/v1", "Job", "j", Some(workload("j")))])]
+#[case::second_owner_not_looked_up(job_of_cron_job().into_iter().take(1).collect())]
+#[case::second_owner_is_gone({
+    let mut owners = job_of_cron_job();
+    owners[1].found = None;
+    owners
+})]
+#[case::second_owner_hands_on_another_label({
+    let mut owners = job_of_cron_job();
+    owners[1].found = Some(set(cron_job("c"), "/spec/jobTemplate/metadata/labels/ringfence.dev~1workflow", json!("other")));
+    owners
+})]
+fn a_broken_chain_of_owners_makes_no_pods(#[case] owners: Vec<Owner>) {
+    for controller in controllers() {
+        let (review, facts) = made_by(controller, owners.clone());
+        let violation = judged(&review, &facts).unwrap();
+        assert_eq!(
+            (violation.policy.as_str(), violation.path.as_str()),
+            (RULE, "metadata.ownerReferences"),
+            "{violation:?}"
+        );
+    }
+}
+
+#[rstest]
+#[case::as_long_as_may_be(MAX_OWNERS, true)]
+#[case::longer(MAX_OWNERS + 1, false)]
+fn a_chain_ends_somewhere(#[case] length: usize, #[case] expected: bool) {
+    let mut above: Option<Owner> = None;
+    let mut chain = Vec::new();
+    for number in (0..length).rev() {
+        let uid = format!("u{number}");
+        let mut found = workload(&uid);
+        if let Some(above) = &above {
+            found = set(found, "/metadata/ownerReferences", json!([owner_reference(above)]));
+        }
+        let link = owner("apps/v1", "ReplicaSet", &uid, Some(found));
+        above = Some(link.clone());
+        chain.insert(0, link);
+    }
+    let (review, mut facts) = made_by(user(CONTROLLER_MANAGER, &[], None), chain.clone());
+    facts.owners.truncate(1);
+    while let Some(next) = facts.next_owner() {
+        let found = chain.iter().find(|link| link.reference == next).unwrap().clone();
+        facts.owners.push(found);
+    }
+    assert!(facts.owners.len() <= MAX_OWNERS);
+    assert_eq!(judged(&review, &facts).is_none(), expected);
+}
+
+#[test]
+fn a_chain_stops_at_a_reborn_owner() {
+    let mut owners = job_of_cron_job();
+    owners.truncate(1);
+    owners[0].reference.uid = "other".into();
+    assert_eq!(Facts { owners, ..facts() }.next_owner(), None);
+}
+
+/// ReplicaSet, ReplicationController and Job adopt by selector, and delete what they adopt.
+#[test]
+fn a_pod_is_adopted_by_an_owner_of_its_own_workflow_only() {
+    let stranger = owner(
+        "apps/v1",
+        "ReplicaSet",
+        "r",
+        Some(unset(workload("r"), "/spec/template/metadata/labels")),
+    );
+    let own = owner("apps/v1", "ReplicaSet", "r", Some(workload("r")));
+    for (adopter, expected) in [(stranger, false), (own, true)] {
+        let new = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&adopter)]));
+        let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
+        review.user = user(CONTROLLER_MANAGER, &[], None);
+        let verdict = judged(
+            &review,
+            &Facts {
+                owners: vec![adopter],
+                ..facts()
+            },
+        );
+        assert_eq!(verdict.is_none(), expected, "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_to_type() {
+    let mut review = review("CREATE", "", "Pod", Some(&pod()), None);
+    review.user = user("system:serviceaccount:ci:runner", &[], Some(("1", "JTI=1")));
+    let violation = judged(&review, &facts()).unwrap();
+    assert!(
+        violation
+            .fix
+            .contains("- serviceAccount: {namespace: ci, name: runner}"),
+        "{violation:?}"
+    );
+    assert!(
+        violation.fix.contains("service account airflow/scheduler"),
+        "{violation:?}"
+    );
+}

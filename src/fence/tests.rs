@@ -1,0 +1,491 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::testing::{facts, pod, review, set, unset, workload};
+use super::*;
+use crate::review::Review;
+
+fn exempt(name: &str) -> bool {
+    name == "kube-system"
+}
+
+/// Rules that refuse, in the order in which they are told; each once.
+fn rules(violations: Vec<Violation>) -> Vec<String> {
+    let mut rules: Vec<String> = violations.into_iter().map(|violation| violation.policy).collect();
+    rules.dedup();
+    rules
+}
+
+fn judged(review: &Review, facts: &Facts) -> Vec<String> {
+    let Some(subject) = Subject::of(review).unwrap() else {
+        return Vec::new();
+    };
+    let case = Case::new(&subject, facts, exempt);
+    let mut violations = case.refusals();
+    for (mode, class) in case.modes() {
+        violations.extend(case.violations(mode, &class));
+    }
+    rules(violations)
+}
+
+fn created(group: &str, kind: &str, object: Value, facts: &Facts) -> Vec<String> {
+    judged(&review("CREATE", group, kind, Some(&object), None), facts)
+}
+
+fn without_mode() -> Facts {
+    Facts {
+        namespace: Some(json!({"metadata": {"name": "ai", "labels": {}}})),
+        ..facts()
+    }
+}
+
+fn with_modes(labels: Value) -> Facts {
+    Facts {
+        namespace: Some(json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}})),
+        ..facts()
+    }
+}
+
+#[test]
+fn what_fits_the_fence_passes() {
+    assert_eq!(created("", "Pod", pod(), &facts()), [""; 0]);
+    for (group, kind) in [("batch", "Job"), ("apps", "Deployment"), ("", "ReplicationController")] {
+        assert_eq!(created(group, kind, workload("w"), &facts()), [""; 0]);
+    }
+}
+
+#[rstest]
+#[case::no_label(unset(pod(), "/metadata/labels"), &["declared-workflow"])]
+#[case::label_of_nobody(set(pod(), "/metadata/labels/ringfence.dev~1workflow", json!("No_One")), &["declared-workflow"])]
+#[case::empty_label(set(pod(), "/metadata/labels/ringfence.dev~1workflow", json!("")), &["declared-workflow"])]
+#[case::account(set(pod(), "/spec/serviceAccountName", json!("default")), &["own-service-account"])]
+#[case::image(set(pod(), "/spec/containers/0/image", json!("docker.io/evil/a")), &["approved-images"])]
+#[case::no_spec(unset(pod(), "/spec"), &["pod-template"])]
+fn a_pod_that_does_not_fit_is_refused(#[case] pod: Value, #[case] refused: &[&str]) {
+    assert_eq!(created("", "Pod", pod, &facts()), refused);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let wrong = set(
+        set(pod(), "/spec/serviceAccountName", json!("x")),
+        "/spec/containers/0/image",
+        json!("evil.example/a"),
+    );
+    let facts = Facts {
+        default_deny: None,
+        account: None,
+        ..facts()
+    };
+    let mut review = review("CREATE", "", "Pod", Some(&wrong), None);
+    review.user.username = "bob".into();
+    assert_eq!(
+        judged(&review, &facts),
+        ["launcher", "default-deny", "own-service-account", "approved-images"]
+    );
+}
+
+#[rstest]
+#[case::object("/metadata/labels")]
+#[case::template("/spec/template/metadata/labels")]
+fn every_place_that_hands_on_the_label_carries_it(#[case] pointer: &str) {
+    assert_eq!(
+        created("batch", "Job", unset(workload("j"), pointer), &facts()),
+        ["declared-workflow"]
+    );
+    let other = set(
+        workload("j"),
+        &format!("{pointer}/ringfence.dev~1workflow"),
+        json!("other"),
+    );
+    let refused = created("batch", "Job", other, &facts());
+    assert!(refused.contains(&"declared-workflow".to_owned()), "{refused:?}");
+}
+
+#[test]
+fn a_cron_job_hands_on_its_label_in_three_places() {
+    let label = json!({"labels": {"ringfence.dev/workflow": "triage"}});
+    let whole = json!({"metadata": label, "spec": {"jobTemplate": {"metadata": label, "spec": {"template": pod()}}}});
+    assert_eq!(created("batch", "CronJob", whole.clone(), &facts()), [""; 0]);
+    for pointer in [
+        "/metadata/labels",
+        "/spec/jobTemplate/metadata/labels",
+        "/spec/jobTemplate/spec/template/metadata/labels",
+    ] {
+        assert_eq!(
+            created("batch", "CronJob", unset(whole.clone(), pointer), &facts()),
+            ["declared-workflow"],
+            "{pointer}"
+        );
+    }
+}
+
+#[rstest]
+#[case::absent(None)]
+#[case::unreadable(Some(json!({"metadata": {"name": "triage"}, "spec": {"images": "all"}})))]
+#[case::being_deleted(Some(set(super::testing::workflow_object(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))))]
+#[case::not_accepted(Some(set(super::testing::workflow_object(), "/spec/images", json!([]))))]
+fn a_declaration_that_does_not_hold_refuses(#[case] workflow: Option<Value>) {
+    let facts = Facts { workflow, ..facts() };
+    for (group, kind, object) in [("", "Pod", pod()), ("batch", "Job", workload("j"))] {
+        let refused = created(group, kind, object, &facts);
+        assert_eq!(
+            refused.first().map(String::as_str),
+            Some("declared-workflow"),
+            "{kind}: {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn an_unreadable_declaration_is_said_to_be_so() {
+    let facts = Facts {
+        workflow: Some(json!({"metadata": {"name": "triage"}, "spec": {"images": "all"}})),
+        ..facts()
+    };
+    let review = review("CREATE", "", "Pod", Some(&pod()), None);
+    let subject = Subject::of(&review).unwrap().unwrap();
+    let violations = Case::new(&subject, &facts, exempt).violations(Mode::Enforce, "default");
+    assert!(
+        violations
+            .iter()
+            .any(|violation| violation.message.contains("cannot be read")),
+        "{violations:?}"
+    );
+}
+
+#[rstest]
+#[case::absent(None)]
+#[case::opened(Some(json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": []}})))]
+#[case::narrowed(Some(json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}, "policyTypes": ["Ingress", "Egress"]}})))]
+#[case::being_deleted(facts().default_deny.map(|policy| set(policy, "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))))]
+fn no_pod_runs_before_the_default_deny_stands(#[case] default_deny: Option<Value>) {
+    let facts = Facts {
+        default_deny,
+        ..facts()
+    };
+    assert_eq!(created("", "Pod", pod(), &facts), ["default-deny"]);
+    assert_eq!(
+        created("batch", "Job", workload("j"), &facts),
+        [""; 0],
+        "templates do not wait"
+    );
+}
+
+#[test]
+fn pods_wait_for_their_account_and_templates_do_not() {
+    let facts = Facts {
+        account: None,
+        ..facts()
+    };
+    assert_eq!(created("", "Pod", pod(), &facts), ["own-service-account"]);
+    assert_eq!(created("batch", "Job", workload("j"), &facts), [""; 0]);
+}
+
+#[rstest]
+#[case::no_class(None)]
+#[case::class_without_images(Some(json!({"metadata": {"name": "default"}, "spec": {}})))]
+#[case::unreadable(Some(json!({"metadata": {"name": "default"}, "spec": {"images": "all"}})))]
+fn without_a_readable_class_nothing_is_allowed(#[case] class: Option<Value>) {
+    let mut facts = facts();
+    facts.classes.insert("default".into(), class);
+    let refused = created("", "Pod", pod(), &facts);
+    assert!(
+        refused.contains(&"approved-images".to_owned()) && refused.contains(&"declared-workflow".to_owned()),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_labelled_object_outside_approved_namespaces_is_refused() {
+    let label = json!({"metadata": {"labels": {"ringfence.dev/workflow": "triage"}}});
+    for (group, kind, object) in [
+        ("", "Pod", pod()),
+        ("batch", "Job", workload("j")),
+        ("argoproj.io", "Workflow", label),
+    ] {
+        assert_eq!(
+            created(group, kind, object.clone(), &without_mode()),
+            ["approved-namespace"]
+        );
+        let nowhere = Facts {
+            workflow: None,
+            ..without_mode()
+        };
+        assert_eq!(created(group, kind, object.clone(), &nowhere), ["approved-namespace"]);
+        let absent = Facts {
+            namespace: None,
+            ..facts()
+        };
+        assert_eq!(created(group, kind, object.clone(), &absent), ["approved-namespace"]);
+        let exempt = json!({"metadata": {"name": "kube-system", "labels": {"ringfence.dev/enforce": "default"}}});
+        assert_eq!(
+            created(
+                group,
+                kind,
+                object,
+                &Facts {
+                    namespace: Some(exempt),
+                    ..facts()
+                }
+            ),
+            ["approved-namespace"]
+        );
+    }
+    let only_template = unset(workload("j"), "/metadata/labels");
+    assert_eq!(
+        created("batch", "Job", only_template, &without_mode()),
+        ["approved-namespace"]
+    );
+}
+
+#[test]
+fn an_object_without_namespace_takes_no_label() {
+    let object = json!({"metadata": {"name": "x", "labels": {"ringfence.dev/workflow": "triage"}}});
+    let mut review_ = review("CREATE", "example.com", "Cluster", Some(&object), None);
+    review_.namespace = None;
+    assert_eq!(judged(&review_, &Facts::default()), ["approved-namespace"]);
+    let namespace = review("CREATE", "", "Namespace", Some(&object), None);
+    assert_eq!(
+        judged(&namespace, &facts()),
+        ["approved-namespace"],
+        "a Namespace is not in itself"
+    );
+}
+
+#[test]
+fn what_is_not_labelled_is_free_outside_fences() {
+    assert_eq!(
+        created("", "Pod", unset(pod(), "/metadata/labels"), &without_mode()),
+        [""; 0]
+    );
+    let exempt = json!({"metadata": {"name": "kube-system", "labels": {}}});
+    assert_eq!(
+        created(
+            "",
+            "Pod",
+            unset(pod(), "/metadata/labels"),
+            &Facts {
+                namespace: Some(exempt),
+                ..facts()
+            }
+        ),
+        [""; 0]
+    );
+    assert_eq!(created("", "ConfigMap", json!({"metadata": {}}), &facts()), [""; 0]);
+}
+
+#[rstest]
+#[case::moved(json!({"ringfence.dev/workflow": "other"}))]
+#[case::removed(json!({}))]
+fn a_pod_keeps_its_label_whoever_asks(#[case] labels: Value) {
+    let new = set(pod(), "/metadata/labels", labels);
+    for subresource in ["", "status", "ephemeralcontainers", "resize"] {
+        for facts in [facts(), without_mode()] {
+            let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
+            review.subresource = subresource.into();
+            let refused = judged(&review, &facts);
+            assert!(
+                refused.contains(&"fixed-label".to_owned()),
+                "{subresource}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pod_gets_no_label_later() {
+    let old = unset(pod(), "/metadata/labels");
+    assert!(
+        judged(&review("UPDATE", "", "Pod", Some(&pod()), Some(&old)), &facts()).contains(&"fixed-label".to_owned())
+    );
+}
+
+#[test]
+fn a_binding_does_not_relabel_its_pod() {
+    let binding =
+        json!({"metadata": {"name": "p", "labels": {"ringfence.dev/workflow": "triage"}}, "target": {"name": "node"}});
+    assert_eq!(created("", "Binding", binding.clone(), &facts()), ["fixed-label"]);
+    assert_eq!(
+        created("", "Binding", unset(binding, "/metadata/labels"), &facts()),
+        [""; 0]
+    );
+}
+
+#[rstest]
+#[case::image("/spec/containers/0/image", json!("evil.example/a"), &["approved-images"])]
+#[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "evil.example/a"}]), &["approved-images"])]
+#[case::allowed_image("/spec/containers/0/image", json!("ok/b"), &[])]
+#[case::annotation("/metadata/annotations", json!({"a": "b"}), &[])]
+fn a_changed_pod_is_judged_again(#[case] pointer: &str, #[case] value: Value, #[case] refused: &[&str]) {
+    let new = set(pod(), pointer, value);
+    // What a pod waits for before it starts is behind it.
+    let facts = Facts {
+        default_deny: None,
+        account: None,
+        ..facts()
+    };
+    assert_eq!(
+        judged(&review("UPDATE", "", "Pod", Some(&new), Some(&pod())), &facts),
+        refused
+    );
+}
+
+#[test]
+fn a_pod_that_ends_is_let_go_however_wrong_it_is() {
+    let wrong = json!({"metadata": {"finalizers": ["batch.kubernetes.io/job-tracking"]}, "spec": {"containers": [{"image": "evil.example/a"}]}});
+    let ended = set(wrong.clone(), "/metadata/finalizers", json!([]));
+    assert_eq!(
+        judged(&review("UPDATE", "", "Pod", Some(&ended), Some(&wrong)), &facts()),
+        [""; 0]
+    );
+    assert_eq!(
+        judged(&review("DELETE", "", "Pod", None, Some(&wrong)), &facts()),
+        [""; 0]
+    );
+}
+
+/// The deployment controller scales down by UPDATE what was there before the fence.
+#[test]
+fn what_came_before_the_fence_can_be_scaled_down_but_not_changed() {
+    let old = set(
+        json!({"metadata": {}, "spec": {"replicas": 1}}),
+        "/spec/template",
+        unset(pod(), "/metadata/labels"),
+    );
+    let scaled = set(old.clone(), "/spec/replicas", json!(0));
+    assert_eq!(
+        judged(
+            &review("UPDATE", "apps", "ReplicaSet", Some(&scaled), Some(&old)),
+            &facts()
+        ),
+        [""; 0]
+    );
+    let changed = set(old.clone(), "/spec/template/spec/containers/0/image", json!("ok/b"));
+    assert_eq!(
+        judged(
+            &review("UPDATE", "apps", "ReplicaSet", Some(&changed), Some(&old)),
+            &facts()
+        ),
+        ["declared-workflow"]
+    );
+}
+
+#[rstest]
+#[case::enforce(json!({"ringfence.dev/enforce": "default"}), &[Mode::Enforce])]
+#[case::all(json!({"ringfence.dev/enforce": "a", "ringfence.dev/warn": "b", "ringfence.dev/audit": "c"}), &[Mode::Enforce, Mode::Warn, Mode::Audit])]
+#[case::none(json!({}), &[])]
+fn every_mode_is_judged_by_its_own_class(#[case] labels: Value, #[case] modes: &[Mode]) {
+    let facts = with_modes(labels.clone());
+    let review = review("CREATE", "", "Pod", Some(&pod()), None);
+    let subject = Subject::of(&review).unwrap().unwrap();
+    let judged = Case::new(&subject, &facts, exempt).modes();
+    assert_eq!(judged.iter().map(|(mode, _)| *mode).collect::<Vec<_>>(), modes);
+    for (mode, class) in judged {
+        let label = format!("ringfence.dev/{mode:?}").to_lowercase();
+        assert_eq!(labels[&label], class);
+    }
+}
+
+#[test]
+fn only_enforce_waits_for_the_default_deny_and_audit_not_for_the_account_either() {
+    for (labels, refused) in [
+        (json!({"ringfence.dev/warn": "default"}), &["own-service-account"][..]),
+        (json!({"ringfence.dev/audit": "default"}), &[][..]),
+    ] {
+        let facts = Facts {
+            default_deny: None,
+            account: None,
+            ..with_modes(labels)
+        };
+        assert_eq!(created("", "Pod", pod(), &facts), refused);
+    }
+}
+
+#[test]
+fn the_platforms_controllers_copy_labels_to_what_runs_nothing() {
+    let slice = json!({"metadata": {"labels": {"ringfence.dev/workflow": "triage"}}});
+    let mut review = review("CREATE", "discovery.k8s.io", "EndpointSlice", Some(&slice), None);
+    review.user.username = "system:kube-controller-manager".into();
+    assert_eq!(judged(&review, &facts()), [""; 0]);
+    review.user.username = "bob".into();
+    assert_eq!(judged(&review, &facts()), ["launcher"]);
+}
+
+#[rstest]
+#[case::connect("CONNECT", None, None)]
+#[case::create("CREATE", None, None)]
+#[case::update("UPDATE", Some(pod()), None)]
+fn what_no_api_server_sends_is_not_judged(
+    #[case] operation: &str,
+    #[case] object: Option<Value>,
+    #[case] old: Option<Value>,
+) {
+    assert!(Subject::of(&review(operation, "", "Pod", object.as_ref(), old.as_ref())).is_err());
+}
+
+#[test]
+fn a_pod_needs_every_fact_and_a_template_fewer() {
+    let named = |name: &str| {
+        Some(Named {
+            namespace: "ai".into(),
+            name: name.into(),
+        })
+    };
+    let mut review_ = review("CREATE", "", "Pod", Some(&pod()), None);
+    review_.user.username = "system:serviceaccount:airflow:scheduler".into();
+    let needs = Subject::of(&review_).unwrap().unwrap().needs();
+    let launcher = Some(Named {
+        namespace: "airflow".into(),
+        name: "scheduler".into(),
+    });
+    let expected = Needs {
+        namespace: Some("ai".into()),
+        workflow: named("triage"),
+        default_deny: Some("ai".into()),
+        account: named("triage"),
+        launcher,
+        owner: None,
+    };
+    assert_eq!(needs, expected);
+    let job = review("CREATE", "batch", "Job", Some(&workload("j")), None);
+    let expected = Needs {
+        namespace: Some("ai".into()),
+        workflow: named("triage"),
+        ..Needs::default()
+    };
+    assert_eq!(Subject::of(&job).unwrap().unwrap().needs(), expected);
+}
+
+#[test]
+fn nothing_that_a_url_cannot_carry_is_asked_for() {
+    let evil = set(
+        set(pod(), "/metadata/labels/ringfence.dev~1workflow", json!("../../nodes")),
+        "/spec/serviceAccountName",
+        json!("../x"),
+    );
+    let mut review = review("CREATE", "", "Pod", Some(&evil), None);
+    review.user.username = "system:serviceaccount:a:../x".into();
+    let needs = Subject::of(&review).unwrap().unwrap().needs();
+    assert_eq!((needs.workflow, needs.account, needs.launcher), (None, None, None));
+}
+
+#[test]
+fn endless_mistakes_are_cut_off() {
+    let containers = vec![json!({"image": "evil.example/a"}); 10_000];
+    let review = review(
+        "CREATE",
+        "",
+        "Pod",
+        Some(&set(pod(), "/spec/containers", json!(containers))),
+        None,
+    );
+    let subject = Subject::of(&review).unwrap().unwrap();
+    let facts = facts();
+    assert_eq!(
+        Case::new(&subject, &facts, exempt)
+            .violations(Mode::Enforce, "default")
+            .len(),
+        MAX_VIOLATIONS
+    );
+}

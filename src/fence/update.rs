@@ -1,0 +1,308 @@
+//! What a write changes: nothing that a rule looks at, something, or something that only a launcher may change.
+//!
+//! Compares raw JSON, so that a change in a field newer than our types is a change. Must never: take a field for harmless
+//! because it is unknown.
+
+use serde_json::{Map, Value};
+
+use super::object::{OwnerRef, controller, workflow_label};
+use super::template::Shape;
+use crate::review::{Gvk, Operation, Review};
+
+/// What a write does to what the fence looks at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// It makes the object.
+    Create,
+    /// It touches nothing but finalizers, status, what the API server writes, or takes owners away. Controllers do this to end
+    /// things; refusing it would leave Jobs and namespaces hanging.
+    Inert,
+    /// It changes something, and nothing that decides what runs.
+    Plain,
+    /// It changes what runs, or whose it is: the path of it.
+    Launch(&'static str),
+}
+
+/// Metadata that says nothing about what runs.
+const INERT_METADATA: [&str; 5] = [
+    "finalizers",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+];
+
+/// Fields of a pod's spec whose change starts nothing: how long it may run, and when it may be placed.
+const FREE_POD_FIELDS: [&str; 5] = [
+    "activeDeadlineSeconds",
+    "resources",
+    "schedulingGates",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+];
+
+/// Lists of containers whose `resources` may be resized.
+const RESIZABLE: [&str; 2] = ["containers", "initContainers"];
+
+/// Groups of the API server itself whose other kinds make no pods. Every other group is somebody's operator; and `apps` and
+/// `batch` may bring a kind that is newer than us.
+const QUIET_GROUPS: [&str; 20] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
+/// Tells what a CREATE or UPDATE changes. `None` where an UPDATE does not say what was there before.
+pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> Option<Change> {
+    if review.operation == Operation::Create {
+        return Some(Change::Create);
+    }
+    let old = review.old_object()?;
+    if is_inert(old, object) {
+        return Some(Change::Inert);
+    }
+    Some(launch_path(&review.kind, shape, old, object).map_or(Change::Plain, Change::Launch))
+}
+
+fn is_inert(old: &Value, new: &Value) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return false;
+    };
+    let empty = Map::new();
+    let metadata = |object: &'_ Map<String, Value>| object.get("metadata").and_then(Value::as_object).cloned();
+    let (old_metadata, new_metadata) = (metadata(old).unwrap_or(empty.clone()), metadata(new).unwrap_or(empty));
+    equal_but(old, new, &["metadata", "status"])
+        && equal_but(&old_metadata, &new_metadata, &INERT_METADATA)
+        && owners(&new_metadata)
+            .iter()
+            .all(|owner| owners(&old_metadata).contains(owner))
+}
+
+/// Owners without `blockOwnerDeletion`, which the garbage collector lifts.
+fn owners(metadata: &Map<String, Value>) -> Vec<Value> {
+    let mut owners = metadata
+        .get("ownerReferences")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for owner in &mut owners {
+        if let Some(owner) = owner.as_object_mut() {
+            owner.remove("blockOwnerDeletion");
+        }
+    }
+    owners
+}
+
+fn equal_but(old: &Map<String, Value>, new: &Map<String, Value>, but: &[&str]) -> bool {
+    old.keys()
+        .chain(new.keys())
+        .filter(|key| !but.contains(&key.as_str()))
+        .all(|key| old.get(key) == new.get(key))
+}
+
+/// Path of what changed among the things that a launcher answers for.
+fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> Option<&'static str> {
+    let label = workflow_label(new);
+    if label.is_some() && label != workflow_label(old) {
+        return Some(super::object::LABEL_PATH);
+    }
+    let owner: Option<OwnerRef> = controller(new);
+    if owner.is_some() && owner != controller(old) {
+        return Some("metadata.ownerReferences");
+    }
+    match shape {
+        Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some("spec"),
+        Some(shape) => template_path(shape, old, new),
+        None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
+        None => (content(old) != content(new)).then_some("spec"),
+    }
+}
+
+fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str> {
+    let places = shape.labelled(old).into_iter().zip(shape.labelled(new));
+    let template = shape.template(new).map_or("", |template| template.path);
+    for ((path, old), (_, new)) in places {
+        // Of what lies between, only the metadata is handed on: `suspend` and the like are free.
+        let handed = |value: Option<&Value>| {
+            if path == template {
+                value.cloned()
+            } else {
+                value?.get("metadata").cloned()
+            }
+        };
+        if handed(old) != handed(new) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// A pod's spec without what may change freely.
+fn running(pod: &Value) -> Option<Value> {
+    let mut spec = pod.get("spec")?.clone();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|key, _| !FREE_POD_FIELDS.contains(&key.as_str()));
+        for list in RESIZABLE {
+            for container in fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(container) = container.as_object_mut() {
+                    container.remove("resources");
+                }
+            }
+        }
+    }
+    Some(spec)
+}
+
+/// An object of an unknown kind without metadata, status, and the switches that by convention scale or pause it.
+fn content(object: &Value) -> Option<Value> {
+    let mut object = object.as_object()?.clone();
+    object.retain(|key, _| key != "metadata" && key != "status");
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|key, value| {
+            !(matches!(key.as_str(), "paused" | "replicas" | "suspend") && (value.is_boolean() || value.is_number()))
+        });
+    }
+    Some(Value::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::super::template::shape;
+    use super::super::testing::{review, set};
+    use super::*;
+
+    fn pod() -> Value {
+        json!({
+            "metadata": {
+                "name": "p", "labels": {"ringfence.dev/workflow": "a"}, "finalizers": ["f"], "resourceVersion": "1",
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "1", "controller": true, "blockOwnerDeletion": true}],
+            },
+            "spec": {"containers": [{"image": "a", "resources": {}}]},
+            "status": {"phase": "Running"},
+        })
+    }
+
+    fn judged(group: &str, kind: &str, old: &Value, new: &Value) -> Option<Change> {
+        let review = review("UPDATE", group, kind, Some(new), Some(old));
+        change(&review, shape(group, kind), new)
+    }
+
+    #[rstest]
+    #[case::nothing("/spec/containers/0/image", json!("a"), Change::Inert)]
+    #[case::finalizers_gone("/metadata/finalizers", json!([]), Change::Inert)]
+    #[case::status("/status", json!({"phase": "Failed"}), Change::Inert)]
+    #[case::version("/metadata/resourceVersion", json!("2"), Change::Inert)]
+    #[case::managed_fields("/metadata/managedFields", json!([{}]), Change::Inert)]
+    #[case::generation("/metadata/generation", json!(3), Change::Inert)]
+    #[case::owner_gone("/metadata/ownerReferences", json!([]), Change::Inert)]
+    #[case::deletion_unblocked("/metadata/ownerReferences/0/blockOwnerDeletion", json!(false), Change::Inert)]
+    #[case::owner_no_longer_controls("/metadata/ownerReferences/0/controller", json!(false), Change::Plain)]
+    #[case::another_uid("/metadata/ownerReferences/0/uid", json!("2"), Change::Launch("metadata.ownerReferences"))]
+    #[case::annotation("/metadata/annotations", json!({"k8s.v1.cni.cncf.io/networks": "x"}), Change::Plain)]
+    #[case::other_label("/metadata/labels/x", json!("y"), Change::Plain)]
+    #[case::label_moved("/metadata/labels/ringfence.dev~1workflow", json!("b"), Change::Launch("metadata.labels[ringfence.dev/workflow]"))]
+    #[case::image("/spec/containers/0/image", json!("b"), Change::Launch("spec"))]
+    #[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "a"}]), Change::Launch("spec"))]
+    #[case::newer_field("/spec/newerThanUs", json!(1), Change::Launch("spec"))]
+    #[case::newer_top_level_field("/newerThanUs", json!(1), Change::Plain)]
+    #[case::resize("/spec/containers/0/resources", json!({"limits": {"cpu": "1"}}), Change::Plain)]
+    #[case::gate("/spec/schedulingGates", json!([{"name": "g"}]), Change::Plain)]
+    #[case::deadline("/spec/activeDeadlineSeconds", json!(1), Change::Plain)]
+    fn a_change_of_a_pod_is_weighed(#[case] pointer: &str, #[case] value: Value, #[case] expected: Change) {
+        let new = set(pod(), pointer, value);
+        assert_eq!(judged("", "Pod", &pod(), &new), Some(expected));
+    }
+
+    #[test]
+    fn an_added_owner_is_not_inert() {
+        let dead = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "dead", "uid": "9"});
+        let mut new = pod();
+        new["metadata"]["ownerReferences"].as_array_mut().unwrap().push(dead);
+        assert_eq!(judged("", "Pod", &pod(), &new), Some(Change::Plain));
+    }
+
+    #[test]
+    fn a_pod_on_its_way_out_is_weighed_like_any_other() {
+        let dying = set(pod(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"));
+        let new = set(dying.clone(), "/spec/containers/0/image", json!("b"));
+        assert_eq!(judged("", "Pod", &dying, &new), Some(Change::Launch("spec")));
+        let new = set(dying.clone(), "/metadata/finalizers", json!([]));
+        assert_eq!(judged("", "Pod", &dying, &new), Some(Change::Inert));
+    }
+
+    fn deployment() -> Value {
+        json!({"metadata": {"labels": {"ringfence.dev/workflow": "a"}}, "spec": {"replicas": 1, "template": pod()}})
+    }
+
+    #[rstest]
+    #[case::scale("/spec/replicas", json!(9), Change::Plain)]
+    #[case::pause("/spec/paused", json!(true), Change::Plain)]
+    #[case::newer_field_outside_the_template("/spec/newerThanUs", json!(1), Change::Plain)]
+    #[case::annotation("/metadata/annotations", json!({"deployment.kubernetes.io/revision": "2"}), Change::Plain)]
+    #[case::image("/spec/template/spec/containers/0/image", json!("b"), Change::Launch("spec.template"))]
+    #[case::restart("/spec/template/metadata/annotations", json!({"kubectl.kubernetes.io/restartedAt": "now"}), Change::Launch("spec.template"))]
+    #[case::newer_field_inside_the_template("/spec/template/newerThanUs", json!(1), Change::Launch("spec.template"))]
+    #[case::template_gone("/spec/template", Value::Null, Change::Launch("spec.template"))]
+    fn a_change_of_a_workload_is_weighed(#[case] pointer: &str, #[case] value: Value, #[case] expected: Change) {
+        let new = set(deployment(), pointer, value);
+        assert_eq!(judged("apps", "Deployment", &deployment(), &new), Some(expected));
+    }
+
+    #[rstest]
+    #[case::suspend("/spec/suspend", json!(true), Change::Plain)]
+    #[case::parallelism("/spec/jobTemplate/spec/parallelism", json!(2), Change::Plain)]
+    #[case::job_labels("/spec/jobTemplate/metadata/labels", json!({"ringfence.dev/workflow": "b"}), Change::Launch("spec.jobTemplate"))]
+    #[case::image("/spec/jobTemplate/spec/template/spec/containers/0/image", json!("b"), Change::Launch("spec.jobTemplate.spec.template"))]
+    fn a_change_of_a_cron_job_is_weighed(#[case] pointer: &str, #[case] value: Value, #[case] expected: Change) {
+        let old = json!({"metadata": {}, "spec": {"suspend": false, "jobTemplate": {"metadata": {}, "spec": {"template": pod()}}}});
+        let new = set(old.clone(), pointer, value);
+        assert_eq!(judged("batch", "CronJob", &old, &new), Some(expected));
+    }
+
+    #[rstest]
+    #[case::config_map("", "ConfigMap", "/data", json!({"x": "y"}), Change::Plain)]
+    #[case::operator("argoproj.io", "Workflow", "/spec/templates", json!([{}]), Change::Launch("spec"))]
+    #[case::operator_outside_spec("argoproj.io", "Workflow", "/template", json!({}), Change::Launch("spec"))]
+    #[case::operator_of_a_k8s_io_group("sparkoperator.k8s.io", "SparkApplication", "/spec/image", json!("x"), Change::Launch("spec"))]
+    #[case::operator_scaled("ray.io", "RayCluster", "/spec/replicas", json!(3), Change::Plain)]
+    #[case::operator_with_a_template_as_replicas("ray.io", "RayCluster", "/spec/replicas", json!([{"image": "x"}]), Change::Launch("spec"))]
+    #[case::newer_kind_of_batch("batch", "JobSet", "/spec/x", json!(1), Change::Launch("spec"))]
+    #[case::operator_status("argoproj.io", "Workflow", "/status", json!({"phase": "Running"}), Change::Inert)]
+    fn a_change_of_another_kind_is_weighed(
+        #[case] group: &str,
+        #[case] kind: &str,
+        #[case] pointer: &str,
+        #[case] value: Value,
+        #[case] expected: Change,
+    ) {
+        let old = json!({"metadata": {"labels": {"ringfence.dev/workflow": "a"}}, "spec": {"replicas": 1}});
+        let new = set(old.clone(), pointer, value);
+        assert_eq!(judged(group, kind, &old, &new), Some(expected));
+    }
+
+    #[test]
+    fn an_update_without_an_old_object_cannot_be_weighed() {
+        let review = review("UPDATE", "", "Pod", Some(&pod()), None);
+        assert_eq!(change(&review, shape("", "Pod"), &pod()), None);
+    }
+}

@@ -1,0 +1,394 @@
+//! Decides reviews: asks for the facts, lets fence and policies judge, and sorts what they say by mode.
+//!
+//! Must never: decide with a fact missing, judge on the threads that serve connections, or spend time that the request does
+//! not have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, try_join_all};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::lookup::{Key, Lookup, LookupError};
+use super::{Admit, Webhook};
+use crate::api::{Mode, SYSTEM_NAMESPACES};
+use crate::fence::modes::{self, Setting};
+use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject, is_dns_subdomain};
+use crate::policy::{PolicyInput, PolicySet, Target, Verdict};
+use crate::review::{Decision, Fault, FaultCause, Review, Violation};
+
+/// Labels of a Namespace that name classes.
+const MODE_LABELS: [&str; 3] = [
+    crate::api::ENFORCE_LABEL,
+    crate::api::WARN_LABEL,
+    crate::api::AUDIT_LABEL,
+];
+
+/// Policies that judge. A seam: tests let them fail in ways that Rego cannot be made to.
+pub trait Policies: Send + Sync + 'static {
+    /// One verdict for each policy that matches.
+    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict>;
+    /// Which policies these are.
+    fn revision(&self) -> &str;
+}
+
+impl Policies for PolicySet {
+    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
+        Self::evaluate(self, input, budget)
+    }
+
+    fn revision(&self) -> &str {
+        Self::revision(self)
+    }
+}
+
+/// The real [`Admit`].
+#[derive(Clone)]
+pub struct Admission {
+    lookup: Arc<dyn Lookup>,
+    judge: Judge,
+}
+
+/// What judges once the facts are there; cheap to hand to another thread.
+#[derive(Clone)]
+struct Judge {
+    policies: Arc<dyn Policies>,
+    release_namespace: Arc<str>,
+}
+
+/// What a class makes of a request: refusals and warnings.
+#[derive(Clone, Default)]
+struct Said {
+    deny: Vec<Violation>,
+    warn: Vec<Violation>,
+}
+
+impl Admission {
+    /// Decides by those facts and policies. The release namespace is exempt, like those of the system.
+    pub fn new(lookup: Arc<dyn Lookup>, policies: Arc<dyn Policies>, release_namespace: &str) -> Self {
+        Self {
+            lookup,
+            judge: Judge {
+                policies,
+                release_namespace: release_namespace.into(),
+            },
+        }
+    }
+
+    async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        match webhook {
+            Webhook::Modes => self.decide_modes(review, deadline).await,
+            Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
+        }
+    }
+
+    async fn decide_object(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(subject) = Subject::of(review).map_err(unusable)? else {
+            return Ok(Decision::default());
+        };
+        let facts = within(deadline, self.gather(subject.needs())).await?;
+        self.on_a_thread_of_its_own(review, facts, deadline, Judge::object)
+            .await
+    }
+
+    async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let settings = modes::settings(review);
+        if settings.is_empty() {
+            return Ok(Decision::default());
+        }
+        let wanted = settings
+            .iter()
+            .filter_map(Setting::wanted_class)
+            .map(str::to_owned)
+            .collect();
+        let classes = within(deadline, self.classes(wanted)).await?;
+        let facts = Facts {
+            classes,
+            ..Facts::default()
+        };
+        self.on_a_thread_of_its_own(review, facts, deadline, Judge::modes).await
+    }
+
+    /// Judging takes milliseconds, and a policy that runs away takes all there is: neither on a thread that serves others.
+    async fn on_a_thread_of_its_own(
+        &self,
+        review: &Review,
+        facts: Facts,
+        deadline: Instant,
+        judge: fn(&Judge, &Review, &Facts, Instant) -> Result<Decision, Fault>,
+    ) -> Result<Decision, Fault> {
+        let (judges, review) = (self.judge.clone(), review.clone());
+        let task = tokio::task::spawn_blocking(move || judge(&judges, &review, &facts, deadline));
+        match timeout_at(deadline, task).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(_)) => {
+                let fix = "report it to the project: the log names the uid of this request";
+                Err(Fault::new(
+                    FaultCause::Internal,
+                    "Ringfence failed while it judged this request",
+                    fix,
+                ))
+            }
+            Err(_) => Err(late("judging")),
+        }
+    }
+
+    async fn gather(&self, needs: Needs) -> Result<Facts, LookupError> {
+        let (with_classes, workflow, default_deny, account, launcher, owners) = tokio::try_join!(
+            self.namespace_with_classes(needs.namespace.clone()),
+            self.ask(needs.workflow.map(Key::Workflow)),
+            self.ask(needs.default_deny.map(Key::DefaultDeny)),
+            self.ask(needs.account.map(Key::Account)),
+            self.ask(needs.launcher.map(Key::Account)),
+            self.owners(needs.namespace, needs.owner),
+        )?;
+        let (namespace, classes) = with_classes;
+        Ok(Facts {
+            namespace,
+            workflow,
+            default_deny,
+            account,
+            launcher,
+            owners,
+            classes,
+        })
+    }
+
+    async fn ask(&self, key: Option<Key>) -> Result<Option<Value>, LookupError> {
+        match key {
+            None => Ok(None),
+            Some(key) => self.lookup.get(&key).await,
+        }
+    }
+
+    async fn namespace_with_classes(
+        &self,
+        name: Option<String>,
+    ) -> Result<(Option<Value>, BTreeMap<String, Option<Value>>), LookupError> {
+        let namespace = self.ask(name.map(Key::Namespace)).await?;
+        let labels = namespace
+            .as_ref()
+            .and_then(|namespace| namespace.pointer("/metadata/labels"));
+        let named = MODE_LABELS.iter().filter_map(|label| labels?.get(label)?.as_str());
+        let wanted = named
+            .filter(|class| is_dns_subdomain(class))
+            .map(str::to_owned)
+            .collect();
+        let classes = self.classes(wanted).await?;
+        Ok((namespace, classes))
+    }
+
+    async fn classes(&self, mut names: Vec<String>) -> Result<BTreeMap<String, Option<Value>>, LookupError> {
+        names.sort();
+        names.dedup();
+        let asked = names.into_iter().map(|name| async {
+            let class = self.lookup.get(&Key::Class(name.clone())).await?;
+            Ok((name, class))
+        });
+        Ok(try_join_all(asked).await?.into_iter().collect())
+    }
+
+    /// One after the other: each link names the next.
+    async fn owners(&self, namespace: Option<String>, first: Option<OwnerRef>) -> Result<Vec<Owner>, LookupError> {
+        let mut facts = Facts::default();
+        let (Some(namespace), mut next) = (namespace, first) else {
+            return Ok(facts.owners);
+        };
+        while let Some(reference) = next {
+            let key = Key::Owner(namespace.clone(), reference);
+            let found = self.lookup.get(&key).await?;
+            let Key::Owner(_, reference) = key else { break };
+            facts.owners.push(Owner { reference, found });
+            next = facts.next_owner();
+        }
+        Ok(facts.owners)
+    }
+}
+
+impl Admit for Admission {
+    fn admit<'a>(&'a self, webhook: Webhook, review: &'a Review, deadline: Instant) -> BoxFuture<'a, Decision> {
+        self.decide(webhook, review, deadline)
+            .map(|decision| decision.unwrap_or_else(Decision::from_fault))
+            .boxed()
+    }
+
+    fn revision(&self) -> String {
+        self.judge.policies.revision().to_owned()
+    }
+}
+
+async fn within<T>(deadline: Instant, asked: impl Future<Output = Result<T, LookupError>>) -> Result<T, Fault> {
+    match timeout_at(deadline, asked).await {
+        Ok(Ok(facts)) => Ok(facts),
+        Ok(Err(error)) => {
+            let fix =
+                "try again; if it stays so, see whether the API server is well and what Ringfence's account may read";
+            Err(Fault::new(FaultCause::Unavailable, error.to_string(), fix))
+        }
+        Err(_) => Err(late("asking the API server")),
+    }
+}
+
+fn late(doing: &str) -> Fault {
+    let fix = "try again; if it stays so, raise timeoutSeconds of the webhook or see what is slow";
+    Fault::new(
+        FaultCause::Timeout,
+        format!("the time for the answer was over while {doing}"),
+        fix,
+    )
+}
+
+fn unusable(why: &'static str) -> Fault {
+    Fault::new(
+        FaultCause::Invalid,
+        why,
+        "install registrations and Ringfence of the same version",
+    )
+}
+
+impl Judge {
+    fn is_exempt(&self, namespace: &str) -> bool {
+        SYSTEM_NAMESPACES.contains(&namespace) || *namespace == *self.release_namespace
+    }
+
+    fn object(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(subject) = Subject::of(review).map_err(unusable)? else {
+            return Ok(Decision::default());
+        };
+        let case = Case::new(&subject, facts, |name| self.is_exempt(name));
+        let template = subject.template().and_then(Result::ok);
+        let mut decision = Decision {
+            denials: case.refusals(),
+            ..Decision::default()
+        };
+        let mut by_class: BTreeMap<String, Said> = BTreeMap::new();
+        for (mode, class) in case.modes() {
+            let mut said = Said {
+                deny: case.violations(mode, &class),
+                warn: Vec::new(),
+            };
+            if let Some(template) = &template {
+                if !by_class.contains_key(&class) {
+                    let input = PolicyInput {
+                        target: Target::Pod,
+                        request: &review.request,
+                        pod: Some((template.path, template.pod)),
+                        workflow: facts.workflow.as_ref(),
+                        class: facts.class(&class),
+                        namespace: facts.namespace.as_ref(),
+                    };
+                    by_class.insert(class.clone(), self.policies(&input, deadline)?);
+                }
+                let of_policies = by_class.get(&class).cloned().unwrap_or_default();
+                said.deny.extend(of_policies.deny);
+                said.warn.extend(of_policies.warn);
+            }
+            sort(&mut decision, mode, said);
+        }
+        Ok(decision)
+    }
+
+    fn modes(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {
+        let mut decision = Decision::default();
+        let mut by_class: BTreeMap<String, Said> = BTreeMap::new();
+        for setting in modes::settings(review) {
+            if let Some(violation) = modes::check(review, &setting, facts, |name| self.is_exempt(name)) {
+                decision.denials.push(violation);
+                continue;
+            }
+            if !by_class.contains_key(&setting.class) {
+                let input = PolicyInput {
+                    target: Target::Namespace,
+                    request: &review.request,
+                    pod: None,
+                    workflow: None,
+                    class: facts.class(&setting.class),
+                    namespace: review.object(),
+                };
+                by_class.insert(setting.class.clone(), self.policies(&input, deadline)?);
+            }
+            sort(
+                &mut decision,
+                setting.mode,
+                by_class.get(&setting.class).cloned().unwrap_or_default(),
+            );
+        }
+        Ok(decision)
+    }
+
+    /// What the policies say. One that gave no verdict refuses, and is named.
+    fn policies(&self, input: &PolicyInput<'_>, deadline: Instant) -> Result<Said, Fault> {
+        let budget = deadline.saturating_duration_since(Instant::now());
+        if budget.is_zero() {
+            return Err(late("judging"));
+        }
+        let mut said = Said::default();
+        for Verdict { policy, outcome, .. } in self.policies.evaluate(input, budget) {
+            match outcome {
+                Ok(findings) => {
+                    // Refusals come first where findings are cut off, so where none is left none was lost.
+                    let list = if findings.deny.is_empty() {
+                        &mut said.warn
+                    } else {
+                        &mut said.deny
+                    };
+                    if findings.omitted > 0 {
+                        let message = format!("found {} things more than are listed", findings.omitted);
+                        list.push(of_policy(
+                            &policy,
+                            message,
+                            "correct those that are listed, and try again",
+                        ));
+                    }
+                    said.deny.extend(findings.deny);
+                    said.warn.extend(findings.warn);
+                }
+                Err(error) => {
+                    let fix = "tell who wrote that policy; nothing passes that it cannot judge";
+                    said.deny
+                        .push(of_policy(&policy, format!("could not be judged: {error}"), fix));
+                }
+            }
+        }
+        Ok(said)
+    }
+}
+
+fn of_policy(policy: &str, message: String, fix: &str) -> Violation {
+    Violation {
+        policy: policy.to_owned(),
+        path: String::new(),
+        value: None,
+        message,
+        fix: fix.to_owned(),
+    }
+}
+
+/// Sorts what was said in one mode. What a stronger mode has said already is not said again.
+fn sort(decision: &mut Decision, mode: Mode, said: Said) {
+    let Said { deny, warn } = said;
+    match mode {
+        Mode::Enforce => {
+            add(&mut decision.denials, &[], deny);
+            add(&mut decision.warnings, &[], warn);
+        }
+        Mode::Warn => add(&mut decision.warnings, &decision.denials, deny.into_iter().chain(warn)),
+        Mode::Audit => {
+            let told: Vec<_> = decision.denials.iter().chain(&decision.warnings).cloned().collect();
+            add(&mut decision.audits, &told, deny.into_iter().chain(warn));
+        }
+    }
+}
+
+fn add(list: &mut Vec<Violation>, told: &[Violation], said: impl IntoIterator<Item = Violation>) {
+    for violation in said {
+        if !list.contains(&violation) && !told.contains(&violation) {
+            list.push(violation);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

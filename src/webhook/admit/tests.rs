@@ -1,0 +1,508 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rstest::rstest;
+use serde_json::json;
+use tokio::sync::Barrier;
+
+use super::super::lookup::Fixed;
+use super::*;
+use crate::fence::Named;
+use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
+use crate::policy::{EvalError, Findings};
+
+const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
+
+/// Policies that say what a test wants, and remember what they were shown.
+#[derive(Default)]
+struct Scripted {
+    findings: Findings,
+    error: Option<EvalError>,
+    takes: Duration,
+    panics: bool,
+    asked: AtomicUsize,
+    seen: Mutex<Vec<Value>>,
+}
+
+impl Policies for Scripted {
+    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.seen.lock().unwrap().push(json!({
+            "target": format!("{:?}", input.target), "path": input.pod.map(|(path, _)| path), "pod": input.pod.map(|(_, pod)| pod),
+            "workflow": input.workflow, "class": input.class, "namespace": input.namespace, "request": input.request,
+        }));
+        assert!(!self.panics, "asked to");
+        assert!(budget <= Duration::from_secs(5));
+        std::thread::sleep(self.takes);
+        let outcome = self.error.clone().map_or_else(|| Ok(self.findings.clone()), Err);
+        vec![Verdict {
+            policy: "scripted".into(),
+            outcome,
+            duration: Duration::ZERO,
+        }]
+    }
+
+    fn revision(&self) -> &str {
+        "r1"
+    }
+}
+
+fn finding(message: &str) -> Violation {
+    of_policy("scripted", message.to_owned(), "")
+}
+
+fn named(namespace: &str, name: &str) -> Named {
+    Named {
+        namespace: namespace.into(),
+        name: name.into(),
+    }
+}
+
+/// A cluster in which all is well.
+fn cluster() -> Fixed {
+    let facts = facts();
+    Fixed::default()
+        .with(Key::Namespace("ai".into()), facts.namespace.unwrap())
+        .with(Key::Workflow(named("ai", "triage")), facts.workflow.unwrap())
+        .with(Key::DefaultDeny("ai".into()), facts.default_deny.unwrap())
+        .with(Key::Account(named("ai", "triage")), facts.account.unwrap())
+        .with(
+            Key::Account(named("airflow", "scheduler")),
+            json!({"metadata": {"uid": "scheduler-uid"}}),
+        )
+        .with(Key::Class("default".into()), facts.classes["default"].clone().unwrap())
+}
+
+fn with_modes(labels: Value) -> Fixed {
+    let other = json!({"metadata": {"name": "other"}, "spec": {"images": {"allowed": ["docker.io/**"]}}});
+    cluster()
+        .with(
+            Key::Namespace("ai".into()),
+            json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}}),
+        )
+        .with(Key::Class("other".into()), other)
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+async fn decide(lookup: impl Lookup, policies: Arc<Scripted>, webhook: Webhook, review: &Review) -> Decision {
+    Admission::new(Arc::new(lookup), policies, "ringfence")
+        .admit(webhook, review, soon())
+        .await
+}
+
+async fn admit(lookup: impl Lookup, review: &Review) -> Decision {
+    decide(lookup, Arc::default(), Webhook::Fence, review).await
+}
+
+fn by_scheduler() -> Review {
+    let mut review = review("CREATE", "", "Pod", Some(&pod()), None);
+    review.user.username = SCHEDULER.into();
+    review.user.uid = "scheduler-uid".into();
+    review.user.extra.insert(
+        "authentication.kubernetes.io/credential-id".into(),
+        vec!["JTI=1".into()],
+    );
+    review
+}
+
+#[tokio::test]
+async fn a_pod_that_fits_passes_and_policies_see_all_of_it() {
+    let policies = Arc::<Scripted>::default();
+    let review = by_scheduler();
+    let decision = decide(cluster(), Arc::clone(&policies), Webhook::Fence, &review).await;
+    assert_eq!(decision, Decision::default());
+    let facts = facts();
+    let expected = json!({
+        "target": "Pod", "path": "", "pod": pod(), "workflow": facts.workflow, "class": facts.classes["default"],
+        "namespace": facts.namespace, "request": review.request,
+    });
+    assert_eq!(*policies.seen.lock().unwrap(), [expected]);
+}
+
+#[tokio::test]
+async fn a_template_is_judged_where_it_sits() {
+    let policies = Arc::<Scripted>::default();
+    let review = review("CREATE", "batch", "Job", Some(&workload("j")), None);
+    let decision = decide(cluster(), Arc::clone(&policies), Webhook::Fence, &review).await;
+    assert_eq!(decision, Decision::default());
+    assert_eq!(policies.seen.lock().unwrap()[0]["path"], "spec.template");
+}
+
+#[rstest]
+#[case::namespace(Key::Namespace("ai".into()))]
+#[case::workflow(Key::Workflow(named("ai", "triage")))]
+#[case::default_deny(Key::DefaultDeny("ai".into()))]
+#[case::account(Key::Account(named("ai", "triage")))]
+#[case::launcher(Key::Account(named("airflow", "scheduler")))]
+#[case::class(Key::Class("default".into()))]
+#[tokio::test]
+async fn each_fact_is_asked_for_and_needed(#[case] key: Key) {
+    let failed = admit(cluster().failing(key.clone()), &by_scheduler()).await;
+    let fault = failed.fault.clone().unwrap();
+    assert_eq!(fault.cause, FaultCause::Unavailable);
+    assert!(
+        fault.message.contains(&key.to_string()) && !failed.allowed(),
+        "{fault:?}"
+    );
+    let absent = admit(cluster().without(&key), &by_scheduler()).await;
+    assert!(
+        absent.fault.is_none() && !absent.denials.is_empty(),
+        "absent is an answer: {absent:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_owner_is_asked_for_and_so_is_the_one_above_it() {
+    let top = owner("apps/v1", "Deployment", "d", Some(workload("d")));
+    let set_of_it = set(
+        workload("r"),
+        "/metadata/ownerReferences",
+        json!([owner_reference(&top)]),
+    );
+    let middle = owner("apps/v1", "ReplicaSet", "r", Some(set_of_it.clone()));
+    let made = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&middle)]));
+    let mut review = review("CREATE", "", "Pod", Some(&made), None);
+    review.user.username = "system:kube-controller-manager".into();
+    let (middle, top) = (
+        Key::Owner("ai".into(), middle.reference),
+        Key::Owner("ai".into(), top.reference),
+    );
+    let whole = cluster()
+        .with(middle.clone(), set_of_it)
+        .with(top.clone(), workload("d"));
+    assert_eq!(admit(whole.clone(), &review).await, Decision::default());
+    for key in [middle, top] {
+        assert_eq!(
+            admit(whole.clone().without(&key), &review).await.denials.len(),
+            1,
+            "{key}"
+        );
+        assert!(admit(whole.clone().failing(key), &review).await.fault.is_some());
+    }
+}
+
+/// Answers only once all five questions about a pod are in flight.
+struct Together {
+    fixed: Fixed,
+    barrier: Barrier,
+}
+
+impl Lookup for Together {
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>> {
+        async move {
+            if !matches!(key, Key::Class(_)) {
+                self.barrier.wait().await;
+            }
+            self.fixed.get(key).await
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn facts_are_asked_for_in_parallel() {
+    let lookup = Together {
+        fixed: cluster(),
+        barrier: Barrier::new(5),
+    };
+    assert_eq!(admit(lookup, &by_scheduler()).await, Decision::default());
+}
+
+struct Silent;
+
+impl Lookup for Silent {
+    fn get<'a>(&'a self, _: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>> {
+        std::future::pending().boxed()
+    }
+}
+
+#[rstest]
+#[case::fence(Webhook::Fence, by_scheduler())]
+#[case::modes(Webhook::Modes, namespace_with(json!({"ringfence.dev/enforce": "default"})))]
+#[tokio::test]
+async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: Webhook, #[case] review: Review) {
+    let admission = Admission::new(Arc::new(Silent), Arc::new(Scripted::default()), "ringfence");
+    let decision = admission
+        .admit(webhook, &review, Instant::now() + Duration::from_millis(30))
+        .await;
+    assert_eq!(decision.fault.unwrap().cause, FaultCause::Timeout);
+}
+
+#[tokio::test]
+async fn a_policy_that_runs_away_costs_no_more_than_the_deadline() {
+    let policies = Scripted {
+        takes: Duration::from_millis(400),
+        ..Scripted::default()
+    };
+    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), "ringfence");
+    let started = Instant::now();
+    let decision = admission
+        .admit(Webhook::Fence, &by_scheduler(), started + Duration::from_millis(50))
+        .await;
+    assert_eq!(decision.fault.unwrap().cause, FaultCause::Timeout);
+    assert!(started.elapsed() < Duration::from_millis(350));
+}
+
+#[test]
+fn without_time_nothing_is_judged() {
+    let judge = Judge {
+        policies: Arc::new(Scripted::default()),
+        release_namespace: "ringfence".into(),
+    };
+    let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
+    assert_eq!(fault.cause, FaultCause::Timeout);
+}
+
+#[tokio::test]
+async fn a_panic_is_a_refusal() {
+    let policies = Arc::new(Scripted {
+        panics: true,
+        ..Scripted::default()
+    });
+    let decision = decide(cluster(), policies, Webhook::Fence, &by_scheduler()).await;
+    assert_eq!(decision.fault.unwrap().cause, FaultCause::Internal);
+}
+
+#[rstest]
+#[case::enforce(json!({"ringfence.dev/enforce": "default"}), &["no"], &["careful"], &[], 1)]
+#[case::warn(json!({"ringfence.dev/warn": "default"}), &[], &["no", "careful"], &[], 1)]
+#[case::audit(json!({"ringfence.dev/audit": "default"}), &[], &[], &["no", "careful"], 1)]
+#[case::said_once(json!({"ringfence.dev/enforce": "default", "ringfence.dev/warn": "default", "ringfence.dev/audit": "default"}), &["no"], &["careful"], &[], 1)]
+#[case::each_class(json!({"ringfence.dev/warn": "default", "ringfence.dev/audit": "other"}), &[], &["no", "careful"], &[], 2)]
+#[tokio::test]
+async fn findings_go_where_the_mode_says(
+    #[case] labels: Value,
+    #[case] denials: &[&str],
+    #[case] warnings: &[&str],
+    #[case] audits: &[&str],
+    #[case] evaluations: usize,
+) {
+    let findings = Findings {
+        deny: vec![finding("no")],
+        warn: vec![finding("careful")],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        ..Scripted::default()
+    });
+    let decision = decide(
+        with_modes(labels),
+        Arc::clone(&policies),
+        Webhook::Label,
+        &by_scheduler(),
+    )
+    .await;
+    let messages = |violations: &[Violation]| violations.iter().map(|v| v.message.clone()).collect::<Vec<_>>();
+    assert_eq!(messages(&decision.denials), denials);
+    assert_eq!(messages(&decision.warnings), warnings);
+    assert_eq!(messages(&decision.audits), audits);
+    assert_eq!(policies.asked.load(Ordering::Relaxed), evaluations);
+    assert_eq!(decision.fault, None);
+}
+
+#[tokio::test]
+async fn each_mode_is_judged_by_its_own_class() {
+    let narrow = json!({"metadata": {"name": "other"}, "spec": {"images": {"allowed": ["registry.example.com/**"]}}});
+    let labels = json!({"ringfence.dev/enforce": "default", "ringfence.dev/audit": "other"});
+    let lookup = with_modes(labels).with(Key::Class("other".into()), narrow);
+    let decision = admit(lookup, &by_scheduler()).await;
+    assert!(decision.allowed() && decision.warnings.is_empty(), "{decision:?}");
+    assert_eq!(
+        decision.audits.iter().map(|v| v.policy.as_str()).collect::<Vec<_>>(),
+        ["approved-images"]
+    );
+}
+
+#[rstest]
+#[case::timeout(EvalError::Timeout)]
+#[case::error(EvalError::Error("to_number".into()))]
+#[case::panic(EvalError::Panic)]
+#[tokio::test]
+async fn a_policy_without_verdict_refuses_and_is_named(#[case] error: EvalError) {
+    for (labels, refuses) in [
+        (json!({"ringfence.dev/enforce": "default"}), true),
+        (json!({"ringfence.dev/warn": "default"}), false),
+    ] {
+        let policies = Arc::new(Scripted {
+            error: Some(error.clone()),
+            ..Scripted::default()
+        });
+        let decision = decide(with_modes(labels), policies, Webhook::Fence, &by_scheduler()).await;
+        let said = if refuses { &decision.denials } else { &decision.warnings };
+        assert_eq!(
+            said.iter().map(|v| v.policy.as_str()).collect::<Vec<_>>(),
+            ["scripted"],
+            "{decision:?}"
+        );
+        assert_eq!(decision.allowed(), !refuses);
+    }
+}
+
+#[tokio::test]
+async fn without_a_mode_labelled_objects_are_refused_and_no_policy_is_asked() {
+    let policies = Arc::<Scripted>::default();
+    let decision = decide(
+        with_modes(json!({})),
+        Arc::clone(&policies),
+        Webhook::Label,
+        &by_scheduler(),
+    )
+    .await;
+    assert_eq!(
+        decision.denials.iter().map(|v| v.policy.as_str()).collect::<Vec<_>>(),
+        ["approved-namespace"]
+    );
+    assert_eq!(policies.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_release_namespace_is_exempt_too() {
+    let mut review = by_scheduler();
+    review.namespace = Some("ringfence".into());
+    let namespace = json!({"metadata": {"name": "ringfence", "labels": {"ringfence.dev/enforce": "default"}}});
+    let decision = admit(cluster().with(Key::Namespace("ringfence".into()), namespace), &review).await;
+    assert_eq!(
+        decision.denials.iter().map(|v| v.policy.as_str()).collect::<Vec<_>>(),
+        ["approved-namespace"]
+    );
+}
+
+#[rstest]
+#[case::ended(review("UPDATE", "", "Pod", Some(&unset(pod(), "/metadata/labels")), Some(&unset(pod(), "/metadata/labels"))))]
+#[case::scaled(review("UPDATE", "batch", "Job", Some(&set(workload("j"), "/spec/suspend", json!(true))), Some(&workload("j"))))]
+#[case::deleted(review("DELETE", "", "Pod", None, Some(&pod())))]
+#[tokio::test]
+async fn what_changes_nothing_that_runs_passes_with_the_api_server_away(#[case] review: Review) {
+    assert_eq!(admit(Silent, &review).await, Decision::default());
+}
+
+#[tokio::test]
+async fn what_cannot_be_judged_is_refused() {
+    let decision = admit(
+        cluster(),
+        &review("CONNECT", "", "PodExecOptions", Some(&json!({})), None),
+    )
+    .await;
+    assert_eq!(decision.fault.unwrap().cause, FaultCause::Invalid);
+}
+
+fn namespace_with(labels: Value) -> Review {
+    review(
+        "CREATE",
+        "",
+        "Namespace",
+        Some(&json!({"metadata": {"name": "ai", "labels": labels}})),
+        None,
+    )
+}
+
+#[tokio::test]
+async fn a_mode_needs_a_class_that_is_there() {
+    let decide = |lookup: Fixed, labels: Value| async move {
+        let review = namespace_with(labels);
+        decide(lookup, Arc::default(), Webhook::Modes, &review).await
+    };
+    assert_eq!(
+        decide(cluster(), json!({"ringfence.dev/enforce": "default"})).await,
+        Decision::default()
+    );
+    for label in ["ringfence.dev/enforce", "ringfence.dev/warn", "ringfence.dev/audit"] {
+        let mut labels = json!({});
+        labels[label] = json!("absent");
+        assert_eq!(
+            decide(cluster(), labels).await.denials.len(),
+            1,
+            "whatever the mode: {label}"
+        );
+    }
+    let failing = cluster().failing(Key::Class("default".into()));
+    assert_eq!(
+        decide(failing, json!({"ringfence.dev/audit": "default"}))
+            .await
+            .fault
+            .unwrap()
+            .cause,
+        FaultCause::Unavailable
+    );
+}
+
+#[rstest]
+#[case::enforce("ringfence.dev/enforce", 1, 0, 0)]
+#[case::warn("ringfence.dev/warn", 0, 1, 0)]
+#[case::audit("ringfence.dev/audit", 0, 0, 1)]
+#[tokio::test]
+async fn policies_judge_a_namespace_by_the_mode_that_is_set(
+    #[case] label: &str,
+    #[case] denials: usize,
+    #[case] warnings: usize,
+    #[case] audits: usize,
+) {
+    let findings = Findings {
+        deny: vec![finding("no owner")],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        ..Scripted::default()
+    });
+    let mut labels = json!({});
+    labels[label] = json!("default");
+    let review = namespace_with(labels);
+    let decision = decide(cluster(), Arc::clone(&policies), Webhook::Modes, &review).await;
+    assert_eq!(
+        (decision.denials.len(), decision.warnings.len(), decision.audits.len()),
+        (denials, warnings, audits)
+    );
+    let seen = policies.seen.lock().unwrap();
+    assert_eq!(
+        (&seen[0]["target"], &seen[0]["namespace"]),
+        (&json!("Namespace"), review.object().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn an_exempt_namespace_takes_no_mode() {
+    for name in ["ringfence", "kube-system"] {
+        let object = json!({"metadata": {"name": name, "labels": {"ringfence.dev/audit": "default"}}});
+        let review = review("CREATE", "", "Namespace", Some(&object), None);
+        let decision = decide(cluster(), Arc::default(), Webhook::Modes, &review).await;
+        assert_eq!(decision.denials.len(), 1, "{name}");
+    }
+}
+
+#[rstest]
+#[case::refusals(vec![finding("no")], 2, 0)]
+#[case::warnings_only(vec![], 0, 2)]
+#[tokio::test]
+async fn findings_that_were_cut_off_are_said_to_be(
+    #[case] deny: Vec<Violation>,
+    #[case] denials: usize,
+    #[case] warnings: usize,
+) {
+    let warn = if deny.is_empty() {
+        vec![finding("careful")]
+    } else {
+        vec![]
+    };
+    let policies = Arc::new(Scripted {
+        findings: Findings { deny, warn, omitted: 7 },
+        ..Scripted::default()
+    });
+    let decision = decide(cluster(), policies, Webhook::Fence, &by_scheduler()).await;
+    assert_eq!(
+        (decision.denials.len(), decision.warnings.len()),
+        (denials, warnings),
+        "{decision:?}"
+    );
+    assert!(
+        decision
+            .denials
+            .iter()
+            .chain(&decision.warnings)
+            .any(|v| v.message.contains("7 things more"))
+    );
+}

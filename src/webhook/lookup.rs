@@ -1,0 +1,383 @@
+//! What admission asks of the API server, live.
+//!
+//! Every question is a consistent GET: no resourceVersion, so the answer comes from etcd and not from a watch cache. Must
+//! never: answer from memory, or take any failure for "is not there". Objects come as raw JSON, with the fields that are
+//! newer than our types.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::{BoxFuture, FutureExt};
+use kube::Client;
+use kube::core::Request;
+use kube::core::params::GetParams;
+use serde_json::Value;
+
+use crate::api::{DEFAULT_DENY_NAME, GROUP};
+use crate::fence::{Named, OwnerRef, is_dns_subdomain};
+
+/// Longest text of the API server that an error repeats.
+const MAX_REASON: usize = 200;
+
+/// One object to ask for.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    /// A ServiceAccount.
+    Account(Named),
+    /// An AIWorkflowClass.
+    Class(String),
+    /// The default-deny NetworkPolicy of a namespace.
+    DefaultDeny(String),
+    /// A Namespace.
+    Namespace(String),
+    /// An owner, of whatever kind, in a namespace.
+    Owner(String, OwnerRef),
+    /// An AIWorkflow.
+    Workflow(Named),
+}
+
+/// Why an object could not be asked for. Names the object and the failure, never a content.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{what} could not be read from the API server: {why}")]
+pub struct LookupError {
+    /// The object.
+    pub what: String,
+    /// The failure.
+    pub why: String,
+}
+
+/// Asks for objects. `Ok(None)` means that the API server said "not found"; whatever else went wrong is an error.
+pub trait Lookup: Send + Sync + 'static {
+    /// Asks for one object.
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>>;
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Account(named) => write!(f, "ServiceAccount {}/{}", named.namespace, named.name),
+            Self::Class(name) => write!(f, "AIWorkflowClass {name}"),
+            Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
+            Self::Namespace(name) => write!(f, "Namespace {name}"),
+            Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
+            Self::Workflow(named) => write!(f, "AIWorkflow {}/{}", named.namespace, named.name),
+        }
+    }
+}
+
+/// Asks the API server.
+#[derive(Clone)]
+pub struct Live {
+    client: Client,
+}
+
+/// A kind as the API server serves it.
+struct Served {
+    plural: String,
+    namespaced: bool,
+}
+
+impl Live {
+    /// Asks by that client. Its own time-outs are a second line: whoever asks sets a deadline.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    async fn fetch(&self, key: &Key) -> Result<Option<Value>, LookupError> {
+        let core = |namespace: &str, plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
+        let ours = format!("/apis/{GROUP}/v1alpha1");
+        let (collection, name) = match key {
+            Key::Account(named) => (core(&named.namespace, "serviceaccounts"), named.name.as_str()),
+            Key::Class(name) => (format!("{ours}/aiworkflowclasses"), name.as_str()),
+            Key::DefaultDeny(namespace) => (
+                format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"),
+                DEFAULT_DENY_NAME,
+            ),
+            Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
+            Key::Workflow(named) => (
+                format!("{ours}/namespaces/{}/aiworkflows", named.namespace),
+                named.name.as_str(),
+            ),
+            Key::Owner(namespace, owner) => {
+                let Some(collection) = self.collection(key, namespace, owner).await? else {
+                    return Ok(None);
+                };
+                (collection, owner.name.as_str())
+            }
+        };
+        self.request(key, &collection, name).await
+    }
+
+    /// Where owners of that kind are. `None` where no object can have such an owner.
+    async fn collection(&self, key: &Key, namespace: &str, owner: &OwnerRef) -> Result<Option<String>, LookupError> {
+        let segments: Vec<&str> = owner.api_version.split('/').collect();
+        let root = match segments.as_slice() {
+            ["v1"] => "/api".to_owned(),
+            [group, _] => format!("/apis/{group}"),
+            _ => return Ok(None),
+        };
+        // An owner reference is somebody's text: only what can be a name may become part of a URL. Names of RBAC objects may
+        // hold more, and own nothing that runs.
+        if !segments
+            .iter()
+            .chain([&owner.name.as_str()])
+            .all(|part| is_dns_subdomain(part))
+        {
+            return Ok(None);
+        }
+        let version = segments.last().copied().unwrap_or_default();
+        let Some(served) = self.served(key, &root, version, owner).await? else {
+            return Ok(None);
+        };
+        let place = if served.namespaced {
+            format!("/namespaces/{namespace}")
+        } else {
+            String::new()
+        };
+        Ok(Some(format!("{root}/{version}{place}/{}", served.plural)))
+    }
+
+    /// Asks what a kind is called in URLs; the kinds of Kubernetes itself are known.
+    async fn served(
+        &self,
+        key: &Key,
+        root: &str,
+        version: &str,
+        owner: &OwnerRef,
+    ) -> Result<Option<Served>, LookupError> {
+        let known = match (owner.group(), owner.kind.as_str()) {
+            ("", "ReplicationController") => Some("replicationcontrollers"),
+            ("apps", "DaemonSet") => Some("daemonsets"),
+            ("apps", "Deployment") => Some("deployments"),
+            ("apps", "ReplicaSet") => Some("replicasets"),
+            ("apps", "StatefulSet") => Some("statefulsets"),
+            ("batch", "CronJob") => Some("cronjobs"),
+            ("batch", "Job") => Some("jobs"),
+            _ => None,
+        };
+        if let Some(plural) = known {
+            return Ok(Some(Served {
+                plural: plural.to_owned(),
+                namespaced: true,
+            }));
+        }
+        let Some(list) = self.request(key, root, version).await? else {
+            return Ok(None);
+        };
+        let mut resources = list.get("resources").and_then(Value::as_array).into_iter().flatten();
+        let text = |resource: &Value, field: &str| {
+            resource
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let found = resources
+            .find(|resource| text(resource, "kind") == owner.kind && is_dns_subdomain(&text(resource, "name")));
+        Ok(found.map(|resource| Served {
+            plural: text(resource, "name"),
+            namespaced: resource.get("namespaced").and_then(Value::as_bool).unwrap_or_default(),
+        }))
+    }
+
+    async fn request(&self, key: &Key, collection: &str, name: &str) -> Result<Option<Value>, LookupError> {
+        let fail = |why: String| LookupError {
+            what: key.to_string(),
+            why: why.chars().take(MAX_REASON).collect(),
+        };
+        let request = Request::new(collection)
+            .get(name, &GetParams::default())
+            .map_err(|error| fail(error.to_string()))?;
+        match self.client.request::<Value>(request).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) => Err(fail(format!("{} ({})", status.message, status.code))),
+            // The text of a body that is no JSON, or of a transport error, may hold anything.
+            Err(kube::Error::SerdeError(_)) => Err(fail("the answer is not JSON".to_owned())),
+            Err(_) => Err(fail("it did not answer".to_owned())),
+        }
+    }
+}
+
+impl Lookup for Live {
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>> {
+        self.fetch(key).boxed()
+    }
+}
+
+/// Answers from a table: for tests and benches. What is not in it is not there.
+#[derive(Clone, Debug, Default)]
+pub struct Fixed {
+    objects: BTreeMap<Key, Value>,
+    failing: BTreeSet<Key>,
+}
+
+impl Fixed {
+    /// Adds an object.
+    #[must_use]
+    pub fn with(mut self, key: Key, object: Value) -> Self {
+        self.failing.remove(&key);
+        self.objects.insert(key, object);
+        self
+    }
+
+    /// Takes an object away.
+    #[must_use]
+    pub fn without(mut self, key: &Key) -> Self {
+        self.objects.remove(key);
+        self
+    }
+
+    /// Makes a question fail.
+    #[must_use]
+    pub fn failing(mut self, key: Key) -> Self {
+        self.failing.insert(key);
+        self
+    }
+}
+
+impl Lookup for Fixed {
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>> {
+        let answer = if self.failing.contains(key) {
+            Err(LookupError {
+                what: key.to_string(),
+                why: "it did not answer".to_owned(),
+            })
+        } else {
+            Ok(self.objects.get(key).cloned())
+        };
+        std::future::ready(answer).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http;
+    use kube::client::Body;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A client whose API server answers every path with that status, or from `objects`; and the paths that were asked.
+    fn api(status: u16, objects: Value) -> (Live, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let path = request.uri().to_string();
+            let found = objects.get(&path).cloned();
+            log.lock().unwrap().push(path);
+            let (status, body) = match found {
+                Some(object) => (200, object),
+                None => (
+                    status,
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": status}),
+                ),
+            };
+            let response = http::Response::builder()
+                .status(status)
+                .body(Body::from(serde_json::to_vec(&body).unwrap()));
+            std::future::ready(response)
+        });
+        (Live::new(Client::new(service, "default")), asked)
+    }
+
+    fn named() -> Named {
+        Named {
+            namespace: "ai".into(),
+            name: "triage".into(),
+        }
+    }
+
+    fn owner(api_version: &str, kind: &str, name: &str) -> Key {
+        let reference = OwnerRef {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: name.into(),
+            uid: "1".into(),
+        };
+        Key::Owner("ai".into(), reference)
+    }
+
+    #[rstest]
+    #[case::account(Key::Account(named()), "/api/v1/namespaces/ai/serviceaccounts/triage")]
+    #[case::class(Key::Class("default".into()), "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default")]
+    #[case::default_deny(Key::DefaultDeny("ai".into()), "/apis/networking.k8s.io/v1/namespaces/ai/networkpolicies/ringfence")]
+    #[case::namespace(Key::Namespace("ai".into()), "/api/v1/namespaces/ai")]
+    #[case::workflow(
+        Key::Workflow(named()),
+        "/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows/triage"
+    )]
+    #[case::job(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j")]
+    #[case::controller(
+        owner("v1", "ReplicationController", "r"),
+        "/api/v1/namespaces/ai/replicationcontrollers/r"
+    )]
+    #[tokio::test]
+    async fn every_question_is_one_consistent_get(#[case] key: Key, #[case] path: &str) {
+        let mut objects = json!({});
+        objects[path] = json!({"newerThanUs": 1});
+        let (live, asked) = api(404, objects);
+        assert_eq!(live.get(&key).await, Ok(Some(json!({"newerThanUs": 1}))));
+        assert_eq!(
+            *asked.lock().unwrap(),
+            [path],
+            "and no resourceVersion, which would allow an old answer"
+        );
+    }
+
+    #[rstest]
+    #[case::namespaced(true, "/apis/argoproj.io/v1alpha1/namespaces/ai/workflows/w")]
+    #[case::cluster_scoped(false, "/apis/argoproj.io/v1alpha1/workflows/w")]
+    #[tokio::test]
+    async fn the_plural_of_a_foreign_kind_is_asked_for(#[case] namespaced: bool, #[case] path: &str) {
+        let mut objects = json!({"/apis/argoproj.io/v1alpha1": {"resources": [
+            {"kind": "Workflow", "name": "workflows/status", "namespaced": namespaced},
+            {"kind": "Workflow", "name": "workflows", "namespaced": namespaced},
+        ]}});
+        objects[path] = json!({"found": true});
+        let (live, _) = api(404, objects);
+        assert_eq!(
+            live.get(&owner("argoproj.io/v1alpha1", "Workflow", "w")).await,
+            Ok(Some(json!({"found": true})))
+        );
+        assert_eq!(live.get(&owner("argoproj.io/v1alpha1", "Other", "w")).await, Ok(None));
+        assert_eq!(live.get(&owner("example.com/v1", "Workflow", "w")).await, Ok(None));
+    }
+
+    #[rstest]
+    #[case::name("batch/v1", "Job", "../../secrets/x")]
+    #[case::version("batch/v1?x=", "Job", "j")]
+    #[case::group("../api/v1", "Job", "j")]
+    #[case::too_many("a/b/c", "Job", "j")]
+    #[case::empty("", "Job", "j")]
+    #[case::query("batch/v1", "Job", "j?resourceVersion=0")]
+    #[tokio::test]
+    async fn no_text_of_a_reference_becomes_another_url(
+        #[case] api_version: &str,
+        #[case] kind: &str,
+        #[case] name: &str,
+    ) {
+        let (live, asked) = api(200, json!({}));
+        assert_eq!(live.get(&owner(api_version, kind, name)).await, Ok(None));
+        assert!(asked.lock().unwrap().is_empty());
+    }
+
+    #[rstest]
+    #[case::forbidden(403)]
+    #[case::throttled(429)]
+    #[case::broken(500)]
+    #[case::away(503)]
+    #[tokio::test]
+    async fn only_not_found_means_absent(#[case] status: u16) {
+        let (live, _) = api(status, json!({}));
+        let error = live.get(&Key::Workflow(named())).await.unwrap_err();
+        assert!(
+            error.to_string().contains("AIWorkflow ai/triage") && error.why.contains(&status.to_string()),
+            "{error}"
+        );
+        let (live, _) = api(404, json!({}));
+        assert_eq!(live.get(&Key::Workflow(named())).await, Ok(None));
+    }
+}
