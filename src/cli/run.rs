@@ -23,7 +23,9 @@ use crate::{
     reconcile,
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
-    webhook::{Gate, Limits, LiveAdmit, Readiness, health_router, router, serve, serve_health, tls_config},
+    webhook::{
+        Gate, Limits, Readiness, admit::Admission, health_router, lookup::Live, router, serve, serve_health, tls_config,
+    },
 };
 
 /// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
@@ -93,11 +95,13 @@ async fn run(args: Args) -> Result<()> {
     let readiness = Readiness::default();
     let limits = Limits::default();
     let policies = Arc::new(load_policies(&args)?);
-    metrics.set_policies(
-        policies
-            .policies()
-            .map(|policy| (policy.name.as_str(), policies.revision(), PolicyState::Compiled)),
-    );
+    metrics.set_policies(policies.policies().map(|policy| {
+        (
+            policy.metadata.name.as_str(),
+            policies.revision(),
+            PolicyState::Compiled,
+        )
+    }));
     readiness.set(Gate::Policies, Ok(()));
     info!(
         revision = policies.revision(),
@@ -125,7 +129,7 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let admit = LiveAdmit::new(client.clone(), policies, metrics.clone(), args.namespace.clone());
+    let admit = Admission::new(Arc::new(Live::new(client.clone())), policies, &args.namespace);
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {

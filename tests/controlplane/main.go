@@ -8,6 +8,7 @@
 //	controlplane [run] --bin DIR   one line of JSON on standard output once the control plane is ready
 //	controlplane user --dir DIR --name USER --group GROUP…   a kubeconfig with a client certificate for that user
 //	controlplane guard -- COMMAND…   runs a command that dies when standard input closes
+//	controlplane ports COUNT   free loopback ports, one a line
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -42,8 +44,10 @@ func main() {
 		err = user(arguments)
 	case "guard":
 		err = guard(arguments)
+	case "ports":
+		err = ports(arguments)
 	default:
-		err = fmt.Errorf("unknown command %q: use run, user or guard", command)
+		err = fmt.Errorf("unknown command %q: use run, user, guard or ports", command)
 	}
 	var exit exitCode
 	switch {
@@ -162,6 +166,21 @@ func user(arguments []string) error {
 		return err
 	}
 	_, err = os.Stdout.Write(kubeconfig)
+	return err
+}
+
+func ports(arguments []string) error {
+	if len(arguments) != 1 {
+		return errors.New("usage: controlplane ports COUNT")
+	}
+	count, err := strconv.Atoi(arguments[0])
+	if err != nil || count < 1 || count > 16 {
+		return fmt.Errorf("%q is not a number from 1 to 16", arguments[0])
+	}
+	free, err := freePorts(count)
+	for _, port := range free {
+		fmt.Println(port)
+	}
 	return err
 }
 

@@ -21,7 +21,7 @@ fn each_case_is_refused_for_its_reason_and_no_other() {
         }
         assert_eq!(
             messages(&schema, &case.object(), old.as_ref()),
-            [case.refused.clone()],
+            std::slice::from_ref(&case.refused),
             "{}",
             case.case
         );

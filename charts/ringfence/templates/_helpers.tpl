@@ -1,0 +1,55 @@
+{{/* Labels of every object. */}}
+{{- define "ringfence.labels" -}}
+app.kubernetes.io/name: ringfence
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- end }}
+
+{{/* What the Deployment and the Service select. Immutable in a Deployment: never add to it. */}}
+{{- define "ringfence.selector" -}}
+app.kubernetes.io/name: ringfence
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ringfence.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end -}}
+{{- end }}
+
+{{/* Ringfence as the API server knows it. Guards and registrations let this account pass. */}}
+{{- define "ringfence.username" -}}
+system:serviceaccount:{{ .Release.Namespace }}:ringfence
+{{- end }}
+
+{{/* Namespaces that are never fenced, as a JSON list, which is a YAML list too. */}}
+{{- define "ringfence.exempt" -}}
+{{- list "kube-system" "kube-node-lease" "kube-public" .Release.Namespace | uniq | toJson -}}
+{{- end }}
+
+{{/* The same as a CEL list. */}}
+{{- define "ringfence.exemptCel" -}}
+{{ include "ringfence.exempt" . | replace "\"" "'" }}
+{{- end }}
+
+{{/* Host of webhook.url.host without port and brackets: a name for the served certificate. */}}
+{{- define "ringfence.webhookHost" -}}
+{{ .Values.webhook.url.host | regexFind "^(\\[[^]]*\\]|[^:]*)" | trimPrefix "[" | trimSuffix "]" }}
+{{- end }}
+
+{{/* Where a registration's requests go: (list $ "/path"). No caBundle: the operator fills it. */}}
+{{- define "ringfence.clientConfig" -}}
+{{- $top := index . 0 -}}
+{{- $path := index . 1 -}}
+{{- with $top.Values.webhook.url.host -}}
+url: https://{{ . }}{{ $path }}
+{{- else -}}
+service:
+  name: ringfence-webhook
+  namespace: {{ $top.Release.Namespace }}
+  path: {{ $path }}
+  port: 443
+{{- end -}}
+{{- end }}

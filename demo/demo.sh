@@ -1,0 +1,341 @@
+#!/usr/bin/env bash
+# The main job on a real API server, told with real kubectl: an AIWorkflow becomes a fence, and what would not fit inside it
+# is refused. Every refusal is asserted: a demo that shows what does not hold fails.
+#
+#   demo.sh        builds what is missing, starts a control plane and Ringfence, tells the story, removes everything
+#   demo.sh stop   stops what KEEP=1 left running
+#
+#   KEEP=1                  leave everything running and print how to use and stop it
+#   PAUSE=1                 wait for Enter before each step
+#   CONTEXT, KUBECONFIG     tell the story on that cluster, where Ringfence must be installed
+#   NO_COLOR                no colours
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+bin=$root/target/controlplane/bin
+state=$root/target/demo
+namespace=ai-secure
+unfenced=ai-unfenced
+supervisor='' operator='' created=''
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' cyan=$'\e[36m' plain=$'\e[0m'
+else
+    bold='' dim='' red='' green='' cyan='' plain=''
+fi
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '\n%sdemo: %s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
+step() {
+    printf '\n%s== %s%s\n' "$bold" "$*" "$plain"
+    if [ -n "${PAUSE:-}" ]; then read -r -p "${dim}Enter to go on${plain} " _ </dev/tty; fi
+}
+
+kubectl() { "$bin/kubectl" ${CONTEXT:+--context "$CONTEXT"} --request-timeout=30s "$@"; }
+prompt() { printf '\n%s$ %s%s\n' "$cyan" "$*" "$plain"; }
+
+# Shows a command and what it says; it must succeed.
+run() {
+    prompt "$@"
+    "$@" 2>&1 || fail "this should have worked: $*"
+}
+
+# Shows a command that must be refused, for a reason that matches the pattern.
+refused() {
+    local pattern=$1 output
+    shift
+    prompt "$@"
+    if output=$("$@" 2>&1); then
+        say "$output"
+        fail "this should have been refused: $*"
+    fi
+    printf '%s%s%s\n' "$red" "$output" "$plain"
+    grep -qiE -- "$pattern" <<<"$output" || fail "refused, but not for the right reason (expected: $pattern)"
+    printf '%s✓ refused%s\n' "$green" "$plain"
+}
+
+# Waits at most a minute. For what controllers do: nothing else says when they are done.
+until_true() {
+    local what=$1 end=$((SECONDS + 60))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || { "$@" || true; fail "not within a minute: $what"; }
+        sleep 0.2
+    done
+}
+
+# ---- start and stop ----
+
+cleanup() {
+    local status=$?
+    trap - EXIT
+    # A second Ctrl-C must not leave half of it behind.
+    trap '' INT TERM
+    if [ -n "${CONTEXT:-}" ]; then
+        if [ -n "$created" ] && [ -z "${KEEP:-}" ]; then
+            say "Removing the namespaces of the demo."
+            kubectl delete namespace "$namespace" "$unfenced" --ignore-not-found --timeout=60s >/dev/null || true
+        fi
+    elif [ $status != 0 ] || [ -z "${KEEP:-}" ]; then
+        if [ $status != 0 ] && [ -s "$state/ringfence.log" ]; then
+            printf '\n%sThe last that Ringfence logged (%s):%s\n' "$dim" "$state/ringfence.log" "$plain" >&2
+            tail -n 15 "$state/ringfence.log" >&2
+        fi
+        stop
+    fi
+    exit "$status"
+}
+
+# By process ID, and only while the process is still what was started: an ID may have been given to another.
+end_process() { # FILE NAME
+    local pid
+    [ -f "$1" ] || return 0
+    pid=$(cat "$1")
+    rm -f "$1"
+    [ "$(ps -o comm= -p "$pid" 2>/dev/null || true)" = "$2" ] || return 0
+    kill "$pid" 2>/dev/null || true
+    for _ in $(seq 100); do
+        kill -0 "$pid" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null || true
+}
+
+stop() {
+    end_process "$state/ringfence.pid" ringfence
+    end_process "$state/controlplane.pid" controlplane
+}
+
+start_control_plane() {
+    local options=() started=$SECONDS
+    say "Starting etcd, the API server and the controller manager …"
+    rm -f "$state/stdin" "$state/ready"
+    mkfifo "$state/stdin"
+    # Without KEEP the supervisor lives as long as this script holds the pipe, so even kill -9 leaves nothing behind.
+    if [ -n "${KEEP:-}" ]; then options=(--detached); fi
+    "$bin/controlplane" run --bin "$bin" ${options[@]+"${options[@]}"} \
+        <"$state/stdin" >"$state/ready" 2>"$state/controlplane.log" &
+    supervisor=$!
+    echo "$supervisor" >"$state/controlplane.pid"
+    exec 3>"$state/stdin"
+    rm -f "$state/stdin"
+    until [ -s "$state/ready" ]; do
+        kill -0 "$supervisor" 2>/dev/null || { cat "$state/controlplane.log" >&2; fail "the control plane did not start"; }
+        sleep 0.1
+    done
+    KUBECONFIG=$(sed -n 's/.*"kubeconfig":"\([^"]*\)".*/\1/p' "$state/ready")
+    export KUBECONFIG
+    say "  Kubernetes $(sed -n 's/.*"kubernetes":"\([^"]*\)".*/\1/p' "$state/ready") is ready after $((SECONDS - started)) s"
+}
+
+start_ringfence() {
+    local ports port metrics_port end
+    ports=$("$bin/controlplane" ports 2)
+    port=${ports%%$'\n'*} metrics_port=${ports##*$'\n'}
+    export HELM_CACHE_HOME=$state/helm HELM_CONFIG_HOME=$state/helm HELM_DATA_HOME=$state/helm
+    say "Installing the chart: CRDs, rights, registrations and guards …"
+    "$bin/helm" upgrade --install ringfence charts/ringfence --namespace ringfence-system --create-namespace \
+        --set replicaCount=0 --set "webhook.url.host=127.0.0.1:$port" >"$state/helm.log" 2>&1 ||
+        { cat "$state/helm.log" >&2; fail "Helm could not install the chart"; }
+
+    say "Starting ringfence with the rights of its own service account …"
+    ( umask 077; ringfence_kubeconfig >"$state/ringfence.kubeconfig" )
+    local command=("${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" run --namespace ringfence-system
+        --webhook-host 127.0.0.1 --listen "127.0.0.1:$port" --metrics-listen "127.0.0.1:$metrics_port" --log-format text)
+    if [ -n "${KEEP:-}" ]; then
+        KUBECONFIG=$state/ringfence.kubeconfig nohup "${command[@]}" </dev/null >"$state/ringfence.log" 2>&1 3>&- &
+        operator=$!
+        echo "$operator" >"$state/ringfence.pid"
+    else
+        rm -f "$state/stdin"
+        mkfifo "$state/stdin"
+        KUBECONFIG=$state/ringfence.kubeconfig "$bin/controlplane" guard -- "${command[@]}" \
+            <"$state/stdin" >"$state/ringfence.log" 2>&1 3>&- &
+        operator=$!
+        exec 4>"$state/stdin"
+        rm -f "$state/stdin"
+    fi
+    end=$((SECONDS + 60))
+    until [ "$(status_of "$metrics_port" /readyz)" = 200 ]; do
+        kill -0 "$operator" 2>/dev/null || fail "ringfence ended before it was ready"
+        [ $SECONDS -lt $end ] || fail "ringfence was not ready within a minute"
+        sleep 0.2
+    done
+    say "  ringfence is ready"
+}
+
+ringfence_kubeconfig() {
+    local token ca server
+    token=$(kubectl create token ringfence --namespace ringfence-system --duration 24h)
+    ca=$(kubectl config view --raw --minify -o jsonpath='{.clusters[0].cluster.certificate-authority-data}')
+    server=$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')
+    cat <<END
+apiVersion: v1
+kind: Config
+clusters: [{name: demo, cluster: {server: "$server", certificate-authority-data: "$ca"}}]
+users: [{name: ringfence, user: {token: "$token"}}]
+contexts: [{name: demo, context: {cluster: demo, user: ringfence}}]
+current-context: demo
+END
+}
+
+# Without curl, which is not on every machine.
+status_of() { # PORT PATH
+    (
+        exec 5<>"/dev/tcp/127.0.0.1/$1"
+        printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' "$2" >&5
+        read -r -t 5 _ status _ <&5
+        echo "$status"
+    ) 2>/dev/null || true
+}
+
+check_cluster() {
+    say "Using context $CONTEXT."
+    kubectl get --raw /readyz >/dev/null || fail "the API server of context $CONTEXT does not answer"
+    if ! kubectl get validatingwebhookconfigurations ringfence >/dev/null 2>&1; then
+        say "Ringfence is not installed there. Install it with:"
+        say "  helm upgrade --install ringfence charts/ringfence --namespace ringfence-system --create-namespace"
+        exit 1
+    fi
+    local name
+    for name in "$namespace" "$unfenced"; do
+        if kubectl get namespace "$name" >/dev/null 2>&1; then
+            fail "namespace $name exists there, and the demo would change it. Delete it, or use another cluster."
+        fi
+    done
+}
+
+# ---- the story ----
+
+# The example with whoever runs this as its launcher.
+example() {
+    local user launcher
+    user=$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')
+    case $user in
+    system:serviceaccount:*)
+        user=${user#system:serviceaccount:}
+        launcher="serviceAccount: {namespace: ${user%%:*}, name: ${user#*:}}"
+        ;;
+    system:*) fail "you are $user, which cannot be a launcher: use a named user or a service account" ;;
+    *) launcher="user: \"$user\"" ;;
+    esac
+    awk -v launcher="$launcher" '/^  - user: ringfence-admin/ { print "  - " launcher; next } { print }' examples/invoice-triage.yaml
+}
+
+# What the workflow's account may read, asked of the API server.
+allowed() { # RESOURCE ANSWER
+    local answer
+    prompt kubectl auth can-i get "$1" --namespace "$namespace" --as "system:serviceaccount:$namespace:invoice-triage"
+    answer=$(kubectl auth can-i get "$1" --namespace "$namespace" --as "system:serviceaccount:$namespace:invoice-triage" || true)
+    say "$answer"
+    [ "$answer" = "$2" ] || fail "the answer should be $2"
+}
+
+pods_there() { [ -n "$(kubectl get pods --namespace "$namespace" -o name)" ]; }
+
+tell_the_fence() {
+    step "A namespace is fenced, a workflow is declared and launched: one apply"
+    example >"$state/invoice-triage.yaml"
+    prompt "kubectl apply -f examples/invoice-triage.yaml"
+    created=yes
+    kubectl apply -f "$state/invoice-triage.yaml" || fail "the example should be accepted"
+    prompt kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s
+    kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s || {
+        kubectl get aiworkflows --namespace "$namespace" -o wide
+        fail "the workflow should be ready within a minute"
+    }
+
+    step "What Ringfence made of it: an account, its rights, and a network fence"
+    run kubectl get aiworkflows --namespace "$namespace"
+    run kubectl get serviceaccounts,roles,rolebindings,networkpolicies --namespace "$namespace"
+    run kubectl describe aiworkflow invoice-triage --namespace "$namespace"
+    run kubectl describe roles --namespace "$namespace"
+    local made
+    for made in serviceaccount/invoice-triage networkpolicy/ringfence; do
+        kubectl get "$made" --namespace "$namespace" -o name >/dev/null || fail "$made should be there"
+    done
+    [ -n "$(kubectl get rolebindings --namespace "$namespace" -o name)" ] || fail "the workflow's rights should be bound"
+    allowed configmaps/triage-config yes
+    allowed configmaps/another no
+    allowed secrets/openai no
+
+    step "Its Job made a pod, and the pod was admitted"
+    until_true "the Job has a pod" pods_there
+    run kubectl get jobs,pods --namespace "$namespace"
+    if [ -z "${CONTEXT:-}" ]; then
+        say "The pod stays Pending: this control plane has no node to run it on. Admission is what you see here."
+    fi
+}
+
+tell_the_refusals() {
+    kubectl create namespace "$unfenced" >/dev/null
+    until_true "the namespaces have their default account" \
+        kubectl get serviceaccount default --namespace "$unfenced"
+    until_true "the namespaces have their default account" \
+        kubectl get serviceaccount default --namespace "$namespace"
+
+    step "Refused: a pod that no workflow declares"
+    refused 'declared-workflow' kubectl apply -f demo/refused/1-undeclared-pod.yaml
+
+    step "Refused: the workflow's pod in a namespace that is not fenced"
+    refused 'approved-namespace' kubectl apply -f demo/refused/2-unfenced-namespace.yaml
+
+    step "Refused: a privileged container, at the Job and not only at its pods"
+    refused 'restricted-pod-security' kubectl apply -f demo/refused/3-privileged.yaml
+
+    step "Refused: a Job whose template carries an API key, and the message does not repeat the key"
+    refused 'no-literal-secrets' kubectl apply -f demo/refused/4-literal-key.yaml
+    if kubectl apply -f demo/refused/4-literal-key.yaml 2>&1 | grep -q demo-0f3c9a71b2d84e65a9c1; then
+        fail "the refusal repeats the key"
+    fi
+
+    step "Refused: a tenant who takes the fence down, with every right that a tenant needs for that"
+    run kubectl create role tenant --namespace "$namespace" --verb=get,update,patch --resource=namespaces
+    run kubectl create rolebinding tenant --namespace "$namespace" --role=tenant --group=finance-ml
+    refused 'verb approve' kubectl label namespace "$namespace" ringfence.dev/enforce- --as=mia --as-group=finance-ml
+    [ "$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.ringfence\.dev/enforce}')" = default ] ||
+        fail "the namespace has lost its fence"
+}
+
+main() {
+    if [ "${1:-}" = stop ]; then
+        stop
+        say "Stopped."
+        return
+    fi
+    mkdir -p "$state"
+    if [ -f "$state/controlplane.pid" ] && kill -0 "$(cat "$state/controlplane.pid")" 2>/dev/null && [ -z "${CONTEXT:-}" ]; then
+        fail "a demo is running already: stop it with make demo-stop"
+    fi
+    tests/controlplane/build.sh
+    # kubectl's cache of what an API server serves must not outlive the demo's API server.
+    export KUBECACHEDIR=$state/cache
+    trap cleanup EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    if [ -n "${CONTEXT:-}" ]; then
+        check_cluster
+    else
+        say "Building ringfence …"
+        cargo build --locked --bin ringfence
+        start_control_plane
+        start_ringfence
+    fi
+    tell_the_fence
+    tell_the_refusals
+
+    printf '\n%sEvery step did what it should.%s\n' "$green" "$plain"
+    if [ -n "${KEEP:-}" ]; then
+        say "It is left running. Look around with:"
+        if [ -z "${CONTEXT:-}" ]; then
+            say "  export KUBECONFIG=$KUBECONFIG"
+            say "  export PATH=$bin:\$PATH"
+            say "Stop it with: make demo-stop"
+        else
+            say "Remove it with: kubectl --context $CONTEXT delete namespace $namespace $unfenced"
+        fi
+    fi
+}
+
+main "$@"

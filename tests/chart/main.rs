@@ -1,0 +1,16 @@
+//! The chart: what it renders, and what that does on a real API server.
+//!
+//! No webhook server runs here: every registration points at a port where nobody listens, so a request that is asked
+//! about is refused with the registration's name. That shows what is asked about, and what goes on while we are down.
+
+mod api;
+mod chart;
+mod definitions;
+mod lifecycle;
+mod modes;
+mod owned_objects;
+mod plane;
+mod registrations;
+mod rendered;
+mod reserved_keys;
+mod rights;

@@ -1,0 +1,212 @@
+//! What is asked about, by which registration, and what goes on unasked.
+
+use serde_json::{Value, json};
+
+use crate::api::{Api, fate};
+use crate::chart::{RELEASE, RINGFENCE, namespace, with_chart, with_chart_alone};
+
+const FENCE: &str = "webhook fence.ringfence.dev";
+const LABEL: &str = "webhook label.ringfence.dev";
+const LABEL_ENFORCED: &str = "webhook label-enforced.ringfence.dev";
+
+fn pod_spec() -> Value {
+    json!({"containers": [{"name": "c", "image": "a/b"}]})
+}
+
+/// Every kind that makes pods: where its collection is, and an object.
+fn pod_makers(ns: &str, labels: &Value) -> Vec<(String, Value)> {
+    let metadata = json!({"name": "x", "labels": labels});
+    let template = json!({"metadata": {"labels": {"app": "x"}}, "spec": pod_spec()});
+    let mut job_template = template.clone();
+    job_template["spec"]["restartPolicy"] = json!("Never");
+    let workload = json!({"metadata": metadata, "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template}});
+    let mut stateful = workload.clone();
+    stateful["spec"]["serviceName"] = json!("x");
+    let (core, apps) = (format!("/api/v1/namespaces/{ns}"), format!("/apis/apps/v1/namespaces/{ns}"));
+    let batch = format!("/apis/batch/v1/namespaces/{ns}");
+    let cron = json!({"schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": job_template}}});
+    vec![
+        (format!("{core}/pods"), json!({"metadata": metadata, "spec": pod_spec()})),
+        (format!("{core}/replicationcontrollers"), json!({"metadata": metadata, "spec": {"selector": {"app": "x"}, "template": template}})),
+        (format!("{core}/podtemplates"), json!({"metadata": metadata, "template": template})),
+        (format!("{apps}/deployments"), workload.clone()),
+        (format!("{apps}/replicasets"), workload.clone()),
+        (format!("{apps}/daemonsets"), workload),
+        (format!("{apps}/statefulsets"), stateful),
+        (format!("{batch}/jobs"), json!({"metadata": metadata, "spec": {"template": job_template}})),
+        (format!("{batch}/cronjobs"), json!({"metadata": metadata, "spec": cron})),
+    ]
+}
+
+async fn tried(user: &Api, path: &str, body: Value) -> String {
+    fate(user.post(&format!("{path}?dryRun=All"), body).await)
+}
+
+/// How often each registration failed to get an answer, as the API server counts it.
+async fn asked(admin: &Api) -> f64 {
+    let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let text = admin.text(request).await;
+    let counted = text.lines().filter(|line| line.starts_with("apiserver_admission_webhook_rejection_count{") && line.contains("ringfence.dev\""));
+    counted.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn everything_that_makes_pods_is_asked_about_once() {
+    let (admin, _chart) = with_chart_alone().await;
+    let enforced = namespace(&admin, "asked-enforced", json!({"ringfence.dev/enforce": "default"})).await;
+    let plain = namespace(&admin, "asked-plain", json!({"ringfence.dev/warn": "default"})).await;
+    for (ns, labels, expected) in [
+        (&enforced, json!({}), FENCE),
+        (&enforced, json!({"ringfence.dev/workflow": "triage"}), FENCE),
+        (&plain, json!({}), "done"),
+        (&plain, json!({"ringfence.dev/workflow": "triage"}), LABEL),
+        (&plain, json!({"ringfence.dev/workflow": ""}), LABEL),
+    ] {
+        for (path, body) in pod_makers(ns, &labels) {
+            let before = asked(&admin).await;
+            assert_eq!(tried(&admin, &path, body.clone()).await, expected, "{path} {labels}");
+            let calls = if expected == "done" { 0.0 } else { 1.0 };
+            assert_eq!(asked(&admin).await - before, calls, "{path} {labels}");
+            assert_eq!(tried(&admin.master(RINGFENCE), &path, body).await, "done", "our own: {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_label_anywhere_is_asked_about() {
+    let (admin, _chart) = with_chart().await;
+    let enforced = namespace(&admin, "label-enforced", json!({"ringfence.dev/enforce": "default"})).await;
+    let plain = namespace(&admin, "label-plain", json!({})).await;
+    let labelled = json!({"metadata": {"name": "x", "labels": {"ringfence.dev/workflow": "triage"}}});
+    let bare = json!({"metadata": {"name": "x"}});
+    for (ns, expected) in [(&enforced, LABEL_ENFORCED), (&plain, LABEL)] {
+        let core = format!("/api/v1/namespaces/{ns}");
+        let configmaps = format!("{core}/configmaps");
+        assert_eq!(tried(&admin, &configmaps, bare.clone()).await, "done");
+        assert_eq!(tried(&admin, &configmaps, labelled.clone()).await, expected);
+        let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{ns}/leases");
+        assert_eq!(tried(&admin, &lease, labelled.clone()).await, "done");
+        let mut event = labelled.clone();
+        event["involvedObject"] = json!({"namespace": ns});
+        assert_eq!(tried(&admin, &format!("{core}/events"), event).await, "done");
+
+        let mut slice = labelled.clone();
+        slice["addressType"] = json!("IPv4");
+        slice["endpoints"] = json!([]);
+        let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices");
+        assert_eq!(tried(&admin, &slices, slice.clone()).await, expected);
+        for controller in ["system:serviceaccount:kube-system:endpointslice-controller", "system:kube-controller-manager"] {
+            assert_eq!(tried(&admin.master(controller), &slices, slice.clone()).await, "done", "{controller}");
+            assert_eq!(tried(&admin.master(controller), &configmaps, labelled.clone()).await, expected, "{controller}");
+        }
+        // Taking the label off, and putting it on, are asked about as well.
+        admin.master(RINGFENCE).post(&configmaps, labelled.clone()).await.unwrap();
+        let off = json!({"metadata": {"labels": null}});
+        assert_eq!(fate(admin.patch(&format!("{configmaps}/x"), off).await), expected);
+        admin.post(&configmaps, json!({"metadata": {"name": "y"}})).await.unwrap();
+        assert_eq!(fate(admin.patch(&format!("{configmaps}/y"), labelled_patch()).await), expected);
+    }
+    assert_eq!(tried(&admin, "/apis/rbac.authorization.k8s.io/v1/clusterroles", labelled.clone()).await, LABEL);
+    assert_eq!(tried(&admin, "/api/v1/nodes", labelled.clone()).await, "done");
+    for exempt in ["kube-system", "kube-public", "kube-node-lease", RELEASE] {
+        assert_eq!(tried(&admin, &format!("/api/v1/namespaces/{exempt}/configmaps"), labelled.clone()).await, "done");
+    }
+}
+
+fn labelled_patch() -> Value {
+    json!({"metadata": {"labels": {"ringfence.dev/workflow": "triage"}}})
+}
+
+#[tokio::test]
+async fn updates_that_change_nothing_judged_go_on_unasked() {
+    let (admin, _chart) = with_chart().await;
+    let ns = namespace(&admin, "unasked", json!({"ringfence.dev/enforce": "default"})).await;
+    let core = format!("/api/v1/namespaces/{ns}");
+    let own = admin.master(RINGFENCE);
+    let reference = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "name": name, "uid": name});
+    let metadata = json!({"name": "p", "finalizers": ["test/hold"], "labels": {"a": "b"}});
+    own.post(&format!("{core}/pods"), json!({"metadata": metadata, "spec": pod_spec()})).await.unwrap();
+    let pod = format!("{core}/pods/p");
+    let change = |metadata: Value| json!({"metadata": metadata});
+
+    // Dry runs: an owner that is not there would have the pod collected.
+    let dry = format!("{pod}?dryRun=All");
+    assert_eq!(fate(admin.patch(&dry, change(json!({"ownerReferences": [reference("a")]}))).await), FENCE);
+    assert_eq!(fate(admin.patch(&dry, change(json!({"labels": {"a": "c"}}))).await), FENCE);
+    assert_eq!(fate(admin.patch(&dry, change(json!({"labels": null}))).await), FENCE);
+    assert_eq!(fate(admin.patch(&dry, change(json!({"annotations": {"a": "c"}}))).await), FENCE);
+    let image = json!([{"name": "c", "image": "a/c"}]);
+    assert_eq!(fate(admin.patch(&dry, json!({"spec": {"containers": image}})).await), FENCE);
+    let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "a/d"}]}});
+    assert_eq!(fate(admin.patch(&format!("{pod}/ephemeralcontainers?dryRun=All"), debug).await), FENCE);
+    let bigger = json!({"spec": {"containers": [{"name": "c", "image": "a/b", "resources": {"requests": {"cpu": "1"}}}]}});
+    assert_eq!(fate(admin.patch(&format!("{pod}/resize?dryRun=All"), bigger).await), FENCE);
+
+    assert_eq!(fate(admin.patch(&format!("{pod}/status"), json!({"status": {"message": "x"}})).await), "done");
+    assert_eq!(fate(admin.patch(&pod, change(json!({"finalizers": ["test/hold", "test/more"]}))).await), "done");
+    assert_eq!(fate(admin.patch(&pod, json!({})).await), "done");
+    assert_eq!(fate(admin.delete(&pod).await), "done");
+    assert_eq!(fate(admin.patch(&dry, change(json!({"labels": {"a": "d"}}))).await), FENCE, "terminating is no way around");
+    assert_eq!(fate(admin.patch(&pod, change(json!({"finalizers": null}))).await), "done");
+
+    // Many owners, one of them going: a removed reference is unasked, and no cost limit refuses it.
+    let deployments = format!("/apis/apps/v1/namespaces/{ns}/deployments");
+    let (_, mut deployment) = pod_makers(&ns, &json!({})).into_iter().find(|(path, _)| *path == deployments).unwrap();
+    let alive = admin.get(&core).await.unwrap()["metadata"]["uid"].clone();
+    let owner = |i: i32| json!({"apiVersion": "v1", "kind": "Namespace", "name": ns, "uid": alive, "blockOwnerDeletion": i % 2 == 0});
+    deployment["spec"]["replicas"] = json!(0);
+    deployment["metadata"]["ownerReferences"] = json!((0..2).map(owner).collect::<Vec<_>>());
+    deployment["metadata"]["name"] = json!("owned");
+    own.post(&deployments, deployment.clone()).await.unwrap();
+    let fewer = change(json!({"ownerReferences": [owner(1)]}));
+    assert_eq!(fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), fewer).await), "done");
+    assert_eq!(fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), change(json!({"ownerReferences": null}))).await), "done");
+    assert_eq!(fate(admin.patch(&format!("{deployments}/owned/scale?dryRun=All"), json!({"spec": {"replicas": 3}})).await), "done");
+    assert_eq!(fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), json!({"spec": {"paused": true}})).await), FENCE);
+
+    deployment["metadata"]["name"] = json!("many");
+    deployment["metadata"]["ownerReferences"] = json!((0..1000).map(owner).collect::<Vec<_>>());
+    own.post(&deployments, deployment).await.unwrap();
+    let fewer = change(json!({"ownerReferences": (1..1000).map(owner).collect::<Vec<_>>()}));
+    let found = fate(admin.patch(&format!("{deployments}/many?dryRun=All"), fewer).await);
+    assert_eq!(found, FENCE, "too many to compare: asked, not an error");
+}
+
+#[tokio::test]
+async fn huge_objects_are_no_error() {
+    let (admin, _chart) = with_chart().await;
+    let ns = namespace(&admin, "huge", json!({"ringfence.dev/enforce": "default"})).await;
+    let many: Value = (0..10_000).map(|i| (format!("k{i}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let mut labels = many.clone();
+    labels["ringfence.dev/workflow"] = json!("triage");
+    let data = json!({"blob": "<".repeat(600_000)});
+    let maps = format!("/api/v1/namespaces/{ns}/configmaps");
+    let huge = json!({"metadata": {"name": "huge", "labels": labels, "annotations": many}, "data": data});
+    assert_eq!(fate(admin.post(&maps, huge.clone()).await), LABEL_ENFORCED);
+    admin.master(RINGFENCE).post(&maps, huge).await.unwrap();
+    let object = format!("{maps}/huge");
+    assert_eq!(fate(admin.patch(&object, json!({"metadata": {"finalizers": ["test/hold"]}})).await), "done");
+    assert_eq!(fate(admin.patch(&object, json!({"metadata": {"finalizers": null}})).await), "done");
+    assert_eq!(fate(admin.patch(&object, json!({"data": {"more": "x"}})).await), LABEL_ENFORCED);
+    let wide: Value = (0..20_000).map(|i| (format!("k{i}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let mut pod = json!({"metadata": {"name": "wide", "labels": wide}, "spec": pod_spec()});
+    pod["spec"]["nodeSelector"] = many;
+    let pods = format!("/api/v1/namespaces/{ns}/pods");
+    assert_eq!(fate(admin.post(&pods, pod).await), FENCE);
+    assert_eq!(fate(admin.post(&pods, json!({"metadata": {"generateName": "e-"}, "spec": pod_spec()})).await), FENCE);
+}
+
+#[tokio::test]
+async fn removing_a_mode_and_deleting_go_on_unasked() {
+    let (admin, _chart) = with_chart().await;
+    let ns = namespace(&admin, "unasked-modes", json!({"ringfence.dev/enforce": "default", "ringfence.dev/warn": "default"})).await;
+    let path = format!("/api/v1/namespaces/{ns}");
+    let label = |value: Value| json!({"metadata": {"labels": {"ringfence.dev/warn": value}}});
+    assert_eq!(fate(admin.patch(&path, label(json!("gold"))).await), "webhook modes.ringfence.dev");
+    assert_eq!(fate(admin.patch(&path, json!({"metadata": {"annotations": {"a": "b"}}})).await), "done");
+    assert_eq!(fate(admin.patch(&path, label(Value::Null)).await), "done");
+    let pods = format!("{path}/pods");
+    admin.master(RINGFENCE).post(&pods, json!({"metadata": {"name": "x"}, "spec": pod_spec()})).await.unwrap();
+    assert_eq!(fate(admin.delete(&format!("{pods}/x")).await), "done");
+    admin.delete(&path).await.unwrap();
+}

@@ -1,0 +1,114 @@
+//! What Ringfence's account may do, and may not.
+
+use serde_json::{Value, json};
+
+use crate::api::{Api, eventually, fate};
+use crate::chart::{RELEASE, RINGFENCE, namespace, with_chart};
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+async fn may(admin: &Api, verb: &str, group: &str, resource: &str, ns: &str, name: &str) -> bool {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let attributes = json!({"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": ns, "name": name});
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:ringfence-system", "system:authenticated"];
+    let review = json!({"spec": {"user": RINGFENCE, "groups": groups, "resourceAttributes": attributes}});
+    let answer = admin.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review).await.unwrap();
+    answer["status"]["allowed"] == Value::Bool(true)
+}
+
+#[tokio::test]
+async fn ringfence_may_do_what_it_must_and_little_else() {
+    let (admin, _chart) = with_chart().await;
+    let admission = "admissionregistration.k8s.io";
+    for (verb, group, resource, ns, name, expected) in [
+        ("watch", "", "namespaces", "", "", true),
+        ("update", "", "namespaces", "", "x", false),
+        ("list", "ringfence.dev", "aiworkflows", "", "", true),
+        ("update", "ringfence.dev", "aiworkflows", "x", "x", false),
+        ("update", "ringfence.dev", "aiworkflows/status", "x", "x", true),
+        ("create", "ringfence.dev", "aiworkflowclasses", "", "", true),
+        ("update", "ringfence.dev", "aiworkflowclasses", "", "x", false),
+        ("approve", "ringfence.dev", "aiworkflowclasses", "", "x", false),
+        ("create", "", "serviceaccounts", "x", "", true),
+        ("create", "", "serviceaccounts/token", "x", "x", false),
+        ("impersonate", "", "serviceaccounts", "x", "x", false),
+        ("deletecollection", "networking.k8s.io", "networkpolicies", "x", "", false),
+        ("escalate", "rbac.authorization.k8s.io", "roles", "x", "x", false),
+        ("bind", "rbac.authorization.k8s.io", "roles", "x", "x", false),
+        ("create", "rbac.authorization.k8s.io", "clusterroles", "", "", false),
+        ("create", "rbac.authorization.k8s.io", "clusterrolebindings", "", "", false),
+        ("create", "", "pods", "x", "", false),
+        ("get", "batch", "jobs", "x", "x", true),
+        ("list", "batch", "jobs", "x", "", false),
+        ("get", "", "secrets", "x", "x", false),
+        ("list", "", "secrets", RELEASE, "", false),
+        ("get", "", "secrets", RELEASE, "other", false),
+        ("get", "", "secrets", RELEASE, "ringfence-webhook-tls", true),
+        ("create", "", "secrets", RELEASE, "", true),
+        ("create", "", "secrets", "default", "", false),
+        ("list", "discovery.k8s.io", "endpointslices", "default", "", true),
+        ("list", "discovery.k8s.io", "endpointslices", "x", "", false),
+        ("update", admission, "validatingwebhookconfigurations", "", "ringfence", true),
+        ("update", admission, "validatingwebhookconfigurations", "", "other", false),
+        ("create", admission, "validatingwebhookconfigurations", "", "", false),
+        ("get", admission, "validatingadmissionpolicies", "", "ringfence-modes", false),
+        ("watch", "apiextensions.k8s.io", "customresourcedefinitions", "", "aiworkflows.ringfence.dev", true),
+        ("watch", "apiextensions.k8s.io", "customresourcedefinitions", "", "", false),
+    ] {
+        let found = may(&admin, verb, group, resource, ns, name).await;
+        assert_eq!(found, expected, "{verb} {resource}.{group} in {ns:?} named {name:?}");
+    }
+}
+
+#[tokio::test]
+async fn lists_by_name_are_lists_with_a_field_selector() {
+    let (admin, _chart) = with_chart().await;
+    let ringfence = admin.user(RINGFENCE);
+    for (path, name) in [
+        ("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(), "ringfence"),
+        ("/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned(), "aiworkflows.ringfence.dev"),
+        (format!("/api/v1/namespaces/{RELEASE}/secrets"), "ringfence-webhook-tls"),
+    ] {
+        assert_eq!(ringfence.get(&path).await.unwrap_err().code, 403, "{path}");
+        let selected = format!("{path}?fieldSelector=metadata.name%3D{name}");
+        assert_eq!(fate(ringfence.get(&selected).await), "done", "{selected}");
+    }
+}
+
+#[tokio::test]
+async fn grants_end_at_the_ceiling_which_the_platform_raises() {
+    let (admin, _chart) = with_chart().await;
+    let ns = namespace(&admin, "rights-ceiling", json!({})).await;
+    let ringfence = admin.user(RINGFENCE);
+    let roles = format!("{RBAC}/namespaces/{ns}/roles");
+    let role = |name: &str, resource: &str, verb: &str| {
+        let rules = json!([{"apiGroups": [""], "resources": [resource], "verbs": [verb]}]);
+        json!({"metadata": {"name": name, "annotations": {"ringfence.dev/owner-uid": "1"}}, "rules": rules})
+    };
+    eventually("the shipped part", || async {
+        let found = fate(ringfence.post(&roles, role("within", "pods/log", "get")).await);
+        if found == "done" { Ok(()) } else { Err(found) }
+    })
+    .await;
+    for (resource, verb) in [("secrets", "get"), ("configmaps", "update"), ("persistentvolumeclaims", "get")] {
+        let refusal = ringfence.post(&roles, role("above", resource, verb)).await.unwrap_err();
+        assert!(refusal.code == 403 && refusal.message.contains("not currently held"), "{}", refusal.message);
+    }
+    let bindings = format!("{RBAC}/namespaces/{ns}/rolebindings");
+    let binding = |name: &str, kind: &str| {
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+        let subjects = json!([{"kind": "ServiceAccount", "name": "x", "namespace": ns}]);
+        json!({"metadata": {"name": name, "annotations": {"ringfence.dev/owner-uid": "1"}}, "roleRef": role, "subjects": subjects})
+    };
+    assert_eq!(fate(ringfence.post(&bindings, binding("within", "Role")).await), "done");
+    assert_eq!(ringfence.post(&bindings, binding("edit", "ClusterRole")).await.unwrap_err().code, 403);
+
+    let rules = json!([{"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get"]}]);
+    let labels = json!({"ringfence.dev/aggregate-to-ceiling": "true"});
+    admin.post(&format!("{RBAC}/clusterroles"), json!({"metadata": {"name": "test-raise", "labels": labels}, "rules": rules})).await.unwrap();
+    eventually("the raised ceiling", || async {
+        let found = fate(ringfence.post(&roles, role("raised", "persistentvolumeclaims", "get")).await);
+        if found == "done" { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
