@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CallError, Context, RESYNC, calls, jittered};
+use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, set},
     plan::{class_problems, default_class},
@@ -74,22 +74,30 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
     .map(drop)
 }
 
-/// Makes the class `default` when there is none, until `stop`.
-pub(super) async fn keep_default(context: Arc<Context>, stop: CancellationToken) {
+/// Makes the class `default` when there is none, until `stop`. `made` is called once it is there: a namespace that names it
+/// would be refused before that.
+pub(super) async fn keep_default(context: Arc<Context>, stop: CancellationToken, made: impl FnOnce()) {
     let api = Api::<AIWorkflowClass>::all(context.client.clone());
-    let mut tick = tokio::time::interval(TICK);
-    // A tick that was late must not be followed by a burst.
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut made = Some(made);
     loop {
+        let pause = match make_default(&api).await {
+            Ok(()) => {
+                if let Some(made) = made.take() {
+                    made();
+                }
+                TICK
+            }
+            Err(error) => {
+                warn!(
+                    error = error.explain(),
+                    "class default is neither there nor could be made"
+                );
+                RETRY
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        if let Err(error) = make_default(&api).await {
-            warn!(
-                error = error.explain(),
-                "class default is neither there nor could be made"
-            );
+            () = tokio::time::sleep(jittered(pause)) => {}
         }
     }
 }

@@ -114,7 +114,8 @@ impl Context {
     }
 }
 
-/// Runs the controllers until `stop`. `synced` is called once their caches hold what the API server held.
+/// Runs the controllers until `stop`. `synced` is called once their caches hold what the API server held, and the class
+/// `default` is there.
 pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl FnOnce()) {
     let client = context.client.clone();
     let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), watcher::Config::default());
@@ -127,6 +128,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     ];
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
     let counted = known_workflows.clone();
+    let default_made = CancellationToken::new();
     let all = futures::future::join5(
         run_namespaces(namespaces, context.clone(), stop.clone()),
         run_workflows(
@@ -137,11 +139,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
             stop.clone(),
         ),
         run_classes(classes, context.clone(), stop.clone()),
-        class::keep_default(context.clone(), stop.clone()),
+        class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop),
     );
     let ready = async {
         if futures::future::join_all(caches).await.into_iter().all(|synced| synced) {
+            default_made.cancelled().await;
             synced();
         }
     };
