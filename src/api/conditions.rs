@@ -152,7 +152,7 @@ pub fn set(
         type_: type_.as_str().to_owned(),
         status,
         observed_generation: generation,
-        last_transition_time: kept.unwrap_or_else(|| now.to_string()),
+        last_transition_time: kept.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         reason: reason.as_str().to_owned(),
         message: message.into(),
     };

@@ -16,8 +16,9 @@ use super::{Admit, Webhook};
 use crate::api::{Mode, SYSTEM_NAMESPACES};
 use crate::fence::modes::{self, Setting};
 use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject, is_dns_subdomain};
-use crate::policy::{PolicyInput, PolicySet, Target, Verdict};
+use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
 use crate::review::{Decision, Fault, FaultCause, Review, Violation};
+use crate::telemetry::{Metrics, PolicyAction};
 
 /// Labels of a Namespace that name classes.
 const MODE_LABELS: [&str; 3] = [
@@ -55,6 +56,7 @@ pub struct Admission {
 #[derive(Clone)]
 struct Judge {
     policies: Arc<dyn Policies>,
+    metrics: Arc<Metrics>,
     release_namespace: Arc<str>,
 }
 
@@ -67,11 +69,17 @@ struct Said {
 
 impl Admission {
     /// Decides by those facts and policies. The release namespace is exempt, like those of the system.
-    pub fn new(lookup: Arc<dyn Lookup>, policies: Arc<dyn Policies>, release_namespace: &str) -> Self {
+    pub fn new(
+        lookup: Arc<dyn Lookup>,
+        policies: Arc<dyn Policies>,
+        metrics: Arc<Metrics>,
+        release_namespace: &str,
+    ) -> Self {
         Self {
             lookup,
             judge: Judge {
                 policies,
+                metrics,
                 release_namespace: release_namespace.into(),
             },
         }
@@ -279,7 +287,7 @@ impl Judge {
                         class: facts.class(&class),
                         namespace: facts.namespace.as_ref(),
                     };
-                    by_class.insert(class.clone(), self.policies(&input, deadline)?);
+                    by_class.insert(class.clone(), self.policies(&input, mode, review.dry_run, deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
                 said.deny.extend(of_policies.deny);
@@ -307,7 +315,10 @@ impl Judge {
                     class: facts.class(&setting.class),
                     namespace: review.object(),
                 };
-                by_class.insert(setting.class.clone(), self.policies(&input, deadline)?);
+                by_class.insert(
+                    setting.class.clone(),
+                    self.policies(&input, setting.mode, review.dry_run, deadline)?,
+                );
             }
             sort(
                 &mut decision,
@@ -318,14 +329,19 @@ impl Judge {
         Ok(decision)
     }
 
-    /// What the policies say. One that gave no verdict refuses, and is named.
-    fn policies(&self, input: &PolicyInput<'_>, deadline: Instant) -> Result<Said, Fault> {
+    /// What the policies say. One that gave no verdict refuses, and is named. `mode` is the strongest that the class has here.
+    fn policies(&self, input: &PolicyInput<'_>, mode: Mode, dry_run: bool, deadline: Instant) -> Result<Said, Fault> {
         let budget = deadline.saturating_duration_since(Instant::now());
         if budget.is_zero() {
             return Err(late("judging"));
         }
         let mut said = Said::default();
-        for Verdict { policy, outcome, .. } in self.policies.evaluate(input, budget) {
+        for verdict in self.policies.evaluate(input, budget) {
+            if !dry_run {
+                self.metrics
+                    .evaluated(&verdict.policy, action(mode, &verdict.outcome), verdict.duration);
+            }
+            let Verdict { policy, outcome, .. } = verdict;
             match outcome {
                 Ok(findings) => {
                     // Refusals come first where findings are cut off, so where none is left none was lost.
@@ -353,6 +369,17 @@ impl Judge {
             }
         }
         Ok(said)
+    }
+}
+
+/// What a verdict comes to in a mode.
+fn action(mode: Mode, outcome: &Result<Findings, EvalError>) -> PolicyAction {
+    match (outcome, mode) {
+        (Err(_), _) => PolicyAction::Error,
+        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
+        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
+        (Ok(_), Mode::Audit) => PolicyAction::Audit,
+        (Ok(_), Mode::Enforce | Mode::Warn) => PolicyAction::Warn,
     }
 }
 

@@ -9,7 +9,6 @@ use super::super::lookup::Fixed;
 use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
-use crate::policy::{EvalError, Findings};
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -88,7 +87,7 @@ fn soon() -> Instant {
 }
 
 async fn decide(lookup: impl Lookup, policies: Arc<Scripted>, webhook: Webhook, review: &Review) -> Decision {
-    Admission::new(Arc::new(lookup), policies, "ringfence")
+    Admission::new(Arc::new(lookup), policies, Arc::default(), "ringfence")
         .admit(webhook, review, soon())
         .await
 }
@@ -224,7 +223,12 @@ impl Lookup for Silent {
 #[case::modes(Webhook::Modes, namespace_with(json!({"ringfence.dev/enforce": "default"})))]
 #[tokio::test]
 async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: Webhook, #[case] review: Review) {
-    let admission = Admission::new(Arc::new(Silent), Arc::new(Scripted::default()), "ringfence");
+    let admission = Admission::new(
+        Arc::new(Silent),
+        Arc::new(Scripted::default()),
+        Arc::default(),
+        "ringfence",
+    );
     let decision = admission
         .admit(webhook, &review, Instant::now() + Duration::from_millis(30))
         .await;
@@ -237,7 +241,7 @@ async fn a_policy_that_runs_away_costs_no_more_than_the_deadline() {
         takes: Duration::from_millis(400),
         ..Scripted::default()
     };
-    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), "ringfence");
+    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), Arc::default(), "ringfence");
     let started = Instant::now();
     let decision = admission
         .admit(Webhook::Fence, &by_scheduler(), started + Duration::from_millis(50))
@@ -250,6 +254,7 @@ async fn a_policy_that_runs_away_costs_no_more_than_the_deadline() {
 fn without_time_nothing_is_judged() {
     let judge = Judge {
         policies: Arc::new(Scripted::default()),
+        metrics: Arc::default(),
         release_namespace: "ringfence".into(),
     };
     let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
@@ -504,5 +509,47 @@ async fn findings_that_were_cut_off_are_said_to_be(
             .iter()
             .chain(&decision.warnings)
             .any(|v| v.message.contains("7 things more"))
+    );
+}
+
+#[rstest]
+#[case::enforce("enforce", vec![finding("no")], None, "deny")]
+#[case::warn("warn", vec![finding("no")], None, "warn")]
+#[case::audit("audit", vec![finding("no")], None, "audit")]
+#[case::nothing("enforce", vec![], None, "allow")]
+#[case::error("audit", vec![], Some(EvalError::Panic), "error")]
+#[tokio::test]
+async fn a_policy_is_counted_by_what_it_came_to_and_a_dry_run_is_not(
+    #[case] mode: &str,
+    #[case] deny: Vec<Violation>,
+    #[case] error: Option<EvalError>,
+    #[case] action: &str,
+) {
+    let lookup = with_modes(json!({format!("ringfence.dev/{mode}"): "default"}));
+    let findings = Findings {
+        deny,
+        ..Findings::default()
+    };
+    let policies = Scripted {
+        findings,
+        error,
+        ..Scripted::default()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let admission = Admission::new(Arc::new(lookup), Arc::new(policies), metrics.clone(), "ringfence");
+    let mut review = by_scheduler();
+    review.dry_run = true;
+    admission.admit(Webhook::Label, &review, soon()).await;
+    let counted = format!("ringfence_policy_decisions_total{{policy=\"scripted\",action=\"{action}\"}} 1");
+    assert!(
+        !metrics.encode().unwrap().contains("scripted"),
+        "a dry run counts nowhere"
+    );
+    review.dry_run = false;
+    admission.admit(Webhook::Label, &review, soon()).await;
+    assert!(
+        metrics.encode().unwrap().contains(&counted),
+        "{}",
+        metrics.encode().unwrap()
     );
 }
