@@ -62,7 +62,12 @@ async fn nobody_else_changes_or_deletes_them() {
         ] {
             assert_eq!(fate(user.patch(&object, change.clone()).await), GUARD, "{object}");
             let disown = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": null}}});
-            assert_eq!(fate(user.patch(&object, disown).await), GUARD, "{object}");
+            // Two guards say no to those without approve; which one is named is chance.
+            let found = fate(user.patch(&object, disown).await);
+            assert!(
+                found == GUARD || found == "guard ringfence-reserved-keys",
+                "{object}: {found}"
+            );
         }
         for user in [
             admin.user("tenant"),
