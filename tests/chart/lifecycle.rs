@@ -71,7 +71,7 @@ async fn an_upgrade_keeps_what_others_filled_in() {
         if client_side {
             upgrade.push("--server-side=false");
         }
-        helm(&upgrade, values).unwrap();
+        helm(&upgrade, values).await.unwrap();
         let upgraded = admin.get(&path).await.unwrap();
         assert_eq!(each_webhook(&upgraded, "caBundle"), bundles, "{values:?}");
         let by_url = each_webhook(&upgraded, "url").iter().all(Value::is_string);
@@ -94,7 +94,7 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         "guard ringfence-owned-objects"
     );
 
-    helm(&["uninstall", "ringfence"], &[]).unwrap();
+    helm(&["uninstall", "ringfence"], &[]).await.unwrap();
     for kind in [
         "validatingwebhookconfigurations",
         "validatingadmissionpolicies",
