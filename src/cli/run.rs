@@ -129,7 +129,12 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let admit = Admission::new(Arc::new(Live::new(client.clone())), policies, &args.namespace);
+    let admit = Admission::new(
+        Arc::new(Live::new(client.clone())),
+        policies,
+        &args.namespace,
+        metrics.clone(),
+    );
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {
