@@ -29,17 +29,28 @@ pub type Answer = Result<Value, Refusal>;
 impl Api {
     pub async fn admin() -> Api {
         let kubeconfig = Kubeconfig::read_from(plane::kubeconfig()).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        Api { client: kube::Client::try_from(config).unwrap(), user: None }
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        Api {
+            client: kube::Client::try_from(config).unwrap(),
+            user: None,
+        }
     }
 
     pub fn user(&self, name: &str) -> Api {
-        Api { client: self.client.clone(), user: Some((name.to_owned(), Vec::new())) }
+        Api {
+            client: self.client.clone(),
+            user: Some((name.to_owned(), Vec::new())),
+        }
     }
 
     /// A user whom RBAC lets do anything, so that only admission can refuse. `system:masters` holds `approve` too.
     pub fn master(&self, name: &str) -> Api {
-        Api { client: self.client.clone(), user: Some((name.to_owned(), vec!["system:masters".to_owned()])) }
+        Api {
+            client: self.client.clone(),
+            user: Some((name.to_owned(), vec!["system:masters".to_owned()])),
+        }
     }
 
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
@@ -47,7 +58,10 @@ impl Api {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
         };
-        let mut request = Request::builder().method(method).uri(path).header("Content-Type", content_type);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Content-Type", content_type);
         if let Some((name, groups)) = &self.user {
             request = request.header("Impersonate-User", name);
             for group in groups {
@@ -55,10 +69,16 @@ impl Api {
             }
         }
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        self.client.request::<Value>(request.body(body).unwrap()).await.map_err(|error| match error {
-            kube::Error::Api(status) => Refusal { code: status.code, message: status.message.clone() },
-            other => panic!("{path}: {other}"),
-        })
+        self.client
+            .request::<Value>(request.body(body).unwrap())
+            .await
+            .map_err(|error| match error {
+                kube::Error::Api(status) => Refusal {
+                    code: status.code,
+                    message: status.message.clone(),
+                },
+                other => panic!("{path}: {other}"),
+            })
     }
 
     pub async fn text(&self, request: Request<Vec<u8>>) -> String {
@@ -89,10 +109,17 @@ impl Api {
     pub async fn allow(&self, name: &str, users: &[&str], rules: Value) {
         let rbac = "/apis/rbac.authorization.k8s.io/v1";
         let subjects: Vec<Value> = users.iter().map(|user| json!({"kind": "User", "name": user})).collect();
-        self.post(&format!("{rbac}/clusterroles"), json!({"metadata": {"name": name}, "rules": rules})).await.unwrap();
+        self.post(
+            &format!("{rbac}/clusterroles"),
+            json!({"metadata": {"name": name}, "rules": rules}),
+        )
+        .await
+        .unwrap();
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
         let binding = json!({"metadata": {"name": name}, "roleRef": role, "subjects": subjects});
-        self.post(&format!("{rbac}/clusterrolebindings"), binding).await.unwrap();
+        self.post(&format!("{rbac}/clusterrolebindings"), binding)
+            .await
+            .unwrap();
     }
 }
 

@@ -24,7 +24,14 @@ static CHART: LazyLock<PathBuf> = LazyLock::new(|| {
     let chart = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chart");
     let _ = std::fs::remove_dir_all(&chart);
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ringfence");
-    assert!(Command::new("cp").args(["-r", source]).arg(&chart).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .args(["-r", source])
+            .arg(&chart)
+            .status()
+            .unwrap()
+            .success()
+    );
     let crds = chart.join("templates/crds");
     let _ = std::fs::remove_dir_all(&crds);
     std::fs::create_dir(&crds).unwrap();
@@ -41,7 +48,11 @@ static CHART: LazyLock<PathBuf> = LazyLock::new(|| {
 pub fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("helm");
     let mut command = Command::new(plane::tool("helm"));
-    command.args(verb).arg("--namespace").arg(RELEASE).env("KUBECONFIG", plane::kubeconfig());
+    command
+        .args(verb)
+        .arg("--namespace")
+        .arg(RELEASE)
+        .env("KUBECONFIG", plane::kubeconfig());
     for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         command.env(variable, &home);
     }
@@ -51,15 +62,25 @@ pub fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
     for value in values {
         command.args(["--set", value]);
     }
-    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", plane::tool("helm").display()));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", plane::tool("helm").display()));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(text(&output.stderr))
+    }
 }
 
 /// The chart's objects.
 pub fn render(values: &[&str]) -> Vec<Value> {
     let text = helm(&["template", "ringfence"], values).unwrap();
-    serde_saphyr::from_multiple::<Value>(&text).unwrap().into_iter().filter(|object| !object.is_null()).collect()
+    serde_saphyr::from_multiple::<Value>(&text)
+        .unwrap()
+        .into_iter()
+        .filter(|object| !object.is_null())
+        .collect()
 }
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
@@ -82,10 +103,22 @@ pub async fn in_force(admin: &Api) {
     let labelled = json!({"metadata": {"name": "probe", "labels": {"ringfence.dev/workflow": "x"}}});
     let owned = json!({"metadata": {"name": "probe", "annotations": {"ringfence.dev/owner-uid": "x"}}});
     let empty_mode = json!({"metadata": {"name": "probe", "labels": {"ringfence.dev/warn": ""}}});
-    probe("someone", "/api/v1/namespaces/default/configmaps?dryRun=All", labelled, "webhook label.ringfence.dev").await;
+    probe(
+        "someone",
+        "/api/v1/namespaces/default/configmaps?dryRun=All",
+        labelled,
+        "webhook label.ringfence.dev",
+    )
+    .await;
     let accounts = "/api/v1/namespaces/default/serviceaccounts?dryRun=All";
     probe("someone", accounts, owned, "guard ringfence-reserved-keys").await;
-    probe("someone", "/api/v1/namespaces?dryRun=All", empty_mode, "guard ringfence-modes").await;
+    probe(
+        "someone",
+        "/api/v1/namespaces?dryRun=All",
+        empty_mode,
+        "guard ringfence-modes",
+    )
+    .await;
 }
 
 async fn installed() -> Api {
@@ -129,10 +162,18 @@ pub async fn with_chart_alone() -> (Api, RwLockWriteGuard<'static, ()>) {
 
 /// A new namespace, made by Ringfence's account with every right: its requests never ask the webhook that is not there.
 pub async fn namespace(admin: &Api, name: &str, labels: Value) -> String {
-    let made = admin.master(RINGFENCE).post("/api/v1/namespaces", json!({"metadata": {"name": name, "labels": labels}})).await;
+    let made = admin
+        .master(RINGFENCE)
+        .post(
+            "/api/v1/namespaces",
+            json!({"metadata": {"name": name, "labels": labels}}),
+        )
+        .await;
     made.unwrap();
     eventually("the default service account", || async {
-        let account = admin.get(&format!("/api/v1/namespaces/{name}/serviceaccounts/default")).await;
+        let account = admin
+            .get(&format!("/api/v1/namespaces/{name}/serviceaccounts/default"))
+            .await;
         account.map(drop).map_err(|refusal| refusal.message)
     })
     .await;

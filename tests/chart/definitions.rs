@@ -12,22 +12,41 @@ async fn our_definitions_go_only_with_approve() {
     let (admin, _chart) = with_chart().await;
     for name in ["aiworkflows.ringfence.dev", "aiworkflowclasses.ringfence.dev"] {
         let path = format!("{CRDS}/{name}?dryRun=All");
-        assert_eq!(fate(admin.user("tenant").delete(&path).await), "guard ringfence-definitions");
-        assert_eq!(fate(admin.user("default-approver").delete(&path).await), "guard ringfence-definitions");
+        assert_eq!(
+            fate(admin.user("tenant").delete(&path).await),
+            "guard ringfence-definitions"
+        );
+        assert_eq!(
+            fate(admin.user("default-approver").delete(&path).await),
+            "guard ringfence-definitions"
+        );
         assert_eq!(fate(admin.user("approver").delete(&path).await), "done");
     }
     let collection = format!("{CRDS}?dryRun=All");
-    assert_eq!(fate(admin.user("tenant").delete(&collection).await), "guard ringfence-definitions");
+    assert_eq!(
+        fate(admin.user("tenant").delete(&collection).await),
+        "guard ringfence-definitions"
+    );
 
     let names = json!({"plural": "things", "singular": "thing", "kind": "Thing"});
     let schema = json!({"openAPIV3Schema": {"type": "object"}});
     let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
     let spec = json!({"group": "test.example.com", "scope": "Cluster", "names": names, "versions": [version]});
-    admin.post(CRDS, json!({"metadata": {"name": "things.test.example.com"}, "spec": spec})).await.unwrap();
+    admin
+        .post(
+            CRDS,
+            json!({"metadata": {"name": "things.test.example.com"}, "spec": spec}),
+        )
+        .await
+        .unwrap();
     let other = format!("{CRDS}/things.test.example.com");
     assert_eq!(fate(admin.user("tenant").delete(&other).await), "done");
     eventually("the other definition's end", || async {
-        if admin.get(&other).await.is_err() { Ok(()) } else { Err("still there".to_owned()) }
+        if admin.get(&other).await.is_err() {
+            Ok(())
+        } else {
+            Err("still there".to_owned())
+        }
     })
     .await;
 }

@@ -10,17 +10,27 @@ const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 /// A certificate of a throw-away authority.
 fn authority() -> Value {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["test".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     json!(k8s_openapi::ByteString(certificate.pem().into_bytes()))
 }
 
 fn each_webhook(configuration: &Value, what: &str) -> Vec<Value> {
     let webhooks = configuration["webhooks"].as_array().unwrap();
-    webhooks.iter().map(|webhook| webhook["clientConfig"][what].clone()).collect()
+    webhooks
+        .iter()
+        .map(|webhook| webhook["clientConfig"][what].clone())
+        .collect()
 }
 
 async fn ceiling(admin: &Api) -> Value {
-    admin.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/ringfence-ceiling").await.unwrap()["rules"].clone()
+    admin
+        .get("/apis/rbac.authorization.k8s.io/v1/clusterroles/ringfence-ceiling")
+        .await
+        .unwrap()["rules"]
+        .clone()
 }
 
 #[tokio::test]
@@ -34,16 +44,29 @@ async fn an_upgrade_keeps_what_others_filled_in() {
         webhook["clientConfig"]["caBundle"] = authority.clone();
     }
     // With Ringfence's own rights.
-    let filled = admin.user(RINGFENCE).put(&format!("{path}?fieldManager=ringfence"), configuration).await.unwrap();
+    let filled = admin
+        .user(RINGFENCE)
+        .put(&format!("{path}?fieldManager=ringfence"), configuration)
+        .await
+        .unwrap();
     let bundles = each_webhook(&filled, "caBundle");
     assert!(bundles.iter().all(|bundle| *bundle == authority));
     eventually("the aggregated ceiling", || async {
         let rules = ceiling(&admin).await;
-        if rules.as_array().is_some_and(|rules| !rules.is_empty()) { Ok(()) } else { Err(rules.to_string()) }
+        if rules.as_array().is_some_and(|rules| !rules.is_empty()) {
+            Ok(())
+        } else {
+            Err(rules.to_string())
+        }
     })
     .await;
     let rules = ceiling(&admin).await;
-    for (values, client_side) in [(&["replicaCount=0"] as &[&str], false), (&VALUES, true), (&["replicaCount=1"], true), (&VALUES, false)] {
+    for (values, client_side) in [
+        (&["replicaCount=0"] as &[&str], false),
+        (&VALUES, true),
+        (&["replicaCount=1"], true),
+        (&VALUES, false),
+    ] {
         let mut upgrade = vec!["upgrade", "ringfence"];
         if client_side {
             upgrade.push("--server-side=false");
@@ -66,16 +89,36 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
     let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");
     let account = json!({"metadata": {"name": "owned", "annotations": {"ringfence.dev/owner-uid": "1"}}});
     admin.master(RINGFENCE).post(&accounts, account).await.unwrap();
-    assert_eq!(fate(admin.delete(&format!("{accounts}/owned")).await), "guard ringfence-owned-objects");
+    assert_eq!(
+        fate(admin.delete(&format!("{accounts}/owned")).await),
+        "guard ringfence-owned-objects"
+    );
 
     helm(&["uninstall", "ringfence"], &[]).unwrap();
-    for kind in ["validatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
+    for kind in [
+        "validatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ] {
         let left = admin.get(&format!("{ADMISSION}/{kind}")).await.unwrap();
-        let names: Vec<&str> = left["items"].as_array().unwrap().iter().filter_map(|item| item["metadata"]["name"].as_str()).collect();
-        assert!(!names.iter().any(|name| name.starts_with("ringfence")), "{kind}: {names:?}");
+        let names: Vec<&str> = left["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|item| item["metadata"]["name"].as_str())
+            .collect();
+        assert!(
+            !names.iter().any(|name| name.starts_with("ringfence")),
+            "{kind}: {names:?}"
+        );
     }
     for name in ["aiworkflows.ringfence.dev", "aiworkflowclasses.ringfence.dev"] {
-        admin.get(&format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")).await.unwrap();
+        admin
+            .get(&format!(
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+            ))
+            .await
+            .unwrap();
     }
     let tenant = admin.user("tenant");
     let path = format!("/api/v1/namespaces/{ns}");
@@ -85,8 +128,18 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         for answer in [
             tenant.delete(&format!("{accounts}/owned?dryRun=All")).await,
             tenant.post(&format!("{path}/pods?dryRun=All"), labelled).await,
-            tenant.patch(&format!("{path}?dryRun=All"), json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}})).await,
-            tenant.post(&format!("{accounts}?dryRun=All"), json!({"metadata": {"name": "x", "annotations": {"ringfence.dev/adopt": "x"}}})).await,
+            tenant
+                .patch(
+                    &format!("{path}?dryRun=All"),
+                    json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}),
+                )
+                .await,
+            tenant
+                .post(
+                    &format!("{accounts}?dryRun=All"),
+                    json!({"metadata": {"name": "x", "annotations": {"ringfence.dev/adopt": "x"}}}),
+                )
+                .await,
         ] {
             let found = fate(answer);
             if found != "done" {

@@ -17,7 +17,11 @@ async fn with_labels(admin: &Api, path: &str, changes: Value) -> Value {
     let mut object = admin.get(path).await.unwrap();
     for (key, value) in changes.as_object().unwrap() {
         let labels = object["metadata"]["labels"].as_object_mut().unwrap();
-        if value.is_null() { labels.remove(key) } else { labels.insert(key.clone(), value.clone()) };
+        if value.is_null() {
+            labels.remove(key)
+        } else {
+            labels.insert(key.clone(), value.clone())
+        };
     }
     object
 }
@@ -40,12 +44,35 @@ async fn a_mode_is_set_only_with_approve_on_its_class() {
             assert_eq!(found, expected, "{user} sets {mode}={class}");
         }
         let create = json!({"metadata": {"name": "modes-new", "labels": {format!("ringfence.dev/{mode}"): "default"}}});
-        assert_eq!(fate(admin.user("tenant").post("/api/v1/namespaces", create.clone()).await), GUARD, "create {mode}");
-        assert_eq!(fate(admin.user("default-approver").post("/api/v1/namespaces", create).await), ASKED, "create {mode}");
+        assert_eq!(
+            fate(admin.user("tenant").post("/api/v1/namespaces", create.clone()).await),
+            GUARD,
+            "create {mode}"
+        );
+        assert_eq!(
+            fate(admin.user("default-approver").post("/api/v1/namespaces", create).await),
+            ASKED,
+            "create {mode}"
+        );
     }
-    let refusal = admin.user("tenant").patch(&ns, labels(json!({"ringfence.dev/enforce": "default"}))).await.unwrap_err();
-    for part in ["modes-set", "tenant", "approve", "aiworkflowclasses.ringfence.dev/default", "ringfence-approver", "Fix:"] {
-        assert!(refusal.message.contains(part), "{part} is missing in: {}", refusal.message);
+    let refusal = admin
+        .user("tenant")
+        .patch(&ns, labels(json!({"ringfence.dev/enforce": "default"})))
+        .await
+        .unwrap_err();
+    for part in [
+        "modes-set",
+        "tenant",
+        "approve",
+        "aiworkflowclasses.ringfence.dev/default",
+        "ringfence-approver",
+        "Fix:",
+    ] {
+        assert!(
+            refusal.message.contains(part),
+            "{part} is missing in: {}",
+            refusal.message
+        );
     }
 }
 
@@ -57,18 +84,55 @@ async fn a_mode_goes_only_with_approve_on_its_class_by_every_path() {
     let off = json!({"ringfence.dev/enforce": null});
     let tenant = admin.user("tenant");
     assert_eq!(fate(tenant.patch(&ns, labels(off.clone())).await), GUARD);
-    assert_eq!(fate(tenant.patch(&ns, json!({"metadata": {"labels": null}})).await), GUARD);
-    assert_eq!(fate(tenant.patch(&format!("{ns}/status"), labels(off.clone())).await), GUARD);
-    assert_eq!(fate(tenant.put(&ns, with_labels(&admin, &ns, off.clone()).await).await), GUARD);
-    assert_eq!(fate(tenant.put(&format!("{ns}/status"), with_labels(&admin, &ns, off.clone()).await).await), GUARD);
-    assert_eq!(fate(tenant.put(&format!("{ns}/finalize"), with_labels(&admin, &ns, off.clone()).await).await), GUARD);
+    assert_eq!(
+        fate(tenant.patch(&ns, json!({"metadata": {"labels": null}})).await),
+        GUARD
+    );
+    assert_eq!(
+        fate(tenant.patch(&format!("{ns}/status"), labels(off.clone())).await),
+        GUARD
+    );
+    assert_eq!(
+        fate(tenant.put(&ns, with_labels(&admin, &ns, off.clone()).await).await),
+        GUARD
+    );
+    assert_eq!(
+        fate(
+            tenant
+                .put(&format!("{ns}/status"), with_labels(&admin, &ns, off.clone()).await)
+                .await
+        ),
+        GUARD
+    );
+    assert_eq!(
+        fate(
+            tenant
+                .put(&format!("{ns}/finalize"), with_labels(&admin, &ns, off.clone()).await)
+                .await
+        ),
+        GUARD
+    );
 
     let gold = labels(json!({"ringfence.dev/enforce": "gold"}));
-    assert_eq!(fate(admin.user("default-approver").patch(&ns, gold.clone()).await), GUARD, "needs the new class too");
-    assert_eq!(fate(admin.user("gold-approver").patch(&ns, gold).await), GUARD, "needs the old class too");
-    assert_eq!(fate(admin.user("gold-approver").patch(&ns, labels(off.clone())).await), GUARD);
+    assert_eq!(
+        fate(admin.user("default-approver").patch(&ns, gold.clone()).await),
+        GUARD,
+        "needs the new class too"
+    );
+    assert_eq!(
+        fate(admin.user("gold-approver").patch(&ns, gold).await),
+        GUARD,
+        "needs the old class too"
+    );
+    assert_eq!(
+        fate(admin.user("gold-approver").patch(&ns, labels(off.clone())).await),
+        GUARD
+    );
     // Break-glass: nobody listens at the webhook's port, and it goes through.
-    assert_eq!(fate(admin.user("default-approver").patch(&ns, labels(off)).await), "done");
+    assert_eq!(
+        fate(admin.user("default-approver").patch(&ns, labels(off)).await),
+        "done"
+    );
 }
 
 #[tokio::test]
@@ -78,12 +142,40 @@ async fn whoever_leaves_the_modes_alone_is_left_alone() {
     let ns = format!("/api/v1/namespaces/{fenced}");
     let tenant = admin.user("tenant");
     assert_eq!(fate(tenant.patch(&ns, labels(json!({"team": "a"}))).await), "done");
-    assert_eq!(fate(tenant.patch(&ns, json!({"metadata": {"annotations": {"note": "b"}}})).await), "done");
-    assert_eq!(fate(tenant.post("/api/v1/namespaces", json!({"metadata": {"name": "modes-plain"}})).await), "done");
-    assert_eq!(fate(tenant.put(&format!("{ns}/finalize"), admin.get(&ns).await.unwrap()).await), "done");
-    let many: Value = (0..5000).map(|i| (format!("label-{i}"), json!("x"))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(
+        fate(
+            tenant
+                .patch(&ns, json!({"metadata": {"annotations": {"note": "b"}}}))
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            tenant
+                .post("/api/v1/namespaces", json!({"metadata": {"name": "modes-plain"}}))
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            tenant
+                .put(&format!("{ns}/finalize"), admin.get(&ns).await.unwrap())
+                .await
+        ),
+        "done"
+    );
+    let many: Value = (0..5000)
+        .map(|i| (format!("label-{i}"), json!("x")))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     assert_eq!(fate(tenant.patch(&ns, labels(many)).await), "done", "5,000 labels");
-    assert_eq!(fate(tenant.patch(&ns, labels(json!({"ringfence.dev/enforce": null}))).await), GUARD, "and still guarded");
+    assert_eq!(
+        fate(tenant.patch(&ns, labels(json!({"ringfence.dev/enforce": null}))).await),
+        GUARD,
+        "and still guarded"
+    );
 }
 
 #[tokio::test]
@@ -92,10 +184,20 @@ async fn exempt_namespaces_take_no_mode_from_anyone() {
     for exempt in ["kube-system", "kube-node-lease", "kube-public", RELEASE] {
         for mode in ["enforce", "warn", "audit"] {
             let body = labels(json!({format!("ringfence.dev/{mode}"): "default"}));
-            let refusal = admin.patch(&format!("/api/v1/namespaces/{exempt}"), body).await.unwrap_err();
-            assert!(refusal.message.contains(&format!("namespace {exempt} is never fenced")), "{}", refusal.message);
+            let refusal = admin
+                .patch(&format!("/api/v1/namespaces/{exempt}"), body)
+                .await
+                .unwrap_err();
+            assert!(
+                refusal.message.contains(&format!("namespace {exempt} is never fenced")),
+                "{}",
+                refusal.message
+            );
         }
         let body = labels(json!({"ringfence-test": "x"}));
-        assert_eq!(fate(admin.patch(&format!("/api/v1/namespaces/{exempt}"), body).await), "done");
+        assert_eq!(
+            fate(admin.patch(&format!("/api/v1/namespaces/{exempt}"), body).await),
+            "done"
+        );
     }
 }

@@ -18,9 +18,17 @@ async fn owned(admin: &Api, ns: &str, name: &str, metadata: Value) -> Vec<(Strin
     let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}");
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
     let kinds = [
-        (format!("/api/v1/namespaces/{ns}/serviceaccounts"), json!({}), json!({"imagePullSecrets": [{"name": "x"}]})),
+        (
+            format!("/api/v1/namespaces/{ns}/serviceaccounts"),
+            json!({}),
+            json!({"imagePullSecrets": [{"name": "x"}]}),
+        ),
         (format!("{rbac}/roles"), json!({}), json!({"rules": rules})),
-        (format!("{rbac}/rolebindings"), json!({"roleRef": role}), json!({"subjects": tenant})),
+        (
+            format!("{rbac}/rolebindings"),
+            json!({"roleRef": role}),
+            json!({"subjects": tenant}),
+        ),
         (
             format!("/apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies"),
             json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}}),
@@ -45,16 +53,30 @@ async fn nobody_else_changes_or_deletes_them() {
     for (path, change) in owned(&admin, &ns, "mine", json!({})).await {
         let object = format!("{path}/mine");
         // With `approve` or without: the way out is to take `enforce` off, in the open.
-        for user in [admin.user("tenant"), admin.user("approver"), admin.clone(), admin.master(NAMESPACES)] {
+        for user in [
+            admin.user("tenant"),
+            admin.user("approver"),
+            admin.clone(),
+            admin.master(NAMESPACES),
+        ] {
             assert_eq!(fate(user.patch(&object, change.clone()).await), GUARD, "{object}");
             let disown = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": null}}});
             assert_eq!(fate(user.patch(&object, disown).await), GUARD, "{object}");
         }
-        for user in [admin.user("tenant"), admin.user("approver"), admin.clone(), admin.master(TOKENS)] {
+        for user in [
+            admin.user("tenant"),
+            admin.user("approver"),
+            admin.clone(),
+            admin.master(TOKENS),
+        ] {
             assert_eq!(fate(user.delete(&object).await), GUARD, "{object}");
         }
         assert_eq!(fate(admin.delete(&path).await), GUARD, "the collection {path}");
-        assert_eq!(fate(admin.master(RINGFENCE).patch(&object, change).await), "done", "{object}");
+        assert_eq!(
+            fate(admin.master(RINGFENCE).patch(&object, change).await),
+            "done",
+            "{object}"
+        );
         assert_eq!(fate(admin.master(RINGFENCE).delete(&object).await), "done", "{object}");
     }
     let refusal = {
@@ -65,7 +87,11 @@ async fn nobody_else_changes_or_deletes_them() {
         admin.user("tenant").delete(&format!("{path}/named")).await.unwrap_err()
     };
     for part in ["tenant", "delete", "AIWorkflow triage", "Fix:"] {
-        assert!(refusal.message.contains(part), "{part} is missing in: {}", refusal.message);
+        assert!(
+            refusal.message.contains(part),
+            "{part} is missing in: {}",
+            refusal.message
+        );
     }
 }
 
@@ -76,17 +102,38 @@ async fn what_is_not_owned_or_not_enforced_is_free() {
     let warned = namespace(&admin, "owned-warned", json!({"ringfence.dev/warn": "default"})).await;
     let tenant = admin.user("tenant");
     let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");
-    assert_eq!(fate(tenant.post(&accounts, json!({"metadata": {"name": "own"}})).await), "done");
+    assert_eq!(
+        fate(tenant.post(&accounts, json!({"metadata": {"name": "own"}})).await),
+        "done"
+    );
     let labels = json!({"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}});
-    assert_eq!(fate(tenant.patch(&format!("{accounts}/own"), labels.clone()).await), "done");
+    assert_eq!(
+        fate(tenant.patch(&format!("{accounts}/own"), labels.clone()).await),
+        "done"
+    );
     assert_eq!(fate(tenant.delete(&format!("{accounts}/own")).await), "done");
     for (path, _) in owned(&admin, &warned, "mine", json!({})).await {
-        assert_eq!(fate(tenant.patch(&format!("{path}/mine"), labels.clone()).await), "done", "{path}");
+        assert_eq!(
+            fate(tenant.patch(&format!("{path}/mine"), labels.clone()).await),
+            "done",
+            "{path}"
+        );
         assert_eq!(fate(tenant.delete(&format!("{path}/mine")).await), "done", "{path}");
     }
     // Break-glass opens this guard too.
     let made = owned(&admin, &ns, "left", json!({})).await;
-    assert_eq!(fate(admin.user("default-approver").patch(&format!("/api/v1/namespaces/{ns}"), json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}})).await), "done");
+    assert_eq!(
+        fate(
+            admin
+                .user("default-approver")
+                .patch(
+                    &format!("/api/v1/namespaces/{ns}"),
+                    json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}})
+                )
+                .await
+        ),
+        "done"
+    );
     for (path, _) in made {
         eventually("the guard opens", || async {
             let found = fate(tenant.delete(&format!("{path}/left")).await);
@@ -103,29 +150,95 @@ async fn built_in_controllers_do_their_work_and_no_more() {
     for collector in [COLLECTOR, ALL_CONTROLLERS] {
         let user = admin.master(collector);
         // The owner lives, so that the real garbage collector leaves the object alone.
-        let holder = admin.get(&format!("/api/v1/namespaces/{ns}/serviceaccounts/default")).await.unwrap();
+        let holder = admin
+            .get(&format!("/api/v1/namespaces/{ns}/serviceaccounts/default"))
+            .await
+            .unwrap();
         let owner = json!([{"apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "uid": holder["metadata"]["uid"]}]);
-        for (path, change) in owned(&admin, &ns, "gc", json!({"finalizers": ["test/hold"], "ownerReferences": owner})).await {
+        for (path, change) in owned(
+            &admin,
+            &ns,
+            "gc",
+            json!({"finalizers": ["test/hold"], "ownerReferences": owner}),
+        )
+        .await
+        {
             let object = format!("{path}/gc");
             assert_eq!(fate(user.patch(&object, change).await), GUARD, "{collector} {object}");
-            for metadata in [json!({"labels": {"a": "b"}}), json!({"annotations": {"a": "b"}}), json!({"annotations": null, "finalizers": null})] {
-                assert_eq!(fate(user.patch(&object, json!({"metadata": metadata})).await), GUARD, "{collector} {object}");
+            for metadata in [
+                json!({"labels": {"a": "b"}}),
+                json!({"annotations": {"a": "b"}}),
+                json!({"annotations": null, "finalizers": null}),
+            ] {
+                assert_eq!(
+                    fate(user.patch(&object, json!({"metadata": metadata})).await),
+                    GUARD,
+                    "{collector} {object}"
+                );
             }
-            assert_eq!(fate(user.patch(&object, json!({"metadata": {"ownerReferences": null}})).await), "done", "{object}");
+            assert_eq!(
+                fate(
+                    user.patch(&object, json!({"metadata": {"ownerReferences": null}}))
+                        .await
+                ),
+                "done",
+                "{object}"
+            );
             assert_eq!(fate(user.delete(&object).await), "done", "{object}");
-            assert_eq!(fate(admin.user("tenant").patch(&object, json!({"metadata": {"finalizers": null}})).await), GUARD, "{object}");
-            assert_eq!(fate(user.patch(&object, json!({"metadata": {"finalizers": null}})).await), "done", "{object}");
+            assert_eq!(
+                fate(
+                    admin
+                        .user("tenant")
+                        .patch(&object, json!({"metadata": {"finalizers": null}}))
+                        .await
+                ),
+                GUARD,
+                "{object}"
+            );
+            assert_eq!(
+                fate(user.patch(&object, json!({"metadata": {"finalizers": null}})).await),
+                "done",
+                "{object}"
+            );
             assert_eq!(admin.get(&object).await.unwrap_err().code, 404, "{object}");
         }
     }
     for (path, _) in owned(&admin, &ns, "cleared", json!({})).await {
-        assert_eq!(fate(admin.master(NAMESPACES).delete(&path).await), "done", "the collection {path}");
+        assert_eq!(
+            fate(admin.master(NAMESPACES).delete(&path).await),
+            "done",
+            "the collection {path}"
+        );
     }
     owned(&admin, &ns, "tokens", json!({})).await;
     let account = format!("/api/v1/namespaces/{ns}/serviceaccounts/tokens");
-    assert_eq!(fate(admin.master(TOKENS).patch(&account, json!({"secrets": [{"name": "x"}]})).await), "done");
-    assert_eq!(fate(admin.master(TOKENS).patch(&account, json!({"imagePullSecrets": [{"name": "x"}]})).await), GUARD);
-    assert_eq!(fate(admin.master(TOKENS).patch(&account, json!({"metadata": {"labels": {"a": "b"}}})).await), GUARD);
+    assert_eq!(
+        fate(
+            admin
+                .master(TOKENS)
+                .patch(&account, json!({"secrets": [{"name": "x"}]}))
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .master(TOKENS)
+                .patch(&account, json!({"imagePullSecrets": [{"name": "x"}]}))
+                .await
+        ),
+        GUARD
+    );
+    assert_eq!(
+        fate(
+            admin
+                .master(TOKENS)
+                .patch(&account, json!({"metadata": {"labels": {"a": "b"}}}))
+                .await
+        ),
+        GUARD
+    );
 }
 
 #[tokio::test]
@@ -133,7 +246,10 @@ async fn the_real_controllers_collect_and_empty_an_enforced_namespace() {
     let (admin, _chart) = with_chart().await;
     let ns = namespace(&admin, "owned-real", json!({"ringfence.dev/enforce": "default"})).await;
     let maps = format!("/api/v1/namespaces/{ns}/configmaps");
-    let holder = admin.post(&maps, json!({"metadata": {"name": "holder"}})).await.unwrap();
+    let holder = admin
+        .post(&maps, json!({"metadata": {"name": "holder"}}))
+        .await
+        .unwrap();
     let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "holder", "uid": holder["metadata"]["uid"], "controller": true}]);
     let collected = owned(&admin, &ns, "collected", json!({"ownerReferences": owner})).await;
     owned(&admin, &ns, "last", json!({})).await;
@@ -141,14 +257,21 @@ async fn the_real_controllers_collect_and_empty_an_enforced_namespace() {
     for (path, _) in collected {
         eventually("garbage collection", || async {
             let found = admin.get(&format!("{path}/collected")).await;
-            if found.is_err() { Ok(()) } else { Err(format!("{path} is still there")) }
+            if found.is_err() {
+                Ok(())
+            } else {
+                Err(format!("{path} is still there"))
+            }
         })
         .await;
     }
     let path = format!("/api/v1/namespaces/{ns}");
     admin.delete(&path).await.unwrap();
     eventually("the namespace's end", || async {
-        admin.get(&path).await.map_or(Ok(()), |namespace| Err(namespace["status"].to_string()))
+        admin
+            .get(&path)
+            .await
+            .map_or(Ok(()), |namespace| Err(namespace["status"].to_string()))
     })
     .await;
 }

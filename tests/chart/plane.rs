@@ -5,7 +5,9 @@ use std::path::PathBuf;
 /// Path of a tool of the control plane: `helm`, `kubectl`.
 pub fn tool(name: &str) -> PathBuf {
     let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/controlplane/bin");
-    std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(built, PathBuf::from).join(name)
+    std::env::var_os("KUBEBUILDER_ASSETS")
+        .map_or_else(built, PathBuf::from)
+        .join(name)
 }
 
 /// Path of the administrator's kubeconfig.

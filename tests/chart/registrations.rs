@@ -19,21 +19,37 @@ fn pod_makers(ns: &str, labels: &Value) -> Vec<(String, Value)> {
     let template = json!({"metadata": {"labels": {"app": "x"}}, "spec": pod_spec()});
     let mut job_template = template.clone();
     job_template["spec"]["restartPolicy"] = json!("Never");
-    let workload = json!({"metadata": metadata, "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template}});
+    let workload =
+        json!({"metadata": metadata, "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template}});
     let mut stateful = workload.clone();
     stateful["spec"]["serviceName"] = json!("x");
-    let (core, apps) = (format!("/api/v1/namespaces/{ns}"), format!("/apis/apps/v1/namespaces/{ns}"));
+    let (core, apps) = (
+        format!("/api/v1/namespaces/{ns}"),
+        format!("/apis/apps/v1/namespaces/{ns}"),
+    );
     let batch = format!("/apis/batch/v1/namespaces/{ns}");
     let cron = json!({"schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": job_template}}});
     vec![
-        (format!("{core}/pods"), json!({"metadata": metadata, "spec": pod_spec()})),
-        (format!("{core}/replicationcontrollers"), json!({"metadata": metadata, "spec": {"selector": {"app": "x"}, "template": template}})),
-        (format!("{core}/podtemplates"), json!({"metadata": metadata, "template": template})),
+        (
+            format!("{core}/pods"),
+            json!({"metadata": metadata, "spec": pod_spec()}),
+        ),
+        (
+            format!("{core}/replicationcontrollers"),
+            json!({"metadata": metadata, "spec": {"selector": {"app": "x"}, "template": template}}),
+        ),
+        (
+            format!("{core}/podtemplates"),
+            json!({"metadata": metadata, "template": template}),
+        ),
         (format!("{apps}/deployments"), workload.clone()),
         (format!("{apps}/replicasets"), workload.clone()),
         (format!("{apps}/daemonsets"), workload),
         (format!("{apps}/statefulsets"), stateful),
-        (format!("{batch}/jobs"), json!({"metadata": metadata, "spec": {"template": job_template}})),
+        (
+            format!("{batch}/jobs"),
+            json!({"metadata": metadata, "spec": {"template": job_template}}),
+        ),
         (format!("{batch}/cronjobs"), json!({"metadata": metadata, "spec": cron})),
     ]
 }
@@ -46,8 +62,12 @@ async fn tried(user: &Api, path: &str, body: Value) -> String {
 async fn asked(admin: &Api) -> f64 {
     let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
     let text = admin.text(request).await;
-    let counted = text.lines().filter(|line| line.starts_with("apiserver_admission_webhook_rejection_count{") && line.contains("ringfence.dev\""));
-    counted.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    let counted = text.lines().filter(|line| {
+        line.starts_with("apiserver_admission_webhook_rejection_count{") && line.contains("ringfence.dev\"")
+    });
+    counted
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
 }
 
 #[tokio::test]
@@ -67,7 +87,11 @@ async fn everything_that_makes_pods_is_asked_about_once() {
             assert_eq!(tried(&admin, &path, body.clone()).await, expected, "{path} {labels}");
             let calls = if expected == "done" { 0.0 } else { 1.0 };
             assert_eq!(asked(&admin).await - before, calls, "{path} {labels}");
-            assert_eq!(tried(&admin.master(RINGFENCE), &path, body).await, "done", "our own: {path}");
+            assert_eq!(
+                tried(&admin.master(RINGFENCE), &path, body).await,
+                "done",
+                "our own: {path}"
+            );
         }
     }
 }
@@ -95,21 +119,58 @@ async fn a_label_anywhere_is_asked_about() {
         slice["endpoints"] = json!([]);
         let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices");
         assert_eq!(tried(&admin, &slices, slice.clone()).await, expected);
-        for controller in ["system:serviceaccount:kube-system:endpointslice-controller", "system:kube-controller-manager"] {
-            assert_eq!(tried(&admin.master(controller), &slices, slice.clone()).await, "done", "{controller}");
-            assert_eq!(tried(&admin.master(controller), &configmaps, labelled.clone()).await, expected, "{controller}");
+        for controller in [
+            "system:serviceaccount:kube-system:endpointslice-controller",
+            "system:kube-controller-manager",
+        ] {
+            assert_eq!(
+                tried(&admin.master(controller), &slices, slice.clone()).await,
+                "done",
+                "{controller}"
+            );
+            assert_eq!(
+                tried(&admin.master(controller), &configmaps, labelled.clone()).await,
+                expected,
+                "{controller}"
+            );
         }
         // Taking the label off, and putting it on, are asked about as well.
-        admin.master(RINGFENCE).post(&configmaps, labelled.clone()).await.unwrap();
+        admin
+            .master(RINGFENCE)
+            .post(&configmaps, labelled.clone())
+            .await
+            .unwrap();
         let off = json!({"metadata": {"labels": null}});
         assert_eq!(fate(admin.patch(&format!("{configmaps}/x"), off).await), expected);
-        admin.post(&configmaps, json!({"metadata": {"name": "y"}})).await.unwrap();
-        assert_eq!(fate(admin.patch(&format!("{configmaps}/y"), labelled_patch()).await), expected);
+        admin
+            .post(&configmaps, json!({"metadata": {"name": "y"}}))
+            .await
+            .unwrap();
+        assert_eq!(
+            fate(admin.patch(&format!("{configmaps}/y"), labelled_patch()).await),
+            expected
+        );
     }
-    assert_eq!(tried(&admin, "/apis/rbac.authorization.k8s.io/v1/clusterroles", labelled.clone()).await, LABEL);
+    assert_eq!(
+        tried(
+            &admin,
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            labelled.clone()
+        )
+        .await,
+        LABEL
+    );
     assert_eq!(tried(&admin, "/api/v1/nodes", labelled.clone()).await, "done");
     for exempt in ["kube-system", "kube-public", "kube-node-lease", RELEASE] {
-        assert_eq!(tried(&admin, &format!("/api/v1/namespaces/{exempt}/configmaps"), labelled.clone()).await, "done");
+        assert_eq!(
+            tried(
+                &admin,
+                &format!("/api/v1/namespaces/{exempt}/configmaps"),
+                labelled.clone()
+            )
+            .await,
+            "done"
+        );
     }
 }
 
@@ -125,33 +186,89 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
     let own = admin.master(RINGFENCE);
     let reference = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "name": name, "uid": name});
     let metadata = json!({"name": "p", "finalizers": ["test/hold"], "labels": {"a": "b"}});
-    own.post(&format!("{core}/pods"), json!({"metadata": metadata, "spec": pod_spec()})).await.unwrap();
+    own.post(
+        &format!("{core}/pods"),
+        json!({"metadata": metadata, "spec": pod_spec()}),
+    )
+    .await
+    .unwrap();
     let pod = format!("{core}/pods/p");
     let change = |metadata: Value| json!({"metadata": metadata});
 
     // Dry runs: an owner that is not there would have the pod collected.
     let dry = format!("{pod}?dryRun=All");
-    assert_eq!(fate(admin.patch(&dry, change(json!({"ownerReferences": [reference("a")]}))).await), FENCE);
-    assert_eq!(fate(admin.patch(&dry, change(json!({"labels": {"a": "c"}}))).await), FENCE);
+    assert_eq!(
+        fate(
+            admin
+                .patch(&dry, change(json!({"ownerReferences": [reference("a")]})))
+                .await
+        ),
+        FENCE
+    );
+    assert_eq!(
+        fate(admin.patch(&dry, change(json!({"labels": {"a": "c"}}))).await),
+        FENCE
+    );
     assert_eq!(fate(admin.patch(&dry, change(json!({"labels": null}))).await), FENCE);
-    assert_eq!(fate(admin.patch(&dry, change(json!({"annotations": {"a": "c"}}))).await), FENCE);
+    assert_eq!(
+        fate(admin.patch(&dry, change(json!({"annotations": {"a": "c"}}))).await),
+        FENCE
+    );
     let image = json!([{"name": "c", "image": "a/c"}]);
-    assert_eq!(fate(admin.patch(&dry, json!({"spec": {"containers": image}})).await), FENCE);
+    assert_eq!(
+        fate(admin.patch(&dry, json!({"spec": {"containers": image}})).await),
+        FENCE
+    );
     let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "a/d"}]}});
-    assert_eq!(fate(admin.patch(&format!("{pod}/ephemeralcontainers?dryRun=All"), debug).await), FENCE);
-    let bigger = json!({"spec": {"containers": [{"name": "c", "image": "a/b", "resources": {"requests": {"cpu": "1"}}}]}});
-    assert_eq!(fate(admin.patch(&format!("{pod}/resize?dryRun=All"), bigger).await), FENCE);
+    assert_eq!(
+        fate(
+            admin
+                .patch(&format!("{pod}/ephemeralcontainers?dryRun=All"), debug)
+                .await
+        ),
+        FENCE
+    );
+    let bigger =
+        json!({"spec": {"containers": [{"name": "c", "image": "a/b", "resources": {"requests": {"cpu": "1"}}}]}});
+    assert_eq!(
+        fate(admin.patch(&format!("{pod}/resize?dryRun=All"), bigger).await),
+        FENCE
+    );
 
-    assert_eq!(fate(admin.patch(&format!("{pod}/status"), json!({"status": {"message": "x"}})).await), "done");
-    assert_eq!(fate(admin.patch(&pod, change(json!({"finalizers": ["test/hold", "test/more"]}))).await), "done");
+    assert_eq!(
+        fate(
+            admin
+                .patch(&format!("{pod}/status"), json!({"status": {"message": "x"}}))
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .patch(&pod, change(json!({"finalizers": ["test/hold", "test/more"]})))
+                .await
+        ),
+        "done"
+    );
     assert_eq!(fate(admin.patch(&pod, json!({})).await), "done");
     assert_eq!(fate(admin.delete(&pod).await), "done");
-    assert_eq!(fate(admin.patch(&dry, change(json!({"labels": {"a": "d"}}))).await), FENCE, "terminating is no way around");
-    assert_eq!(fate(admin.patch(&pod, change(json!({"finalizers": null}))).await), "done");
+    assert_eq!(
+        fate(admin.patch(&dry, change(json!({"labels": {"a": "d"}}))).await),
+        FENCE,
+        "terminating is no way around"
+    );
+    assert_eq!(
+        fate(admin.patch(&pod, change(json!({"finalizers": null}))).await),
+        "done"
+    );
 
     // Many owners, one of them going: a removed reference is unasked, and no cost limit refuses it.
     let deployments = format!("/apis/apps/v1/namespaces/{ns}/deployments");
-    let (_, mut deployment) = pod_makers(&ns, &json!({})).into_iter().find(|(path, _)| *path == deployments).unwrap();
+    let (_, mut deployment) = pod_makers(&ns, &json!({}))
+        .into_iter()
+        .find(|(path, _)| *path == deployments)
+        .unwrap();
     let alive = admin.get(&core).await.unwrap()["metadata"]["uid"].clone();
     let owner = |i: i32| json!({"apiVersion": "v1", "kind": "Namespace", "name": ns, "uid": alive, "blockOwnerDeletion": i % 2 == 0});
     deployment["spec"]["replicas"] = json!(0);
@@ -159,10 +276,43 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
     deployment["metadata"]["name"] = json!("owned");
     own.post(&deployments, deployment.clone()).await.unwrap();
     let fewer = change(json!({"ownerReferences": [owner(1)]}));
-    assert_eq!(fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), fewer).await), "done");
-    assert_eq!(fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), change(json!({"ownerReferences": null}))).await), "done");
-    assert_eq!(fate(admin.patch(&format!("{deployments}/owned/scale?dryRun=All"), json!({"spec": {"replicas": 3}})).await), "done");
-    assert_eq!(fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), json!({"spec": {"paused": true}})).await), FENCE);
+    assert_eq!(
+        fate(admin.patch(&format!("{deployments}/owned?dryRun=All"), fewer).await),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .patch(
+                    &format!("{deployments}/owned?dryRun=All"),
+                    change(json!({"ownerReferences": null}))
+                )
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .patch(
+                    &format!("{deployments}/owned/scale?dryRun=All"),
+                    json!({"spec": {"replicas": 3}})
+                )
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .patch(
+                    &format!("{deployments}/owned?dryRun=All"),
+                    json!({"spec": {"paused": true}})
+                )
+                .await
+        ),
+        FENCE
+    );
 
     deployment["metadata"]["name"] = json!("many");
     deployment["metadata"]["ownerReferences"] = json!((0..1000).map(owner).collect::<Vec<_>>());
@@ -176,7 +326,10 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
 async fn huge_objects_are_no_error() {
     let (admin, _chart) = with_chart().await;
     let ns = namespace(&admin, "huge", json!({"ringfence.dev/enforce": "default"})).await;
-    let many: Value = (0..10_000).map(|i| (format!("k{i}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let many: Value = (0..10_000)
+        .map(|i| (format!("k{i}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let mut labels = many.clone();
     labels["ringfence.dev/workflow"] = json!("triage");
     let data = json!({"blob": "<".repeat(600_000)});
@@ -185,28 +338,70 @@ async fn huge_objects_are_no_error() {
     assert_eq!(fate(admin.post(&maps, huge.clone()).await), LABEL_ENFORCED);
     admin.master(RINGFENCE).post(&maps, huge).await.unwrap();
     let object = format!("{maps}/huge");
-    assert_eq!(fate(admin.patch(&object, json!({"metadata": {"finalizers": ["test/hold"]}})).await), "done");
-    assert_eq!(fate(admin.patch(&object, json!({"metadata": {"finalizers": null}})).await), "done");
-    assert_eq!(fate(admin.patch(&object, json!({"data": {"more": "x"}})).await), LABEL_ENFORCED);
-    let wide: Value = (0..20_000).map(|i| (format!("k{i}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(
+        fate(
+            admin
+                .patch(&object, json!({"metadata": {"finalizers": ["test/hold"]}}))
+                .await
+        ),
+        "done"
+    );
+    assert_eq!(
+        fate(admin.patch(&object, json!({"metadata": {"finalizers": null}})).await),
+        "done"
+    );
+    assert_eq!(
+        fate(admin.patch(&object, json!({"data": {"more": "x"}})).await),
+        LABEL_ENFORCED
+    );
+    let wide: Value = (0..20_000)
+        .map(|i| (format!("k{i}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let mut pod = json!({"metadata": {"name": "wide", "labels": wide}, "spec": pod_spec()});
     pod["spec"]["nodeSelector"] = many;
     let pods = format!("/api/v1/namespaces/{ns}/pods");
     assert_eq!(fate(admin.post(&pods, pod).await), FENCE);
-    assert_eq!(fate(admin.post(&pods, json!({"metadata": {"generateName": "e-"}, "spec": pod_spec()})).await), FENCE);
+    assert_eq!(
+        fate(
+            admin
+                .post(&pods, json!({"metadata": {"generateName": "e-"}, "spec": pod_spec()}))
+                .await
+        ),
+        FENCE
+    );
 }
 
 #[tokio::test]
 async fn removing_a_mode_and_deleting_go_on_unasked() {
     let (admin, _chart) = with_chart().await;
-    let ns = namespace(&admin, "unasked-modes", json!({"ringfence.dev/enforce": "default", "ringfence.dev/warn": "default"})).await;
+    let ns = namespace(
+        &admin,
+        "unasked-modes",
+        json!({"ringfence.dev/enforce": "default", "ringfence.dev/warn": "default"}),
+    )
+    .await;
     let path = format!("/api/v1/namespaces/{ns}");
     let label = |value: Value| json!({"metadata": {"labels": {"ringfence.dev/warn": value}}});
-    assert_eq!(fate(admin.patch(&path, label(json!("gold"))).await), "webhook modes.ringfence.dev");
-    assert_eq!(fate(admin.patch(&path, json!({"metadata": {"annotations": {"a": "b"}}})).await), "done");
+    assert_eq!(
+        fate(admin.patch(&path, label(json!("gold"))).await),
+        "webhook modes.ringfence.dev"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .patch(&path, json!({"metadata": {"annotations": {"a": "b"}}}))
+                .await
+        ),
+        "done"
+    );
     assert_eq!(fate(admin.patch(&path, label(Value::Null)).await), "done");
     let pods = format!("{path}/pods");
-    admin.master(RINGFENCE).post(&pods, json!({"metadata": {"name": "x"}, "spec": pod_spec()})).await.unwrap();
+    admin
+        .master(RINGFENCE)
+        .post(&pods, json!({"metadata": {"name": "x"}, "spec": pod_spec()}))
+        .await
+        .unwrap();
     assert_eq!(fate(admin.delete(&format!("{pods}/x")).await), "done");
     admin.delete(&path).await.unwrap();
 }

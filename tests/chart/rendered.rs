@@ -11,7 +11,12 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 }
 
 fn strings(value: &Value) -> Vec<&str> {
-    value.as_array().into_iter().flatten().map(|item| item.as_str().unwrap()).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| item.as_str().unwrap())
+        .collect()
 }
 
 fn exempt() -> [&'static str; 4] {
@@ -22,7 +27,11 @@ fn exempt() -> [&'static str; 4] {
 fn the_chart_is_well_formed() {
     helm(&["lint", "--strict"], &[]).unwrap();
     let objects = render(&[]);
-    assert!(objects.iter().all(|object| object["apiVersion"].is_string() && object["metadata"]["name"].is_string()));
+    assert!(
+        objects
+            .iter()
+            .all(|object| object["apiVersion"].is_string() && object["metadata"]["name"].is_string())
+    );
     // An install with a custom resource of a definition in the same chart fails.
     let custom = |object: &&Value| object["apiVersion"].as_str().unwrap().starts_with("ringfence.dev/");
     assert_eq!(objects.iter().filter(custom).count(), 0);
@@ -50,18 +59,31 @@ fn unknown_and_wrong_values_are_refused() {
         "imagePullSecrets[0].secret=x",
     ] {
         let refusal = helm(&["template", "ringfence"], &[value]).expect_err(value);
-        assert!(refusal.contains("don't meet the specifications of the schema"), "{value}: {refusal}");
+        assert!(
+            refusal.contains("don't meet the specifications of the schema"),
+            "{value}: {refusal}"
+        );
     }
 }
 
 #[test]
 fn rights_have_no_wildcard_and_no_way_up() {
     let objects = render(&[]);
-    for role in of_kind(&objects, "ClusterRole").into_iter().chain(of_kind(&objects, "Role")) {
+    for role in of_kind(&objects, "ClusterRole")
+        .into_iter()
+        .chain(of_kind(&objects, "Role"))
+    {
         let name = role["metadata"]["name"].as_str().unwrap();
         for rule in role["rules"].as_array().into_iter().flatten() {
-            let (groups, resources, verbs) = (strings(&rule["apiGroups"]), strings(&rule["resources"]), strings(&rule["verbs"]));
-            assert!(!groups.is_empty() && !resources.is_empty() && !verbs.is_empty(), "{name}: {rule}");
+            let (groups, resources, verbs) = (
+                strings(&rule["apiGroups"]),
+                strings(&rule["resources"]),
+                strings(&rule["verbs"]),
+            );
+            assert!(
+                !groups.is_empty() && !resources.is_empty() && !verbs.is_empty(),
+                "{name}: {rule}"
+            );
             assert!(rule.get("nonResourceURLs").is_none(), "{name}: {rule}");
             for word in groups.iter().chain(&resources).chain(&verbs) {
                 assert!(!word.contains('*'), "{name}: {rule}");
@@ -71,17 +93,32 @@ fn rights_have_no_wildcard_and_no_way_up() {
             }
             if resources.contains(&"secrets") {
                 assert_eq!(role["kind"], "Role", "{name}: {rule}");
-                assert!(verbs == ["create"] || strings(&rule["resourceNames"]) == ["ringfence-webhook-tls"], "{name}: {rule}");
+                assert!(
+                    verbs == ["create"] || strings(&rule["resourceNames"]) == ["ringfence-webhook-tls"],
+                    "{name}: {rule}"
+                );
             }
             for resource in ["validatingwebhookconfigurations", "customresourcedefinitions"] {
-                assert!(!resources.contains(&resource) || !strings(&rule["resourceNames"]).is_empty(), "{name}: {rule}");
+                assert!(
+                    !resources.contains(&resource) || !strings(&rule["resourceNames"]).is_empty(),
+                    "{name}: {rule}"
+                );
             }
         }
     }
-    let bound: Vec<&Value> = of_kind(&objects, "ClusterRoleBinding").into_iter().chain(of_kind(&objects, "RoleBinding")).collect();
+    let bound: Vec<&Value> = of_kind(&objects, "ClusterRoleBinding")
+        .into_iter()
+        .chain(of_kind(&objects, "RoleBinding"))
+        .collect();
     for binding in &bound {
-        assert_eq!(binding["subjects"], json!([{"kind": "ServiceAccount", "name": "ringfence", "namespace": RELEASE}]));
-        assert_ne!(binding["roleRef"]["name"], "ringfence-approver", "approve is for people");
+        assert_eq!(
+            binding["subjects"],
+            json!([{"kind": "ServiceAccount", "name": "ringfence", "namespace": RELEASE}])
+        );
+        assert_ne!(
+            binding["roleRef"]["name"], "ringfence-approver",
+            "approve is for people"
+        );
     }
     let aggregated = |role: &&&Value| role["metadata"]["labels"]["ringfence.dev/aggregate-to-ceiling"] == "true";
     let roles = of_kind(&objects, "ClusterRole");
@@ -99,18 +136,38 @@ fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
         assert_eq!(configurations.len(), 1);
         assert_eq!(configurations[0]["metadata"]["name"], "ringfence");
         let webhooks = configurations[0]["webhooks"].as_array().unwrap();
-        let names: Vec<&str> = webhooks.iter().map(|webhook| webhook["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["fence.ringfence.dev", "label.ringfence.dev", "label-enforced.ringfence.dev", "modes.ringfence.dev"]);
+        let names: Vec<&str> = webhooks
+            .iter()
+            .map(|webhook| webhook["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "fence.ringfence.dev",
+                "label.ringfence.dev",
+                "label-enforced.ringfence.dev",
+                "modes.ringfence.dev"
+            ]
+        );
         for webhook in webhooks {
             assert_eq!(webhook["failurePolicy"], "Fail");
             assert_eq!(webhook["matchPolicy"], "Equivalent");
             assert_eq!(webhook["sideEffects"], "None");
             assert_eq!(webhook["timeoutSeconds"], 5);
             let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
-            let names = expressions.iter().find(|expression| expression["key"] == "kubernetes.io/metadata.name").unwrap();
-            assert_eq!((names["operator"].as_str(), strings(&names["values"])), (Some("NotIn"), exempt().to_vec()));
+            let names = expressions
+                .iter()
+                .find(|expression| expression["key"] == "kubernetes.io/metadata.name")
+                .unwrap();
+            assert_eq!(
+                (names["operator"].as_str(), strings(&names["values"])),
+                (Some("NotIn"), exempt().to_vec())
+            );
             let own = &webhook["matchConditions"][0];
-            assert_eq!(own["expression"], format!("request.userInfo.username != 'system:serviceaccount:{RELEASE}:ringfence'"));
+            assert_eq!(
+                own["expression"],
+                format!("request.userInfo.username != 'system:serviceaccount:{RELEASE}:ringfence'")
+            );
             let client = &webhook["clientConfig"];
             assert!(client.get("caBundle").is_none());
             let path = match webhook["name"].as_str().unwrap() {
@@ -133,9 +190,20 @@ fn guards_fail_closed_and_deny() {
     let objects = render(&[]);
     let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
     let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
-    let mut names: Vec<&str> = policies.iter().map(|policy| policy["metadata"]["name"].as_str().unwrap()).collect();
+    let mut names: Vec<&str> = policies
+        .iter()
+        .map(|policy| policy["metadata"]["name"].as_str().unwrap())
+        .collect();
     names.sort_unstable();
-    assert_eq!(names, ["ringfence-definitions", "ringfence-modes", "ringfence-owned-objects", "ringfence-reserved-keys"]);
+    assert_eq!(
+        names,
+        [
+            "ringfence-definitions",
+            "ringfence-modes",
+            "ringfence-owned-objects",
+            "ringfence-reserved-keys"
+        ]
+    );
     for policy in policies {
         let name = &policy["metadata"]["name"];
         assert_eq!(policy["spec"]["failurePolicy"], "Fail", "{name}");
@@ -143,20 +211,37 @@ fn guards_fail_closed_and_deny() {
             assert_eq!(validation["reason"], "Forbidden", "{name}");
             assert!(validation["message"].as_str().unwrap().len() > 40, "{name}");
         }
-        let bound: Vec<&&Value> = bindings.iter().filter(|binding| binding["spec"]["policyName"] == *name).collect();
+        let bound: Vec<&&Value> = bindings
+            .iter()
+            .filter(|binding| binding["spec"]["policyName"] == *name)
+            .collect();
         assert_eq!(bound.len(), 1, "{name}");
-        assert_eq!(bound[0]["spec"], json!({"policyName": name, "validationActions": ["Deny"]}), "{name}");
+        assert_eq!(
+            bound[0]["spec"],
+            json!({"policyName": name, "validationActions": ["Deny"]}),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn the_pod_is_restricted_and_gets_the_flags() {
-    let objects = render(&["policyParameters.approved-namespaces.allowed[0]=a", "webhook.url.host=[fd00::5]:9443", "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000"]);
+    let objects = render(&[
+        "policyParameters.approved-namespaces.allowed[0]=a",
+        "webhook.url.host=[fd00::5]:9443",
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    ]);
     let deployment = of_kind(&objects, "Deployment")[0];
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
-    assert_eq!(pod["securityContext"], json!({"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}));
-    assert_eq!(container["securityContext"], json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}}));
+    assert_eq!(
+        pod["securityContext"],
+        json!({"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}})
+    );
+    assert_eq!(
+        container["securityContext"],
+        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+    );
     assert!(container["resources"]["limits"].get("cpu").is_none());
     assert!(container["image"].as_str().unwrap().starts_with("ringfence@sha256:"));
     let flags = strings(&container["args"]);
@@ -175,8 +260,13 @@ fn the_pod_is_restricted_and_gets_the_flags() {
     ] {
         assert!(flags.contains(&flag), "{flag} is missing in {flags:?}");
     }
-    let parameters = of_kind(&objects, "ConfigMap")[0]["data"]["policy-parameters.yaml"].as_str().unwrap();
-    assert_eq!(serde_saphyr::from_str::<Value>(parameters).unwrap(), json!({"approved-namespaces": {"allowed": ["a"]}}));
+    let parameters = of_kind(&objects, "ConfigMap")[0]["data"]["policy-parameters.yaml"]
+        .as_str()
+        .unwrap();
+    assert_eq!(
+        serde_saphyr::from_str::<Value>(parameters).unwrap(),
+        json!({"approved-namespaces": {"allowed": ["a"]}})
+    );
 
     let plain = render(&[]);
     assert!(plain.iter().all(|object| object["kind"] != "ConfigMap"));
@@ -184,8 +274,13 @@ fn the_pod_is_restricted_and_gets_the_flags() {
     let deployment = of_kind(&plain, "Deployment")[0];
     assert_eq!(service["metadata"]["name"], "ringfence-webhook");
     assert_eq!(service["spec"]["ports"][0]["port"], 443);
-    let ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
-    let target = ports.iter().find(|port| port["name"] == service["spec"]["ports"][0]["targetPort"]).unwrap();
+    let ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+        .as_array()
+        .unwrap();
+    let target = ports
+        .iter()
+        .find(|port| port["name"] == service["spec"]["ports"][0]["targetPort"])
+        .unwrap();
     assert_eq!(target["containerPort"], 9443);
     for (label, value) in service["spec"]["selector"].as_object().unwrap() {
         assert_eq!(deployment["spec"]["template"]["metadata"]["labels"][label], *value);

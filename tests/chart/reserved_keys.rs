@@ -20,10 +20,16 @@ async fn only_ringfence_marks_what_it_owns() {
     let binding = json!({"metadata": {"name": "x", "annotations": mark}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "x"}});
     let policy = json!({"metadata": {"name": "x", "annotations": mark}, "spec": {"podSelector": {}}});
     for (path, body) in [
-        (format!("/api/v1/namespaces/{ns}/serviceaccounts"), annotated("x", mark.clone())),
+        (
+            format!("/api/v1/namespaces/{ns}/serviceaccounts"),
+            annotated("x", mark.clone()),
+        ),
         (format!("{RBAC}/namespaces/{ns}/roles"), annotated("x", mark.clone())),
         (format!("{RBAC}/namespaces/{ns}/rolebindings"), binding),
-        (format!("/apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies"), policy),
+        (
+            format!("/apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies"),
+            policy,
+        ),
     ] {
         for user in [admin.user("tenant"), admin.user("approver"), admin.clone()] {
             assert_eq!(fate(user.post(&path, body.clone()).await), GUARD, "{path}");
@@ -32,10 +38,26 @@ async fn only_ringfence_marks_what_it_owns() {
         let object = format!("{path}/x");
         let change = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": "2"}}});
         assert_eq!(fate(admin.patch(&object, change).await), GUARD, "{path}");
-        assert_eq!(fate(admin.user("tenant").patch(&object, json!({"metadata": {"labels": {"a": "b"}}})).await), "done");
+        assert_eq!(
+            fate(
+                admin
+                    .user("tenant")
+                    .patch(&object, json!({"metadata": {"labels": {"a": "b"}}}))
+                    .await
+            ),
+            "done"
+        );
         let disown = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": null}}});
-        assert_eq!(fate(admin.user("tenant").patch(&object, disown.clone()).await), GUARD, "{path}");
-        assert_eq!(fate(admin.user("approver").patch(&object, disown).await), "done", "{path}");
+        assert_eq!(
+            fate(admin.user("tenant").patch(&object, disown.clone()).await),
+            GUARD,
+            "{path}"
+        );
+        assert_eq!(
+            fate(admin.user("approver").patch(&object, disown).await),
+            "done",
+            "{path}"
+        );
     }
 }
 
@@ -54,15 +76,41 @@ async fn other_keys_need_approve_on_the_class_of_the_namespace() {
     ] {
         let path = format!("/api/v1/namespaces/{ns}/serviceaccounts");
         let body = annotated(user, json!({"ringfence.dev/adopt": "triage"}));
-        assert_eq!(fate(admin.user(user).post(&path, body).await), expected, "{user} in {ns}");
+        assert_eq!(
+            fate(admin.user(user).post(&path, body).await),
+            expected,
+            "{user} in {ns}"
+        );
     }
     let account = format!("/api/v1/namespaces/{fenced}/serviceaccounts/default-approver");
     let tenant = admin.user("tenant");
-    assert_eq!(fate(tenant.patch(&account, json!({"metadata": {"annotations": null}})).await), GUARD);
-    assert_eq!(fate(tenant.patch(&account, json!({"metadata": {"annotations": {"note": "x"}}})).await), "done");
-    let refusal = tenant.patch(&account, json!({"metadata": {"labels": {"ringfence.dev/x": "y"}}})).await.unwrap_err();
-    for part in ["ringfence.dev/x", "aiworkflowclasses.ringfence.dev/default", "tenant", "Fix:"] {
-        assert!(refusal.message.contains(part), "{part} is missing in: {}", refusal.message);
+    assert_eq!(
+        fate(tenant.patch(&account, json!({"metadata": {"annotations": null}})).await),
+        GUARD
+    );
+    assert_eq!(
+        fate(
+            tenant
+                .patch(&account, json!({"metadata": {"annotations": {"note": "x"}}}))
+                .await
+        ),
+        "done"
+    );
+    let refusal = tenant
+        .patch(&account, json!({"metadata": {"labels": {"ringfence.dev/x": "y"}}}))
+        .await
+        .unwrap_err();
+    for part in [
+        "ringfence.dev/x",
+        "aiworkflowclasses.ringfence.dev/default",
+        "tenant",
+        "Fix:",
+    ] {
+        assert!(
+            refusal.message.contains(part),
+            "{part} is missing in: {}",
+            refusal.message
+        );
     }
 }
 
@@ -73,26 +121,65 @@ async fn the_ceiling_and_reviews_are_not_for_everyone() {
     let part = |name: &str| json!({"metadata": {"name": name, "labels": {"ringfence.dev/aggregate-to-ceiling": "true"}}, "rules": []});
     let roles = format!("{RBAC}/clusterroles");
     assert_eq!(fate(admin.user("tenant").post(&roles, part("reserved-a")).await), GUARD);
-    assert_eq!(fate(admin.user("default-approver").post(&roles, part("reserved-a")).await), GUARD);
-    assert_eq!(fate(admin.user("approver").post(&roles, part("reserved-a")).await), "done");
-    assert_eq!(fate(admin.user("tenant").patch(&format!("{roles}/reserved-a"), json!({"metadata": {"labels": null}})).await), GUARD);
+    assert_eq!(
+        fate(admin.user("default-approver").post(&roles, part("reserved-a")).await),
+        GUARD
+    );
+    assert_eq!(
+        fate(admin.user("approver").post(&roles, part("reserved-a")).await),
+        "done"
+    );
+    assert_eq!(
+        fate(
+            admin
+                .user("tenant")
+                .patch(&format!("{roles}/reserved-a"), json!({"metadata": {"labels": null}}))
+                .await
+        ),
+        GUARD
+    );
     assert_eq!(fate(admin.delete(&format!("{roles}/reserved-a")).await), "done");
 
     let workflows = format!("/apis/ringfence.dev/v1alpha1/namespaces/{ns}/aiworkflows");
-    let workflow = |annotations: Value| {
-        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": {"name": "x", "annotations": annotations}, "spec": {"launchers": [], "images": ["a/b"]}})
-    };
+    let workflow = |annotations: Value| json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": {"name": "x", "annotations": annotations}, "spec": {"launchers": [], "images": ["a/b"]}});
     let reviewed = json!({"ringfence.dev/reviewed": "1"});
-    assert_eq!(fate(admin.user("tenant").post(&workflows, workflow(reviewed.clone())).await), GUARD);
-    assert_eq!(fate(admin.user("tenant").post(&workflows, workflow(json!({}))).await), "done");
+    assert_eq!(
+        fate(admin.user("tenant").post(&workflows, workflow(reviewed.clone())).await),
+        GUARD
+    );
+    assert_eq!(
+        fate(admin.user("tenant").post(&workflows, workflow(json!({}))).await),
+        "done"
+    );
     let patch = json!({"metadata": {"annotations": reviewed}});
-    assert_eq!(fate(admin.user("tenant").patch(&format!("{workflows}/x"), patch.clone()).await), GUARD);
-    assert_eq!(fate(admin.patch(&format!("{workflows}/x/status"), patch.clone()).await), "done");
-    assert_eq!(fate(admin.user("approver").patch(&format!("{workflows}/x"), patch).await), "done");
+    assert_eq!(
+        fate(
+            admin
+                .user("tenant")
+                .patch(&format!("{workflows}/x"), patch.clone())
+                .await
+        ),
+        GUARD
+    );
+    assert_eq!(
+        fate(admin.patch(&format!("{workflows}/x/status"), patch.clone()).await),
+        "done"
+    );
+    assert_eq!(
+        fate(admin.user("approver").patch(&format!("{workflows}/x"), patch).await),
+        "done"
+    );
 
     let label = json!({"metadata": {"labels": {"ringfence.dev/anything": "1"}}});
-    for path in [format!("/api/v1/namespaces/{ns}"), format!("/api/v1/namespaces/{ns}/status")] {
-        assert_eq!(fate(admin.user("tenant").patch(&path, label.clone()).await), GUARD, "{path}");
+    for path in [
+        format!("/api/v1/namespaces/{ns}"),
+        format!("/api/v1/namespaces/{ns}/status"),
+    ] {
+        assert_eq!(
+            fate(admin.user("tenant").patch(&path, label.clone()).await),
+            GUARD,
+            "{path}"
+        );
     }
 }
 
@@ -100,14 +187,33 @@ async fn the_ceiling_and_reviews_are_not_for_everyone() {
 async fn big_objects_without_such_keys_pass() {
     let (admin, _chart) = with_chart().await;
     let ns = namespace(&admin, "reserved-big", json!({})).await;
-    let many: Value = (0..10_000).map(|i| (format!("k{i}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let many: Value = (0..10_000)
+        .map(|i| (format!("k{i}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");
     let body = json!({"metadata": {"name": "big", "annotations": many, "labels": many}});
     assert_eq!(fate(admin.user("tenant").post(&accounts, body.clone()).await), "done");
-    assert_eq!(fate(admin.user("tenant").patch(&format!("{accounts}/big"), json!({"secrets": [{"name": "x"}]})).await), "done");
+    assert_eq!(
+        fate(
+            admin
+                .user("tenant")
+                .patch(&format!("{accounts}/big"), json!({"secrets": [{"name": "x"}]}))
+                .await
+        ),
+        "done"
+    );
     let mut forged = body;
     forged["metadata"]["name"] = json!("forged");
     forged["metadata"]["annotations"]["ringfence.dev/adopt"] = json!("x");
     assert_eq!(fate(admin.user("tenant").post(&accounts, forged).await), GUARD);
-    assert_eq!(fate(admin.user("tenant").post(&accounts, json!({"metadata": {"generateName": "empty-"}})).await), "done");
+    assert_eq!(
+        fate(
+            admin
+                .user("tenant")
+                .post(&accounts, json!({"metadata": {"generateName": "empty-"}}))
+                .await
+        ),
+        "done"
+    );
 }

@@ -10,9 +10,16 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 async fn may(admin: &Api, verb: &str, group: &str, resource: &str, ns: &str, name: &str) -> bool {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let attributes = json!({"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": ns, "name": name});
-    let groups = ["system:serviceaccounts", "system:serviceaccounts:ringfence-system", "system:authenticated"];
+    let groups = [
+        "system:serviceaccounts",
+        "system:serviceaccounts:ringfence-system",
+        "system:authenticated",
+    ];
     let review = json!({"spec": {"user": RINGFENCE, "groups": groups, "resourceAttributes": attributes}});
-    let answer = admin.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review).await.unwrap();
+    let answer = admin
+        .post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        .await
+        .unwrap();
     answer["status"]["allowed"] == Value::Bool(true)
 }
 
@@ -32,11 +39,25 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("create", "", "serviceaccounts", "x", "", true),
         ("create", "", "serviceaccounts/token", "x", "x", false),
         ("impersonate", "", "serviceaccounts", "x", "x", false),
-        ("deletecollection", "networking.k8s.io", "networkpolicies", "x", "", false),
+        (
+            "deletecollection",
+            "networking.k8s.io",
+            "networkpolicies",
+            "x",
+            "",
+            false,
+        ),
         ("escalate", "rbac.authorization.k8s.io", "roles", "x", "x", false),
         ("bind", "rbac.authorization.k8s.io", "roles", "x", "x", false),
         ("create", "rbac.authorization.k8s.io", "clusterroles", "", "", false),
-        ("create", "rbac.authorization.k8s.io", "clusterrolebindings", "", "", false),
+        (
+            "create",
+            "rbac.authorization.k8s.io",
+            "clusterrolebindings",
+            "",
+            "",
+            false,
+        ),
         ("create", "", "pods", "x", "", false),
         ("get", "batch", "jobs", "x", "x", true),
         ("list", "batch", "jobs", "x", "", false),
@@ -48,12 +69,47 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("create", "", "secrets", "default", "", false),
         ("list", "discovery.k8s.io", "endpointslices", "default", "", true),
         ("list", "discovery.k8s.io", "endpointslices", "x", "", false),
-        ("update", admission, "validatingwebhookconfigurations", "", "ringfence", true),
-        ("update", admission, "validatingwebhookconfigurations", "", "other", false),
+        (
+            "update",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence",
+            true,
+        ),
+        (
+            "update",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "other",
+            false,
+        ),
         ("create", admission, "validatingwebhookconfigurations", "", "", false),
-        ("get", admission, "validatingadmissionpolicies", "", "ringfence-modes", false),
-        ("watch", "apiextensions.k8s.io", "customresourcedefinitions", "", "aiworkflows.ringfence.dev", true),
-        ("watch", "apiextensions.k8s.io", "customresourcedefinitions", "", "", false),
+        (
+            "get",
+            admission,
+            "validatingadmissionpolicies",
+            "",
+            "ringfence-modes",
+            false,
+        ),
+        (
+            "watch",
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            "",
+            "aiworkflows.ringfence.dev",
+            true,
+        ),
+        (
+            "watch",
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            "",
+            "",
+            false,
+        ),
     ] {
         let found = may(&admin, verb, group, resource, ns, name).await;
         assert_eq!(found, expected, "{verb} {resource}.{group} in {ns:?} named {name:?}");
@@ -65,8 +121,14 @@ async fn lists_by_name_are_lists_with_a_field_selector() {
     let (admin, _chart) = with_chart().await;
     let ringfence = admin.user(RINGFENCE);
     for (path, name) in [
-        ("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(), "ringfence"),
-        ("/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned(), "aiworkflows.ringfence.dev"),
+        (
+            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(),
+            "ringfence",
+        ),
+        (
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned(),
+            "aiworkflows.ringfence.dev",
+        ),
         (format!("/api/v1/namespaces/{RELEASE}/secrets"), "ringfence-webhook-tls"),
     ] {
         assert_eq!(ringfence.get(&path).await.unwrap_err().code, 403, "{path}");
@@ -90,9 +152,17 @@ async fn grants_end_at_the_ceiling_which_the_platform_raises() {
         if found == "done" { Ok(()) } else { Err(found) }
     })
     .await;
-    for (resource, verb) in [("secrets", "get"), ("configmaps", "update"), ("persistentvolumeclaims", "get")] {
+    for (resource, verb) in [
+        ("secrets", "get"),
+        ("configmaps", "update"),
+        ("persistentvolumeclaims", "get"),
+    ] {
         let refusal = ringfence.post(&roles, role("above", resource, verb)).await.unwrap_err();
-        assert!(refusal.code == 403 && refusal.message.contains("not currently held"), "{}", refusal.message);
+        assert!(
+            refusal.code == 403 && refusal.message.contains("not currently held"),
+            "{}",
+            refusal.message
+        );
     }
     let bindings = format!("{RBAC}/namespaces/{ns}/rolebindings");
     let binding = |name: &str, kind: &str| {
@@ -101,13 +171,30 @@ async fn grants_end_at_the_ceiling_which_the_platform_raises() {
         json!({"metadata": {"name": name, "annotations": {"ringfence.dev/owner-uid": "1"}}, "roleRef": role, "subjects": subjects})
     };
     assert_eq!(fate(ringfence.post(&bindings, binding("within", "Role")).await), "done");
-    assert_eq!(ringfence.post(&bindings, binding("edit", "ClusterRole")).await.unwrap_err().code, 403);
+    assert_eq!(
+        ringfence
+            .post(&bindings, binding("edit", "ClusterRole"))
+            .await
+            .unwrap_err()
+            .code,
+        403
+    );
 
     let rules = json!([{"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get"]}]);
     let labels = json!({"ringfence.dev/aggregate-to-ceiling": "true"});
-    admin.post(&format!("{RBAC}/clusterroles"), json!({"metadata": {"name": "test-raise", "labels": labels}, "rules": rules})).await.unwrap();
+    admin
+        .post(
+            &format!("{RBAC}/clusterroles"),
+            json!({"metadata": {"name": "test-raise", "labels": labels}, "rules": rules}),
+        )
+        .await
+        .unwrap();
     eventually("the raised ceiling", || async {
-        let found = fate(ringfence.post(&roles, role("raised", "persistentvolumeclaims", "get")).await);
+        let found = fate(
+            ringfence
+                .post(&roles, role("raised", "persistentvolumeclaims", "get"))
+                .await,
+        );
         if found == "done" { Ok(()) } else { Err(found) }
     })
     .await;
