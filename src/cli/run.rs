@@ -134,8 +134,8 @@ async fn run(args: Args) -> Result<()> {
     let admit = Admission::new(
         Arc::new(Live::new(client.clone())),
         policies,
-        metrics.clone(),
         &args.namespace,
+        metrics.clone(),
     );
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());

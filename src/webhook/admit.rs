@@ -56,8 +56,8 @@ pub struct Admission {
 #[derive(Clone)]
 struct Judge {
     policies: Arc<dyn Policies>,
-    metrics: Arc<Metrics>,
     release_namespace: Arc<str>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a class makes of a request: refusals and warnings.
@@ -72,15 +72,15 @@ impl Admission {
     pub fn new(
         lookup: Arc<dyn Lookup>,
         policies: Arc<dyn Policies>,
-        metrics: Arc<Metrics>,
         release_namespace: &str,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             lookup,
             judge: Judge {
                 policies,
-                metrics,
                 release_namespace: release_namespace.into(),
+                metrics,
             },
         }
     }
@@ -287,7 +287,7 @@ impl Judge {
                         class: facts.class(&class),
                         namespace: facts.namespace.as_ref(),
                     };
-                    by_class.insert(class.clone(), self.policies(&input, mode, review.dry_run, deadline)?);
+                    by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
                 said.deny.extend(of_policies.deny);
@@ -315,10 +315,8 @@ impl Judge {
                     class: facts.class(&setting.class),
                     namespace: review.object(),
                 };
-                by_class.insert(
-                    setting.class.clone(),
-                    self.policies(&input, setting.mode, review.dry_run, deadline)?,
-                );
+                let counted = (setting.mode, review.dry_run);
+                by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
             }
             sort(
                 &mut decision,
@@ -329,19 +327,28 @@ impl Judge {
         Ok(decision)
     }
 
-    /// What the policies say. One that gave no verdict refuses, and is named. `mode` is the strongest that the class has here.
-    fn policies(&self, input: &PolicyInput<'_>, mode: Mode, dry_run: bool, deadline: Instant) -> Result<Said, Fault> {
+    /// What the policies say. One that gave no verdict refuses, and is named. Counted by the strongest mode that asks, and not
+    /// for a dry run.
+    fn policies(
+        &self,
+        input: &PolicyInput<'_>,
+        (mode, dry_run): (Mode, bool),
+        deadline: Instant,
+    ) -> Result<Said, Fault> {
         let budget = deadline.saturating_duration_since(Instant::now());
         if budget.is_zero() {
             return Err(late("judging"));
         }
         let mut said = Said::default();
-        for verdict in self.policies.evaluate(input, budget) {
+        for Verdict {
+            policy,
+            outcome,
+            duration,
+        } in self.policies.evaluate(input, budget)
+        {
             if !dry_run {
-                self.metrics
-                    .evaluated(&verdict.policy, action(mode, &verdict.outcome), verdict.duration);
+                self.metrics.evaluated(&policy, action(&outcome, mode), duration);
             }
-            let Verdict { policy, outcome, .. } = verdict;
             match outcome {
                 Ok(findings) => {
                     // Refusals come first where findings are cut off, so where none is left none was lost.
@@ -372,13 +379,13 @@ impl Judge {
     }
 }
 
-/// What a verdict comes to in a mode.
-fn action(mode: Mode, outcome: &Result<Findings, EvalError>) -> PolicyAction {
+/// What a policy did, in the mode that asks.
+fn action(outcome: &Result<Findings, EvalError>, mode: Mode) -> PolicyAction {
     match (outcome, mode) {
         (Err(_), _) => PolicyAction::Error,
-        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
         (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
         (Ok(_), Mode::Audit) => PolicyAction::Audit,
+        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
         (Ok(_), Mode::Enforce | Mode::Warn) => PolicyAction::Warn,
     }
 }

@@ -2,3 +2,4 @@
 
 mod controlplane;
 mod examples;
+mod launching;

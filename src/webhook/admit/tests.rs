@@ -87,7 +87,7 @@ fn soon() -> Instant {
 }
 
 async fn decide(lookup: impl Lookup, policies: Arc<Scripted>, webhook: Webhook, review: &Review) -> Decision {
-    Admission::new(Arc::new(lookup), policies, Arc::default(), "ringfence")
+    Admission::new(Arc::new(lookup), policies, "ringfence", Arc::default())
         .admit(webhook, review, soon())
         .await
 }
@@ -226,8 +226,8 @@ async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: We
     let admission = Admission::new(
         Arc::new(Silent),
         Arc::new(Scripted::default()),
-        Arc::default(),
         "ringfence",
+        Arc::default(),
     );
     let decision = admission
         .admit(webhook, &review, Instant::now() + Duration::from_millis(30))
@@ -241,7 +241,7 @@ async fn a_policy_that_runs_away_costs_no_more_than_the_deadline() {
         takes: Duration::from_millis(400),
         ..Scripted::default()
     };
-    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), Arc::default(), "ringfence");
+    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), "ringfence", Arc::default());
     let started = Instant::now();
     let decision = admission
         .admit(Webhook::Fence, &by_scheduler(), started + Duration::from_millis(50))
@@ -254,8 +254,8 @@ async fn a_policy_that_runs_away_costs_no_more_than_the_deadline() {
 fn without_time_nothing_is_judged() {
     let judge = Judge {
         policies: Arc::new(Scripted::default()),
-        metrics: Arc::default(),
         release_namespace: "ringfence".into(),
+        metrics: Arc::default(),
     };
     let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Timeout);
@@ -513,43 +513,41 @@ async fn findings_that_were_cut_off_are_said_to_be(
 }
 
 #[rstest]
-#[case::enforce("enforce", vec![finding("no")], None, "deny")]
-#[case::warn("warn", vec![finding("no")], None, "warn")]
-#[case::audit("audit", vec![finding("no")], None, "audit")]
-#[case::nothing("enforce", vec![], None, "allow")]
-#[case::error("audit", vec![], Some(EvalError::Panic), "error")]
+#[case::enforce(json!({"ringfence.dev/enforce": "default"}), false, Some("deny"))]
+#[case::warn(json!({"ringfence.dev/warn": "default"}), false, Some("warn"))]
+#[case::audit(json!({"ringfence.dev/audit": "default"}), false, Some("audit"))]
+#[case::dry_run(json!({"ringfence.dev/enforce": "default"}), true, None)]
 #[tokio::test]
-async fn a_policy_is_counted_by_what_it_came_to_and_a_dry_run_is_not(
-    #[case] mode: &str,
-    #[case] deny: Vec<Violation>,
-    #[case] error: Option<EvalError>,
-    #[case] action: &str,
+async fn policies_are_counted_by_what_they_did(
+    #[case] labels: Value,
+    #[case] dry_run: bool,
+    #[case] action: Option<&str>,
 ) {
-    let lookup = with_modes(json!({format!("ringfence.dev/{mode}"): "default"}));
+    let metrics = Arc::<Metrics>::default();
     let findings = Findings {
-        deny,
+        deny: vec![finding("no")],
         ..Findings::default()
     };
-    let policies = Scripted {
+    let policies = Arc::new(Scripted {
         findings,
-        error,
         ..Scripted::default()
-    };
-    let metrics = Arc::new(Metrics::new());
-    let admission = Admission::new(Arc::new(lookup), Arc::new(policies), metrics.clone(), "ringfence");
+    });
+    let admission = Admission::new(
+        Arc::new(with_modes(labels)),
+        policies,
+        "ringfence",
+        Arc::clone(&metrics),
+    );
     let mut review = by_scheduler();
-    review.dry_run = true;
-    admission.admit(Webhook::Label, &review, soon()).await;
-    let counted = format!("ringfence_policy_decisions_total{{policy=\"scripted\",action=\"{action}\"}} 1");
-    assert!(
-        !metrics.encode().unwrap().contains("scripted"),
-        "a dry run counts nowhere"
-    );
-    review.dry_run = false;
-    admission.admit(Webhook::Label, &review, soon()).await;
-    assert!(
-        metrics.encode().unwrap().contains(&counted),
-        "{}",
-        metrics.encode().unwrap()
-    );
+    review.dry_run = dry_run;
+    let decision = admission.admit(Webhook::Fence, &review, soon()).await;
+    assert_eq!(decision.fault, None);
+    let text = metrics.encode().unwrap();
+    let counted: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("ringfence_policy_decisions_total{"))
+        .collect();
+    let expected =
+        action.map(|action| format!(r#"ringfence_policy_decisions_total{{policy="scripted",action="{action}"}} 1"#));
+    assert_eq!(counted, expected.iter().map(String::as_str).collect::<Vec<_>>());
 }
