@@ -263,3 +263,42 @@ async fn a_job_ends_and_goes_after_its_workflow_is_gone() {
     })
     .await;
 }
+
+/// A ReplicaSet adopts by selector, and with no replicas wanted deletes what it adopts.
+#[tokio::test]
+async fn a_replica_set_from_before_the_fence_adopts_no_pod() {
+    let fenced = Fenced::new().await;
+    let namespaces: Api<Namespace> = Api::all(fenced.cluster.admin().await);
+    let enforce = async |class: Value| {
+        let patch = json!({"metadata": {"labels": {"ringfence.dev/enforce": class}}});
+        let patched = namespaces
+            .patch(&fenced.namespace, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
+        patched.expect("setting the mode");
+    };
+    let mut unlabelled = template("victim");
+    unlabelled["metadata"]["labels"] = json!({"app": "victim"});
+    let selector = json!({"matchLabels": {"app": "victim"}});
+    let thief =
+        json!({"metadata": {"name": "thief"}, "spec": {"replicas": 0, "selector": selector, "template": unlabelled}});
+    let sets: Api<ReplicaSet> = fenced.user("bob").await;
+    assert_refused(create(&sets, thief.clone()).await, "declared-workflow");
+    enforce(Value::Null).await;
+    // An API server may look up the old labels for a moment.
+    eventually(SOON, || async { Ok(create(&sets, thief.clone()).await?) }).await;
+    enforce(json!("default")).await;
+
+    let pods: Api<Pod> = fenced.user("ann").await;
+    let mut pod = template("victim");
+    pod["metadata"]["name"] = json!("victim");
+    eventually(SOON, || async { Ok(create(&pods, pod.clone()).await?) }).await;
+    // Two seconds of tries: adopted, it would be gone in milliseconds.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let victim = pods.get("victim").await.expect("the victim is still there");
+        assert!(
+            victim.owner_references().is_empty() && victim.metadata.deletion_timestamp.is_none(),
+            "{victim:?}"
+        );
+    }
+}
