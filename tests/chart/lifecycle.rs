@@ -112,7 +112,11 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
             "{kind}: {names:?}"
         );
     }
-    for name in ["aiworkflows.ringfence.dev", "aiworkflowclasses.ringfence.dev"] {
+    for name in [
+        "aiworkflows.ringfence.dev",
+        "aiworkflowclasses.ringfence.dev",
+        "aiworkflowgrants.ringfence.dev",
+    ] {
         admin
             .get(&format!(
                 "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
