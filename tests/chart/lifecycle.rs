@@ -46,7 +46,10 @@ async fn an_upgrade_keeps_what_others_filled_in() {
     // With Ringfence's own rights.
     let filled = admin
         .user(RINGFENCE)
-        .put(&format!("{path}?fieldManager=ringfence"), configuration)
+        .patch(
+            &format!("{path}?fieldManager=ringfence"),
+            json!({"webhooks": configuration["webhooks"]}),
+        )
         .await
         .unwrap();
     let bundles = each_webhook(&filled, "caBundle");
