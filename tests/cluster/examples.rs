@@ -1,0 +1,55 @@
+//! Every example does what it promises to whoever follows it.
+
+use std::path::Path;
+
+use anyhow::ensure;
+use support::eventually;
+
+use crate::world::{SOON, World, all, condition, one};
+
+/// Every file below a folder.
+fn files(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("examples") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path.display().to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_example_is_used_by_a_test() {
+    let mut found = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), &mut found);
+    let tested = |file: &str| {
+        let file = file.rsplit_once("/examples/").map_or(file, |(_, file)| file);
+        // Manifests of the folder itself are applied below; the sample is run by tests/policies.
+        (file.ends_with(".yaml") && !file.contains('/')) || file == "policies/approved-namespaces.rego"
+    };
+    let untested: Vec<&String> = found.iter().filter(|file| !tested(file)).collect();
+    assert!(untested.is_empty() && found.len() >= 2, "use these in a test: {untested:?}");
+}
+
+#[tokio::test]
+async fn the_examples_converge_in_one_apply_and_stay_as_they_are() {
+    let world = World::shared().await;
+    let said = world.cluster.kubectl(&["apply", "-f", "examples/"]).await.unwrap();
+    assert!(said.success, "{said}");
+    let wait = ["wait", "--for=condition=Ready", "aiworkflow/invoice-triage", "--namespace", "ai-secure", "--timeout=60s"];
+    let said = world.cluster.kubectl(&wait).await.unwrap();
+    assert!(said.success, "{said}");
+    let workflow = world.admin.get(&one("AIWorkflow", "ai-secure", "invoice-triage")).await.ok();
+    assert_eq!(condition(&workflow, "Ready")["reason"], "Fenced");
+    eventually(SOON, || async {
+        let pods = world.admin.items(&all("Pod", "ai-secure")).await?;
+        let launched = pods.iter().any(|pod| pod["spec"]["serviceAccountName"] == "invoice-triage");
+        ensure!(launched, "the Job has no pod yet");
+        Ok(())
+    })
+    .await;
+    let again = world.cluster.kubectl(&["apply", "-f", "examples/"]).await.unwrap();
+    assert!(again.success, "{again}");
+    assert!(again.stdout.lines().all(|line| line.ends_with("unchanged")), "{again}");
+}
