@@ -40,6 +40,10 @@ pub struct AIWorkflowClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub permissions: Vec<PolicyRule>,
+    /// RBAC rules that a workflow may declare across namespaces beyond reading what `permissions` lets it read. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub cross_namespace_permissions: Vec<PolicyRule>,
     /// Peers. Absent: the workflow's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<ClassNetwork>,

@@ -87,6 +87,8 @@ pub enum Reason {
     OutsideClass,
     /// References are resolved.
     Resolved,
+    /// No grant covers a right in another namespace.
+    NoGrant,
     /// A peer workflow does not name this one.
     PeerDoesNotNameUs,
     /// A peer workflow does not exist.
@@ -117,6 +119,7 @@ impl Reason {
             Self::NamespaceNotFenced => "NamespaceNotFenced",
             Self::OutsideClass => "OutsideClass",
             Self::Resolved => "Resolved",
+            Self::NoGrant => "NoGrant",
             Self::PeerDoesNotNameUs => "PeerDoesNotNameUs",
             Self::PeerMissing => "PeerMissing",
             Self::Applied => "Applied",
@@ -152,7 +155,7 @@ pub fn set(
         type_: type_.as_str().to_owned(),
         status,
         observed_generation: generation,
-        last_transition_time: kept.unwrap_or_else(|| now.to_string()),
+        last_transition_time: kept.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         reason: reason.as_str().to_owned(),
         message: message.into(),
     };

@@ -3,11 +3,11 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use kube::CustomResourceExt;
 
-use super::{AIWorkflow, AIWorkflowClass};
+use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant};
 
 /// Every definition of the group.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut definitions = vec![AIWorkflow::crd(), AIWorkflowClass::crd()];
+    let mut definitions = vec![AIWorkflow::crd(), AIWorkflowClass::crd(), AIWorkflowGrant::crd()];
     for definition in &mut definitions {
         let schemas = definition
             .spec

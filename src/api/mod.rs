@@ -7,6 +7,8 @@
 mod class;
 mod conditions;
 mod definitions;
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
+mod grant;
 mod network;
 mod shared;
 mod workflow;
@@ -17,14 +19,15 @@ pub use class::{
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
+pub use grant::{AIWorkflowGrant, AIWorkflowGrantSpec, AIWorkflowGrantStatus, GrantedWorkflow};
 pub use network::{
     Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,
     Protocol, WorkflowPeer,
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Identity, MAX_WORKFLOW_NAME, Mode, Owner, Permissions,
-    ServiceAccountStatus,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, CrossNamespace, Identity, MAX_WORKFLOW_NAME, Mode, Owner,
+    Permissions, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

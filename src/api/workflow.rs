@@ -66,6 +66,14 @@ impl AIWorkflow {
         declared.or(self.metadata.name.as_deref()).unwrap_or_default()
     }
 
+    /// Declared rights in other namespaces.
+    pub fn cross_namespace(&self) -> &[CrossNamespace] {
+        self.spec
+            .permissions
+            .as_ref()
+            .map_or(&[], |permissions| &permissions.cross_namespace)
+    }
+
     /// Declared RBAC rules.
     pub fn rules(&self) -> &[PolicyRule] {
         self.spec
@@ -100,12 +108,30 @@ pub struct Identity {
 }
 
 /// What the service account may do, each right declared.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Permissions {
     /// Rules of the one Role in the workflow's own namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
+    pub rules: Vec<PolicyRule>,
+    /// Rights in other namespaces, each effective only with an `AIWorkflowGrant` there that covers it. Read verbs, unless the
+    /// class opens more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into()]))]
+    pub cross_namespace: Vec<CrossNamespace>,
+}
+
+/// Rights in one other namespace.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CrossNamespace {
+    /// The other namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Rules of the Role there.
+    #[schemars(length(min = 1, max = 16))]
     pub rules: Vec<PolicyRule>,
 }
 

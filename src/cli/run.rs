@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant},
     policy::{LoadError, PolicySet, Source},
     reconcile,
     telemetry::{self, LogFormat, Metrics, PolicyState},
@@ -38,6 +38,8 @@ const CRD_RETRY: Duration = Duration::from_secs(2);
 const START_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a stopping replica keeps answering while the Service forgets it.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Longest that stopping may take after that: the webhook's own grace, and a second.
+const FINISH: Duration = Duration::from_secs(32);
 
 /// Arguments of `ringfence run`. Each has an environment variable of its name.
 #[derive(ClapArgs, Debug)]
@@ -129,7 +131,12 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let admit = Admission::new(Arc::new(Live::new(client.clone())), policies, &args.namespace);
+    let admit = Admission::new(
+        Arc::new(Live::new(client.clone())),
+        policies,
+        &args.namespace,
+        metrics.clone(),
+    );
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {
@@ -158,10 +165,15 @@ async fn run(args: Args) -> Result<()> {
         tokio::time::sleep(DRAIN).await;
     }
     stop_serving.cancel();
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok(Err(error)) = ended {
-            warn!(error = format!("{error:#}"), "while stopping");
+    let finish = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                warn!(error = format!("{error:#}"), "while stopping");
+            }
         }
+    };
+    if tokio::time::timeout(FINISH, finish).await.is_err() {
+        warn!("something did not stop in time and is left behind");
     }
     info!("stopped");
     outcome
@@ -253,7 +265,8 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let one = ListParams::default().limit(1);
     let workflows = async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) };
     let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
-    match tokio::time::timeout(START_DEADLINE, async { tokio::try_join!(workflows, classes) }).await {
+    let grants = async { Api::<AIWorkflowGrant>::all(client.clone()).list(&one).await.map(drop) };
+    match tokio::time::timeout(START_DEADLINE, async { tokio::try_join!(workflows, classes, grants) }).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(
             "the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart"

@@ -340,6 +340,26 @@ fn outside_class(
             ));
         }
     }
+    let across = rules::across(class);
+    for (index, entry) in workflow.cross_namespace().iter().enumerate() {
+        for (number, rule) in entry.rules.iter().enumerate() {
+            if let Some(right) = rules::first_uncovered(rule, &across) {
+                let message = format!(
+                    "asks for a right in namespace {} that AIWorkflowClass {class_name} does not allow",
+                    entry.namespace
+                );
+                let fix = format!(
+                    "leave it out, or ask the platform team to add it to spec.crossNamespacePermissions of AIWorkflowClass {class_name}"
+                );
+                problems.push(Problem::new(
+                    format!("spec.permissions.crossNamespace[{index}].rules[{number}]"),
+                    Some(&right),
+                    message,
+                    fix,
+                ));
+            }
+        }
+    }
     if class
         .spec
         .images

@@ -10,6 +10,10 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     for (index, rule) in spec.permissions.iter().enumerate() {
         rules::invalid(&format!("spec.permissions[{index}]"), rule, &mut problems);
     }
+    for (index, rule) in spec.cross_namespace_permissions.iter().enumerate() {
+        rules::invalid(&format!("spec.crossNamespacePermissions[{index}]"), rule, &mut problems);
+        rules::invalid_across(&format!("spec.crossNamespacePermissions[{index}]"), rule, &mut problems);
+    }
     let network = spec.network.clone().unwrap_or_default();
     let cluster = spec.cluster.clone().unwrap_or_default();
     let dns = cluster.dns.and_then(|dns| dns.cidrs).unwrap_or_default();

@@ -5,6 +5,7 @@
 mod accept;
 mod cidr;
 mod class;
+mod grant;
 mod namespace;
 mod network;
 mod object;
@@ -23,11 +24,12 @@ use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
+pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};
-pub use object::{Child, INSTANCE_LABEL, name_of, owned_name, owner_uid, same};
+pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, same};
 pub use status::{Outcome, status};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, PolicyRule, Reason, WorkflowPeer};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,6 +75,8 @@ pub struct Observed {
     pub children: Vec<(Child, Value)>,
     /// Objects of a desired name that are somebody else's.
     pub taken: BTreeSet<(Child, String)>,
+    /// Grants of the namespaces that it declares rights in.
+    pub grants: Vec<AIWorkflowGrant>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
@@ -148,7 +152,10 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         plan.effective_rules = workflow.rules().to_vec();
     }
     let desired = desired(workflow, observed, class, &plan);
-    plan.changes = changes(workflow, observed, desired);
+    // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
+    let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
+    let uid = workflow.uid().unwrap_or_default();
+    plan.changes = writes(&uid, &observed.children, &observed.taken, desired, keep_accounts);
     plan
 }
 
@@ -190,21 +197,22 @@ fn desired(
     let object = |(child, name, body)| {
         (
             (child, String::clone(&name)),
-            object::owned_by_workflow(workflow, child, &name, body),
+            object::owned_by(workflow, child, &name, body),
         )
     };
     parts.into_iter().map(object).collect()
 }
 
-fn changes(workflow: &AIWorkflow, observed: &Observed, mut desired: BTreeMap<(Child, String), Value>) -> Vec<Change> {
-    let uid = workflow.uid().unwrap_or_default();
-    let invalid = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
+/// The writes that turn what is there into what is desired. Only what carries the owner's UID is replaced or deleted.
+fn writes(
+    owner: &str,
+    children: &[(Child, Value)],
+    taken: &BTreeSet<(Child, String)>,
+    mut desired: BTreeMap<(Child, String), Value>,
+    keep_accounts: bool,
+) -> Vec<Change> {
     let (mut removals, mut writes) = (Vec::new(), Vec::new());
-    for (child, seen) in observed
-        .children
-        .iter()
-        .filter(|(_, seen)| owner_uid(seen) == Some(uid.as_str()))
-    {
+    for (child, seen) in children.iter().filter(|(_, seen)| owner_uid(seen) == Some(owner)) {
         let key = (*child, name_of(seen).to_owned());
         match desired.remove(&key) {
             Some(wanted) if same(&wanted, seen) => {}
@@ -216,12 +224,11 @@ fn changes(workflow: &AIWorkflow, observed: &Observed, mut desired: BTreeMap<(Ch
                 removals.push(delete(*child, seen));
                 writes.push(Change::Create(*child, wanted));
             }
-            // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
-            None if *child == Child::ServiceAccount && invalid => {}
+            None if *child == Child::ServiceAccount && keep_accounts => {}
             None => removals.push(delete(*child, seen)),
         }
     }
-    let missing = desired.into_iter().filter(|(key, _)| !observed.taken.contains(key));
+    let missing = desired.into_iter().filter(|(key, _)| !taken.contains(key));
     writes.extend(missing.map(|((child, _), wanted)| Change::Create(child, wanted)));
     // Rights go before anything else is touched, the binding before the role that it names; they come last.
     removals.sort_by_key(|change| Reverse(change.child()));
@@ -319,6 +326,23 @@ fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClas
                 Reason::PeerMissing,
                 format!("spec.network.egress[{index}]: the API server's address is not known: ask the platform team to set spec.cluster.apiServer of the class"),
             ));
+        }
+    }
+    for (index, entry) in workflow.cross_namespace().iter().enumerate() {
+        let grants = || {
+            let there = observed
+                .grants
+                .iter()
+                .filter(|grant| grant.namespace().as_ref() == Some(&entry.namespace));
+            there.filter(|grant| grant::names(grant, &us.0, &us.1))
+        };
+        for (number, rule) in entry.rules.iter().enumerate() {
+            if !grants().any(|grant| grant::covers(grant, rule)) {
+                found.push((Reason::NoGrant, format!(
+                    "spec.permissions.crossNamespace[{index}].rules[{number}]: no AIWorkflowGrant in namespace {} covers it for {}/{}: ask its team for one",
+                    entry.namespace, us.0, us.1
+                )));
+            }
         }
     }
     let reason = found.first()?.0;

@@ -1,13 +1,16 @@
 //! Names, metadata and comparison of the objects that Ringfence owns.
 
-use kube::ResourceExt;
+use kube::Resource;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::api::{AIWorkflow, GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION};
+use crate::api::{MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION};
 
 /// Label that names the workflow for Ringfence's own lists. Not `ringfence.dev/workflow`: that one is for what the workflow runs.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+
+/// Annotation that tells from what an owned object was made: a change of ours from a change of somebody else.
+const REVISION_ANNOTATION: &str = "ringfence.dev/revision";
 
 /// A kind of object that Ringfence makes, in the order in which the fence is put up: closed first, rights last.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -81,23 +84,45 @@ pub(super) fn owned_metadata(name: &str, namespace: &str, owner_uid: &str, insta
     })
 }
 
-/// An object that a workflow owns: made, kept and, by the garbage collector, removed with it.
-pub(super) fn owned_by_workflow(workflow: &AIWorkflow, child: Child, name: &str, body: Value) -> Value {
-    let uid = workflow.uid().unwrap_or_default();
-    let namespace = workflow.namespace().unwrap_or_default();
-    let mut metadata = owned_metadata(name, &namespace, &uid, &workflow.name_any());
+/// An object that a workflow or a grant owns: made, kept and, by the garbage collector, removed with it.
+pub(super) fn owned_by<K: Resource<DynamicType = ()>>(owner: &K, child: Child, name: &str, body: Value) -> Value {
+    let uid = owner.meta().uid.clone().unwrap_or_default();
+    let namespace = owner.meta().namespace.clone().unwrap_or_default();
+    let owner_name = owner.meta().name.clone().unwrap_or_default();
+    let mut metadata = owned_metadata(name, &namespace, &uid, &owner_name);
     metadata["ownerReferences"] = json!([{
-        "apiVersion": format!("{GROUP}/v1alpha1"),
-        "kind": "AIWorkflow",
-        "name": workflow.name_any(),
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "name": owner_name,
         "uid": uid,
         "controller": true,
     }]);
+    metadata["annotations"][REVISION_ANNOTATION] = revision(&body).into();
     let mut object = json!({"apiVersion": child.api_version(), "kind": child.kind(), "metadata": metadata});
     if let (Some(object), Value::Object(body)) = (object.as_object_mut(), body) {
         object.extend(body);
     }
     object
+}
+
+fn revision(body: &Value) -> String {
+    Sha256::digest(body.to_string())
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Whether an object that differs from what is desired was changed by somebody else: it says itself that it was made from
+/// what is desired today. Otherwise the declaration, or what it rests on, has changed.
+pub fn is_foreign(desired: &Value, observed: &Value) -> bool {
+    let revision = |object: &Value| {
+        object
+            .pointer("/metadata/annotations")
+            .and_then(|all| all.get(REVISION_ANNOTATION))
+            .cloned()
+    };
+    revision(observed).is_none() || revision(desired) == revision(observed)
 }
 
 /// UID in the ownership annotation. The only proof of ownership.

@@ -1,7 +1,7 @@
 //! RBAC rules: what no workflow may ever hold, and what its class lets it declare.
 
 use super::Problem;
-use crate::api::PolicyRule;
+use crate::api::{AIWorkflowClass, PolicyRule};
 
 /// The verbs of RBAC that act on objects. Everything else (`*`, `impersonate`, `escalate`, `bind`, `approve`, `sign`, verbs
 /// that are newer than this list) moves a fence rather than an object.
@@ -136,6 +136,66 @@ pub(super) fn invalid(path: &str, rule: &PolicyRule, problems: &mut Vec<Problem>
             "name the objects, or leave resourceNames out",
         );
     }
+}
+
+/// Verbs that change nothing.
+const READ_VERBS: [&str; 3] = ["get", "list", "watch"];
+
+/// API groups whose objects become pods: a right to write one of these in another namespace is a pod outside every fence.
+/// Operators beyond this list are held by the class, which opens nothing across namespaces but reading.
+const POD_MAKING_GROUPS: [&str; 14] = [
+    "apps",
+    "argoproj.io",
+    "batch",
+    "batch.volcano.sh",
+    "jobset.x-k8s.io",
+    "keda.sh",
+    "knative.dev",
+    "kubeflow.org",
+    "leaderworkerset.x-k8s.io",
+    "ray.io",
+    "serving.knative.dev",
+    "sparkoperator.k8s.io",
+    "tekton.dev",
+    "workload.codeflare.dev",
+];
+const POD_MAKING_RESOURCES: [&str; 3] = ["pods", "podtemplates", "replicationcontrollers"];
+
+/// What is wrong with a rule in another namespace, beyond what is wrong with it anywhere.
+pub(super) fn invalid_across(path: &str, rule: &PolicyRule, problems: &mut Vec<Problem>) {
+    let group = rule
+        .api_groups
+        .iter()
+        .find(|group| POD_MAKING_GROUPS.contains(&group.to_ascii_lowercase().as_str()));
+    let resource = rule
+        .resources
+        .iter()
+        .find(|resource| POD_MAKING_RESOURCES.contains(&resource.to_ascii_lowercase().as_str()));
+    let verb = rule.verbs.iter().find(|verb| !READ_VERBS.contains(&verb.as_str()));
+    if let (Some(what), Some(verb)) = (group.or(resource), verb) {
+        let fix = "read it there if you must; run pods as a workflow of that namespace";
+        problems.push(Problem::new(
+            format!("{path}.verbs"),
+            Some(verb),
+            format!("on {what} would make pods in another namespace"),
+            fix,
+        ));
+    }
+}
+
+/// What a class lets a workflow declare across namespaces: reading what it may read at home, and what the class names.
+pub(super) fn across(class: &AIWorkflowClass) -> Vec<PolicyRule> {
+    let read = class.spec.permissions.iter().map(|rule| PolicyRule {
+        verbs: rule
+            .verbs
+            .iter()
+            .filter(|verb| READ_VERBS.contains(&verb.as_str()))
+            .cloned()
+            .collect(),
+        ..rule.clone()
+    });
+    read.chain(class.spec.cross_namespace_permissions.iter().cloned())
+        .collect()
 }
 
 /// The first right of a rule that no rule of the class covers, spelled out; `None` when the class covers all of it.

@@ -3,9 +3,11 @@
 //! Must never: decide what a fence is (that is `plan`'s), leave a reconcile without a condition, wait without a deadline, or
 //! touch an object whose owner annotation is not ours.
 
+mod apply;
 mod calls;
 mod class;
 mod cluster;
+mod grant;
 mod namespace;
 mod workflow;
 
@@ -37,7 +39,8 @@ use calls::Calls;
 
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
+        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, find,
     },
     plan::{NamespaceFacts, peers_of},
     telemetry::Metrics,
@@ -121,7 +124,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), watcher::Config::default());
     let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), watcher::Config::default());
     let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), watcher::Config::default());
-    let caches: [BoxFuture<'_, bool>; 3] = [
+    let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), watcher::Config::default());
+    let caches: [BoxFuture<'_, bool>; 4] = [
+        wait(grants.store()).boxed(),
         wait(namespaces.store()).boxed(),
         wait(workflows.store()).boxed(),
         wait(classes.store()).boxed(),
@@ -129,26 +134,29 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
     let counted = known_workflows.clone();
     let default_made = CancellationToken::new();
-    let all = futures::future::join5(
+    let ready = async {
+        if futures::future::join_all(caches).await.into_iter().all(|synced| synced) {
+            tokio::select! {
+                () = default_made.cancelled() => synced(),
+                () = stop.cancelled() => {}
+            }
+        }
+    };
+    tokio::join!(
         run_namespaces(namespaces, context.clone(), stop.clone()),
         run_workflows(
             workflows,
             known_workflows,
             known_namespaces,
             context.clone(),
-            stop.clone(),
+            stop.clone()
         ),
         run_classes(classes, context.clone(), stop.clone()),
+        run_grants(grants, context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
-        count_workflows(counted, context, stop),
+        count_workflows(counted, context, stop.clone()),
+        ready,
     );
-    let ready = async {
-        if futures::future::join_all(caches).await.into_iter().all(|synced| synced) {
-            default_made.cancelled().await;
-            synced();
-        }
-    };
-    futures::future::join(all, ready).await;
 }
 
 async fn wait<K>(store: Store<K>) -> bool
@@ -181,6 +189,55 @@ async fn run_classes(controller: Controller<AIWorkflowClass>, context: Arc<Conte
         .await;
 }
 
+async fn run_grants(controller: Controller<AIWorkflowGrant>, context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
+    controller
+        .owns(Api::<Role>::all(client.clone()), owned())
+        .owns(Api::<RoleBinding>::all(client.clone()), owned())
+        .watches(
+            Api::<AIWorkflow>::all(client.clone()),
+            watcher::Config::default(),
+            move |workflow| {
+                let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
+                granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
+            },
+        )
+        .watches(
+            Api::<Namespace>::all(client.clone()),
+            watcher::Config::default(),
+            move |namespace| {
+                let name = namespace.name_any();
+                granting(&of_namespace, |from| from.namespace == name)
+            },
+        )
+        // Which namespaces a class fences is not known here: a class changes seldom, and a grant is cheap to look at.
+        .watches(
+            Api::<AIWorkflowClass>::all(client),
+            watcher::Config::default(),
+            move |_| granting(&of_class, |_| true),
+        )
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(grant::reconcile, on_error, context)
+        .for_each(|result| async move { log("grant", result.map(drop)) })
+        .await;
+}
+
+fn granting(
+    grants: &Store<AIWorkflowGrant>,
+    wanted: impl Fn(&GrantedWorkflow) -> bool,
+) -> Vec<ObjectRef<AIWorkflowGrant>> {
+    let names_it = |grant: &&Arc<AIWorkflowGrant>| grant.spec.from.iter().any(&wanted);
+    grants
+        .state()
+        .iter()
+        .filter(names_it)
+        .map(|grant| ObjectRef::from_obj(grant.as_ref()))
+        .collect()
+}
+
 async fn run_workflows(
     controller: Controller<AIWorkflow>,
     workflows: Store<AIWorkflow>,
@@ -195,6 +252,7 @@ async fn run_workflows(
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
+    let of_grant = workflows.clone();
     let release_namespace = context.release_namespace.clone();
     controller
         .owns(Api::<NetworkPolicy>::all(client.clone()), owned())
@@ -237,6 +295,19 @@ async fn run_workflows(
             move |peer| {
                 let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
                 matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
+            },
+        )
+        .watches(
+            Api::<AIWorkflowGrant>::all(client.clone()),
+            watcher::Config::default(),
+            move |grant| {
+                let namespace = grant.namespace().unwrap_or_default();
+                matching(&of_grant, |workflow| {
+                    workflow
+                        .cross_namespace()
+                        .iter()
+                        .any(|entry| entry.namespace == namespace)
+                })
             },
         )
         .watches(

@@ -2,22 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
-use kube::{
-    Api, ResourceExt,
-    api::PostParams,
-    runtime::{controller::Action, events::EventType},
-};
-use tracing::info;
-
-use super::{CallError, Context, RESYNC, RETRY, calls, cluster, facts, jittered, namespace};
+use super::{CallError, Context, RESYNC, RETRY, apply::Applied, calls, cluster, facts, jittered, namespace};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowStatus, ConditionStatus, ConditionType, MANAGED_BY_LABEL, MANAGER, Mode,
-        Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
+        DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
     },
     plan::{self, Change, Child, INSTANCE_LABEL, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
+};
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+    runtime::{controller::Action, events::EventType},
 };
 
 /// How often a plan is made again in one reconcile: a name is found taken, or somebody writes at the same time.
@@ -60,8 +58,8 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> (Observed, Plan,
         }
         let plan = plan::plan(workflow, &observed);
         match apply(workflow, &observed, &plan, context).await {
-            Ok(Applied::All(outcome)) => return (observed, plan, outcome),
-            Ok(Applied::NameTaken(child, name)) => {
+            Ok(Done::All(outcome)) => return (observed, plan, outcome),
+            Ok(Done::NameTaken(child, name)) => {
                 taken = observed.taken.clone();
                 taken.insert((child, name));
                 last = Some((
@@ -77,7 +75,7 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> (Observed, Plan,
     (observed, plan, outcome)
 }
 
-fn failure(error: &CallError) -> Outcome {
+pub(super) fn failure(error: &CallError) -> Outcome {
     let reason = if error.is_conflict() {
         Reason::Conflict
     } else if error.is_forbidden() {
@@ -142,6 +140,7 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     Ok(Observed {
         class,
         children,
+        grants: grants(workflow, context).await?,
         peers: peers(workflow, context).await?,
         api_server: if needs_api_server {
             cluster::api_server(context).await?
@@ -167,92 +166,58 @@ async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(Str
     Ok(found)
 }
 
-enum Applied {
+/// Grants of the namespaces that the workflow declares rights in.
+async fn grants(workflow: &AIWorkflow, context: &Context) -> Result<Vec<AIWorkflowGrant>, CallError> {
+    let mut found = Vec::new();
+    // Bounded by the CRD: at most 16 namespaces.
+    for entry in workflow.cross_namespace() {
+        let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), &entry.namespace);
+        let what = format!("list AIWorkflowGrants of namespace {}", entry.namespace);
+        found.extend(
+            calls::bounded(&what, api.list(&ListParams::default().limit(500)))
+                .await?
+                .items,
+        );
+    }
+    Ok(found)
+}
+
+enum Done {
     All(Outcome),
     NameTaken(Child, String),
 }
 
-async fn apply(
-    workflow: &AIWorkflow,
-    observed: &Observed,
-    plan: &Plan,
-    context: &Context,
-) -> Result<Applied, CallError> {
+async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
     let facts = &observed.namespace;
     if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating {
-        return Ok(Applied::All(Outcome::Untouched));
+        return Ok(Done::All(Outcome::Untouched));
     }
     if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
     {
-        let message = format!(
-            "NetworkPolicy {} exists and is not Ringfence's: delete it",
-            crate::api::DEFAULT_DENY_NAME
-        );
-        return Ok(Applied::All(Outcome::Failed(Reason::NameTaken, message)));
+        let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
+        return Ok(Done::All(Outcome::Failed(Reason::NameTaken, message)));
     }
-    let was_applied = workflow.status.as_ref().is_some_and(|status| stood(workflow, status));
-    let mut account = observed
-        .children
-        .iter()
-        .filter(|(child, _)| *child == Child::ServiceAccount)
-        .find_map(|(_, seen)| service_account(workflow, seen));
-    for change in &plan.changes {
-        let kind = change.child().kind();
-        match change {
-            Change::Create(child, object) => match context.calls.create(*child, &facts.name, object.clone()).await {
-                Ok(created) => {
-                    account = account
-                        .or_else(|| service_account(workflow, &created).filter(|_| *child == Child::ServiceAccount))
-                }
-                Err(error) if error.already_exists() => {
-                    if let Some(name) = take_back(workflow, *child, object, &facts.name, context).await? {
-                        return Ok(Applied::NameTaken(*child, name));
-                    }
-                }
-                Err(error) => return Err(error),
-            },
-            Change::Delete { child, name, uid } => context.calls.delete(*child, &facts.name, name, uid).await?,
-            Change::Replace(child, object) => {
-                context.calls.replace(*child, &facts.name, object.clone()).await?;
-            }
-        }
-        if was_applied {
-            context.metrics.drift_reverted(kind);
-            info!(
-                namespace = facts.name,
-                workflow = workflow.name_any(),
-                kind,
-                "the fence was put back as declared"
-            );
-            let note = format!("a {kind} of the fence was changed by somebody else and is as declared again");
-            context
-                .say(workflow, EventType::Warning, "DriftReverted", "Reconcile", &note)
-                .await;
-        }
-    }
-    // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
-    Ok(Applied::All(Outcome::Applied(account)))
-}
-
-/// An object of a desired name that our labels did not find: put back if it is ours, else its name is the answer.
-async fn take_back(
-    workflow: &AIWorkflow,
-    child: Child,
-    desired: &serde_json::Value,
-    namespace: &str,
-    context: &Context,
-) -> Result<Option<String>, CallError> {
-    let name = plan::name_of(desired).to_owned();
-    let Some(seen) = context.calls.get(child, namespace, &name).await? else {
-        return Ok(None);
+    let before = workflow.status.as_ref().filter(|status| stood(workflow, status));
+    let foreign = |change: &Change| match change {
+        // Something is gone that stood, and nothing that was declared or allowed has changed.
+        Change::Create(..) => before.is_some_and(|status| status.effective_rules == plan.effective_rules),
+        Change::Delete { .. } => false,
+        Change::Replace(child, wanted) => observed.children.iter().any(|(kind, seen)| {
+            kind == child && plan::name_of(seen) == plan::name_of(wanted) && plan::is_foreign(wanted, seen)
+        }),
     };
-    if plan::owner_uid(&seen) != workflow.uid().as_deref() {
-        return Ok(Some(name));
+    match super::apply::apply(workflow, &facts.name, &plan.changes, foreign, context).await? {
+        Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
+        // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
+        Applied::All(created) => {
+            let account = observed.children.iter().chain(&created).find_map(|(child, object)| {
+                (*child == Child::ServiceAccount)
+                    .then(|| service_account(workflow, object))
+                    .flatten()
+            });
+            Ok(Done::All(Outcome::Applied(account)))
+        }
     }
-    let mut whole = desired.clone();
-    whole["metadata"]["resourceVersion"] = seen.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
-    context.calls.replace(child, namespace, whole).await?;
-    Ok(None)
 }
 
 /// Whether the last status says that this very generation stood: a change now is somebody else's doing.
@@ -265,7 +230,8 @@ fn stood(workflow: &AIWorkflow, status: &AIWorkflowStatus) -> bool {
 fn service_account(workflow: &AIWorkflow, object: &serde_json::Value) -> Option<ServiceAccountStatus> {
     let uid = object.pointer("/metadata/uid")?.as_str()?.to_owned();
     let name = plan::name_of(object).to_owned();
-    (name == workflow.service_account_name()).then_some(ServiceAccountStatus { name, uid })
+    let ours = plan::owner_uid(object) == workflow.uid().as_deref() && name == workflow.service_account_name();
+    ours.then_some(ServiceAccountStatus { name, uid })
 }
 
 /// Writes the status if it says something new, and tells of it in an Event when `Ready` changed.

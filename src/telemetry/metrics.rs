@@ -86,6 +86,8 @@ pub enum Controller {
     AIWorkflow,
     /// Keeps the status of each `AIWorkflowClass`.
     AIWorkflowClass,
+    /// Keeps the roles of each `AIWorkflowGrant`.
+    AIWorkflowGrant,
     /// Keeps the default-deny of each namespace.
     Namespace,
 }
@@ -342,6 +344,7 @@ impl Controller {
         match self {
             Self::AIWorkflow => "aiworkflow",
             Self::AIWorkflowClass => "aiworkflowclass",
+            Self::AIWorkflowGrant => "aiworkflowgrant",
             Self::Namespace => "namespace",
         }
     }

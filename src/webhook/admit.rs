@@ -16,8 +16,9 @@ use super::{Admit, Webhook};
 use crate::api::{Mode, SYSTEM_NAMESPACES};
 use crate::fence::modes::{self, Setting};
 use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject, is_dns_subdomain};
-use crate::policy::{PolicyInput, PolicySet, Target, Verdict};
+use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
 use crate::review::{Decision, Fault, FaultCause, Review, Violation};
+use crate::telemetry::{Metrics, PolicyAction};
 
 /// Labels of a Namespace that name classes.
 const MODE_LABELS: [&str; 3] = [
@@ -56,6 +57,7 @@ pub struct Admission {
 struct Judge {
     policies: Arc<dyn Policies>,
     release_namespace: Arc<str>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a class makes of a request: refusals and warnings.
@@ -67,12 +69,18 @@ struct Said {
 
 impl Admission {
     /// Decides by those facts and policies. The release namespace is exempt, like those of the system.
-    pub fn new(lookup: Arc<dyn Lookup>, policies: Arc<dyn Policies>, release_namespace: &str) -> Self {
+    pub fn new(
+        lookup: Arc<dyn Lookup>,
+        policies: Arc<dyn Policies>,
+        release_namespace: &str,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             lookup,
             judge: Judge {
                 policies,
                 release_namespace: release_namespace.into(),
+                metrics,
             },
         }
     }
@@ -279,7 +287,7 @@ impl Judge {
                         class: facts.class(&class),
                         namespace: facts.namespace.as_ref(),
                     };
-                    by_class.insert(class.clone(), self.policies(&input, deadline)?);
+                    by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
                 said.deny.extend(of_policies.deny);
@@ -307,7 +315,8 @@ impl Judge {
                     class: facts.class(&setting.class),
                     namespace: review.object(),
                 };
-                by_class.insert(setting.class.clone(), self.policies(&input, deadline)?);
+                let counted = (setting.mode, review.dry_run);
+                by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
             }
             sort(
                 &mut decision,
@@ -318,14 +327,28 @@ impl Judge {
         Ok(decision)
     }
 
-    /// What the policies say. One that gave no verdict refuses, and is named.
-    fn policies(&self, input: &PolicyInput<'_>, deadline: Instant) -> Result<Said, Fault> {
+    /// What the policies say. One that gave no verdict refuses, and is named. Counted by the strongest mode that asks, and not
+    /// for a dry run.
+    fn policies(
+        &self,
+        input: &PolicyInput<'_>,
+        (mode, dry_run): (Mode, bool),
+        deadline: Instant,
+    ) -> Result<Said, Fault> {
         let budget = deadline.saturating_duration_since(Instant::now());
         if budget.is_zero() {
             return Err(late("judging"));
         }
         let mut said = Said::default();
-        for Verdict { policy, outcome, .. } in self.policies.evaluate(input, budget) {
+        for Verdict {
+            policy,
+            outcome,
+            duration,
+        } in self.policies.evaluate(input, budget)
+        {
+            if !dry_run {
+                self.metrics.evaluated(&policy, action(&outcome, mode), duration);
+            }
             match outcome {
                 Ok(findings) => {
                     // Refusals come first where findings are cut off, so where none is left none was lost.
@@ -353,6 +376,17 @@ impl Judge {
             }
         }
         Ok(said)
+    }
+}
+
+/// What a policy did, in the mode that asks.
+fn action(outcome: &Result<Findings, EvalError>, mode: Mode) -> PolicyAction {
+    match (outcome, mode) {
+        (Err(_), _) => PolicyAction::Error,
+        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
+        (Ok(_), Mode::Audit) => PolicyAction::Audit,
+        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
+        (Ok(_), Mode::Enforce | Mode::Warn) => PolicyAction::Warn,
     }
 }
 

@@ -2,13 +2,11 @@
 //!
 //! Raw paths rather than typed clients, because the attacks are in the paths: subresources, collections, old names.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{Method, Request};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
-
-use crate::plane;
+use support::ControlPlane;
 
 /// One user's requests.
 #[derive(Clone)]
@@ -28,12 +26,8 @@ pub type Answer = Result<Value, Refusal>;
 
 impl Api {
     pub async fn admin() -> Api {
-        let kubeconfig = Kubeconfig::read_from(plane::kubeconfig()).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .unwrap();
         Api {
-            client: kube::Client::try_from(config).unwrap(),
+            client: ControlPlane::shared().admin().await,
             user: None,
         }
     }
@@ -145,9 +139,9 @@ pub fn fate(answer: Answer) -> String {
 
 /// Asks again until it holds. Admission plugins and RBAC learn of new objects by watches.
 pub async fn eventually<F: Future<Output = Result<(), String>>>(what: &str, mut check: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(last) = check().await {
-        assert!(Instant::now() < deadline, "{what}: {last}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    support::eventually(Duration::from_secs(60), || {
+        let checked = check();
+        async move { checked.await.map_err(|last| anyhow::anyhow!("{what}: {last}")) }
+    })
+    .await;
 }

@@ -1,81 +1,39 @@
 //! Rendering and installing the chart.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::LazyLock;
-
-use kube::CustomResourceExt;
-use ringfence::api::{AIWorkflow, AIWorkflowClass};
 use serde_json::{Value, json};
+use support::ControlPlane;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::api::{Api, eventually, fate};
-use crate::plane;
 
 /// The release namespace.
-pub const RELEASE: &str = "ringfence-system";
+pub use support::RELEASE_NAMESPACE as RELEASE;
 /// Ringfence's own account.
 pub const RINGFENCE: &str = "system:serviceaccount:ringfence-system:ringfence";
 /// A port where nobody listens, and no pod, because no node could run it.
 pub const VALUES: [&str; 2] = ["replicaCount=0", "webhook.url.host=127.0.0.1:1"];
 
-/// The chart with the definitions of this build.
-static CHART: LazyLock<PathBuf> = LazyLock::new(|| {
-    let chart = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chart");
-    let _ = std::fs::remove_dir_all(&chart);
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ringfence");
-    assert!(
-        Command::new("cp")
-            .args(["-r", source])
-            .arg(&chart)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let crds = chart.join("templates/crds");
-    let _ = std::fs::remove_dir_all(&crds);
-    std::fs::create_dir(&crds).unwrap();
-    for mut crd in [AIWorkflow::crd(), AIWorkflowClass::crd()] {
-        let annotations = crd.metadata.annotations.get_or_insert_default();
-        annotations.insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
-        let name = crd.metadata.name.clone().unwrap();
-        std::fs::write(crds.join(format!("{name}.yaml")), serde_json::to_string(&crd).unwrap()).unwrap();
-    }
-    chart
-});
-
 /// Runs Helm on the chart: `helm(&["template", "ringfence"], &["replicaCount=0"])`.
-pub fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
-    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("helm");
-    let mut command = Command::new(plane::tool("helm"));
-    command
-        .args(verb)
-        .arg("--namespace")
-        .arg(RELEASE)
-        .env("KUBECONFIG", plane::kubeconfig());
-    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(variable, &home);
-    }
+pub async fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
+    let mut arguments = verb.to_vec();
+    arguments.extend(["--namespace", RELEASE]);
     if !matches!(verb, ["uninstall", ..]) {
-        command.arg(CHART.as_path());
+        arguments.push("charts/ringfence");
     }
     for value in values {
-        command.args(["--set", value]);
+        arguments.extend(["--set", value]);
     }
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", plane::tool("helm").display()));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() {
-        Ok(text(&output.stdout))
+    let output = ControlPlane::shared().helm(&arguments).await.unwrap();
+    if output.success {
+        Ok(output.stdout)
     } else {
-        Err(text(&output.stderr))
+        Err(output.to_string())
     }
 }
 
 /// The chart's objects.
-pub fn render(values: &[&str]) -> Vec<Value> {
-    let text = helm(&["template", "ringfence"], values).unwrap();
+pub async fn render(values: &[&str]) -> Vec<Value> {
+    let text = helm(&["template", "ringfence"], values).await.unwrap();
     serde_saphyr::from_multiple::<Value>(&text)
         .unwrap()
         .into_iter()
@@ -87,7 +45,9 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 static RELEASE_LOCK: RwLock<()> = RwLock::const_new(());
 
 pub async fn install(admin: &Api) {
-    helm(&["install", "ringfence", "--create-namespace"], &VALUES).unwrap();
+    helm(&["install", "ringfence", "--create-namespace"], &VALUES)
+        .await
+        .unwrap();
     in_force(admin).await;
 }
 
@@ -136,6 +96,8 @@ async fn installed() -> Api {
                 everything(&["ringfence.dev"], &["aiworkflows", "aiworkflowclasses"]),
                 everything(&["apiextensions.k8s.io"], &["customresourcedefinitions"]),
             ]);
+            let nothing = json!({"metadata": {"name": "test-nothing"}, "rules": []});
+            admin.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", nothing).await.unwrap();
             let approve = |class: &str| json!([{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "resourceNames": [class], "verbs": ["approve"]}]);
             admin.allow("test-everything", &["tenant", "approver", "default-approver", "gold-approver"], rules).await;
             admin.allow("test-default", &["default-approver"], approve("default")).await;

@@ -10,7 +10,11 @@ const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 #[tokio::test]
 async fn our_definitions_go_only_with_approve() {
     let (admin, _chart) = with_chart().await;
-    for name in ["aiworkflows.ringfence.dev", "aiworkflowclasses.ringfence.dev"] {
+    for name in [
+        "aiworkflows.ringfence.dev",
+        "aiworkflowclasses.ringfence.dev",
+        "aiworkflowgrants.ringfence.dev",
+    ] {
         let path = format!("{CRDS}/{name}?dryRun=All");
         assert_eq!(
             fate(admin.user("tenant").delete(&path).await),

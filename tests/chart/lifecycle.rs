@@ -46,7 +46,10 @@ async fn an_upgrade_keeps_what_others_filled_in() {
     // With Ringfence's own rights.
     let filled = admin
         .user(RINGFENCE)
-        .put(&format!("{path}?fieldManager=ringfence"), configuration)
+        .patch(
+            &format!("{path}?fieldManager=ringfence"),
+            json!({"webhooks": configuration["webhooks"]}),
+        )
         .await
         .unwrap();
     let bundles = each_webhook(&filled, "caBundle");
@@ -71,7 +74,7 @@ async fn an_upgrade_keeps_what_others_filled_in() {
         if client_side {
             upgrade.push("--server-side=false");
         }
-        helm(&upgrade, values).unwrap();
+        helm(&upgrade, values).await.unwrap();
         let upgraded = admin.get(&path).await.unwrap();
         assert_eq!(each_webhook(&upgraded, "caBundle"), bundles, "{values:?}");
         let by_url = each_webhook(&upgraded, "url").iter().all(Value::is_string);
@@ -94,7 +97,7 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         "guard ringfence-owned-objects"
     );
 
-    helm(&["uninstall", "ringfence"], &[]).unwrap();
+    helm(&["uninstall", "ringfence"], &[]).await.unwrap();
     for kind in [
         "validatingwebhookconfigurations",
         "validatingadmissionpolicies",
@@ -112,7 +115,11 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
             "{kind}: {names:?}"
         );
     }
-    for name in ["aiworkflows.ringfence.dev", "aiworkflowclasses.ringfence.dev"] {
+    for name in [
+        "aiworkflows.ringfence.dev",
+        "aiworkflowclasses.ringfence.dev",
+        "aiworkflowgrants.ringfence.dev",
+    ] {
         admin
             .get(&format!(
                 "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"

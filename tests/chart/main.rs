@@ -9,7 +9,6 @@ mod definitions;
 mod lifecycle;
 mod modes;
 mod owned_objects;
-mod plane;
 mod registrations;
 mod rendered;
 mod reserved_keys;

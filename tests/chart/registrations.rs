@@ -9,8 +9,13 @@ const FENCE: &str = "webhook fence.ringfence.dev";
 const LABEL: &str = "webhook label.ringfence.dev";
 const LABEL_ENFORCED: &str = "webhook label-enforced.ringfence.dev";
 
+fn container(image: &str, cpu: &str) -> Value {
+    json!({"name": "c", "image": image, "resources": {"requests": {"cpu": cpu}}})
+}
+
 fn pod_spec() -> Value {
-    json!({"containers": [{"name": "c", "image": "a/b"}]})
+    // No token, so that a merge patch of the containers leaves out no mount that was added.
+    json!({"automountServiceAccountToken": false, "containers": [container("a/b", "100m")]})
 }
 
 /// Every kind that makes pods: where its collection is, and an object.
@@ -214,7 +219,7 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
         fate(admin.patch(&dry, change(json!({"annotations": {"a": "c"}}))).await),
         FENCE
     );
-    let image = json!([{"name": "c", "image": "a/c"}]);
+    let image = json!([container("a/c", "100m")]);
     assert_eq!(
         fate(admin.patch(&dry, json!({"spec": {"containers": image}})).await),
         FENCE
@@ -228,8 +233,7 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
         ),
         FENCE
     );
-    let bigger =
-        json!({"spec": {"containers": [{"name": "c", "image": "a/b", "resources": {"requests": {"cpu": "1"}}}]}});
+    let bigger = json!({"spec": {"containers": [container("a/b", "200m")]}});
     assert_eq!(
         fate(admin.patch(&format!("{pod}/resize?dryRun=All"), bigger).await),
         FENCE
@@ -315,9 +319,12 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
     );
 
     deployment["metadata"]["name"] = json!("many");
-    deployment["metadata"]["ownerReferences"] = json!((0..1000).map(owner).collect::<Vec<_>>());
+    // These owners are not there: the finalizer keeps the object from being collected meanwhile.
+    let absent = |i: i32| reference(&format!("absent-{i}"));
+    deployment["metadata"]["finalizers"] = json!(["test/hold"]);
+    deployment["metadata"]["ownerReferences"] = json!((0..1000).map(absent).collect::<Vec<_>>());
     own.post(&deployments, deployment).await.unwrap();
-    let fewer = change(json!({"ownerReferences": (1..1000).map(owner).collect::<Vec<_>>()}));
+    let fewer = change(json!({"ownerReferences": (1..1000).map(absent).collect::<Vec<_>>()}));
     let found = fate(admin.patch(&format!("{deployments}/many?dryRun=All"), fewer).await);
     assert_eq!(found, FENCE, "too many to compare: asked, not an error");
 }

@@ -23,10 +23,10 @@ fn exempt() -> [&'static str; 4] {
     ["kube-system", "kube-node-lease", "kube-public", RELEASE]
 }
 
-#[test]
-fn the_chart_is_well_formed() {
-    helm(&["lint", "--strict"], &[]).unwrap();
-    let objects = render(&[]);
+#[tokio::test]
+async fn the_chart_is_well_formed() {
+    helm(&["lint", "--strict"], &[]).await.unwrap();
+    let objects = render(&[]).await;
     assert!(
         objects
             .iter()
@@ -40,8 +40,8 @@ fn the_chart_is_well_formed() {
     }
 }
 
-#[test]
-fn unknown_and_wrong_values_are_refused() {
+#[tokio::test]
+async fn unknown_and_wrong_values_are_refused() {
     for value in [
         "nope=1",
         "image.nope=1",
@@ -58,7 +58,7 @@ fn unknown_and_wrong_values_are_refused() {
         "policyParameters.x=1",
         "imagePullSecrets[0].secret=x",
     ] {
-        let refusal = helm(&["template", "ringfence"], &[value]).expect_err(value);
+        let refusal = helm(&["template", "ringfence"], &[value]).await.expect_err(value);
         assert!(
             refusal.contains("don't meet the specifications of the schema"),
             "{value}: {refusal}"
@@ -66,9 +66,9 @@ fn unknown_and_wrong_values_are_refused() {
     }
 }
 
-#[test]
-fn rights_have_no_wildcard_and_no_way_up() {
-    let objects = render(&[]);
+#[tokio::test]
+async fn rights_have_no_wildcard_and_no_way_up() {
+    let objects = render(&[]).await;
     for role in of_kind(&objects, "ClusterRole")
         .into_iter()
         .chain(of_kind(&objects, "Role"))
@@ -128,10 +128,10 @@ fn rights_have_no_wildcard_and_no_way_up() {
     assert_eq!(parts[0]["rules"], json!([rule]));
 }
 
-#[test]
-fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
+#[tokio::test]
+async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
     for (value, by_url) in [("replicaCount=1", false), ("webhook.url.host=10.0.0.5:9443", true)] {
-        let objects = render(&[value]);
+        let objects = render(&[value]).await;
         let configurations = of_kind(&objects, "ValidatingWebhookConfiguration");
         assert_eq!(configurations.len(), 1);
         assert_eq!(configurations[0]["metadata"]["name"], "ringfence");
@@ -185,9 +185,9 @@ fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
     }
 }
 
-#[test]
-fn guards_fail_closed_and_deny() {
-    let objects = render(&[]);
+#[tokio::test]
+async fn guards_fail_closed_and_deny() {
+    let objects = render(&[]).await;
     let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
     let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
     let mut names: Vec<&str> = policies
@@ -224,13 +224,14 @@ fn guards_fail_closed_and_deny() {
     }
 }
 
-#[test]
-fn the_pod_is_restricted_and_gets_the_flags() {
+#[tokio::test]
+async fn the_pod_is_restricted_and_gets_the_flags() {
     let objects = render(&[
         "policyParameters.approved-namespaces.allowed[0]=a",
         "webhook.url.host=[fd00::5]:9443",
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
-    ]);
+    ])
+    .await;
     let deployment = of_kind(&objects, "Deployment")[0];
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
@@ -268,7 +269,7 @@ fn the_pod_is_restricted_and_gets_the_flags() {
         json!({"approved-namespaces": {"allowed": ["a"]}})
     );
 
-    let plain = render(&[]);
+    let plain = render(&[]).await;
     assert!(plain.iter().all(|object| object["kind"] != "ConfigMap"));
     let service = of_kind(&plain, "Service")[0];
     let deployment = of_kind(&plain, "Deployment")[0];

@@ -31,6 +31,9 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("watch", "", "namespaces", "", "", true),
         ("update", "", "namespaces", "", "x", false),
         ("list", "ringfence.dev", "aiworkflows", "", "", true),
+        ("watch", "ringfence.dev", "aiworkflowgrants", "", "", true),
+        ("update", "ringfence.dev", "aiworkflowgrants/status", "x", "x", true),
+        ("update", "ringfence.dev", "aiworkflowgrants", "x", "x", false),
         ("update", "ringfence.dev", "aiworkflows", "x", "x", false),
         ("update", "ringfence.dev", "aiworkflows/status", "x", "x", true),
         ("create", "ringfence.dev", "aiworkflowclasses", "", "", true),
@@ -70,7 +73,7 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("list", "discovery.k8s.io", "endpointslices", "default", "", true),
         ("list", "discovery.k8s.io", "endpointslices", "x", "", false),
         (
-            "update",
+            "patch",
             admission,
             "validatingwebhookconfigurations",
             "",
@@ -78,13 +81,23 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             true,
         ),
         (
-            "update",
+            "patch",
             admission,
             "validatingwebhookconfigurations",
             "",
             "other",
             false,
         ),
+        (
+            "update",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence",
+            false,
+        ),
+        ("patch", "", "secrets", RELEASE, "ringfence-webhook-tls", false),
+        ("patch", "ringfence.dev", "aiworkflows/status", "x", "x", false),
         ("create", admission, "validatingwebhookconfigurations", "", "", false),
         (
             "get",
@@ -95,21 +108,16 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             false,
         ),
         (
-            "watch",
+            "get",
             "apiextensions.k8s.io",
             "customresourcedefinitions",
             "",
             "aiworkflows.ringfence.dev",
-            true,
-        ),
-        (
-            "watch",
-            "apiextensions.k8s.io",
-            "customresourcedefinitions",
-            "",
-            "",
             false,
         ),
+        ("list", "ringfence.dev", "aiworkflowgrants", "", "", true),
+        ("update", "ringfence.dev", "aiworkflowgrants/status", "x", "x", true),
+        ("update", "ringfence.dev", "aiworkflowgrants", "x", "x", false),
     ] {
         let found = may(&admin, verb, group, resource, ns, name).await;
         assert_eq!(found, expected, "{verb} {resource}.{group} in {ns:?} named {name:?}");
@@ -124,10 +132,6 @@ async fn lists_by_name_are_lists_with_a_field_selector() {
         (
             "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(),
             "ringfence",
-        ),
-        (
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions".to_owned(),
-            "aiworkflows.ringfence.dev",
         ),
         (format!("/api/v1/namespaces/{RELEASE}/secrets"), "ringfence-webhook-tls"),
     ] {

@@ -7,19 +7,17 @@ use support::{eventually, unique};
 
 use crate::world::{Actor, CLASSES, SOON, World, all};
 
-/// What the API server said, cause by cause, without the value that it repeats.
+/// What the API server said, cause by cause, without the value that it repeats: null, the word "object", or the object itself.
 fn causes(body: &Value) -> Vec<String> {
     let causes = body["details"]["causes"].as_array().into_iter().flatten();
-    let text = |cause: &Value| cause["message"].as_str().unwrap_or_default().to_owned();
-    causes
-        .map(|cause| {
-            let message = text(cause);
-            match message.strip_prefix("Invalid value: ").and_then(|rest| Some(rest.split_once("\": ")?.1.to_owned())) {
-                Some(said) => said,
-                None => message.split_once("}: ").map_or(message.clone(), |(_, said)| said.to_owned()),
-            }
-        })
-        .collect()
+    let said = |cause: &Value| {
+        let message = cause["message"].as_str().unwrap_or_default();
+        let message = message.strip_prefix("Invalid value: ").unwrap_or(message);
+        let after = message.strip_prefix("null: ").or_else(|| message.strip_prefix("\"object\": "));
+        let after = after.or_else(|| Some(message.strip_prefix('{')?.split_once("}: ")?.1));
+        after.unwrap_or(message).to_owned()
+    };
+    causes.map(said).collect()
 }
 
 #[tokio::test]

@@ -27,9 +27,12 @@ fn owned(ns: &str) -> [(&'static str, String); 4] {
 
 fn edits(kind: &str) -> Vec<(&'static str, Value)> {
     let labels = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "app.kubernetes.io/instance": null}}});
+    let mut both = labels.clone();
+    both["metadata"]["ownerReferences"] = Value::Null;
     let mut edits = vec![
         ("labels stripped", labels),
         ("owners stripped", json!({"metadata": {"ownerReferences": null}})),
+        ("labels and owners stripped", both),
         ("finalizer added", json!({"metadata": {"finalizers": ["example.com/stay"]}})),
     ];
     edits.extend(match kind {
@@ -80,6 +83,10 @@ async fn foreign_edits_are_put_back_and_counted() {
         let label = format!("kind=\"{kind}\"");
         let whole = world.admin.get(&path).await.ok();
         for (what, edit) in edits(kind) {
+            // What is still being looked at because of the last edit would be put back by that look.
+            if what.contains("stripped") {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             let before = world.counted("ringfence_drift_reverted_total", &[&label]).await;
             world.admin.patch(&path, &edit).await.ok();
             settled(&world.admin, &path, &whole, what).await;

@@ -52,4 +52,12 @@ async fn the_examples_converge_in_one_apply_and_stay_as_they_are() {
     let again = world.cluster.kubectl(&["apply", "-f", "examples/"]).await.unwrap();
     assert!(again.success, "{again}");
     assert!(again.stdout.lines().all(|line| line.ends_with("unchanged")), "{again}");
+    // The API server asks for the namespace's default account first, and refuses in its own words until it is there.
+    eventually(SOON, || async {
+        let refused = world.cluster.kubectl(&["apply", "-f", "demo/refused/1-undeclared-pod.yaml"]).await?;
+        assert!(!refused.success, "an undeclared pod got in: {refused}");
+        ensure!(refused.stderr.contains("[declared-workflow]"), "{refused}");
+        Ok(())
+    })
+    .await;
 }

@@ -11,5 +11,6 @@ mod examples;
 mod faults;
 mod fence;
 mod fence_conditions;
+mod launching;
 mod metrics;
 mod world;

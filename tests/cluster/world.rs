@@ -83,7 +83,7 @@ impl Actor {
         let warnings = response.headers().get_all("Warning").iter();
         // 299 - "text", with quotes and backslashes escaped.
         let warnings = warnings
-            .filter_map(|value| value.to_str().ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
+            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
             .map(|text| text.replace("\\\"", "\"").replace("\\\\", "\\"))
             .collect();
         let code = response.status().as_u16();

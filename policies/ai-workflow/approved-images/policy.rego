@@ -165,11 +165,11 @@ default class_patterns := []
 
 class_patterns := input.class.spec.images.allowed if is_array(input.class.spec.images.allowed)
 
-default workflow := "an AIWorkflow, because the pod has none,"
+default workflow := "the AIWorkflow (there is none)"
 
 workflow := sprintf("AIWorkflow %s", [input.workflow.metadata.name])
 
-default class := "a class, because the namespace has none,"
+default class := "the class (there is none)"
 
 class := sprintf("AIWorkflowClass %s", [input.class.metadata.name])
 

@@ -9,7 +9,6 @@ use super::super::lookup::Fixed;
 use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
-use crate::policy::{EvalError, Findings};
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -88,7 +87,7 @@ fn soon() -> Instant {
 }
 
 async fn decide(lookup: impl Lookup, policies: Arc<Scripted>, webhook: Webhook, review: &Review) -> Decision {
-    Admission::new(Arc::new(lookup), policies, "ringfence")
+    Admission::new(Arc::new(lookup), policies, "ringfence", Arc::default())
         .admit(webhook, review, soon())
         .await
 }
@@ -224,7 +223,12 @@ impl Lookup for Silent {
 #[case::modes(Webhook::Modes, namespace_with(json!({"ringfence.dev/enforce": "default"})))]
 #[tokio::test]
 async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: Webhook, #[case] review: Review) {
-    let admission = Admission::new(Arc::new(Silent), Arc::new(Scripted::default()), "ringfence");
+    let admission = Admission::new(
+        Arc::new(Silent),
+        Arc::new(Scripted::default()),
+        "ringfence",
+        Arc::default(),
+    );
     let decision = admission
         .admit(webhook, &review, Instant::now() + Duration::from_millis(30))
         .await;
@@ -237,7 +241,7 @@ async fn a_policy_that_runs_away_costs_no_more_than_the_deadline() {
         takes: Duration::from_millis(400),
         ..Scripted::default()
     };
-    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), "ringfence");
+    let admission = Admission::new(Arc::new(cluster()), Arc::new(policies), "ringfence", Arc::default());
     let started = Instant::now();
     let decision = admission
         .admit(Webhook::Fence, &by_scheduler(), started + Duration::from_millis(50))
@@ -251,6 +255,7 @@ fn without_time_nothing_is_judged() {
     let judge = Judge {
         policies: Arc::new(Scripted::default()),
         release_namespace: "ringfence".into(),
+        metrics: Arc::default(),
     };
     let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Timeout);
@@ -505,4 +510,44 @@ async fn findings_that_were_cut_off_are_said_to_be(
             .chain(&decision.warnings)
             .any(|v| v.message.contains("7 things more"))
     );
+}
+
+#[rstest]
+#[case::enforce(json!({"ringfence.dev/enforce": "default"}), false, Some("deny"))]
+#[case::warn(json!({"ringfence.dev/warn": "default"}), false, Some("warn"))]
+#[case::audit(json!({"ringfence.dev/audit": "default"}), false, Some("audit"))]
+#[case::dry_run(json!({"ringfence.dev/enforce": "default"}), true, None)]
+#[tokio::test]
+async fn policies_are_counted_by_what_they_did(
+    #[case] labels: Value,
+    #[case] dry_run: bool,
+    #[case] action: Option<&str>,
+) {
+    let metrics = Arc::<Metrics>::default();
+    let findings = Findings {
+        deny: vec![finding("no")],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        ..Scripted::default()
+    });
+    let admission = Admission::new(
+        Arc::new(with_modes(labels)),
+        policies,
+        "ringfence",
+        Arc::clone(&metrics),
+    );
+    let mut review = by_scheduler();
+    review.dry_run = dry_run;
+    let decision = admission.admit(Webhook::Fence, &review, soon()).await;
+    assert_eq!(decision.fault, None);
+    let text = metrics.encode().unwrap();
+    let counted: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("ringfence_policy_decisions_total{"))
+        .collect();
+    let expected =
+        action.map(|action| format!(r#"ringfence_policy_decisions_total{{policy="scripted",action="{action}"}} 1"#));
+    assert_eq!(counted, expected.iter().map(String::as_str).collect::<Vec<_>>());
 }

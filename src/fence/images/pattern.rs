@@ -1,0 +1,114 @@
+//! Patterns of repositories.
+//!
+//! Must never: let a part of a segment match. `registry.example.com*` would take in `registry.example.com.evil.example`.
+
+use super::reference::{is_domain, is_path_component};
+
+/// Whether a pattern is one: whole segments, `*` and `**` alone in theirs. Any other pattern matches nothing.
+pub fn is_pattern(pattern: &str) -> bool {
+    let mut segments = pattern.split('/');
+    let first = segments
+        .next()
+        .is_some_and(|first| is_wildcard(first) || is_domain(first));
+    first && segments.all(|segment| is_wildcard(segment) || is_path_component(segment))
+}
+
+fn is_wildcard(segment: &str) -> bool {
+    segment == "*" || segment == "**"
+}
+
+/// Whether a pattern allows a repository: `*` is one segment, `**` any number of them, none included.
+pub fn matches(pattern: &str, repository: &str) -> bool {
+    if !is_pattern(pattern) {
+        return false;
+    }
+    let pattern: Vec<&str> = pattern.split('/').collect();
+    let segments: Vec<&str> = repository.split('/').collect();
+    // Greedy with one way back: linear in practice, at worst the product of both lengths, which are bounded.
+    let (mut p, mut s, mut back) = (0, 0, None);
+    while let Some(segment) = segments.get(s) {
+        match pattern.get(p) {
+            Some(&"**") => {
+                back = Some((p, s));
+                p += 1;
+            }
+            Some(wanted) if *wanted == "*" || wanted == segment => {
+                p += 1;
+                s += 1;
+            }
+            _ => {
+                let Some((star, taken)) = back else { return false };
+                back = Some((star, taken + 1));
+                p = star + 1;
+                s = taken + 1;
+            }
+        }
+    }
+    pattern.iter().skip(p).all(|segment| *segment == "**")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::super::repository;
+    use super::*;
+
+    #[rstest]
+    #[case::exact("registry.example.com/finance/triage", true)]
+    #[case::one("registry.example.com/finance/*", true)]
+    #[case::many("registry.example.com/**", true)]
+    #[case::all("**", true)]
+    #[case::middle("registry.example.com/**/triage", true)]
+    #[case::none_in_between("registry.example.com/finance/**/triage", true)]
+    #[case::any_host("*/finance/triage", true)]
+    #[case::one_is_not_two("registry.example.com/*", false)]
+    #[case::one_is_not_none("registry.example.com/finance/triage/*", false)]
+    #[case::a_prefix_is_not_enough("registry.example.com/fin", false)]
+    #[case::partial_star("registry.example.com/fin*/triage", false)]
+    #[case::star_in_host("*.example.com/finance/triage", false)]
+    #[case::star_in_last("registry.example.com/finance/tri**", false)]
+    #[case::three_stars("***", false)]
+    #[case::question_mark("registry.example.com/finance/triag?", false)]
+    #[case::regex("registry.example.com/.*", false)]
+    #[case::other_port("registry.example.com:5000/finance/triage", false)]
+    #[case::host_alone("registry.example.com", false)]
+    #[case::empty("", false)]
+    fn patterns_match_whole_segments(#[case] pattern: &str, #[case] expected: bool) {
+        assert_eq!(matches(pattern, "registry.example.com/finance/triage"), expected);
+    }
+
+    #[test]
+    fn a_registry_that_only_begins_alike_does_not_match() {
+        let evil = repository("registry.example.com.evil.example/finance/triage").unwrap();
+        assert!(!matches("registry.example.com/**", &evil));
+        assert!(!matches(
+            "docker.io/**",
+            &repository("docker.io.evil.example/library/a").unwrap()
+        ));
+    }
+
+    /// The plain definition, exponential and obvious.
+    fn by_definition(pattern: &[&str], segments: &[&str]) -> bool {
+        match (pattern.split_first(), segments.split_first()) {
+            (None, None) => true,
+            (Some((&"**", rest)), segment) => {
+                by_definition(rest, segments) || segment.is_some_and(|(_, others)| by_definition(pattern, others))
+            }
+            (Some((&"*", rest)), Some((_, others))) => by_definition(rest, others),
+            (Some((wanted, rest)), Some((segment, others))) => wanted == segment && by_definition(rest, others),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_is_what_the_definition_says(
+            pattern in prop::collection::vec(prop::sample::select(vec!["*", "**", "a", "b"]), 1..7),
+            segments in prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..8),
+        ) {
+            prop_assert_eq!(matches(&pattern.join("/"), &segments.join("/")), by_definition(&pattern, &segments));
+        }
+    }
+}

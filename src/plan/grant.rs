@@ -1,0 +1,396 @@
+//! From a grant and the workflows that it names to the roles in its namespace.
+//!
+//! A workflow holds there what it declares *and* the grant covers *and* its class lets it declare: each of the three alone
+//! gives nothing.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, object, rules, writes};
+use crate::api::{
+    AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowGrantStatus, ConditionStatus, ConditionType,
+    GrantedWorkflow, PolicyRule, Reason, set,
+};
+
+/// What was seen of one workflow that a grant names.
+#[derive(Clone, Debug)]
+pub struct GranteeFacts {
+    /// The workflow.
+    pub workflow: AIWorkflow,
+    /// Its namespace.
+    pub namespace: NamespaceFacts,
+    /// The class that fences it.
+    pub class: Option<AIWorkflowClass>,
+    /// Whether its service account stands and is Ringfence's: a name alone could be a stranger's.
+    pub account_is_ours: bool,
+}
+
+/// What the reconciler saw of a grant.
+#[derive(Clone, Debug, Default)]
+pub struct GrantObserved {
+    /// The grant's own namespace.
+    pub namespace: NamespaceFacts,
+    /// Workflows that it names; those missing are absent.
+    pub grantees: BTreeMap<GrantedWorkflow, GranteeFacts>,
+    /// Objects that carry Ringfence's labels for this grant.
+    pub children: Vec<(Child, Value)>,
+}
+
+/// What is to be done about a grant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrantPlan {
+    /// What is wrong with the grant itself.
+    pub problems: Vec<Problem>,
+    /// Workflows that get nothing, and why.
+    pub idle: Vec<String>,
+    /// Workflows that hold rights here when the changes are made.
+    pub granted: usize,
+    /// Writes, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Plans one grant.
+pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPlan {
+    let mut plan = GrantPlan {
+        problems: problems(grant, &observed.namespace),
+        idle: Vec::new(),
+        granted: 0,
+        changes: Vec::new(),
+    };
+    let mut desired = BTreeMap::new();
+    for grantee in grant.spec.from.iter().filter(|_| plan.problems.is_empty()) {
+        match held(grant, grantee, observed.grantees.get(grantee)) {
+            Ok((account, rules)) => {
+                plan.granted += 1;
+                desired.extend(parts(grant, grantee, &account, &rules));
+            }
+            Err(why) => plan.idle.push(format!("{}/{}: {why}", grantee.namespace, grantee.name)),
+        }
+    }
+    if !observed.namespace.terminating {
+        let uid = grant.uid().unwrap_or_default();
+        plan.changes = writes(&uid, &observed.children, &Default::default(), desired, false);
+    }
+    plan
+}
+
+fn problems(grant: &AIWorkflowGrant, namespace: &NamespaceFacts) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if namespace.exempt {
+        let fix = "grant rights in namespaces of workloads only";
+        problems.push(Problem::new(
+            "metadata.namespace",
+            Some(&namespace.name),
+            "belongs to the platform",
+            fix,
+        ));
+    }
+    for (index, rule) in grant.spec.rules.iter().enumerate() {
+        rules::invalid(&format!("spec.rules[{index}]"), rule, &mut problems);
+        rules::invalid_across(&format!("spec.rules[{index}]"), rule, &mut problems);
+    }
+    problems
+}
+
+/// The account and the rules that a workflow holds by a grant, or why it holds none.
+fn held(
+    grant: &AIWorkflowGrant,
+    grantee: &GrantedWorkflow,
+    facts: Option<&GranteeFacts>,
+) -> Result<(String, Vec<PolicyRule>), String> {
+    let facts = facts.ok_or("there is no such AIWorkflow")?;
+    if facts.namespace.name == grant.namespace().unwrap_or_default() {
+        return Err("is of this very namespace: declare its rights in its permissions.rules".to_owned());
+    }
+    let class_name = facts.namespace.fencing_class();
+    let acceptance = accept(&facts.workflow, &facts.namespace, class_name, facts.class.as_ref());
+    if !acceptance.accepted {
+        return Err(format!("is not accepted: {}", acceptance.reason.as_str()));
+    }
+    if !facts.account_is_ours {
+        return Err("its service account does not stand yet".to_owned());
+    }
+    let here = grant.namespace().unwrap_or_default();
+    let declared = facts
+        .workflow
+        .cross_namespace()
+        .iter()
+        .filter(|entry| entry.namespace == here);
+    let declared: Vec<_> = declared.flat_map(|entry| entry.rules.iter().cloned()).collect();
+    if declared.is_empty() {
+        return Err(format!("declares nothing in its permissions.crossNamespace for {here}"));
+    }
+    let covered: Vec<_> = declared.into_iter().filter(|rule| covers(grant, rule)).collect();
+    if covered.is_empty() {
+        return Err("declares nothing that these rules cover".to_owned());
+    }
+    Ok((grantee_account(&facts.workflow, grantee), covered))
+}
+
+fn grantee_account(workflow: &AIWorkflow, grantee: &GrantedWorkflow) -> String {
+    let account = workflow.service_account_name();
+    if account.is_empty() {
+        grantee.name.clone()
+    } else {
+        account.to_owned()
+    }
+}
+
+/// Whether a grant names the workflow.
+pub(super) fn names(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
+    grant
+        .spec
+        .from
+        .iter()
+        .any(|from| from.namespace == namespace && from.name == name)
+}
+
+/// Whether a grant covers every right of a rule.
+pub(super) fn covers(grant: &AIWorkflowGrant, rule: &PolicyRule) -> bool {
+    rules::first_uncovered(rule, &grant.spec.rules).is_none()
+}
+
+fn parts(
+    grant: &AIWorkflowGrant,
+    grantee: &GrantedWorkflow,
+    account: &str,
+    rules: &[PolicyRule],
+) -> [((Child, String), Value); 2] {
+    // Both namespaces are in the hash: `x/triage` and `y/triage` never meet in one name.
+    let part = |part: &str| {
+        object::owned_name(
+            &grantee.namespace,
+            &grantee.name,
+            &format!("{part}-{}", grant.name_any()),
+        )
+    };
+    let (role, binding) = (part("role"), part("binding"));
+    let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": grantee.namespace});
+    let reference = json!({"apiGroup": Child::Role.group(), "kind": "Role", "name": role});
+    let role_object = object::owned_by(grant, Child::Role, &role, json!({"rules": rules}));
+    let binding_body = json!({"subjects": [subject], "roleRef": reference});
+    let binding_object = object::owned_by(grant, Child::RoleBinding, &binding, binding_body);
+    [
+        ((Child::Role, role), role_object),
+        ((Child::RoleBinding, binding), binding_object),
+    ]
+}
+
+/// The status to write. Equal to the old one when nothing changed, transition times included.
+pub fn grant_status(
+    grant: &AIWorkflowGrant,
+    plan: &GrantPlan,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> AIWorkflowGrantStatus {
+    let mut status = grant.status.clone().unwrap_or_default();
+    let generation = grant.metadata.generation;
+    status.observed_generation = generation;
+    let mut put = |type_, holds: bool, reason, message: String| {
+        let holds = if holds {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        set(&mut status.conditions, type_, holds, reason, message, generation, now);
+    };
+    if plan.problems.is_empty() {
+        put(
+            ConditionType::Accepted,
+            true,
+            Reason::Accepted,
+            "every rule may be granted".to_owned(),
+        );
+    } else {
+        let all: Vec<_> = plan.problems.iter().map(ToString::to_string).collect();
+        put(
+            ConditionType::Accepted,
+            false,
+            Reason::Invalid,
+            format!("nothing is granted: {}", all.join("; ")),
+        );
+    }
+    match outcome {
+        Outcome::Failed(reason, message) => put(ConditionType::Programmed, false, *reason, message.clone()),
+        Outcome::Applied(_) | Outcome::Untouched => {
+            let mut message = format!(
+                "{} of {} workflows hold rights here",
+                plan.granted,
+                grant.spec.from.len()
+            );
+            if !plan.idle.is_empty() {
+                message.push_str(&format!("; nothing for {}", plan.idle.join(", ")));
+            }
+            put(
+                ConditionType::Programmed,
+                plan.problems.is_empty(),
+                Reason::Applied,
+                message,
+            );
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::plan::{default_class, owner_uid};
+
+    fn rule(resource: &str, names: &[&str], verbs: &[&str]) -> Value {
+        json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": verbs})
+    }
+
+    fn grant(rules: Value) -> AIWorkflowGrant {
+        let metadata = json!({"name": "readers", "namespace": "vectors", "uid": "grant-uid", "generation": 1});
+        let spec = json!({"from": [{"namespace": "ai", "name": "triage"}], "rules": rules});
+        serde_json::from_value(json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowGrant", "metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    fn facts(rules: Value) -> GranteeFacts {
+        let metadata = json!({"name": "triage", "namespace": "ai", "uid": "workflow-uid"});
+        let permissions = json!({"crossNamespace": [{"namespace": "vectors", "rules": rules}]});
+        let spec = json!({"launchers": [], "images": ["a/**"], "permissions": permissions});
+        let workflow =
+            json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec});
+        let labels = [("ringfence.dev/enforce".to_owned(), "default".to_owned())].into();
+        GranteeFacts {
+            workflow: serde_json::from_value(workflow).unwrap(),
+            namespace: NamespaceFacts {
+                name: "ai".into(),
+                uid: "ns".into(),
+                labels,
+                ..NamespaceFacts::default()
+            },
+            class: Some(default_class()),
+            account_is_ours: true,
+        }
+    }
+
+    fn observed(facts: GranteeFacts) -> GrantObserved {
+        let key = GrantedWorkflow {
+            namespace: "ai".into(),
+            name: "triage".into(),
+        };
+        let namespace = NamespaceFacts {
+            name: "vectors".into(),
+            uid: "v".into(),
+            ..NamespaceFacts::default()
+        };
+        GrantObserved {
+            namespace,
+            grantees: [(key, facts)].into(),
+            children: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_declared_and_covered_is_granted_and_owned_by_the_grant() {
+        let declared = json!([
+            rule("services", &["qdrant"], &["get"]),
+            rule("configmaps", &[], &["list"])
+        ]);
+        let plan = plan_grant(
+            &grant(json!([rule("services", &[], &["get", "list"])])),
+            &observed(facts(declared)),
+        );
+        let [
+            Change::Create(Child::Role, role),
+            Change::Create(Child::RoleBinding, binding),
+        ] = plan.changes.as_slice()
+        else {
+            panic!("{plan:?}")
+        };
+        let mut covered = rule("services", &["qdrant"], &["get"]);
+        assert_eq!(
+            role["rules"],
+            json!([covered.take()]),
+            "the rule that the grant does not cover is not there"
+        );
+        assert_eq!(
+            binding["subjects"],
+            json!([{"kind": "ServiceAccount", "name": "triage", "namespace": "ai"}])
+        );
+        assert_eq!(
+            (owner_uid(role), owner_uid(binding)),
+            (Some("grant-uid"), Some("grant-uid"))
+        );
+        assert_eq!(role["metadata"]["ownerReferences"][0]["kind"], "AIWorkflowGrant");
+    }
+
+    #[test]
+    fn workflows_of_one_name_in_two_namespaces_never_meet() {
+        let name = |namespace: &str| {
+            let grantee = GrantedWorkflow {
+                namespace: namespace.into(),
+                name: "triage".into(),
+            };
+            let [((_, role), _), _] = parts(&grant(json!([])), &grantee, "triage", &[]);
+            role
+        };
+        assert_ne!(name("x"), name("y"));
+    }
+
+    #[rstest]
+    #[case::not_covered(json!([rule("configmaps", &[], &["get"])]), |facts| facts)]
+    #[case::nothing_declared(json!([rule("services", &[], &["get"])]), |facts: GranteeFacts| {
+        let mut workflow = facts.workflow.clone();
+        workflow.spec.permissions = None;
+        GranteeFacts { workflow, ..facts }
+    })]
+    #[case::account_of_a_stranger(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { account_is_ours: false, ..facts })]
+    #[case::outside_its_class(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { class: Some(AIWorkflowClass::new("x", Default::default())), ..facts })]
+    #[case::class_missing(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { class: None, ..facts })]
+    #[case::not_fenced(json!([rule("services", &[], &["get"])]), |facts: GranteeFacts| {
+        GranteeFacts { namespace: NamespaceFacts { labels: BTreeMap::new(), ..facts.namespace.clone() }, ..facts }
+    })]
+    fn one_of_the_three_is_not_enough(#[case] covered: Value, #[case] change: fn(GranteeFacts) -> GranteeFacts) {
+        let declared = json!([rule("services", &["qdrant"], &["get"])]);
+        let plan = plan_grant(&grant(covered), &observed(change(facts(declared))));
+        assert_eq!(
+            (plan.changes.len(), plan.granted, plan.idle.len()),
+            (0, 0, 1),
+            "{plan:?}"
+        );
+    }
+
+    #[rstest]
+    #[case::exempt(true, json!([rule("services", &[], &["get"])]))]
+    #[case::pods_are_made(false, json!([rule("services", &[], &["get"]), rule("pods", &[], &["create"])]))]
+    #[case::secrets(false, json!([rule("services", &[], &["get"]), rule("secrets", &["a"], &["get"])]))]
+    fn a_grant_that_may_not_be_given_gives_nothing(#[case] exempt: bool, #[case] rules: Value) {
+        let mut observed = observed(facts(json!([rule("services", &["qdrant"], &["get"])])));
+        observed.namespace.exempt = exempt;
+        let plan = plan_grant(&grant(rules), &observed);
+        assert_eq!((plan.problems.len(), plan.changes.len()), (1, 0), "{plan:?}");
+    }
+
+    #[test]
+    fn a_right_that_is_taken_back_goes() {
+        let declared = json!([rule("services", &["qdrant"], &["get"])]);
+        let mut observed = observed(facts(declared));
+        let made = plan_grant(&grant(json!([rule("services", &[], &["get"])])), &observed).changes;
+        observed.children = made
+            .into_iter()
+            .map(|change| match change {
+                Change::Create(child, mut object) => {
+                    object["metadata"]["uid"] = json!("1");
+                    (child, object)
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let plan = plan_grant(&grant(json!([rule("configmaps", &[], &["get"])])), &observed);
+        let kinds: Vec<_> = plan
+            .changes
+            .iter()
+            .map(|change| (matches!(change, Change::Delete { .. }), change.child()))
+            .collect();
+        assert_eq!(kinds, [(true, Child::RoleBinding), (true, Child::Role)]);
+    }
+}

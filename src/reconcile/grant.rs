@@ -1,0 +1,159 @@
+//! One grant: the roles in its namespace that workflows of other namespaces hold by it.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    api::core::v1::{Namespace, ServiceAccount},
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
+
+use super::{CallError, Context, RESYNC, RETRY, apply, calls, facts, jittered, workflow::failure};
+use crate::{
+    api::{
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION,
+        Reason,
+    },
+    plan::{self, Change, Child, GrantObserved, GranteeFacts, INSTANCE_LABEL, NamespaceFacts, Outcome},
+    telemetry::Controller,
+};
+
+/// Workflows of one grant that are read at the same time.
+const READS: usize = 4;
+
+pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>) -> Result<Action, CallError> {
+    let started = tokio::time::Instant::now();
+    // What is being deleted is left to the garbage collector, which takes the roles along.
+    if grant.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let (plan, outcome) = carry_out(&grant, &context).await;
+    let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
+    let failed = matches!(outcome, Outcome::Failed(..));
+    let written = write_status(&grant, status, &context).await;
+    context.metrics.reconciled(
+        Controller::AIWorkflowGrant,
+        !failed && written.is_ok(),
+        started.elapsed(),
+    );
+    written?;
+    Ok(Action::requeue(jittered(if failed { RETRY } else { RESYNC })))
+}
+
+/// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.
+async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPlan, Outcome) {
+    let observed = match observe(grant, context).await {
+        Ok(observed) => observed,
+        Err(error) => return (plan::plan_grant(grant, &GrantObserved::default()), failure(&error)),
+    };
+    let plan = plan::plan_grant(grant, &observed);
+    let foreign = |change: &Change| match change {
+        Change::Create(..) | Change::Delete { .. } => false,
+        Change::Replace(child, wanted) => observed.children.iter().any(|(kind, seen)| {
+            kind == child && plan::name_of(seen) == plan::name_of(wanted) && plan::is_foreign(wanted, seen)
+        }),
+    };
+    let outcome = match apply::apply(grant, &observed.namespace.name, &plan.changes, foreign, context).await {
+        Ok(apply::Applied::All(_)) => Outcome::Applied(None),
+        Ok(apply::Applied::NameTaken(child, name)) => {
+            let message = format!("{} {name} exists and is not Ringfence's: delete it", child.kind());
+            Outcome::Failed(Reason::NameTaken, message)
+        }
+        Err(error) => failure(&error),
+    };
+    (plan, outcome)
+}
+
+async fn observe(grant: &AIWorkflowGrant, context: &Context) -> Result<GrantObserved, CallError> {
+    let own = grant.namespace().unwrap_or_default();
+    let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={}", grant.name_any());
+    let mut children = Vec::new();
+    for child in [Child::Role, Child::RoleBinding] {
+        let objects = context.calls.list(child, &own, &labels).await?;
+        children.extend(objects.into_iter().map(|object| (child, object)));
+    }
+    let reads = futures::stream::iter(grant.spec.from.clone()).map(|grantee| async move {
+        let facts = read_grantee(&grantee, context).await?;
+        Ok::<_, CallError>(facts.map(|facts| (grantee, facts)))
+    });
+    let grantees: Vec<_> = reads.buffer_unordered(READS).try_collect().await?;
+    Ok(GrantObserved {
+        namespace: read_namespace(&own, context).await?,
+        grantees: grantees.into_iter().flatten().collect(),
+        children,
+    })
+}
+
+async fn read_grantee(grantee: &GrantedWorkflow, context: &Context) -> Result<Option<GranteeFacts>, CallError> {
+    let GrantedWorkflow { namespace, name } = grantee;
+    let workflows = Api::<AIWorkflow>::namespaced(context.client.clone(), namespace);
+    let what = format!("read AIWorkflow {namespace}/{name}");
+    let Some(workflow) = calls::optional(calls::bounded(&what, workflows.get(name)).await)? else {
+        return Ok(None);
+    };
+    // What is being deleted holds nothing any more.
+    if workflow.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let facts = read_namespace(namespace, context).await?;
+    let class = match facts.fencing_class() {
+        Some(class) => {
+            let classes = Api::<AIWorkflowClass>::all(context.client.clone());
+            calls::optional(calls::bounded(&format!("read AIWorkflowClass {class}"), classes.get(class)).await)?
+        }
+        None => None,
+    };
+    let account = workflow.service_account_name();
+    let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
+    let what = format!("read ServiceAccount {namespace}/{account}");
+    let account = calls::optional(calls::bounded(&what, accounts.get(account)).await)?;
+    let owner = account.and_then(|account| account.annotations().get(OWNER_UID_ANNOTATION).cloned());
+    let account_is_ours = owner.is_some() && owner == workflow.uid();
+    Ok(Some(GranteeFacts {
+        workflow,
+        namespace: facts,
+        class,
+        account_is_ours,
+    }))
+}
+
+async fn read_namespace(name: &str, context: &Context) -> Result<NamespaceFacts, CallError> {
+    let namespaces = Api::<Namespace>::all(context.client.clone());
+    let namespace = calls::optional(calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await)?;
+    Ok(match namespace {
+        Some(namespace) => facts(&namespace.metadata, context.is_exempt(name)),
+        None => NamespaceFacts {
+            name: name.to_owned(),
+            terminating: true,
+            ..NamespaceFacts::default()
+        },
+    })
+}
+
+async fn write_status(
+    grant: &AIWorkflowGrant,
+    status: crate::api::AIWorkflowGrantStatus,
+    context: &Context,
+) -> Result<(), CallError> {
+    if grant.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
+    let what = format!("write the status of AIWorkflowGrant {}", grant.name_any());
+    let written = AIWorkflowGrant {
+        status: Some(status),
+        ..grant.clone()
+    };
+    match calls::bounded(
+        &what,
+        api.replace_status(&grant.name_any(), &PostParams::default(), &written),
+    )
+    .await
+    {
+        Ok(_) => Ok(()),
+        // Gone, or changed meanwhile: the change brings us back here.
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
