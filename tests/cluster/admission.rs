@@ -12,12 +12,17 @@ const KEY: &str = "sk-proj-0f3c9a71b2d84e65a9c10f3c9a71b2d84e65a9c1";
 fn breaches() -> Vec<(&'static str, &'static str, fn(&mut Value))> {
     vec![
         ("undeclared template", "declared-workflow", |template| {
-            template["metadata"]["labels"].as_object_mut().unwrap().remove("ringfence.dev/workflow");
+            template["metadata"]["labels"]
+                .as_object_mut()
+                .unwrap()
+                .remove("ringfence.dev/workflow");
         }),
         ("another workflow's template", "declared-workflow", |template| {
             template["metadata"]["labels"]["ringfence.dev/workflow"] = json!("nobody");
         }),
-        ("default account", "own-service-account", |template| template["spec"]["serviceAccountName"] = json!("default")),
+        ("default account", "own-service-account", |template| {
+            template["spec"]["serviceAccountName"] = json!("default")
+        }),
         ("foreign image", "approved-images", |template| {
             template["spec"]["containers"][0]["image"] = json!("docker.io/library/evil:1");
         }),
@@ -53,8 +58,13 @@ async fn every_kind_that_makes_pods_is_held_to_the_fence() {
         lea.post(&dry(kind, ns), &good).await.ok();
 
         let mut unlabelled = good.clone();
-        unlabelled["metadata"]["labels"].as_object_mut().unwrap().remove("ringfence.dev/workflow");
-        lea.post(&dry(kind, ns), &unlabelled).await.refused_by("declared-workflow");
+        unlabelled["metadata"]["labels"]
+            .as_object_mut()
+            .unwrap()
+            .remove("ringfence.dev/workflow");
+        lea.post(&dry(kind, ns), &unlabelled)
+            .await
+            .refused_by("declared-workflow");
         world.admin.post(&dry(kind, ns), &good).await.refused_by("launcher");
 
         for (what, rule, breach) in breaches() {
@@ -81,11 +91,21 @@ async fn every_reason_is_given_at_once_and_the_message_stays_short() {
         breach(broken.pointer_mut("/spec/template").unwrap());
     }
     let answer = world.admin.post(&dry("Job", ns), &broken).await;
-    for rule in ["declared-workflow", "launcher", "own-service-account", "approved-images", "restricted-pod-security", "no-literal-secrets"] {
+    for rule in [
+        "declared-workflow",
+        "launcher",
+        "own-service-account",
+        "approved-images",
+        "restricted-pod-security",
+        "no-literal-secrets",
+    ] {
         answer.refused_by(rule);
     }
     let message = answer.message();
-    let numbered = message.lines().filter(|line| line.split_once(". [").is_some_and(|(n, _)| n.parse::<u32>().is_ok())).count();
+    let numbered = message
+        .lines()
+        .filter(|line| line.split_once(". [").is_some_and(|(n, _)| n.parse::<u32>().is_ok()))
+        .count();
     assert!(message.contains(&format!("({numbered} reasons):")), "{message}");
 
     let mut many = workload("Job", &pod("many", "triage"));
@@ -100,7 +120,10 @@ async fn every_reason_is_given_at_once_and_the_message_stays_short() {
     let answer = lea.post(&dry("Job", ns), &many).await;
     let message = answer.refused_by("approved-images");
     assert!(message.len() < (8 << 10) + 200, "{} bytes", message.len());
-    let more = message.trim_end().rsplit_once("\nand ").and_then(|(_, more)| more.strip_suffix(" more")?.parse::<u32>().ok());
+    let more = message
+        .trim_end()
+        .rsplit_once("\nand ")
+        .and_then(|(_, more)| more.strip_suffix(" more")?.parse::<u32>().ok());
     assert!(more.is_some_and(|more| more > 10), "{message}");
 }
 
@@ -115,19 +138,28 @@ async fn a_dry_run_decides_the_same_and_makes_nothing() {
     broken["spec"]["template"]["spec"]["containers"][0]["image"] = json!("docker.io/library/evil:1");
     let dry_run = lea.post(&dry("Job", ns), &broken).await;
     let real = lea.post(&all("Job", ns), &broken).await;
-    assert_eq!(dry_run.refused_by("approved-images"), real.refused_by("approved-images"));
+    assert_eq!(
+        dry_run.refused_by("approved-images"),
+        real.refused_by("approved-images")
+    );
     lea.post(&dry("Job", ns), &good).await.ok();
     assert!(!world.admin.is_there(&one("Job", ns, "good")).await.unwrap());
     let lines = decisions(&world, ns).await;
     let dry_runs = lines.iter().filter(|line| line.contains("dry_run=true")).count();
-    assert!(dry_runs >= 2 && lines.len() > dry_runs, "both are in the log, told apart: {lines:#?}");
+    assert!(
+        dry_runs >= 2 && lines.len() > dry_runs,
+        "both are in the log, told apart: {lines:#?}"
+    );
 }
 
 /// Lines of the decision log about a namespace.
 async fn decisions(world: &World, namespace: &str) -> Vec<String> {
     let log = world.ringfence.log();
     let about = format!("namespace=\"{namespace}\"");
-    log.lines().filter(|line| line.contains("decided") && line.contains(&about)).map(str::to_owned).collect()
+    log.lines()
+        .filter(|line| line.contains("decided") && line.contains(&about))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -146,26 +178,68 @@ async fn warn_warns_and_audit_counts() {
     broken["spec"]["template"]["spec"]["containers"] = json!(containers);
     let good = workload("Job", &pod("good", "triage"));
 
-    let warned = &world.namespace("warns", &json!({"ringfence.dev/warn": "default"})).await;
-    world.admin.post(&all("AIWorkflow", warned), &crate::world::workflow("triage", &json!({}))).await.ok();
+    let warned = &world
+        .namespace("warns", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    world
+        .admin
+        .post(
+            &all("AIWorkflow", warned),
+            &crate::world::workflow("triage", &json!({})),
+        )
+        .await
+        .ok();
     world.condition(warned, "triage", "Ready", "False", "NotEnforced").await;
     let answer = lea.post(&all("Job", warned), &broken).await;
-    let ours: Vec<&String> = answer.warnings.iter().filter(|warning| warning.starts_with("ringfence: [approved-images]")).collect();
+    let ours: Vec<&String> = answer
+        .warnings
+        .iter()
+        .filter(|warning| warning.starts_with("ringfence: [approved-images]"))
+        .collect();
     assert!(ours.len() > 5, "{:?}", answer.warnings);
-    assert!(answer.warnings.iter().all(|warning| warning.chars().count() <= 256), "{:?}", answer.warnings);
-    assert!(answer.warnings.iter().map(|warning| warning.chars().count()).sum::<usize>() <= 4096);
+    assert!(
+        answer.warnings.iter().all(|warning| warning.chars().count() <= 256),
+        "{:?}",
+        answer.warnings
+    );
+    assert!(
+        answer
+            .warnings
+            .iter()
+            .map(|warning| warning.chars().count())
+            .sum::<usize>()
+            <= 4096
+    );
     let last = answer.warnings.last().unwrap();
     assert!(last.starts_with("and ") && last.ends_with(" more"), "{last}");
     answer.ok();
     let fine = lea.post(&dry("Job", warned), &good).await;
     assert_eq!(fine.warnings, [] as [String; 0], "what fits gives no warning");
     let of_nobody = world.admin.post(&dry("Job", warned), &good).await;
-    assert!(of_nobody.warnings.iter().any(|warning| warning.contains("[launcher]")), "{:?}", of_nobody.warnings);
+    assert!(
+        of_nobody.warnings.iter().any(|warning| warning.contains("[launcher]")),
+        "{:?}",
+        of_nobody.warnings
+    );
     of_nobody.ok();
 
-    let audited = &world.namespace("audits", &json!({"ringfence.dev/audit": "default"})).await;
-    world.admin.post(&all("AIWorkflow", audited), &crate::world::workflow("triage", &json!({}))).await.ok();
-    let labels = ["decision=\"audit\"", "resource=\"jobs\"", "operation=\"CREATE\"", "webhook=\"label\""];
+    let audited = &world
+        .namespace("audits", &json!({"ringfence.dev/audit": "default"}))
+        .await;
+    world
+        .admin
+        .post(
+            &all("AIWorkflow", audited),
+            &crate::world::workflow("triage", &json!({})),
+        )
+        .await
+        .ok();
+    let labels = [
+        "decision=\"audit\"",
+        "resource=\"jobs\"",
+        "operation=\"CREATE\"",
+        "webhook=\"label\"",
+    ];
     let before = world.counted("ringfence_admission_requests_total", &labels).await;
     let answer = lea.post(&all("Job", audited), &broken).await;
     assert_eq!(answer.warnings, [] as [String; 0]);
@@ -173,7 +247,9 @@ async fn warn_warns_and_audit_counts() {
     assert!(world.counted("ringfence_admission_requests_total", &labels).await > before);
     eventually(SOON, || async {
         let lines = decisions(&world, audited).await;
-        let told = lines.iter().any(|line| line.contains("verdict=\"audit\"") && line.contains("approved-images"));
+        let told = lines
+            .iter()
+            .any(|line| line.contains("verdict=\"audit\"") && line.contains("approved-images"));
         ensure!(told, "the log does not tell of it: {lines:#?}");
         Ok(())
     })
@@ -190,10 +266,20 @@ async fn a_namespace_that_nobody_approved_runs_no_workflow() {
     labelled["spec"]["serviceAccountName"] = json!("default");
     for kind in WORKLOADS {
         let answer = world.admin.post(&dry(kind, ns), &workload(kind, &labelled)).await;
-        assert!(answer.refused_by("approved-namespace").contains(&format!("namespace {ns}")), "{}", answer.message());
+        assert!(
+            answer
+                .refused_by("approved-namespace")
+                .contains(&format!("namespace {ns}")),
+            "{}",
+            answer.message()
+        );
     }
     let config = json!({"metadata": {"name": "labelled", "labels": {"ringfence.dev/workflow": "triage"}}});
-    world.admin.post(&dry("ConfigMap", ns), &config).await.refused_by("approved-namespace");
+    world
+        .admin
+        .post(&dry("ConfigMap", ns), &config)
+        .await
+        .refused_by("approved-namespace");
     let mut plain = labelled.clone();
     plain["metadata"]["labels"] = json!({"app": "plain"});
     for kind in WORKLOADS {
@@ -211,7 +297,11 @@ async fn a_generated_name_and_a_newer_field_are_judged_like_any_other() {
     nameless["metadata"].as_object_mut().unwrap().remove("name");
     nameless["metadata"]["generateName"] = json!("triage-");
     lea.post(&all("Pod", ns), &nameless).await.ok();
-    world.admin.post(&all("Pod", ns), &nameless).await.refused_by("launcher");
+    world
+        .admin
+        .post(&all("Pod", ns), &nameless)
+        .await
+        .refused_by("launcher");
     nameless["spec"]["containers"][0]["image"] = json!("docker.io/library/evil:1");
     lea.post(&all("Pod", ns), &nameless).await.refused_by("approved-images");
 
@@ -219,7 +309,11 @@ async fn a_generated_name_and_a_newer_field_are_judged_like_any_other() {
     let mut newer = workload("Deployment", &pod("newer", "triage"));
     newer["spec"]["template"]["spec"]["newerThanAll"] = json!({"image": "docker.io/library/evil:1"});
     let answer = lea.post(&dry("Deployment", ns), &newer).await;
-    assert!(answer.warnings.iter().any(|warning| warning.contains("newerThanAll")), "{:?}", answer.warnings);
+    assert!(
+        answer.warnings.iter().any(|warning| warning.contains("newerThanAll")),
+        "{:?}",
+        answer.warnings
+    );
     answer.ok();
 
     // A collection is deleted object by object, with no name in the request.
@@ -230,7 +324,11 @@ async fn a_generated_name_and_a_newer_field_are_judged_like_any_other() {
         Ok(())
     })
     .await;
-    world.admin.post(&all("Pod", ns), &pod("again", "triage")).await.refused_by("launcher");
+    world
+        .admin
+        .post(&all("Pod", ns), &pod("again", "triage"))
+        .await
+        .refused_by("launcher");
 }
 
 #[tokio::test]
@@ -239,24 +337,51 @@ async fn what_ends_a_job_and_a_namespace_is_never_refused() {
     let ns = &world.enforced("ends").await;
     world.ready(ns, "triage", &json!({})).await;
     let lea = world.master("lea", &[]).await;
-    lea.post(&all("Job", ns), &workload("Job", &pod("once", "triage"))).await.ok();
+    lea.post(&all("Job", ns), &workload("Job", &pod("once", "triage")))
+        .await
+        .ok();
     let made = first_pod(&world.admin, ns).await;
     let name = made["metadata"]["name"].as_str().unwrap();
-    assert_eq!(made["metadata"]["finalizers"], json!(["batch.kubernetes.io/job-tracking"]));
+    assert_eq!(
+        made["metadata"]["finalizers"],
+        json!(["batch.kubernetes.io/job-tracking"])
+    );
     // Stricter than when it was admitted: what is there must still be able to end.
-    world.admin.patch(&one("AIWorkflow", ns, "triage"), &json!({"spec": {"images": ["registry.example.com/other/**"]}})).await.ok();
+    world
+        .admin
+        .patch(
+            &one("AIWorkflow", ns, "triage"),
+            &json!({"spec": {"images": ["registry.example.com/other/**"]}}),
+        )
+        .await
+        .ok();
     // What a kubelet would write.
     let done = json!({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}]}});
-    world.admin.patch(&format!("{}/status", one("Pod", ns, name)), &done).await.ok();
+    world
+        .admin
+        .patch(&format!("{}/status", one("Pod", ns, name)), &done)
+        .await
+        .ok();
     eventually(SOON, || async {
         let pod = world.admin.read(&one("Pod", ns, name)).await?;
-        ensure!(pod["metadata"]["finalizers"].is_null(), "the Job controller could not let go: {}", pod["metadata"]);
+        ensure!(
+            pod["metadata"]["finalizers"].is_null(),
+            "the Job controller could not let go: {}",
+            pod["metadata"]
+        );
         let job = world.admin.read(&one("Job", ns, "once")).await?;
         ensure!(job["status"]["succeeded"] == 1, "{}", job["status"]);
         Ok(())
     })
     .await;
-    world.admin.patch(&one("AIWorkflow", ns, "triage"), &json!({"spec": {"images": ["registry.example.com/finance/**"]}})).await.ok();
+    world
+        .admin
+        .patch(
+            &one("AIWorkflow", ns, "triage"),
+            &json!({"spec": {"images": ["registry.example.com/finance/**"]}}),
+        )
+        .await
+        .ok();
     let bare = eventually(SOON, || async {
         let answer = lea.post(&all("Pod", ns), &pod("bare", "triage")).await;
         ensure!(answer.code == 201, "{}", answer.message());

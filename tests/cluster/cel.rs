@@ -13,7 +13,9 @@ fn causes(body: &Value) -> Vec<String> {
     let said = |cause: &Value| {
         let message = cause["message"].as_str().unwrap_or_default();
         let message = message.strip_prefix("Invalid value: ").unwrap_or(message);
-        let after = message.strip_prefix("null: ").or_else(|| message.strip_prefix("\"object\": "));
+        let after = message
+            .strip_prefix("null: ")
+            .or_else(|| message.strip_prefix("\"object\": "));
         let after = after.or_else(|| Some(message.strip_prefix('{')?.split_once("}: ")?.1));
         after.unwrap_or(message).to_owned()
     };
@@ -38,7 +40,13 @@ async fn each_case_is_refused_with_its_message_and_no_other() {
             }
         };
         assert_eq!(answer.code, 422, "{}: {}", case.case, answer.body);
-        assert_eq!(causes(&answer.body), [case.refused.as_str()], "{}: {}", case.case, answer.message());
+        assert_eq!(
+            causes(&answer.body),
+            [case.refused.as_str()],
+            "{}: {}",
+            case.case,
+            answer.message()
+        );
     }
 }
 
@@ -60,9 +68,15 @@ async fn our_definitions_are_served_within_the_cost_budget() {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ringfence.dev");
         eventually(SOON, || async {
             let definition = world.admin.read(&path).await?;
-            let conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let conditions = definition["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
             let is = |type_: &str| conditions.iter().any(|c| c["type"] == type_ && c["status"] == "True");
-            ensure!(is("Established") && is("NamesAccepted") && !is("NonStructuralSchema"), "{conditions:?}");
+            ensure!(
+                is("Established") && is("NamesAccepted") && !is("NonStructuralSchema"),
+                "{conditions:?}"
+            );
             Ok(())
         })
         .await;
@@ -86,13 +100,18 @@ fn rules(count: usize) -> Value {
 #[tokio::test]
 async fn bounds_are_where_they_are_said_to_be() {
     let world = World::shared().await;
-    let collection = format!("{}?dryRun=All", all("AIWorkflow", &world.namespace("bounds", &json!({})).await));
+    let collection = format!(
+        "{}?dryRun=All",
+        all("AIWorkflow", &world.namespace("bounds", &json!({})).await)
+    );
     let say = async |name: &str, spec: &Value| world.admin.post(&collection, &valid("AIWorkflow", name, spec)).await;
     let team = |team: String| json!({"owner": {"team": team}});
     let mut everything = egress(64);
     everything["permissions"] = rules(32)["permissions"].clone();
     everything["network"]["ingress"] = (0..64)
-        .map(|i| json!({"name": format!("rule-{i}"), "from": {"workflow": {"name": "peer"}}, "ports": [{"port": 8080}]}))
+        .map(
+            |i| json!({"name": format!("rule-{i}"), "from": {"workflow": {"name": "peer"}}, "ports": [{"port": 8080}]}),
+        )
         .collect();
     for (what, name, spec) in [
         ("64 egress rules", "x", egress(64)),
@@ -108,12 +127,27 @@ async fn bounds_are_where_they_are_said_to_be() {
     for (what, name, spec, path) in [
         ("65 egress rules", "x", egress(65), "spec.network.egress"),
         ("33 rules", "x", rules(33), "spec.permissions.rules"),
-        ("a name of 41 characters", &*"n".repeat(41), json!({}), "at most 40 characters"),
+        (
+            "a name of 41 characters",
+            &*"n".repeat(41),
+            json!({}),
+            "at most 40 characters",
+        ),
         ("a name in another script", "prüfung", json!({}), "metadata.name"),
         ("64 characters", "x", team("ü".repeat(64)), "spec.owner.team"),
         ("no image", "x", json!({"images": []}), "spec.images"),
-        ("two rules of one name", "x", json!({"network": {"egress": [egress(1)["network"]["egress"][0], egress(1)["network"]["egress"][0]]}}), "Duplicate value"),
-        ("port 0", "x", json!({"network": {"egress": [{"name": "x", "to": {"cidrs": ["203.0.113.0/24"]}, "ports": [{"port": 0}]}]}}), "ports[0].port"),
+        (
+            "two rules of one name",
+            "x",
+            json!({"network": {"egress": [egress(1)["network"]["egress"][0], egress(1)["network"]["egress"][0]]}}),
+            "Duplicate value",
+        ),
+        (
+            "port 0",
+            "x",
+            json!({"network": {"egress": [{"name": "x", "to": {"cidrs": ["203.0.113.0/24"]}, "ports": [{"port": 0}]}]}}),
+            "ports[0].port",
+        ),
     ] {
         let answer = say(name, &spec).await;
         assert_eq!(answer.code, 422, "{what}: {}", answer.body);
@@ -123,7 +157,11 @@ async fn bounds_are_where_they_are_said_to_be() {
     let ns = world.enforced("bounds").await;
     let name = "n".repeat(40);
     world.ready(&ns, &name, &egress(64)).await;
-    let class = valid("AIWorkflowClass", &unique("bounds"), &json!({"permissions": rules(64)["permissions"]["rules"]}));
+    let class = valid(
+        "AIWorkflowClass",
+        &unique("bounds"),
+        &json!({"permissions": rules(64)["permissions"]["rules"]}),
+    );
     let answer = world.admin.post(&format!("{CLASSES}?dryRun=All"), &class).await;
     assert_eq!(answer.code, 201, "64 rules of a class: {}", answer.message());
 }

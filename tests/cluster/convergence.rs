@@ -30,7 +30,10 @@ async fn converges(kind: &str) {
         let (world, ns) = (&world, &namespaces[i % namespaces.len()]);
         async move {
             let name = format!("w{i}");
-            let mut manifests = [workflow(&name, &launched_by_admin()), workload(kind, &pod(&name, &name))];
+            let mut manifests = [
+                workflow(&name, &launched_by_admin()),
+                workload(kind, &pod(&name, &name)),
+            ];
             for manifest in &mut manifests {
                 manifest["metadata"]["namespace"] = json!(ns);
             }
@@ -38,14 +41,21 @@ async fn converges(kind: &str) {
             assert!(said.success, "{kind} {name}: {said}");
         }
     });
-    futures::stream::iter(applies).buffer_unordered(TOGETHER).collect::<()>().await;
+    futures::stream::iter(applies)
+        .buffer_unordered(TOGETHER)
+        .collect::<()>()
+        .await;
     for (at, ns) in namespaces.iter().enumerate() {
         eventually(CONVERGES, || async {
             let pods = world.admin.items(&all("Pod", ns)).await?;
             let missing: Vec<String> = (0..TIMES)
                 .filter(|i| i % namespaces.len() == at)
                 .map(|i| format!("w{i}"))
-                .filter(|name| !pods.iter().any(|pod| pod["metadata"]["labels"]["ringfence.dev/workflow"] == **name))
+                .filter(|name| {
+                    !pods
+                        .iter()
+                        .any(|pod| pod["metadata"]["labels"]["ringfence.dev/workflow"] == **name)
+                })
                 .collect();
             ensure!(missing.is_empty(), "{kind}: no pod yet of {missing:?} in {ns}");
             Ok(())
@@ -78,7 +88,14 @@ async fn a_bare_pod_once_the_workflow_is_ready() {
         let said = world.apply(&[workflow]).await;
         assert!(said.success, "{said}");
         let object = format!("aiworkflow/{name}");
-        let wait = ["wait", "--for=condition=Ready", &object, "--namespace", ns, "--timeout=60s"];
+        let wait = [
+            "wait",
+            "--for=condition=Ready",
+            &object,
+            "--namespace",
+            ns,
+            "--timeout=60s",
+        ];
         let said = world.cluster.kubectl(&wait).await.unwrap();
         assert!(said.success, "{said}");
         let said = world.apply(&[pod]).await;

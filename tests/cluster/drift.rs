@@ -18,37 +18,59 @@ fn spec() -> Value {
 /// The four owned objects: kind and path.
 fn owned(ns: &str) -> [(&'static str, String); 4] {
     [
-        ("NetworkPolicy", one("NetworkPolicy", ns, &owned_name(ns, "triage", "allow"))),
+        (
+            "NetworkPolicy",
+            one("NetworkPolicy", ns, &owned_name(ns, "triage", "allow")),
+        ),
         ("ServiceAccount", one("ServiceAccount", ns, "triage")),
         ("Role", one("Role", ns, &owned_name(ns, "triage", "role"))),
-        ("RoleBinding", one("RoleBinding", ns, &owned_name(ns, "triage", "binding"))),
+        (
+            "RoleBinding",
+            one("RoleBinding", ns, &owned_name(ns, "triage", "binding")),
+        ),
     ]
 }
 
 fn edits(kind: &str) -> Vec<(&'static str, Value)> {
-    let labels = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "app.kubernetes.io/instance": null}}});
+    let labels =
+        json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "app.kubernetes.io/instance": null}}});
     let mut both = labels.clone();
     both["metadata"]["ownerReferences"] = Value::Null;
     let mut edits = vec![
         ("labels stripped", labels),
         ("owners stripped", json!({"metadata": {"ownerReferences": null}})),
         ("labels and owners stripped", both),
-        ("finalizer added", json!({"metadata": {"finalizers": ["example.com/stay"]}})),
+        (
+            "finalizer added",
+            json!({"metadata": {"finalizers": ["example.com/stay"]}}),
+        ),
     ];
     edits.extend(match kind {
         "NetworkPolicy" => vec![
             ("ingress opened", json!({"spec": {"ingress": [{}]}})),
             ("egress opened", json!({"spec": {"egress": [{}]}})),
-            ("pods left out", json!({"spec": {"podSelector": {"matchLabels": {"x": "y"}}}})),
+            (
+                "pods left out",
+                json!({"spec": {"podSelector": {"matchLabels": {"x": "y"}}}}),
+            ),
             ("egress not judged", json!({"spec": {"policyTypes": ["Ingress"]}})),
         ],
         "ServiceAccount" => vec![
-            ("cloud role", json!({"metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}})),
+            (
+                "cloud role",
+                json!({"metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}}),
+            ),
             ("token mounted", json!({"automountServiceAccountToken": true})),
             ("pull secret", json!({"imagePullSecrets": [{"name": "x"}]})),
         ],
-        "Role" => vec![("more rules", json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}))],
-        _ => vec![("more subjects", json!({"subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "people"}]}))],
+        "Role" => vec![(
+            "more rules",
+            json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}),
+        )],
+        _ => vec![(
+            "more subjects",
+            json!({"subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "people"}]}),
+        )],
     });
     edits
 }
@@ -57,7 +79,13 @@ fn edits(kind: &str) -> Vec<(&'static str, Value)> {
 fn said(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(metadata) = object["metadata"].as_object_mut() {
-        for key in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"] {
+        for key in [
+            "uid",
+            "resourceVersion",
+            "generation",
+            "creationTimestamp",
+            "managedFields",
+        ] {
             metadata.remove(key);
         }
     }
@@ -76,8 +104,14 @@ async fn settled(admin: &Actor, path: &str, wanted: &Value, what: &str) {
 #[tokio::test]
 async fn foreign_edits_are_put_back_and_counted() {
     let world = World::shared().await;
-    let ns = &world.namespace("drift", &json!({"ringfence.dev/warn": "default"})).await;
-    world.admin.post(&all("AIWorkflow", ns), &workflow("triage", &spec())).await.ok();
+    let ns = &world
+        .namespace("drift", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    world
+        .admin
+        .post(&all("AIWorkflow", ns), &workflow("triage", &spec()))
+        .await
+        .ok();
     world.condition(ns, "triage", "Programmed", "True", "Applied").await;
     for (kind, path) in owned(ns) {
         let label = format!("kind=\"{kind}\"");
@@ -102,7 +136,9 @@ async fn foreign_edits_are_put_back_and_counted() {
     }
     eventually(SOON, || async {
         let events = world.admin.items(&all("Event", ns)).await?;
-        let told = events.iter().any(|event| event["reason"] == "DriftReverted" && event["regarding"]["name"] == "triage");
+        let told = events
+            .iter()
+            .any(|event| event["reason"] == "DriftReverted" && event["regarding"]["name"] == "triage");
         ensure!(told, "no Event tells of it");
         Ok(())
     })
@@ -137,13 +173,18 @@ async fn what_stands_is_not_written_again() {
     let ns = &world.enforced("steady").await;
     world.ready(ns, "triage", &spec()).await;
     let namespace = format!("/api/v1/namespaces/{ns}");
-    let paths: Vec<String> = owned(ns).into_iter().map(|(_, path)| path)
+    let paths: Vec<String> = owned(ns)
+        .into_iter()
+        .map(|(_, path)| path)
         .chain([one("NetworkPolicy", ns, "ringfence"), one("AIWorkflow", ns, "triage")])
         .collect();
     let versions = || async {
         let mut versions = Vec::new();
         for path in &paths {
-            versions.push((path.clone(), world.admin.get(path).await.ok()["metadata"]["resourceVersion"].clone()));
+            versions.push((
+                path.clone(),
+                world.admin.get(path).await.ok()["metadata"]["resourceVersion"].clone(),
+            ));
         }
         versions
     };

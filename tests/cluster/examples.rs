@@ -29,7 +29,10 @@ async fn every_example_is_used_by_a_test() {
         (file.ends_with(".yaml") && !file.contains('/')) || file == "policies/approved-namespaces.rego"
     };
     let untested: Vec<&String> = found.iter().filter(|file| !tested(file)).collect();
-    assert!(untested.is_empty() && found.len() >= 2, "use these in a test: {untested:?}");
+    assert!(
+        untested.is_empty() && found.len() >= 2,
+        "use these in a test: {untested:?}"
+    );
 }
 
 #[tokio::test]
@@ -37,14 +40,27 @@ async fn the_examples_converge_in_one_apply_and_stay_as_they_are() {
     let world = World::shared().await;
     let said = world.cluster.kubectl(&["apply", "-f", "examples/"]).await.unwrap();
     assert!(said.success, "{said}");
-    let wait = ["wait", "--for=condition=Ready", "aiworkflow/invoice-triage", "--namespace", "ai-secure", "--timeout=60s"];
+    let wait = [
+        "wait",
+        "--for=condition=Ready",
+        "aiworkflow/invoice-triage",
+        "--namespace",
+        "ai-secure",
+        "--timeout=60s",
+    ];
     let said = world.cluster.kubectl(&wait).await.unwrap();
     assert!(said.success, "{said}");
-    let workflow = world.admin.get(&one("AIWorkflow", "ai-secure", "invoice-triage")).await.ok();
+    let workflow = world
+        .admin
+        .get(&one("AIWorkflow", "ai-secure", "invoice-triage"))
+        .await
+        .ok();
     assert_eq!(condition(&workflow, "Ready")["reason"], "Fenced");
     eventually(SOON, || async {
         let pods = world.admin.items(&all("Pod", "ai-secure")).await?;
-        let launched = pods.iter().any(|pod| pod["spec"]["serviceAccountName"] == "invoice-triage");
+        let launched = pods
+            .iter()
+            .any(|pod| pod["spec"]["serviceAccountName"] == "invoice-triage");
         ensure!(launched, "the Job has no pod yet");
         Ok(())
     })
@@ -54,7 +70,10 @@ async fn the_examples_converge_in_one_apply_and_stay_as_they_are() {
     assert!(again.stdout.lines().all(|line| line.ends_with("unchanged")), "{again}");
     // The API server asks for the namespace's default account first, and refuses in its own words until it is there.
     eventually(SOON, || async {
-        let refused = world.cluster.kubectl(&["apply", "-f", "demo/refused/1-undeclared-pod.yaml"]).await?;
+        let refused = world
+            .cluster
+            .kubectl(&["apply", "-f", "demo/refused/1-undeclared-pod.yaml"])
+            .await?;
         assert!(!refused.success, "an undeclared pod got in: {refused}");
         ensure!(refused.stderr.contains("[declared-workflow]"), "{refused}");
         Ok(())

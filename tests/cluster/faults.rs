@@ -36,15 +36,28 @@ struct Scene {
 
 #[tokio::test]
 async fn what_fails_fails_closed_and_mends_itself() {
-    let cluster = ControlPlane::start(Options { use_service_account_credentials: false }).expect("a control plane");
+    let cluster = ControlPlane::start(Options {
+        use_service_account_credentials: false,
+    })
+    .expect("a control plane");
     let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
     let admin = Actor::new(cluster.admin().await);
     in_force(&admin).await;
     let fenced = namespace(&admin, "fenced", &json!({"ringfence.dev/enforce": "default"})).await;
     let plain = namespace(&admin, "plain", &json!({})).await;
     let lea = master(&cluster, "lea", &[]).await;
-    let scene = Scene { cluster, admin, lea, fenced, plain };
-    scene.admin.post(&all("AIWorkflow", &scene.fenced), &workflow("triage", &json!({}))).await.ok();
+    let scene = Scene {
+        cluster,
+        admin,
+        lea,
+        fenced,
+        plain,
+    };
+    scene
+        .admin
+        .post(&all("AIWorkflow", &scene.fenced), &workflow("triage", &json!({})))
+        .await
+        .ok();
     scene.condition("triage", "Ready", "True").await;
     scene.post("Pod", "first").await.ok();
 
@@ -72,7 +85,9 @@ impl Scene {
     }
 
     async fn post(&self, kind: &str, name: &str) -> crate::world::Answer {
-        self.lea.post(&all(kind, &self.fenced), &workload(kind, &pod(name, "triage"))).await
+        self.lea
+            .post(&all(kind, &self.fenced), &workload(kind, &pod(name, "triage")))
+            .await
     }
 }
 
@@ -83,7 +98,10 @@ async fn one_account_for_every_controller_launches_as_well(scene: &Scene) {
     scene.post("Job", "shared").await.ok();
     eventually(SOON, || async {
         let pods = scene.admin.items(&all("Pod", &scene.fenced)).await?;
-        let made = pods.iter().filter(|pod| pod["metadata"]["ownerReferences"].is_array()).count();
+        let made = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["ownerReferences"].is_array())
+            .count();
         ensure!(made >= 2, "{made} pods of controllers");
         Ok(())
     })
@@ -124,10 +142,13 @@ async fn an_old_value_that_breaks_a_rule_of_today_is_found(scene: &Scene) {
     without_rules(&mut definition["spec"]["versions"][0]["schema"]);
     scene.admin.put(DEFINITION, &definition).await.ok();
     let collection = all("AIWorkflow", &scene.fenced);
-    let old = workflow("yesterday", &json!({
-        "launchers": [{"group": "system:authenticated"}],
-        "permissions": {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]},
-    }));
+    let old = workflow(
+        "yesterday",
+        &json!({
+            "launchers": [{"group": "system:authenticated"}],
+            "permissions": {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]},
+        }),
+    );
     eventually(SOON, || async {
         let answer = scene.admin.post(&collection, &old).await;
         ensure!(answer.code == 201, "{}", answer.message());
@@ -139,26 +160,42 @@ async fn an_old_value_that_breaks_a_rule_of_today_is_found(scene: &Scene) {
         definition["spec"] = today.clone();
         let answer = scene.admin.put(DEFINITION, &definition).await;
         ensure!(answer.code == 200, "{}", answer.message());
-        let refused = scene.admin.post(&format!("{collection}?dryRun=All"), &workflow("today", &old["spec"])).await;
+        let refused = scene
+            .admin
+            .post(&format!("{collection}?dryRun=All"), &workflow("today", &old["spec"]))
+            .await;
         ensure!(refused.code == 422, "the rules are not back yet: {}", refused.code);
         Ok(())
     })
     .await;
     // Another field may change beside it, and the value stays.
     let path = format!("{collection}/yesterday");
-    scene.admin.patch(&path, &json!({"spec": {"owner": {"team": "ml"}}})).await.ok();
+    scene
+        .admin
+        .patch(&path, &json!({"spec": {"owner": {"team": "ml"}}}))
+        .await
+        .ok();
     let found = scene.condition("yesterday", "Accepted", "False").await;
     let accepted = condition(&found, "Accepted");
     assert_eq!(accepted["reason"], "Invalid");
     let message = accepted["message"].as_str().unwrap();
-    for part in ["spec.launchers[0].group", "system:authenticated", "spec.permissions.rules[0].apiGroups", "\"*\""] {
+    for part in [
+        "spec.launchers[0].group",
+        "system:authenticated",
+        "spec.permissions.rules[0].apiGroups",
+        "\"*\"",
+    ] {
         assert!(message.contains(part), "{part} is missing in: {message}");
     }
     let roles = scene.admin.items(&all("Role", &scene.fenced)).await.unwrap();
     assert!(roles.is_empty(), "it must not be granted: {roles:?}");
     let mut of_old = workload("Job", &pod("old", "yesterday"));
     of_old["spec"]["suspend"] = json!(true);
-    scene.lea.post(&all("Job", &scene.fenced), &of_old).await.refused_by("declared-workflow");
+    scene
+        .lea
+        .post(&all("Job", &scene.fenced), &of_old)
+        .await
+        .refused_by("declared-workflow");
     scene.admin.delete(&path).await.ok();
 }
 
@@ -176,13 +213,21 @@ fn without_rules(schema: &mut Value) {
 async fn trusted(scene: &Scene) -> Result<Vec<String>> {
     let registration = scene.admin.read(REGISTRATION).await?;
     let webhooks = registration["webhooks"].as_array().context("no webhooks")?;
-    let bundles = webhooks.iter().map(|webhook| webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default().to_owned());
+    let bundles = webhooks.iter().map(|webhook| {
+        webhook["clientConfig"]["caBundle"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    });
     Ok(bundles.collect())
 }
 
 async fn tampered_trust_is_repaired(scene: &Scene) {
     let before = trusted(scene).await.unwrap();
-    assert!(before.iter().all(|bundle| !bundle.is_empty() && *bundle == before[0]), "{before:?}");
+    assert!(
+        before.iter().all(|bundle| !bundle.is_empty() && *bundle == before[0]),
+        "{before:?}"
+    );
     // A bundle that can be read, of somebody else: that of the API server itself.
     let ca = std::fs::read(&scene.cluster.ready().ca_certificate).expect("the CA");
     let foreign = serde_json::to_value(k8s_openapi::ByteString(ca)).expect("base64");
@@ -192,7 +237,13 @@ async fn tampered_trust_is_repaired(scene: &Scene) {
     scene.admin.json_patch(REGISTRATION, &json!(tamper)).await.ok();
     eventually(SOON, || async {
         ensure!(trusted(scene).await? == before, "it is not repaired yet");
-        let answer = scene.lea.post(&format!("{}?dryRun=All", all("Pod", &scene.fenced)), &pod("trusted", "triage")).await;
+        let answer = scene
+            .lea
+            .post(
+                &format!("{}?dryRun=All", all("Pod", &scene.fenced)),
+                &pod("trusted", "triage"),
+            )
+            .await;
         ensure!(answer.code == 201, "{}", answer.message());
         Ok(())
     })
@@ -213,7 +264,11 @@ async fn a_missing_registration_is_named(scene: &Scene, ringfence: &Ringfence) {
     .await;
     let (code, _) = ringfence.get("/livez").await.unwrap();
     assert_eq!(code, 200, "a restart would mend nothing");
-    scene.cluster.install(ringfence.port, &json!({})).await.expect("Helm puts it back");
+    scene
+        .cluster
+        .install(ringfence.port, &json!({}))
+        .await
+        .expect("Helm puts it back");
     eventually(SOON, || async {
         let (code, body) = ringfence.get("/readyz").await?;
         ensure!(code == 200, "{code} {body}");
@@ -272,9 +327,17 @@ async fn review(scene: &Scene, port: u16, object: &Value) -> Result<Value> {
 
 async fn a_second_process_serves_alike(scene: &Scene, first: &Ringfence) -> Vec<u8> {
     let [port, metrics_port] = free_ports();
-    let second = scene.cluster.spawn_ringfence(BINARY, port, metrics_port).await.expect("a second process");
+    let second = scene
+        .cluster
+        .spawn_ringfence(BINARY, port, metrics_port)
+        .await
+        .expect("a second process");
     let certificate = certificate_of(scene, first.port).await;
-    assert_eq!(certificate_of(scene, second.port).await, certificate, "both serve what the Secret holds");
+    assert_eq!(
+        certificate_of(scene, second.port).await,
+        certificate,
+        "both serve what the Secret holds"
+    );
     let mut broken = pod("broken", "triage");
     broken["spec"]["containers"][0]["image"] = json!("docker.io/library/evil:1");
     for port in [first.port, second.port] {
@@ -291,7 +354,9 @@ async fn a_second_process_serves_alike(scene: &Scene, first: &Ringfence) -> Vec<
 
 fn free_ports() -> [u16; 2] {
     let listeners = [(); 2].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
-    listeners.each_ref().map(|listener| listener.local_addr().expect("an address").port())
+    listeners
+        .each_ref()
+        .map(|listener| listener.local_addr().expect("an address").port())
 }
 
 async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfence, certificate: &[u8]) {
@@ -304,7 +369,13 @@ async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfen
     for kind in ["Pod", "Job"] {
         let answer = scene.post(kind, "down").await;
         assert_eq!(answer.code, 500, "{}", answer.body);
-        assert!(answer.message().contains("failed calling webhook \"fence.ringfence.dev\""), "{}", answer.message());
+        assert!(
+            answer
+                .message()
+                .contains("failed calling webhook \"fence.ringfence.dev\""),
+            "{}",
+            answer.message()
+        );
     }
     let account = one("ServiceAccount", &scene.plain, "default");
     eventually(SOON, || async { scene.admin.read(&account).await }).await;
@@ -315,38 +386,82 @@ async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfen
     // What carries the label is asked about everywhere.
     plain["metadata"] = json!({"name": "labelled", "labels": {"ringfence.dev/workflow": "triage"}});
     let answer = scene.admin.post(&all("Pod", &scene.plain), &plain).await;
-    assert!(answer.message().contains("failed calling webhook \"label.ringfence.dev\""), "{}", answer.message());
+    assert!(
+        answer
+            .message()
+            .contains("failed calling webhook \"label.ringfence.dev\""),
+        "{}",
+        answer.message()
+    );
 
     // The guards are the API server's own.
     let account = one("ServiceAccount", &scene.fenced, "triage");
-    scene.admin.delete(&account).await.refused_by_guard("ringfence-owned-objects");
-    scene.admin.delete(&one("NetworkPolicy", &scene.fenced, "ringfence")).await.refused_by_guard("ringfence-owned-objects");
+    scene
+        .admin
+        .delete(&account)
+        .await
+        .refused_by_guard("ringfence-owned-objects");
+    scene
+        .admin
+        .delete(&one("NetworkPolicy", &scene.fenced, "ringfence"))
+        .await
+        .refused_by_guard("ringfence-owned-objects");
     let tenant = Actor::new(scene.cluster.user("tia", &[]).await);
     let binding = json!({
         "metadata": {"name": "tia"}, "subjects": [{"kind": "User", "name": "tia"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "namespaces"},
     });
     let role = json!({"metadata": {"name": "namespaces"}, "rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}]});
-    scene.admin.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await.ok();
-    scene.admin.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).await.ok();
+    scene
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
+        .await
+        .ok();
+    scene
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding)
+        .await
+        .ok();
     let off = json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}});
     let namespace = format!("{NAMESPACES}/{}", scene.fenced);
     eventually(SOON, || async { tenant.read(&namespace).await }).await;
     tenant.patch(&namespace, &off).await.refused_by_guard("ringfence-modes");
     // The way out works with nobody there; and finalizers, status and deletion go on.
     scene.admin.patch(&format!("{NAMESPACES}/{glass}"), &off).await.ok();
-    scene.admin.patch(&one("Pod", &scene.fenced, "first"), &json!({"metadata": {"finalizers": ["example.com/x"]}})).await.ok();
-    scene.admin.patch(&one("Pod", &scene.fenced, "first"), &json!({"metadata": {"finalizers": null}})).await.ok();
+    scene
+        .admin
+        .patch(
+            &one("Pod", &scene.fenced, "first"),
+            &json!({"metadata": {"finalizers": ["example.com/x"]}}),
+        )
+        .await
+        .ok();
+    scene
+        .admin
+        .patch(
+            &one("Pod", &scene.fenced, "first"),
+            &json!({"metadata": {"finalizers": null}}),
+        )
+        .await
+        .ok();
     scene.admin.delete(&one("Pod", &scene.fenced, "first")).await.ok();
 
-    let back = scene.cluster.spawn_ringfence(BINARY, port, metrics_port).await.expect("ringfence again");
+    let back = scene
+        .cluster
+        .spawn_ringfence(BINARY, port, metrics_port)
+        .await
+        .expect("ringfence again");
     eventually(SOON, || async {
         let answer = scene.post("Pod", "back").await;
         ensure!(answer.code == 201, "{}", answer.message());
         Ok(())
     })
     .await;
-    assert_eq!(certificate_of(scene, port).await, certificate, "the certificate is the Secret's");
+    assert_eq!(
+        certificate_of(scene, port).await,
+        certificate,
+        "the certificate is the Secret's"
+    );
     // What was done while it was away is seen, done and counted.
     scene.admin.gone(&deny).await;
     assert!(counted(&back, "ringfence_break_glass_total", &[]).await >= 1.0);

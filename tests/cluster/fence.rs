@@ -28,10 +28,21 @@ fn spec() -> Value {
 fn said(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(metadata) = object["metadata"].as_object_mut() {
-        for key in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"] {
+        for key in [
+            "uid",
+            "resourceVersion",
+            "generation",
+            "creationTimestamp",
+            "managedFields",
+        ] {
             metadata.remove(key);
         }
     }
+    // A hash over what was sent: what it hashes is compared whole.
+    let revision = object["metadata"]["annotations"]
+        .as_object_mut()
+        .and_then(|all| all.remove("ringfence.dev/revision"));
+    assert!(revision.is_none_or(|revision| revision.as_str().is_some_and(|hash| !hash.is_empty())));
     without_empty_lists(&object)
 }
 
@@ -50,8 +61,16 @@ fn without_empty_lists(value: &Value) -> Value {
 
 /// Where pods reach the API server, as the cluster itself says.
 async fn api_server(world: &World) -> Vec<Value> {
-    let slice = world.admin.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await.ok();
-    let service = world.admin.get("/api/v1/namespaces/default/services/kubernetes").await.ok();
+    let slice = world
+        .admin
+        .get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")
+        .await
+        .ok();
+    let service = world
+        .admin
+        .get("/api/v1/namespaces/default/services/kubernetes")
+        .await
+        .ok();
     let pairs = [
         (&service["spec"]["clusterIPs"][0], &service["spec"]["ports"][0]["port"]),
         (&slice["endpoints"][0]["addresses"][0], &slice["ports"][0]["port"]),
@@ -73,7 +92,9 @@ async fn a_workflow_becomes_account_role_binding_and_policies() {
             "network": {"cidrs": ["203.0.113.0/24", "169.254.0.0/16"], "namespaces": ["vectors"]},
         }))
         .await;
-    let ns = &world.namespace("objects", &json!({"ringfence.dev/enforce": class})).await;
+    let ns = &world
+        .namespace("objects", &json!({"ringfence.dev/enforce": class}))
+        .await;
     let workflow = world.ready(ns, "triage", &spec()).await;
     let uid = &workflow["metadata"]["uid"];
     let metadata = |name: &str| {
@@ -131,7 +152,10 @@ async fn a_workflow_becomes_account_role_binding_and_policies() {
         }),
     ];
     for object in expected {
-        let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let (kind, name) = (
+            object["kind"].as_str().unwrap(),
+            object["metadata"]["name"].as_str().unwrap(),
+        );
         assert_eq!(said(&world.admin.get(&one(kind, ns, name)).await.ok()), object);
         let count = world.admin.items(&all(kind, ns)).await.unwrap().len();
         // Beside ours: the account `default`, and the namespace's default-deny.
@@ -150,7 +174,10 @@ async fn a_workflow_becomes_account_role_binding_and_policies() {
         },
         "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
     });
-    assert_eq!(said(&world.admin.get(&one("NetworkPolicy", ns, "ringfence")).await.ok()), deny);
+    assert_eq!(
+        said(&world.admin.get(&one("NetworkPolicy", ns, "ringfence")).await.ok()),
+        deny
+    );
 }
 
 #[tokio::test]
@@ -158,31 +185,63 @@ async fn a_workflow_tells_how_it_stands() {
     let world = World::shared().await;
     let ns = &world.enforced("tells").await;
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
-    let workflow = world.ready(ns, "triage", &json!({"permissions": {"rules": rules}})).await;
+    let workflow = world
+        .ready(ns, "triage", &json!({"permissions": {"rules": rules}}))
+        .await;
     let status = &workflow["status"];
     assert_eq!(status["observedGeneration"], 1);
     assert_eq!(status["mode"], "Enforce");
     assert_eq!(status["effectiveRules"], rules);
     let account = world.admin.get(&one("ServiceAccount", ns, "triage")).await.ok();
-    assert_eq!(status["serviceAccount"], json!({"name": "triage", "uid": account["metadata"]["uid"]}));
-    for (type_, reason) in [("Accepted", "Accepted"), ("ResolvedRefs", "Resolved"), ("Programmed", "Applied"), ("Ready", "Fenced")] {
+    assert_eq!(
+        status["serviceAccount"],
+        json!({"name": "triage", "uid": account["metadata"]["uid"]})
+    );
+    for (type_, reason) in [
+        ("Accepted", "Accepted"),
+        ("ResolvedRefs", "Resolved"),
+        ("Programmed", "Applied"),
+        ("Ready", "Fenced"),
+    ] {
         let condition = condition(&workflow, type_);
-        assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!(reason)), "{type_}");
+        assert_eq!(
+            (&condition["status"], &condition["reason"]),
+            (&json!("True"), &json!(reason)),
+            "{type_}"
+        );
         assert_eq!(condition["observedGeneration"], 1, "{type_}");
         assert!(!condition["message"].as_str().unwrap().is_empty(), "{type_}");
     }
 
     let table = world.cluster.kubectl(&["get", "aiw", "--namespace", ns]).await.unwrap();
-    let lines: Vec<Vec<&str>> = table.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["NAME", "ACCOUNT", "MODE", "READY", "REASON", "AGE"], "{table}");
-    assert_eq!(lines[1][..5], ["triage", "triage", "Enforce", "True", "Fenced"], "{table}");
-    let wide = world.cluster.kubectl(&["get", "aiw", "--namespace", ns, "-o", "wide"]).await.unwrap();
+    let lines: Vec<Vec<&str>> = table
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["NAME", "ACCOUNT", "MODE", "READY", "REASON", "AGE"],
+        "{table}"
+    );
+    assert_eq!(
+        lines[1][..5],
+        ["triage", "triage", "Enforce", "True", "Fenced"],
+        "{table}"
+    );
+    let wide = world
+        .cluster
+        .kubectl(&["get", "aiw", "--namespace", ns, "-o", "wide"])
+        .await
+        .unwrap();
     assert!(wide.stdout.contains("the fence stands"), "{wide}");
 
     eventually(SOON, || async {
         let events = world.admin.items(&all("Event", ns)).await?;
         let of_ready = events.iter().any(|event| {
-            event["reason"] == "Fenced" && event["type"] == "Normal" && event["regarding"]["name"] == "triage"
+            event["reason"] == "Fenced"
+                && event["type"] == "Normal"
+                && event["regarding"]["name"] == "triage"
                 && event["regarding"]["uid"] == workflow["metadata"]["uid"]
         });
         ensure!(of_ready, "no Event tells of it: {events:?}");
@@ -208,16 +267,34 @@ async fn a_change_of_the_declaration_changes_the_fence_and_its_end_ends_it() {
     world.admin.patch(&path, &json!({"spec": changed})).await.ok();
     let workflow = world.condition(ns, "triage", "Ready", "True", "Fenced").await;
     assert_eq!(workflow["status"]["observedGeneration"], 2);
-    assert_eq!(world.admin.get(&role).await.ok()["rules"][0]["verbs"], json!(["get", "list"]));
+    assert_eq!(
+        world.admin.get(&role).await.ok()["rules"][0]["verbs"],
+        json!(["get", "list"])
+    );
     let egress = world.admin.get(&allow).await.ok()["spec"]["egress"].clone();
-    assert_eq!(egress[1]["ports"], json!([{"protocol": "TCP", "port": 5432}]), "{egress}");
+    assert_eq!(
+        egress[1]["ports"],
+        json!([{"protocol": "TCP", "port": 5432}]),
+        "{egress}"
+    );
 
-    world.admin.patch(&path, &json!({"spec": {"permissions": null}})).await.ok();
+    world
+        .admin
+        .patch(&path, &json!({"spec": {"permissions": null}}))
+        .await
+        .ok();
     let workflow = world.condition(ns, "triage", "Ready", "True", "Fenced").await;
     assert_eq!(workflow["status"]["effectiveRules"], Value::Null);
-    assert!(!world.admin.is_there(&role).await.unwrap(), "without rules there is no Role");
+    assert!(
+        !world.admin.is_there(&role).await.unwrap(),
+        "without rules there is no Role"
+    );
     assert!(!world.admin.is_there(&binding).await.unwrap(), "and no RoleBinding");
-    assert_eq!(world.admin.get(&account).await.ok()["metadata"]["uid"], account_uid, "the account is the same one");
+    assert_eq!(
+        world.admin.get(&account).await.ok()["metadata"]["uid"],
+        account_uid,
+        "the account is the same one"
+    );
 
     world.admin.patch(&path, &json!({"spec": rules(&["get"])})).await.ok();
     world.condition(ns, "triage", "Ready", "True", "Fenced").await;
@@ -227,7 +304,14 @@ async fn a_change_of_the_declaration_changes_the_fence_and_its_end_ends_it() {
     for owned in [&account, &role, &binding, &allow] {
         world.admin.gone(owned).await;
     }
-    assert!(world.admin.is_there(&one("NetworkPolicy", ns, "ringfence")).await.unwrap(), "the default-deny is the namespace's");
+    assert!(
+        world
+            .admin
+            .is_there(&one("NetworkPolicy", ns, "ringfence"))
+            .await
+            .unwrap(),
+        "the default-deny is the namespace's"
+    );
 }
 
 #[tokio::test]
@@ -235,22 +319,47 @@ async fn a_weaker_mode_makes_less() {
     let world = World::shared().await;
     let spec = json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}});
 
-    let warned = &world.namespace("warned", &json!({"ringfence.dev/warn": "default"})).await;
-    world.admin.post(&all("AIWorkflow", warned), &crate::world::workflow("triage", &spec)).await.ok();
+    let warned = &world
+        .namespace("warned", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    world
+        .admin
+        .post(&all("AIWorkflow", warned), &crate::world::workflow("triage", &spec))
+        .await
+        .ok();
     let workflow = world.condition(warned, "triage", "Ready", "False", "NotEnforced").await;
     assert_eq!(workflow["status"]["mode"], "Warn");
     assert_eq!(condition(&workflow, "Programmed")["status"], "True");
     for kind in KINDS {
         let made = world.admin.items(&all(kind, warned)).await.unwrap();
-        assert!(made.iter().any(|object| object["metadata"]["labels"]["app.kubernetes.io/instance"] == "triage"), "{kind}");
+        assert!(
+            made.iter()
+                .any(|object| object["metadata"]["labels"]["app.kubernetes.io/instance"] == "triage"),
+            "{kind}"
+        );
     }
-    assert!(!world.admin.is_there(&one("NetworkPolicy", warned, "ringfence")).await.unwrap(), "only enforce closes the namespace");
+    assert!(
+        !world
+            .admin
+            .is_there(&one("NetworkPolicy", warned, "ringfence"))
+            .await
+            .unwrap(),
+        "only enforce closes the namespace"
+    );
 
-    let audited = world.namespace("audited", &json!({"ringfence.dev/audit": "default"})).await;
+    let audited = world
+        .namespace("audited", &json!({"ringfence.dev/audit": "default"}))
+        .await;
     let plain = world.namespace("plain", &json!({})).await;
     for ns in [&audited, &plain] {
-        world.admin.post(&all("AIWorkflow", ns), &crate::world::workflow("triage", &spec)).await.ok();
-        let workflow = world.condition(ns, "triage", "Ready", "False", "NamespaceNotFenced").await;
+        world
+            .admin
+            .post(&all("AIWorkflow", ns), &crate::world::workflow("triage", &spec))
+            .await
+            .ok();
+        let workflow = world
+            .condition(ns, "triage", "Ready", "False", "NamespaceNotFenced")
+            .await;
         assert_eq!(condition(&workflow, "Accepted")["reason"], "NamespaceNotFenced");
         assert_eq!(workflow["status"]["serviceAccount"], Value::Null);
         for kind in KINDS {
@@ -271,23 +380,46 @@ async fn removing_enforce_is_done_and_told() {
     let before = world.counted("ringfence_break_glass_total", &[]).await;
 
     let path = format!("/api/v1/namespaces/{ns}");
-    world.admin.patch(&path, &json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}})).await.ok();
+    world
+        .admin
+        .patch(&path, &json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}))
+        .await
+        .ok();
     world.admin.gone(&deny).await;
-    let workflow = world.condition(ns, "triage", "Ready", "False", "NamespaceNotFenced").await;
+    let workflow = world
+        .condition(ns, "triage", "Ready", "False", "NamespaceNotFenced")
+        .await;
     assert_eq!(workflow["status"]["mode"], Value::Null);
-    assert!(world.admin.is_there(&one("ServiceAccount", ns, "triage")).await.unwrap(), "running pods keep their account");
+    assert!(
+        world
+            .admin
+            .is_there(&one("ServiceAccount", ns, "triage"))
+            .await
+            .unwrap(),
+        "running pods keep their account"
+    );
     eventually(SOON, || async {
         let events = world.admin.items(&all("Event", "default")).await?;
         let told = events.iter().any(|event| {
             event["reason"] == "BreakGlass" && event["type"] == "Warning" && event["regarding"]["name"] == *ns
         });
         ensure!(told, "no Event tells of it");
-        ensure!(world.counted("ringfence_break_glass_total", &[]).await > before, "it is not counted");
+        ensure!(
+            world.counted("ringfence_break_glass_total", &[]).await > before,
+            "it is not counted"
+        );
         Ok(())
     })
     .await;
 
-    world.admin.patch(&path, &json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}})).await.ok();
+    world
+        .admin
+        .patch(
+            &path,
+            &json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}}),
+        )
+        .await
+        .ok();
     world.condition(ns, "triage", "Ready", "True", "Fenced").await;
     assert!(world.admin.is_there(&deny).await.unwrap());
 }

@@ -46,7 +46,10 @@ pub const NAMESPACES: &str = "/api/v1/namespaces";
 
 /// Path of all objects of a kind in a namespace.
 pub fn all(kind: &str, namespace: &str) -> String {
-    let (_, group, plural) = KINDS.iter().find(|(name, _, _)| *name == kind).expect("a kind of the table");
+    let (_, group, plural) = KINDS
+        .iter()
+        .find(|(name, _, _)| *name == kind)
+        .expect("a kind of the table");
     format!("{group}/namespaces/{namespace}/{plural}")
 }
 
@@ -79,15 +82,24 @@ impl Actor {
             .uri(path)
             .header("Content-Type", content_type)
             .body(Body::from(bytes))?;
-        let response = timeout(REQUEST, self.0.send(request)).await.context("no answer in time")??;
+        let response = timeout(REQUEST, self.0.send(request))
+            .await
+            .context("no answer in time")??;
         let warnings = response.headers().get_all("Warning").iter();
         // 299 - "text", with quotes and backslashes escaped.
         let warnings = warnings
-            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok()?.strip_prefix("299 - \"")?.strip_suffix('"'))
+            .filter_map(|value| {
+                std::str::from_utf8(value.as_bytes())
+                    .ok()?
+                    .strip_prefix("299 - \"")?
+                    .strip_suffix('"')
+            })
             .map(|text| text.replace("\\\"", "\"").replace("\\\\", "\\"))
             .collect();
         let code = response.status().as_u16();
-        let bytes = timeout(REQUEST, response.into_body().collect_bytes()).await.context("no body in time")??;
+        let bytes = timeout(REQUEST, response.into_body().collect_bytes())
+            .await
+            .context("no body in time")??;
         let body = serde_json::from_slice(&bytes).with_context(|| String::from_utf8_lossy(&bytes).into_owned())?;
         Ok(Answer { code, body, warnings })
     }
@@ -110,16 +122,24 @@ impl Actor {
     }
 
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
-        self.must(Method::PATCH, path, "application/merge-patch+json", Some(body)).await
+        self.must(Method::PATCH, path, "application/merge-patch+json", Some(body))
+            .await
     }
 
     /// Merges lists by their keys, as kubectl does for built-in kinds.
     pub async fn strategic(&self, path: &str, body: &Value) -> Answer {
-        self.must(Method::PATCH, path, "application/strategic-merge-patch+json", Some(body)).await
+        self.must(
+            Method::PATCH,
+            path,
+            "application/strategic-merge-patch+json",
+            Some(body),
+        )
+        .await
     }
 
     pub async fn json_patch(&self, path: &str, body: &Value) -> Answer {
-        self.must(Method::PATCH, path, "application/json-patch+json", Some(body)).await
+        self.must(Method::PATCH, path, "application/json-patch+json", Some(body))
+            .await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -176,8 +196,16 @@ impl Answer {
     #[track_caller]
     pub fn refused_by(&self, rule: &str) -> &str {
         assert_eq!(self.code, 403, "{rule} should refuse: {}", self.body);
-        assert!(self.message().contains("denied the request: ringfence refused this"), "{}", self.message());
-        assert!(self.message().contains(&format!("[{rule}]")), "{rule} should refuse: {}", self.message());
+        assert!(
+            self.message().contains("denied the request: ringfence refused this"),
+            "{}",
+            self.message()
+        );
+        assert!(
+            self.message().contains(&format!("[{rule}]")),
+            "{rule} should refuse: {}",
+            self.message()
+        );
         assert!(self.message().contains(" Fix: "), "says what to do: {}", self.message());
         self.message()
     }
@@ -187,7 +215,11 @@ impl Answer {
     pub fn refused_by_guard(&self, policy: &str) -> &str {
         let by = format!("ValidatingAdmissionPolicy '{policy}'");
         assert_eq!(self.code, 403, "{policy} should refuse: {}", self.body);
-        assert!(self.message().contains(&by), "{policy} should refuse: {}", self.message());
+        assert!(
+            self.message().contains(&by),
+            "{policy} should refuse: {}",
+            self.message()
+        );
         assert!(!self.message().contains("resulted in error"), "{}", self.message());
         self.message()
     }
@@ -209,7 +241,11 @@ impl World {
         let ringfence = cluster.ringfence(BINARY).await;
         let admin = Actor::new(cluster.admin().await);
         IN_FORCE.get_or_init(|| in_force(&admin)).await;
-        Self { cluster, ringfence, admin }
+        Self {
+            cluster,
+            ringfence,
+            admin,
+        }
     }
 
     /// Somebody whom RBAC lets do anything, so that only admission can refuse.
@@ -220,7 +256,8 @@ impl World {
     /// A tenant: the built-in role `edit` in one namespace.
     pub async fn tenant(&self, namespace: &str) -> (Identity, Actor) {
         let name = unique("tenant");
-        self.bind(namespace, "edit", &json!({"kind": "User", "name": name})).await;
+        self.bind(namespace, "edit", &json!({"kind": "User", "name": name}))
+            .await;
         let identity = Identity::user(&name, &[]);
         let actor = Actor::new(self.cluster.client(&identity).await);
         let pods = all("Pod", namespace);
@@ -242,7 +279,8 @@ impl World {
     }
 
     pub async fn enforced(&self, prefix: &str) -> String {
-        self.namespace(prefix, &json!({"ringfence.dev/enforce": "default"})).await
+        self.namespace(prefix, &json!({"ringfence.dev/enforce": "default"}))
+            .await
     }
 
     /// A class of the test's own, over the usual one.
@@ -255,7 +293,10 @@ impl World {
 
     /// Creates a workflow, and waits until it is ready.
     pub async fn ready(&self, namespace: &str, name: &str, spec: &Value) -> Value {
-        self.admin.post(&all("AIWorkflow", namespace), &workflow(name, spec)).await.ok();
+        self.admin
+            .post(&all("AIWorkflow", namespace), &workflow(name, spec))
+            .await
+            .ok();
         self.condition(namespace, name, "Ready", "True", "Fenced").await
     }
 
@@ -320,7 +361,10 @@ pub async fn namespace(admin: &Actor, prefix: &str, labels: &Value) -> String {
     for (key, value) in labels.as_object().into_iter().flatten() {
         all[key] = value.clone();
     }
-    admin.post(NAMESPACES, &json!({"metadata": {"name": name, "labels": all}})).await.ok();
+    admin
+        .post(NAMESPACES, &json!({"metadata": {"name": name, "labels": all}}))
+        .await
+        .ok();
     name
 }
 
@@ -340,10 +384,20 @@ pub async fn in_force(admin: &Actor) {
                 &json!({"metadata": {"name": probe, "labels": {"ringfence.dev/enforce": ""}}}),
             )
             .await;
-        ensure!(answer.message().contains("ringfence-modes"), "no guard yet: {}", answer.body);
+        ensure!(
+            answer.message().contains("ringfence-modes"),
+            "no guard yet: {}",
+            answer.body
+        );
         let labelled = json!({"metadata": {"name": probe, "labels": {"ringfence.dev/workflow": "probe"}}});
-        let answer = admin.post("/api/v1/namespaces/default/configmaps?dryRun=All", &labelled).await;
-        ensure!(answer.message().contains("approved-namespace"), "no registration yet: {}", answer.body);
+        let answer = admin
+            .post("/api/v1/namespaces/default/configmaps?dryRun=All", &labelled)
+            .await;
+        ensure!(
+            answer.message().contains("approved-namespace"),
+            "no registration yet: {}",
+            answer.body
+        );
         Ok(())
     })
     .await;
@@ -361,7 +415,11 @@ pub fn workflow(name: &str, spec: &Value) -> Value {
 /// A condition of a workflow, or null.
 pub fn condition<'a>(workflow: &'a Value, type_: &str) -> &'a Value {
     let conditions = workflow["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().find(|condition| condition["type"] == type_).unwrap_or(&Value::Null)
+    conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == type_)
+        .unwrap_or(&Value::Null)
 }
 
 /// A container of an allowed image that meets the restricted standard.
@@ -418,10 +476,14 @@ pub fn workload(kind: &str, pod: &Value) -> Value {
             "batch/v1",
             json!({"spec": {"schedule": "0 3 * * *", "jobTemplate": {"metadata": {"labels": metadata["labels"]}, "spec": {"template": template("Never")}}}}),
         ),
-        "StatefulSet" => {
-            ("apps/v1", json!({"spec": {"serviceName": "x", "selector": {"matchLabels": app}, "template": template("Always")}}))
-        }
-        _ => ("apps/v1", json!({"spec": {"selector": {"matchLabels": app}, "template": template("Always")}})),
+        "StatefulSet" => (
+            "apps/v1",
+            json!({"spec": {"serviceName": "x", "selector": {"matchLabels": app}, "template": template("Always")}}),
+        ),
+        _ => (
+            "apps/v1",
+            json!({"spec": {"selector": {"matchLabels": app}, "template": template("Always")}}),
+        ),
     };
     let mut whole = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
     for (key, value) in body.as_object().into_iter().flatten() {
