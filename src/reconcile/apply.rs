@@ -74,6 +74,8 @@ where
 {
     let name = plan::name_of(desired).to_owned();
     let Some(seen) = context.calls.get(child, namespace, &name).await? else {
+        // Gone since: saying that it stands would be believed until the next resync.
+        context.calls.create(child, namespace, desired.clone()).await?;
         return Ok(None);
     };
     if plan::owner_uid(&seen).is_none() || plan::owner_uid(&seen) != owner.meta().uid.as_deref() {

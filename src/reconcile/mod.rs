@@ -40,7 +40,7 @@ use calls::Calls;
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, find,
+        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find,
     },
     plan::{NamespaceFacts, peers_of},
     telemetry::Metrics,
@@ -193,9 +193,10 @@ async fn run_grants(controller: Controller<AIWorkflowGrant>, context: Arc<Contex
     let client = context.client.clone();
     let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
+    let grants = controller.store();
     controller
-        .owns(Api::<Role>::all(client.clone()), owned())
-        .owns(Api::<RoleBinding>::all(client.clone()), owned())
+        .watches(Api::<Role>::all(client.clone()), owned(), owner(&grants))
+        .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&grants))
         .watches(
             Api::<AIWorkflow>::all(client.clone()),
             watcher::Config::default(),
@@ -255,10 +256,10 @@ async fn run_workflows(
     let of_grant = workflows.clone();
     let release_namespace = context.release_namespace.clone();
     controller
-        .owns(Api::<NetworkPolicy>::all(client.clone()), owned())
-        .owns(Api::<ServiceAccount>::all(client.clone()), owned())
-        .owns(Api::<Role>::all(client.clone()), owned())
-        .owns(Api::<RoleBinding>::all(client.clone()), owned())
+        .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
         .watches(
             Api::<Namespace>::all(client.clone()),
             watcher::Config::default(),
@@ -352,6 +353,24 @@ async fn count_workflows(workflows: Store<AIWorkflow>, context: Arc<Context>, st
                     .set_workflows(type_, status, known.iter().filter(holds).count());
             }
         }
+    }
+}
+
+/// Whose an object is, by the annotation or by an owner reference: whichever of them somebody else has taken off, the other one
+/// still leads to who puts it back.
+fn owner<K, O>(store: &Store<K>) -> impl Fn(O) -> Option<ObjectRef<K>> + Send + Sync + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    O: Resource,
+{
+    let store = store.clone();
+    move |object| {
+        let by_annotation = object.annotations().get(OWNER_UID_ANNOTATION);
+        let is_owner = |uid: &String| {
+            by_annotation == Some(uid) || object.owner_references().iter().any(|reference| reference.uid == *uid)
+        };
+        let owner = store.find(|owner| owner.meta().uid.as_ref().is_some_and(is_owner))?;
+        Some(ObjectRef::from_obj(owner.as_ref()))
     }
 }
 

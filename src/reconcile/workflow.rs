@@ -30,12 +30,14 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     let (observed, plan, outcome) = carry_out(&workflow, &context).await;
     let status = plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now());
     let failed = matches!(outcome, Outcome::Failed(..));
+    // Nothing tells when a stranger's object goes: it carries none of our labels.
+    let again = failed || !plan.taken.is_empty();
     let written = write_status(&workflow, status, &context).await;
     context
         .metrics
         .reconciled(Controller::AIWorkflow, !failed && written.is_ok(), started.elapsed());
     written?;
-    Ok(Action::requeue(jittered(if failed { RETRY } else { RESYNC })))
+    Ok(Action::requeue(jittered(if again { RETRY } else { RESYNC })))
 }
 
 /// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.

@@ -2,7 +2,7 @@
 //!
 //! Must never: let the libraries below speak at debug, where they print requests and answers, Secrets included.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -40,7 +40,10 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
         .with_default(LevelFilter::INFO)
         .with_target("ringfence", LevelFilter::TRACE);
     let registry = tracing_subscriber::registry().with(wanted).with(ceiling);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    // Colours are for a person at a terminal; in a file or a collector they stand between a field and its value.
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(layer).try_init(),

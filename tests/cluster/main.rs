@@ -1,5 +1,16 @@
-//! Tests on a real API server with RBAC on. One control plane serves all of them; each keeps to namespaces of its own.
+//! Tests on a real API server with RBAC on, against the real operator with the rights of its own service account. One control
+//! plane serves all of them; each keeps to namespaces of its own.
 
+mod admission;
+mod admission_doors;
+mod cel;
 mod controlplane;
+mod convergence;
+mod drift;
 mod examples;
+mod faults;
+mod fence;
+mod fence_conditions;
 mod launching;
+mod metrics;
+mod world;

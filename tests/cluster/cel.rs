@@ -1,0 +1,167 @@
+//! The rules of our kinds on the real API server: each case of `tests/fixtures/cel.yaml`, and the bounds.
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use support::cel::{cases, valid};
+use support::{eventually, unique};
+
+use crate::world::{Actor, CLASSES, SOON, World, all};
+
+/// What the API server said, cause by cause, without the value that it repeats: null, the word "object", or the object itself.
+fn causes(body: &Value) -> Vec<String> {
+    let causes = body["details"]["causes"].as_array().into_iter().flatten();
+    let said = |cause: &Value| {
+        let message = cause["message"].as_str().unwrap_or_default();
+        let message = message.strip_prefix("Invalid value: ").unwrap_or(message);
+        let after = message
+            .strip_prefix("null: ")
+            .or_else(|| message.strip_prefix("\"object\": "));
+        let after = after.or_else(|| Some(message.strip_prefix('{')?.split_once("}: ")?.1));
+        after.unwrap_or(message).to_owned()
+    };
+    causes.map(said).collect()
+}
+
+#[tokio::test]
+async fn each_case_is_refused_with_its_message_and_no_other() {
+    let world = World::shared().await;
+    for case in cases() {
+        let collection = match case.kind.as_str() {
+            "AIWorkflow" => all("AIWorkflow", &world.namespace("cel", &json!({})).await),
+            _ => CLASSES.to_owned(),
+        };
+        let mut object = case.object();
+        let answer = match case.old_object() {
+            None => world.admin.post(&format!("{collection}?dryRun=All"), &object).await,
+            Some(old) => {
+                let stored = world.admin.post(&collection, &old).await.ok();
+                let name = stored["metadata"]["name"].as_str().unwrap();
+                replaced(&world.admin, &format!("{collection}/{name}"), &mut object).await
+            }
+        };
+        assert_eq!(answer.code, 422, "{}: {}", case.case, answer.body);
+        assert_eq!(
+            causes(&answer.body),
+            [case.refused.as_str()],
+            "{}: {}",
+            case.case,
+            answer.message()
+        );
+    }
+}
+
+/// Replaces an object, once more where its status was written meanwhile.
+async fn replaced(admin: &Actor, path: &str, object: &mut Value) -> crate::world::Answer {
+    loop {
+        object["metadata"]["resourceVersion"] = admin.get(path).await.ok()["metadata"]["resourceVersion"].clone();
+        let answer = admin.put(path, object).await;
+        if answer.code != 409 {
+            return answer;
+        }
+    }
+}
+
+#[tokio::test]
+async fn our_definitions_are_served_within_the_cost_budget() {
+    let world = World::shared().await;
+    for name in ["aiworkflows", "aiworkflowclasses"] {
+        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ringfence.dev");
+        eventually(SOON, || async {
+            let definition = world.admin.read(&path).await?;
+            let conditions = definition["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let is = |type_: &str| conditions.iter().any(|c| c["type"] == type_ && c["status"] == "True");
+            ensure!(
+                is("Established") && is("NamesAccepted") && !is("NonStructuralSchema"),
+                "{conditions:?}"
+            );
+            Ok(())
+        })
+        .await;
+    }
+}
+
+fn egress(count: usize) -> Value {
+    let rules = (0..count).map(|i| {
+        let labels = json!({"matchLabels": {"app": format!("peer-{i}")}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]});
+        json!({"name": format!("rule-{i}"), "to": {"pods": {"selector": labels}}, "ports": [{"port": 1, "endPort": 9}, {"port": 53, "protocol": "UDP"}]})
+    });
+    json!({"network": {"egress": rules.collect::<Vec<_>>()}})
+}
+
+fn rules(count: usize) -> Value {
+    let names = |prefix: &str| (0..16).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+    let rule = json!({"apiGroups": names("group"), "resources": names("resource"), "resourceNames": names("name"), "verbs": ["get", "update", "patch", "delete"]});
+    json!({"permissions": {"rules": vec![rule; count]}})
+}
+
+#[tokio::test]
+async fn bounds_are_where_they_are_said_to_be() {
+    let world = World::shared().await;
+    let collection = format!(
+        "{}?dryRun=All",
+        all("AIWorkflow", &world.namespace("bounds", &json!({})).await)
+    );
+    let say = async |name: &str, spec: &Value| world.admin.post(&collection, &valid("AIWorkflow", name, spec)).await;
+    let team = |team: String| json!({"owner": {"team": team}});
+    let mut everything = egress(64);
+    everything["permissions"] = rules(32)["permissions"].clone();
+    everything["network"]["ingress"] = (0..64)
+        .map(
+            |i| json!({"name": format!("rule-{i}"), "from": {"workflow": {"name": "peer"}}, "ports": [{"port": 8080}]}),
+        )
+        .collect();
+    for (what, name, spec) in [
+        ("64 egress rules", "x", egress(64)),
+        ("32 rules", "x", rules(32)),
+        ("everything at its bound", "x", everything),
+        ("a name of 40 characters", &*"n".repeat(40), json!({})),
+        ("63 characters of any script", "x", team("ü".repeat(63))),
+        ("an emoji is one character", "x", team("🦀".repeat(63))),
+    ] {
+        let answer = say(name, &spec).await;
+        assert_eq!(answer.code, 201, "{what}: {}", answer.message());
+    }
+    for (what, name, spec, path) in [
+        ("65 egress rules", "x", egress(65), "spec.network.egress"),
+        ("33 rules", "x", rules(33), "spec.permissions.rules"),
+        (
+            "a name of 41 characters",
+            &*"n".repeat(41),
+            json!({}),
+            "at most 40 characters",
+        ),
+        ("a name in another script", "prüfung", json!({}), "metadata.name"),
+        ("64 characters", "x", team("ü".repeat(64)), "spec.owner.team"),
+        ("no image", "x", json!({"images": []}), "spec.images"),
+        (
+            "two rules of one name",
+            "x",
+            json!({"network": {"egress": [egress(1)["network"]["egress"][0], egress(1)["network"]["egress"][0]]}}),
+            "Duplicate value",
+        ),
+        (
+            "port 0",
+            "x",
+            json!({"network": {"egress": [{"name": "x", "to": {"cidrs": ["203.0.113.0/24"]}, "ports": [{"port": 0}]}]}}),
+            "ports[0].port",
+        ),
+    ] {
+        let answer = say(name, &spec).await;
+        assert_eq!(answer.code, 422, "{what}: {}", answer.body);
+        assert!(answer.message().contains(path), "{what}: {}", answer.message());
+    }
+    // What is stored at every bound, not only tried.
+    let ns = world.enforced("bounds").await;
+    let name = "n".repeat(40);
+    world.ready(&ns, &name, &egress(64)).await;
+    let class = valid(
+        "AIWorkflowClass",
+        &unique("bounds"),
+        &json!({"permissions": rules(64)["permissions"]["rules"]}),
+    );
+    let answer = world.admin.post(&format!("{CLASSES}?dryRun=All"), &class).await;
+    assert_eq!(answer.code, 201, "64 rules of a class: {}", answer.message());
+}

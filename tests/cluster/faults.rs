@@ -1,0 +1,469 @@
+//! What goes wrong, on a control plane of its own: the process killed, its trust tampered with, its registration gone. And
+//! what needs a quiet cluster: writes and counts that must not be there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use support::{ControlPlane, Options, Ringfence, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::world::{
+    Actor, BINARY, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one, pod, workflow, workload,
+};
+
+const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
+const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflows.ringfence.dev";
+const EXCHANGE: Duration = Duration::from_secs(10);
+
+struct Scene {
+    cluster: ControlPlane,
+    admin: Actor,
+    lea: Actor,
+    /// An enforced namespace with the ready workflow `triage`.
+    fenced: String,
+    /// A namespace that Ringfence has nothing to do with.
+    plain: String,
+}
+
+#[tokio::test]
+async fn what_fails_fails_closed_and_mends_itself() {
+    let cluster = ControlPlane::start(Options {
+        use_service_account_credentials: false,
+    })
+    .expect("a control plane");
+    let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
+    let admin = Actor::new(cluster.admin().await);
+    in_force(&admin).await;
+    let fenced = namespace(&admin, "fenced", &json!({"ringfence.dev/enforce": "default"})).await;
+    let plain = namespace(&admin, "plain", &json!({})).await;
+    let lea = master(&cluster, "lea", &[]).await;
+    let scene = Scene {
+        cluster,
+        admin,
+        lea,
+        fenced,
+        plain,
+    };
+    scene
+        .admin
+        .post(&all("AIWorkflow", &scene.fenced), &workflow("triage", &json!({})))
+        .await
+        .ok();
+    scene.condition("triage", "Ready", "True").await;
+    scene.post("Pod", "first").await.ok();
+
+    one_account_for_every_controller_launches_as_well(&scene).await;
+    a_dry_run_counts_nowhere(&scene, &ringfence).await;
+    what_stands_is_left_alone(&ringfence).await;
+    an_old_value_that_breaks_a_rule_of_today_is_found(&scene).await;
+    tampered_trust_is_repaired(&scene).await;
+    a_missing_registration_is_named(&scene, &ringfence).await;
+    let certificate = a_second_process_serves_alike(&scene, &ringfence).await;
+    killed_it_fails_closed_and_comes_back(&scene, ringfence, &certificate).await;
+}
+
+impl Scene {
+    async fn condition(&self, name: &str, type_: &str, status: &str) -> Value {
+        let path = one("AIWorkflow", &self.fenced, name);
+        eventually(SOON, || async {
+            let workflow = self.admin.read(&path).await?;
+            let found = condition(&workflow, type_);
+            let now = found["observedGeneration"] == workflow["metadata"]["generation"];
+            ensure!(found["status"] == status && now, "{}", workflow["status"]);
+            Ok(workflow)
+        })
+        .await
+    }
+
+    async fn post(&self, kind: &str, name: &str) -> crate::world::Answer {
+        self.lea
+            .post(&all(kind, &self.fenced), &workload(kind, &pod(name, "triage")))
+            .await
+    }
+}
+
+/// Here all controllers are `system:kube-controller-manager`.
+async fn one_account_for_every_controller_launches_as_well(scene: &Scene) {
+    scene.post("Deployment", "shared").await.ok();
+    scene.post("CronJob", "shared").await.ok();
+    scene.post("Job", "shared").await.ok();
+    eventually(SOON, || async {
+        let pods = scene.admin.items(&all("Pod", &scene.fenced)).await?;
+        let made = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["ownerReferences"].is_array())
+            .count();
+        ensure!(made >= 2, "{made} pods of controllers");
+        Ok(())
+    })
+    .await;
+}
+
+async fn a_dry_run_counts_nowhere(scene: &Scene, ringfence: &Ringfence) {
+    let of_config_maps = ["decision=\"deny\"", "webhook=\"label\""];
+    let refusals = || counted(ringfence, "ringfence_admission_requests_total", &of_config_maps);
+    let labelled = json!({"metadata": {"name": "x", "labels": {"ringfence.dev/workflow": "triage"}}});
+    let collection = all("ConfigMap", &scene.plain);
+    let before = refusals().await;
+    let dry_run = scene.admin.post(&format!("{collection}?dryRun=All"), &labelled).await;
+    dry_run.refused_by("approved-namespace");
+    assert_eq!(refusals().await, before);
+    let real = scene.admin.post(&collection, &labelled).await;
+    assert_eq!(real.refused_by("approved-namespace"), dry_run.message());
+    assert_eq!(refusals().await, before + 1.0);
+}
+
+/// Nothing is reconciled, let alone written, when nothing happens.
+async fn what_stands_is_left_alone(ringfence: &Ringfence) {
+    let looks = || counted(ringfence, "ringfence_reconcile_total", &[]);
+    eventually(SOON, || async {
+        let before = looks().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let after = looks().await;
+        ensure!(after == before, "{} looks in 3 s of peace", after - before);
+        Ok(())
+    })
+    .await;
+}
+
+/// A definition of yesterday let it in; ratcheting keeps it, and the operator must not grant it.
+async fn an_old_value_that_breaks_a_rule_of_today_is_found(scene: &Scene) {
+    let mut definition = scene.admin.get(DEFINITION).await.ok();
+    let today = definition["spec"].clone();
+    without_rules(&mut definition["spec"]["versions"][0]["schema"]);
+    scene.admin.put(DEFINITION, &definition).await.ok();
+    let collection = all("AIWorkflow", &scene.fenced);
+    let old = workflow(
+        "yesterday",
+        &json!({
+            "launchers": [{"group": "system:authenticated"}],
+            "permissions": {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]},
+        }),
+    );
+    eventually(SOON, || async {
+        let answer = scene.admin.post(&collection, &old).await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    eventually(SOON, || async {
+        let mut definition = scene.admin.read(DEFINITION).await?;
+        definition["spec"] = today.clone();
+        let answer = scene.admin.put(DEFINITION, &definition).await;
+        ensure!(answer.code == 200, "{}", answer.message());
+        let refused = scene
+            .admin
+            .post(&format!("{collection}?dryRun=All"), &workflow("today", &old["spec"]))
+            .await;
+        ensure!(refused.code == 422, "the rules are not back yet: {}", refused.code);
+        Ok(())
+    })
+    .await;
+    // Another field may change beside it, and the value stays.
+    let path = format!("{collection}/yesterday");
+    scene
+        .admin
+        .patch(&path, &json!({"spec": {"owner": {"team": "ml"}}}))
+        .await
+        .ok();
+    let found = scene.condition("yesterday", "Accepted", "False").await;
+    let accepted = condition(&found, "Accepted");
+    assert_eq!(accepted["reason"], "Invalid");
+    let message = accepted["message"].as_str().unwrap();
+    for part in [
+        "spec.launchers[0].group",
+        "system:authenticated",
+        "spec.permissions.rules[0].apiGroups",
+        "\"*\"",
+    ] {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+    let roles = scene.admin.items(&all("Role", &scene.fenced)).await.unwrap();
+    assert!(roles.is_empty(), "it must not be granted: {roles:?}");
+    let mut of_old = workload("Job", &pod("old", "yesterday"));
+    of_old["spec"]["suspend"] = json!(true);
+    scene
+        .lea
+        .post(&all("Job", &scene.fenced), &of_old)
+        .await
+        .refused_by("declared-workflow");
+    scene.admin.delete(&path).await.ok();
+}
+
+fn without_rules(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(without_rules),
+        Value::Object(fields) => {
+            fields.remove("x-kubernetes-validations");
+            fields.values_mut().for_each(without_rules);
+        }
+        _ => {}
+    }
+}
+
+async fn trusted(scene: &Scene) -> Result<Vec<String>> {
+    let registration = scene.admin.read(REGISTRATION).await?;
+    let webhooks = registration["webhooks"].as_array().context("no webhooks")?;
+    let bundles = webhooks.iter().map(|webhook| {
+        webhook["clientConfig"]["caBundle"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    });
+    Ok(bundles.collect())
+}
+
+async fn tampered_trust_is_repaired(scene: &Scene) {
+    let before = trusted(scene).await.unwrap();
+    assert!(
+        before.iter().all(|bundle| !bundle.is_empty() && *bundle == before[0]),
+        "{before:?}"
+    );
+    // A bundle that can be read, of somebody else: that of the API server itself.
+    let ca = std::fs::read(&scene.cluster.ready().ca_certificate).expect("the CA");
+    let foreign = serde_json::to_value(k8s_openapi::ByteString(ca)).expect("base64");
+    let tamper: Vec<Value> = (0..before.len())
+        .map(|i| json!({"op": "replace", "path": format!("/webhooks/{i}/clientConfig/caBundle"), "value": foreign}))
+        .collect();
+    scene.admin.json_patch(REGISTRATION, &json!(tamper)).await.ok();
+    eventually(SOON, || async {
+        ensure!(trusted(scene).await? == before, "it is not repaired yet");
+        let answer = scene
+            .lea
+            .post(
+                &format!("{}?dryRun=All", all("Pod", &scene.fenced)),
+                &pod("trusted", "triage"),
+            )
+            .await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+}
+
+async fn a_missing_registration_is_named(scene: &Scene, ringfence: &Ringfence) {
+    scene.admin.delete(REGISTRATION).await.ok();
+    eventually(SOON, || async {
+        let (code, body) = ringfence.get("/readyz").await?;
+        ensure!(code == 503, "{code} {body}");
+        let report: Value = serde_json::from_str(&body)?;
+        ensure!(report["pending"][0]["gate"] == "certificate", "{report}");
+        let reason = report["pending"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(reason.contains("ValidatingWebhookConfiguration ringfence"), "{report}");
+        Ok(())
+    })
+    .await;
+    let (code, _) = ringfence.get("/livez").await.unwrap();
+    assert_eq!(code, 200, "a restart would mend nothing");
+    scene
+        .cluster
+        .install(ringfence.port, &json!({}))
+        .await
+        .expect("Helm puts it back");
+    eventually(SOON, || async {
+        let (code, body) = ringfence.get("/readyz").await?;
+        ensure!(code == 200, "{code} {body}");
+        Ok(())
+    })
+    .await;
+    in_force(&scene.admin).await;
+}
+
+/// A TLS connection as the API server makes it: trusting what the registration says.
+async fn connect(scene: &Scene, port: u16) -> Result<TlsStream<TcpStream>> {
+    let bundle: k8s_openapi::ByteString = serde_json::from_value(json!(trusted(scene).await?[0]))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&bundle.0) {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = timeout(EXCHANGE, TcpStream::connect(("127.0.0.1", port))).await??;
+    let name = ServerName::try_from("127.0.0.1")?;
+    Ok(timeout(EXCHANGE, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await??)
+}
+
+async fn certificate_of(scene: &Scene, port: u16) -> Vec<u8> {
+    let stream = connect(scene, port).await.expect("TLS that the registration trusts");
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().expect("a certificate")[0].to_vec()
+}
+
+/// One review, asked directly.
+async fn review(scene: &Scene, port: u16, object: &Value) -> Result<Value> {
+    let request = json!({
+        "uid": "7f0b2891-916f-4ed6-b7cd-27bff1815a8c", "operation": "CREATE", "namespace": scene.fenced,
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "userInfo": {"username": "lea", "groups": ["system:authenticated"]},
+        "object": object,
+    });
+    let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string();
+    let head = format!(
+        "POST /admit/fence?timeout=5s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut stream = connect(scene, port).await?;
+    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    let mut answer = Vec::new();
+    // A server may end the connection without TLS's farewell: what came until then is judged.
+    let _ = timeout(EXCHANGE, stream.read_to_end(&mut answer)).await?;
+    let answer = String::from_utf8(answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    Ok(serde_json::from_str(body)?)
+}
+
+async fn a_second_process_serves_alike(scene: &Scene, first: &Ringfence) -> Vec<u8> {
+    let [port, metrics_port] = free_ports();
+    let second = scene
+        .cluster
+        .spawn_ringfence(BINARY, port, metrics_port)
+        .await
+        .expect("a second process");
+    let certificate = certificate_of(scene, first.port).await;
+    assert_eq!(
+        certificate_of(scene, second.port).await,
+        certificate,
+        "both serve what the Secret holds"
+    );
+    let mut broken = pod("broken", "triage");
+    broken["spec"]["containers"][0]["image"] = json!("docker.io/library/evil:1");
+    for port in [first.port, second.port] {
+        let fits = review(scene, port, &pod("fits", "triage")).await.expect("an answer");
+        assert_eq!(fits["response"]["allowed"], true, "{fits}");
+        let refused = review(scene, port, &broken).await.expect("an answer");
+        assert_eq!(refused["response"]["uid"], "7f0b2891-916f-4ed6-b7cd-27bff1815a8c");
+        assert_eq!(refused["response"]["allowed"], false, "{refused}");
+    }
+    let code = second.terminate(Duration::from_secs(30)).await.expect("its end");
+    assert_eq!(code, 0, "a stop is no failure");
+    certificate
+}
+
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
+    listeners
+        .each_ref()
+        .map(|listener| listener.local_addr().expect("an address").port())
+}
+
+async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfence, certificate: &[u8]) {
+    let glass = namespace(&scene.admin, "glass", &json!({"ringfence.dev/enforce": "default"})).await;
+    let deny = one("NetworkPolicy", &glass, "ringfence");
+    eventually(SOON, || async { scene.admin.read(&deny).await }).await;
+    let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
+    ringfence.kill();
+
+    for kind in ["Pod", "Job"] {
+        let answer = scene.post(kind, "down").await;
+        assert_eq!(answer.code, 500, "{}", answer.body);
+        assert!(
+            answer
+                .message()
+                .contains("failed calling webhook \"fence.ringfence.dev\""),
+            "{}",
+            answer.message()
+        );
+    }
+    let account = one("ServiceAccount", &scene.plain, "default");
+    eventually(SOON, || async { scene.admin.read(&account).await }).await;
+    let mut plain = pod("plain", "x");
+    plain["metadata"]["labels"] = json!({});
+    plain["spec"]["serviceAccountName"] = json!("default");
+    scene.admin.post(&all("Pod", &scene.plain), &plain).await.ok();
+    // What carries the label is asked about everywhere.
+    plain["metadata"] = json!({"name": "labelled", "labels": {"ringfence.dev/workflow": "triage"}});
+    let answer = scene.admin.post(&all("Pod", &scene.plain), &plain).await;
+    assert!(
+        answer
+            .message()
+            .contains("failed calling webhook \"label.ringfence.dev\""),
+        "{}",
+        answer.message()
+    );
+
+    // The guards are the API server's own.
+    let account = one("ServiceAccount", &scene.fenced, "triage");
+    scene
+        .admin
+        .delete(&account)
+        .await
+        .refused_by_guard("ringfence-owned-objects");
+    scene
+        .admin
+        .delete(&one("NetworkPolicy", &scene.fenced, "ringfence"))
+        .await
+        .refused_by_guard("ringfence-owned-objects");
+    let tenant = Actor::new(scene.cluster.user("tia", &[]).await);
+    let binding = json!({
+        "metadata": {"name": "tia"}, "subjects": [{"kind": "User", "name": "tia"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "namespaces"},
+    });
+    let role = json!({"metadata": {"name": "namespaces"}, "rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}]});
+    scene
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
+        .await
+        .ok();
+    scene
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding)
+        .await
+        .ok();
+    let off = json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}});
+    let namespace = format!("{NAMESPACES}/{}", scene.fenced);
+    eventually(SOON, || async { tenant.read(&namespace).await }).await;
+    tenant.patch(&namespace, &off).await.refused_by_guard("ringfence-modes");
+    // The way out works with nobody there; and finalizers, status and deletion go on.
+    scene.admin.patch(&format!("{NAMESPACES}/{glass}"), &off).await.ok();
+    scene
+        .admin
+        .patch(
+            &one("Pod", &scene.fenced, "first"),
+            &json!({"metadata": {"finalizers": ["example.com/x"]}}),
+        )
+        .await
+        .ok();
+    scene
+        .admin
+        .patch(
+            &one("Pod", &scene.fenced, "first"),
+            &json!({"metadata": {"finalizers": null}}),
+        )
+        .await
+        .ok();
+    scene.admin.delete(&one("Pod", &scene.fenced, "first")).await.ok();
+
+    let back = scene
+        .cluster
+        .spawn_ringfence(BINARY, port, metrics_port)
+        .await
+        .expect("ringfence again");
+    eventually(SOON, || async {
+        let answer = scene.post("Pod", "back").await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    assert_eq!(
+        certificate_of(scene, port).await,
+        certificate,
+        "the certificate is the Secret's"
+    );
+    // What was done while it was away is seen, done and counted.
+    scene.admin.gone(&deny).await;
+    assert!(counted(&back, "ringfence_break_glass_total", &[]).await >= 1.0);
+    back.kill();
+}
