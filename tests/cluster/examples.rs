@@ -15,11 +15,6 @@ async fn the_examples_converge_from_one_apply() {
     let (status, _) = ringfence.get("/livez").await.expect("an answer");
     assert_eq!(status, 200);
 
-    // The class `default` is made after the first readiness: before it is there, the namespace's label names nothing.
-    let class = ["wait", "--for=create", "aiworkflowclass/default", "--timeout=60s"];
-    let class = cluster.kubectl(&class).await.expect("kubectl");
-    assert!(class.success, "{class}\n{}", ringfence.tail());
-
     let applied = cluster.kubectl(&["apply", "-f", "examples/"]).await.expect("kubectl");
     assert!(applied.success, "{applied}\n{}", ringfence.tail());
     let ready = [
