@@ -242,17 +242,21 @@ fn a_labelled_object_outside_approved_namespaces_is_refused() {
 #[test]
 fn a_refusal_says_what_kind_of_namespace_it_is() {
     let exempted = Some(json!({"metadata": {"name": "kube-system", "labels": {"ringfence.dev/enforce": "default"}}}));
-    for (namespace, said) in [
-        (exempted, "platform's own"),
-        (without_mode().namespace, "not approved"),
-        (None, "does not exist"),
+    for (namespace, said, fix) in [
+        (exempted, "platform's own", "remove the label"),
+        (
+            without_mode().namespace,
+            "not approved",
+            "kubectl label namespace ai ringfence.dev/enforce=<class>",
+        ),
+        (None, "does not exist", "create the namespace first"),
     ] {
         let review = review("CREATE", "", "Pod", Some(&pod()), None);
         let subject = Subject::of(&review).unwrap().unwrap();
         let facts = Facts { namespace, ..facts() };
         let refusals = Case::new(&subject, &facts, exempt).refusals();
         assert!(
-            refusals.len() == 1 && refusals[0].message.contains(said),
+            refusals.len() == 1 && refusals[0].message.contains(said) && refusals[0].fix.contains(fix),
             "{refusals:?}"
         );
     }
