@@ -123,8 +123,8 @@ fn a_cron_job_hands_on_its_label_in_three_places() {
 #[rstest]
 #[case::absent(None)]
 #[case::unreadable(Some(json!({"metadata": {"name": "triage"}, "spec": {"images": "all"}})))]
-#[case::being_deleted(Some(set(super::testing::workflow_object(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))))]
-#[case::not_accepted(Some(set(super::testing::workflow_object(), "/spec/images", json!([]))))]
+#[case::being_deleted(Some(set(workflow_object(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))))]
+#[case::not_accepted(Some(set(workflow_object(), "/spec/images", json!([]))))]
 fn a_declaration_that_does_not_hold_refuses(#[case] workflow: Option<Value>) {
     let facts = Facts { workflow, ..facts() };
     for (group, kind, object) in [("", "Pod", pod()), ("batch", "Job", workload("j"))] {
