@@ -113,7 +113,7 @@ async fn measure(pace: &Pace) -> Result<Report> {
         let connection = Connection::open(asking).await?;
         let review = review::bytes(&USUAL, world.job_uid());
         let prepared = connection.prepare(&review, Expected::Allowed).await?;
-        probes.push(Probe::new("ringfence, live facts", asking, prepared));
+        probes.push(Probe::new(report::LIVE, asking, prepared));
     }
     say(started, "warming up");
     measure::warm_up(&mut probes, pace).await?;

@@ -27,6 +27,9 @@ impl Process {
             .arg("serve")
             .arg(serde_json::to_string(spec)?)
             .env_remove("RUST_LOG")
+            // The engine goes on after errors that it makes by the hundred, and each would take a backtrace.
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("RUST_LIB_BACKTRACE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         // A line for each review, as in production; nobody reads them here.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::measure::{Growth, IN_FLIGHT, Probe, Row, percentile, spread};
 
+/// The row that needs a control plane.
+pub const LIVE: &str = "ringfence, live facts";
 const NOT_MEASURED: &str = "not measured: run make controlplane";
 
 pub struct Report {
@@ -98,7 +100,7 @@ impl Report {
             "{:<22} {:>8} {:>8}  {:<20} {:>9}  {:<20} {:>8} {:>8}",
             "server", "p50", "p99", "p50 / bare", "reviews/s", "reviews/s / bare", "CPU", "memory"
         );
-        let is_live = |probe: &Probe| probe.name.contains("live");
+        let is_live = |probe: &Probe| probe.name == LIVE;
         for line in self.lines() {
             let _ = writeln!(
                 out,
@@ -114,7 +116,7 @@ impl Report {
             );
         }
         if !self.probes.iter().any(is_live) {
-            let _ = writeln!(out, "{:<22} {NOT_MEASURED}", "ringfence, live facts");
+            let _ = writeln!(out, "{:<22} {NOT_MEASURED}", LIVE);
         }
         let _ = writeln!(
             out,
