@@ -33,6 +33,11 @@ use super::{Condition, LabelSelector, Launcher, PolicyRule};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AIWorkflowClassSpec {
+    /// Engines that workflows may name, each with what the platform adds to its shipped profile. `custom` needs no opening.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub engines: Vec<Engine>,
     /// Images. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ClassImages>,
@@ -54,6 +59,27 @@ pub struct AIWorkflowClassSpec {
     /// Facts about the cluster. Absent: detected, or the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterFacts>,
+}
+
+/// An engine that the class opens: a shipped profile, what is added to it, or a profile of the platform's own.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    /// Name, as in a workflow's `spec.engine`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Rights of each workflow's own account, in its own namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub worker: Vec<PolicyRule>,
+    /// Rights of each launcher that is a service account, in the workflow's namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub launcher: Vec<PolicyRule>,
+    /// Repository patterns that pods may run beside their workflow's `spec.images`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 255)))]
+    pub images: Vec<String>,
 }
 
 /// Images that a workflow may declare.

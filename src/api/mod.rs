@@ -15,7 +15,7 @@ mod workflow;
 
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassImages, ClassNetwork,
-    ClusterFacts, DnsAddress,
+    ClusterFacts, DnsAddress, Engine,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;

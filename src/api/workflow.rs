@@ -22,6 +22,7 @@ pub const MAX_WORKFLOW_NAME: usize = 40;
     derive = "PartialEq",
     status = "AIWorkflowStatus",
     doc = "A secured AI workflow: its identity, its rights, its network and who may launch it. Ringfence makes the fence from it and keeps it true.",
+    printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine"),
     printcolumn(name = "Account", type_ = "string", json_path = ".status.serviceAccount.name"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -34,6 +35,10 @@ pub const MAX_WORKFLOW_NAME: usize = 40;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AIWorkflowSpec {
+    /// Engine that runs the workflow, by the name of a profile. Default: `custom`, which gives nothing beside what is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub engine: Option<String>,
     /// Who answers for the workflow. Describes; grants nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
@@ -142,15 +147,19 @@ pub struct AIWorkflowStatus {
     /// Generation that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Engine whose profile is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub engine: Option<String>,
     /// Mode of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The service account that Ringfence made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountStatus>,
-    /// Rules that the service account holds by its Role.
+    /// Rules that the service account holds by its Role: those of the engine's profile, then those declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 64))]
     pub effective_rules: Vec<PolicyRule>,
     /// Conditions `Accepted`, `ResolvedRefs`, `Programmed` and, over them all, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -3,17 +3,12 @@
 //! Must never: read a reference in another way than the container runtime does (what cannot be read in one way only is
 //! refused), or pass over a field that can hold an image because it is newer than this code.
 
-mod pattern;
-mod reference;
-
 use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
 use super::template::Template;
+use crate::images::{is_pattern, matches, repository};
 use crate::review::Violation;
-
-pub use pattern::{is_pattern, matches};
-pub use reference::repository;
 
 const RULE: &str = "approved-images";
 

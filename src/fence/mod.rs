@@ -6,7 +6,7 @@
 mod declared;
 mod facts;
 mod identity;
-pub mod images;
+mod images;
 mod launch;
 pub mod modes;
 mod object;
@@ -21,7 +21,7 @@ pub use template::Template;
 pub use update::Change;
 
 use crate::api::{AIWorkflow, AIWorkflowClass, Mode};
-use crate::plan::NamespaceFacts;
+use crate::plan::{self, NamespaceFacts};
 use crate::review::Violation;
 use images::Allowed;
 
@@ -73,6 +73,15 @@ impl<'a> Case<'a> {
             .into_iter()
             .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
             .collect()
+    }
+
+    /// The engine of the workflow as that class opens it, for policies to see. Nothing where either cannot be read: that is a
+    /// violation already.
+    pub fn engine(&self, class_name: &str) -> Option<serde_json::Value> {
+        let workflow = declared::workflow(self.subject, self.facts).ok().flatten()?;
+        let class = self.facts.class(class_name)?;
+        let class = facts::read::<AIWorkflowClass>("declared-workflow", "AIWorkflowClass", class_name, class).ok()?;
+        plan::engine_input(&workflow, class_name, &class)
     }
 
     /// What does not fit inside the fence of that mode's class, all of it.
@@ -159,7 +168,8 @@ impl<'a> Case<'a> {
         let of_class = class
             .and_then(|class| class.spec.images.as_ref())
             .map_or(&[][..], |images| &images.allowed);
-        let of_workflow = workflow.map(|workflow| (label, workflow.spec.images.as_slice()));
+        let patterns = workflow.map(|workflow| plan::image_patterns(workflow, class_name, class));
+        let of_workflow = patterns.as_deref().map(|patterns| (label, patterns));
         images::check(
             &template,
             &Allowed {

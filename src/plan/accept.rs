@@ -1,9 +1,10 @@
 //! Whether a declaration is valid and inside its class: condition `Accepted`, for the reconciler and for admission alike.
 
-use super::{NamespaceFacts, Problem, cidr, rules};
+use super::{NamespaceFacts, Problem, cidr, engine, rules};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, Launcher, MAX_WORKFLOW_NAME, PodPeer, Reason, WorkflowPeer,
 };
+use crate::images::is_pattern;
 use kube::ResourceExt;
 
 /// Answer to "may this declaration stand here?".
@@ -108,6 +109,20 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
             "spec.images",
             Some("[]"),
             "is empty, and empty never means all",
+            fix,
+        ));
+    }
+    for (index, pattern) in spec
+        .images
+        .iter()
+        .enumerate()
+        .filter(|(_, pattern)| !is_pattern(pattern))
+    {
+        let fix = "write registry and path in full and in lower case, * and ** as whole segments, neither tag nor digest: docker.io/library/python";
+        problems.push(Problem::new(
+            format!("spec.images[{index}]"),
+            Some(pattern),
+            "matches no repository",
             fix,
         ));
     }
@@ -326,6 +341,7 @@ fn outside_class(
     class: &AIWorkflowClass,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
+    problems.extend(engine::profile(workflow, class_name, class).err());
     for (index, rule) in workflow.rules().iter().enumerate() {
         if let Some(right) = rules::first_uncovered(rule, &class.spec.permissions) {
             let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");

@@ -1,7 +1,8 @@
 //! The class by itself: whether it can be read, and the one that the operator makes when there is none.
 
-use super::{Problem, cidr, rules};
-use crate::api::{AIWorkflowClass, AIWorkflowClassSpec, ClassImages, DEFAULT_CLASS, PolicyRule};
+use super::{Problem, cidr, engine, rules};
+use crate::api::{AIWorkflowClass, AIWorkflowClassSpec, ClassImages, DEFAULT_CLASS, Engine, PolicyRule};
+use crate::images::is_pattern;
 
 /// What is wrong with a class. A class with problems still narrows: what cannot be read allows nothing.
 pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
@@ -13,6 +14,24 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     for (index, rule) in spec.cross_namespace_permissions.iter().enumerate() {
         rules::invalid(&format!("spec.crossNamespacePermissions[{index}]"), rule, &mut problems);
         rules::invalid_across(&format!("spec.crossNamespacePermissions[{index}]"), rule, &mut problems);
+    }
+    for (number, engine) in spec.engines.iter().enumerate() {
+        for (field, list) in [("worker", &engine.worker), ("launcher", &engine.launcher)] {
+            for (index, rule) in list.iter().enumerate() {
+                rules::invalid(&format!("spec.engines[{number}].{field}[{index}]"), rule, &mut problems);
+            }
+        }
+    }
+    let allowed = spec.images.iter().flat_map(|images| &images.allowed).enumerate();
+    for (index, pattern) in allowed.filter(|(_, pattern)| !is_pattern(pattern)) {
+        let fix =
+            "write registry and path in full and in lower case, * and ** as whole segments, neither tag nor digest";
+        problems.push(Problem::new(
+            format!("spec.images.allowed[{index}]"),
+            Some(pattern),
+            "matches no repository",
+            fix,
+        ));
     }
     let network = spec.network.clone().unwrap_or_default();
     let cluster = spec.cluster.clone().unwrap_or_default();
@@ -33,7 +52,7 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     problems
 }
 
-/// The class `default`: every image repository, read rights on what is no secret, peers in the own namespace only.
+/// The class `default`: every shipped engine, every image repository, read rights on what is no secret, peers in the own namespace only.
 pub fn default_class() -> AIWorkflowClass {
     let read = PolicyRule {
         api_groups: vec![String::new()],
@@ -43,7 +62,12 @@ pub fn default_class() -> AIWorkflowClass {
         resource_names: Vec::new(),
         verbs: ["get", "list", "watch"].map(str::to_owned).to_vec(),
     };
+    let open = |profile: &engine::Profile| Engine {
+        name: profile.name.clone(),
+        ..Engine::default()
+    };
     let spec = AIWorkflowClassSpec {
+        engines: engine::shipped().iter().map(open).collect(),
         images: Some(ClassImages {
             allowed: vec!["**".to_owned()],
         }),

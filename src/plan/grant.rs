@@ -255,7 +255,7 @@ mod tests {
     fn facts(rules: Value) -> GranteeFacts {
         let metadata = json!({"name": "triage", "namespace": "ai", "uid": "workflow-uid"});
         let permissions = json!({"crossNamespace": [{"namespace": "vectors", "rules": rules}]});
-        let spec = json!({"launchers": [], "images": ["a/**"], "permissions": permissions});
+        let spec = json!({"launchers": [], "images": ["a.example/**"], "permissions": permissions});
         let workflow =
             json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec});
         let labels = [("ringfence.dev/enforce".to_owned(), "default".to_owned())].into();

@@ -5,6 +5,7 @@
 mod accept;
 mod cidr;
 mod class;
+mod engine;
 mod grant;
 mod namespace;
 mod network;
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
+pub use engine::{Profile, engine_input, image_patterns, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};
 pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, same};
@@ -121,6 +123,8 @@ pub struct Plan {
     pub taken: Vec<(Child, String)>,
     /// Writes, in order.
     pub changes: Vec<Change>,
+    /// The engine in force.
+    pub engine: Option<String>,
     /// Rules of the Role when the changes are made.
     pub effective_rules: Vec<PolicyRule>,
 }
@@ -137,6 +141,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         unresolved: None,
         taken: Vec::new(),
         changes: Vec::new(),
+        engine: None,
         effective_rules: Vec::new(),
     };
     let fenced = class_name.is_some() && !observed.namespace.exempt && !observed.namespace.terminating;
@@ -148,10 +153,14 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     plan.taken = observed.taken.iter().cloned().collect();
     // A binding to somebody else's account would hand our rights to a stranger.
     let account_is_foreign = plan.taken.iter().any(|(child, _)| *child == Child::ServiceAccount);
+    let profile = engine::profile(workflow, class_name.unwrap_or_default(), class).unwrap_or_default();
+    plan.engine = Some(profile.name.clone()).filter(|name| !name.is_empty());
+    let mut launcher_rules = &[][..];
     if matches!(plan.acceptance.reason, Reason::Accepted) && !account_is_foreign {
-        plan.effective_rules = workflow.rules().to_vec();
+        plan.effective_rules = profile.worker.iter().chain(workflow.rules()).cloned().collect();
+        launcher_rules = &profile.launcher;
     }
-    let desired = desired(workflow, observed, class, &plan);
+    let desired = desired(workflow, observed, class, &plan, launcher_rules);
     // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
     let uid = workflow.uid().unwrap_or_default();
@@ -164,6 +173,7 @@ fn desired(
     observed: &Observed,
     class: &AIWorkflowClass,
     plan: &Plan,
+    launcher_rules: &[PolicyRule],
 ) -> BTreeMap<(Child, String), Value> {
     let name = workflow.name_any();
     let namespace = &observed.namespace.name;
@@ -183,15 +193,23 @@ fn desired(
             json!({"automountServiceAccountToken": false}),
         ));
     }
+    let account = json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
     if !plan.effective_rules.is_empty() {
-        parts.push((Child::Role, owned("role"), json!({"rules": plan.effective_rules})));
-        let subject =
-            json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
-        let role = json!({"apiGroup": Child::Role.group(), "kind": "Role", "name": owned("role")});
-        parts.push((
-            Child::RoleBinding,
-            owned("binding"),
-            json!({"subjects": [subject], "roleRef": role}),
+        parts.extend(role(
+            &owned("role"),
+            &plan.effective_rules,
+            &owned("binding"),
+            &[account],
+        ));
+    }
+    // Whoever launches makes pods and follows them: by name, so that an engine needs no right of its own here.
+    let launchers: Vec<_> = launcher_accounts(workflow, class);
+    if !launcher_rules.is_empty() && !launchers.is_empty() {
+        parts.extend(role(
+            &owned("launcher"),
+            launcher_rules,
+            &owned("launchers"),
+            &launchers,
         ));
     }
     let object = |(child, name, body)| {
@@ -201,6 +219,29 @@ fn desired(
         )
     };
     parts.into_iter().map(object).collect()
+}
+
+fn role(name: &str, rules: &[PolicyRule], binding: &str, subjects: &[Value]) -> [(Child, String, Value); 2] {
+    let reference = json!({"apiGroup": Child::Role.group(), "kind": "Role", "name": name});
+    [
+        (Child::Role, name.to_owned(), json!({"rules": rules})),
+        (
+            Child::RoleBinding,
+            binding.to_owned(),
+            json!({"subjects": subjects, "roleRef": reference}),
+        ),
+    ]
+}
+
+/// Launchers that are service accounts, of the workflow and of its class, each once.
+fn launcher_accounts(workflow: &AIWorkflow, class: &AIWorkflowClass) -> Vec<Value> {
+    let launchers = workflow.spec.launchers.iter().chain(&class.spec.launchers);
+    let accounts: BTreeSet<_> = launchers
+        .filter_map(|launcher| launcher.service_account.as_ref())
+        .map(|account| (account.namespace.as_str(), account.name.as_str()))
+        .collect();
+    let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
+    accounts.into_iter().map(subject).collect()
 }
 
 /// The writes that turn what is there into what is desired. Only what carries the owner's UID is replaced or deleted.

@@ -29,6 +29,7 @@ pub fn status(
     let mut status = workflow.status.clone().unwrap_or_default();
     let generation = workflow.metadata.generation;
     status.observed_generation = generation;
+    status.engine.clone_from(&plan.engine);
     status.mode = observed.namespace.mode();
     status.effective_rules.clone_from(&plan.effective_rules);
     if let Outcome::Applied(account) = outcome {

@@ -72,6 +72,53 @@ fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
         .collect()
 }
 
+#[test]
+fn an_engine_gives_its_launchers_what_they_need_and_shows_what_workers_hold() {
+    let launchers = json!([
+        {"serviceAccount": {"namespace": "airflow", "name": "scheduler"}},
+        {"serviceAccount": {"namespace": "airflow", "name": "scheduler"}},
+        {"user": "mia"},
+    ]);
+    let plan_of = |engine: &str| {
+        plan(
+            &workflow(json!({"engine": engine, "launchers": launchers})),
+            &observed(),
+        )
+    };
+    let airflow = plan_of("airflow");
+    assert!(airflow.acceptance.accepted, "{}", airflow.acceptance.message);
+    let expected = [
+        ("create", "NetworkPolicy"),
+        ("create", "ServiceAccount"),
+        ("create", "Role"),
+        ("create", "RoleBinding"),
+    ];
+    assert_eq!(kinds(&airflow.changes), expected);
+    let [_, _, Change::Create(_, role), Change::Create(_, binding)] = airflow.changes.as_slice() else {
+        unreachable!()
+    };
+    assert_eq!(role["rules"][0]["verbs"][0], "create");
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": "scheduler", "namespace": "airflow"}])
+    );
+    assert_eq!(
+        (airflow.engine.as_deref(), airflow.effective_rules.len()),
+        (Some("airflow"), 0)
+    );
+
+    let argo = plan_of("argo");
+    assert_eq!(argo.effective_rules.len(), 1, "the executor's own rights are shown");
+    assert_eq!(plan_of("dagster").acceptance.reason, Reason::OutsideClass);
+    let mut narrow = observed();
+    narrow.class.as_mut().unwrap().spec.engines.clear();
+    let refused = plan(&workflow(json!({"engine": "argo"})), &narrow);
+    assert_eq!(
+        (refused.acceptance.reason, refused.effective_rules.len()),
+        (Reason::OutsideClass, 0)
+    );
+}
+
 fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
     let verb = |change: &Change| match change {
         Change::Create(..) => "create",
@@ -322,6 +369,9 @@ fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[c
 #[case::everybody(json!({"launchers": [{"group": "system:authenticated"}]}), "spec.launchers[0].group")]
 #[case::a_controller(json!({"launchers": [{"user": "system:kube-controller-manager"}]}), "spec.launchers[0].user")]
 #[case::no_images(json!({"images": []}), "spec.images")]
+#[case::image_with_a_tag(json!({"images": ["docker.io/library/python:3"]}), "spec.images[0]")]
+#[case::image_without_registry(json!({"images": ["python"]}), "spec.images[0]")]
+#[case::wildcard_in_a_segment(json!({"images": ["registry.example.com*/x"]}), "spec.images[0]")]
 fn an_old_bad_value_is_found_again(#[case] spec: Value, #[case] path: &str) {
     let acceptance = plan(&workflow(spec), &observed()).acceptance;
     assert_eq!(acceptance.reason, Reason::Invalid);

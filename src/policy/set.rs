@@ -46,6 +46,8 @@ pub struct PolicyInput<'a> {
     pub workflow: Option<&'a Json>,
     /// The class of the namespace.
     pub class: Option<&'a Json>,
+    /// Name and image patterns of the engine's profile, as the class opens it.
+    pub engine: Option<&'a Json>,
     /// The Namespace.
     pub namespace: Option<&'a Json>,
 }
@@ -272,6 +274,7 @@ impl Shared {
         for (name, document) in [
             ("workflow", input.workflow),
             ("class", input.class),
+            ("engine", input.engine),
             ("namespace", input.namespace),
         ] {
             if let Some(document) = document {

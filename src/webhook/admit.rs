@@ -279,12 +279,14 @@ impl Judge {
             };
             if let Some(template) = &template {
                 if !by_class.contains_key(&class) {
+                    let engine = case.engine(&class);
                     let input = PolicyInput {
                         target: Target::Pod,
                         request: &review.request,
                         pod: Some((template.path, template.pod)),
                         workflow: facts.workflow.as_ref(),
                         class: facts.class(&class),
+                        engine: engine.as_ref(),
                         namespace: facts.namespace.as_ref(),
                     };
                     by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
@@ -313,6 +315,7 @@ impl Judge {
                     pod: None,
                     workflow: None,
                     class: facts.class(&setting.class),
+                    engine: None,
                     namespace: review.object(),
                 };
                 let counted = (setting.mode, review.dry_run);

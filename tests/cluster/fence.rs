@@ -221,12 +221,12 @@ async fn a_workflow_tells_how_it_stands() {
         .collect();
     assert_eq!(
         lines[0],
-        ["NAME", "ACCOUNT", "MODE", "READY", "REASON", "AGE"],
+        ["NAME", "ENGINE", "ACCOUNT", "MODE", "READY", "REASON", "AGE"],
         "{table}"
     );
     assert_eq!(
-        lines[1][..5],
-        ["triage", "triage", "Enforce", "True", "Fenced"],
+        lines[1][..6],
+        ["triage", "custom", "triage", "Enforce", "True", "Fenced"],
         "{table}"
     );
     let wide = world

@@ -11,6 +11,7 @@ mod examples;
 mod faults;
 mod fence;
 mod fence_conditions;
+mod grants;
 mod launching;
 mod metrics;
 mod world;

@@ -1,4 +1,4 @@
-//! `crds/` and the chart's copies of it come from the types in `src/api`.
+//! `crds/` and the chart's copies of it come from the types in `src/api`; the chart's engines are those of `engines/`.
 
 use std::{fs, path::Path};
 
@@ -22,6 +22,37 @@ fn custom_resource_definitions_are_what_the_types_say() {
         assert!(!text.contains("{{"), "Helm would read this as a template");
         check(&format!("charts/ringfence/templates/crds/{file}"), &text);
     }
+}
+
+/// Helm reads no file outside its chart.
+#[test]
+fn the_charts_engines_are_the_shipped_ones() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join("engines")).unwrap() {
+        let path = entry.unwrap().path();
+        names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+        let copy = format!(
+            "charts/ringfence/engines/{}",
+            path.file_name().unwrap().to_string_lossy()
+        );
+        check(&copy, &fs::read_to_string(&path).unwrap());
+    }
+    names.sort();
+    let shipped: Vec<_> = ringfence::plan::shipped()
+        .iter()
+        .map(|profile| profile.name.clone())
+        .collect();
+    assert_eq!(
+        names, shipped,
+        "each file of engines/ is embedded, and named like its profile"
+    );
+    let schema: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(root.join("charts/ringfence/values.schema.json")).unwrap()).unwrap();
+    assert_eq!(
+        schema["properties"]["ceiling"]["properties"]["engines"]["items"]["enum"],
+        serde_json::json!(names)
+    );
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> String {

@@ -53,6 +53,7 @@ fn refusing(pod: &Value) -> Vec<String> {
         pod: Some(("", pod)),
         workflow: Some(&workflow),
         class: Some(&class),
+        engine: None,
         namespace: Some(&namespace),
         ..input(&request)
     };

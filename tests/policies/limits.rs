@@ -127,6 +127,7 @@ fn what_a_policy_sees_is_what_the_design_promises() {
         pod: Some(("spec.template", pod)),
         workflow: Some(&workflow),
         class: Some(&class),
+        engine: None,
         namespace: Some(&namespace),
     };
     let seen = |input: &PolicyInput<'_>| -> Value {

@@ -183,6 +183,7 @@ pub fn input(request: &Value) -> PolicyInput<'_> {
         pod: None,
         workflow: None,
         class: None,
+        engine: None,
         namespace: None,
     }
 }

@@ -43,6 +43,7 @@ fn the_sample_decides(#[case] request: serde_json::Value, #[case] admitted: bool
         pod: None,
         workflow: None,
         class: None,
+        engine: None,
         namespace: None,
     };
     let verdicts = set.evaluate(&input, Duration::from_secs(5));

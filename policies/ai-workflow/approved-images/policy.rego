@@ -159,7 +159,12 @@ as_expression(segment) := concat("", ["/", replace(segment, ".", `\.`)]) if not 
 
 default workflow_patterns := []
 
-workflow_patterns := input.workflow.spec.images if is_array(input.workflow.spec.images)
+workflow_patterns := array.concat(input.workflow.spec.images, engine_patterns) if is_array(input.workflow.spec.images)
+
+# What the engine brings along, as far as the class opens it.
+default engine_patterns := []
+
+engine_patterns := input.engine.images if is_array(input.engine.images)
 
 default class_patterns := []
 

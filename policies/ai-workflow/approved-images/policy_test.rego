@@ -143,3 +143,10 @@ test_refuses_in_a_template_with_its_path if {
 	some finding in policy.deny with input as object.union(base, template)
 	finding.path == "spec.jobTemplate.spec.template.spec.containers[0].image"
 }
+
+test_allows_what_the_engine_brings_along if {
+	count(policy.deny) == 1 with input as one("quay.io/argoproj/argoexec:v3.6")
+	engine := {"engine": {"name": "argo", "images": ["quay.io/argoproj/argoexec"]}}
+	count(policy.deny) == 0 with input as object.union(one("quay.io/argoproj/argoexec:v3.6"), engine)
+	count(policy.deny) == 1 with input as object.union(one("evil.example/a"), engine)
+}

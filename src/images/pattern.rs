@@ -9,8 +9,13 @@ pub fn is_pattern(pattern: &str) -> bool {
     let mut segments = pattern.split('/');
     let first = segments
         .next()
-        .is_some_and(|first| is_wildcard(first) || is_domain(first));
+        .is_some_and(|first| is_wildcard(first) || is_registry(first));
     first && segments.all(|segment| is_wildcard(segment) || is_path_component(segment))
+}
+
+/// A first segment without dot or port is a path on Docker Hub: in normal form it is never a registry.
+fn is_registry(segment: &str) -> bool {
+    is_domain(segment) && (segment == "localhost" || segment.contains(['.', ':']))
 }
 
 fn is_wildcard(segment: &str) -> bool {
@@ -108,6 +113,8 @@ mod tests {
             pattern in prop::collection::vec(prop::sample::select(vec!["*", "**", "a", "b"]), 1..7),
             segments in prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..8),
         ) {
+            // Behind a registry, which a first segment must be to stand for itself.
+            let (pattern, segments) = ([&["r.example"], &pattern[..]].concat(), [&["r.example"], &segments[..]].concat());
             prop_assert_eq!(matches(&pattern.join("/"), &segments.join("/")), by_definition(&pattern, &segments));
         }
     }

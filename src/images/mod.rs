@@ -1,0 +1,7 @@
+//! Image references and patterns of repositories: read in one way, here and by the container runtime.
+
+mod pattern;
+mod reference;
+
+pub use pattern::{is_pattern, matches};
+pub use reference::repository;

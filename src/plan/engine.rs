@@ -1,0 +1,191 @@
+//! Engines as data: what an engine's pods and its launchers cannot work without, and the images that it brings along.
+//!
+//! A profile is named by the workflow, shipped or written by the platform in the class, opened by the class, and shown in
+//! status. It may hold what `rules` forbids a tenant to declare (Airflow makes pods): the platform answers for it.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Problem, rules};
+use crate::api::{AIWorkflow, AIWorkflowClass, PolicyRule};
+
+/// The engine of a workflow that names none.
+pub const DEFAULT_ENGINE: &str = "custom";
+
+/// What an engine cannot work without.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Name, as in `spec.engine`.
+    pub name: String,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    /// Rights of the workflow's own account, beside those that are declared.
+    #[serde(default)]
+    pub worker: Vec<PolicyRule>,
+    /// Rights of each launcher that is a service account, in the workflow's namespace.
+    #[serde(default)]
+    pub launcher: Vec<PolicyRule>,
+    /// Repositories that the pods may run beside `spec.images`. The class must allow them too.
+    #[serde(default)]
+    pub images: Vec<String>,
+}
+
+const SHIPPED: [&str; 6] = [
+    include_str!("../../engines/airflow.yaml"),
+    include_str!("../../engines/argo.yaml"),
+    include_str!("../../engines/custom.yaml"),
+    include_str!("../../engines/job.yaml"),
+    include_str!("../../engines/n8n.yaml"),
+    include_str!("../../engines/prefect.yaml"),
+];
+
+/// The shipped profiles, by name. One that could not be read would be missing, and a test counts them.
+pub fn shipped() -> &'static [Profile] {
+    static PROFILES: LazyLock<Vec<Profile>> = LazyLock::new(|| {
+        SHIPPED
+            .iter()
+            .filter_map(|text| serde_saphyr::from_str(text).ok())
+            .collect()
+    });
+    &PROFILES
+}
+
+/// The profile that a workflow names, as its class opens it; or why it does not.
+///
+/// A class adds to a shipped profile, or brings one of its own. `custom` gives nothing, so it needs no opening.
+pub(super) fn profile(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Result<Profile, Problem> {
+    let name = workflow.spec.engine.as_deref().unwrap_or(DEFAULT_ENGINE);
+    let shipped = shipped().iter().find(|profile| profile.name == name).cloned();
+    let Some(entry) = class.spec.engines.iter().find(|engine| engine.name == name) else {
+        if name == DEFAULT_ENGINE {
+            return Ok(shipped.unwrap_or_default());
+        }
+        let open: Vec<_> = class.spec.engines.iter().map(|engine| engine.name.as_str()).collect();
+        let message = format!("is an engine that AIWorkflowClass {class_name} does not open");
+        let fix = format!(
+            "use custom or one of [{}], or ask the platform team to add it to spec.engines of the class",
+            open.join(", ")
+        );
+        return Err(Problem::new("spec.engine", Some(name), message, fix));
+    };
+    let mut profile = shipped.unwrap_or_else(|| Profile {
+        name: name.to_owned(),
+        ..Profile::default()
+    });
+    // What is invalid in a class allows nothing, here as everywhere; its status names it.
+    let valid = |rule: &&PolicyRule| {
+        let mut problems = Vec::new();
+        rules::invalid("", rule, &mut problems);
+        problems.is_empty()
+    };
+    profile.worker.extend(entry.worker.iter().filter(valid).cloned());
+    profile.launcher.extend(entry.launcher.iter().filter(valid).cloned());
+    profile.images.extend(entry.images.iter().cloned());
+    Ok(profile)
+}
+
+/// What policies see of the engine, and the fence of its images: nothing where the class does not open it.
+pub fn engine_input(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Option<Value> {
+    let profile = profile(workflow, class_name, class).ok()?;
+    Some(json!({"name": profile.name, "images": profile.images}))
+}
+
+/// Patterns that a workflow's pods may run: its own, and its engine's where the class opens that.
+pub fn image_patterns(workflow: &AIWorkflow, class_name: &str, class: Option<&AIWorkflowClass>) -> Vec<String> {
+    let profile = class
+        .and_then(|class| profile(workflow, class_name, class).ok())
+        .unwrap_or_default();
+    workflow.spec.images.iter().cloned().chain(profile.images).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Engine;
+
+    fn workflow(engine: Option<&str>) -> AIWorkflow {
+        let mut spec = json!({"launchers": [], "images": ["a.example/**"]});
+        if let Some(engine) = engine {
+            spec["engine"] = engine.into();
+        }
+        let object = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": {"name": "x"}, "spec": spec});
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn class(engines: Vec<Engine>) -> AIWorkflowClass {
+        AIWorkflowClass::new(
+            "c",
+            crate::api::AIWorkflowClassSpec {
+                engines,
+                ..Default::default()
+            },
+        )
+    }
+
+    #[test]
+    fn every_shipped_profile_can_be_read_and_is_named_like_its_file() {
+        let names: Vec<_> = shipped().iter().map(|profile| profile.name.as_str()).collect();
+        assert_eq!(names, ["airflow", "argo", "custom", "job", "n8n", "prefect"]);
+        assert!(shipped().iter().all(|profile| !profile.description.is_empty()));
+    }
+
+    #[test]
+    fn no_profile_holds_what_reaches_into_pods_or_rights() {
+        for profile in shipped() {
+            for rule in profile.worker.iter().chain(&profile.launcher) {
+                let mut problems = Vec::new();
+                super::super::rules::invalid(&profile.name, rule, &mut problems);
+                assert_eq!(
+                    problems,
+                    [],
+                    "a profile that needs more must be opened here by name, with the reason"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_engine_must_be_opened_by_the_class_and_custom_gives_nothing() {
+        assert_eq!(
+            profile(&workflow(None), "c", &class(vec![])).map(|profile| profile.launcher),
+            Ok(vec![])
+        );
+        let problem = profile(&workflow(Some("airflow")), "c", &class(vec![])).unwrap_err();
+        assert_eq!(
+            (problem.path.as_str(), problem.value.as_deref()),
+            ("spec.engine", Some("airflow"))
+        );
+        let open = class(vec![Engine {
+            name: "airflow".into(),
+            ..Engine::default()
+        }]);
+        assert_eq!(
+            profile(&workflow(Some("airflow")), "c", &open).unwrap().images,
+            ["docker.io/apache/airflow"]
+        );
+    }
+
+    #[test]
+    fn a_class_adds_to_a_shipped_profile_and_brings_its_own() {
+        let [groups, resources, verbs] = ["", "configmaps", "get"].map(|word| vec![word.to_owned()]);
+        let rule = PolicyRule {
+            api_groups: groups,
+            resources,
+            verbs,
+            ..PolicyRule::default()
+        };
+        let engine = |name: &str| Engine {
+            name: name.into(),
+            worker: vec![rule.clone()],
+            images: vec!["x/y".into()],
+            ..Engine::default()
+        };
+        let both = class(vec![engine("argo"), engine("dagster")]);
+        assert_eq!(profile(&workflow(Some("argo")), "c", &both).unwrap().worker.len(), 2);
+        assert_eq!(profile(&workflow(Some("dagster")), "c", &both).unwrap().worker, [rule]);
+    }
+}
