@@ -46,8 +46,9 @@ unit: compile ## Run the unit tests: no network, no files, seconds
 	$(call step,unit tests,cargo test --workspace --locked --lib --bins)
 
 .PHONY: $(TESTS:%=test-%)
+# Tests of the cluster mostly wait for it: more of them at a time than there are cores.
 $(TESTS:%=test-%): test-%: compile
-	$(call step,tests: $*,cargo test --workspace --locked --test $*)
+	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6))
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 

@@ -1,7 +1,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::testing::{facts, pod, review, set, unset, workload};
+use super::testing::{facts, pod, review, set, unset, workflow_object, workload};
 use super::*;
 use crate::review::Review;
 

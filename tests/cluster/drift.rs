@@ -104,45 +104,52 @@ async fn settled(admin: &Actor, path: &str, wanted: &Value, what: &str) {
 #[tokio::test]
 async fn foreign_edits_are_put_back_and_counted() {
     let world = World::shared().await;
-    let ns = &world
-        .namespace("drift", &json!({"ringfence.dev/warn": "default"}))
-        .await;
-    world
-        .admin
-        .post(&all("AIWorkflow", ns), &workflow("triage", &spec()))
-        .await
-        .ok();
-    world.condition(ns, "triage", "Programmed", "True", "Applied").await;
-    for (kind, path) in owned(ns) {
-        let label = format!("kind=\"{kind}\"");
-        let whole = world.admin.get(&path).await.ok();
-        for (what, edit) in edits(kind) {
-            // What is still being looked at because of the last edit would be put back by that look.
-            if what.contains("stripped") {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            let before = world.counted("ringfence_drift_reverted_total", &[&label]).await;
-            world.admin.patch(&path, &edit).await.ok();
-            settled(&world.admin, &path, &whole, what).await;
+    // A namespace for each kind: one after the other would take long.
+    let kinds = (0..4).map(|at| {
+        let world = &world;
+        async move {
+            let ns = &world
+                .namespace("drift", &json!({"ringfence.dev/warn": "default"}))
+                .await;
+            let declared = workflow("triage", &spec());
+            world.admin.post(&all("AIWorkflow", ns), &declared).await.ok();
+            world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+            let (kind, path) = &owned(ns)[at];
+            edits_are_put_back(world, kind, path).await;
             eventually(SOON, || async {
-                let after = world.counted("ringfence_drift_reverted_total", &[&label]).await;
-                ensure!(after > before, "{kind}, {what}: it is not counted");
+                let events = world.admin.items(&all("Event", ns)).await?;
+                let told = events
+                    .iter()
+                    .any(|event| event["reason"] == "DriftReverted" && event["regarding"]["name"] == "triage");
+                ensure!(told, "no Event tells of it");
                 Ok(())
             })
             .await;
         }
-        world.admin.delete(&path).await.ok();
-        settled(&world.admin, &path, &whole, "deleted").await;
+    });
+    futures::future::join_all(kinds).await;
+}
+
+async fn edits_are_put_back(world: &World, kind: &str, path: &str) {
+    let label = format!("kind=\"{kind}\"");
+    let whole = world.admin.get(path).await.ok();
+    for (what, edit) in edits(kind) {
+        // What is still being looked at because of the last edit would be put back by that look.
+        if what.contains("stripped") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let before = world.counted("ringfence_drift_reverted_total", &[&label]).await;
+        world.admin.patch(path, &edit).await.ok();
+        settled(&world.admin, path, &whole, what).await;
+        eventually(SOON, || async {
+            let after = world.counted("ringfence_drift_reverted_total", &[&label]).await;
+            ensure!(after > before, "{kind}, {what}: it is not counted");
+            Ok(())
+        })
+        .await;
     }
-    eventually(SOON, || async {
-        let events = world.admin.items(&all("Event", ns)).await?;
-        let told = events
-            .iter()
-            .any(|event| event["reason"] == "DriftReverted" && event["regarding"]["name"] == "triage");
-        ensure!(told, "no Event tells of it");
-        Ok(())
-    })
-    .await;
+    world.admin.delete(path).await.ok();
+    settled(&world.admin, path, &whole, "deleted").await;
 }
 
 #[tokio::test]
