@@ -2,4 +2,5 @@
 //!
 //! `UPDATE_GENERATED=1 cargo test --test cli` writes the expected outputs in `tests/fixtures` anew: read the diff.
 
+mod logs;
 mod render;
