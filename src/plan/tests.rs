@@ -296,6 +296,22 @@ fn declared_peers_open_and_nothing_else_does() {
 #[case::ports_upside_down(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}, "ports": [{"port": 9, "endPort": 8}]}), Reason::Invalid)]
 fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[case] reason: Reason) {
     let plan = plan(&workflow(json!({"network": {"egress": [rule]}})), &observed());
+/// NodeLocal DNS as people write it.
+#[rstest]
+#[case::no_prefix(json!({"cidrs": ["169.254.20.10"]}))]
+#[case::nothing(json!({}))]
+#[case::selector_without_namespace(json!({"selector": {"matchLabels": {"a": "b"}}}))]
+fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
+    let mut observed = observed();
+    observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(json!({"dns": dns})).unwrap();
+    let plan = plan(&workflow(json!({})), &observed);
+    let policy = plan.changes.iter().find_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => Some(policy),
+        _ => None,
+    });
+    assert_eq!(policy.unwrap()["spec"]["egress"], json!([]));
+}
+
     assert_eq!(plan.acceptance.reason, reason, "{}", plan.acceptance.message);
     assert!(
         plan.acceptance
