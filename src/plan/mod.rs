@@ -146,9 +146,11 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
 
     plan.unresolved = unresolved(workflow, observed, class);
     plan.taken = observed.taken.iter().cloned().collect();
-    // A binding to somebody else's account would hand our rights to a stranger.
-    let account_is_foreign = plan.taken.iter().any(|(child, _)| *child == Child::ServiceAccount);
-    if matches!(plan.acceptance.reason, Reason::Accepted) && !account_is_foreign {
+    // A binding to somebody else's account would hand our rights to a stranger; one to somebody else's Role would hand the
+    // workflow whatever that Role says, today and after each edit.
+    let foreign = [Child::ServiceAccount, Child::Role, Child::RoleBinding];
+    let is_taken = plan.taken.iter().any(|(child, _)| foreign.contains(child));
+    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken {
         plan.effective_rules = workflow.rules().to_vec();
     }
     let desired = desired(workflow, observed, class, &plan);

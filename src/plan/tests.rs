@@ -176,6 +176,19 @@ fn pruning_goes_by_owner_uid_and_never_by_label() {
 }
 
 #[test]
+fn a_taken_role_is_bound_to_nobody() {
+    let workflow = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    let stood = stored(&plan(&workflow, &observed).changes);
+    // Somebody deleted the Role and made one of that name; the binding still points to the name.
+    observed.children = stood.into_iter().filter(|(child, _)| *child != Child::Role).collect();
+    observed.taken.insert((Child::Role, owned_name("ai", "triage", "role")));
+    let plan = plan(&workflow, &observed);
+    assert_eq!(kinds(&plan.changes), [("delete", "RoleBinding")]);
+    assert_eq!(plan.effective_rules, []);
+}
+
+#[test]
 fn a_taken_account_gets_no_rights() {
     let workflow = workflow(json!({"permissions": read_config()}));
     let mut observed = observed();

@@ -35,7 +35,9 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
         .metrics
         .reconciled(Controller::AIWorkflow, !failed && written.is_ok(), started.elapsed());
     written?;
-    Ok(Action::requeue(jittered(if failed { RETRY } else { RESYNC })))
+    // Nothing tells of the end of a stranger's object, which carries no label of ours.
+    let again = failed || !plan.taken.is_empty();
+    Ok(Action::requeue(jittered(if again { RETRY } else { RESYNC })))
 }
 
 /// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.
