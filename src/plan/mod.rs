@@ -10,6 +10,7 @@ mod namespace;
 mod network;
 mod object;
 mod rules;
+mod selector;
 mod status;
 
 use std::{
@@ -259,7 +260,7 @@ fn delete(child: Child, seen: &Value) -> Change {
     }
 }
 
-/// Workflows that a declaration names as peers, by namespace and name.
+/// Workflows that a declaration names as peers, by namespace and name, as far as a workflow can have that name.
 pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
     let own = workflow.namespace().unwrap_or_default();
     let network = workflow.spec.network.as_ref();
@@ -271,7 +272,23 @@ pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
         .into_iter()
         .flat_map(|network| &network.egress)
         .filter_map(|rule| rule.to.workflow.as_ref());
-    ingress.chain(egress).map(|peer| address(peer, &own)).collect()
+    ingress
+        .chain(egress)
+        .map(|peer| address(peer, &own))
+        // What no workflow can be called becomes part of no URL.
+        .filter(|(namespace, name)| accept::is_dns_label(namespace) && accept::is_dns_label(name))
+        .collect()
+}
+
+/// Namespaces that a declaration claims rights in, as far as a namespace can have that name.
+pub fn reached_into(workflow: &AIWorkflow) -> impl Iterator<Item = &str> {
+    let namespaces = workflow.cross_namespace().iter().map(|entry| entry.namespace.as_str());
+    namespaces.filter(|name| accept::is_dns_label(name))
+}
+
+/// Whether a grant's entry can name a workflow.
+pub fn is_grantee(from: &crate::api::GrantedWorkflow) -> bool {
+    accept::is_dns_label(&from.namespace) && accept::is_dns_label(&from.name)
 }
 
 fn address(peer: &WorkflowPeer, own: &str) -> (String, String) {

@@ -296,19 +296,6 @@ fn declared_peers_open_and_nothing_else_does() {
     assert_eq!(policy.unwrap()["spec"], expected);
 }
 
-#[rstest]
-#[case::other_namespace(json!({"name": "x", "to": {"pods": {"namespace": "finance", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
-#[case::other_range(json!({"name": "x", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
-#[case::two_peers(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "apiServer": {}}, "ports": [{"port": 1}]}), Reason::Invalid)]
-#[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
-#[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
-#[case::empty_selector(json!({"name": "x", "to": {"pods": {"selector": {}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
-#[case::empty_cidrs(json!({"name": "x", "to": {"cidrs": []}, "ports": [{"port": 1}]}), Reason::Invalid)]
-#[case::metadata_service(json!({"name": "x", "to": {"cidrs": ["169.254.169.254/32"]}, "ports": [{"port": 80}]}), Reason::Invalid)]
-#[case::except_elsewhere(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "except": ["11.0.0.0/16"]}, "ports": [{"port": 1}]}), Reason::Invalid)]
-#[case::ports_upside_down(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}, "ports": [{"port": 9, "endPort": 8}]}), Reason::Invalid)]
-fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[case] reason: Reason) {
-    let plan = plan(&workflow(json!({"network": {"egress": [rule]}})), &observed());
 /// NodeLocal DNS as people write it.
 #[rstest]
 #[case::no_prefix(json!({"cidrs": ["169.254.20.10"]}))]
@@ -325,6 +312,28 @@ fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
     assert_eq!(policy.unwrap()["spec"]["egress"], json!([]));
 }
 
+#[rstest]
+#[case::other_namespace(json!({"name": "x", "to": {"pods": {"namespace": "finance", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::other_range(json!({"name": "x", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::two_peers(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "apiServer": {}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
+#[case::empty_selector(json!({"name": "x", "to": {"pods": {"selector": {}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_workflow_can_be_called_so(json!({"name": "x", "to": {"workflow": {"name": "a b"}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::workflow_as_a_path(json!({"name": "x", "to": {"workflow": {"namespace": "../..", "name": "a"}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_namespace_can_be_called_so(json!({"name": "x", "to": {"pods": {"namespace": "a b", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_label_key(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"a b": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_prefix_of_a_key(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"A_/b": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_label_value(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"a": "-b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::long_label_value(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"a": "b".repeat(64)}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::in_nothing(json!({"name": "x", "to": {"pods": {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::exists_with_values(json!({"name": "x", "to": {"pods": {"selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::empty_cidrs(json!({"name": "x", "to": {"cidrs": []}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::metadata_service(json!({"name": "x", "to": {"cidrs": ["169.254.169.254/32"]}, "ports": [{"port": 80}]}), Reason::Invalid)]
+#[case::except_elsewhere(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "except": ["11.0.0.0/16"]}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::ports_upside_down(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}, "ports": [{"port": 9, "endPort": 8}]}), Reason::Invalid)]
+fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[case] reason: Reason) {
+    let plan = plan(&workflow(json!({"network": {"egress": [rule]}})), &observed());
     assert_eq!(plan.acceptance.reason, reason, "{}", plan.acceptance.message);
     assert!(
         plan.acceptance
@@ -362,6 +371,21 @@ fn an_old_bad_value_is_found_again(#[case] spec: Value, #[case] path: &str) {
             .collect::<Vec<_>>(),
         [path]
     );
+}
+
+/// The names become part of URLs that are asked with Ringfence's rights.
+#[test]
+fn what_is_no_name_is_not_asked_for() {
+    let peer = |namespace: &str, name: &str| json!({"name": "s", "to": {"workflow": {"namespace": namespace, "name": name}}, "ports": [{"port": 1}]});
+    let egress = [
+        peer("ai", "a b"),
+        peer("ai", "../x"),
+        peer("../..", "a"),
+        peer("ai", "a?x=y"),
+        peer("ai", "fine"),
+    ];
+    let workflow = workflow(json!({"network": {"egress": egress}}));
+    assert_eq!(peers_of(&workflow), [("ai".to_owned(), "fine".to_owned())].into());
 }
 
 #[test]
