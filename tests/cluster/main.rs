@@ -3,3 +3,4 @@
 mod controlplane;
 mod examples;
 mod launching;
+mod narrowing;
