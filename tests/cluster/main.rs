@@ -14,4 +14,5 @@ mod fence_conditions;
 mod grants;
 mod launching;
 mod metrics;
+mod narrowing;
 mod world;
