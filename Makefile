@@ -61,7 +61,7 @@ lint: tools ## Check format and lints of Rust and Go; warnings are errors
 
 .PHONY: generate
 generate: tools ## Write what is generated from the code: CRDs, the chart's copy of them, tables
-	$(call step,generate,UPDATE_GENERATED=1 cargo test --locked --test layout)
+	$(call step,generate,UPDATE_GENERATED=1 cargo test --locked --test layout --test policies)
 
 .PHONY: bench
 bench: tools ## Measure reviews beside the bare limit of server and parser

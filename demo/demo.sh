@@ -162,8 +162,6 @@ start_ringfence() {
         [ $SECONDS -lt $end ] || fail "ringfence was not ready within a minute"
         sleep 0.2
     done
-    # Ringfence makes the class after it is ready; until then the label of the example's namespace names nothing.
-    kubectl wait --for=create aiworkflowclass/default --timeout=60s >/dev/null || fail "the class default is not there"
     say "  ringfence is ready"
 }
 

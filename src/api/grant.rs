@@ -18,6 +18,7 @@ use super::{Condition, PolicyRule};
     namespaced,
     derive = "PartialEq",
     status = "AIWorkflowGrantStatus",
+    validation = ("self.metadata.name.size() <= 63", "metadata.name must be at most 63 characters: it is the value of a label of what the grant owns"),
     doc = "Consent of this namespace to what workflows of other namespaces may do in it. It owns the roles that are made for them: delete it, and they go.",
     printcolumn(
         name = "Accepted",

@@ -2,7 +2,10 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod manifests;
+mod render;
 mod run;
+mod schema;
 
 use std::process::ExitCode;
 
@@ -10,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 /// A fence around AI workflows on Kubernetes.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong arguments.
+/// Exit codes: 0 success, 1 failure, 2 wrong arguments or an input that cannot be read.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -22,12 +25,14 @@ pub struct Cli {
 enum Command {
     /// Run the operator and its admission webhook in the cluster that KUBECONFIG or the pod's account names.
     Run(run::Args),
+    Render(render::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::main(args),
+        Command::Render(args) => return render::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::facts::{Facts, Subject, is_workflow_name, read};
 use super::object::{LABEL_PATH, at, being_deleted, shown, violation, workflow_label};
-use crate::api::{AIWorkflow, AIWorkflowClass, DEFAULT_DENY_NAME, WORKFLOW_LABEL};
+use crate::api::{AIWorkflow, AIWorkflowClass, DEFAULT_DENY_NAME, ENFORCE_LABEL, WORKFLOW_LABEL};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::{Operation, Violation};
 
@@ -51,7 +51,10 @@ pub(super) fn check_namespace(
         ),
         Some(namespace) if namespace.mode().is_none() => refuse(
             format!("namespace {} is not approved to run AI workflows", shown(name)),
-            "ask the platform team for: kubectl label namespace <namespace> ringfence.dev/enforce=<class>; or remove the label",
+            &format!(
+                "ask the platform team for: kubectl label namespace {} {ENFORCE_LABEL}=<class>; or remove the label",
+                shown(name)
+            ),
         ),
         Some(_) => Ok(()),
     }

@@ -1,7 +1,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::testing::{facts, pod, review, set, unset, workload};
+use super::testing::{facts, pod, review, set, unset, workflow_object, workload};
 use super::*;
 use crate::review::Review;
 
@@ -123,8 +123,8 @@ fn a_cron_job_hands_on_its_label_in_three_places() {
 #[rstest]
 #[case::absent(None)]
 #[case::unreadable(Some(json!({"metadata": {"name": "triage"}, "spec": {"images": "all"}})))]
-#[case::being_deleted(Some(set(super::testing::workflow_object(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))))]
-#[case::not_accepted(Some(set(super::testing::workflow_object(), "/spec/images", json!([]))))]
+#[case::being_deleted(Some(set(workflow_object(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))))]
+#[case::not_accepted(Some(set(workflow_object(), "/spec/images", json!([]))))]
 fn a_declaration_that_does_not_hold_refuses(#[case] workflow: Option<Value>) {
     let facts = Facts { workflow, ..facts() };
     for (group, kind, object) in [("", "Pod", pod()), ("batch", "Job", workload("j"))] {
@@ -242,17 +242,21 @@ fn a_labelled_object_outside_approved_namespaces_is_refused() {
 #[test]
 fn a_refusal_says_what_kind_of_namespace_it_is() {
     let exempted = Some(json!({"metadata": {"name": "kube-system", "labels": {"ringfence.dev/enforce": "default"}}}));
-    for (namespace, said) in [
-        (exempted, "platform's own"),
-        (without_mode().namespace, "not approved"),
-        (None, "does not exist"),
+    for (namespace, said, fix) in [
+        (exempted, "platform's own", "remove the label"),
+        (
+            without_mode().namespace,
+            "not approved",
+            "kubectl label namespace ai ringfence.dev/enforce=<class>",
+        ),
+        (None, "does not exist", "create the namespace first"),
     ] {
         let review = review("CREATE", "", "Pod", Some(&pod()), None);
         let subject = Subject::of(&review).unwrap().unwrap();
         let facts = Facts { namespace, ..facts() };
         let refusals = Case::new(&subject, &facts, exempt).refusals();
         assert!(
-            refusals.len() == 1 && refusals[0].message.contains(said),
+            refusals.len() == 1 && refusals[0].message.contains(said) && refusals[0].fix.contains(fix),
             "{refusals:?}"
         );
     }

@@ -138,7 +138,7 @@ mod tests {
         for profile in shipped() {
             for rule in profile.worker.iter().chain(&profile.launcher) {
                 let mut problems = Vec::new();
-                super::super::rules::invalid(&profile.name, rule, &mut problems);
+                rules::invalid(&profile.name, rule, &mut problems);
                 assert_eq!(
                     problems,
                     [],

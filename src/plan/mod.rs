@@ -28,7 +28,7 @@ pub use class::{class_problems, default_class};
 pub use engine::{Profile, engine_input, image_patterns, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};
-pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, same};
+pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, replacing, same};
 pub use status::{Outcome, status};
 
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer};
@@ -275,15 +275,6 @@ fn writes(
     removals.sort_by_key(|change| Reverse(change.child()));
     writes.sort_by_key(Change::child);
     removals.into_iter().chain(writes).collect()
-}
-
-fn replacing(mut wanted: Value, seen: &Value) -> Value {
-    for field in ["resourceVersion", "uid"] {
-        if let Some(value) = seen.pointer(&format!("/metadata/{field}")) {
-            wanted["metadata"][field] = value.clone();
-        }
-    }
-    wanted
 }
 
 fn delete(child: Child, seen: &Value) -> Change {

@@ -143,11 +143,11 @@ fn ports(ports: &[Port]) -> Vec<Value> {
     ports
         .iter()
         .map(|port| {
-            let mut rendered = json!({"protocol": port.protocol.unwrap_or(Protocol::TCP), "port": port.port});
-            if let Some(end) = port.end_port {
-                rendered["endPort"] = end.into();
+            let protocol = port.protocol.unwrap_or(Protocol::TCP);
+            match port.end_port {
+                Some(end) => json!({"protocol": protocol, "port": port.port, "endPort": end}),
+                None => json!({"protocol": protocol, "port": port.port}),
             }
-            rendered
         })
         .collect()
 }

@@ -84,21 +84,32 @@ pub(super) fn owned_metadata(name: &str, namespace: &str, owner_uid: &str, insta
     })
 }
 
+/// The desired object as a replacement of what was seen: it names the version that it replaces, so a newer write is not lost.
+pub fn replacing(mut desired: Value, seen: &Value) -> Value {
+    if let Some(metadata) = desired.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        for field in ["resourceVersion", "uid"] {
+            if let Some(value) = seen.pointer(&format!("/metadata/{field}")) {
+                metadata.insert(field.to_owned(), value.clone());
+            }
+        }
+    }
+    desired
+}
+
 /// An object that a workflow or a grant owns: made, kept and, by the garbage collector, removed with it.
 pub(super) fn owned_by<K: Resource<DynamicType = ()>>(owner: &K, child: Child, name: &str, body: Value) -> Value {
     let uid = owner.meta().uid.clone().unwrap_or_default();
     let namespace = owner.meta().namespace.clone().unwrap_or_default();
     let owner_name = owner.meta().name.clone().unwrap_or_default();
     let mut metadata = owned_metadata(name, &namespace, &uid, &owner_name);
-    metadata["ownerReferences"] = json!([{
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "name": owner_name,
-        "uid": uid,
-        "controller": true,
-    }]);
-    metadata["annotations"][REVISION_ANNOTATION] = revision(&body).into();
+    if let Some(annotations) = metadata.pointer_mut("/annotations").and_then(Value::as_object_mut) {
+        annotations.insert(REVISION_ANNOTATION.to_owned(), revision(&body).into());
+    }
     let mut object = json!({"apiVersion": child.api_version(), "kind": child.kind(), "metadata": metadata});
+    if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        let owner = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "name": owner_name, "uid": uid, "controller": true});
+        metadata.insert("ownerReferences".to_owned(), json!([owner]));
+    }
     if let (Some(object), Value::Object(body)) = (object.as_object_mut(), body) {
         object.extend(body);
     }

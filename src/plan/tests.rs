@@ -39,7 +39,7 @@ fn observed() -> Observed {
         cidrs: vec!["0.0.0.0/0".to_owned()],
         namespaces: vec!["vectors".to_owned()],
     };
-    let class = class::default_class();
+    let class = default_class();
     let spec = AIWorkflowClassSpec {
         network: Some(network),
         ..class.spec

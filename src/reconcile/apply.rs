@@ -81,8 +81,7 @@ where
     if plan::owner_uid(&seen).is_none() || plan::owner_uid(&seen) != owner.meta().uid.as_deref() {
         return Ok(Some(name));
     }
-    let mut whole = desired.clone();
-    whole["metadata"]["resourceVersion"] = seen.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    let whole = plan::replacing(desired.clone(), &seen);
     context.calls.replace(child, namespace, whole).await?;
     Ok(None)
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{CallError, Context, RESYNC, facts, jittered};
 use crate::{
     api::{DEFAULT_DENY_NAME, Mode},
-    plan::{Child, NamespaceFacts, default_deny, owner_uid, same},
+    plan::{Child, NamespaceFacts, default_deny, owner_uid, replacing, same},
     telemetry::Controller,
 };
 
@@ -92,8 +92,7 @@ pub(super) async fn ensure(facts: &NamespaceFacts, context: &Context) -> Result<
         return Ok(DefaultDeny::Taken);
     }
     if !same(&desired, &seen) {
-        let mut whole = desired;
-        whole["metadata"]["resourceVersion"] = seen.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+        let whole = replacing(desired, &seen);
         context.calls.replace(Child::NetworkPolicy, &facts.name, whole).await?;
         context.metrics.drift_reverted(Child::NetworkPolicy.kind());
         info!(

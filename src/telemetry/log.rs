@@ -2,7 +2,7 @@
 //!
 //! Must never: let the libraries below speak at debug, where they print requests and answers, Secrets included.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -40,10 +40,11 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
         .with_default(LevelFilter::INFO)
         .with_target("ringfence", LevelFilter::TRACE);
     let registry = tracing_subscriber::registry().with(wanted).with(ceiling);
-    // Colours are for a person at a terminal; in a file or a collector they stand between a field and its value.
+    // Escape sequences in a file or a log pipeline are noise that hides words from a search.
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(colours);
     match format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
         LogFormat::Text => registry.with(layer).try_init(),

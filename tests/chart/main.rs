@@ -9,6 +9,7 @@ mod definitions;
 mod lifecycle;
 mod modes;
 mod owned_objects;
+mod people;
 mod registrations;
 mod rendered;
 mod reserved_keys;

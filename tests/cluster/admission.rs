@@ -9,6 +9,7 @@ use crate::world::{Actor, SOON, WORKLOADS, World, all, container, one, pod, temp
 const KEY: &str = "sk-proj-0f3c9a71b2d84e65a9c10f3c9a71b2d84e65a9c1";
 
 /// One way to break the fence: what it is called, the rule that refuses, and what is changed in a pod template.
+/// A rule, what breaks it, and how.
 type Breach = (&'static str, &'static str, fn(&mut Value));
 
 fn breaches() -> Vec<Breach> {

@@ -30,7 +30,7 @@ fn each_case_is_refused_for_its_reason_and_no_other() {
 
 #[test]
 fn what_a_valid_spec_says_is_not_refused() {
-    for kind in ["AIWorkflow", "AIWorkflowClass"] {
+    for kind in ["AIWorkflow", "AIWorkflowClass", "AIWorkflowGrant"] {
         assert_eq!(
             messages(&schema(kind), &valid(kind, "valid", &json!({})), None),
             [] as [String; 0],

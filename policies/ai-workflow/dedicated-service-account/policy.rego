@@ -6,7 +6,7 @@
 # custom:
 #   name: dedicated-service-account
 #   severity: high
-#   remediation: Set serviceAccountName to the account that Ringfence made for the AIWorkflow.
+#   remediation: Set serviceAccountName to the account that Ringfence makes from the AIWorkflow.
 #   scope: pod
 #   controls: [CIS-Kubernetes-5.1.5, CIS-Kubernetes-5.1.6, NIST-800-53-AC-6]
 package ringfence.dedicated_service_account
@@ -93,9 +93,9 @@ expected := input.workflow.spec.identity.serviceAccountName
 
 expected := input.workflow.metadata.name if not input.workflow.spec.identity.serviceAccountName
 
-default fix := "create a service account for this workload and set serviceAccountName to its name"
+default fix := "declare an AIWorkflow, from which Ringfence makes a service account, and set serviceAccountName to that account"
 
-fix := sprintf("set serviceAccountName to %s", [expected]) if expected != ""
+fix := sprintf("set serviceAccountName to %s, the account that Ringfence makes from AIWorkflow %s", [expected, workflow]) if expected != ""
 
 default prefix := ""
 

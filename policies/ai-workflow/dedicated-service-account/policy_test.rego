@@ -44,7 +44,16 @@ test_refuses_the_account_of_another_workflow if {
 	some finding in policy.deny with input as of_workflow({"serviceAccountName": "other"}, triage)
 	finding.path == "spec.serviceAccountName"
 	finding.value == "other"
-	finding.fix == "set serviceAccountName to triage"
+	finding.fix == "set serviceAccountName to triage, the account that Ringfence makes from AIWorkflow triage"
+}
+
+test_refuses_default_and_names_the_account_that_ringfence_makes if {
+	every spec in [{}, {"serviceAccountName": "default"}] {
+		some finding in policy.deny with input as of_workflow(spec, named)
+		finding.fix == "set serviceAccountName to triage-runner, the account that Ringfence makes from AIWorkflow triage"
+		some unknown in policy.deny with input as pod(spec)
+		contains(unknown.fix, "declare an AIWorkflow, from which Ringfence makes a service account")
+	}
 }
 
 test_refuses_the_workflows_name_where_it_declares_another_account if {

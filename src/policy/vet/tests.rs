@@ -111,7 +111,7 @@ fn what_is_not_there_is_refused(#[case] rule: &str, #[case] words: &str) {
 #[case::in_else("deny contains \"x\" if g == 1\ng := 1 if input.y\nelse := x")]
 #[case::in_a_negated_call("deny contains \"x\" if not startswith(x, \"a\")")]
 fn a_variable_without_a_value_is_refused(#[case] rules: &str) {
-    let source = crate::policy::compile::Source {
+    let source = Source {
         file: "p.rego".to_owned(),
         text: format!("package p\n{rules}\n"),
     };

@@ -44,6 +44,10 @@ pub fn cases() -> Vec<Case> {
 pub fn valid(kind: &str, name: &str, spec: &Value) -> Value {
     let mut whole = match kind {
         "AIWorkflow" => json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/finance/**"]}),
+        "AIWorkflowGrant" => json!({
+            "from": [{"namespace": "ai", "name": "triage"}],
+            "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}],
+        }),
         _ => json!({"images": {"allowed": ["**"]}}),
     };
     if let (Some(whole), Some(spec)) = (whole.as_object_mut(), spec.as_object()) {

@@ -1,0 +1,171 @@
+//! Declarations from a file or a pipe: YAML, or JSON, which is YAML too.
+//!
+//! Must never: guess. What is nearly one of our kinds is an error; what is plainly another kind is named and left aside.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::schema;
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP};
+
+/// Longest input, in bytes. An object of the API server has at most 1.5 MiB.
+const MAX_INPUT: u64 = 4 * 1024 * 1024;
+/// Most objects of one input.
+const MAX_OBJECTS: usize = 1000;
+const API_VERSION: &str = "ringfence.dev/v1alpha1";
+const OUR_KINDS: [&str; 3] = ["AIWorkflow", "AIWorkflowClass", "AIWorkflowGrant"];
+
+/// What an input declares.
+#[derive(Debug, Default)]
+pub(super) struct Manifests {
+    pub(super) workflows: Vec<AIWorkflow>,
+    pub(super) grants: Vec<AIWorkflowGrant>,
+    pub(super) classes: BTreeMap<String, AIWorkflowClass>,
+    pub(super) namespaces: BTreeMap<String, Value>,
+    /// What is of another kind, as `Job/invoice-triage`.
+    pub(super) others: Vec<String>,
+}
+
+/// Reads a file, or standard input for `-`, and no more than is sensible.
+pub(super) fn read(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        bounded(io::stdin().lock())
+    } else {
+        bounded(File::open(path).context("cannot be read")?)
+    }
+}
+
+fn bounded(source: impl Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    // One byte more tells "full" from "too long"; an endless pipe ends here too.
+    let length = source
+        .take(MAX_INPUT + 1)
+        .read_to_end(&mut bytes)
+        .context("cannot be read")?;
+    ensure!(length as u64 <= MAX_INPUT, "more than {MAX_INPUT} bytes: split it");
+    String::from_utf8(bytes).context("this is no UTF-8 text")
+}
+
+impl Manifests {
+    /// Reads every document of a text. `namespace` is for objects that name none.
+    pub(super) fn load(&mut self, text: &str, namespace: Option<&str>) -> Result<()> {
+        // Snippets of the input in an error would carry what else lies in the file, Secrets included.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple_with_options(text, options).context("this is no YAML")?;
+        for (index, document) in documents.into_iter().enumerate() {
+            let is_list = document.get("kind").and_then(Value::as_str) == Some("List");
+            let objects = match document {
+                Value::Object(mut list) if is_list => match list.remove("items") {
+                    Some(Value::Array(items)) => items,
+                    _ => bail!("document {}: a List has items", index + 1),
+                },
+                object => vec![object],
+            };
+            for object in objects {
+                self.add(object, namespace)
+                    .with_context(|| format!("document {}", index + 1))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, object: Value, namespace: Option<&str>) -> Result<()> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+        ensure!(
+            !api_version.is_empty() && !kind.is_empty(),
+            "this is no Kubernetes object: it needs apiVersion and kind"
+        );
+        // `y`, `no` and `7` are no text in YAML.
+        let name_is_text = object.pointer("/metadata/name").is_none_or(Value::is_string);
+        ensure!(name_is_text, "{kind}: metadata.name is no text: put it in quotes");
+        ensure!(!name.is_empty(), "{kind}: metadata.name is missing");
+        let count =
+            self.workflows.len() + self.grants.len() + self.classes.len() + self.namespaces.len() + self.others.len();
+        ensure!(count < MAX_OBJECTS, "more than {MAX_OBJECTS} objects: split the input");
+        let name = name.to_owned();
+        let namespace = || {
+            let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
+            let namespace = own.filter(|own| !own.is_empty()).or(namespace).map(str::to_owned);
+            namespace.with_context(|| {
+                format!("{kind} {name}: metadata.namespace is missing: write it there, or use --namespace")
+            })
+        };
+        match (api_version, kind) {
+            (API_VERSION, "AIWorkflow") => {
+                let mut workflow: AIWorkflow = typed(&object, kind, &name)?;
+                workflow.metadata.namespace = Some(namespace()?);
+                let known = self.workflows.iter().any(|other| same_place(other, &workflow));
+                ensure!(!known, twice(kind, &name));
+                self.workflows.push(workflow);
+            }
+            (API_VERSION, "AIWorkflowGrant") => {
+                let mut grant: AIWorkflowGrant = typed(&object, kind, &name)?;
+                grant.metadata.namespace = Some(namespace()?);
+                let known = self.grants.iter().any(|other| same_place(other, &grant));
+                ensure!(!known, twice(kind, &name));
+                self.grants.push(grant);
+            }
+            (API_VERSION, "AIWorkflowClass") => {
+                let class = typed(&object, kind, &name)?;
+                ensure!(self.classes.insert(name.clone(), class).is_none(), twice(kind, &name));
+            }
+            ("v1", "Namespace") => {
+                let kind = kind.to_owned();
+                ensure!(
+                    self.namespaces.insert(name.clone(), object).is_none(),
+                    twice(&kind, &name)
+                );
+            }
+            (version, kind) if version.split('/').next() == Some(GROUP) || OUR_KINDS.contains(&kind) => bail!(
+                "{version} {kind} is not known here: use apiVersion {API_VERSION} with kind {}",
+                OUR_KINDS.join(", ")
+            ),
+            (_, kind) => self.others.push(format!("{kind}/{name}")),
+        }
+        Ok(())
+    }
+}
+
+fn typed<K: DeserializeOwned>(object: &Value, kind: &str, name: &str) -> Result<K> {
+    // As the API server does with a null where none is allowed.
+    let object = without_nulls(object.clone());
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    let schema = schema::schema_of(kind).with_context(|| format!("{kind} has no schema"))?;
+    let problems = schema::problems(schema, spec, "spec");
+    ensure!(
+        problems.is_empty(),
+        "{kind} {name} would be refused by the API server:\n  {}",
+        problems.join("\n  ")
+    );
+    serde_json::from_value(object).with_context(|| format!("{kind} {name} cannot be read"))
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}
+
+fn same_place<K: ResourceExt>(one: &K, other: &K) -> bool {
+    one.name_any() == other.name_any() && one.namespace() == other.namespace()
+}
+
+fn twice(kind: &str, name: &str) -> String {
+    format!("{kind} {name} is there twice: leave one of them out")
+}

@@ -1,0 +1,6 @@
+//! The command line as a person runs it: the real binary, its output, its exit codes.
+//!
+//! `UPDATE_GENERATED=1 cargo test --test cli` writes the expected outputs in `tests/fixtures` anew: read the diff.
+
+mod logs;
+mod render;

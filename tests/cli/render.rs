@@ -1,0 +1,343 @@
+//! `ringfence render`: exact output for fixtures, and every input that it must refuse.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ringfence::policy::{PolicyInput, PolicySet, Target};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const ACCEPTED: &str = "tests/fixtures/render/accepted.yaml";
+const REFUSED: &str = "tests/fixtures/render/refused.yaml";
+
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs the binary with nothing of this machine around it: no kubeconfig, no home.
+fn run(arguments: &[&str], input: &[u8]) -> Said {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringfence"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // It may stop reading before the end of a long input.
+    let writing = std::thread::spawn(move || stdin.write_all(&input).is_ok());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    Said {
+        code: output.status.code().expect("an exit code, not a signal"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn render(input: &str) -> Said {
+    run(&["render", "-"], input.as_bytes())
+}
+
+/// Compares with a file of the repository, or writes it when asked to.
+fn check(file: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/render")
+        .join(file);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(&path, found).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{file} differs (UPDATE_GENERATED=1 cargo test --test cli writes it anew):\n{found}"
+    );
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).unwrap()
+}
+
+#[test]
+fn what_is_accepted_is_printed_whole_and_without_a_word() {
+    let said = run(&["render", ACCEPTED], b"");
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    check("accepted.out.yaml", &said.out);
+
+    let piped = render(&fs::read_to_string(ACCEPTED).unwrap());
+    assert_eq!((piped.code, piped.out), (0, said.out.clone()), "a pipe is a file");
+    let json = run(&["render", ACCEPTED, "-o", "json"], b"");
+    let list: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, &list["kind"]), (0, &json!("List")));
+    assert_eq!(list["items"], json!(documents(&said.out)), "both formats say the same");
+}
+
+#[test]
+fn no_rendered_object_could_pass_for_a_live_one() {
+    let said = run(&["render", ACCEPTED], b"");
+    let objects = documents(&said.out);
+    assert!(objects.len() >= 7, "{objects:?}");
+    for object in objects {
+        let owner = object["metadata"]["annotations"]["ringfence.dev/owner-uid"]
+            .as_str()
+            .unwrap();
+        assert!(owner.starts_with("<UID of "), "{object}");
+        assert!(object["metadata"].get("uid").is_none(), "{object}");
+    }
+}
+
+#[test]
+fn what_is_refused_is_explained() {
+    let said = run(&["render", REFUSED], b"");
+    assert_eq!(said.code, 1, "{said:?}");
+    check("refused.out.yaml", &said.out);
+    check("refused.err.txt", &said.err);
+    assert!(said.err.lines().all(|line| line.starts_with("# ")), "{}", said.err);
+}
+
+#[test]
+fn the_example_of_the_repository_is_accepted() {
+    let said = run(&["render", "examples/invoice-triage.yaml"], b"");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.err.contains("Job/invoice-triage"),
+        "what is not rendered is named: {}",
+        said.err
+    );
+}
+
+#[test]
+fn a_list_as_kubectl_prints_it_is_read_and_live_uids_stay() {
+    let workflow = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow",
+        "metadata": {"name": "x", "namespace": "ai", "uid": "7f4c"}, "spec": {"launchers": [], "images": ["a/b"]}});
+    let said = render(&json!({"apiVersion": "v1", "kind": "List", "items": [workflow]}).to_string());
+    assert_eq!(said.code, 0, "{said:?}");
+    let account = documents(&said.out)
+        .into_iter()
+        .find(|object| object["kind"] == "ServiceAccount");
+    assert_eq!(account.unwrap()["metadata"]["ownerReferences"][0]["uid"], "7f4c");
+    assert_eq!(
+        said.err,
+        "# Namespace ai is not in the input: taken as labelled ringfence.dev/enforce=default\n"
+    );
+}
+
+#[test]
+fn several_files_are_one_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let class = file(
+        "class.yaml",
+        "{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflowClass, metadata: {name: tight}, spec: {}}",
+    );
+    let workflow = file("workflow.yaml", &workflow("x", ""));
+    let said = run(&["render", class.to_str().unwrap(), workflow.to_str().unwrap()], b"");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("ringfence.dev/enforce=tight"), "{}", said.err);
+    assert!(said.err.contains("AIWorkflowClass tight allows none"), "{}", said.err);
+}
+
+#[test]
+fn the_block_for_a_pod_template_is_ready_to_paste() {
+    let said = run(&["render", ACCEPTED, "--pod", "triage"], b"");
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    check("pod.out.yaml", &said.out);
+    let json = run(&["render", ACCEPTED, "--pod=ai-secure/triage", "--output=json"], b"");
+    assert_eq!(
+        vec![serde_json::from_str::<Value>(&json.out).unwrap()],
+        documents(&said.out)
+    );
+
+    let without_rights = run(&["render", ACCEPTED, "--pod", "summarise"], b"");
+    assert!(
+        !without_rights.out.contains("automountServiceAccountToken"),
+        "{}",
+        without_rights.out
+    );
+    let refused = run(&["render", REFUSED, "--pod", "outside"], b"");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.err.contains("Accepted=False (OutsideClass)") && !refused.out.is_empty(),
+        "{refused:?}"
+    );
+}
+
+/// The block is worth nothing where the shipped policies refuse it.
+#[test]
+fn the_block_for_a_pod_template_passes_the_shipped_policies() {
+    let said = run(&["render", ACCEPTED, "--pod", "triage", "-o", "json"], b"");
+    let mut pod: Value = serde_json::from_str(&said.out).unwrap();
+    pod["spec"]["containers"][0]["image"] = json!("registry.example.com/finance/triage:1.4");
+    let input = documents(&fs::read_to_string(ACCEPTED).unwrap());
+    let of_kind = |kind: &str| input.iter().find(|object| object["kind"] == kind);
+    let request = json!({"operation": "CREATE", "namespace": "ai-secure", "object": pod});
+    let policies = PolicySet::embedded(&BTreeMap::new()).unwrap();
+    let verdicts = policies.evaluate(
+        &PolicyInput {
+            target: Target::Pod,
+            request: &request,
+            pod: Some(("", &pod)),
+            workflow: of_kind("AIWorkflow"),
+            class: of_kind("AIWorkflowClass"),
+            namespace: of_kind("Namespace"),
+        },
+        Duration::from_secs(10),
+    );
+    assert!(verdicts.len() >= 4, "{verdicts:?}");
+    for verdict in verdicts {
+        let findings = verdict.outcome.unwrap();
+        assert!(
+            findings.deny.is_empty() && findings.warn.is_empty(),
+            "{}: {findings:?}",
+            verdict.policy
+        );
+    }
+}
+
+fn workflow(name: &str, more: &str) -> String {
+    format!(
+        "---\n{{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {{name: {name}, namespace: ai}}, \
+         spec: {{launchers: [], images: [a/b]{more}}}}}\n"
+    )
+}
+
+#[rstest]
+#[case::empty(String::new(), "neither an AIWorkflow nor an AIWorkflowGrant")]
+#[case::only_comments("# nothing\n---\n---\n".to_owned(), "neither an AIWorkflow nor an AIWorkflowGrant")]
+#[case::not_yaml("a: b: c".to_owned(), "standard input: this is no YAML")]
+#[case::cut_off(r#"{"kind": "AIWorkflow", "#.to_owned(), "no YAML")]
+#[case::same_key_twice("{kind: A, kind: B}".to_owned(), "no YAML")]
+#[case::scalar("hello".to_owned(), "document 1: this is no Kubernetes object")]
+#[case::sequence("[1]".to_owned(), "document 1: this is no Kubernetes object")]
+#[case::no_name("{apiVersion: v1, kind: Namespace}".to_owned(), "metadata.name is missing")]
+#[case::number_as_name("{apiVersion: v1, kind: Namespace, metadata: {name: 7}}".to_owned(), "put it in quotes")]
+#[case::unknown_kind("{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflows, metadata: {name: x}}".to_owned(), "AIWorkflows is not known here")]
+#[case::other_version("{apiVersion: ringfence.dev/v2, kind: AIWorkflow, metadata: {name: x}}".to_owned(), "use apiVersion ringfence.dev/v1alpha1")]
+#[case::other_group("{apiVersion: v1, kind: AIWorkflow, metadata: {name: x}}".to_owned(), "v1 AIWorkflow is not known here")]
+#[case::nothing_to_render("{apiVersion: v1, kind: Pod, metadata: {name: x}}".to_owned(), "neither an AIWorkflow nor an AIWorkflowGrant")]
+#[case::list_without_items("{apiVersion: v1, kind: List}".to_owned(), "a List has items")]
+#[case::twice(workflow("x", "") + &workflow("x", ", owner: {team: a}"), "document 2: AIWorkflow x is there twice")]
+#[case::misspelt(workflow("x", ", netwrok: {}"), "spec.netwrok: there is no such field")]
+#[case::wrong_type(
+    workflow("x", ", network: {egress: no}"),
+    "spec.network.egress: must be of type array"
+)]
+#[case::no_namespace("{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {name: x}, spec: {launchers: [], images: [a]}}".to_owned(), "use --namespace")]
+#[case::no_spec("{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {name: x, namespace: ai}}".to_owned(), "spec: must be of type object")]
+#[case::which_class(
+    ["a", "b"].map(|name| format!("---\n{{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflowClass, metadata: {{name: {name}}}, spec: {{}}}}\n")).concat() + &workflow("x", ""),
+    "naming one of a, b"
+)]
+fn what_cannot_be_read_is_code_2_and_says_why(#[case] input: String, #[case] why: &str) {
+    let said = render(&input);
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+    assert!(
+        said.err.starts_with("ringfence: ") && said.err.contains(why),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn an_account_is_never_shared() {
+    let said = render(&(workflow("x", "") + &workflow("z", ", identity: {serviceAccountName: x}")));
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("AIWorkflow ai/z: Programmed=False (NameTaken)"),
+        "{}",
+        said.err
+    );
+    let accounts = documents(&said.out)
+        .into_iter()
+        .filter(|object| object["kind"] == "ServiceAccount");
+    assert_eq!(accounts.count(), 1);
+}
+
+#[test]
+fn a_namespace_can_be_given_for_what_names_none() {
+    let input = "{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {name: x}, spec: {launchers: [], images: [a/b]}}";
+    let said = run(&["render", "-", "--namespace", "ai"], input.as_bytes());
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("namespace: ai\n"), "{}", said.out);
+}
+
+#[rstest]
+#[case::missing(&["render", "tests/fixtures/no-such-file.yaml"], "no-such-file.yaml")]
+#[case::folder(&["render", "tests/fixtures"], "tests/fixtures")]
+#[case::no_file(&["render"], "required")]
+#[case::no_such_pod(&["render", ACCEPTED, "--pod", "nobody"], "no AIWorkflow nobody")]
+#[case::pod_elsewhere(&["render", ACCEPTED, "--pod", "vectors/triage"], "no AIWorkflow vectors/triage")]
+#[case::format(&["render", ACCEPTED, "-o", "xml"], "xml")]
+fn wrong_arguments_are_code_2(#[case] arguments: &[&str], #[case] why: &str) {
+    let said = run(arguments, b"");
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+    assert!(said.err.contains(why), "{}", said.err);
+}
+
+/// Long, endless, deep, wide and self-multiplying inputs end at once, with an error.
+#[rstest]
+#[case::long(vec![b'#'; 5 * 1024 * 1024], "more than")]
+#[case::deep([vec![b'['; 100_000], vec![b']'; 100_000]].concat(), "no YAML")]
+#[case::documents("--- {a: 1}\n".repeat(5_000).into_bytes(), "ringfence: ")]
+#[case::objects("--- {apiVersion: v1, kind: Pod, metadata: {name: x}}\n".repeat(1_001).into_bytes(), "more than 1000 objects")]
+#[case::multiplying(multiplying(), "ringfence: ")]
+#[case::binary((0..=255).collect(), "no UTF-8")]
+fn a_hostile_input_ends_at_once(#[case] input: Vec<u8>, #[case] why: &str) {
+    let started = Instant::now();
+    let said = run(&["render", "-"], &input);
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+    assert!(said.err.contains(why), "{}", said.err);
+    assert!(said.err.len() < 4096, "{} bytes", said.err.len());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+fn multiplying() -> Vec<u8> {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let below = format!("*a{}, ", level - 1).repeat(10);
+        text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    text.into_bytes()
+}
+
+#[test]
+fn an_error_repeats_nothing_of_what_lies_beside() {
+    let secret = "{apiVersion: v1, kind: Secret, metadata: {name: x}, stringData: {key: topsecret}}\n";
+    for broken in [
+        format!("{secret}--- a: b: c\n"),
+        format!("{secret}---\n{{a: topsecret: b}}\n"),
+        secret.to_owned(),
+    ] {
+        let said = render(&broken);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(!said.err.contains("topsecret"), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_name_cannot_speak_to_the_terminal() {
+    let job = r#"{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "\u001b[2Jx"}}"#;
+    let said = render(&(workflow("x", "") + "---\n" + job));
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        !said.err.contains('\u{1b}') && said.err.contains("Job/"),
+        "{:?}",
+        said.err
+    );
+}
