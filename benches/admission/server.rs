@@ -121,7 +121,12 @@ fn admission(lookup: Arc<dyn Lookup>, copies: usize, policies: &mut usize) -> Re
         .policies()
         .filter(|policy| policy.metadata.target == Target::Pod)
         .count();
-    Ok(Admission::new(lookup, Arc::new(set), "ringfence-system"))
+    Ok(Admission::new(
+        lookup,
+        Arc::new(set),
+        "ringfence-system",
+        Arc::default(),
+    ))
 }
 
 /// The shipped policies that many times over, each copy by a name of its own.

@@ -88,6 +88,12 @@ pub(super) fn profile(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflo
     Ok(profile)
 }
 
+/// Rules that a workflow's own account holds when its declaration is accepted: its engine's, then those that it declares.
+pub fn effective_rules(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Vec<PolicyRule> {
+    let profile = profile(workflow, class_name, class).unwrap_or_default();
+    profile.worker.iter().chain(workflow.rules()).cloned().collect()
+}
+
 /// What policies see of the engine, and the fence of its images: nothing where the class does not open it.
 pub fn engine_input(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Option<Value> {
     let profile = profile(workflow, class_name, class).ok()?;

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
-pub use engine::{Profile, engine_input, image_patterns, shipped};
+pub use engine::{Profile, effective_rules, engine_input, image_patterns, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};
 pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, replacing, same};
@@ -157,7 +157,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     plan.engine = Some(profile.name.clone()).filter(|name| !name.is_empty());
     let mut launcher_rules = &[][..];
     if matches!(plan.acceptance.reason, Reason::Accepted) && !account_is_foreign {
-        plan.effective_rules = profile.worker.iter().chain(workflow.rules()).cloned().collect();
+        plan.effective_rules = effective_rules(workflow, class_name.unwrap_or_default(), class);
         launcher_rules = &profile.launcher;
     }
     let desired = desired(workflow, observed, class, &plan, launcher_rules);

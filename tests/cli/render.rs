@@ -195,6 +195,7 @@ fn the_block_for_a_pod_template_passes_the_shipped_policies() {
             pod: Some(("", &pod)),
             workflow: of_kind("AIWorkflow"),
             class: of_kind("AIWorkflowClass"),
+            engine: None,
             namespace: of_kind("Namespace"),
         },
         Duration::from_secs(10),

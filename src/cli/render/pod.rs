@@ -34,12 +34,19 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
         "A pod template of {shown}. Put the label on the object around it as well (Job, Deployment, …),\n\
          and the securityContext into every container."
     );
-    rendered.objects = vec![(comment, template(workflow))];
+    let class_name = facts.fencing_class().unwrap_or_default();
+    let rules = class
+        .as_ref()
+        .map(|class| plan::effective_rules(workflow, class_name, class))
+        .unwrap_or_default();
+    rendered.objects = vec![(comment, template(workflow, !rules.is_empty()))];
     Ok(rendered)
 }
 
-fn template(workflow: &AIWorkflow) -> Value {
+fn template(workflow: &AIWorkflow, holds_rules: bool) -> Value {
     let pattern = workflow.spec.images.first().map_or("", String::as_str);
+    // The account mounts no token by itself: one that nobody asked for is one to steal.
+    let needs_token = holds_rules || !workflow.cross_namespace().is_empty();
     let mut spec = json!({
         "serviceAccountName": workflow.service_account_name(),
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -49,9 +56,8 @@ fn template(workflow: &AIWorkflow) -> Value {
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
         }],
     });
-    // The account mounts no token by itself: one that nobody asked for is one to steal.
-    if !workflow.rules().is_empty() || !workflow.cross_namespace().is_empty() {
-        spec["automountServiceAccountToken"] = true.into();
+    if let Some(spec) = spec.as_object_mut().filter(|_| needs_token) {
+        spec.insert("automountServiceAccountToken".to_owned(), true.into());
     }
     json!({"metadata": {"labels": {WORKFLOW_LABEL: workflow.name_any()}}, "spec": spec})
 }
