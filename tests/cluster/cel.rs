@@ -27,8 +27,8 @@ async fn each_case_is_refused_with_its_message_and_no_other() {
     let world = World::shared().await;
     for case in cases() {
         let collection = match case.kind.as_str() {
-            "AIWorkflow" => all("AIWorkflow", &world.namespace("cel", &json!({})).await),
-            _ => CLASSES.to_owned(),
+            "AIWorkflowClass" => CLASSES.to_owned(),
+            kind => all(kind, &world.namespace("cel", &json!({})).await),
         };
         let mut object = case.object();
         let answer = match case.old_object() {
@@ -64,7 +64,7 @@ async fn replaced(admin: &Actor, path: &str, object: &mut Value) -> crate::world
 #[tokio::test]
 async fn our_definitions_are_served_within_the_cost_budget() {
     let world = World::shared().await;
-    for name in ["aiworkflows", "aiworkflowclasses"] {
+    for name in ["aiworkflows", "aiworkflowclasses", "aiworkflowgrants"] {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ringfence.dev");
         eventually(SOON, || async {
             let definition = world.admin.read(&path).await?;

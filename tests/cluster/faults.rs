@@ -1,28 +1,19 @@
 //! What goes wrong, on a control plane of its own: the process killed, its trust tampered with, its registration gone. And
 //! what needs a quiet cluster: writes and counts that must not be there.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use support::{ControlPlane, Options, Ringfence, eventually};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use crate::direct::{UID, certificate_of, review};
 use crate::world::{
     Actor, BINARY, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one, pod, workflow, workload,
 };
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflows.ringfence.dev";
-const EXCHANGE: Duration = Duration::from_secs(10);
 
 struct Scene {
     cluster: ControlPlane,
@@ -278,53 +269,6 @@ async fn a_missing_registration_is_named(scene: &Scene, ringfence: &Ringfence) {
     in_force(&scene.admin).await;
 }
 
-/// A TLS connection as the API server makes it: trusting what the registration says.
-async fn connect(scene: &Scene, port: u16) -> Result<TlsStream<TcpStream>> {
-    let bundle: k8s_openapi::ByteString = serde_json::from_value(json!(trusted(scene).await?[0]))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bundle.0) {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let tcp = timeout(EXCHANGE, TcpStream::connect(("127.0.0.1", port))).await??;
-    let name = ServerName::try_from("127.0.0.1")?;
-    Ok(timeout(EXCHANGE, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await??)
-}
-
-async fn certificate_of(scene: &Scene, port: u16) -> Vec<u8> {
-    let stream = connect(scene, port).await.expect("TLS that the registration trusts");
-    let (_, session) = stream.get_ref();
-    session.peer_certificates().expect("a certificate")[0].to_vec()
-}
-
-/// One review, asked directly.
-async fn review(scene: &Scene, port: u16, object: &Value) -> Result<Value> {
-    let request = json!({
-        "uid": "7f0b2891-916f-4ed6-b7cd-27bff1815a8c", "operation": "CREATE", "namespace": scene.fenced,
-        "kind": {"group": "", "version": "v1", "kind": "Pod"},
-        "resource": {"group": "", "version": "v1", "resource": "pods"},
-        "userInfo": {"username": "lea", "groups": ["system:authenticated"]},
-        "object": object,
-    });
-    let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).to_string();
-    let head = format!(
-        "POST /admit/fence?timeout=5s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let mut stream = connect(scene, port).await?;
-    stream.write_all(format!("{head}{body}").as_bytes()).await?;
-    let mut answer = Vec::new();
-    // A server may end the connection without TLS's farewell: what came until then is judged.
-    let _ = timeout(EXCHANGE, stream.read_to_end(&mut answer)).await?;
-    let answer = String::from_utf8(answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
-    Ok(serde_json::from_str(body)?)
-}
-
 async fn a_second_process_serves_alike(scene: &Scene, first: &Ringfence) -> Vec<u8> {
     let [port, metrics_port] = free_ports();
     let second = scene
@@ -332,19 +276,22 @@ async fn a_second_process_serves_alike(scene: &Scene, first: &Ringfence) -> Vec<
         .spawn_ringfence(BINARY, port, metrics_port)
         .await
         .expect("a second process");
-    let certificate = certificate_of(scene, first.port).await;
+    let bundle = &trusted(scene).await.unwrap()[0];
+    let certificate = certificate_of(bundle, first.port).await;
     assert_eq!(
-        certificate_of(scene, second.port).await,
+        certificate_of(bundle, second.port).await,
         certificate,
         "both serve what the Secret holds"
     );
     let mut broken = pod("broken", "triage");
     broken["spec"]["containers"][0]["image"] = json!("docker.io/library/evil:1");
     for port in [first.port, second.port] {
-        let fits = review(scene, port, &pod("fits", "triage")).await.expect("an answer");
+        let fits = review(bundle, port, &scene.fenced, &pod("fits", "triage"))
+            .await
+            .expect("an answer");
         assert_eq!(fits["response"]["allowed"], true, "{fits}");
-        let refused = review(scene, port, &broken).await.expect("an answer");
-        assert_eq!(refused["response"]["uid"], "7f0b2891-916f-4ed6-b7cd-27bff1815a8c");
+        let refused = review(bundle, port, &scene.fenced, &broken).await.expect("an answer");
+        assert_eq!(refused["response"]["uid"], UID);
         assert_eq!(refused["response"]["allowed"], false, "{refused}");
     }
     let code = second.terminate(Duration::from_secs(30)).await.expect("its end");
@@ -458,7 +405,7 @@ async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfen
     })
     .await;
     assert_eq!(
-        certificate_of(scene, port).await,
+        certificate_of(&trusted(scene).await.unwrap()[0], port).await,
         certificate,
         "the certificate is the Secret's"
     );

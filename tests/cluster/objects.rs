@@ -1,0 +1,137 @@
+//! Objects that fit inside the fence, for tests to break, and where objects are.
+
+use serde_json::{Value, json};
+
+/// Resources by kind: path of the group and plural.
+const KINDS: [(&str, &str, &str); 17] = [
+    ("Pod", "/api/v1", "pods"),
+    ("PodTemplate", "/api/v1", "podtemplates"),
+    ("ReplicationController", "/api/v1", "replicationcontrollers"),
+    ("ConfigMap", "/api/v1", "configmaps"),
+    ("ServiceAccount", "/api/v1", "serviceaccounts"),
+    ("DaemonSet", "/apis/apps/v1", "daemonsets"),
+    ("Deployment", "/apis/apps/v1", "deployments"),
+    ("ReplicaSet", "/apis/apps/v1", "replicasets"),
+    ("StatefulSet", "/apis/apps/v1", "statefulsets"),
+    ("CronJob", "/apis/batch/v1", "cronjobs"),
+    ("Job", "/apis/batch/v1", "jobs"),
+    ("Event", "/apis/events.k8s.io/v1", "events"),
+    ("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
+    ("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
+    ("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    ("AIWorkflow", "/apis/ringfence.dev/v1alpha1", "aiworkflows"),
+    ("AIWorkflowGrant", "/apis/ringfence.dev/v1alpha1", "aiworkflowgrants"),
+];
+
+/// Path of all objects of a kind in a namespace.
+pub fn all(kind: &str, namespace: &str) -> String {
+    let (_, group, plural) = KINDS
+        .iter()
+        .find(|(name, _, _)| *name == kind)
+        .expect("a kind of the table");
+    format!("{group}/namespaces/{namespace}/{plural}")
+}
+
+/// Path of one object.
+pub fn one(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{}/{name}", all(kind, namespace))
+}
+
+/// A workflow whose launcher is `lea`, with fields put over that.
+pub fn workflow(name: &str, spec: &Value) -> Value {
+    let mut whole = json!({"launchers": [{"user": "lea"}], "images": ["registry.example.com/finance/**"]});
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        whole[key] = value.clone();
+    }
+    json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": {"name": name}, "spec": whole})
+}
+
+/// A condition of a workflow, or null.
+pub fn condition<'a>(workflow: &'a Value, type_: &str) -> &'a Value {
+    let conditions = workflow["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == type_)
+        .unwrap_or(&Value::Null)
+}
+
+/// A container of an allowed image that meets the restricted standard.
+pub fn container(name: &str) -> Value {
+    json!({
+        "name": name,
+        "image": "registry.example.com/finance/triage:1.4",
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    })
+}
+
+/// A pod that fits inside the fence of workflow `label`, whose account has the same name.
+pub fn pod(name: &str, label: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name, "ringfence.dev/workflow": label}},
+        "spec": {
+            "serviceAccountName": label,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container("main")],
+        },
+    })
+}
+
+/// Every built-in kind that is a pod or makes pods.
+pub const WORKLOADS: [&str; 9] = [
+    "Pod",
+    "Job",
+    "CronJob",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "PodTemplate",
+];
+
+/// A workload of that kind with `pod` as its template, labelled like it.
+pub fn workload(kind: &str, pod: &Value) -> Value {
+    let metadata = pod["metadata"].clone();
+    let template = |restart: &str| {
+        let mut spec = pod["spec"].clone();
+        spec["restartPolicy"] = json!(restart);
+        json!({"metadata": {"labels": metadata["labels"]}, "spec": spec})
+    };
+    let app = json!({"app": metadata["labels"]["app"]});
+    let (api_version, body) = match kind {
+        "Pod" => return pod.clone(),
+        "PodTemplate" => ("v1", json!({"template": template("Always")})),
+        "ReplicationController" => ("v1", json!({"spec": {"selector": app, "template": template("Always")}})),
+        "Job" => ("batch/v1", json!({"spec": {"template": template("Never")}})),
+        "CronJob" => (
+            "batch/v1",
+            json!({"spec": {"schedule": "0 3 * * *", "jobTemplate": {"metadata": {"labels": metadata["labels"]}, "spec": {"template": template("Never")}}}}),
+        ),
+        "StatefulSet" => (
+            "apps/v1",
+            json!({"spec": {"serviceName": "x", "selector": {"matchLabels": app}, "template": template("Always")}}),
+        ),
+        _ => (
+            "apps/v1",
+            json!({"spec": {"selector": {"matchLabels": app}, "template": template("Always")}}),
+        ),
+    };
+    let mut whole = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
+    for (key, value) in body.as_object().into_iter().flatten() {
+        whole[key] = value.clone();
+    }
+    whole
+}
+
+/// Where a kind keeps its pod template, as a JSON pointer; empty for a Pod.
+pub fn template_of(kind: &str) -> &'static str {
+    match kind {
+        "Pod" => "",
+        "PodTemplate" => "/template",
+        "CronJob" => "/spec/jobTemplate/spec/template",
+        _ => "/spec/template",
+    }
+}
