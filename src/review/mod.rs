@@ -12,3 +12,4 @@ mod value;
 pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
 pub use uid::{MAX_UID, uid_of};
+pub use value::{MAX_WEIGHT, weight_of};

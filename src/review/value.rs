@@ -9,9 +9,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// What a review may weigh once parsed: two objects of 1.5 MB (the most that etcd takes) made of nothing but maps with one
-/// short key (13 bytes of JSON each, as in `managedFields`) weigh 160 MiB.
-const MAX_WEIGHT: usize = 192 << 20;
+/// What a review may weigh once parsed. Two objects of 1.5 MB, the most that etcd takes, weigh 20 MiB when they are the
+/// densest that controllers write (`managedFields`: empty maps under short keys). What weighs more was made to weigh.
+pub const MAX_WEIGHT: usize = 64 << 20;
 /// A value in its parent.
 const VALUE: usize = size_of::<Value>();
 /// A map that is not empty allocates a node for eleven entries, however many it holds.
@@ -21,6 +21,20 @@ const MAP: usize = 11 * (size_of::<String>() + VALUE);
 pub(super) const TOO_HEAVY: &str = "weighs too much";
 /// How serde_json says that its limit of 128 levels is exceeded; it has no category for that.
 pub(super) const TOO_DEEP: &str = "recursion limit exceeded";
+
+/// What a body can weigh at the most once it is parsed, told from its brackets and commas: those in strings count too, so
+/// it is never too little. Bounded by [`MAX_WEIGHT`], at which parsing ends.
+pub fn weight_of(bytes: &[u8]) -> usize {
+    let node = |byte: &u8| match byte {
+        // Itself and its first value; every further one has a comma before it.
+        b'{' => 2 * VALUE + MAP,
+        b'[' => 2 * VALUE,
+        b',' => VALUE + size_of::<String>(),
+        _ => 0,
+    };
+    let nodes = bytes.iter().map(node).fold(0, usize::saturating_add);
+    nodes.saturating_add(bytes.len()).saturating_add(VALUE).min(MAX_WEIGHT)
+}
 
 /// Parses JSON, or says why not. The error never quotes the input.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
@@ -148,6 +162,13 @@ mod tests {
         fn json_is_read_as_serde_json_reads_it(value in json()) {
             let bytes = serde_json::to_vec(&value).unwrap();
             prop_assert_eq!(parse(&bytes).unwrap(), serde_json::from_slice::<Value>(&bytes).unwrap());
+        }
+
+        /// What is told from the bytes is what is set aside before they are parsed: too little would be memory nobody counted.
+        #[test]
+        fn a_body_weighs_no_more_than_is_told_from_its_bytes(value in json()) {
+            let bytes = serde_json::to_vec(&value).unwrap();
+            prop_assert!(parse_within(&bytes, weight_of(&bytes)).is_ok());
         }
     }
 

@@ -97,8 +97,7 @@ impl Admission {
             return Ok(Decision::default());
         };
         let facts = within(deadline, self.gather(subject.needs())).await?;
-        self.on_a_thread_of_its_own(review, facts, deadline, Judge::object)
-            .await
+        self.judge.object(review, &facts, deadline)
     }
 
     async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -116,31 +115,7 @@ impl Admission {
             classes,
             ..Facts::default()
         };
-        self.on_a_thread_of_its_own(review, facts, deadline, Judge::modes).await
-    }
-
-    /// Judging takes milliseconds, and a policy that runs away takes all there is: neither on a thread that serves others.
-    async fn on_a_thread_of_its_own(
-        &self,
-        review: &Review,
-        facts: Facts,
-        deadline: Instant,
-        judge: fn(&Judge, &Review, &Facts, Instant) -> Result<Decision, Fault>,
-    ) -> Result<Decision, Fault> {
-        let (judges, review) = (self.judge.clone(), review.clone());
-        let task = tokio::task::spawn_blocking(move || judge(&judges, &review, &facts, deadline));
-        match timeout_at(deadline, task).await {
-            Ok(Ok(decision)) => decision,
-            Ok(Err(_)) => {
-                let fix = "report it to the project: the log names the uid of this request";
-                Err(Fault::new(
-                    FaultCause::Internal,
-                    "Ringfence failed while it judged this request",
-                    fix,
-                ))
-            }
-            Err(_) => Err(late("judging")),
-        }
+        self.judge.modes(review, &facts, deadline)
     }
 
     async fn gather(&self, needs: Needs) -> Result<Facts, LookupError> {

@@ -19,9 +19,9 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
-use super::limits::{answer_within, default_answer_within};
+use super::limits::{COPIES, answer_within, default_answer_within};
 use super::{Admit, Limits, Webhook};
-use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of};
+use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
 use crate::telemetry::{DecisionLine, Metrics, resource_label};
 
 /// Bodies above this are parsed and hashed off the threads that serve connections.
@@ -39,6 +39,8 @@ pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> 
         body: limits.body,
         bodies: Arc::new(Semaphore::new(kib(limits.bodies))),
         most: kib(limits.bodies),
+        reviews: Arc::new(Semaphore::new(kib(limits.reviews))),
+        most_of_one: kib(limits.reviews),
         slots: Arc::new(Semaphore::new(limits.evaluations)),
     };
     Router::new()
@@ -53,6 +55,8 @@ struct App {
     body: usize,
     bodies: Arc<Semaphore>,
     most: usize,
+    reviews: Arc<Semaphore>,
+    most_of_one: usize,
     slots: Arc<Semaphore>,
 }
 
@@ -66,7 +70,8 @@ struct Answer {
 
 /// What a request's work holds until it ends.
 struct Held {
-    _budget: OwnedSemaphorePermit,
+    _body: OwnedSemaphorePermit,
+    _review: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -102,7 +107,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     let (head, mut body) = request.into_parts();
     let weight = content_length(&head.headers).map_or(app.body, |length| length.min(app.body));
     let weight = u32::try_from(kib(weight).clamp(1, app.most)).unwrap_or(u32::MAX);
-    let Ok(Ok(budget)) = timeout_at(deadline, Arc::clone(&app.bodies).acquire_many_owned(weight)).await else {
+    let Ok(Ok(body_budget)) = timeout_at(deadline, Arc::clone(&app.bodies).acquire_many_owned(weight)).await else {
         let prefix = receive(&mut body, PREFIX, Instant::now() + PREFIX_TIME).await;
         let busy = unavailable("reviews in flight hold all the memory that reviews may");
         return Answer::fault(uid_of(&prefix.bytes), busy);
@@ -121,8 +126,16 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
         return Answer::fault(uid, unavailable("as many reviews are evaluated as may be at a time"));
     };
+    let weight = u32::try_from(kib(COPIES * weight_of(&bytes)).clamp(1, app.most_of_one)).unwrap_or(u32::MAX);
+    let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(&app.reviews).acquire_many_owned(weight)).await else {
+        return Answer::fault(
+            uid,
+            unavailable("reviews that are being judged hold all the memory that they may"),
+        );
+    };
     let held = Held {
-        _budget: budget,
+        _body: body_budget,
+        _review: weight,
         _slot: slot,
     };
     let (parsed, sha256, held) = match parse(bytes, held, deadline).await {

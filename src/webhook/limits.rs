@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use crate::review::MAX_WEIGHT;
+
 /// What a caller gets who says nothing: the registrations' own `timeoutSeconds`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that a registration may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a review is in memory while it is judged: parsed, and converted for the policies, whose values weigh up to twice as
+/// much.
+pub(super) const COPIES: usize = 3;
 
 /// Bounds of the admission server. Each is a constant of the product; tests make them small.
 #[derive(Clone, Debug)]
@@ -13,8 +19,11 @@ pub struct Limits {
     /// The largest body. The API server takes objects of 3 MiB; escaping makes each byte six at worst (a `<` is `\u003c`),
     /// twice in an update, less what no real object reaches: 32 MiB.
     pub body: usize,
-    /// What all bodies in flight may hold together.
+    /// What all bodies in flight may hold together: two of the largest.
     pub bodies: usize,
+    /// What all reviews that are being judged may hold together, parsed and as policies see them: the heaviest, three times.
+    /// With `bodies` and what the process holds by itself it stays under the chart's memory limit.
+    pub reviews: usize,
     /// How many reviews are evaluated at a time. The others wait, within their deadline.
     pub evaluations: usize,
     /// How many connections are held. The API server multiplexes: each replica of it needs a few.
@@ -31,7 +40,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 32 << 20,
-            bodies: 256 << 20,
+            bodies: 64 << 20,
+            reviews: COPIES * MAX_WEIGHT,
             evaluations: 64,
             connections: 512,
             idle: Duration::from_secs(60),

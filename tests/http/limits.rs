@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use ringfence::webhook::Limits;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, Instant, timeout};
 
@@ -10,8 +10,12 @@ use crate::support::{PATIENCE, Server, allowed, refused, request, review};
 
 /// A large review as the API server writes it: the uid comes first.
 fn large(name: &str, bytes: usize) -> String {
+    holding(name, json!("x".repeat(bytes)))
+}
+
+fn holding(name: &str, data: Value) -> String {
     let mut review = review(name);
-    review["request"]["object"]["data"] = json!("x".repeat(bytes));
+    review["request"]["object"]["data"] = data;
     review["request"].as_object_mut().unwrap().remove("uid");
     review
         .to_string()
@@ -29,6 +33,21 @@ async fn load_above_the_budget_waits_its_turn() {
         assert_eq!(response, allowed());
     }
     assert_eq!(server.script.seen.lock().unwrap().len(), 24);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_bodies_that_are_heavy_once_parsed_wait_their_turn_too() {
+    let server = Server::start(Limits {
+        reviews: 1 << 20,
+        ..Limits::default()
+    });
+    // 64 KiB of empty strings weigh more than the budget each: one at a time, and none is refused.
+    let heavy = holding("fine", json!(vec![""; 16 << 10]));
+    let requests = (0..8).map(|_| async { server.post(heavy.clone()).await.response() });
+    for response in join_all(requests).await {
+        assert_eq!(response, allowed());
+    }
+    assert_eq!(server.script.seen.lock().unwrap().len(), 8);
 }
 
 #[tokio::test]
