@@ -89,10 +89,7 @@ async fn a_right_in_another_namespace_comes_and_goes_with_the_grant() {
     );
     // It said NoGrant before as well: what it says now comes with the next look.
     eventually(SOON, || async {
-        let workflow = world
-            .admin
-            .read(&crate::world::one("AIWorkflow", &home, "triage"))
-            .await?;
+        let workflow = world.admin.read(&one("AIWorkflow", &home, "triage")).await?;
         let message = crate::world::condition(&workflow, "ResolvedRefs")["message"].to_string();
         ensure!(
             message.contains("crossNamespace[0].rules[1]") && !message.contains("rules[0]"),
