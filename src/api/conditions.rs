@@ -133,6 +133,9 @@ impl Reason {
     }
 }
 
+/// Longest message, in characters.
+const MAX_MESSAGE: usize = 8192;
+
 /// The condition of that type, if it was ever written.
 pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == type_.as_str())
@@ -157,10 +160,42 @@ pub fn set(
         observed_generation: generation,
         last_transition_time: kept.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         reason: reason.as_str().to_owned(),
-        message: message.into(),
+        message: bounded(message.into()),
     };
     match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
         Some(old) => *old = condition,
         None => conditions.push(condition),
+    }
+}
+
+/// Cuts a message at what a person reads: the API server refuses a status whole whose message is above 32,768 characters, and
+/// then nothing would be said at all.
+fn bounded(mut message: String) -> String {
+    if let Some((at, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(at);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_so_that_it_can_be_written() {
+        let mut conditions = Vec::new();
+        let message = "é".repeat(40_000);
+        let now = "2026-11-22T08:00:00Z".parse().unwrap();
+        set(
+            &mut conditions,
+            ConditionType::Ready,
+            ConditionStatus::False,
+            Reason::Invalid,
+            message,
+            Some(1),
+            now,
+        );
+        assert_eq!(conditions[0].message.chars().count(), MAX_MESSAGE + 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a declaration is valid and inside its class: condition `Accepted`, for the reconciler and for admission alike.
 
-use super::{NamespaceFacts, Problem, cidr, engine, rules};
+use super::{NamespaceFacts, Problem, cidr, engine, rules, selector};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, Launcher, MAX_WORKFLOW_NAME, PodPeer, Reason, WorkflowPeer,
 };
@@ -147,7 +147,7 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
     problems
 }
 
-fn is_dns_label(text: &str) -> bool {
+pub(super) fn is_dns_label(text: &str) -> bool {
     let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
     !text.is_empty()
         && text.len() <= 63
@@ -254,6 +254,29 @@ fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Problem>) {
             "is empty, and empty never means all",
             "name labels",
         ));
+    }
+    // What the API server would refuse in a NetworkPolicy would keep the old, wider policy standing.
+    let names = [
+        ("pods.namespace", peer.pods.and_then(|pods| pods.namespace.as_deref())),
+        (
+            "workflow.namespace",
+            peer.workflow.and_then(|workflow| workflow.namespace.as_deref()),
+        ),
+        ("workflow.name", peer.workflow.map(|workflow| workflow.name.as_str())),
+    ];
+    for (field, name) in names {
+        if let Some(name) = name.filter(|name| !is_dns_label(name)) {
+            let fix = "use lower-case letters, digits and '-'";
+            problems.push(Problem::new(
+                format!("{path}.{field}"),
+                Some(name),
+                "is nothing's name",
+                fix,
+            ));
+        }
+    }
+    if let Some(pods) = peer.pods {
+        selector::invalid(&format!("{path}.pods.selector"), &pods.selector, problems);
     }
     if peer.cidrs.is_some_and(<[String]>::is_empty) {
         problems.push(Problem::new(

@@ -11,6 +11,7 @@ mod namespace;
 mod network;
 mod object;
 mod rules;
+mod selector;
 mod status;
 
 use std::{
@@ -151,12 +152,14 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
 
     plan.unresolved = unresolved(workflow, observed, class);
     plan.taken = observed.taken.iter().cloned().collect();
-    // A binding to somebody else's account would hand our rights to a stranger.
-    let account_is_foreign = plan.taken.iter().any(|(child, _)| *child == Child::ServiceAccount);
+    // A binding to somebody else's account would hand our rights to a stranger; one to somebody else's Role would hand the
+    // workflow whatever that Role says, today and after each edit.
+    let foreign = [Child::ServiceAccount, Child::Role, Child::RoleBinding];
+    let is_taken = plan.taken.iter().any(|(child, _)| foreign.contains(child));
     let profile = engine::profile(workflow, class_name.unwrap_or_default(), class).unwrap_or_default();
     plan.engine = Some(profile.name.clone()).filter(|name| !name.is_empty());
     let mut launcher_rules = &[][..];
-    if matches!(plan.acceptance.reason, Reason::Accepted) && !account_is_foreign {
+    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken {
         plan.effective_rules = effective_rules(workflow, class_name.unwrap_or_default(), class);
         launcher_rules = &profile.launcher;
     }
@@ -289,7 +292,7 @@ fn delete(child: Child, seen: &Value) -> Change {
     }
 }
 
-/// Workflows that a declaration names as peers, by namespace and name.
+/// Workflows that a declaration names as peers, by namespace and name, as far as a workflow can have that name.
 pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
     let own = workflow.namespace().unwrap_or_default();
     let network = workflow.spec.network.as_ref();
@@ -301,7 +304,23 @@ pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
         .into_iter()
         .flat_map(|network| &network.egress)
         .filter_map(|rule| rule.to.workflow.as_ref());
-    ingress.chain(egress).map(|peer| address(peer, &own)).collect()
+    ingress
+        .chain(egress)
+        .map(|peer| address(peer, &own))
+        // What no workflow can be called becomes part of no URL.
+        .filter(|(namespace, name)| accept::is_dns_label(namespace) && accept::is_dns_label(name))
+        .collect()
+}
+
+/// Namespaces that a declaration claims rights in, as far as a namespace can have that name.
+pub fn reached_into(workflow: &AIWorkflow) -> impl Iterator<Item = &str> {
+    let namespaces = workflow.cross_namespace().iter().map(|entry| entry.namespace.as_str());
+    namespaces.filter(|name| accept::is_dns_label(name))
+}
+
+/// Whether a grant's entry can name a workflow.
+pub fn is_grantee(from: &crate::api::GrantedWorkflow) -> bool {
+    accept::is_dns_label(&from.namespace) && accept::is_dns_label(&from.name)
 }
 
 fn address(peer: &WorkflowPeer, own: &str) -> (String, String) {

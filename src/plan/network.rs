@@ -52,7 +52,7 @@ fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClas
 
 fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass) -> Vec<Value> {
     let namespace = &observed.namespace;
-    let mut rules = vec![dns(class)];
+    let mut rules: Vec<_> = dns(class).into_iter().collect();
     for rule in network
         .egress
         .iter()
@@ -152,8 +152,9 @@ fn ports(ports: &[Port]) -> Vec<Value> {
         .collect()
 }
 
-/// The cluster's DNS, UDP and TCP: long answers come over TCP.
-fn dns(class: &AIWorkflowClass) -> Value {
+/// The cluster's DNS, UDP and TCP: long answers come over TCP. `None` where the class names none that can be read: a rule
+/// without peers would open port 53 to everywhere.
+fn dns(class: &AIWorkflowClass) -> Option<Value> {
     let address = class
         .spec
         .cluster
@@ -166,7 +167,8 @@ fn dns(class: &AIWorkflowClass) -> Value {
     }
     let blocks = address.cidrs.unwrap_or_default();
     to.extend(blocks.iter().filter_map(|text| ip_block(text, &[])));
-    json!({"to": to, "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]})
+    let ports = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
+    (!to.is_empty()).then(|| json!({"to": to, "ports": ports}))
 }
 
 fn usual_dns() -> DnsAddress {

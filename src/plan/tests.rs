@@ -223,6 +223,19 @@ fn pruning_goes_by_owner_uid_and_never_by_label() {
 }
 
 #[test]
+fn a_taken_role_is_bound_to_nobody() {
+    let workflow = workflow(json!({"permissions": read_config()}));
+    let mut observed = observed();
+    let stood = stored(&plan(&workflow, &observed).changes);
+    // Somebody deleted the Role and made one of that name; the binding still points to the name.
+    observed.children = stood.into_iter().filter(|(child, _)| *child != Child::Role).collect();
+    observed.taken.insert((Child::Role, owned_name("ai", "triage", "role")));
+    let plan = plan(&workflow, &observed);
+    assert_eq!(kinds(&plan.changes), [("delete", "RoleBinding")]);
+    assert_eq!(plan.effective_rules, []);
+}
+
+#[test]
 fn a_taken_account_gets_no_rights() {
     let workflow = workflow(json!({"permissions": read_config()}));
     let mut observed = observed();
@@ -330,6 +343,22 @@ fn declared_peers_open_and_nothing_else_does() {
     assert_eq!(policy.unwrap()["spec"], expected);
 }
 
+/// NodeLocal DNS as people write it.
+#[rstest]
+#[case::no_prefix(json!({"cidrs": ["169.254.20.10"]}))]
+#[case::nothing(json!({}))]
+#[case::selector_without_namespace(json!({"selector": {"matchLabels": {"a": "b"}}}))]
+fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
+    let mut observed = observed();
+    observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(json!({"dns": dns})).unwrap();
+    let plan = plan(&workflow(json!({})), &observed);
+    let policy = plan.changes.iter().find_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => Some(policy),
+        _ => None,
+    });
+    assert_eq!(policy.unwrap()["spec"]["egress"], json!([]));
+}
+
 #[rstest]
 #[case::other_namespace(json!({"name": "x", "to": {"pods": {"namespace": "finance", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
 #[case::other_range(json!({"name": "x", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
@@ -337,6 +366,15 @@ fn declared_peers_open_and_nothing_else_does() {
 #[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
 #[case::empty_selector(json!({"name": "x", "to": {"pods": {"selector": {}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_workflow_can_be_called_so(json!({"name": "x", "to": {"workflow": {"name": "a b"}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::workflow_as_a_path(json!({"name": "x", "to": {"workflow": {"namespace": "../..", "name": "a"}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_namespace_can_be_called_so(json!({"name": "x", "to": {"pods": {"namespace": "a b", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_label_key(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"a b": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_prefix_of_a_key(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"A_/b": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::no_label_value(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"a": "-b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::long_label_value(json!({"name": "x", "to": {"pods": {"selector": {"matchLabels": {"a": "b".repeat(64)}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::in_nothing(json!({"name": "x", "to": {"pods": {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::exists_with_values(json!({"name": "x", "to": {"pods": {"selector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::empty_cidrs(json!({"name": "x", "to": {"cidrs": []}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::metadata_service(json!({"name": "x", "to": {"cidrs": ["169.254.169.254/32"]}, "ports": [{"port": 80}]}), Reason::Invalid)]
 #[case::except_elsewhere(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "except": ["11.0.0.0/16"]}, "ports": [{"port": 1}]}), Reason::Invalid)]
@@ -383,6 +421,21 @@ fn an_old_bad_value_is_found_again(#[case] spec: Value, #[case] path: &str) {
             .collect::<Vec<_>>(),
         [path]
     );
+}
+
+/// The names become part of URLs that are asked with Ringfence's rights.
+#[test]
+fn what_is_no_name_is_not_asked_for() {
+    let peer = |namespace: &str, name: &str| json!({"name": "s", "to": {"workflow": {"namespace": namespace, "name": name}}, "ports": [{"port": 1}]});
+    let egress = [
+        peer("ai", "a b"),
+        peer("ai", "../x"),
+        peer("../..", "a"),
+        peer("ai", "a?x=y"),
+        peer("ai", "fine"),
+    ];
+    let workflow = workflow(json!({"network": {"egress": egress}}));
+    assert_eq!(peers_of(&workflow), [("ai".to_owned(), "fine".to_owned())].into());
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) enum Applied {
     NameTaken(Child, String),
 }
 
-/// Makes the changes. `foreign` tells which of them put back what somebody else had changed.
+/// Makes the changes; where the API server says no to one, the others all the same. `foreign` tells which of them put back what somebody else had changed.
 pub(super) async fn apply<K>(
     owner: &K,
     namespace: &str,
@@ -26,22 +26,39 @@ pub(super) async fn apply<K>(
 where
     K: Resource<DynamicType = ()>,
 {
-    let mut created = Vec::new();
+    let (mut created, mut refused) = (Vec::new(), None);
     for change in changes {
-        match change {
+        let made = match change {
             Change::Create(child, object) => match context.calls.create(*child, namespace, object.clone()).await {
-                Ok(object) => created.push((*child, object)),
+                Ok(object) => {
+                    created.push((*child, object));
+                    Ok(())
+                }
                 Err(error) if error.already_exists() => {
                     if let Some(name) = take_back(owner, *child, object, namespace, context).await? {
                         return Ok(Applied::NameTaken(*child, name));
                     }
+                    Ok(())
                 }
-                Err(error) => return Err(error),
+                Err(error) => Err(error),
             },
-            Change::Delete { child, name, uid } => context.calls.delete(*child, namespace, name, uid).await?,
-            Change::Replace(child, object) => {
-                context.calls.replace(*child, namespace, object.clone()).await?;
+            Change::Delete { child, name, uid } => context.calls.delete(*child, namespace, name, uid).await,
+            Change::Replace(child, object) => match context.calls.replace(*child, namespace, object.clone()).await {
+                Err(error) if must_not_stay(*child, &error) => {
+                    remove(*child, object, namespace, context).await?;
+                    Err(error)
+                }
+                replaced => replaced.map(drop),
+            },
+        };
+        match made {
+            Ok(()) => {}
+            // A no to one write must not keep the next one from narrowing something.
+            Err(error) if error.is_refused() => {
+                refused.get_or_insert(error);
+                continue;
             }
+            Err(error) => return Err(error),
         }
         if foreign(change) {
             let kind = change.child().kind();
@@ -58,7 +75,29 @@ where
                 .await;
         }
     }
-    Ok(Applied::All(created))
+    match refused {
+        None => Ok(Applied::All(created)),
+        Some(error) => Err(error),
+    }
+}
+
+/// Whether what could not be replaced gives more than is declared or allowed today, so that closed is better than old. Rights
+/// that the ceiling does not hold, and anything that the API server finds invalid; an account gives nothing by itself.
+fn must_not_stay(child: Child, error: &CallError) -> bool {
+    match child {
+        Child::Role | Child::RoleBinding => error.is_refused(),
+        Child::NetworkPolicy => error.is_invalid(),
+        Child::ServiceAccount => false,
+    }
+}
+
+async fn remove(child: Child, replacement: &Value, namespace: &str, context: &Context) -> Result<(), CallError> {
+    let uid = replacement.pointer("/metadata/uid").and_then(Value::as_str);
+    let name = plan::name_of(replacement);
+    match uid {
+        Some(uid) => context.calls.delete(child, namespace, name, uid).await,
+        None => Ok(()),
+    }
 }
 
 /// An object of a desired name that our labels did not find: put back if it is ours, else its name is the answer.

@@ -76,6 +76,15 @@ impl CallError {
         self.status().is_some_and(kube::core::Status::is_forbidden)
     }
 
+    pub(super) fn is_invalid(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_invalid)
+    }
+
+    /// Whether the API server understood, and said no: to ask again would change nothing.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_forbidden() || self.is_invalid()
+    }
+
     /// One line for a condition: what was tried, and what the API server said.
     pub fn explain(&self) -> String {
         match (self.status(), self) {

@@ -73,7 +73,9 @@ async fn observe(grant: &AIWorkflowGrant, context: &Context) -> Result<GrantObse
         let objects = context.calls.list(child, &own, &labels).await?;
         children.extend(objects.into_iter().map(|object| (child, object)));
     }
-    let reads = futures::stream::iter(grant.spec.from.clone()).map(|grantee| async move {
+    // What no workflow can be called is not there, and becomes part of no URL: it would fail the whole grant.
+    let named = grant.spec.from.iter().filter(|from| plan::is_grantee(from)).cloned();
+    let reads = futures::stream::iter(named.collect::<Vec<_>>()).map(|grantee| async move {
         let facts = read_grantee(&grantee, context).await?;
         Ok::<_, CallError>(facts.map(|facts| (grantee, facts)))
     });

@@ -172,9 +172,9 @@ async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(Str
 async fn grants(workflow: &AIWorkflow, context: &Context) -> Result<Vec<AIWorkflowGrant>, CallError> {
     let mut found = Vec::new();
     // Bounded by the CRD: at most 16 namespaces.
-    for entry in workflow.cross_namespace() {
-        let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), &entry.namespace);
-        let what = format!("list AIWorkflowGrants of namespace {}", entry.namespace);
+    for namespace in plan::reached_into(workflow) {
+        let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), namespace);
+        let what = format!("list AIWorkflowGrants of namespace {namespace}");
         found.extend(
             calls::bounded(&what, api.list(&ListParams::default().limit(500)))
                 .await?

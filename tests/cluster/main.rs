@@ -15,5 +15,6 @@ mod fence_conditions;
 mod grants;
 mod launching;
 mod metrics;
+mod narrowing;
 mod objects;
 mod world;

@@ -154,7 +154,7 @@ containers := [{"path": path, "container": container} |
 	path := at(sprintf("spec.%s[%v]", [kind, i]))
 ]
 
-items := array.concat(environment, array.concat(arguments, array.concat(commands, headers)))
+items := array.concat(environment, array.concat(arguments, array.concat(commands, array.concat(headers, paths))))
 
 environment := [{"path": path, "name": object.get(variable, "name", ""), "text": variable.value, "script": false} |
 	some container in containers
@@ -195,6 +195,12 @@ headers := [{"path": path, "name": object.get(header, "name", ""), "text": heade
 	some handler in handlers
 	some i, header in handler.handler.httpGet.httpHeaders
 	path := sprintf("%s.httpGet.httpHeaders[%v].value", [handler.path, i])
+]
+
+paths := [{"path": path, "text": text, "script": false} |
+	some handler in handlers
+	text := handler.handler.httpGet.path
+	path := sprintf("%s.httpGet.path", [handler.path])
 ]
 
 default prefix := ""

@@ -185,6 +185,9 @@ test_refuses_in_probes_and_hooks if {
 	header := {"httpGet": {"httpHeaders": [{"name": "X-API-Key", "value": "hunter2"}]}}
 	some finding in policy.deny with input as pod({"readinessProbe": header})
 	finding.path == "spec.containers[0].readinessProbe.httpGet.httpHeaders[0].value"
+	query := {"httpGet": {"path": "/ready?api_key=hunter2"}}
+	some asked in policy.deny with input as pod({"livenessProbe": query})
+	asked.path == "spec.containers[0].livenessProbe.httpGet.path"
 }
 
 test_refuses_a_pod_without_spec if {
