@@ -1,9 +1,11 @@
 //! Whether a declaration is valid and inside its class: condition `Accepted`, for the reconciler and for admission alike.
 
-use super::{NamespaceFacts, Problem, cidr, engine, rules, selector};
-use crate::api::{
-    AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, Launcher, MAX_WORKFLOW_NAME, PodPeer, Reason, WorkflowPeer,
+use super::{
+    NamespaceFacts, Problem, engine,
+    peer::{Peer, invalid_peer, invalid_ports, peer_outside_class},
+    rules,
 };
+use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason};
 use crate::images::is_pattern;
 use kube::ResourceExt;
 
@@ -196,167 +198,6 @@ fn invalid_launcher(path: &str, launcher: &Launcher, problems: &mut Vec<Problem>
     }
 }
 
-/// Both directions of a declared peer, seen alike.
-struct Peer<'a> {
-    pods: Option<&'a PodPeer>,
-    workflow: Option<&'a WorkflowPeer>,
-    cidrs: Option<&'a [String]>,
-    except: Option<&'a [String]>,
-    api_server: bool,
-}
-
-impl<'a> From<&'a EgressPeer> for Peer<'a> {
-    fn from(peer: &'a EgressPeer) -> Self {
-        Self {
-            pods: peer.pods.as_ref(),
-            workflow: peer.workflow.as_ref(),
-            cidrs: peer.cidrs.as_deref(),
-            except: peer.except.as_deref(),
-            api_server: peer.api_server.is_some(),
-        }
-    }
-}
-
-impl<'a> From<&'a IngressPeer> for Peer<'a> {
-    fn from(peer: &'a IngressPeer) -> Self {
-        Self {
-            pods: peer.pods.as_ref(),
-            workflow: peer.workflow.as_ref(),
-            cidrs: peer.cidrs.as_deref(),
-            except: peer.except.as_deref(),
-            api_server: false,
-        }
-    }
-}
-
-fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Problem>) {
-    let set = [
-        peer.pods.is_some(),
-        peer.workflow.is_some(),
-        peer.cidrs.is_some(),
-        peer.api_server,
-    ];
-    if set.into_iter().filter(|set| *set).count() != 1 {
-        problems.push(Problem::new(
-            path,
-            None,
-            "is not exactly one peer",
-            "name one of pods, workflow, cidrs (or, to, apiServer)",
-        ));
-    }
-    if let Some(pods) = peer.pods
-        && pods.selector.match_labels.is_empty()
-        && pods.selector.match_expressions.is_empty()
-    {
-        problems.push(Problem::new(
-            format!("{path}.pods.selector"),
-            Some("{}"),
-            "is empty, and empty never means all",
-            "name labels",
-        ));
-    }
-    // What the API server would refuse in a NetworkPolicy would keep the old, wider policy standing.
-    let names = [
-        ("pods.namespace", peer.pods.and_then(|pods| pods.namespace.as_deref())),
-        (
-            "workflow.namespace",
-            peer.workflow.and_then(|workflow| workflow.namespace.as_deref()),
-        ),
-        ("workflow.name", peer.workflow.map(|workflow| workflow.name.as_str())),
-    ];
-    for (field, name) in names {
-        if let Some(name) = name.filter(|name| !is_dns_label(name)) {
-            let fix = "use lower-case letters, digits and '-'";
-            problems.push(Problem::new(
-                format!("{path}.{field}"),
-                Some(name),
-                "is nothing's name",
-                fix,
-            ));
-        }
-    }
-    if let Some(pods) = peer.pods {
-        selector::invalid(&format!("{path}.pods.selector"), &pods.selector, problems);
-    }
-    if peer.cidrs.is_some_and(<[String]>::is_empty) {
-        problems.push(Problem::new(
-            format!("{path}.cidrs"),
-            Some("[]"),
-            "is empty, and empty never means all",
-            "name a range",
-        ));
-    }
-    for (field, list) in [("cidrs", peer.cidrs), ("except", peer.except)] {
-        for (index, text) in list.unwrap_or_default().iter().enumerate() {
-            if let Err(message) = cidr::parse(text) {
-                let fix = "write it in its shortest form, prefix and all";
-                problems.push(Problem::new(
-                    format!("{path}.{field}[{index}]"),
-                    Some(text),
-                    message,
-                    fix,
-                ));
-            }
-        }
-    }
-    let nets: Vec<_> = peer
-        .cidrs
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|text| cidr::parse(text).ok())
-        .collect();
-    for (index, net) in nets.iter().enumerate() {
-        if cidr::metadata_in(net).contains(net) {
-            let fix = "leave it out: no pod behind a fence may ask for the node's credentials";
-            problems.push(Problem::new(
-                format!("{path}.cidrs[{index}]"),
-                Some(&net.to_string()),
-                "is a metadata service",
-                fix,
-            ));
-        }
-    }
-    for (index, text) in peer.except.unwrap_or_default().iter().enumerate() {
-        let inside =
-            cidr::parse(text).is_ok_and(|except| nets.iter().any(|net| net.contains(&except) && *net != except));
-        if cidr::parse(text).is_ok() && !inside {
-            let fix = "name a part of a range in cidrs, smaller than it";
-            problems.push(Problem::new(
-                format!("{path}.except[{index}]"),
-                Some(text),
-                "lies in no range of cidrs",
-                fix,
-            ));
-        }
-    }
-}
-
-fn invalid_ports(path: &str, ports: &[crate::api::Port], api_server: bool, problems: &mut Vec<Problem>) {
-    let path = format!("{path}.ports");
-    if ports.is_empty() && !api_server {
-        problems.push(Problem::new(
-            &path,
-            Some("[]"),
-            "is empty, and empty never means all",
-            "name the ports",
-        ));
-    }
-    for (index, port) in ports.iter().enumerate() {
-        let valid = |number: i32| (1..=65535).contains(&number);
-        if !valid(port.port) || port.end_port.is_some_and(|end| !valid(end) || end < port.port) {
-            let value = port
-                .end_port
-                .map_or_else(|| port.port.to_string(), |end| format!("{}-{end}", port.port));
-            problems.push(Problem::new(
-                format!("{path}[{index}]"),
-                Some(&value),
-                "is no port or range of ports",
-                "use 1 to 65535",
-            ));
-        }
-    }
-}
-
 fn outside_class(
     workflow: &AIWorkflow,
     namespace: &NamespaceFacts,
@@ -435,62 +276,6 @@ fn outside_class(
         );
     }
     problems
-}
-
-/// Whether a class lets a workflow of `namespace` declare this source.
-pub(super) fn ingress_allowed(peer: &IngressPeer, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> bool {
-    allowed(&Peer::from(peer), namespace, class)
-}
-
-/// Whether a class lets a workflow of `namespace` declare this destination.
-pub(super) fn egress_allowed(peer: &EgressPeer, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> bool {
-    allowed(&Peer::from(peer), namespace, class)
-}
-
-fn allowed(peer: &Peer<'_>, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> bool {
-    let mut problems = Vec::new();
-    peer_outside_class("", peer, namespace, "", class, &mut problems);
-    problems.is_empty()
-}
-
-fn peer_outside_class(
-    path: &str,
-    peer: &Peer<'_>,
-    namespace: &NamespaceFacts,
-    class_name: &str,
-    class: &AIWorkflowClass,
-    problems: &mut Vec<Problem>,
-) {
-    let network = class.spec.network.clone().unwrap_or_default();
-    let elsewhere = [
-        ("pods", peer.pods.and_then(|pods| pods.namespace.as_deref())),
-        (
-            "workflow",
-            peer.workflow.and_then(|workflow| workflow.namespace.as_deref()),
-        ),
-    ];
-    for (field, other) in elsewhere {
-        if let Some(other) =
-            other.filter(|other| *other != namespace.name && !network.namespaces.iter().any(|ns| ns == other))
-        {
-            let message = format!("is a namespace that AIWorkflowClass {class_name} does not open");
-            let fix =
-                format!("ask the platform team to add it to spec.network.namespaces of AIWorkflowClass {class_name}");
-            problems.push(Problem::new(
-                format!("{path}.{field}.namespace"),
-                Some(other),
-                message,
-                fix,
-            ));
-        }
-    }
-    for (index, text) in peer.cidrs.unwrap_or_default().iter().enumerate() {
-        if cidr::parse(text).is_ok_and(|net| !cidr::covered(&net, &network.cidrs)) {
-            let message = format!("lies in no range that AIWorkflowClass {class_name} opens");
-            let fix = format!("ask the platform team to add it to spec.network.cidrs of AIWorkflowClass {class_name}");
-            problems.push(Problem::new(format!("{path}.cidrs[{index}]"), Some(text), message, fix));
-        }
-    }
 }
 
 /// All problems in one message, as many as fit.

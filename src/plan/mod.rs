@@ -10,6 +10,7 @@ mod grant;
 mod namespace;
 mod network;
 mod object;
+mod peer;
 mod rules;
 mod selector;
 mod status;

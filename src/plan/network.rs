@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, accept, cidr};
+use super::{NamespaceFacts, Observed, cidr, peer};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, DnsAddress, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
@@ -28,7 +28,7 @@ fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClas
     let rules = network
         .ingress
         .iter()
-        .filter(|rule| accept::ingress_allowed(&rule.from, namespace, class));
+        .filter(|rule| peer::ingress_allowed(&rule.from, namespace, class));
     rules
         .filter_map(|rule| {
             let IngressPeer {
@@ -56,7 +56,7 @@ fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass) -> Ve
     for rule in network
         .egress
         .iter()
-        .filter(|rule| accept::egress_allowed(&rule.to, namespace, class))
+        .filter(|rule| peer::egress_allowed(&rule.to, namespace, class))
     {
         let EgressPeer {
             pods,
