@@ -58,6 +58,8 @@ where
                 refused.get_or_insert(error);
                 continue;
             }
+            // A binding whose role was just refused is a consequence: the refusal is what a person must hear of.
+            Err(error) if refused.is_some() && error.is_not_found() => continue,
             Err(error) => return Err(error),
         }
         if foreign(change) {
