@@ -31,7 +31,7 @@ pub use engine::{Profile, effective_rules, engine_input, image_patterns, shipped
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};
 pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, replacing, same};
-pub use status::{Outcome, status};
+pub use status::{Outcome, status, unobserved_status};
 
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer};
 

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{Observed, Plan};
 use crate::api::{
-    AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus, set,
+    AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus, find, set,
 };
 
 /// How carrying out a plan went.
@@ -16,6 +16,38 @@ pub enum Outcome {
     Untouched,
     /// A write or a read failed: the reason, and what the API server said.
     Failed(Reason, String),
+}
+
+/// The status when what a plan needs could not be read: what was said of this very generation stays, the rest is unknown.
+pub fn unobserved_status(workflow: &AIWorkflow, reason: Reason, message: &str, now: Timestamp) -> AIWorkflowStatus {
+    let mut status = workflow.status.clone().unwrap_or_default();
+    let generation = workflow.metadata.generation;
+    for type_ in [ConditionType::Accepted, ConditionType::ResolvedRefs] {
+        if find(&status.conditions, type_).is_none_or(|said| said.observed_generation != generation) {
+            set(
+                &mut status.conditions,
+                type_,
+                ConditionStatus::Unknown,
+                reason,
+                message,
+                generation,
+                now,
+            );
+        }
+    }
+    for type_ in [ConditionType::Programmed, ConditionType::Ready] {
+        set(
+            &mut status.conditions,
+            type_,
+            ConditionStatus::False,
+            reason,
+            message,
+            generation,
+            now,
+        );
+    }
+    status.observed_generation = generation;
+    status
 }
 
 /// The status to write. Equal to the old one when nothing changed, transition times included.
@@ -31,9 +63,14 @@ pub fn status(
     status.observed_generation = generation;
     status.engine.clone_from(&plan.engine);
     status.mode = observed.namespace.mode();
-    status.effective_rules.clone_from(&plan.effective_rules);
-    if let Outcome::Applied(account) = outcome {
-        status.service_account.clone_from(account);
+    match outcome {
+        Outcome::Applied(account) => {
+            status.effective_rules.clone_from(&plan.effective_rules);
+            status.service_account.clone_from(account);
+        }
+        // A Role that was refused does not stay as it was: nothing is held.
+        Outcome::Failed(Reason::Forbidden, _) => status.effective_rules.clear(),
+        Outcome::Failed(..) | Outcome::Untouched => {}
     }
     let conditions = &mut status.conditions;
     let mut put = |type_, (status, reason, message): (ConditionStatus, Reason, String)| {

@@ -503,3 +503,66 @@ fn the_strongest_mode_fences_and_audit_never_does() {
     assert_eq!(namespace(&[("warn", "w"), ("audit", "a")]).fencing_class(), Some("w"));
     assert_eq!(namespace(&[("audit", "a")]).fencing_class(), None);
 }
+
+#[test]
+fn what_could_not_be_read_is_unknown_and_what_was_said_before_stays() {
+    let us = workflow(json!({}));
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let said = |status: &crate::api::AIWorkflowStatus| {
+        let said = |condition: &crate::api::Condition| (format!("{:?}", condition.status), condition.reason.clone());
+        status.conditions.iter().map(said).collect::<Vec<_>>()
+    };
+    let words = |all: [(&str, &str); 4]| {
+        all.map(|(status, reason)| (status.to_owned(), reason.to_owned()))
+            .to_vec()
+    };
+    let first = unobserved_status(&us, Reason::ApiUnavailable, "no answer", now);
+    let expected = [
+        ("Unknown", "ApiUnavailable"),
+        ("Unknown", "ApiUnavailable"),
+        ("False", "ApiUnavailable"),
+        ("False", "ApiUnavailable"),
+    ];
+    assert_eq!(said(&first), words(expected));
+
+    let plan = plan(&us, &observed());
+    let stands = status(&us, &observed(), &plan, &Outcome::Applied(None), now);
+    let later = unobserved_status(
+        &AIWorkflow {
+            status: Some(stands),
+            ..us
+        },
+        Reason::ApiUnavailable,
+        "no answer",
+        now,
+    );
+    let expected = [
+        ("True", "Accepted"),
+        ("True", "Resolved"),
+        ("False", "ApiUnavailable"),
+        ("False", "ApiUnavailable"),
+    ];
+    assert_eq!(said(&later), words(expected));
+}
+
+#[test]
+fn rules_that_were_refused_are_not_shown_as_held() {
+    let us = workflow(json!({"permissions": read_config()}));
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let plan = plan(&us, &observed());
+    let held = status(&us, &observed(), &plan, &Outcome::Applied(None), now);
+    assert_eq!(held.effective_rules.len(), 1);
+    let before = AIWorkflow {
+        status: Some(held),
+        ..us
+    };
+    let refused = Outcome::Failed(Reason::Forbidden, "above the ceiling".to_owned());
+    assert_eq!(status(&before, &observed(), &plan, &refused, now).effective_rules, []);
+    let unanswered = Outcome::Failed(Reason::ApiUnavailable, "no answer".to_owned());
+    assert_eq!(
+        status(&before, &observed(), &plan, &unanswered, now)
+            .effective_rules
+            .len(),
+        1
+    );
+}

@@ -27,11 +27,26 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     if workflow.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let (observed, plan, outcome) = carry_out(&workflow, &context).await;
-    let status = plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now());
-    let failed = matches!(outcome, Outcome::Failed(..));
-    // Nothing tells when a stranger's object goes: it carries none of our labels.
-    let again = failed || !plan.taken.is_empty();
+    let (status, failed, again) = match carry_out(&workflow, &context).await {
+        Ok((observed, plan, outcome)) => {
+            let failed = matches!(outcome, Outcome::Failed(..));
+            // Nothing tells when a stranger's object goes: it carries none of our labels.
+            let again = failed || !plan.taken.is_empty();
+            (
+                plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
+                failed,
+                again,
+            )
+        }
+        Err(error) => {
+            let (reason, message) = explain(&error);
+            (
+                plan::unobserved_status(&workflow, reason, &message, Timestamp::now()),
+                true,
+                true,
+            )
+        }
+    };
     let written = write_status(&workflow, status, &context).await;
     context
         .metrics
@@ -40,27 +55,20 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     Ok(Action::requeue(jittered(if again { RETRY } else { RESYNC })))
 }
 
-/// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.
-async fn carry_out(workflow: &AIWorkflow, context: &Context) -> (Observed, Plan, Outcome) {
+/// Observes, plans and applies. A failure to apply is an outcome, so that it is said beside what was planned; an error is that
+/// nothing could be observed.
+async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed, Plan, Outcome), CallError> {
     let mut observed = Observed::default();
     let mut taken = std::collections::BTreeSet::new();
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match observe(workflow, context).await {
-            Ok(seen) => {
-                observed = Observed {
-                    taken: std::mem::take(&mut taken),
-                    ..seen
-                }
-            }
-            Err(error) => {
-                let plan = plan::plan(workflow, &observed);
-                return (observed, plan, failure(&error));
-            }
-        }
+        observed = Observed {
+            taken: std::mem::take(&mut taken),
+            ..observe(workflow, context).await?
+        };
         let plan = plan::plan(workflow, &observed);
         match apply(workflow, &observed, &plan, context).await {
-            Ok(Done::All(outcome)) => return (observed, plan, outcome),
+            Ok(Done::All(outcome)) => return Ok((observed, plan, outcome)),
             Ok(Done::NameTaken(child, name)) => {
                 taken = observed.taken.clone();
                 taken.insert((child, name));
@@ -70,14 +78,19 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> (Observed, Plan,
                 ));
             }
             Err(error) if error.is_conflict() => last = Some((plan, failure(&error))),
-            Err(error) => return (observed, plan, failure(&error)),
+            Err(error) => return Ok((observed, plan, failure(&error))),
         }
     }
     let (plan, outcome) = last.unwrap_or_else(|| (plan::plan(workflow, &observed), Outcome::Untouched));
-    (observed, plan, outcome)
+    Ok((observed, plan, outcome))
 }
 
 pub(super) fn failure(error: &CallError) -> Outcome {
+    let (reason, message) = explain(error);
+    Outcome::Failed(reason, message)
+}
+
+fn explain(error: &CallError) -> (Reason, String) {
     let reason = if error.is_conflict() {
         Reason::Conflict
     } else if error.is_forbidden() {
@@ -91,7 +104,7 @@ pub(super) fn failure(error: &CallError) -> Outcome {
         }
         _ => "; it is tried again",
     };
-    Outcome::Failed(reason, format!("{}{fix}", error.explain()))
+    (reason, format!("{}{fix}", error.explain()))
 }
 
 /// Reads, past every cache, what a plan needs: a right never rests on a stale view.
