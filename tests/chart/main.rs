@@ -8,6 +8,7 @@ mod chart;
 mod definitions;
 mod lifecycle;
 mod modes;
+mod orphans;
 mod owned_objects;
 mod people;
 mod registrations;

@@ -212,6 +212,7 @@ async fn guards_fail_closed_and_deny() {
         [
             "ringfence-definitions",
             "ringfence-modes",
+            "ringfence-orphans",
             "ringfence-owned-objects",
             "ringfence-reserved-keys"
         ]
