@@ -1,7 +1,7 @@
 # A static binary on an empty image. Build: docker build -t ringfence .
 FROM rust:1.95-bookworm AS build
 ARG TARGETARCH=amd64
-# ring compiles C and assembly.
+# musl, because a scratch image has no C library to load; ring compiles C and assembly for it.
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

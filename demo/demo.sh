@@ -87,14 +87,25 @@ cleanup() {
     exit "$status"
 }
 
+name_of() { # PID
+    if [ -r "/proc/$1/comm" ]; then
+        cat "/proc/$1/comm"
+    else
+        basename "$(ps -o comm= -p "$1")"
+    fi
+}
+
 # By process ID, and only while the process is still what was started: an ID may have been given to another.
 end_process() { # FILE NAME
     local pid
     [ -f "$1" ] || return 0
     pid=$(cat "$1")
-    rm -f "$1"
-    [ "$(ps -o comm= -p "$pid" 2>/dev/null || true)" = "$2" ] || return 0
+    if ! kill -0 "$pid" 2>/dev/null || [ "$(name_of "$pid")" != "$2" ]; then
+        rm -f "$1"
+        return 0
+    fi
     kill "$pid" 2>/dev/null || true
+    rm -f "$1"
     for _ in $(seq 100); do
         kill -0 "$pid" 2>/dev/null || return 0
         sleep 0.1
@@ -308,7 +319,11 @@ main() {
     if [ -f "$state/controlplane.pid" ] && kill -0 "$(cat "$state/controlplane.pid")" 2>/dev/null && [ -z "${CONTEXT:-}" ]; then
         fail "a demo is running already: stop it with make demo-stop"
     fi
-    tests/controlplane/build.sh
+    if [ -n "${CONTEXT:-}" ] && [ -x "$bin/kubectl" ]; then
+        : # Their cluster needs our kubectl alone.
+    else
+        tests/controlplane/build.sh
+    fi
     # kubectl's cache of what an API server serves must not outlive the demo's API server.
     export KUBECACHEDIR=$state/cache
     trap cleanup EXIT

@@ -66,7 +66,7 @@ pub struct EgressRule {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("[has(self.pods), has(self.workflow), has(self.cidrs)].exists_one(set, set)", "a source is exactly one of pods, workflow or cidrs"),
-    validation = ("!has(self.except) || has(self.cidrs)", "except narrows cidrs: it needs them"),
+    validation = ("!has(self.except) || has(self.cidrs)", "except of a source narrows cidrs: it needs them"),
 )]
 pub struct IngressPeer {
     /// Pods by label.
@@ -90,7 +90,7 @@ pub struct IngressPeer {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("[has(self.pods), has(self.workflow), has(self.cidrs), has(self.apiServer)].exists_one(set, set)", "a destination is exactly one of pods, workflow, cidrs or apiServer"),
-    validation = ("!has(self.except) || has(self.cidrs)", "except narrows cidrs: it needs them"),
+    validation = ("!has(self.except) || has(self.cidrs)", "except of a destination narrows cidrs: it needs them"),
 )]
 pub struct EgressPeer {
     /// Pods by label.

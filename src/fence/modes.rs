@@ -11,7 +11,14 @@ use crate::review::{Operation, Review, Violation};
 
 const RULE: &str = "namespace-mode";
 
-/// A mode that a write sets or changes.
+/// Modes and their labels, the strongest first.
+const MODES: [(Mode, &str); 3] = [
+    (Mode::Enforce, ENFORCE_LABEL),
+    (Mode::Warn, WARN_LABEL),
+    (Mode::Audit, AUDIT_LABEL),
+];
+
+/// A mode that a write sets or changes, or under which it changes other labels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Setting {
     /// The mode.
@@ -20,31 +27,37 @@ pub struct Setting {
     pub label: &'static str,
     /// The class that it names; what is no text counts as empty.
     pub class: String,
+    /// Whether it was there before, with the same class: then only the policies judge, because nothing of it is being set.
+    pub stands: bool,
 }
 
-/// The modes that a CREATE or UPDATE of a Namespace sets or changes.
+/// The modes by which a CREATE or UPDATE of a Namespace is judged: those that it sets or changes, and, where it takes none
+/// away and changes another label, those that stand.
 pub fn settings(review: &Review) -> Vec<Setting> {
     let is_namespace = review.kind.group.is_empty() && review.kind.kind == "Namespace";
     if !is_namespace || !matches!(review.operation, Operation::Create | Operation::Update) {
         return Vec::new();
     }
-    let label = |object: Option<&Value>, label: &str| object?.get("metadata")?.get("labels")?.get(label).cloned();
-    [
-        (Mode::Enforce, ENFORCE_LABEL),
-        (Mode::Warn, WARN_LABEL),
-        (Mode::Audit, AUDIT_LABEL),
-    ]
-    .into_iter()
-    .filter_map(|(mode, name)| {
-        let new = label(review.object(), name)?;
-        let is_set = Some(&new) != label(review.old_object(), name).as_ref();
-        is_set.then(|| Setting {
-            mode,
-            label: name,
-            class: new.as_str().unwrap_or_default().to_owned(),
+    let labels = |object: Option<&'_ Value>| object.and_then(|object| object.pointer("/metadata/labels")).cloned();
+    let (new, old) = (labels(review.object()), labels(review.old_object()));
+    let label = |labels: &Option<Value>, name: &str| labels.as_ref()?.get(name).cloned();
+    let takes_one_away = MODES
+        .iter()
+        .any(|(_, name)| label(&old, name).is_some() && label(&new, name).is_none());
+    MODES
+        .into_iter()
+        .filter_map(|(mode, name)| {
+            let value = label(&new, name)?;
+            let stands = Some(&value) == label(&old, name).as_ref();
+            let judged = !stands || (new != old && !takes_one_away);
+            judged.then(|| Setting {
+                mode,
+                label: name,
+                class: value.as_str().unwrap_or_default().to_owned(),
+                stands,
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 impl Setting {
@@ -56,6 +69,9 @@ impl Setting {
 
 /// Checks one setting. Every refusal here refuses the write, whatever the mode: a mode that cannot work must not be set.
 pub fn check(review: &Review, setting: &Setting, facts: &Facts, exempt: impl Fn(&str) -> bool) -> Option<Violation> {
+    if setting.stands {
+        return None;
+    }
     let path = format!("metadata.labels[{}]", setting.label);
     let value = Some(setting.class.as_str());
     let name = review

@@ -224,12 +224,12 @@ pub fn grant_status(
             if !plan.idle.is_empty() {
                 message.push_str(&format!("; nothing for {}", plan.idle.join(", ")));
             }
-            put(
-                ConditionType::Programmed,
-                plan.problems.is_empty(),
-                Reason::Applied,
-                message,
-            );
+            let reason = if plan.problems.is_empty() {
+                Reason::Applied
+            } else {
+                Reason::Invalid
+            };
+            put(ConditionType::Programmed, plan.problems.is_empty(), reason, message);
         }
     }
     status

@@ -146,6 +146,18 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         engine: None,
         effective_rules: Vec::new(),
     };
+    if plan.acceptance.accepted && observed.namespace.terminating {
+        let message = format!(
+            "namespace {} is being deleted: nothing is made in it any more",
+            observed.namespace.name
+        );
+        plan.acceptance = Acceptance {
+            accepted: false,
+            reason: Reason::NamespaceNotFenced,
+            message,
+            problems: Vec::new(),
+        };
+    }
     let fenced = class_name.is_some() && !observed.namespace.exempt && !observed.namespace.terminating;
     let Some(class) = observed.class.as_ref().filter(|_| fenced) else {
         return plan;

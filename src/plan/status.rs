@@ -82,6 +82,8 @@ pub fn status(
         (truth(accepted.accepted), accepted.reason, accepted.message.clone()),
     );
     let resolved = match &plan.unresolved {
+        // Nothing was looked up for a workflow that is not fenced.
+        None if *outcome == Outcome::Untouched => (ConditionStatus::Unknown, accepted.reason, accepted.message.clone()),
         Some((reason, message)) => (ConditionStatus::False, *reason, message.clone()),
         None => (
             ConditionStatus::True,

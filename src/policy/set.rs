@@ -33,7 +33,7 @@ pub struct Plain {
     pub rego: RegoVersion,
 }
 
-/// What the policies see. See the design, "What a policy sees".
+/// What the policies see, as `input` and its fields of the same names.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'a> {
     /// Which policies are asked.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     ResourceExt,
+    api::ObjectMeta,
     runtime::{controller::Action, events::EventType},
 };
 use tracing::{info, warn};
@@ -81,12 +82,12 @@ pub(super) async fn ensure(facts: &NamespaceFacts, context: &Context) -> Result<
         .get(Child::NetworkPolicy, &facts.name, DEFAULT_DENY_NAME)
         .await?
     else {
-        return match context.calls.create(Child::NetworkPolicy, &facts.name, desired).await {
-            Ok(_) => Ok(DefaultDeny::Stands),
-            // The other controller was faster; it made the same.
-            Err(error) if error.already_exists() => Ok(DefaultDeny::Stands),
-            Err(error) => Err(error),
-        };
+        // Found there after all: it is looked at on the retry.
+        return context
+            .calls
+            .create(Child::NetworkPolicy, &facts.name, desired)
+            .await
+            .map(|_| DefaultDeny::Stands);
     };
     if !is_ours(&seen, facts) {
         return Ok(DefaultDeny::Taken);
@@ -99,6 +100,19 @@ pub(super) async fn ensure(facts: &NamespaceFacts, context: &Context) -> Result<
             namespace = facts.name,
             "a foreign change of the default-deny was reverted"
         );
+        let metadata = ObjectMeta {
+            name: Some(facts.name.clone()),
+            uid: Some(facts.uid.clone()),
+            ..ObjectMeta::default()
+        };
+        let namespace = Namespace {
+            metadata,
+            ..Namespace::default()
+        };
+        let note = "the namespace's default-deny was changed by somebody else, and is whole again";
+        context
+            .say(&namespace, EventType::Warning, "DriftReverted", "DefaultDeny", note)
+            .await;
     }
     Ok(DefaultDeny::Stands)
 }

@@ -91,20 +91,27 @@ pub(super) fn failure(error: &CallError) -> Outcome {
 }
 
 fn explain(error: &CallError) -> (Reason, String) {
-    let reason = if error.is_conflict() {
-        Reason::Conflict
+    let said = error.explain();
+    if error.is_conflict() {
+        (Reason::Conflict, format!("{said}; it is tried again"))
+    } else if error.is_invalid() {
+        (
+            Reason::Invalid,
+            format!("{said}; change what the message names, or report it to the project"),
+        )
     } else if error.is_forbidden() {
-        Reason::Forbidden
+        let above_the_ceiling = [Child::Role, Child::RoleBinding]
+            .iter()
+            .any(|child| said.contains(child.kind()));
+        let fix = if above_the_ceiling {
+            "a right above the platform's ceiling needs a ClusterRole labelled ringfence.dev/aggregate-to-ceiling=true"
+        } else {
+            "see what Ringfence's account may do, and what else admits requests"
+        };
+        (Reason::Forbidden, format!("{said}; {fix}"))
     } else {
-        Reason::ApiUnavailable
-    };
-    let fix = match reason {
-        Reason::Forbidden => {
-            "; a right above the platform's ceiling needs a ClusterRole labelled ringfence.dev/aggregate-to-ceiling=true"
-        }
-        _ => "; it is tried again",
-    };
-    (reason, format!("{}{fix}", error.explain()))
+        (Reason::ApiUnavailable, format!("{said}; it is tried again"))
+    }
 }
 
 /// Reads, past every cache, what a plan needs: a right never rests on a stale view.

@@ -1,4 +1,4 @@
-//! Metrics, by the names that `design.md` promises.
+//! Metrics. Their names are API: alerts and dashboards are written against them.
 //!
 //! Must never: take a label from a request as it is. Label values are words of ours, or names of policies in force.
 

@@ -267,7 +267,14 @@ impl Judge {
                     by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
-                said.deny.extend(of_policies.deny);
+                // A policy that is named like a built-in rule says the same of a field in other words: once is enough.
+                let told: Vec<_> = said
+                    .deny
+                    .iter()
+                    .map(|told| (told.policy.clone(), told.path.clone()))
+                    .collect();
+                let is_new = |found: &Violation| !told.contains(&(found.policy.clone(), found.path.clone()));
+                said.deny.extend(of_policies.deny.into_iter().filter(is_new));
                 said.warn.extend(of_policies.warn);
             }
             sort(&mut decision, mode, said);

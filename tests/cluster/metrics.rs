@@ -1,4 +1,4 @@
-//! What `/metrics` serves: the names that the design promises, and no name of anybody's in a label.
+//! What `/metrics` serves: the names that are promised, and no name of anybody's in a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::world::{World, all, pod, workload};
 
-/// Families and their labels, as the design names them.
+/// Families and their labels: the names are API.
 const PROMISED: [(&str, &[&str]); 13] = [
     (
         "ringfence_admission_requests_total",

@@ -108,7 +108,10 @@ async fn evaluations_beyond_the_limit_wait_and_are_told_in_time() {
     };
     let first = server.send(post("3s"));
     let second = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Once the first one, after the three naps, is being judged, it holds the only slot.
+        while server.script.seen.lock().unwrap().len() <= 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         server.send(post("1s")).await
     };
     let (first, second) = futures::join!(first, second);

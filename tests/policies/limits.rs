@@ -114,7 +114,7 @@ fn a_flood_of_findings_is_bounded_and_counted() {
 }
 
 #[test]
-fn what_a_policy_sees_is_what_the_design_promises() {
+fn what_a_policy_sees_is_what_is_promised() {
     let body = "deny contains json.marshal(input)";
     let set = compile(vec![policy("one", "{a: 1}", body)]);
     let request =
