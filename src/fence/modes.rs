@@ -188,4 +188,18 @@ mod tests {
             (0, vec![])
         );
     }
+
+    #[test]
+    fn another_label_under_a_mode_is_for_the_policies_and_a_class_that_went_locks_nobody_out() {
+        let labels =
+            |owner: &str| json!({"ringfence.dev/enforce": "absent", "ringfence.dev/warn": "default", "owner": owner});
+        let judged_of = |old: Value, new: Value| judged(Some(namespace("ai", old)), namespace("ai", new));
+        assert_eq!(judged_of(labels("a"), labels("b")), (2, vec![]));
+        assert_eq!(judged_of(labels("a"), labels("a")), (0, vec![]), "nothing changed");
+        assert_eq!(
+            judged_of(labels("a"), json!({"ringfence.dev/warn": "default"})),
+            (0, vec![]),
+            "the way out"
+        );
+    }
 }

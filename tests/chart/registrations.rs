@@ -402,7 +402,15 @@ async fn removing_a_mode_and_deleting_go_on_unasked() {
         ),
         "done"
     );
-    assert_eq!(fate(admin.patch(&path, label(Value::Null)).await), "done");
+    let other = json!({"metadata": {"labels": {"owner": "b"}}});
+    assert_eq!(
+        fate(admin.patch(&path, other).await),
+        "webhook modes.ringfence.dev",
+        "policies judge the labels that a mode stands beside"
+    );
+    // The way out while no replica is there, whatever else goes with it and whichever mode stays.
+    let out = json!({"metadata": {"labels": {"ringfence.dev/warn": null, "owner": "b"}}});
+    assert_eq!(fate(admin.patch(&path, out).await), "done");
     let pods = format!("{path}/pods");
     admin
         .master(RINGFENCE)

@@ -121,7 +121,7 @@ fn the_example_of_the_repository_is_accepted() {
 #[test]
 fn a_list_as_kubectl_prints_it_is_read_and_live_uids_stay() {
     let workflow = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow",
-        "metadata": {"name": "x", "namespace": "ai", "uid": "7f4c"}, "spec": {"launchers": [], "images": ["a/b"]}});
+        "metadata": {"name": "x", "namespace": "ai", "uid": "7f4c"}, "spec": {"launchers": [], "images": ["a.example/b"]}});
     let said = render(&json!({"apiVersion": "v1", "kind": "List", "items": [workflow]}).to_string());
     assert_eq!(said.code, 0, "{said:?}");
     let account = documents(&said.out)
@@ -214,7 +214,7 @@ fn the_block_for_a_pod_template_passes_the_shipped_policies() {
 fn workflow(name: &str, more: &str) -> String {
     format!(
         "---\n{{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {{name: {name}, namespace: ai}}, \
-         spec: {{launchers: [], images: [a/b]{more}}}}}\n"
+         spec: {{launchers: [], images: [a.example/b]{more}}}}}\n"
     )
 }
 
@@ -272,7 +272,7 @@ fn an_account_is_never_shared() {
 
 #[test]
 fn a_namespace_can_be_given_for_what_names_none() {
-    let input = "{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {name: x}, spec: {launchers: [], images: [a/b]}}";
+    let input = "{apiVersion: ringfence.dev/v1alpha1, kind: AIWorkflow, metadata: {name: x}, spec: {launchers: [], images: [a.example/b]}}";
     let said = run(&["render", "-", "--namespace", "ai"], input.as_bytes());
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("namespace: ai\n"), "{}", said.out);

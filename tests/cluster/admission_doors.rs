@@ -370,6 +370,16 @@ async fn a_tenant_does_not_move_the_fence() {
     let found = world.admin.get(&namespace).await.ok();
     assert_eq!(found["metadata"]["labels"]["ringfence.dev/enforce"], "default");
 
+    // Nor does it become one while it is enforced, whoever may write namespaces.
+    for label in ["owner", "pod-security.kubernetes.io/enforce"] {
+        let without = json!({"metadata": {"labels": {label: null}}});
+        world
+            .admin
+            .patch(&namespace, &without)
+            .await
+            .refused_by("namespace-baseline");
+    }
+
     // A namespace that meets no policy is not enforced.
     let bare = json!({"metadata": {"name": unique("bare"), "labels": {"ringfence.dev/enforce": "default"}}});
     let answer = world.admin.post("/api/v1/namespaces", &bare).await;
