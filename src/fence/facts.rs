@@ -72,9 +72,14 @@ impl<'a> Subject<'a> {
             (Change::Create | Change::Launch(_), Some(_)) => true,
             // Built-in controllers copy labels to what runs nothing: slices of endpoints, stored revisions.
             (Change::Create | Change::Launch(_), None) => {
-                self.label.is_some() && !launch::is_built_in(&self.review.user)
+                (self.label.is_some() || self.is_revision()) && !launch::is_built_in(&self.review.user)
             }
         }
+    }
+
+    /// Whether it is a stored template, from which a StatefulSet or DaemonSet makes pods again.
+    pub(super) fn is_revision(&self) -> bool {
+        self.review.kind.group == "apps" && self.review.kind.kind == "ControllerRevision"
     }
 
     /// Whether it is a Pod, by whatever subresource.

@@ -98,6 +98,21 @@ pub(super) fn check(
     Some(violation(RULE, path, None, message, fix(workflow, user)))
 }
 
+/// Checks that nobody but its controller writes a stored template: pods of an old revision come from it, past the template that
+/// a launcher wrote.
+pub(super) fn check_revision(subject: &Subject<'_>) -> Option<Violation> {
+    if !subject.is_revision() || is_built_in(&subject.review.user) {
+        return None;
+    }
+    let message = format!(
+        "{} is not the controller that stores revisions, and pods are made from them",
+        shown(&subject.review.user.username)
+    );
+    let fix =
+        "leave ControllerRevisions to Kubernetes; change the template of the StatefulSet or DaemonSet, as a launcher";
+    Some(violation(RULE, "data", None, message, fix))
+}
+
 fn fix(workflow: &AIWorkflow, user: &User) -> String {
     let entry = match service_account(&user.username) {
         Some(account) => format!(

@@ -103,6 +103,7 @@ impl<'a> Case<'a> {
             }
         };
         violations.extend(declared::check_fixed(self.subject));
+        violations.extend(launch::check_revision(self.subject));
         declared::check_label(self.subject, &mut violations);
         let workflow = declared::workflow(self.subject, self.facts).unwrap_or_else(|violation| {
             violations.push(violation);

@@ -64,6 +64,10 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// What the platform can do about an owner that Ringfence may not read.
+const OWNERS_HINT: &str =
+    "; for an operator's own kinds, label a ClusterRole that may get them ringfence.dev/aggregate-to-owners=true";
+
 /// Asks the API server.
 #[derive(Clone)]
 pub struct Live {
@@ -190,6 +194,11 @@ impl Live {
         match self.client.request::<Value>(request).await {
             Ok(object) => Ok(Some(object)),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 403 && matches!(key, Key::Owner(..)) => {
+                let mut error = fail(format!("{} ({})", status.message, status.code));
+                error.why.push_str(OWNERS_HINT);
+                Err(error)
+            }
             Err(kube::Error::Api(status)) => Err(fail(format!("{} ({})", status.message, status.code))),
             // The text of a body that is no JSON, or of a transport error, may hold anything.
             Err(kube::Error::SerdeError(_)) => Err(fail("the answer is not JSON".to_owned())),
@@ -362,6 +371,15 @@ mod tests {
         let (live, asked) = api(200, json!({}));
         assert_eq!(live.get(&owner(api_version, kind, name)).await, Ok(None));
         assert!(asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_may_not_be_read_says_how_it_could() {
+        let (live, _) = api(403, json!({}));
+        let error = live.get(&owner("batch/v1", "Job", "j")).await.unwrap_err();
+        assert!(error.why.ends_with(OWNERS_HINT), "{error}");
+        let error = live.get(&Key::Workflow(named())).await.unwrap_err();
+        assert!(!error.why.contains("aggregate-to-owners"), "{error}");
     }
 
     #[rstest]

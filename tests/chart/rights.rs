@@ -203,3 +203,33 @@ async fn grants_end_at_the_ceiling_which_the_platform_raises() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_platform_lets_ringfence_read_owners_of_its_operators_kinds() {
+    let (admin, _chart) = with_chart().await;
+    let may_get = || may(&admin, "get", "example.com", "flows", "x", "x");
+    assert!(!may_get().await);
+    let labels = json!({"ringfence.dev/aggregate-to-owners": "true"});
+    let rules = json!([{"apiGroups": ["example.com"], "resources": ["flows"], "verbs": ["get"]}]);
+    let role = json!({"metadata": {"name": "test-owners", "labels": labels}, "rules": rules});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    assert_eq!(
+        fate(
+            admin
+                .user("tenant")
+                .post(roles, json!({"metadata": role["metadata"], "rules": []}))
+                .await
+        ),
+        "guard ringfence-reserved-keys"
+    );
+    admin.post(roles, role).await.unwrap();
+    eventually("the right to read owners", || async {
+        if may_get().await {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    })
+    .await;
+    admin.delete(&format!("{roles}/test-owners")).await.unwrap();
+}

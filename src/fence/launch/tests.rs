@@ -304,3 +304,37 @@ fn a_refusal_says_what_to_type() {
         "{violation:?}"
     );
 }
+
+#[rstest]
+#[case::created("CREATE", json!({"spec": "old"}))]
+#[case::changed("UPDATE", json!({"spec": "new"}))]
+fn a_stored_template_is_its_controllers_alone(#[case] operation: &str, #[case] data: Value) {
+    let revision =
+        |data: Value, labels: Value| json!({"metadata": {"name": "r", "labels": labels}, "data": data, "revision": 1});
+    let old = revision(json!({"spec": "old"}), json!({}));
+    for labels in [json!({}), json!({"ringfence.dev/workflow": "triage"})] {
+        let new = revision(data.clone(), labels);
+        let mut review = review(
+            operation,
+            "apps",
+            "ControllerRevision",
+            Some(&new),
+            Some(&old).filter(|_| operation == "UPDATE"),
+        );
+        // Not even a launcher of the workflow: what it wants changed, it changes in the template.
+        let subject = Subject::of(&review)
+            .unwrap()
+            .expect("it is judged, with the label or without");
+        assert_eq!(
+            check_revision(&subject).map(|violation| violation.policy),
+            Some(RULE.to_owned())
+        );
+
+        review.user = user(
+            "system:serviceaccount:kube-system:statefulset-controller",
+            &[],
+            Some(("1", "JTI=1")),
+        );
+        assert!(Subject::of(&review).unwrap().is_none(), "its controller is left alone");
+    }
+}
