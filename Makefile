@@ -34,7 +34,7 @@ controlplane: tools ## Build the control plane for tests and demo (9 minutes the
 	$(call step,build the control plane,tests/controlplane/build.sh)
 
 .PHONY: test
-test: tools lint controlplane compile unit $(TESTS:%=test-%) ## Run everything that CI runs (under 6 minutes when warm)
+test: tools lint controlplane compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (under 6 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -51,6 +51,12 @@ $(TESTS:%=test-%): test-%: compile
 	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6))
 
 $(CLUSTER_TESTS:%=test-%): controlplane
+
+# The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
+.PHONY: test-demo
+test-demo: controlplane
+	@mkdir -p target
+	$(call step,the demo's story,demo/demo.sh >target/demo.log 2>&1 || { tail -n 40 target/demo.log; false; })
 
 .PHONY: lint
 lint: tools ## Check format and lints of Rust and Go; warnings are errors

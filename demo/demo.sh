@@ -247,10 +247,15 @@ pods_there() { [ -n "$(kubectl get pods --namespace "$namespace" -o name)" ]; }
 
 tell_the_fence() {
     step "A namespace is fenced, a workflow is declared and launched: one apply"
+    local file=examples/invoice-triage.yaml
     example >"$state/invoice-triage.yaml"
-    prompt "kubectl apply -f examples/invoice-triage.yaml"
+    if ! cmp -s "$file" "$state/invoice-triage.yaml"; then
+        file=$state/invoice-triage.yaml
+        say "The example, with you as its launcher: nobody is one by right."
+    fi
+    prompt "kubectl apply -f $file"
     created=yes
-    kubectl apply -f "$state/invoice-triage.yaml" || fail "the example should be accepted"
+    kubectl apply -f "$file" || fail "the example should be accepted"
     prompt kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s
     kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s || {
         kubectl get aiworkflows --namespace "$namespace" -o wide

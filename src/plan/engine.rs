@@ -97,7 +97,7 @@ pub fn effective_rules(workflow: &AIWorkflow, class_name: &str, class: &AIWorkfl
 /// What policies see of the engine, and the fence of its images: nothing where the class does not open it.
 pub fn engine_input(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Option<Value> {
     let profile = profile(workflow, class_name, class).ok()?;
-    Some(json!({"name": profile.name, "images": profile.images}))
+    Some(json!({"name": profile.name, "images": profile.images, "rules": profile.worker}))
 }
 
 /// Patterns that a workflow's pods may run: its own, and its engine's where the class opens that.

@@ -65,8 +65,7 @@ async fn keep(namespace: &Namespace, facts: &NamespaceFacts, context: &Context) 
             .await?;
         info!(namespace = facts.name, "enforce was removed: the default-deny is gone");
         context.metrics.break_glass();
-        let note =
-            "ringfence.dev/enforce was removed: the namespace's default-deny is gone and nothing is refused any more";
+        let note = "ringfence.dev/enforce was removed: the namespace's default-deny is gone, and undeclared pods are no longer refused";
         context
             .say(namespace, EventType::Warning, "BreakGlass", "DefaultDeny", note)
             .await;

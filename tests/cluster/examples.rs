@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::ensure;
+use serde_json::json;
 use support::eventually;
 
 use crate::world::{SOON, World, all, condition, one};
@@ -40,16 +41,31 @@ async fn the_examples_converge_in_one_apply_and_stay_as_they_are() {
     let world = World::shared().await;
     let said = world.cluster.kubectl(&["apply", "-f", "examples/"]).await.unwrap();
     assert!(said.success, "{said}");
-    let wait = [
-        "wait",
-        "--for=condition=Ready",
-        "aiworkflow/invoice-triage",
-        "--namespace",
-        "ai-secure",
-        "--timeout=60s",
-    ];
-    let said = world.cluster.kubectl(&wait).await.unwrap();
-    assert!(said.success, "{said}");
+    assert!(
+        !said.stderr.contains("Warning"),
+        "an example that warns teaches what it should not: {said}"
+    );
+    for (namespace, workflow) in [("ai-secure", "invoice-triage"), ("ai-rag", "rag-ingest")] {
+        let workflow = format!("aiworkflow/{workflow}");
+        let wait = [
+            "wait",
+            "--for=condition=Ready",
+            &workflow,
+            "--namespace",
+            namespace,
+            "--timeout=60s",
+        ];
+        let said = world.cluster.kubectl(&wait).await.unwrap();
+        assert!(said.success, "{said}");
+    }
+    let review = json!({"spec": {"user": "system:serviceaccount:ai-rag:rag-ingest", "resourceAttributes": {"verb": "get", "resource": "services", "namespace": "vectors", "name": "qdrant"}}});
+    eventually(SOON, || async {
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let answer = world.admin.post(path, &review).await.ok();
+        ensure!(answer["status"]["allowed"] == true, "the grant gives nothing yet");
+        Ok(())
+    })
+    .await;
     let workflow = world
         .admin
         .get(&one("AIWorkflow", "ai-secure", "invoice-triage"))

@@ -65,7 +65,7 @@ deny contains finding if {
 
 warn contains finding if {
 	input.workflow
-	count(object.get(object.get(input.workflow.spec, "permissions", {}), "rules", [])) == 0
+	count(rights) == 0
 	mounted := input.pod.spec.automountServiceAccountToken
 	mounted != false
 	finding := {
@@ -75,6 +75,15 @@ warn contains finding if {
 		"fix": "set automountServiceAccountToken to false",
 	}
 }
+
+# Rules at home, rules elsewhere, and those that the engine brings along.
+rights := array.concat(array.concat(declared("rules"), declared("crossNamespace")), of_engine)
+
+declared(field) := object.get(object.get(input.workflow.spec, "permissions", {}), field, [])
+
+default of_engine := []
+
+of_engine := input.engine.rules if is_array(input.engine.rules)
 
 default account := ""
 

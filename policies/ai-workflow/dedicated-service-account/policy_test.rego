@@ -90,6 +90,10 @@ test_does_not_warn_of_a_token_with_use if {
 	spec := {"serviceAccountName": "triage", "automountServiceAccountToken": true}
 	workflow := {"metadata": {"name": "triage"}, "spec": {"permissions": {"rules": [{"verbs": ["get"]}]}}}
 	count(policy.warn) == 0 with input as of_workflow(spec, workflow)
+	elsewhere := {"metadata": {"name": "triage"}, "spec": {"permissions": {"crossNamespace": [{"namespace": "x", "rules": []}]}}}
+	count(policy.warn) == 0 with input as of_workflow(spec, elsewhere)
+	engine := {"engine": {"name": "argo", "rules": [{"verbs": ["create"]}]}}
+	count(policy.warn) == 0 with input as object.union(of_workflow(spec, triage), engine)
 	count(policy.warn) == 0 with input as of_workflow({"automountServiceAccountToken": false}, triage)
 	count(policy.warn) == 0 with input as of_workflow({}, triage)
 }
