@@ -56,7 +56,7 @@ $(CLUSTER_TESTS:%=test-%): controlplane
 .PHONY: test-demo
 test-demo: controlplane
 	@mkdir -p target
-	$(call step,the demo's story,demo/demo.sh >target/demo.log 2>&1 || { tail -n 40 target/demo.log; false; })
+	$(call step,the story of the demo,demo/demo.sh >target/demo.log 2>&1 || { tail -n 40 target/demo.log; false; })
 
 .PHONY: lint
 lint: tools ## Check format and lints of Rust and Go; warnings are errors
