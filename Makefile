@@ -24,6 +24,7 @@ endef
 .PHONY: help
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '  make %-13s %s\n' test-NAME 'Run one of: $(TESTS)'
 
 .PHONY: build
 build: tools ## Build the operator: target/release/ringfence
@@ -38,7 +39,7 @@ test: tools lint controlplane compile unit $(TESTS:%=test-%) test-demo ## Run ev
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
-compile: tools
+compile: tools ## Compile the tests and benches
 	$(call step,compile the tests,cargo test --workspace --locked --all-targets --no-run)
 
 .PHONY: unit
@@ -54,7 +55,7 @@ $(CLUSTER_TESTS:%=test-%): controlplane
 
 # The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
 .PHONY: test-demo
-test-demo: controlplane
+test-demo: controlplane ## Run the demo's story as a test, told to target/demo.log
 	@mkdir -p target
 	$(call step,the story of the demo,demo/demo.sh >target/demo.log 2>&1 || { tail -n 40 target/demo.log; false; })
 
@@ -86,7 +87,7 @@ clean: ## Remove what was built, the control plane's binaries included
 	cargo clean
 
 .PHONY: tools
-tools:
+tools: ## Check that cargo, go and a C compiler are there
 	@missing=0; \
 	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. $$2" >&2; missing=1; }; }; \
 	need cargo "Install Rust: https://rustup.rs"; \

@@ -162,7 +162,7 @@ pub(super) fn refusal(name: &str) -> Option<String> {
     }
 }
 
-/// Takes the place of the engine's own functions: refused ones fail, `regex.match` keeps what it compiled.
+/// Takes the place of the engine's own functions: refused ones fail, `regex.match` and `regex.replace` keep what they compiled.
 pub(super) fn install(engine: &mut Engine) -> anyhow::Result<()> {
     for (name, arguments, why) in REFUSED {
         let refuse =
@@ -182,7 +182,17 @@ pub(super) fn install(engine: &mut Engine) -> anyhow::Result<()> {
         let (pattern, value) = (text(pattern)?, text(value)?);
         Ok(Value::from(patterns.get(&pattern)?.is_match(&value)))
     };
-    engine.add_extension("regex.match".to_owned(), 2, Box::new(regex_match))
+    engine.add_extension("regex.match".to_owned(), 2, Box::new(regex_match))?;
+    let patterns = Arc::new(Patterns::default());
+    let regex_replace = move |arguments: Vec<Value>| -> anyhow::Result<Value> {
+        let [Value::String(text), Value::String(pattern), Value::String(with)] = arguments.as_slice() else {
+            bail!("`regex.replace` expects string arguments")
+        };
+        Ok(Value::from(
+            patterns.get(pattern)?.replace_all(text, with.as_ref()).into_owned(),
+        ))
+    };
+    engine.add_extension("regex.replace".to_owned(), 3, Box::new(regex_replace))
 }
 
 /// Compiled patterns of one policy. The engine would compile a pattern at each call, which costs a hundred times the match.
@@ -262,6 +272,26 @@ mod tests {
                 .contains("expects string")
         );
         assert!(call("regex.match", "`(a{1000}){1000}`, \"b\"").is_err());
+    }
+
+    #[test]
+    fn a_pattern_is_replaced_as_by_the_engine_but_a_bad_one_is_an_error() {
+        let replaced = |arguments: &str| call("regex.replace", arguments);
+        assert_eq!(
+            replaced("\"a$(B)c$(D)\", `\\$\\([A-Z]\\)`, \"\""),
+            Ok(Value::from("ac"))
+        );
+        assert_eq!(replaced("\"ab\", `(a)(b)`, \"$2$1\""), Ok(Value::from("ba")));
+        assert!(
+            replaced("\"b\", `(`, \"\"")
+                .expect_err("bad pattern")
+                .contains("invalid regex")
+        );
+        assert!(
+            replaced("1, `a`, \"\"")
+                .expect_err("bad type")
+                .contains("expects string")
+        );
     }
 
     #[test]
