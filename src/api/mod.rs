@@ -9,6 +9,7 @@ mod conditions;
 mod definitions;
 #[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod grant;
+mod names;
 mod network;
 mod shared;
 mod workflow;
@@ -20,6 +21,7 @@ pub use class::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
 pub use grant::{AIWorkflowGrant, AIWorkflowGrantSpec, AIWorkflowGrantStatus, GrantedWorkflow};
+pub use names::{is_dns_label, is_dns_subdomain, is_exempt};
 pub use network::{
     Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,
     Protocol, WorkflowPeer,
@@ -50,5 +52,3 @@ pub const MANAGER: &str = "ringfence";
 pub const DEFAULT_CLASS: &str = "default";
 /// Name of a namespace's default-deny NetworkPolicy. No workflow can form it: theirs are `ringfence-<workflow>-…`.
 pub const DEFAULT_DENY_NAME: &str = "ringfence";
-/// Namespaces that Ringfence never fences. The release namespace joins them at run time.
-pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-node-lease", "kube-public"];

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::object::{OwnerRef, controller, is_dns_label, is_dns_subdomain, shown, uid, violation, workflow_label};
+use super::object::{OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::{Shape, Template, shape};
 use super::update::{Change, change};
 use super::{launch, object};
-use crate::api::MAX_WORKFLOW_NAME;
+use crate::api::{MAX_WORKFLOW_NAME, is_dns_label, is_dns_subdomain};
 use crate::review::{Operation, Review, Violation};
 
 /// Longest chain of owners. Kubernetes' own is three (Pod, Job, CronJob); operators put one or two above it.

@@ -8,11 +8,9 @@
 use serde_json::Value;
 
 use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
-use super::object::{
-    LABEL_PATH, OwnerRef, controller, is_dns_label, is_dns_subdomain, shown, uid, violation, workflow_label,
-};
+use super::object::{LABEL_PATH, OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::shape;
-use crate::api::{AIWorkflow, AIWorkflowClass, Launcher};
+use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
 use crate::review::{User, Violation};
 
 const RULE: &str = "launcher";

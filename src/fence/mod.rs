@@ -16,7 +16,7 @@ pub(crate) mod testing;
 mod update;
 
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
-pub use object::{OwnerRef, is_dns_subdomain};
+pub use object::OwnerRef;
 pub use template::Template;
 pub use update::Change;
 

@@ -5,8 +5,8 @@
 use serde_json::Value;
 
 use super::facts::Facts;
-use super::object::{is_dns_subdomain, shown, violation};
-use crate::api::{AUDIT_LABEL, ENFORCE_LABEL, Mode, WARN_LABEL};
+use super::object::{shown, violation};
+use crate::api::{AUDIT_LABEL, ENFORCE_LABEL, Mode, WARN_LABEL, is_dns_subdomain};
 use crate::review::{Operation, Review, Violation};
 
 const RULE: &str = "namespace-mode";

@@ -73,21 +73,6 @@ pub(super) fn being_deleted(object: &Value) -> bool {
         .is_some_and(|at| !at.is_null())
 }
 
-/// Whether the API server could store an object by that name, and a URL carry it as one segment.
-pub fn is_dns_subdomain(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(is_dns_label)
-}
-
-/// Whether it is a DNS label: lower-case letters, digits and `-`.
-pub(super) fn is_dns_label(label: &str) -> bool {
-    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
-    !label.is_empty()
-        && label.len() <= 63
-        && label.starts_with(inner)
-        && label.ends_with(inner)
-        && label.chars().all(|character| inner(character) || character == '-')
-}
-
 /// A value as a message may repeat it: one line, and short.
 pub(super) fn shown(value: &str) -> String {
     let mut line: String = value
@@ -163,15 +148,5 @@ mod tests {
     #[case::labels_are_null(json!({"metadata": {"labels": null}}), None)]
     fn the_label_is_read(#[case] object: Value, #[case] expected: Option<&str>) {
         assert_eq!(workflow_label(&object), expected);
-    }
-
-    #[rstest]
-    #[case::dot_dot("..", false)]
-    #[case::slash("a/b", false)]
-    #[case::upper("A", false)]
-    #[case::empty("", false)]
-    #[case::two_labels("a.b-c", true)]
-    fn names_fit_a_url(#[case] name: &str, #[case] expected: bool) {
-        assert_eq!(is_dns_subdomain(name), expected);
     }
 }

@@ -5,7 +5,7 @@ use super::{
     peer::{Peer, invalid_peer, invalid_ports, peer_outside_class},
     rules,
 };
-use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason};
+use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason, is_dns_label, is_dns_subdomain};
 use crate::images::is_pattern;
 use kube::ResourceExt;
 
@@ -96,7 +96,7 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
         ));
     }
     let account = workflow.service_account_name();
-    if account == "default" || account.is_empty() || !account.split('.').all(is_dns_label) {
+    if account == "default" || !is_dns_subdomain(account) {
         let fix = "name an account of the workflow's own; never 'default'";
         problems.push(Problem::new(
             "spec.identity.serviceAccountName",
@@ -147,15 +147,6 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
         invalid_ports(&path, &rule.ports, peer.api_server, &mut problems);
     }
     problems
-}
-
-pub(super) fn is_dns_label(text: &str) -> bool {
-    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
-    !text.is_empty()
-        && text.len() <= 63
-        && text.starts_with(inner)
-        && text.ends_with(inner)
-        && text.chars().all(|character| inner(character) || character == '-')
 }
 
 fn invalid_launcher(path: &str, launcher: &Launcher, problems: &mut Vec<Problem>) {

@@ -33,7 +33,7 @@ pub use namespace::{NamespaceFacts, default_deny};
 pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, replacing, same};
 pub use status::{Outcome, status, unobserved_status};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer, is_dns_label};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -321,19 +321,19 @@ pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
         .chain(egress)
         .map(|peer| address(peer, &own))
         // What no workflow can be called becomes part of no URL.
-        .filter(|(namespace, name)| accept::is_dns_label(namespace) && accept::is_dns_label(name))
+        .filter(|(namespace, name)| is_dns_label(namespace) && is_dns_label(name))
         .collect()
 }
 
 /// Namespaces that a declaration claims rights in, as far as a namespace can have that name.
 pub fn reached_into(workflow: &AIWorkflow) -> impl Iterator<Item = &str> {
     let namespaces = workflow.cross_namespace().iter().map(|entry| entry.namespace.as_str());
-    namespaces.filter(|name| accept::is_dns_label(name))
+    namespaces.filter(|name| is_dns_label(name))
 }
 
 /// Whether a grant's entry can name a workflow.
 pub fn is_grantee(from: &crate::api::GrantedWorkflow) -> bool {
-    accept::is_dns_label(&from.namespace) && accept::is_dns_label(&from.name)
+    is_dns_label(&from.namespace) && is_dns_label(&from.name)
 }
 
 fn address(peer: &WorkflowPeer, own: &str) -> (String, String) {

@@ -1,7 +1,7 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
-use super::{NamespaceFacts, Problem, accept::is_dns_label, cidr, selector};
-use crate::api::{AIWorkflowClass, EgressPeer, IngressPeer, PodPeer, Port, WorkflowPeer};
+use super::{NamespaceFacts, Problem, cidr, selector};
+use crate::api::{AIWorkflowClass, EgressPeer, IngressPeer, PodPeer, Port, WorkflowPeer, is_dns_label};
 
 /// Both directions of a declared peer, seen alike.
 pub(super) struct Peer<'a> {

@@ -52,7 +52,7 @@ fn is_key(key: &str) -> bool {
     match key.split_once('/') {
         None => is_name(key),
         Some((prefix, name)) => {
-            prefix.len() <= MAX_PREFIX && prefix.split('.').all(super::accept::is_dns_label) && is_name(name)
+            prefix.len() <= MAX_PREFIX && prefix.split('.').all(crate::api::is_dns_label) && is_name(name)
         }
     }
 }

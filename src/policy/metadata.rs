@@ -132,7 +132,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Metadata, LoadError> {
         LoadError::at(file, line, None, format!("METADATA: {message}"))
     })?;
     let wrong = |message: String| LoadError::at(file, first_line, None, format!("METADATA: {message}"));
-    if !is_dns_label(&block.custom.name) {
+    if !crate::api::is_dns_label(&block.custom.name) {
         return Err(wrong(
             "custom.name must be a DNS label of at most 63 characters, such as `approved-images`".to_owned(),
         ));
@@ -199,14 +199,6 @@ fn is_package(line: &str) -> bool {
     line.trim_start()
         .strip_prefix("package")
         .is_some_and(|rest| rest.starts_with(char::is_whitespace))
-}
-
-pub(super) fn is_dns_label(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    (1..=63).contains(&name.len())
-        && name.chars().all(|c| plain(c) || c == '-')
-        && name.starts_with(plain)
-        && name.ends_with(plain)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl PolicySet {
         let mut errors = Vec::new();
         let mut read = Vec::new();
         for (plain, source) in sources {
-            if !metadata::is_dns_label(&plain.name) {
+            if !crate::api::is_dns_label(&plain.name) {
                 errors.push(LoadError::file(
                     &source.file,
                     "the policy's name must be a DNS label of at most 63 characters",

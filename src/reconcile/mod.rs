@@ -40,7 +40,7 @@ use calls::Calls;
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find,
+        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find, is_exempt,
     },
     plan::{NamespaceFacts, peers_of},
     telemetry::Metrics,
@@ -82,7 +82,7 @@ impl Context {
     }
 
     fn is_exempt(&self, namespace: &str) -> bool {
-        crate::api::SYSTEM_NAMESPACES.contains(&namespace) || namespace == self.release_namespace
+        is_exempt(namespace, Some(&self.release_namespace))
     }
 
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
@@ -274,7 +274,10 @@ async fn run_workflows(
             move |class| {
                 let class = class.name_any();
                 let names_it = |namespace: &Arc<Namespace>| {
-                    let facts = facts(&namespace.metadata, namespace.name_any() == release_namespace);
+                    let facts = facts(
+                        &namespace.metadata,
+                        is_exempt(&namespace.name_any(), Some(&release_namespace)),
+                    );
                     facts.fencing_class() == Some(class.as_str())
                 };
                 let fenced: Vec<_> = namespaces
@@ -383,10 +386,10 @@ fn matching(store: &Store<AIWorkflow>, wanted: impl Fn(&AIWorkflow) -> bool) -> 
         .collect()
 }
 
-fn facts(metadata: &ObjectMeta, is_release: bool) -> NamespaceFacts {
+fn facts(metadata: &ObjectMeta, exempt: bool) -> NamespaceFacts {
     let name = metadata.name.clone().unwrap_or_default();
     NamespaceFacts {
-        exempt: is_release || crate::api::SYSTEM_NAMESPACES.contains(&name.as_str()),
+        exempt,
         uid: metadata.uid.clone().unwrap_or_default(),
         labels: metadata.labels.clone().unwrap_or_default(),
         terminating: metadata.deletion_timestamp.is_some(),

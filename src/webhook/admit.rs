@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::lookup::{Key, Lookup, LookupError};
 use super::{Admit, Webhook};
-use crate::api::{Mode, SYSTEM_NAMESPACES};
+use crate::api::{Mode, is_dns_subdomain, is_exempt};
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject, is_dns_subdomain};
+use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject};
 use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
 use crate::review::{Decision, Fault, FaultCause, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
@@ -233,7 +233,7 @@ fn unusable(why: &'static str) -> Fault {
 
 impl Judge {
     fn is_exempt(&self, namespace: &str) -> bool {
-        SYSTEM_NAMESPACES.contains(&namespace) || *namespace == *self.release_namespace
+        is_exempt(namespace, Some(&self.release_namespace))
     }
 
     fn object(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {

@@ -12,8 +12,9 @@ use kube::core::Request;
 use kube::core::params::GetParams;
 use serde_json::Value;
 
+use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
-use crate::fence::{Named, OwnerRef, is_dns_subdomain};
+use crate::fence::{Named, OwnerRef};
 
 /// Longest text of the API server that an error repeats.
 const MAX_REASON: usize = 200;

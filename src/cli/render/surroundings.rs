@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{super::manifests::Manifests, namespace_of, placeholder};
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_CLASS, ENFORCE_LABEL, SYSTEM_NAMESPACES},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_CLASS, ENFORCE_LABEL, is_exempt},
     plan::{self, NamespaceFacts, Observed},
 };
 
@@ -91,5 +91,6 @@ pub(super) fn bare(name: &str) -> NamespaceFacts {
 }
 
 fn is_system(name: &str) -> bool {
-    SYSTEM_NAMESPACES.contains(&name)
+    // Which namespace Ringfence is installed in is not known offline.
+    is_exempt(name, None)
 }

@@ -1,0 +1,61 @@
+//! What names may look like, and which namespaces are the platform's own.
+
+/// Namespaces that Ringfence never fences. The release namespace joins them at run time.
+const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-node-lease", "kube-public"];
+
+/// Whether Ringfence never fences a namespace: the system's, and the one that it is installed in.
+pub fn is_exempt(namespace: &str, release: Option<&str>) -> bool {
+    SYSTEM_NAMESPACES.contains(&namespace) || release == Some(namespace)
+}
+
+/// Whether it is a DNS label (RFC 1123): at most 63 lower-case letters, digits and `-`, the last not at an end.
+pub fn is_dns_label(text: &str) -> bool {
+    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.starts_with(inner)
+        && text.ends_with(inner)
+        && text.chars().all(|character| inner(character) || character == '-')
+}
+
+/// Whether it is a DNS subdomain: labels with dots between them, at most 253 characters.
+pub fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a", true)]
+    #[case("a-1", true)]
+    #[case("", false)]
+    #[case("-a", false)]
+    #[case("a-", false)]
+    #[case("A", false)]
+    #[case("a.b", false)]
+    #[case("ä", false)]
+    #[case("a/../b", false)]
+    fn labels_are_plain(#[case] text: &str, #[case] expected: bool) {
+        assert_eq!(is_dns_label(text), expected);
+        assert!(!is_dns_label(&"a".repeat(64)) && is_dns_label(&"a".repeat(63)));
+    }
+
+    #[test]
+    fn subdomains_are_labels_with_dots() {
+        assert!(is_dns_subdomain("a.b-c.d"));
+        // A name that becomes part of a URL must not be able to leave its place there.
+        for no in ["..", "a..b", "a/b", "A", "", "a?b", "a b"] {
+            assert!(!is_dns_subdomain(no), "{no}");
+        }
+        assert!(!is_dns_subdomain(&"a.".repeat(127)));
+    }
+
+    #[test]
+    fn the_systems_and_the_releases_namespace_are_exempt() {
+        assert!(is_exempt("kube-system", None) && is_exempt("ringfence-system", Some("ringfence-system")));
+        assert!(!is_exempt("ringfence-system", None) && !is_exempt("ai", Some("ringfence-system")));
+    }
+}
