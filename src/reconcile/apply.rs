@@ -15,7 +15,8 @@ pub(super) enum Applied {
     NameTaken(Child, String),
 }
 
-/// Makes the changes; where the API server says no to one, the others all the same. `foreign` tells which of them put back what somebody else had changed.
+/// Makes the changes; where the API server says no to one, the others all the same. `foreign` tells which of them put back what
+/// somebody else had changed.
 pub(super) async fn apply<K>(
     owner: &K,
     namespace: &str,
