@@ -52,6 +52,9 @@ pub struct AIWorkflowClassSpec {
     /// Peers. Absent: the workflow's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<ClassNetwork>,
+    /// Accounts. Absent: no annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ClassIdentity>,
     /// Launchers of every workflow of the class, joined with the workflow's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -91,6 +94,17 @@ pub struct ClassImages {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
     pub allowed: Vec<String>,
+}
+
+/// What a workflow may say of its account.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassIdentity {
+    /// Annotation keys that an account may carry: they are rights in a cloud. Whole keys, such as
+    /// `eks.amazonaws.com/role-arn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 317)))]
+    pub annotations: Vec<String>,
 }
 
 /// Peers that a workflow may declare.

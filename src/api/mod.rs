@@ -15,8 +15,8 @@ mod shared;
 mod workflow;
 
 pub use class::{
-    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassImages, ClassNetwork,
-    ClusterFacts, DnsAddress, Engine,
+    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassIdentity, ClassImages,
+    ClassNetwork, ClusterFacts, DnsAddress, Engine,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;

@@ -1,5 +1,7 @@
 //! `AIWorkflow`: who a workflow is, what it may touch and where it may talk.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,7 +104,7 @@ pub struct Owner {
 }
 
 /// The workflow's service account.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// Name of the service account that Ringfence makes. Default: the name of the AIWorkflow. Immutable, never `default`,
@@ -110,6 +112,24 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
+    /// Annotations of the account by which a cloud knows it (IRSA, GKE, Azure). Each key must be allowed by the class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub annotations: BTreeMap<String, String>,
+    /// Secrets of the namespace by which the account's pods pull images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<SecretName>,
+}
+
+/// A Secret of the workflow's namespace, by name.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretName {
+    /// Name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// What the service account may do, each right declared.

@@ -7,6 +7,8 @@ use super::{
 };
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason, is_dns_label, is_dns_subdomain};
 use crate::images::is_pattern;
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 
 /// Answer to "may this declaration stand here?".
@@ -105,6 +107,26 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
             fix,
         ));
     }
+    let identity = spec.identity.clone().unwrap_or_default();
+    for key in identity
+        .annotations
+        .keys()
+        .filter(|key| key.starts_with("ringfence.dev/"))
+    {
+        let fix = "leave it out: Ringfence's own keys are not a workflow's to set";
+        problems.push(Problem::new("spec.identity.annotations", Some(key), "is reserved", fix));
+    }
+    for (index, secret) in identity.image_pull_secrets.iter().enumerate() {
+        if !is_dns_subdomain(&secret.name) {
+            let path = format!("spec.identity.imagePullSecrets[{index}].name");
+            problems.push(Problem::new(
+                path,
+                Some(&secret.name),
+                "is no name of a Secret",
+                "use its name, as kubectl get secrets shows it",
+            ));
+        }
+    }
     if spec.images.is_empty() {
         let fix = "list the repositories, such as registry.example.com/team/**";
         problems.push(Problem::new(
@@ -189,6 +211,20 @@ fn invalid_launcher(path: &str, launcher: &Launcher, problems: &mut Vec<Problem>
     }
 }
 
+/// Annotations of the account that the class lets the workflow declare.
+pub(super) fn allowed_annotations(workflow: &AIWorkflow, class: &AIWorkflowClass) -> BTreeMap<String, String> {
+    let keys = class
+        .spec
+        .identity
+        .as_ref()
+        .map_or(&[][..], |identity| &identity.annotations);
+    let declared = workflow.spec.identity.iter().flat_map(|identity| &identity.annotations);
+    declared
+        .filter(|(key, _)| keys.contains(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 fn outside_class(
     workflow: &AIWorkflow,
     namespace: &NamespaceFacts,
@@ -197,6 +233,20 @@ fn outside_class(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(engine::profile(workflow, class_name, class).err());
+    let allowed = allowed_annotations(workflow, class);
+    let declared = workflow
+        .spec
+        .identity
+        .iter()
+        .flat_map(|identity| identity.annotations.keys());
+    for key in declared.filter(|key| !allowed.contains_key(*key)) {
+        let message =
+            format!("is an annotation that AIWorkflowClass {class_name} does not allow: in a cloud it is a right");
+        let fix = format!(
+            "leave it out, or ask the platform team to add it to spec.identity.annotations of AIWorkflowClass {class_name}"
+        );
+        problems.push(Problem::new("spec.identity.annotations", Some(key), message, fix));
+    }
     for (index, rule) in workflow.rules().iter().enumerate() {
         if let Some(right) = rules::first_uncovered(rule, &class.spec.permissions) {
             let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");

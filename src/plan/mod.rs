@@ -201,13 +201,10 @@ fn desired(
             owned("allow"),
             json!({"spec": network::allow_spec(workflow, observed, class)}),
         ));
-        let account = workflow.service_account_name().to_owned();
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
-        parts.push((
-            Child::ServiceAccount,
-            account,
-            json!({"automountServiceAccountToken": false}),
-        ));
+        let identity = workflow.spec.identity.clone().unwrap_or_default();
+        let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
+        parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }
     let account = json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
     if !plan.effective_rules.is_empty() {
@@ -228,11 +225,16 @@ fn desired(
             &launchers,
         ));
     }
-    let object = |(child, name, body)| {
-        (
-            (child, String::clone(&name)),
-            object::owned_by(workflow, child, &name, body),
-        )
+    let annotations = accept::allowed_annotations(workflow, class);
+    let none = BTreeMap::new();
+    let object = |(child, name, body): (Child, String, Value)| {
+        let own = if child == Child::ServiceAccount {
+            &annotations
+        } else {
+            &none
+        };
+        let object = object::annotated(workflow, child, &name, own, body);
+        ((child, name), object)
     };
     parts.into_iter().map(object).collect()
 }

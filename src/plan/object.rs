@@ -1,5 +1,7 @@
 //! Names, metadata and comparison of the objects that Ringfence owns.
 
+use std::collections::BTreeMap;
+
 use kube::Resource;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -98,12 +100,26 @@ pub fn replacing(mut desired: Value, seen: &Value) -> Value {
 
 /// An object that a workflow or a grant owns: made, kept and, by the garbage collector, removed with it.
 pub(super) fn owned_by<K: Resource<DynamicType = ()>>(owner: &K, child: Child, name: &str, body: Value) -> Value {
+    annotated(owner, child, name, &BTreeMap::new(), body)
+}
+
+/// The same, with annotations of its own beside Ringfence's, which they cannot replace.
+pub(super) fn annotated<K: Resource<DynamicType = ()>>(
+    owner: &K,
+    child: Child,
+    name: &str,
+    own: &BTreeMap<String, String>,
+    body: Value,
+) -> Value {
     let uid = owner.meta().uid.clone().unwrap_or_default();
     let namespace = owner.meta().namespace.clone().unwrap_or_default();
     let owner_name = owner.meta().name.clone().unwrap_or_default();
     let mut metadata = owned_metadata(name, &namespace, &uid, &owner_name);
     if let Some(annotations) = metadata.pointer_mut("/annotations").and_then(Value::as_object_mut) {
-        annotations.insert(REVISION_ANNOTATION.to_owned(), revision(&body).into());
+        for (key, value) in own.iter().filter(|(key, _)| !key.starts_with("ringfence.dev/")) {
+            annotations.insert(key.clone(), value.clone().into());
+        }
+        annotations.insert(REVISION_ANNOTATION.to_owned(), revision(&json!([own, body])).into());
     }
     let mut object = json!({"apiVersion": child.api_version(), "kind": child.kind(), "metadata": metadata});
     if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {

@@ -566,3 +566,49 @@ fn rules_that_were_refused_are_not_shown_as_held() {
         1
     );
 }
+
+#[test]
+fn an_account_carries_what_is_declared_and_the_class_allows() {
+    let key = "eks.amazonaws.com/role-arn";
+    let identity = json!({"annotations": {key: "arn:aws:iam::1:role/x"}, "imagePullSecrets": [{"name": "registry"}]});
+    let us = workflow(json!({"identity": identity}));
+    let account = |plan: &Plan| {
+        let found = plan.changes.iter().find_map(|change| match change {
+            Change::Create(Child::ServiceAccount, account) => Some(account.clone()),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let closed = plan(&us, &observed());
+    assert_eq!(closed.acceptance.reason, Reason::OutsideClass);
+    assert_eq!(
+        closed.acceptance.problems[0].value.as_deref(),
+        Some(key),
+        "the key, and not the value"
+    );
+    assert!(account(&closed)["metadata"]["annotations"].get(key).is_none());
+
+    let mut open = observed();
+    let identity = crate::api::ClassIdentity {
+        annotations: vec![key.to_owned()],
+    };
+    open.class.as_mut().unwrap().spec.identity = Some(identity);
+    let accepted = plan(&us, &open);
+    assert!(accepted.acceptance.accepted, "{}", accepted.acceptance.message);
+    let made = account(&accepted);
+    assert_eq!(made["metadata"]["annotations"][key], "arn:aws:iam::1:role/x");
+    assert_eq!(made["imagePullSecrets"], json!([{"name": "registry"}]));
+    assert_eq!(
+        owner_uid(&made),
+        Some(UID),
+        "and Ringfence's own are not to be replaced"
+    );
+
+    let reserved =
+        json!({"identity": {"annotations": {"ringfence.dev/owner-uid": "x"}, "imagePullSecrets": [{"name": "../x"}]}});
+    let refused = plan(&workflow(reserved), &open);
+    assert_eq!(
+        (refused.acceptance.reason, refused.acceptance.problems.len()),
+        (Reason::Invalid, 2)
+    );
+}

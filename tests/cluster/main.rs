@@ -13,6 +13,7 @@ mod faults;
 mod fence;
 mod fence_conditions;
 mod grants;
+mod identity;
 mod launching;
 mod metrics;
 mod narrowing;
