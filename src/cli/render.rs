@@ -236,6 +236,10 @@ impl Rendered {
         let plan = plan::plan(&workflow, &observed);
         let made = plan.changes.iter().filter_map(made);
         self.objects.extend(made.map(|object| (shown.clone(), object)));
+        if workflow.metadata.deletion_timestamp.is_some() {
+            self.comments
+                .push(format!("{shown}: is being deleted, so nothing is made of it"));
+        }
 
         // The API server's address is found in the cluster: not to know it here is no fault of the declaration.
         let unknown_address = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

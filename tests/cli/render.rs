@@ -366,3 +366,12 @@ fn nothing_that_a_terminal_obeys_comes_out(
     }
     assert!(!said.err.is_empty(), "{said:?}");
 }
+
+#[test]
+fn what_is_being_deleted_is_said_to_make_nothing() {
+    let said = render(
+        "apiVersion: ringfence.dev/v1alpha1\nkind: AIWorkflow\nmetadata: {name: x, namespace: a, deletionTimestamp: '2026-01-01T00:00:00Z'}\nspec: {launchers: [{user: a}], images: [a.example/b]}\n",
+    );
+    assert!(said.err.contains("AIWorkflow a/x: is being deleted"), "{said:?}");
+    assert!(!said.out.contains("kind: ServiceAccount"), "{said:?}");
+}
