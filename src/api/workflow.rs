@@ -177,9 +177,10 @@ pub struct AIWorkflowStatus {
     /// The service account that Ringfence made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountStatus>,
-    /// Rules that the service account holds by its Role: those of the engine's profile, then those declared.
+    /// Rules that the service account holds by its Role: those of the engine's profile, then those declared, then a launcher's
+    /// where it launches itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 96))]
     pub effective_rules: Vec<PolicyRule>,
     /// Conditions `Accepted`, `ResolvedRefs`, `Programmed` and, over them all, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

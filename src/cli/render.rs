@@ -90,7 +90,8 @@ pub(super) fn main(args: &Args) -> ExitCode {
     match run(args) {
         Ok(rendered) => rendered,
         Err(error) => {
-            eprintln!("ringfence: {error:#}");
+            let told = format!("ringfence: {error:#}");
+            told.lines().for_each(|line| eprintln!("{}", printable(line)));
             ExitCode::from(2)
         }
     }
@@ -135,7 +136,16 @@ fn as_json(objects: Vec<(String, Value)>) -> Result<String> {
         1 => objects.remove(0),
         _ => json!({"apiVersion": "v1", "kind": "List", "items": objects}),
     };
-    Ok(serde_json::to_string_pretty(&whole)? + "\n")
+    // JSON leaves some of what a terminal obeys as it is; outside its texts there is nothing of that but the line ends.
+    let mut text = String::new();
+    for c in serde_json::to_string_pretty(&whole)?.chars() {
+        if c != '\n' && is_obeyed(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    Ok(text + "\n")
 }
 
 fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
@@ -154,8 +164,13 @@ fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
 
 /// Names come from the input, and a terminal obeys what it is sent.
 fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let shown = |c: char| if is_obeyed(c) { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
+}
+
+/// Control characters, and those that turn the direction of what follows.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn everything(manifests: &Manifests) -> Result<Rendered> {
@@ -221,6 +236,10 @@ impl Rendered {
         let plan = plan::plan(&workflow, &observed);
         let made = plan.changes.iter().filter_map(made);
         self.objects.extend(made.map(|object| (shown.clone(), object)));
+        if workflow.metadata.deletion_timestamp.is_some() {
+            self.comments
+                .push(format!("{shown}: is being deleted, so nothing is made of it"));
+        }
 
         // The API server's address is found in the cluster: not to know it here is no fault of the declaration.
         let unknown_address = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

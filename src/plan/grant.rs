@@ -61,7 +61,14 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
         changes: Vec::new(),
     };
     let mut desired = BTreeMap::new();
+    let going = grant.metadata.deletion_timestamp.is_some();
     for grantee in grant.spec.from.iter().filter(|_| plan.problems.is_empty()) {
+        // A finalizer can keep it for ever, and with it what the garbage collector waits to remove.
+        if going {
+            let name = format!("{}/{}", grantee.namespace, grantee.name);
+            plan.idle.push(format!("{name}: this grant is being deleted"));
+            continue;
+        }
         match held(grant, grantee, observed.grantees.get(grantee)) {
             Ok((account, rules)) => {
                 plan.granted += 1;
@@ -70,9 +77,10 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
             Err(why) => plan.idle.push(format!("{}/{}: {why}", grantee.namespace, grantee.name)),
         }
     }
-    if !observed.namespace.terminating {
-        let uid = grant.uid().unwrap_or_default();
-        plan.changes = writes(&uid, &observed.children, &Default::default(), desired, false);
+    let uid = grant.uid().unwrap_or_default();
+    plan.changes = writes(&uid, &observed.children, &Default::default(), desired, false);
+    if observed.namespace.terminating {
+        plan.changes.retain(|change| matches!(change, Change::Delete { .. }));
     }
     plan
 }
@@ -139,8 +147,16 @@ fn grantee_account(workflow: &AIWorkflow, grantee: &GrantedWorkflow) -> String {
     }
 }
 
-/// Whether a grant names the workflow.
-pub(super) fn names(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
+/// Whether a grant can give something to the workflow: it stays, may be given, and names one of another namespace.
+pub(super) fn gives_to(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
+    let stays = grant.metadata.deletion_timestamp.is_none();
+    stays
+        && grant.namespace().as_deref() != Some(namespace)
+        && problems(grant, &NamespaceFacts::default()).is_empty()
+        && names(grant, namespace, name)
+}
+
+fn names(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
     grant
         .spec
         .from
@@ -368,6 +384,26 @@ mod tests {
         observed.namespace.exempt = exempt;
         let plan = plan_grant(&grant(rules), &observed);
         assert_eq!((plan.problems.len(), plan.changes.len()), (1, 0), "{plan:?}");
+    }
+
+    #[test]
+    fn a_grant_that_is_being_deleted_gives_nothing_to_anybody() {
+        let mut going = grant(json!([rule("services", &[], &["get"])]));
+        assert!(gives_to(&going, "ai", "triage") && !gives_to(&going, "vectors", "triage"));
+        going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let declared = json!([rule("services", &["qdrant"], &["get"])]);
+        let plan = plan_grant(&going, &observed(facts(declared)));
+        assert_eq!(
+            (plan.changes.len(), plan.granted, plan.idle.len()),
+            (0, 0, 1),
+            "{plan:?}"
+        );
+        assert!(!gives_to(&going, "ai", "triage"));
+        assert!(!gives_to(
+            &grant(json!([rule("secrets", &[], &["get"])])),
+            "ai",
+            "triage"
+        ));
     }
 
     #[test]

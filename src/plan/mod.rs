@@ -133,8 +133,9 @@ pub struct Plan {
 
 /// Plans one workflow.
 ///
-/// Not accepted: rights and peers that the class does not allow go, the account stays, running pods are left alone. Not
-/// fenced, or the class missing: nothing is touched, because what stands there was right when it was made.
+/// Not accepted: rights and peers that the class does not allow go, the account stays, running pods are left alone. Being
+/// deleted: its rights go, and nothing is made, because a finalizer can keep it for ever. Not fenced, or the class missing:
+/// nothing is touched, because what stands there was right when it was made.
 pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     let class_name = observed.namespace.fencing_class();
     let acceptance = accept(workflow, &observed.namespace, class_name, observed.class.as_ref());
@@ -172,15 +173,23 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     let profile = engine::profile(workflow, class_name.unwrap_or_default(), class).unwrap_or_default();
     plan.engine = Some(profile.name.clone()).filter(|name| !name.is_empty());
     let mut launcher_rules = &[][..];
-    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken {
+    let going = workflow.metadata.deletion_timestamp.is_some();
+    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken && !going {
         plan.effective_rules = effective_rules(workflow, class_name.unwrap_or_default(), class);
         launcher_rules = &profile.launcher;
+        // One that launches itself holds a launcher's rights, so they are shown as its own.
+        if launcher_accounts(workflow, class).contains(&own_account(workflow)) {
+            plan.effective_rules.extend_from_slice(launcher_rules);
+        }
     }
     let desired = desired(workflow, observed, class, &plan, launcher_rules);
     // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
     let uid = workflow.uid().unwrap_or_default();
     plan.changes = writes(&uid, &observed.children, &observed.taken, desired, keep_accounts);
+    if going {
+        plan.changes.retain(|change| !matches!(change, Change::Create(..)));
+    }
     plan
 }
 
@@ -216,7 +225,10 @@ fn desired(
         ));
     }
     // Whoever launches makes pods and follows them: by name, so that an engine needs no right of its own here.
-    let launchers: Vec<_> = launcher_accounts(workflow, class);
+    let mut launchers = launcher_accounts(workflow, class);
+    launchers.remove(&own_account(workflow));
+    let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
+    let launchers: Vec<_> = launchers.into_iter().map(subject).collect();
     if !launcher_rules.is_empty() && !launchers.is_empty() {
         parts.extend(role(
             &owned("launcher"),
@@ -251,15 +263,18 @@ fn role(name: &str, rules: &[PolicyRule], binding: &str, subjects: &[Value]) -> 
     ]
 }
 
-/// Launchers that are service accounts, of the workflow and of its class, each once.
-fn launcher_accounts(workflow: &AIWorkflow, class: &AIWorkflowClass) -> Vec<Value> {
+/// Launchers that are service accounts, of the workflow and of its class, each once, by namespace and name.
+fn launcher_accounts(workflow: &AIWorkflow, class: &AIWorkflowClass) -> BTreeSet<(String, String)> {
     let launchers = workflow.spec.launchers.iter().chain(&class.spec.launchers);
-    let accounts: BTreeSet<_> = launchers
+    launchers
         .filter_map(|launcher| launcher.service_account.as_ref())
-        .map(|account| (account.namespace.as_str(), account.name.as_str()))
-        .collect();
-    let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
-    accounts.into_iter().map(subject).collect()
+        .map(|account| (account.namespace.clone(), account.name.clone()))
+        .collect()
+}
+
+fn own_account(workflow: &AIWorkflow) -> (String, String) {
+    let name = workflow.service_account_name().to_owned();
+    (workflow.namespace().unwrap_or_default(), name)
 }
 
 /// The writes that turn what is there into what is desired. Only what carries the owner's UID is replaced or deleted.
@@ -400,7 +415,7 @@ fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClas
                 .grants
                 .iter()
                 .filter(|grant| grant.namespace().as_ref() == Some(&entry.namespace));
-            there.filter(|grant| grant::names(grant, &us.0, &us.1))
+            there.filter(|grant| grant::gives_to(grant, &us.0, &us.1))
         };
         for (number, rule) in entry.rules.iter().enumerate() {
             if !grants().any(|grant| grant::covers(grant, rule)) {

@@ -73,6 +73,35 @@ fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
 }
 
 #[test]
+fn a_workflow_that_is_being_deleted_loses_its_rights_and_gets_nothing_new() {
+    let mut going = workflow(json!({"permissions": read_config()}));
+    let before = stored(&plan(&going, &observed()).changes);
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    assert_eq!(plan(&going, &observed()).changes, [], "nothing is made");
+    let standing = Observed {
+        children: before,
+        ..observed()
+    };
+    let plan = plan(&going, &standing);
+    assert_eq!(kinds(&plan.changes), [("delete", "RoleBinding"), ("delete", "Role")]);
+    assert_eq!(plan.effective_rules, []);
+}
+
+#[test]
+fn a_workflow_that_launches_itself_shows_what_it_holds_by_that() {
+    let own = json!({"serviceAccount": {"namespace": "ai", "name": "triage"}});
+    let declared = workflow(json!({"engine": "airflow", "launchers": [own]}));
+    let plan = plan(&declared, &observed());
+    assert_eq!(plan.effective_rules.len(), 2, "{:?}", plan.effective_rules);
+    let [_, _, Change::Create(_, role), Change::Create(_, binding)] = plan.changes.as_slice() else {
+        panic!("{:?}", plan.changes)
+    };
+    assert_eq!(role["rules"], json!(plan.effective_rules));
+    let subject = json!({"kind": "ServiceAccount", "name": "triage", "namespace": "ai"});
+    assert_eq!(binding["subjects"], json!([subject]));
+}
+
+#[test]
 fn an_engine_gives_its_launchers_what_they_need_and_shows_what_workers_hold() {
     let launchers = json!([
         {"serviceAccount": {"namespace": "airflow", "name": "scheduler"}},

@@ -24,10 +24,7 @@ const READS: usize = 4;
 
 pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>) -> Result<Action, CallError> {
     let started = tokio::time::Instant::now();
-    // What is being deleted is left to the garbage collector, which takes the roles along.
-    if grant.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
+    // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
     let (plan, outcome) = carry_out(&grant, &context).await;
     let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
     let failed = matches!(outcome, Outcome::Failed(..));

@@ -23,10 +23,7 @@ const ATTEMPTS: usize = 4;
 
 pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) -> Result<Action, CallError> {
     let started = tokio::time::Instant::now();
-    // What is being deleted is left to the garbage collector.
-    if workflow.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
+    // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));

@@ -144,6 +144,17 @@ async fn whoever_leaves_the_modes_alone_is_left_alone() {
     // Not the guard's business: the webhook is asked, because policies judge labels under a mode.
     let asked = "webhook modes.ringfence.dev";
     assert_eq!(fate(tenant.patch(&ns, labels(json!({"team": "a"}))).await), asked);
+    // Labels change by these doors as well.
+    assert_eq!(
+        fate(
+            tenant
+                .patch(&format!("{ns}/status"), labels(json!({"team": "a"})))
+                .await
+        ),
+        asked
+    );
+    let changed = with_labels(&admin, &ns, json!({"team": "a"})).await;
+    assert_eq!(fate(tenant.put(&format!("{ns}/finalize"), changed).await), asked);
     assert_eq!(
         fate(
             tenant

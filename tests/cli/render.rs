@@ -342,3 +342,36 @@ fn a_name_cannot_speak_to_the_terminal() {
         said.err
     );
 }
+
+/// Whoever renders what others wrote must not have their terminal written to.
+#[rstest]
+#[case::refused_by_the_schema("x", "a", r#"{"z\e[31m": 1}"#, &[])]
+#[case::without_namespace(r"x\e[2J", "", "{}", &[])]
+#[case::in_comments(r"x\e[2J\u202e", r"b\u009b1m", r#"{launchers: [{user: a}], images: [a.example/b]}"#, &[])]
+#[case::in_yaml("x", "a", r#"{engine: airflow, launchers: [{serviceAccount: {namespace: "n\u009b", name: "s\e[2J\u007f"}}], images: [a.example/b]}"#, &[])]
+#[case::in_json("x", "a", r#"{engine: airflow, launchers: [{serviceAccount: {namespace: "n\u009b\u202e", name: "s\e[2J\u007f"}}], images: [a.example/b]}"#, &["-o", "json"])]
+fn nothing_that_a_terminal_obeys_comes_out(
+    #[case] name: &str,
+    #[case] namespace: &str,
+    #[case] spec: &str,
+    #[case] options: &[&str],
+) {
+    let input = format!(
+        "apiVersion: ringfence.dev/v1alpha1\nkind: AIWorkflow\nmetadata: {{name: \"{name}\", namespace: \"{namespace}\"}}\nspec: {spec}\n"
+    );
+    let said = run(&[&["render", "-"], options].concat(), input.as_bytes());
+    for text in [&said.out, &said.err] {
+        let obeyed = |c: &char| (c.is_control() && *c != '\n') || matches!(c, '\u{202a}'..='\u{202e}');
+        assert_eq!(text.chars().find(obeyed), None, "{text:?}");
+    }
+    assert!(!said.err.is_empty(), "{said:?}");
+}
+
+#[test]
+fn what_is_being_deleted_is_said_to_make_nothing() {
+    let said = render(
+        "apiVersion: ringfence.dev/v1alpha1\nkind: AIWorkflow\nmetadata: {name: x, namespace: a, deletionTimestamp: '2026-01-01T00:00:00Z'}\nspec: {launchers: [{user: a}], images: [a.example/b]}\n",
+    );
+    assert!(said.err.contains("AIWorkflow a/x: is being deleted"), "{said:?}");
+    assert!(!said.out.contains("kind: ServiceAccount"), "{said:?}");
+}

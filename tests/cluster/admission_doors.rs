@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, SOON, World, all, container, one, pod, workload};
+use crate::world::{Actor, SOON, World, all, container, one, pod, workflow, workload};
 
 fn dry(path: &str) -> String {
     format!("{path}?dryRun=All")
@@ -388,4 +388,43 @@ async fn a_tenant_does_not_move_the_fence() {
         message.contains("owner") && message.contains("pod-security.kubernetes.io/enforce"),
         "{message}"
     );
+}
+
+/// An object whose times cannot be read would make every list of its kind unreadable, and Ringfence blind after a restart.
+#[tokio::test]
+async fn no_object_is_made_unreadable() {
+    let world = World::shared().await;
+    let ns = &world.namespace("times", &json!({})).await;
+    let (_, tenant) = world.tenant(ns).await;
+    let fields = json!([{
+        "manager": "x", "operation": "Update", "apiVersion": "ringfence.dev/v1alpha1", "time": "9999-12-31T23:59:59Z",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:images": {}}},
+    }]);
+    tenant
+        .post(&all("AIWorkflow", ns), &workflow("late", &json!({})))
+        .await
+        .ok();
+    let path = one("AIWorkflow", ns, "late");
+    let late = json!({"metadata": {"managedFields": fields}});
+    tenant
+        .patch(&path, &late)
+        .await
+        .refused_by_guard("ringfence-reserved-keys");
+    let mut fields = fields;
+    fields[0]["apiVersion"] = json!("v1");
+    fields[0]["fieldsV1"] = json!({"f:automountServiceAccountToken": {}});
+    let accounts = all("ServiceAccount", ns);
+    tenant
+        .post(&accounts, &json!({"metadata": {"name": "late"}}))
+        .await
+        .ok();
+    let unmounted = json!({"automountServiceAccountToken": false});
+    tenant.patch(&format!("{accounts}/late"), &unmounted).await.ok();
+    let late = json!({"metadata": {"managedFields": fields}});
+    tenant
+        .patch(&format!("{accounts}/late"), &late)
+        .await
+        .refused_by_guard("ringfence-reserved-keys");
+    let plain = json!({"metadata": {"annotations": {"a": "b"}}});
+    tenant.patch(&path, &plain).await.ok();
 }

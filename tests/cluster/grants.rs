@@ -334,3 +334,37 @@ async fn an_engine_gives_its_launcher_rights_when_the_platform_opens_them() {
         .await
         .ok();
 }
+
+/// A finalizer keeps what is deleted, and the garbage collector waits for that: what it gave does not.
+#[tokio::test]
+async fn a_grant_that_is_kept_from_going_gives_nothing() {
+    let world = World::shared().await;
+    let (home, vectors) = (
+        world.enforced("home").await,
+        world.namespace("vectors", &json!({})).await,
+    );
+    let rules = json!([rule("services", &["qdrant"], &["get"])]);
+    let mut kept = grant(&home, "triage", rules.clone());
+    kept["metadata"]["finalizers"] = json!(["example.com/keep"]);
+    world.admin.post(&grants(&vectors), &kept).await.ok();
+    world.ready(&home, "triage", &declaring(&vectors, rules)).await;
+    let bound = || async { world.admin.items(&all("RoleBinding", &vectors)).await };
+    eventually(SOON, || async {
+        ensure!(bound().await?.len() == 1, "not bound yet");
+        Ok(())
+    })
+    .await;
+    let readers = format!("{}/readers", grants(&vectors));
+    world.admin.delete(&readers).await.ok();
+    eventually(SOON, || async {
+        ensure!(bound().await?.is_empty(), "still bound");
+        Ok(())
+    })
+    .await;
+    world
+        .condition(&home, "triage", "ResolvedRefs", "False", "NoGrant")
+        .await;
+    let free = json!({"metadata": {"finalizers": null}});
+    world.admin.patch(&readers, &free).await.ok();
+    world.admin.gone(&readers).await;
+}

@@ -222,3 +222,38 @@ async fn a_workflow_with_much_to_say_still_says_it() {
     place.declare(json!({"permissions": {"crossNamespace": cross}})).await;
     place.says(ConditionType::ResolvedRefs, "NoGrant").await;
 }
+
+/// A finalizer keeps what is deleted, and the garbage collector waits for that: rights do not.
+#[tokio::test]
+async fn a_workflow_that_is_kept_from_going_keeps_no_rights() {
+    let place = Place::new(json!({"permissions": rule("", "configmaps", "get")})).await;
+    place
+        .declare(json!({"permissions": {"rules": rule("", "configmaps", "get")}}))
+        .await;
+    place.says(ConditionType::Ready, "Fenced").await;
+    assert_eq!(place.bindings().await, 1);
+    let workflows = place.api::<AIWorkflow>();
+    let keep = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    patch(&workflows, "triage", keep(json!(["example.com/keep"]))).await;
+    workflows.delete("triage", &DeleteParams::default()).await.unwrap();
+    place.change_class(json!({"permissions": []})).await;
+    eventually(SOON, || async {
+        let left = place.bindings().await;
+        ensure!(left == 0, "{left} bindings are still there");
+        let kept = workflows.get("triage").await?;
+        ensure!(kept.metadata.deletion_timestamp.is_some());
+        let said = kept.status.unwrap_or_default().effective_rules;
+        ensure!(said.is_empty(), "it says that it holds {said:?}");
+        Ok(())
+    })
+    .await;
+    patch(&workflows, "triage", keep(json!([]))).await;
+    eventually(SOON, || async {
+        ensure!(
+            place.api::<ServiceAccount>().get_opt("triage").await?.is_none(),
+            "not collected yet"
+        );
+        Ok(())
+    })
+    .await;
+}
