@@ -19,7 +19,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
-use super::limits::{COPIES, answer_within, default_answer_within};
+use super::limits::{COPIES, SMALL_BODY, answer_within, default_answer_within};
 use super::{Admit, Limits, Webhook};
 use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
 use crate::telemetry::{DecisionLine, Metrics, resource_label};
@@ -38,6 +38,9 @@ pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> 
         metrics,
         body: limits.body,
         bodies: Arc::new(Semaphore::new(kib(limits.bodies))),
+        small_bodies: Arc::new(Semaphore::new(kib(limits.small_bodies))),
+        most_small: kib(limits.small_bodies),
+        arrival: limits.arrival,
         most: kib(limits.bodies),
         reviews: Arc::new(Semaphore::new(kib(limits.reviews))),
         most_of_one: kib(limits.reviews),
@@ -54,6 +57,9 @@ struct App {
     metrics: Arc<Metrics>,
     body: usize,
     bodies: Arc<Semaphore>,
+    small_bodies: Arc<Semaphore>,
+    most_small: usize,
+    arrival: Duration,
     most: usize,
     reviews: Arc<Semaphore>,
     most_of_one: usize,
@@ -105,15 +111,21 @@ async fn handle(
 
 async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant) -> Answer {
     let (head, mut body) = request.into_parts();
-    let weight = content_length(&head.headers).map_or(app.body, |length| length.min(app.body));
-    let weight = u32::try_from(kib(weight).clamp(1, app.most)).unwrap_or(u32::MAX);
-    let Ok(Ok(body_budget)) = timeout_at(deadline, Arc::clone(&app.bodies).acquire_many_owned(weight)).await else {
+    let length = content_length(&head.headers).map_or(app.body, |length| length.min(app.body));
+    let (pool, most) = if length > SMALL_BODY {
+        (&app.bodies, app.most)
+    } else {
+        (&app.small_bodies, app.most_small)
+    };
+    let weight = u32::try_from(kib(length).clamp(1, most)).unwrap_or(u32::MAX);
+    let Ok(Ok(body_budget)) = timeout_at(deadline, Arc::clone(pool).acquire_many_owned(weight)).await else {
         let prefix = receive(&mut body, PREFIX, Instant::now() + PREFIX_TIME).await;
         let busy = unavailable("reviews in flight hold all the memory that reviews may");
         return Answer::fault(uid_of(&prefix.bytes), busy);
     };
 
-    let Received { bytes, end } = receive(&mut body, app.body, deadline).await;
+    let arrived_by = deadline.min(Instant::now() + app.arrival);
+    let Received { bytes, end } = receive(&mut body, app.body, arrived_by).await;
     let uid = uid_of(&bytes);
     if end == End::TooLarge {
         discard(&mut body, app.body, deadline).await;

@@ -9,6 +9,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that a registration may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A body that most reviews are smaller than: a common one has 10 KiB.
+pub(super) const SMALL_BODY: usize = 1 << 20;
 /// How often a review is in memory while it is judged: parsed, and converted for the policies, whose values weigh up to twice as
 /// much.
 pub(super) const COPIES: usize = 3;
@@ -19,8 +21,13 @@ pub struct Limits {
     /// The largest body. The API server takes objects of 3 MiB; escaping makes each byte six at worst (a `<` is `\u003c`),
     /// twice in an update, less what no real object reaches: 32 MiB.
     pub body: usize,
-    /// What all bodies in flight may hold together: two of the largest.
+    /// What all bodies in flight above [`SMALL_BODY`] may hold together: two of the largest.
     pub bodies: usize,
+    /// What all the others may hold together. Theirs alone: somebody who says that much will come, and sends nothing, must
+    /// not keep an ordinary review out.
+    pub small_bodies: usize,
+    /// How long a body may take to arrive. The API server has it ready.
+    pub arrival: Duration,
     /// What all reviews that are being judged may hold together, parsed and as policies see them: the heaviest, three times.
     /// With `bodies` and what the process holds by itself it stays under the chart's memory limit.
     pub reviews: usize,
@@ -41,6 +48,8 @@ impl Default for Limits {
         Self {
             body: 32 << 20,
             bodies: 64 << 20,
+            small_bodies: 32 << 20,
+            arrival: Duration::from_secs(5),
             reviews: COPIES * MAX_WEIGHT,
             evaluations: 64,
             connections: 512,

@@ -51,9 +51,35 @@ async fn small_bodies_that_are_heavy_once_parsed_wait_their_turn_too() {
 }
 
 #[tokio::test]
+async fn who_claims_much_and_sends_nothing_keeps_no_ordinary_review_out() {
+    let server = Server::start(Limits {
+        arrival: Duration::from_millis(500),
+        ..Limits::default()
+    });
+    let mut claimants = Vec::new();
+    for _ in 0..4 {
+        let mut claimant = server.tls("http/1.1").await.unwrap();
+        let head = "POST /admit/fence?timeout=30s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 33554432\r\n\r\n{";
+        claimant.write_all(head.as_bytes()).await.unwrap();
+        claimant.flush().await.unwrap();
+        claimants.push(claimant);
+    }
+    // As many as there is room for, long before any of the claims ends.
+    let small = (0..16).map(|_| async { server.post(review("fine").to_string()).await.response() });
+    for response in join_all(small).await {
+        assert_eq!(response, allowed());
+    }
+    // The claims end by themselves, not by their own thirty seconds, and a large review finds room again.
+    let response = timeout(Duration::from_secs(10), server.post(large("fine", 2 << 20)))
+        .await
+        .expect("room again");
+    assert_eq!(response.response(), allowed());
+}
+
+#[tokio::test]
 async fn who_finds_no_room_in_time_is_told_with_the_uid() {
     let server = Server::start(Limits {
-        bodies: 1 << 20,
+        small_bodies: 1 << 20,
         ..Limits::default()
     });
     let (mut client, _) = server.http2().await;
