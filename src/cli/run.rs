@@ -145,8 +145,7 @@ async fn run(args: Args) -> Result<()> {
             .context("the webhook ended")
     });
 
-    let keeper = keeper(&args, &client, resolver, &readiness, &metrics, &stop).await;
-    let Some(keeper) = keeper else { return Ok(()) };
+    let keeper = keeper(&args, &client, resolver, &readiness, &metrics).await;
     let keeping = stop_serving.clone();
     tasks.spawn(async move {
         keeper.run(keeping).await;
@@ -203,24 +202,21 @@ async fn wait(tasks: &mut JoinSet<Result<()>>, readiness: &Readiness) -> Result<
     }
 }
 
-/// The keeper of the certificate, once it is known who owns its Secret. `None`: stopped before that.
+/// The keeper of the certificate, once it is known who owns its Secret. A signal before that ends the process at once: nobody
+/// handles it yet.
 async fn keeper(
     args: &Args,
     client: &Client,
     resolver: Arc<Resolver>,
     readiness: &Readiness,
     metrics: &Arc<Metrics>,
-    stop: &CancellationToken,
-) -> Option<Keeper> {
+) -> Keeper {
     let owner = loop {
         match tls::owner_of(client.clone(), &args.namespace, &args.service_account).await {
             Ok(owner) => break owner,
             Err(error) => warn!(%error, "the API server does not answer yet"),
         }
-        tokio::select! {
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(CRD_RETRY) => {}
-        }
+        tokio::time::sleep(CRD_RETRY).await;
     };
     let config = KeeperConfig {
         namespace: args.namespace.clone(),
@@ -229,13 +225,7 @@ async fn keeper(
         names: Names::new(&args.service_name, &args.namespace, args.webhook_host.as_deref()),
         owner,
     };
-    Some(Keeper::new(
-        client.clone(),
-        config,
-        resolver,
-        readiness.clone(),
-        metrics.clone(),
-    ))
+    Keeper::new(client.clone(), config, resolver, readiness.clone(), metrics.clone())
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.

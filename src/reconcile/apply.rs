@@ -84,6 +84,16 @@ where
     }
 }
 
+/// Whether a change puts back what somebody else had changed: what was seen says itself that it was made from what is desired.
+pub(super) fn puts_back(change: &Change, seen: &[(Child, Value)]) -> bool {
+    let Change::Replace(child, wanted) = change else {
+        return false;
+    };
+    seen.iter().any(|(kind, seen)| {
+        kind == child && plan::name_of(seen) == plan::name_of(wanted) && plan::is_foreign(wanted, seen)
+    })
+}
+
 /// Whether what could not be replaced gives more than is declared or allowed today, so that closed is better than old. Rights
 /// that the ceiling does not hold, and anything that the API server finds invalid; an account gives nothing by itself.
 fn must_not_stay(child: Child, error: &CallError) -> bool {

@@ -3,19 +3,13 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::{
-    api::core::v1::{Namespace, ServiceAccount},
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
-use super::{CallError, Context, RESYNC, RETRY, apply, calls, facts, jittered, workflow::failure};
+use super::{CallError, Context, RESYNC, RETRY, apply, calls, jittered, workflow::failure};
 use crate::{
-    api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION,
-        Reason,
-    },
-    plan::{self, Change, Child, GrantObserved, GranteeFacts, INSTANCE_LABEL, NamespaceFacts, Outcome},
+    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, Reason},
+    plan::{self, Change, Child, GrantObserved, GranteeFacts, INSTANCE_LABEL, Outcome},
     telemetry::Controller,
 };
 
@@ -45,12 +39,7 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
         Err(error) => return (plan::plan_grant(grant, &GrantObserved::default()), failure(&error)),
     };
     let plan = plan::plan_grant(grant, &observed);
-    let foreign = |change: &Change| match change {
-        Change::Create(..) | Change::Delete { .. } => false,
-        Change::Replace(child, wanted) => observed.children.iter().any(|(kind, seen)| {
-            kind == child && plan::name_of(seen) == plan::name_of(wanted) && plan::is_foreign(wanted, seen)
-        }),
-    };
+    let foreign = |change: &Change| apply::puts_back(change, &observed.children);
     let outcome = match apply::apply(grant, &observed.namespace.name, &plan.changes, foreign, context).await {
         Ok(apply::Applied::All(_)) => Outcome::Applied(None),
         Ok(apply::Applied::NameTaken(child, name)) => {
@@ -78,7 +67,7 @@ async fn observe(grant: &AIWorkflowGrant, context: &Context) -> Result<GrantObse
     });
     let grantees: Vec<_> = reads.buffer_unordered(READS).try_collect().await?;
     Ok(GrantObserved {
-        namespace: read_namespace(&own, context).await?,
+        namespace: context.namespace(&own).await?,
         grantees: grantees.into_iter().flatten().collect(),
         children,
     })
@@ -95,12 +84,9 @@ async fn read_grantee(grantee: &GrantedWorkflow, context: &Context) -> Result<Op
     if workflow.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    let facts = read_namespace(namespace, context).await?;
+    let facts = context.namespace(namespace).await?;
     let class = match facts.fencing_class() {
-        Some(class) => {
-            let classes = Api::<AIWorkflowClass>::all(context.client.clone());
-            calls::optional(calls::bounded(&format!("read AIWorkflowClass {class}"), classes.get(class)).await)?
-        }
+        Some(class) => context.class(class).await?,
         None => None,
     };
     let account = workflow.service_account_name();
@@ -115,19 +101,6 @@ async fn read_grantee(grantee: &GrantedWorkflow, context: &Context) -> Result<Op
         class,
         account_is_ours,
     }))
-}
-
-async fn read_namespace(name: &str, context: &Context) -> Result<NamespaceFacts, CallError> {
-    let namespaces = Api::<Namespace>::all(context.client.clone());
-    let namespace = calls::optional(calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await)?;
-    Ok(match namespace {
-        Some(namespace) => facts(&namespace.metadata, context.is_exempt(name)),
-        None => NamespaceFacts {
-            name: name.to_owned(),
-            terminating: true,
-            ..NamespaceFacts::default()
-        },
-    })
 }
 
 async fn write_status(

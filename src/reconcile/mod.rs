@@ -85,6 +85,26 @@ impl Context {
         is_exempt(namespace, Some(&self.release_namespace))
     }
 
+    /// Reads a namespace, past every cache. One that is gone counts as being deleted: nothing is made in it.
+    async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
+        Ok(match calls::optional(read)? {
+            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
+            None => NamespaceFacts {
+                name: name.to_owned(),
+                terminating: true,
+                ..NamespaceFacts::default()
+            },
+        })
+    }
+
+    /// Reads a class, past every cache.
+    async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
+        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
+        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
+    }
+
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
     async fn say(
         &self,

@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallError, Context, RESYNC, RETRY, apply::Applied, calls, cluster, facts, jittered, namespace};
+use super::{CallError, Context, RESYNC, RETRY, apply::Applied, calls, cluster, jittered, namespace};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
-        DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
+        MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
     },
-    plan::{self, Change, Child, INSTANCE_LABEL, NamespaceFacts, Observed, Outcome, Plan},
+    plan::{self, Change, Child, INSTANCE_LABEL, Observed, Outcome, Plan},
     telemetry::Controller,
 };
-use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::{ListParams, PostParams},
@@ -115,25 +115,14 @@ fn explain(error: &CallError) -> (Reason, String) {
 async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, CallError> {
     let name = workflow.name_any();
     let own = workflow.namespace().unwrap_or_default();
-    let namespaces = Api::<Namespace>::all(context.client.clone());
-    let namespace = calls::optional(calls::bounded(&format!("read namespace {own}"), namespaces.get(&own)).await)?;
-    let namespace = match namespace {
-        Some(namespace) => facts(&namespace.metadata, context.is_exempt(&own)),
-        None => NamespaceFacts {
-            name: own.clone(),
-            terminating: true,
-            ..NamespaceFacts::default()
-        },
-    };
+    let namespace = context.namespace(&own).await?;
     let Some(class_name) = namespace.fencing_class().map(str::to_owned) else {
         return Ok(Observed {
             namespace,
             ..Observed::default()
         });
     };
-    let classes = Api::<AIWorkflowClass>::all(context.client.clone());
-    let class =
-        calls::optional(calls::bounded(&format!("read AIWorkflowClass {class_name}"), classes.get(&class_name)).await)?;
+    let class = context.class(&class_name).await?;
     let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={name}");
     let (own, labels) = (own.as_str(), labels.as_str());
     let lists = Child::ALL.map(|child| async move {
@@ -220,10 +209,7 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
     let foreign = |change: &Change| match change {
         // Something is gone that stood, and nothing that was declared or allowed has changed.
         Change::Create(..) => before.is_some_and(|status| status.effective_rules == plan.effective_rules),
-        Change::Delete { .. } => false,
-        Change::Replace(child, wanted) => observed.children.iter().any(|(kind, seen)| {
-            kind == child && plan::name_of(seen) == plan::name_of(wanted) && plan::is_foreign(wanted, seen)
-        }),
+        Change::Delete { .. } | Change::Replace(..) => super::apply::puts_back(change, &observed.children),
     };
     match super::apply::apply(workflow, &facts.name, &plan.changes, foreign, context).await? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),

@@ -11,5 +11,6 @@ mod value;
 
 pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
+pub use render::clip_bytes;
 pub use uid::{MAX_UID, uid_of};
 pub use value::{MAX_WEIGHT, weight_of};

@@ -145,7 +145,8 @@ fn clip(text: &str, most: usize) -> String {
     clipped
 }
 
-fn clip_bytes(text: &str, most: usize) -> &str {
+/// The beginning of a text, at most so many bytes of it and no half character.
+pub fn clip_bytes(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end))

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::review::{Decision, Outcome, Review};
+use crate::review::{Decision, Outcome, Review, clip_bytes};
 
 /// The longest name that is written, in bytes: more than any that the API server takes.
 const MAX_NAME: usize = 256;
@@ -65,11 +65,7 @@ impl DecisionLine<'_> {
 }
 
 fn clip(text: &str) -> &str {
-    let end = (0..=MAX_NAME.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
-    text.get(..end).unwrap_or_default()
+    clip_bytes(text, MAX_NAME)
 }
 
 #[cfg(test)]

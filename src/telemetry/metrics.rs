@@ -19,7 +19,7 @@ const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Resources that have a label of their own: those of the registrations. Any other object can carry the workflow label.
+/// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
 const RESOURCES: [(&str, &str, &str); 14] = [
     ("", "namespaces", ""),
     ("", "pods", ""),

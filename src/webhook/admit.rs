@@ -1,7 +1,7 @@
 //! Decides reviews: asks for the facts, lets fence and policies judge, and sorts what they say by mode.
 //!
-//! Must never: decide with a fact missing, judge on the threads that serve connections, or spend time that the request does
-//! not have.
+//! Must never: decide with a fact missing, or spend time that the request does not have. Judging does not yield: whoever calls
+//! `admit` does so on a thread that may block.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,14 +46,12 @@ impl Policies for PolicySet {
 }
 
 /// The real [`Admit`].
-#[derive(Clone)]
 pub struct Admission {
     lookup: Arc<dyn Lookup>,
     judge: Judge,
 }
 
-/// What judges once the facts are there; cheap to hand to another thread.
-#[derive(Clone)]
+/// What judges once the facts are there.
 struct Judge {
     policies: Arc<dyn Policies>,
     release_namespace: Arc<str>,

@@ -7,6 +7,7 @@ use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::eventually;
 
+use crate::objects::said;
 use crate::world::{Actor, SOON, World, all, condition, one, workflow};
 
 const GUARD: &str = "ringfence-owned-objects";
@@ -73,23 +74,6 @@ fn edits(kind: &str) -> Vec<(&'static str, Value)> {
         )],
     });
     edits
-}
-
-/// Everything but what the API server counts.
-fn said(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        for key in [
-            "uid",
-            "resourceVersion",
-            "generation",
-            "creationTimestamp",
-            "managedFields",
-        ] {
-            metadata.remove(key);
-        }
-    }
-    object
 }
 
 async fn settled(admin: &Actor, path: &str, wanted: &Value, what: &str) {

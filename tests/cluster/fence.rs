@@ -26,18 +26,7 @@ fn spec() -> Value {
 
 /// Without what the API server writes, and without null and empty lists, which it drops.
 fn said(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        for key in [
-            "uid",
-            "resourceVersion",
-            "generation",
-            "creationTimestamp",
-            "managedFields",
-        ] {
-            metadata.remove(key);
-        }
-    }
+    let mut object = crate::objects::said(object);
     // A hash over what was sent: what it hashes is compared whole.
     let revision = object["metadata"]["annotations"]
         .as_object_mut()

@@ -135,3 +135,20 @@ pub fn template_of(kind: &str) -> &'static str {
         _ => "/spec/template",
     }
 }
+
+/// Everything but what the API server counts.
+pub fn said(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for key in [
+            "uid",
+            "resourceVersion",
+            "generation",
+            "creationTimestamp",
+            "managedFields",
+        ] {
+            metadata.remove(key);
+        }
+    }
+    object
+}
