@@ -56,6 +56,11 @@ fn pod_makers(ns: &str, labels: &Value) -> Vec<(String, Value)> {
             json!({"metadata": metadata, "spec": {"template": job_template}}),
         ),
         (format!("{batch}/cronjobs"), json!({"metadata": metadata, "spec": cron})),
+        // A stored template, from which a StatefulSet or DaemonSet makes pods again.
+        (
+            format!("{apps}/controllerrevisions"),
+            json!({"metadata": metadata, "data": {}, "revision": 1}),
+        ),
     ]
 }
 

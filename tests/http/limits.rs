@@ -4,7 +4,9 @@ use futures::future::join_all;
 use ringfence::webhook::Limits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
+use tokio_rustls::client::TlsStream;
 
 use crate::support::{PATIENCE, Server, allowed, refused, request, review};
 
@@ -48,14 +50,27 @@ async fn small_bodies_that_are_heavy_once_parsed_wait_their_turn_too() {
         assert_eq!(response, allowed());
     }
     assert_eq!(server.script.seen.lock().unwrap().len(), 8);
+
+    // And it is this budget that they wait for: while one is being judged, another finds no room in time.
+    let heavy = |name: &str, timeout: &str| {
+        let path = format!("/admit/fence?timeout={timeout}");
+        request(&path, "application/json", holding(name, json!(vec![""; 16 << 10])))
+    };
+    let first = server.send(heavy("sleeps", "3s"));
+    let second = async {
+        while server.script.seen.lock().unwrap().len() <= 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        server.send(heavy("fine", "1s")).await.response()
+    };
+    let (_, second) = futures::join!(first, second);
+    let message = "ringfence could not review this object: reviews that are being judged hold all the memory that they may. Fix: \
+        try again; if it persists, run more replicas.";
+    assert_eq!(second, refused(503, "ServiceUnavailable", message));
 }
 
-#[tokio::test]
-async fn who_claims_much_and_sends_nothing_keeps_no_ordinary_review_out() {
-    let server = Server::start(Limits {
-        arrival: Duration::from_millis(500),
-        ..Limits::default()
-    });
+/// Clients that say that 32 MiB will come, and send one byte of it.
+async fn claim(server: &Server) -> Vec<TlsStream<TcpStream>> {
     let mut claimants = Vec::new();
     for _ in 0..4 {
         let mut claimant = server.tls("http/1.1").await.unwrap();
@@ -64,12 +79,38 @@ async fn who_claims_much_and_sends_nothing_keeps_no_ordinary_review_out() {
         claimant.flush().await.unwrap();
         claimants.push(claimant);
     }
-    // As many as there is room for, long before any of the claims ends.
+    claimants
+}
+
+#[tokio::test]
+async fn who_claims_much_and_sends_nothing_keeps_no_ordinary_review_out() {
+    let server = Server::start(Limits {
+        arrival: Duration::from_secs(60),
+        ..Limits::default()
+    });
+    let _claimants = claim(&server).await;
+    // The claims have taken all the room for large bodies, and hold it.
+    let large = server
+        .send(request(
+            "/admit/fence?timeout=1s",
+            "application/json",
+            large("fine", 2 << 20),
+        ))
+        .await;
+    assert_eq!(large.response()["status"]["code"], 503);
     let small = (0..16).map(|_| async { server.post(review("fine").to_string()).await.response() });
     for response in join_all(small).await {
         assert_eq!(response, allowed());
     }
-    // The claims end by themselves, not by their own thirty seconds, and a large review finds room again.
+}
+
+#[tokio::test]
+async fn a_claim_ends_when_nothing_comes_and_not_by_its_own_deadline() {
+    let server = Server::start(Limits {
+        arrival: Duration::from_millis(500),
+        ..Limits::default()
+    });
+    let _claimants = claim(&server).await;
     let response = timeout(Duration::from_secs(10), server.post(large("fine", 2 << 20)))
         .await
         .expect("room again");
