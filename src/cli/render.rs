@@ -319,6 +319,7 @@ impl Rendered {
                     workflow: workflow.clone(),
                     namespace: surroundings.facts,
                     class: surroundings.class,
+                    reviewed: true,
                     account_is_ours: true,
                 };
                 grantees.insert(from.clone(), facts);

@@ -132,7 +132,7 @@ async fn run(args: Args) -> Result<()> {
 
     let resolver = Arc::new(Resolver::default());
     let admit = Admission::new(
-        Arc::new(Live::new(client.clone())),
+        Arc::new(Live::new(client.clone(), &args.webhook_configuration)),
         policies,
         &args.namespace,
         metrics.clone(),
@@ -152,7 +152,8 @@ async fn run(args: Args) -> Result<()> {
         Ok(())
     });
 
-    let controllers = operate(client, metrics, readiness.clone(), args.namespace, stop.clone());
+    let context = reconcile::Context::new(client.clone(), metrics, args.namespace, args.webhook_configuration);
+    let controllers = operate(client, context, readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;
         Ok(())
@@ -229,13 +230,7 @@ async fn keeper(
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(
-    client: Client,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    namespace: String,
-    stop: CancellationToken,
-) {
+async fn operate(client: Client, context: reconcile::Context, readiness: Readiness, stop: CancellationToken) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -247,8 +242,7 @@ async fn operate(
         }
     }
     readiness.set(Gate::Crds, Ok(()));
-    let context = Arc::new(reconcile::Context::new(client, metrics, namespace));
-    reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
+    reconcile::run(Arc::new(context), stop, || readiness.set(Gate::Caches, Ok(()))).await;
 }
 
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {

@@ -7,6 +7,7 @@ mod declared;
 mod facts;
 mod identity;
 mod images;
+pub mod kinds;
 mod launch;
 pub mod modes;
 mod object;
@@ -15,6 +16,7 @@ mod template;
 pub(crate) mod testing;
 mod update;
 
+pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::OwnerRef;
 pub use template::Template;
@@ -112,14 +114,7 @@ impl<'a> Case<'a> {
         if let (Some(label), Some(workflow)) = (self.subject.label, &workflow) {
             if self.subject.shape.is_some() {
                 let class = (class_name, class.as_ref());
-                declared::check_accepted(
-                    label,
-                    self.facts.workflow.as_ref(),
-                    workflow,
-                    namespace,
-                    class,
-                    &mut violations,
-                );
+                declared::check_accepted(label, self.facts, workflow, namespace, class, &mut violations);
             }
             violations.extend(launch::check(self.subject, self.facts, workflow, class.as_ref()));
             // Audit alone makes no account. Another account than the workflow's is refused by name already.

@@ -9,12 +9,14 @@ mod class;
 mod cluster;
 mod grant;
 mod namespace;
+mod trust;
 mod workflow;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
     core::v1::{Namespace, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -62,11 +64,13 @@ pub struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     release_namespace: String,
+    /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    registration: String,
 }
 
 impl Context {
     /// Builds the context of one process.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String, registration: String) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
@@ -78,6 +82,7 @@ impl Context {
             metrics,
             recorder,
             release_namespace,
+            registration,
         }
     }
 
@@ -273,7 +278,8 @@ async fn run_workflows(
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
-    let of_grant = workflows.clone();
+    let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
@@ -333,6 +339,11 @@ async fn run_workflows(
                         .any(|entry| entry.namespace == namespace)
                 })
             },
+        )
+        .watches(
+            Api::<ValidatingWebhookConfiguration>::all(client.clone()),
+            registration,
+            move |_| matching(&of_registration, |_| true),
         )
         .watches(
             Api::<EndpointSlice>::namespaced(client, "default"),
