@@ -3,6 +3,7 @@
 
 mod admission;
 mod admission_doors;
+mod adoption;
 mod cel;
 mod controlplane;
 mod convergence;
@@ -14,8 +15,11 @@ mod fence;
 mod fence_conditions;
 mod grants;
 mod identity;
+mod kinds;
 mod launching;
 mod metrics;
 mod narrowing;
 mod objects;
+mod predecessors;
+mod trust;
 mod world;
