@@ -20,7 +20,7 @@ const BUCKETS: [f64; 14] = [
 ];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
-const RESOURCES: [(&str, &str, &str); 14] = [
+const RESOURCES: [(&str, &str, &str); 16] = [
     ("", "namespaces", ""),
     ("", "pods", ""),
     ("", "pods", "ephemeralcontainers"),
@@ -34,6 +34,8 @@ const RESOURCES: [(&str, &str, &str); 14] = [
     ("apps", "statefulsets", ""),
     ("batch", "cronjobs", ""),
     ("batch", "jobs", ""),
+    ("ringfence.dev", "aiworkflowclasses", ""),
+    ("ringfence.dev", "aiworkflowgrants", ""),
     ("ringfence.dev", "aiworkflows", ""),
 ];
 
