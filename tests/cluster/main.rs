@@ -18,4 +18,5 @@ mod launching;
 mod metrics;
 mod narrowing;
 mod objects;
+mod shape;
 mod world;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{super::manifests::Manifests, Rendered, namespace_of, surroundings::Surroundings};
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, WORKFLOW_LABEL},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowClassSpec, WORKFLOW_LABEL},
     plan::{self, shape},
 };
 
@@ -44,9 +44,14 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
         .as_ref()
         .map(|class| plan::effective_rules(workflow, class_name, class))
         .unwrap_or_default();
-    let class = class.unwrap_or_default();
-    if let Some(problem) = shape::pod_security_problem(&facts.name, &facts.labels, class_name, Some(&class)).filter(|_| !is_assumed) {
-        rendered.comments.push(format!("Namespace {}: its pods are refused: {problem}", facts.name));
+    // Without a class nothing is accepted, and that has been said.
+    let class = class.unwrap_or_else(|| AIWorkflowClass::new(class_name, AIWorkflowClassSpec::default()));
+    if let Some(problem) =
+        shape::pod_security_problem(&facts.name, &facts.labels, class_name, Some(&class)).filter(|_| !is_assumed)
+    {
+        rendered
+            .comments
+            .push(format!("Namespace {}: its pods are refused: {problem}", facts.name));
     }
     let template = template(workflow, &class, !rules.is_empty());
     if template.pointer("/spec/volumes").is_some() && !shape::volume_types(&class).contains(&"projected") {
