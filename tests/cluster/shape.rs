@@ -122,14 +122,16 @@ async fn every_kind_that_makes_pods_has_the_shape_that_the_class_allows() {
     lea.patch(&path, &network).await.refused_by("pod-annotations");
     let (_, tenant) = world.tenant(ns).await;
     tenant.patch(&path, &network).await.refused_by("pod-annotations");
-    let narrower = json!({"spec": {"podAnnotations": null, "volumes": null, "identity": {"maxTokenSeconds": 600}}});
+    let narrower = json!({"spec": {"podAnnotations": null, "volumes": null}});
     world.admin.patch(&format!("{CLASSES}/{class}"), &narrower).await.ok();
     let another = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/other": "x"}}});
     tenant.patch(&path, &another).await.refused_by("pod-annotations");
     let label = json!({"metadata": {"labels": {"team": "x"}, "annotations": {"kubectl.kubernetes.io/default-container": null}}});
     tenant.patch(&path, &label).await.ok();
 
-    // The declaration asks for more than the class allows by now, and says so until it fits again.
+    // A declaration that asks for more than its class allows by now says so until it fits again.
+    let shorter = json!({"spec": {"identity": {"maxTokenSeconds": 600}}});
+    world.admin.patch(&format!("{CLASSES}/{class}"), &shorter).await.ok();
     let outside = world.condition(ns, "triage", "Accepted", "False", "OutsideClass").await;
     let message = crate::world::condition(&outside, "Accepted")["message"].to_string();
     for said in ["maxExpirationSeconds", "900", "600 seconds that AIWorkflowClass"] {
