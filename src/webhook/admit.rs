@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::lookup::{Key, Lookup, LookupError};
 use super::{Admit, Webhook};
 use crate::api::{Mode, is_dns_subdomain, is_exempt};
+use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
 use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject};
 use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
-use crate::review::{Decision, Fault, FaultCause, Review, Violation};
+use crate::review::{Decision, Fault, FaultCause, Operation, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
 
 /// Labels of a Namespace that name classes.
@@ -86,6 +88,7 @@ impl Admission {
     async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         match webhook {
             Webhook::Modes => self.decide_modes(review, deadline).await,
+            Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
             Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
         }
     }
@@ -96,6 +99,12 @@ impl Admission {
         };
         let facts = within(deadline, self.gather(subject.needs())).await?;
         self.judge.object(review, &facts, deadline)
+    }
+
+    async fn decide_session(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let session = Session::of(review).map_err(unusable)?;
+        let facts = within(deadline, self.gather_session(&session)).await?;
+        Ok(self.judge.session(&session, &facts))
     }
 
     async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -134,6 +143,28 @@ impl Admission {
             launcher,
             owners,
             classes,
+            pod: None,
+            now: Some(Timestamp::now()),
+        })
+    }
+
+    async fn gather_session(&self, session: &Session) -> Result<Facts, LookupError> {
+        let pod = async {
+            let pod = self.ask(Some(Key::Pod(session.pod.clone()))).await?;
+            let facts = Facts {
+                pod,
+                ..Facts::default()
+            };
+            let workflow = self.ask(session.workflow(&facts).map(Key::Workflow)).await?;
+            Ok(Facts { workflow, ..facts })
+        };
+        let (facts, (namespace, classes)) =
+            tokio::try_join!(pod, self.namespace_with_classes(Some(session.pod.namespace.clone())))?;
+        Ok(Facts {
+            namespace,
+            classes,
+            now: Some(Timestamp::now()),
+            ..facts
         })
     }
 
@@ -278,6 +309,20 @@ impl Judge {
             sort(&mut decision, mode, said);
         }
         Ok(decision)
+    }
+
+    fn session(&self, session: &Session, facts: &Facts) -> Decision {
+        let mut decision = Decision::default();
+        match session.modes(facts, |name| self.is_exempt(name)) {
+            Err(violation) => decision.denials.push(violation),
+            Ok(modes) => {
+                for (mode, class) in modes {
+                    let deny = session.check(facts, &class).into_iter().collect();
+                    sort(&mut decision, mode, Said { deny, warn: Vec::new() });
+                }
+            }
+        }
+        decision
     }
 
     fn modes(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {
