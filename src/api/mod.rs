@@ -16,7 +16,7 @@ mod workflow;
 
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassIdentity,
-    ClassImages, ClassNetwork, ClusterFacts, DnsAddress, Engine,
+    ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, DnsAddress, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
@@ -28,7 +28,7 @@ pub use network::{
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, CrossNamespace, DebugAction, DebugWindow, Identity,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
     MAX_WORKFLOW_NAME, Mode, Owner, Permissions, ServiceAccountStatus,
 };
 

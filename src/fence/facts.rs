@@ -91,6 +91,12 @@ impl<'a> Subject<'a> {
         self.is_pod() && self.change == Change::Create
     }
 
+    /// The pod as it was before an UPDATE; nothing for what is new, or a template.
+    pub(super) fn pod_before(&self) -> Option<&'a Value> {
+        let is_update = self.is_pod() && self.review.operation == Operation::Update;
+        self.review.old_object().filter(|_| is_update)
+    }
+
     /// Where a launcher must answer: the path of what was changed, or the label for what is new.
     pub(super) fn launched(&self) -> Option<&'static str> {
         match self.change {

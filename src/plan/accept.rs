@@ -3,7 +3,7 @@
 use super::{
     NamespaceFacts, Problem, engine,
     peer::{Peer, invalid_peer, invalid_ports, peer_outside_class},
-    rules,
+    rules, shape,
 };
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason, is_dns_label, is_dns_subdomain};
 use crate::images::is_pattern;
@@ -127,6 +127,7 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
             ));
         }
     }
+    shape::invalid_audiences(&identity.audiences, &mut problems);
     if spec.images.is_empty() {
         let fix = "list the repositories, such as registry.example.com/team/**";
         problems.push(Problem::new(
@@ -253,6 +254,7 @@ fn outside_class(
             format!("leave it out, or ask the platform team for spec.debug.maxHours of AIWorkflowClass {class_name}");
         problems.push(Problem::new("spec.debug", None, message, fix));
     }
+    shape::audiences_outside_class(workflow, class_name, class, &mut problems);
     for (index, rule) in workflow.rules().iter().enumerate() {
         if let Some(right) = rules::first_uncovered(rule, &class.spec.permissions) {
             let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");

@@ -13,6 +13,7 @@ mod object;
 mod peer;
 mod rules;
 mod selector;
+pub mod shape;
 mod status;
 
 use std::{
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
-pub use engine::{Profile, effective_rules, engine_input, image_patterns, shipped};
+pub use engine::{Profile, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};
 pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, replacing, same};

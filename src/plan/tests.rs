@@ -620,6 +620,7 @@ fn an_account_carries_what_is_declared_and_the_class_allows() {
     let mut open = observed();
     let identity = crate::api::ClassIdentity {
         annotations: vec![key.to_owned()],
+        ..Default::default()
     };
     open.class.as_mut().unwrap().spec.identity = Some(identity);
     let accepted = plan(&us, &open);
