@@ -16,7 +16,7 @@ mod workflow;
 
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassIdentity, ClassImages,
-    ClassNetwork, ClusterFacts, DnsAddress, Engine,
+    ClassNetwork, ClusterFacts, ClusterStatus, DnsAddress, Engine,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
