@@ -55,6 +55,8 @@ pub enum ConditionType {
     Programmed,
     /// All of them, and the namespace enforces.
     Ready,
+    /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
+    ClusterRangesKnown,
 }
 
 impl ConditionType {
@@ -68,6 +70,7 @@ impl ConditionType {
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
+            Self::ClusterRangesKnown => "ClusterRangesKnown",
         }
     }
 }
@@ -107,6 +110,12 @@ pub enum Reason {
     Fenced,
     /// Not ready: the namespace warns only.
     NotEnforced,
+    /// The cluster's ranges are known: the class declares them.
+    Declared,
+    /// The cluster's ranges are known: ServiceCIDRs and Nodes say them.
+    Detected,
+    /// The cluster's ranges are not known: the class has to declare them.
+    NotDetected,
 }
 
 impl Reason {
@@ -129,6 +138,9 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::Fenced => "Fenced",
             Self::NotEnforced => "NotEnforced",
+            Self::Declared => "Declared",
+            Self::Detected => "Detected",
+            Self::NotDetected => "NotDetected",
         }
     }
 }

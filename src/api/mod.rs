@@ -16,7 +16,7 @@ mod workflow;
 
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassIdentity,
-    ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, DnsAddress, Engine, PodSecurity,
+    ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;

@@ -1,7 +1,9 @@
 //! Whether a declaration is valid and inside its class: condition `Accepted`, for the reconciler and for admission alike.
 
 use super::{
-    NamespaceFacts, Problem, engine,
+    NamespaceFacts, Problem,
+    cluster::Ranges,
+    engine,
     peer::{Peer, invalid_peer, invalid_ports, peer_outside_class},
     rules, shape,
 };
@@ -304,13 +306,14 @@ fn outside_class(
         ));
     }
     let network = workflow.spec.network.clone().unwrap_or_default();
+    let ranges = Ranges::for_network(&network, class);
     for (index, rule) in network.ingress.iter().enumerate() {
         peer_outside_class(
             &format!("spec.network.ingress[{index}].from"),
             &Peer::from(&rule.from),
             namespace,
-            class_name,
-            class,
+            (class_name, class),
+            &ranges,
             &mut problems,
         );
     }
@@ -319,10 +322,15 @@ fn outside_class(
             &format!("spec.network.egress[{index}].to"),
             &Peer::from(&rule.to),
             namespace,
-            class_name,
-            class,
+            (class_name, class),
+            &ranges,
             &mut problems,
         );
+    }
+    if !ranges.fit(&network) {
+        let message = "names more ranges than one NetworkPolicy holds, with what must be taken out of them";
+        let fix = "name fewer ranges, each once, with all its ports in one rule";
+        problems.push(Problem::new("spec.network", None, message, fix));
     }
     problems
 }

@@ -5,6 +5,7 @@
 mod accept;
 mod cidr;
 mod class;
+mod cluster;
 mod engine;
 mod grant;
 mod namespace;
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
+pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
 pub use engine::{Profile, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{NamespaceFacts, default_deny};

@@ -9,9 +9,10 @@ mod class;
 mod cluster;
 mod grant;
 mod namespace;
+mod ranges;
 mod workflow;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -31,6 +32,7 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -42,7 +44,7 @@ use crate::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
         GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find, is_exempt,
     },
-    plan::{NamespaceFacts, peers_of},
+    plan::{Detection, NamespaceFacts, peers_of},
     telemetry::Metrics,
 };
 
@@ -62,11 +64,14 @@ pub struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     release_namespace: String,
+    own_addresses: Vec<IpAddr>,
+    /// The cluster's own ranges; `None` until something was found out.
+    ranges: watch::Sender<Option<Detection>>,
 }
 
 impl Context {
-    /// Builds the context of one process.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String) -> Self {
+    /// Builds the context of one process. `own_addresses` are those of its pod, where it is one.
+    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String, own_addresses: Vec<IpAddr>) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
@@ -78,6 +83,8 @@ impl Context {
             metrics,
             recorder,
             release_namespace,
+            own_addresses,
+            ranges: watch::Sender::new(None),
         }
     }
 
@@ -173,6 +180,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         ),
         run_classes(classes, context.clone(), stop.clone()),
         run_grants(grants, context.clone(), stop.clone()),
+        ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),
         ready,
@@ -202,6 +210,7 @@ async fn run_namespaces(controller: Controller<Namespace>, context: Arc<Context>
 
 async fn run_classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
     controller
+        .reconcile_all_on(ranges::changes(&context))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(class::reconcile, on_error, context)

@@ -30,6 +30,12 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
     for (verb, group, resource, ns, name, expected) in [
         ("watch", "", "namespaces", "", "", true),
         ("update", "", "namespaces", "", "x", false),
+        ("watch", "", "nodes", "", "", true),
+        ("get", "", "nodes/proxy", "", "x", false),
+        ("update", "", "nodes", "", "x", false),
+        ("patch", "", "nodes/status", "", "x", false),
+        ("watch", "networking.k8s.io", "servicecidrs", "", "", true),
+        ("create", "networking.k8s.io", "servicecidrs", "", "", false),
         ("list", "ringfence.dev", "aiworkflows", "", "", true),
         ("watch", "ringfence.dev", "aiworkflowgrants", "", "", true),
         ("update", "ringfence.dev", "aiworkflowgrants/status", "x", "x", true),

@@ -4,6 +4,7 @@
 mod admission;
 mod admission_doors;
 mod cel;
+mod cluster_ranges;
 mod controlplane;
 mod convergence;
 mod debug;
