@@ -121,14 +121,15 @@ fn selector(selector: &LabelSelector) -> Value {
     json!({"matchLabels": selector.match_labels, "matchExpressions": selector.match_expressions})
 }
 
-/// A range without the services in it that hand out credentials.
+/// A range without the services in it that hand out credentials. `None` where nothing of it is left: an exception of one range
+/// may hold another, and the API server takes no exception that is as wide as its range.
 fn ip_block(text: &str, except: &[String]) -> Option<Value> {
     let net = cidr::parse(text).ok()?;
-    let declared = except
-        .iter()
-        .filter_map(|text| cidr::parse(text).ok())
-        .filter(|except| net.contains(except));
-    let mut excepted: Vec<_> = declared.collect();
+    let declared: Vec<_> = except.iter().filter_map(|text| cidr::parse(text).ok()).collect();
+    if declared.iter().any(|except| except.contains(&net)) || cidr::metadata_in(&net).contains(&net) {
+        return None;
+    }
+    let mut excepted: Vec<_> = declared.into_iter().filter(|except| net.contains(except)).collect();
     for address in cidr::metadata_in(&net) {
         if !excepted.iter().any(|except| except.contains(&address)) {
             excepted.push(address);
