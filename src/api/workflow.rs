@@ -236,6 +236,9 @@ pub struct AIWorkflowStatus {
     /// The service account that Ringfence made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountStatus>,
+    /// The last generation that counted as reviewed. Written by Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed: Option<Reviewed>,
     /// Rules that the service account holds by its Role: those of the engine's profile, then those declared, then a launcher's
     /// where it launches itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -257,6 +260,18 @@ pub enum Mode {
     Warn,
     /// Decisions are refusals.
     Enforce,
+}
+
+/// A generation that was written under the eyes of the webhook, or that an administrator has acknowledged.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reviewed {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// UID of the ValidatingWebhookConfiguration that stood then: while it is today's, every later generation was reviewed too.
+    #[serde(rename = "registrationUID")]
+    #[schemars(length(max = 64))]
+    pub registration_uid: String,
 }
 
 /// Name and UID of the service account.

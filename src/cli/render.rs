@@ -325,6 +325,7 @@ impl Rendered {
                     workflow: workflow.clone(),
                     namespace: surroundings.facts,
                     class: surroundings.class,
+                    reviewed: true,
                     account_is_ours: true,
                 };
                 grantees.insert(from.clone(), facts);

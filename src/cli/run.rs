@@ -135,7 +135,7 @@ async fn run(args: Args) -> Result<()> {
 
     let resolver = Arc::new(Resolver::default());
     let admit = Admission::new(
-        Arc::new(Live::new(client.clone())),
+        Arc::new(Live::new(client.clone(), &args.webhook_configuration)),
         policies,
         &args.namespace,
         metrics.clone(),
@@ -159,7 +159,13 @@ async fn run(args: Args) -> Result<()> {
         .pod_ips
         .split(',')
         .filter_map(|address| address.trim().parse().ok());
-    let context = reconcile::Context::new(client.clone(), metrics, args.namespace, own_addresses.collect());
+    let context = reconcile::Context::new(
+        client.clone(),
+        metrics,
+        args.namespace,
+        args.webhook_configuration,
+        own_addresses.collect(),
+    );
     let controllers = operate(client, Arc::new(context), readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;

@@ -187,6 +187,8 @@ pub struct Facts {
     pub namespace: Option<Value>,
     /// The AIWorkflow.
     pub workflow: Option<Value>,
+    /// The registration under which AIWorkflows are reviewed, where the workflow's record does not settle whether it was.
+    pub registration: Option<Value>,
     /// The namespace's default-deny NetworkPolicy.
     pub default_deny: Option<Value>,
     /// The ServiceAccount that the pod runs as.

@@ -9,6 +9,7 @@ mod declared;
 mod facts;
 mod identity;
 mod images;
+pub mod kinds;
 mod launch;
 pub mod modes;
 mod object;
@@ -20,6 +21,7 @@ mod tokens;
 mod update;
 mod volumes;
 
+pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::OwnerRef;
 pub use template::Template;
@@ -118,13 +120,12 @@ impl<'a> Case<'a> {
         };
         if let (Some(label), Some(workflow)) = (self.subject.label, workflow) {
             if self.subject.shape.is_some() {
-                let class = (class_name, class);
                 declared::check_accepted(
                     label,
-                    self.facts.workflow.as_ref(),
+                    self.facts,
                     workflow,
                     namespace,
-                    class,
+                    (class_name, class),
                     &mut violations,
                 );
             }

@@ -53,7 +53,7 @@ pub fn accept(
         };
         return refused(Reason::NamespaceNotFenced, message, Vec::new());
     };
-    let invalid = invalid(workflow);
+    let invalid = workflow_problems(workflow);
     if !invalid.is_empty() {
         return refused(Reason::Invalid, summary(&invalid), invalid);
     }
@@ -77,7 +77,7 @@ pub fn accept(
     }
 }
 
-fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptance {
+pub(super) fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptance {
     Acceptance {
         accepted: false,
         reason,
@@ -86,7 +86,8 @@ fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptanc
     }
 }
 
-fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
+/// What is wrong with a declaration by itself, whatever stands around it.
+pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
     let mut problems = Vec::new();
     let spec = &workflow.spec;
     let name = workflow.name_any();

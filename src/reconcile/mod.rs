@@ -10,12 +10,14 @@ mod cluster;
 mod grant;
 mod namespace;
 mod ranges;
+mod trust;
 mod workflow;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
     core::v1::{Namespace, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -67,11 +69,20 @@ pub struct Context {
     own_addresses: Vec<IpAddr>,
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
+    /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    registration: String,
 }
 
 impl Context {
-    /// Builds the context of one process. `own_addresses` are those of its pod, where it is one.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String, own_addresses: Vec<IpAddr>) -> Self {
+    /// Builds the context of one process. `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are
+    /// reviewed; `own_addresses` are those of its pod, where it is one.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        release_namespace: String,
+        registration: String,
+        own_addresses: Vec<IpAddr>,
+    ) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
@@ -85,6 +96,7 @@ impl Context {
             release_namespace,
             own_addresses,
             ranges: watch::Sender::new(None),
+            registration,
         }
     }
 
@@ -282,7 +294,8 @@ async fn run_workflows(
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
-    let of_grant = workflows.clone();
+    let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
@@ -342,6 +355,11 @@ async fn run_workflows(
                         .any(|entry| entry.namespace == namespace)
                 })
             },
+        )
+        .watches(
+            Api::<ValidatingWebhookConfiguration>::all(client.clone()),
+            registration,
+            move |_| matching(&of_registration, |_| true),
         )
         .watches(
             Api::<EndpointSlice>::namespaced(client, "default"),

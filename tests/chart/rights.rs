@@ -68,6 +68,8 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             false,
         ),
         ("create", "", "pods", "x", "", false),
+        ("list", "", "pods", "", "", true),
+        ("watch", "", "pods", "", "", false),
         ("get", "batch", "jobs", "x", "x", true),
         ("list", "batch", "jobs", "x", "", false),
         ("get", "", "secrets", "x", "x", false),
