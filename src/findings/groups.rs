@@ -1,5 +1,6 @@
 //! Findings by rule, as warnings to who sets a mode: what would be refused, the worst first, one example and a number each.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Extent, Finding, Severity, Sink};
@@ -17,6 +18,8 @@ pub struct Groups {
 
 #[derive(Debug)]
 struct Group {
+    /// How many rules were heard of before it: what a fence rule says of an object comes before what policies say.
+    order: usize,
     example: Finding,
     objects: usize,
     last: (String, String),
@@ -33,6 +36,7 @@ impl Sink for Groups {
             }
             None => {
                 let group = Group {
+                    order: self.rules.len(),
                     objects: 1,
                     last: object,
                     example: finding,
@@ -70,7 +74,7 @@ impl Groups {
         }
         let mut groups: Vec<_> = self.rules.into_values().collect();
         groups.sort_by(|one, other| {
-            let rank = |group: &Group| (group.example.severity, std::cmp::Reverse(group.objects));
+            let rank = |group: &Group| (group.example.severity, Reverse(group.objects), group.order);
             rank(one).cmp(&rank(other))
         });
         warnings.extend(groups.into_iter().map(Group::warning));

@@ -56,7 +56,7 @@ impl Foreign {
         };
         let (whose, severity) = match workflow {
             Some(workflow) => (format!("pods of AIWorkflow {workflow}"), Severity::Error),
-            None => ("pods that are not there yet".to_owned(), Severity::Warning),
+            None => ("the pods that it selects".to_owned(), Severity::Warning),
         };
         let violation = Violation {
             policy: RULE.to_owned(),

@@ -205,3 +205,110 @@ fn read(mut answer: Value) -> Option<Page> {
         next,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    const PODS: Listed = Listed {
+        group: "",
+        version: "v1",
+        kind: "Pod",
+        plural: "pods",
+    };
+
+    /// Answers each request by what `answer` makes of its URL; and remembers the URLs.
+    async fn asked(
+        ask: &Ask,
+        answer: impl Fn(&str) -> (u16, Vec<u8>) + Clone + Send + 'static,
+    ) -> (Result<Page, LookupError>, Vec<String>) {
+        let urls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&urls);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let url = request.uri().to_string();
+            let (status, body) = answer(&url);
+            log.lock().unwrap().push(url);
+            std::future::ready(http::Response::builder().status(status).body(Body::from(body)))
+        });
+        let found = page(&Client::new(service, "default"), ask).await;
+        let urls = urls.lock().unwrap().clone();
+        (found, urls)
+    }
+
+    fn bytes(value: &Value) -> Vec<u8> {
+        serde_json::to_vec(value).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_raw_and_says_where_the_next_begins() {
+        let list = json!({"metadata": {"continue": "tok/en"}, "items": [{"newerThanUs": 1}]});
+        let (found, urls) = asked(&Ask::all(PODS, Some("ai")), move |_| (200, bytes(&list))).await;
+        let found = found.unwrap();
+        assert_eq!(found.next.as_deref(), Some("tok/en"));
+        assert_eq!(Value::Object(found.items[0].clone()), json!({"newerThanUs": 1}));
+        let (_, next) = asked(
+            &Ask {
+                next: found.next,
+                ..Ask::all(PODS, None)
+            },
+            |_| (200, bytes(&json!({"items": null}))),
+        )
+        .await;
+        assert_eq!(
+            (urls[0].as_str(), next[0].as_str()),
+            (
+                "/api/v1/namespaces/ai/pods?&limit=500",
+                "/api/v1/pods?&limit=500&continue=tok%2Fen"
+            )
+        );
+    }
+
+    /// Five hundred objects of a megabyte each are a tenant's work, and must not be held at once.
+    #[tokio::test]
+    async fn large_objects_come_in_small_pages() {
+        let answer = |url: &str| {
+            let limit: usize = url.rsplit_once("limit=").unwrap().1.parse().unwrap();
+            let item = json!({"x": "x".repeat(1 << 20)});
+            (200, bytes(&json!({"items": vec![item; limit.min(20)]})))
+        };
+        let (found, urls) = asked(&Ask::all(PODS, None), answer).await;
+        assert_eq!(found.unwrap().items.len(), 7);
+        let limits: Vec<_> = urls.iter().map(|url| url.rsplit_once('=').unwrap().1).collect();
+        assert_eq!(limits, ["500", "62", "7"]);
+        let (heavy, urls) = asked(&Ask::all(PODS, None), |_| {
+            (
+                200,
+                format!("{{\"items\": [{}1]}}", "{\"\":0},".repeat(500_000)).into_bytes(),
+            )
+        })
+        .await;
+        assert_eq!(urls.len(), 4, "down to one");
+        assert!(heavy.unwrap_err().to_string().contains("no JSON that can be read"));
+    }
+
+    #[tokio::test]
+    async fn whatever_is_no_list_is_an_error_and_never_an_empty_page() {
+        let forbidden = json!({"kind": "Status", "message": "pods is forbidden: no", "code": 403});
+        for (status, body, said) in [
+            (403, bytes(&forbidden), "pods is forbidden: no (403)"),
+            (500, b"oops".to_vec(), "the answer is no JSON that can be read (500"),
+            (200, b"{".to_vec(), "the answer is no JSON that can be read (200"),
+            (200, bytes(&json!({})), "the answer is no list"),
+            (200, bytes(&json!({"items": [1]})), "the answer is no list"),
+        ] {
+            let (found, _) = asked(&Ask::all(PODS, Some("ai")), move |_| (status, body.clone())).await;
+            let error = found.unwrap_err().to_string();
+            assert!(
+                error.starts_with("the pods of namespace ai could not be read from the API server: ")
+                    && error.contains(said),
+                "{error}"
+            );
+        }
+    }
+}
