@@ -59,6 +59,9 @@ pub struct AIWorkflowClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launchers: Vec<Launcher>,
+    /// Windows in which people may look into running pods. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<ClassDebug>,
     /// Facts about the cluster. Absent: detected, or the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterFacts>,
@@ -105,6 +108,15 @@ pub struct ClassIdentity {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 317)))]
     pub annotations: Vec<String>,
+}
+
+/// Windows that a workflow may declare in `spec.debug`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassDebug {
+    /// How many hours ahead a window may close, seen from whoever uses it. A week at the most.
+    #[schemars(range(min = 1, max = 168))]
+    pub max_hours: i32,
 }
 
 /// Peers that a workflow may declare.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -39,9 +40,7 @@ impl<'a> Subject<'a> {
     pub fn of(review: &'a Review) -> Result<Option<Self>, &'static str> {
         match review.operation {
             Operation::Delete => return Ok(None),
-            Operation::Connect => {
-                return Err("this Ringfence does not judge CONNECT: its registrations are of another version");
-            }
+            Operation::Connect => return Err("a CONNECT is no subject: it is a session"),
             Operation::Create | Operation::Update => {}
         }
         let object = review.object().ok_or("the review holds no object")?;
@@ -85,8 +84,8 @@ impl<'a> Subject<'a> {
             // Scaling, pausing and a rollout's own bookkeeping: each pod that comes of it is judged by itself, and the
             // controllers must be able to end what came before the fence.
             (Change::Plain, Some(shape)) => shape.is_pod(),
-            (Change::Plain, None) => false,
-            (Change::Create | Change::Launch(_), Some(_)) => true,
+            (Change::Debug | Change::Plain, None) => false,
+            (Change::Create | Change::Debug | Change::Launch(_), Some(_)) => true,
             // Built-in controllers copy labels to what runs nothing: slices of endpoints, stored revisions.
             (Change::Create | Change::Launch(_), None) => {
                 (self.label.is_some() || self.is_revision()) && !launch::is_built_in(&self.review.user)
@@ -114,7 +113,7 @@ impl<'a> Subject<'a> {
         match self.change {
             Change::Create => Some(object::LABEL_PATH),
             Change::Launch(path) => Some(path),
-            Change::Inert | Change::Plain => None,
+            Change::Debug | Change::Inert | Change::Plain => None,
         }
     }
 
@@ -209,6 +208,10 @@ pub struct Facts {
     pub owners: Vec<Owner>,
     /// AIWorkflowClasses by name.
     pub classes: BTreeMap<String, Option<Value>>,
+    /// The pod into which something is opened.
+    pub pod: Option<Value>,
+    /// When it was found out. Without it every window in time is closed.
+    pub now: Option<Timestamp>,
 }
 
 impl Facts {

@@ -3,6 +3,7 @@
 //! Pure: `Subject::of` reads a request, `Subject::needs` says what must be asked, whoever can ask fills [`Facts`], and
 //! [`Case`] judges. Must never: allow for lack of a fact, trust a name where a UID can be had, or put an object into a message.
 
+pub mod debug;
 mod declared;
 mod facts;
 mod identity;
@@ -22,7 +23,7 @@ pub use object::{OwnerRef, controller};
 pub use template::Template;
 pub use update::Change;
 
-use crate::api::{AIWorkflow, AIWorkflowClass, Mode};
+use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::Violation;
 use images::Allowed;
@@ -64,17 +65,10 @@ impl<'a> Case<'a> {
 
     /// The modes to judge for, each with its class.
     pub fn modes(&self) -> Vec<(Mode, String)> {
-        let Some(namespace) = &self.namespace else {
-            return Vec::new();
-        };
-        if declared::check_namespace(self.subject, Some(namespace)).is_err() {
-            return Vec::new();
+        match &self.namespace {
+            Some(namespace) if declared::check_namespace(self.subject, Some(namespace)).is_ok() => modes_of(namespace),
+            _ => Vec::new(),
         }
-        let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
-        modes
-            .into_iter()
-            .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
-            .collect()
     }
 
     /// The engine of the workflow as that class opens it, for policies to see. Nothing where either cannot be read: that is a
@@ -124,6 +118,16 @@ impl<'a> Case<'a> {
                 );
             }
             violations.extend(launch::check(self.subject, self.facts, workflow, class.as_ref()));
+            if self.subject.change == Change::Debug {
+                let action = DebugAction::EphemeralContainers;
+                violations.extend(debug::check(
+                    action,
+                    label,
+                    workflow,
+                    (class_name, class.as_ref()),
+                    self.facts.now,
+                ));
+            }
             // Audit alone makes no account. Another account than the workflow's is refused by name already.
             let is_made_yet = !self.subject.stands || self.facts.account.is_some();
             let needs_account = self.subject.makes_a_pod() && namespace.fencing_class().is_some() && is_made_yet;
@@ -185,6 +189,15 @@ impl<'a> Case<'a> {
             violations,
         );
     }
+}
+
+/// The modes of a namespace, the strongest first, each with its class.
+fn modes_of(namespace: &NamespaceFacts) -> Vec<(Mode, String)> {
+    let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
+    modes
+        .into_iter()
+        .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
+        .collect()
 }
 
 #[cfg(test)]

@@ -103,6 +103,8 @@ pub(crate) fn facts() -> Facts {
         launcher: None,
         owners: Vec::new(),
         classes: [("default".to_owned(), Some(class))].into(),
+        pod: None,
+        now: None,
     }
 }
 

@@ -247,6 +247,12 @@ fn outside_class(
         );
         problems.push(Problem::new("spec.identity.annotations", Some(key), message, fix));
     }
+    if workflow.spec.debug.is_some() && class.spec.debug.is_none() {
+        let message = format!("opens a window for debugging, and AIWorkflowClass {class_name} allows none");
+        let fix =
+            format!("leave it out, or ask the platform team for spec.debug.maxHours of AIWorkflowClass {class_name}");
+        problems.push(Problem::new("spec.debug", None, message, fix));
+    }
     for (index, rule) in workflow.rules().iter().enumerate() {
         if let Some(right) = rules::first_uncovered(rule, &class.spec.permissions) {
             let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,9 +15,10 @@ use super::judge::{Judge, Policies, late, unusable};
 use super::lookup::{Key, Lookup, LookupError};
 use super::{Admit, Webhook};
 use crate::api::is_dns_subdomain;
+use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
 use crate::fence::{Facts, Needs, Owner, OwnerRef, Subject};
-use crate::review::{Decision, Fault, FaultCause, Review};
+use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
 
 /// Labels of a Namespace that name classes.
@@ -78,6 +80,7 @@ impl Admission {
     async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         match webhook {
             Webhook::Modes => self.decide_modes(review, deadline).await,
+            Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
             Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
         }
     }
@@ -97,6 +100,12 @@ impl Admission {
     ) -> Result<Decision, Fault> {
         let facts = within(deadline, self.gather(subject.needs())).await?;
         self.judge.object(review, subject, &facts, deadline)
+    }
+
+    async fn decide_session(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let session = Session::of(review).map_err(unusable)?;
+        let facts = within(deadline, self.gather_session(&session)).await?;
+        Ok(self.judge.session(&session, &facts))
     }
 
     async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -135,6 +144,28 @@ impl Admission {
             launcher,
             owners,
             classes,
+            pod: None,
+            now: Some(Timestamp::now()),
+        })
+    }
+
+    async fn gather_session(&self, session: &Session) -> Result<Facts, LookupError> {
+        let pod = async {
+            let pod = self.ask(Some(Key::Pod(session.pod.clone()))).await?;
+            let facts = Facts {
+                pod,
+                ..Facts::default()
+            };
+            let workflow = self.ask(session.workflow(&facts).map(Key::Workflow)).await?;
+            Ok(Facts { workflow, ..facts })
+        };
+        let (facts, (namespace, classes)) =
+            tokio::try_join!(pod, self.namespace_with_classes(Some(session.pod.namespace.clone())))?;
+        Ok(Facts {
+            namespace,
+            classes,
+            now: Some(Timestamp::now()),
+            ..facts
         })
     }
 

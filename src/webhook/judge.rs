@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Mode, is_exempt};
+use crate::fence::debug::Session;
 use crate::fence::modes;
 use crate::fence::{Case, Facts, Subject};
 use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
@@ -130,6 +131,20 @@ impl Judge {
             sort(&mut decision, mode, said);
         }
         Ok(decision)
+    }
+
+    pub(super) fn session(&self, session: &Session, facts: &Facts) -> Decision {
+        let mut decision = Decision::default();
+        match session.modes(facts, |name| self.is_exempt(name)) {
+            Err(violation) => decision.denials.push(violation),
+            Ok(modes) => {
+                for (mode, class) in modes {
+                    let deny = session.check(facts, &class).into_iter().collect();
+                    sort(&mut decision, mode, Said { deny, warn: Vec::new() });
+                }
+            }
+        }
+        decision
     }
 
     pub(super) fn modes(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {

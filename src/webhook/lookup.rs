@@ -33,6 +33,8 @@ pub enum Key {
     Namespace(String),
     /// An owner, of whatever kind, in a namespace.
     Owner(String, OwnerRef),
+    /// A Pod.
+    Pod(Named),
     /// An AIWorkflow.
     Workflow(Named),
 }
@@ -61,6 +63,7 @@ impl std::fmt::Display for Key {
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
+            Self::Pod(named) => write!(f, "Pod {}/{}", named.namespace, named.name),
             Self::Workflow(named) => write!(f, "AIWorkflow {}/{}", named.namespace, named.name),
         }
     }
@@ -99,6 +102,7 @@ impl Live {
                 DEFAULT_DENY_NAME,
             ),
             Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
+            Key::Pod(named) => (core(&named.namespace, "pods"), named.name.as_str()),
             Key::Workflow(named) => (
                 format!("{ours}/namespaces/{}/aiworkflows", named.namespace),
                 named.name.as_str(),

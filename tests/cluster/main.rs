@@ -7,6 +7,7 @@ mod brownfield;
 mod cel;
 mod controlplane;
 mod convergence;
+mod debug;
 mod direct;
 mod drift;
 mod examples;
