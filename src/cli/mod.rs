@@ -2,10 +2,12 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod cluster;
 mod manifests;
 mod render;
 mod run;
 mod schema;
+mod terminal;
 
 use std::process::ExitCode;
 
