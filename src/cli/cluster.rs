@@ -5,6 +5,7 @@
 
 use std::{
     error::Error as _,
+    fmt,
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -15,17 +16,23 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args as ClapArgs;
 use kube::{
-    Client, Config,
+    Api, Client, Config,
+    api::ListParams,
     client::AuthError,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use serde::de::DeserializeOwned;
 
-/// Longest that one answer of the API server may take.
-const CALL: Duration = Duration::from_secs(15);
+use crate::reconcile::{CallError, DEADLINE};
+
 /// Longest that a login command of the kubeconfig may take. A person may have to sign in with a browser.
 const LOGIN: Duration = Duration::from_secs(300);
 /// After this long it is said what is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+/// Group and version of our kinds.
+const GROUP_VERSION: &str = "ringfence.dev/v1alpha1";
 /// Most contexts that an error lists.
 const MAX_LISTED: usize = 20;
 
@@ -41,26 +48,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A client that has not talked to anybody yet, and the namespace of its context.
+    /// A client that has not talked to the API server yet.
     pub(super) async fn client(&self) -> Result<Client> {
-        // rustls panics when it has to choose between two providers; an error says that one is chosen already.
-        let _chosen = rustls::crypto::ring::default_provider().install_default();
-        let mut config = self.config().await?;
-        config.connect_timeout = Some(CALL);
-        config.read_timeout = Some(CALL);
-        config.reset_reader_on_write = true;
-        // Making it runs the kubeconfig's login command, which blocks.
-        let making = tokio::task::spawn_blocking(move || Client::try_from(config));
-        let made = patiently("logging in as the kubeconfig says", tokio::time::timeout(LOGIN, making)).await;
-        let made = made
-            .map_err(|_| {
-                anyhow!(
-                    "the login command of the kubeconfig did not end within {} s: run it by itself",
-                    LOGIN.as_secs()
-                )
-            })?
-            .context("making a client")?;
-        made.map_err(|error| anyhow!("cannot log in as the kubeconfig says: {}", explain(&error)))
+        self.target().await?.login().await
+    }
+
+    /// What the kubeconfig says, before anything is asked of anybody.
+    pub(super) async fn target(&self) -> Result<Target> {
+        self.config().await.map(Target)
     }
 
     async fn config(&self) -> Result<Config> {
@@ -113,6 +108,38 @@ impl Connection {
                 .map_err(|error| anyhow!("{}: {}", path.display(), explain_kubeconfig(&error, &[])))?;
         }
         Ok(Some(merged))
+    }
+}
+
+/// A cluster and somebody to be there, as a kubeconfig names them.
+pub(super) struct Target(Config);
+
+impl Target {
+    /// Namespace of the context, `default` where it names none.
+    pub(super) fn namespace(&self) -> &str {
+        &self.0.default_namespace
+    }
+
+    /// A client that has not talked to the API server yet.
+    pub(super) async fn login(self) -> Result<Client> {
+        // rustls panics when it has to choose between two providers; an error says that one is chosen already.
+        let _chosen = rustls::crypto::ring::default_provider().install_default();
+        let mut config = self.0;
+        config.connect_timeout = Some(DEADLINE);
+        config.read_timeout = Some(DEADLINE);
+        config.reset_reader_on_write = true;
+        // Making it runs the kubeconfig's login command, which blocks.
+        let making = tokio::task::spawn_blocking(move || Client::try_from(config));
+        let made = patiently("logging in as the kubeconfig says", tokio::time::timeout(LOGIN, making)).await;
+        let made = made
+            .map_err(|_| {
+                anyhow!(
+                    "the login command of the kubeconfig did not end within {} s: run it by itself",
+                    LOGIN.as_secs()
+                )
+            })?
+            .context("making a client")?;
+        made.map_err(|error| anyhow!("cannot log in as the kubeconfig says: {}", explain(&error)))
     }
 }
 
@@ -199,11 +226,71 @@ const fn explain_login(error: &AuthError) -> &'static str {
 }
 
 /// Waits for a call, but not for ever. `what` is the end of a sentence that begins with "cannot".
-pub(super) async fn bounded<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
-    match tokio::time::timeout(CALL, call).await {
+pub(super) async fn bounded<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+    let what = what.to_owned();
+    match tokio::time::timeout(DEADLINE, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(anyhow!("cannot {what}: {}", explain(&error))),
-        Err(_) => Err(anyhow!("cannot {what}: no answer within {} s", CALL.as_secs())),
+        Ok(Err(source)) => Err(CallError::Api { what, source }),
+        Err(_) => Err(CallError::Timeout { what }),
+    }
+}
+
+/// Turns "not found" into `None`; every other failure stays one.
+pub(super) fn optional<T>(answer: Result<T, CallError>) -> Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(None),
+        Err(error) => Err(told(error)),
+    }
+}
+
+/// A failed call as it is told to whoever asked for it.
+pub(super) fn told(error: CallError) -> anyhow::Error {
+    match &error {
+        CallError::Api { what, source } => anyhow!("cannot {what}: {}", explain(source)),
+        CallError::Shape { .. } | CallError::Timeout { .. } => error.into(),
+    }
+}
+
+/// A list, page by page, of at most `most` objects; and whether that was all.
+pub(super) async fn listed<K>(
+    what: &str,
+    api: &Api<K>,
+    params: &ListParams,
+    most: usize,
+) -> Result<(Vec<K>, bool), CallError>
+where
+    K: Clone + DeserializeOwned + fmt::Debug,
+{
+    let mut params = params.clone().limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = bounded(what, api.list(&params)).await?;
+        found.extend(page.items);
+        let next = page.metadata.continue_.filter(|token| !token.is_empty());
+        if found.len() > most || (found.len() == most && next.is_some()) {
+            found.truncate(most);
+            return Ok((found, false));
+        }
+        match next {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((found, true)),
+        }
+    }
+}
+
+/// Ends with an error where Ringfence is not installed.
+pub(super) async fn serves_our_kinds(client: &Client) -> Result<()> {
+    let asked = bounded(
+        "ask for the kinds of ringfence.dev",
+        client.list_api_group_resources(GROUP_VERSION),
+    )
+    .await;
+    match optional(asked)? {
+        Some(_) => Ok(()),
+        None => bail!(
+            "this cluster does not serve {GROUP_VERSION}: install Ringfence there, or choose another with --context"
+        ),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -27,7 +27,8 @@ use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
     plan::{self, Acceptance, Change, Child, GrantObserved, GranteeFacts, Observed, Outcome},
 };
-use surroundings::{Surroundings, bare, facts_of};
+pub(super) use surroundings::facts_of;
+use surroundings::{Surroundings, bare};
 
 /// What a condition adds where the cluster may know more.
 const AS_FAR: &str = ", as far as the input says";
@@ -93,15 +94,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
-    let mut manifests = Manifests::default();
-    for file in &args.files {
-        let loaded = manifests::read(file).and_then(|text| manifests.load(&text, args.namespace.as_deref()));
-        let shown = match file.to_string_lossy() {
-            dash if dash == "-" => "standard input".into(),
-            path => path,
-        };
-        loaded.with_context(|| shown.into_owned())?;
-    }
+    let manifests = manifests::load(&args.files, args.namespace.as_deref())?;
     let rendered = match &args.pod {
         Some(name) => pod::pod(&manifests, name, args.namespace.as_deref())?,
         None => everything(&manifests)?,
@@ -319,7 +312,7 @@ fn made(change: &Change) -> Option<Value> {
     }
 }
 
-fn namespace_of(workflow: &AIWorkflow) -> String {
+pub(super) fn namespace_of(workflow: &AIWorkflow) -> String {
     workflow.namespace().unwrap_or_default()
 }
 
@@ -340,6 +333,6 @@ fn with_uid(workflow: &AIWorkflow, shown: &str) -> AIWorkflow {
     workflow
 }
 
-fn placeholder(what: &str) -> String {
+pub(super) fn placeholder(what: &str) -> String {
     format!("<UID of {what}>")
 }

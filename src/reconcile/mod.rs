@@ -35,7 +35,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-pub use calls::CallError;
+pub use calls::{CallError, DEADLINE};
 pub use reads::Reads;
 
 use crate::{
@@ -111,7 +111,7 @@ impl Context {
         };
         let reference = object.object_ref(&());
         let published = self.recorder.publish(&event, &reference);
-        match tokio::time::timeout(calls::DEADLINE, published).await {
+        match tokio::time::timeout(DEADLINE, published).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "event was not written"),
             Err(_) => debug!("event was not written in time"),
