@@ -29,8 +29,8 @@ pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
 pub use engine::{Profile, effective_rules, engine_input, image_patterns, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
-pub use namespace::{NamespaceFacts, default_deny};
-pub use object::{Child, INSTANCE_LABEL, is_foreign, name_of, owned_name, owner_uid, replacing, same};
+pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
+pub use object::{Child, INSTANCE_LABEL, comparable, is_foreign, name_of, owned_name, owner_uid, replacing, same};
 pub use status::{Outcome, status, unobserved_status};
 
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer, is_dns_label};

@@ -9,9 +9,10 @@ mod class;
 mod cluster;
 mod grant;
 mod namespace;
+mod reads;
 mod workflow;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -34,8 +35,8 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-pub use calls::CallError;
-use calls::Calls;
+pub use calls::{CallError, DEADLINE};
+pub use reads::Reads;
 
 use crate::{
     api::{
@@ -57,11 +58,18 @@ const CONCURRENCY: u16 = 8;
 
 /// What the controllers share.
 pub struct Context {
-    client: Client,
-    calls: Calls,
+    reads: Reads,
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    release_namespace: String,
+}
+
+/// Whatever can be read without a context, a context reads too.
+impl Deref for Context {
+    type Target = Reads;
+
+    fn deref(&self) -> &Reads {
+        &self.reads
+    }
 }
 
 impl Context {
@@ -73,36 +81,10 @@ impl Context {
         };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
-            calls: Calls::new(client.clone()),
-            client,
+            reads: Reads::new(client, Some(release_namespace)),
             metrics,
             recorder,
-            release_namespace,
         }
-    }
-
-    fn is_exempt(&self, namespace: &str) -> bool {
-        is_exempt(namespace, Some(&self.release_namespace))
-    }
-
-    /// Reads a namespace, past every cache. One that is gone counts as being deleted: nothing is made in it.
-    async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
-        Ok(match calls::optional(read)? {
-            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
-            None => NamespaceFacts {
-                name: name.to_owned(),
-                terminating: true,
-                ..NamespaceFacts::default()
-            },
-        })
-    }
-
-    /// Reads a class, past every cache.
-    async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
-        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
-        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
     }
 
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
@@ -129,7 +111,7 @@ impl Context {
         };
         let reference = object.object_ref(&());
         let published = self.recorder.publish(&event, &reference);
-        match tokio::time::timeout(calls::DEADLINE, published).await {
+        match tokio::time::timeout(DEADLINE, published).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "event was not written"),
             Err(_) => debug!("event was not written in time"),
@@ -296,7 +278,7 @@ async fn run_workflows(
                 let names_it = |namespace: &Arc<Namespace>| {
                     let facts = facts(
                         &namespace.metadata,
-                        is_exempt(&namespace.name_any(), Some(&release_namespace)),
+                        is_exempt(&namespace.name_any(), release_namespace.as_deref()),
                     );
                     facts.fencing_class() == Some(class.as_str())
                 };
