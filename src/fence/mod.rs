@@ -14,6 +14,8 @@ mod launch;
 pub mod modes;
 mod object;
 pub mod pod_security;
+#[cfg(test)]
+mod standing_tests;
 mod template;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,7 +25,7 @@ mod volumes;
 
 pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
-pub use object::OwnerRef;
+pub use object::{OwnerRef, controller};
 pub use template::Template;
 pub use update::Change;
 
@@ -141,11 +143,14 @@ impl<'a> Case<'a> {
                 ));
             }
             // Audit alone makes no account. Another account than the workflow's is refused by name already.
-            if self.subject.makes_a_pod() && namespace.fencing_class().is_some() && self.names_account_of(workflow) {
+            let is_made_yet = !self.subject.stands || self.facts.account.is_some();
+            let needs_account = self.subject.makes_a_pod() && namespace.fencing_class().is_some() && is_made_yet;
+            if needs_account && self.names_account_of(workflow) {
                 violations.extend(identity::check_account(label, workflow, self.facts.account.as_ref()));
             }
         }
-        if self.subject.makes_a_pod() && self.subject.label.is_some() && mode == Mode::Enforce {
+        let needs_default_deny = self.subject.makes_a_pod() && self.subject.label.is_some() && !self.subject.stands;
+        if needs_default_deny && mode == Mode::Enforce {
             violations.extend(declared::check_default_deny(
                 namespace,
                 self.facts.default_deny.as_ref(),

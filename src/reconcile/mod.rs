@@ -10,10 +10,11 @@ mod cluster;
 mod grant;
 mod namespace;
 mod ranges;
+mod reads;
 mod trust;
 mod workflow;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -38,8 +39,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-pub use calls::CallError;
-use calls::Calls;
+pub use calls::{CallError, DEADLINE};
+pub use reads::Reads;
 
 use crate::{
     api::{
@@ -61,16 +62,21 @@ const CONCURRENCY: u16 = 8;
 
 /// What the controllers share.
 pub struct Context {
-    client: Client,
-    calls: Calls,
+    reads: Reads,
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    release_namespace: String,
     own_addresses: Vec<IpAddr>,
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
-    /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
-    registration: String,
+}
+
+/// Whatever can be read without a context, a context reads too.
+impl Deref for Context {
+    type Target = Reads;
+
+    fn deref(&self) -> &Reads {
+        &self.reads
+    }
 }
 
 impl Context {
@@ -89,39 +95,12 @@ impl Context {
         };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
-            calls: Calls::new(client.clone()),
-            client,
+            reads: Reads::new(client, Some(release_namespace), registration),
             metrics,
             recorder,
-            release_namespace,
             own_addresses,
             ranges: watch::Sender::new(None),
-            registration,
         }
-    }
-
-    fn is_exempt(&self, namespace: &str) -> bool {
-        is_exempt(namespace, Some(&self.release_namespace))
-    }
-
-    /// Reads a namespace, past every cache. One that is gone counts as being deleted: nothing is made in it.
-    async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
-        Ok(match calls::optional(read)? {
-            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
-            None => NamespaceFacts {
-                name: name.to_owned(),
-                terminating: true,
-                ..NamespaceFacts::default()
-            },
-        })
-    }
-
-    /// Reads a class, past every cache.
-    async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
-        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
-        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
     }
 
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
@@ -148,7 +127,7 @@ impl Context {
         };
         let reference = object.object_ref(&());
         let published = self.recorder.publish(&event, &reference);
-        match tokio::time::timeout(calls::DEADLINE, published).await {
+        match tokio::time::timeout(DEADLINE, published).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "event was not written"),
             Err(_) => debug!("event was not written in time"),
@@ -318,7 +297,7 @@ async fn run_workflows(
                 let names_it = |namespace: &Arc<Namespace>| {
                     let facts = facts(
                         &namespace.metadata,
-                        is_exempt(&namespace.name_any(), Some(&release_namespace)),
+                        is_exempt(&namespace.name_any(), release_namespace.as_deref()),
                     );
                     facts.fencing_class() == Some(class.as_str())
                 };

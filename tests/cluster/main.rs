@@ -3,6 +3,7 @@
 
 mod admission;
 mod admission_doors;
+mod brownfield;
 mod cel;
 mod cluster_ranges;
 mod controlplane;
