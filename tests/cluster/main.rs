@@ -6,6 +6,7 @@ mod admission_doors;
 mod cel;
 mod controlplane;
 mod convergence;
+mod diff;
 mod direct;
 mod drift;
 mod examples;
