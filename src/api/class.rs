@@ -29,6 +29,17 @@ use super::{Condition, LabelSelector, Launcher, PolicyRule};
         json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
         priority = 1
     ),
+    printcolumn(
+        name = "Ranges",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ClusterRangesKnown\")].reason"
+    ),
+    printcolumn(
+        name = "RangesMessage",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ClusterRangesKnown\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +88,9 @@ pub struct AIWorkflowClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launchers: Vec<Launcher>,
+    /// Windows in which people may look into running pods. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<ClassDebug>,
     /// Facts about the cluster. Absent: detected, or the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterFacts>,
@@ -176,6 +190,15 @@ pub struct ClassIdentity {
     pub max_token_seconds: Option<i64>,
 }
 
+/// Windows that a workflow may declare in `spec.debug`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassDebug {
+    /// How many hours ahead a window may close, seen from whoever uses it. A week at the most.
+    #[schemars(range(min = 1, max = 168))]
+    pub max_hours: i32,
+}
+
 /// Peers that a workflow may declare.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -200,6 +223,12 @@ pub struct ClusterFacts {
     /// The API server. Default: what the `kubernetes` Service and its EndpointSlices in `default` say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_server: Option<ApiServerAddress>,
+    /// Ranges of the cluster's pods, Services and nodes, all of them: carved out of every range that a workflow declares. Replaces
+    /// what is detected. Default: what ServiceCIDRs and Nodes say, in `status.cluster`; needed where the network plugin hands out
+    /// pod addresses of its own pools.
+    #[serde(default, rename = "clusterCIDRs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), inner(length(min = 1, max = 49)))]
+    pub cluster_cidrs: Option<Vec<String>>,
 }
 
 /// The cluster's DNS, by pods, by address (NodeLocal DNS is 169.254.20.10/32), or both. UDP and TCP 53.
@@ -242,9 +271,22 @@ pub struct AIWorkflowClassStatus {
     /// Generation that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Condition `Accepted`.
+    /// What was detected of the cluster. Absent: not yet, or not to be detected; the condition says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
+    /// Conditions `Accepted` and `ClusterRangesKnown`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What was detected of the cluster.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Ranges of Services, pods and nodes, joined and sorted.
+    #[serde(default)]
+    #[schemars(length(max = 512), inner(length(max = 49)))]
+    pub ranges: Vec<String>,
 }

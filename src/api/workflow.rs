@@ -60,6 +60,9 @@ pub struct AIWorkflowSpec {
     /// Where the pods may talk. Absent: nowhere but the cluster's DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// What people may open into running pods, and until when. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<DebugWindow>,
 }
 
 impl AIWorkflow {
@@ -87,6 +90,44 @@ impl AIWorkflow {
             .permissions
             .as_ref()
             .map_or(&[], |permissions| &permissions.rules)
+    }
+}
+
+/// A window in time in which people may look into running pods. RBAC says who; the class says for how long.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DebugWindow {
+    /// What may be opened.
+    #[schemars(length(min = 1, max = 4))]
+    pub allow: Vec<DebugAction>,
+    /// When the window closes, RFC 3339. It is open while this lies ahead, and no further ahead than `debug.maxHours` of the
+    /// class: a window cannot be declared for ever. What was opened stays open until it is closed by hand.
+    #[schemars(extend("format" = "date-time"), length(max = 64))]
+    pub until: String,
+}
+
+/// A way into a running pod.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DebugAction {
+    /// The streams of a process that runs: `kubectl attach`.
+    Attach,
+    /// A container beside those that run, of an image that the workflow may run: `kubectl debug`.
+    EphemeralContainers,
+    /// A new process in a container: `kubectl exec`, `kubectl cp`.
+    Exec,
+    /// A port of the pod, past its NetworkPolicy: `kubectl port-forward`.
+    PortForward,
+}
+
+impl DebugAction {
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attach => "Attach",
+            Self::EphemeralContainers => "EphemeralContainers",
+            Self::Exec => "Exec",
+            Self::PortForward => "PortForward",
+        }
     }
 }
 
@@ -195,6 +236,9 @@ pub struct AIWorkflowStatus {
     /// The service account that Ringfence made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountStatus>,
+    /// The last generation that counted as reviewed. Written by Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed: Option<Reviewed>,
     /// Rules that the service account holds by its Role: those of the engine's profile, then those declared, then a launcher's
     /// where it launches itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -216,6 +260,18 @@ pub enum Mode {
     Warn,
     /// Decisions are refusals.
     Enforce,
+}
+
+/// A generation that was written under the eyes of the webhook, or that an administrator has acknowledged.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reviewed {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// UID of the ValidatingWebhookConfiguration that stood then: while it is today's, every later generation was reviewed too.
+    #[serde(rename = "registrationUID")]
+    #[schemars(length(max = 64))]
+    pub registration_uid: String,
 }
 
 /// Name and UID of the service account.

@@ -4,14 +4,18 @@
 //! [`Case`] judges. Must never: allow for lack of a fact, trust a name where a UID can be had, or put an object into a message.
 
 mod annotations;
+pub mod debug;
 mod declared;
 mod facts;
 mod identity;
 mod images;
+pub mod kinds;
 mod launch;
 pub mod modes;
 mod object;
 pub mod pod_security;
+#[cfg(test)]
+mod standing_tests;
 mod template;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -19,14 +23,15 @@ mod tokens;
 mod update;
 mod volumes;
 
+pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
-pub use object::OwnerRef;
+pub use object::{OwnerRef, controller};
 pub use template::Template;
 pub use update::Change;
 
 use std::collections::BTreeMap;
 
-use crate::api::{AIWorkflow, AIWorkflowClass, Mode};
+use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::Violation;
 use images::Allowed;
@@ -77,17 +82,10 @@ impl<'a> Case<'a> {
 
     /// The modes to judge for, each with its class.
     pub fn modes(&self) -> Vec<(Mode, String)> {
-        let Some(namespace) = &self.namespace else {
-            return Vec::new();
-        };
-        if declared::check_namespace(self.subject, Some(namespace)).is_err() {
-            return Vec::new();
+        match &self.namespace {
+            Some(namespace) if declared::check_namespace(self.subject, Some(namespace)).is_ok() => modes_of(namespace),
+            _ => Vec::new(),
         }
-        let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
-        modes
-            .into_iter()
-            .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
-            .collect()
     }
 
     /// The engine of the workflow as that class opens it, for policies to see. Nothing where either cannot be read: that is a
@@ -124,23 +122,35 @@ impl<'a> Case<'a> {
         };
         if let (Some(label), Some(workflow)) = (self.subject.label, workflow) {
             if self.subject.shape.is_some() {
-                let class = (class_name, class);
                 declared::check_accepted(
                     label,
-                    self.facts.workflow.as_ref(),
+                    self.facts,
                     workflow,
                     namespace,
-                    class,
+                    (class_name, class),
                     &mut violations,
                 );
             }
             violations.extend(launch::check(self.subject, self.facts, workflow, class));
+            if self.subject.change == Change::Debug {
+                let action = DebugAction::EphemeralContainers;
+                violations.extend(debug::check(
+                    action,
+                    label,
+                    workflow,
+                    (class_name, class),
+                    self.facts.now,
+                ));
+            }
             // Audit alone makes no account. Another account than the workflow's is refused by name already.
-            if self.subject.makes_a_pod() && namespace.fencing_class().is_some() && self.names_account_of(workflow) {
+            let is_made_yet = !self.subject.stands || self.facts.account.is_some();
+            let needs_account = self.subject.makes_a_pod() && namespace.fencing_class().is_some() && is_made_yet;
+            if needs_account && self.names_account_of(workflow) {
                 violations.extend(identity::check_account(label, workflow, self.facts.account.as_ref()));
             }
         }
-        if self.subject.makes_a_pod() && self.subject.label.is_some() && mode == Mode::Enforce {
+        let needs_default_deny = self.subject.makes_a_pod() && self.subject.label.is_some() && !self.subject.stands;
+        if needs_default_deny && mode == Mode::Enforce {
             violations.extend(declared::check_default_deny(
                 namespace,
                 self.facts.default_deny.as_ref(),
@@ -202,6 +212,15 @@ impl<'a> Case<'a> {
             violations.extend(volumes::check_claims(self.subject.object, (class_name, class)));
         }
     }
+}
+
+/// The modes of a namespace, the strongest first, each with its class.
+fn modes_of(namespace: &NamespaceFacts) -> Vec<(Mode, String)> {
+    let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
+    modes
+        .into_iter()
+        .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
+        .collect()
 }
 
 fn volumes_of(pod: &serde_json::Value) -> Option<&serde_json::Value> {

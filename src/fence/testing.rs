@@ -101,8 +101,11 @@ pub(crate) fn facts() -> Facts {
             json!({"metadata": {"name": "triage", "uid": "sa-uid", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}}),
         ),
         launcher: None,
+        registration: None,
         owners: Vec::new(),
         classes: [("default".to_owned(), Some(class))].into(),
+        pod: None,
+        now: None,
     }
 }
 

@@ -40,12 +40,14 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     shape::class_problems(spec, &mut problems);
     let network = spec.network.clone().unwrap_or_default();
     let cluster = spec.cluster.clone().unwrap_or_default();
+    let own = cluster.cluster_cidrs.unwrap_or_default();
     let dns = cluster.dns.and_then(|dns| dns.cidrs).unwrap_or_default();
     let api_server = cluster.api_server.map(|address| address.cidrs).unwrap_or_default();
     for (path, list) in [
         ("spec.network.cidrs", network.cidrs),
         ("spec.cluster.dns.cidrs", dns),
         ("spec.cluster.apiServer.cidrs", api_server),
+        ("spec.cluster.clusterCIDRs", own),
     ] {
         for (index, text) in list.iter().enumerate() {
             if let Err(message) = cidr::parse(text) {

@@ -29,7 +29,9 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
         _ => bail!("there are several AIWorkflows {name} in the input: name one as NAMESPACE/{name}"),
     };
     let shown = format!("AIWorkflow {}/{name}", namespace_of(workflow));
-    let Surroundings { facts, class, assumed } = Surroundings::of(&namespace_of(workflow), manifests)?;
+    let Surroundings {
+        facts, class, assumed, ..
+    } = Surroundings::of(&namespace_of(workflow), manifests)?;
     let mut rendered = Rendered::default();
     let is_assumed = assumed.is_some();
     rendered.comments.extend(assumed);

@@ -1,14 +1,18 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::Barrier;
 
+use super::super::judge::of_policy;
 use super::super::lookup::Fixed;
 use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
+use crate::policy::{EvalError, Findings, PolicyInput, Verdict};
+use crate::review::Violation;
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -234,12 +238,10 @@ async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: We
 
 #[test]
 fn without_time_nothing_is_judged() {
-    let judge = Judge {
-        policies: Arc::new(Scripted::default()),
-        release_namespace: "ringfence".into(),
-        metrics: Arc::default(),
-    };
-    let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
+    let judge = Judge::new(Arc::new(Scripted::default()), "ringfence", Arc::default());
+    let review = by_scheduler();
+    let subject = Subject::of(&review).unwrap().unwrap();
+    let fault = judge.object(&review, &subject, &facts(), Instant::now()).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Timeout);
 }
 
