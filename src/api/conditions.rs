@@ -100,7 +100,7 @@ pub enum Reason {
     Applied,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,
-    /// Somebody wrote at the same time; tried again.
+    /// Somebody wrote at the same time, which is tried again; or others rely on the account's name.
     Conflict,
     /// The API server refused a write of Ringfence.
     Forbidden,

@@ -4,6 +4,7 @@
 
 mod accept;
 mod cidr;
+mod claims;
 mod class;
 mod cluster;
 mod engine;
@@ -27,6 +28,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
+pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
 pub use engine::{Profile, effective_rules, engine_input, image_patterns, shipped};
@@ -83,6 +85,10 @@ pub struct Observed {
     pub taken: BTreeSet<(Child, String)>,
     /// Grants of the namespaces that it declares rights in.
     pub grants: Vec<AIWorkflowGrant>,
+    /// Who else names its account as launcher, see [`claims`].
+    pub claims: Vec<String>,
+    /// Of [`launchers_elsewhere`], those that are a workflow's own account, with the name of that workflow.
+    pub launching_workflows: BTreeMap<(String, String), String>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
@@ -125,6 +131,8 @@ pub struct Plan {
     pub unresolved: Option<(Reason, String)>,
     /// Names that somebody else holds.
     pub taken: Vec<(Child, String)>,
+    /// Who else names the account as launcher, where it is not the workflow's own.
+    pub claimed: Vec<String>,
     /// Writes, in order.
     pub changes: Vec<Change>,
     /// The engine in force.
@@ -145,6 +153,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         acceptance,
         unresolved: None,
         taken: Vec::new(),
+        claimed: Vec::new(),
         changes: Vec::new(),
         engine: None,
         effective_rules: Vec::new(),
@@ -172,11 +181,14 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     // workflow whatever that Role says, today and after each edit.
     let foreign = [Child::ServiceAccount, Child::Role, Child::RoleBinding];
     let is_taken = plan.taken.iter().any(|(child, _)| foreign.contains(child));
+    if !has_account(workflow, observed) {
+        plan.claimed.clone_from(&observed.claims);
+    }
     let profile = engine::profile(workflow, class_name.unwrap_or_default(), class).unwrap_or_default();
     plan.engine = Some(profile.name.clone()).filter(|name| !name.is_empty());
     let mut launcher_rules = &[][..];
     let going = workflow.metadata.deletion_timestamp.is_some();
-    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken && !going {
+    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken && plan.claimed.is_empty() && !going {
         plan.effective_rules = effective_rules(workflow, class_name.unwrap_or_default(), class);
         launcher_rules = &profile.launcher;
         // One that launches itself holds a launcher's rights, so they are shown as its own.
@@ -215,7 +227,9 @@ fn desired(
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let identity = workflow.spec.identity.clone().unwrap_or_default();
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
-        parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
+        if plan.claimed.is_empty() {
+            parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
+        }
     }
     let account = json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
     if !plan.effective_rules.is_empty() {
@@ -229,6 +243,7 @@ fn desired(
     // Whoever launches makes pods and follows them: by name, so that an engine needs no right of its own here.
     let mut launchers = launcher_accounts(workflow, class);
     launchers.remove(&own_account(workflow));
+    launchers.retain(|account| !observed.launching_workflows.contains_key(account));
     let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
     let launchers: Vec<_> = launchers.into_iter().map(subject).collect();
     if !launcher_rules.is_empty() && !launchers.is_empty() {
@@ -427,6 +442,9 @@ fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClas
                 )));
             }
         }
+    }
+    for (account, owner) in &observed.launching_workflows {
+        found.push((Reason::NoGrant, claims::left_out(account, owner, own)));
     }
     let reason = found.first()?.0;
     Some((

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Observed, Plan};
+use super::{Observed, Plan, claims};
 use crate::api::{
     AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus, find, set,
 };
@@ -92,7 +92,7 @@ pub fn status(
         ),
     };
     put(ConditionType::ResolvedRefs, resolved.clone());
-    let programmed = programmed(plan, outcome);
+    let programmed = programmed(workflow, plan, outcome);
     put(ConditionType::Programmed, programmed.clone());
     let first_that_is_not_true = [
         (truth(accepted.accepted), accepted.reason, accepted.message.clone()),
@@ -125,7 +125,11 @@ fn truth(holds: bool) -> ConditionStatus {
     }
 }
 
-fn programmed(plan: &Plan, outcome: &Outcome) -> (ConditionStatus, Reason, String) {
+fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (ConditionStatus, Reason, String) {
+    if !plan.claimed.is_empty() {
+        let message = claims::conflict(workflow, &plan.claimed);
+        return (ConditionStatus::False, Reason::Conflict, message);
+    }
     if let Some((child, name)) = plan.taken.first() {
         let message = format!(
             "{} {name} exists and is not Ringfence's: delete it, or choose another name; nothing of it was changed",

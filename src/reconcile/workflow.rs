@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{CallError, Context, RESYNC, RETRY, apply::Applied, calls, cluster, jittered, namespace};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
+        DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
     },
     plan::{self, Change, Child, INSTANCE_LABEL, Observed, Outcome, Plan},
     telemetry::Controller,
@@ -28,7 +28,7 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
             // Nothing tells when a stranger's object goes: it carries none of our labels.
-            let again = failed || !plan.taken.is_empty();
+            let again = failed || !plan.taken.is_empty() || !plan.claimed.is_empty();
             (
                 plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
                 failed,
@@ -145,9 +145,15 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
         .iter()
         .flat_map(|network| &network.egress)
         .any(|rule| rule.to.api_server.is_some());
-    Ok(Observed {
+    let launching_workflows = match &class {
+        Some(class) => launching_workflows(workflow, &class_name, class, context).await?,
+        None => BTreeMap::new(),
+    };
+    let mut observed = Observed {
         class,
         children,
+        launching_workflows,
+        claims: Vec::new(),
         grants: grants(workflow, context).await?,
         peers: peers(workflow, context).await?,
         api_server: if needs_api_server {
@@ -157,7 +163,34 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
         },
         taken: Default::default(),
         namespace,
-    })
+    };
+    if !plan::has_account(workflow, &observed) {
+        observed.claims = context.known.claims(workflow).await?;
+    }
+    Ok(observed)
+}
+
+/// Which launchers elsewhere are workflows' own accounts. The annotation says it: nobody else may set it.
+async fn launching_workflows(
+    workflow: &AIWorkflow,
+    class_name: &str,
+    class: &AIWorkflowClass,
+    context: &Context,
+) -> Result<BTreeMap<(String, String), String>, CallError> {
+    let mut found = BTreeMap::new();
+    // Bounded by the CRD: at most 32 launchers.
+    for account in plan::launchers_elsewhere(workflow, class_name, class) {
+        let (namespace, name) = &account;
+        let seen = context.calls.get(Child::ServiceAccount, namespace, name).await?;
+        if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
+            let label = seen
+                .pointer("/metadata/labels")
+                .and_then(|labels| labels.get(INSTANCE_LABEL));
+            let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
+            found.insert(account, owner);
+        }
+    }
+    Ok(found)
 }
 
 async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
