@@ -84,8 +84,14 @@ pub enum Reason {
     ClassMissing,
     /// Not accepted: it breaks a rule that the declaration alone can break.
     Invalid,
+    /// Not accepted: it is being deleted, and something keeps it.
+    Deleting,
     /// Not accepted: the namespace carries no mode label that fences it.
     NamespaceNotFenced,
+    /// Not accepted: it was written while no webhook reviewed it, and nobody has acknowledged it.
+    NotReviewed,
+    /// Not accepted: pods that are older than it carry its label.
+    PredecessorPods,
     /// Not accepted: the class does not allow it.
     OutsideClass,
     /// References are resolved.
@@ -100,7 +106,8 @@ pub enum Reason {
     Applied,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,
-    /// Somebody wrote at the same time, which is tried again; or others rely on the account's name.
+    /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared; or others
+    /// rely on the name of one that is not there.
     Conflict,
     /// The API server refused a write of Ringfence.
     Forbidden,
@@ -125,7 +132,10 @@ impl Reason {
             Self::Accepted => "Accepted",
             Self::ClassMissing => "ClassMissing",
             Self::Invalid => "Invalid",
+            Self::Deleting => "Deleting",
             Self::NamespaceNotFenced => "NamespaceNotFenced",
+            Self::NotReviewed => "NotReviewed",
+            Self::PredecessorPods => "PredecessorPods",
             Self::OutsideClass => "OutsideClass",
             Self::Resolved => "Resolved",
             Self::NoGrant => "NoGrant",

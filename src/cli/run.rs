@@ -21,6 +21,7 @@ use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant},
     policy::{LoadError, PolicySet, Source},
     reconcile,
+    scan::Preview,
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     webhook::{
@@ -134,12 +135,9 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let admit = Admission::new(
-        Arc::new(Live::new(client.clone())),
-        policies,
-        &args.namespace,
-        metrics.clone(),
-    );
+    let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
+    let judge = Arc::new(Admission::new(live.clone(), policies, &args.namespace, metrics.clone()));
+    let admit = Preview::new(judge, live.clone(), live);
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {
@@ -159,7 +157,13 @@ async fn run(args: Args) -> Result<()> {
         .pod_ips
         .split(',')
         .filter_map(|address| address.trim().parse().ok());
-    let context = reconcile::Context::new(client.clone(), metrics, args.namespace, own_addresses.collect());
+    let context = reconcile::Context::new(
+        client.clone(),
+        metrics,
+        args.namespace,
+        args.webhook_configuration,
+        own_addresses.collect(),
+    );
     let controllers = operate(client, Arc::new(context), readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;

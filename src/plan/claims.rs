@@ -64,6 +64,11 @@ pub fn has_account(workflow: &AIWorkflow, observed: &Observed) -> bool {
     stands || stood.is_some_and(|stood| stood.name == account)
 }
 
+/// Whether claims keep the account from being made. One that the platform has made joins by `adopt`.
+pub(super) fn hold(workflow: &AIWorkflow, observed: &Observed) -> bool {
+    !observed.claims.is_empty() && !has_account(workflow, observed)
+}
+
 /// Launchers that get an engine's rights by the workflow's word alone, in other namespaces: what must be known of them is
 /// whether they are a workflow's own account. The class's word is the platform's.
 pub fn launchers_elsewhere(
@@ -230,23 +235,30 @@ mod tests {
         let mut account = made(&free, Child::ServiceAccount).remove(0);
         account["metadata"]["uid"] = json!("1");
         seen.children = vec![(Child::ServiceAccount, account.clone())];
-        assert_eq!(
-            (
-                plan(&us, &seen).claimed.len(),
-                made(&plan(&us, &seen), Child::Role).len()
-            ),
-            (0, 1)
-        );
-        account["metadata"]["annotations"]["ringfence.dev/owner-uid"] = json!("another");
-        seen.children = vec![(Child::ServiceAccount, account)];
-        assert_eq!(plan(&us, &seen).claimed.len(), 1);
+        let own = plan(&us, &seen);
+        assert_eq!((&own.conflict, made(&own, Child::Role).len()), (&None, 1));
+        seen.children.clear();
         let stood = json!({"serviceAccount": {"name": "ghost", "uid": "1"}});
         let back = AIWorkflow {
             status: serde_json::from_value(stood).unwrap(),
-            ..us
+            ..us.clone()
         };
-        seen.children.clear();
         assert_eq!(made(&plan(&back, &seen), Child::ServiceAccount).len(), 1);
+
+        // Made by the platform, it is a stranger's until the platform lets it join.
+        account["metadata"]["annotations"] = json!({});
+        seen.account = Some(account.clone());
+        assert_eq!(plan(&us, &seen).taken.len(), 1);
+        account["metadata"]["annotations"] = json!({"ringfence.dev/adopt": "ghost"});
+        account["metadata"]["ownerReferences"] = json!([]);
+        seen.account = Some(account);
+        let joined = plan(&us, &seen);
+        assert_eq!((&joined.conflict, made(&joined, Child::Role).len()), (&None, 1));
+        assert!(
+            matches!(joined.changes[1], Change::Replace(Child::ServiceAccount, _)),
+            "{:?}",
+            joined.changes[1]
+        );
     }
 
     #[test]

@@ -7,14 +7,16 @@ use crate::api::{AIWorkflowClassSpec, ClassNetwork, Mode};
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 
-fn workflow(spec: Value) -> AIWorkflow {
+pub(super) fn workflow(spec: Value) -> AIWorkflow {
     named_workflow("triage", spec)
 }
 
 fn named_workflow(name: &str, extra: Value) -> AIWorkflow {
     let mut spec = json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/finance/**"]});
     spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    let metadata = json!({"name": name, "namespace": "ai", "uid": UID, "generation": 3});
+    let metadata = json!({
+        "name": name, "namespace": "ai", "uid": UID, "generation": 3, "creationTimestamp": "2026-01-02T00:00:00Z",
+    });
     let object =
         json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec});
     serde_json::from_value(object).unwrap()
@@ -34,7 +36,8 @@ fn namespace(labels: &[(&str, &str)]) -> NamespaceFacts {
     }
 }
 
-fn observed() -> Observed {
+/// Enforced by class `default`, with an API server and a registration that is older than the workflow.
+pub(super) fn observed() -> Observed {
     let network = ClassNetwork {
         cidrs: vec!["0.0.0.0/0".to_owned()],
         namespaces: vec!["vectors".to_owned()],
@@ -50,16 +53,20 @@ fn observed() -> Observed {
         namespace: namespace(&[("enforce", "default")]),
         class: Some(class),
         api_server: [(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)), 6443)].into(),
+        registration: Some(Registration {
+            uid: "registration-uid".to_owned(),
+            created: "2026-01-01T00:00:00Z".parse().unwrap(),
+        }),
         ..Observed::default()
     }
 }
 
-fn read_config() -> Value {
+pub(super) fn read_config() -> Value {
     json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}]})
 }
 
 /// What the API server would hold after the changes.
-fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
+pub(super) fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
     let stored = changes.iter().filter_map(|change| match change {
         Change::Create(child, value) | Change::Replace(child, value) => Some((*child, value.clone())),
         Change::Delete { .. } => None,
@@ -150,7 +157,7 @@ fn an_engine_gives_its_launchers_what_they_need_and_shows_what_workers_hold() {
     );
 }
 
-fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
+pub(super) fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
     let verb = |change: &Change| match change {
         Change::Create(..) => "create",
         Change::Delete { .. } => "delete",
@@ -373,6 +380,23 @@ fn declared_peers_open_and_nothing_else_does() {
         ],
     });
     assert_eq!(policy.unwrap()["spec"], expected);
+}
+
+/// An exception closes what lies in it, whichever range it was written for; the API server would take none that is as wide
+/// as its range.
+#[rstest]
+#[case::of_the_wider(json!(["10.0.0.0/8", "10.1.2.0/24"]), "10.1.0.0/16", json!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]))]
+#[case::as_wide(json!(["10.1.0.0/16", "10.0.0.0/8"]), "10.1.0.0/16", json!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]))]
+#[case::of_another(json!(["203.0.113.0/24", "10.0.0.0/8"]), "10.1.0.0/16", json!([{"ipBlock": {"cidr": "203.0.113.0/24", "except": []}}, {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]))]
+fn an_exception_closes_what_lies_in_it(#[case] cidrs: Value, #[case] except: &str, #[case] to: Value) {
+    let rule = json!({"name": "x", "to": {"cidrs": cidrs, "except": [except]}, "ports": [{"port": 1}]});
+    let plan = plan(&workflow(json!({"network": {"egress": [rule]}})), &observed());
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let policy = plan.changes.iter().find_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => Some(policy),
+        _ => None,
+    });
+    assert_eq!(policy.unwrap()["spec"]["egress"][1]["to"], to);
 }
 
 /// NodeLocal DNS as people write it.
@@ -702,6 +726,7 @@ fn an_account_carries_what_is_declared_and_the_class_allows() {
     let mut open = observed();
     let identity = crate::api::ClassIdentity {
         annotations: vec![key.to_owned()],
+        ..Default::default()
     };
     open.class.as_mut().unwrap().spec.identity = Some(identity);
     let accepted = plan(&us, &open);

@@ -340,6 +340,7 @@ mod tests {
         Arc::new(Context::new(
             client,
             Arc::new(Metrics::new()),
+            "ringfence-system".to_owned(),
             "ringfence".to_owned(),
             Vec::new(),
         ))

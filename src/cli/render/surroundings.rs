@@ -84,7 +84,7 @@ impl Surroundings {
     }
 }
 
-pub(super) fn facts_of(name: &str, manifests: &Manifests) -> Option<NamespaceFacts> {
+pub(in crate::cli) fn facts_of(name: &str, manifests: &Manifests) -> Option<NamespaceFacts> {
     let mut facts = NamespaceFacts::from_object(manifests.namespaces.get(name)?, is_system)?;
     if facts.uid.is_empty() {
         facts.uid = placeholder(&format!("Namespace {name}"));
