@@ -28,7 +28,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator and its admission webhook in the cluster that KUBECONFIG or the pod's account names.
-    Run(run::Args),
+    Run(Box<run::Args>),
     Render(render::Args),
     Diff(diff::Args),
 }
@@ -36,7 +36,7 @@ enum Command {
 /// Parses the arguments and carries out the subcommand.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::main(args),
+        Command::Run(args) => run::main(*args),
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
     };

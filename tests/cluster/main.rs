@@ -18,6 +18,7 @@ mod fence;
 mod fence_conditions;
 mod grants;
 mod identity;
+mod launcher_names;
 mod launching;
 mod metrics;
 mod narrowing;
