@@ -17,5 +17,6 @@ mod identity;
 mod launching;
 mod metrics;
 mod narrowing;
+mod network;
 mod objects;
 mod world;

@@ -184,13 +184,14 @@ fn workflows() -> impl Strategy<Value = Vec<Value>> {
     let answered = prop::bool::weighted(0.9);
     let networks = vec((rules("from"), rules("to")), 6);
     (subsequence(places, 2..=6), networks, answered).prop_map(|(places, networks, answered)| {
-        let workflow = |((namespace, name), (ingress, egress)): ((&str, &str), (Vec<Value>, Vec<Value>))| {
+        let places = places.into_iter().zip(networks);
+        let workflows = places.map(|((namespace, name), (ingress, egress))| {
             let metadata = json!({"name": name, "namespace": namespace, "uid": format!("uid-of-{namespace}-{name}")});
             let network = json!({"ingress": ingress, "egress": egress});
             let spec = json!({"launchers": [], "images": ["registry.example.com/x/**"], "network": network});
             json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec})
-        };
-        let mut workflows: Vec<_> = places.into_iter().zip(networks).map(workflow).collect();
+        });
+        let mut workflows: Vec<_> = workflows.collect();
         if answered {
             answer(&mut workflows);
         }
