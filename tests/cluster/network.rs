@@ -1,10 +1,11 @@
-//! The network that people declare is the network that there is: what the operator made of their declarations, read back from
-//! the API server and given to somebody else's implementation of NetworkPolicy, opens every declared path and no other.
+//! The network that people declare is the network that there is: what the operator made of their declarations, read back
+//! from the API server and given to somebody else's implementation of NetworkPolicy, opens every declared path and no other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use support::eventually;
 use support::network::{Declared, Labels, Pod, Scene, Simulator, declared, differences, open_paths, ports};
@@ -23,98 +24,31 @@ const NAMESPACES: [(&str, &str, &str); 5] = [
     ("net-shop", "", ""),
 ];
 
-const CLASSES_YAML: &str = "
-- metadata: {name: net-wide}
-  spec:
-    images: {allowed: ['**']}
-    network: {cidrs: [0.0.0.0/0, '::/0'], namespaces: [net-finance, net-vectors, net-shop]}
-- metadata: {name: net-narrow}
-  spec:
-    images: {allowed: ['**']}
-    network: {cidrs: [203.0.113.0/24, 10.0.0.0/8], namespaces: [net-finance]}
-    cluster: {dns: {cidrs: [169.254.20.10/32]}, apiServer: {cidrs: [192.0.2.0/28], ports: [443, 6443]}}
-";
+/// `tests/fixtures/network.yaml`.
+#[derive(Deserialize)]
+struct Story {
+    classes: Vec<Value>,
+    workflows: Vec<Value>,
+    invalid: Vec<Value>,
+    pods: Vec<Pod>,
+    addresses: Vec<IpAddr>,
+}
 
-/// What tenants declare. Ends of one path are named alike: `<source>-<destination>`.
-const WORKFLOWS: &str = "
-- metadata: {namespace: net-finance, name: triage}
-  spec:
-    network:
-      ingress:
-      - {name: shop-triage, from: {pods: {namespace: net-shop, selector: {matchLabels: {app: web}}}}, ports: [{port: 8080}]}
-      - {name: office, from: {cidrs: [198.51.100.0/24], except: [198.51.100.64/26]}, ports: [{port: 8443}]}
-      egress:
-      - {name: triage-qdrant, to: {workflow: {namespace: net-vectors, name: qdrant}}, ports: [{port: 6334}]}
-      - {name: triage-summarise, to: {workflow: {name: summarise}}, ports: [{port: 7000, endPort: 7010}, {port: 514, protocol: UDP}]}
-      - {name: unanswered, to: {workflow: {name: summarise}}, ports: [{port: 9000}]}
-      - {name: bank, to: {cidrs: [203.0.113.0/24, 203.0.113.192/28], except: [203.0.113.128/25]}, ports: [{port: 443}]}
-      - {name: shop, to: {pods: {namespace: net-shop, selector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}}, ports: [{port: 5000, protocol: SCTP}]}
-      - {name: api-server, to: {apiServer: {}}}
-- metadata: {namespace: net-finance, name: summarise}
-  spec:
-    network:
-      ingress:
-      - {name: triage-summarise, from: {workflow: {name: triage}}, ports: [{port: 7005, endPort: 7020}, {port: 514, protocol: UDP}]}
-      - {name: uninvited, from: {workflow: {namespace: net-vectors, name: qdrant}}, ports: [{port: 9100}]}
-      egress:
-      - {name: summarise-cache, to: {pods: {selector: {matchLabels: {app: cache}}}}, ports: [{port: 6379}]}
-- metadata: {namespace: net-finance, name: cache}
-  spec:
-    network:
-      ingress:
-      - {name: summarise-cache, from: {pods: {selector: {matchExpressions: [{key: ringfence.dev/workflow, operator: In, values: [summarise]}]}}}, ports: [{port: 6379}]}
-- metadata: {namespace: net-finance, name: crawler}
-  spec:
-    network:
-      egress:
-      - {name: everywhere, to: {cidrs: [0.0.0.0/1, 128.0.0.0/1, '::/0']}, ports: [{port: 1, endPort: 65535}, {port: 1, endPort: 65535, protocol: UDP}]}
-- metadata: {namespace: net-vectors, name: qdrant}
-  spec:
-    network:
-      ingress:
-      - {name: triage-qdrant, from: {workflow: {namespace: net-finance, name: triage}}, ports: [{port: 6334}]}
-      - {name: nobody-yet, from: {workflow: {namespace: net-finance, name: later}}, ports: [{port: 6335}]}
-      egress:
-      - {name: api-server, to: {apiServer: {}}}
-- metadata: {namespace: net-vectors, name: beyond}
-  spec:
-    network:
-      ingress:
-      - {name: not-ours, from: {pods: {namespace: net-shop, selector: {matchLabels: {app: web}}}}, ports: [{port: 8080}]}
-      egress:
-      - {name: bank, to: {cidrs: [203.0.113.0/24]}, ports: [{port: 443}]}
-      - {name: too-far, to: {cidrs: [203.0.113.0/24, 198.51.100.0/24]}, ports: [{port: 444}]}
-- metadata: {namespace: net-trial, name: pilot}
-  spec:
-    network:
-      egress:
-      - {name: shop, to: {pods: {namespace: net-shop, selector: {matchLabels: {app: web}}}}, ports: [{port: 8080}]}
-";
-
-/// Two ways to write what cannot be rendered: nothing of it is open.
-const INVALID: &str = "
-- metadata: {namespace: net-finance, name: hostbits}
-  spec:
-    network:
-      egress:
-      - {name: bank, to: {cidrs: [203.0.113.7/24]}, ports: [{port: 443}]}
-      - {name: triage, to: {workflow: {name: triage}}, ports: [{port: 8080}]}
-- metadata: {namespace: net-finance, name: mapped}
-  spec:
-    network:
-      egress:
-      - {name: bank, to: {cidrs: ['::ffff:203.0.113.0/120']}, ports: [{port: 443}]}
-";
-
-fn read(yaml: &str) -> Vec<Value> {
-    let mut objects: Vec<Value> = serde_saphyr::from_str(yaml).expect("YAML");
-    for object in &mut objects {
-        if object["metadata"]["namespace"].is_string() {
-            object["spec"]["launchers"] = json!([{"user": "lea"}]);
-            object["spec"]["images"] = json!(["registry.example.com/finance/**"]);
-        }
+/// The story, with what every object of a kind has in common.
+fn story() -> Story {
+    let mut story: Story =
+        serde_saphyr::from_str(include_str!("../fixtures/network.yaml")).expect("the fixture can be read");
+    for class in &mut story.classes {
+        class["apiVersion"] = json!("ringfence.dev/v1alpha1");
+        class["kind"] = json!("AIWorkflowClass");
     }
-    objects
+    for workflow in story.workflows.iter_mut().chain(&mut story.invalid) {
+        workflow["apiVersion"] = json!("ringfence.dev/v1alpha1");
+        workflow["kind"] = json!("AIWorkflow");
+        workflow["spec"]["launchers"] = json!([{"user": "lea"}]);
+        workflow["spec"]["images"] = json!(["registry.example.com/finance/**"]);
+    }
+    story
 }
 
 struct Place {
@@ -122,89 +56,6 @@ struct Place {
     simulator: Mutex<Simulator>,
     scene: Scene,
 }
-
-/// Pods of every kind that there can be: of each workflow, of one that lives elsewhere, of none, and with no label at all. They
-/// need no pod object: a network plugin sees labels and addresses. Not every one of them would be admitted.
-fn pods() -> Vec<Pod> {
-    let label = "ringfence.dev/workflow";
-    vec![
-        Pod::new(
-            "net-finance",
-            "triage-1",
-            &[(label, "triage"), ("app", "web")],
-            "10.244.1.1",
-        ),
-        Pod::new("net-finance", "triage-2", &[(label, "triage")], "10.244.1.2"),
-        Pod::new("net-finance", "summarise", &[(label, "summarise")], "10.244.1.3"),
-        Pod::new(
-            "net-finance",
-            "cache",
-            &[(label, "cache"), ("app", "cache")],
-            "10.244.1.4",
-        ),
-        Pod::new("net-finance", "crawler", &[(label, "crawler")], "10.244.1.5"),
-        Pod::new("net-finance", "hostbits", &[(label, "hostbits")], "10.244.1.6"),
-        Pod::new("net-finance", "mapped", &[(label, "mapped")], "10.244.1.7"),
-        Pod::new("net-finance", "stray-cache", &[("app", "cache")], "10.244.1.8"),
-        Pod::new("net-finance", "of-elsewhere", &[(label, "qdrant")], "10.244.1.9"),
-        Pod::new(
-            "net-vectors",
-            "qdrant",
-            &[(label, "qdrant"), ("app", "cache")],
-            "10.244.2.1",
-        ),
-        Pod::new(
-            "net-vectors",
-            "beyond",
-            &[(label, "beyond"), ("app", "web")],
-            "10.244.2.2",
-        ),
-        Pod::new("net-vectors", "of-elsewhere", &[(label, "triage")], "10.244.2.3"),
-        Pod::new("net-vectors", "bare", &[], "fd00:10:244::4"),
-        Pod::new("net-quiet", "bare", &[], "10.244.3.1"),
-        Pod::new(
-            "net-quiet",
-            "triage",
-            &[(label, "triage"), ("app", "web")],
-            "10.244.3.2",
-        ),
-        Pod::new("net-trial", "pilot", &[(label, "pilot")], "10.244.4.1"),
-        Pod::new("net-trial", "bare", &[("app", "web")], "10.244.4.2"),
-        Pod::new("net-shop", "web", &[("app", "web")], "10.244.5.1"),
-        Pod::new("net-shop", "till", &[("app", "till")], "10.244.5.2"),
-        Pod::new("net-shop", "triage", &[(label, "triage")], "10.244.5.3"),
-        Pod::new("kube-system", "dns", &[("k8s-app", "kube-dns")], "10.244.6.1"),
-        Pod::new("kube-system", "other", &[], "10.244.6.2"),
-    ]
-}
-
-/// Addresses of no pod: metadata services in every form, both sides of each range's edge, a node, the cluster's DNS on a node.
-const ADDRESSES: [&str; 24] = [
-    "169.254.169.254",
-    "::ffff:169.254.169.254",
-    "64:ff9b::169.254.169.254",
-    "168.63.129.16",
-    "100.100.100.200",
-    "169.254.170.2",
-    "169.254.170.23",
-    "fd00:ec2::254",
-    "169.254.20.10",
-    "203.0.112.255",
-    "203.0.113.0",
-    "203.0.113.127",
-    "203.0.113.128",
-    "203.0.113.200",
-    "203.0.114.0",
-    "198.51.100.63",
-    "198.51.100.64",
-    "198.51.100.128",
-    "198.51.101.0",
-    "192.0.2.1",
-    "192.0.2.16",
-    "10.7.0.1",
-    "2001:db8::1",
-    "fd00:10:244::99",
-];
 
 /// Each declared port, both its neighbours, and those that somebody would try.
 fn port_numbers(workflows: &[Value], api_server: &[(IpAddr, u16)]) -> BTreeSet<u16> {
@@ -259,7 +110,7 @@ impl Place {
 
     async fn compare(&self, said: &Declared, policies: &[Value]) -> Result<Vec<String>> {
         let simulated = self.simulator.lock().await.ask(&self.scene, policies)?;
-        Ok(differences(&declared(&self.scene, said), &simulated))
+        Ok(differences(&self.scene, &declared(&self.scene, said), &simulated))
     }
 
     /// Waits until what is there is what is declared.
@@ -278,12 +129,9 @@ impl Place {
 #[tokio::test]
 async fn every_declared_path_is_open_and_every_other_one_closed() {
     let world = World::shared().await;
-    let classes = read(CLASSES_YAML);
-    for class in &classes {
-        let mut class = class.clone();
-        class["apiVersion"] = json!("ringfence.dev/v1alpha1");
-        class["kind"] = json!("AIWorkflowClass");
-        world.admin.post(CLASSES, &class).await.ok();
+    let story = story();
+    for class in &story.classes {
+        world.admin.post(CLASSES, class).await.ok();
     }
     let mut tenants = std::collections::BTreeMap::new();
     for (name, mode, class) in NAMESPACES {
@@ -295,30 +143,24 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
         world.admin.post(NAMESPACES_PATH, &namespace).await.ok();
         tenants.insert(name, world.person(name, TENANT).await.1);
     }
-    let declare = async |workflow: &Value| {
-        let mut workflow = workflow.clone();
-        workflow["apiVersion"] = json!("ringfence.dev/v1alpha1");
-        workflow["kind"] = json!("AIWorkflow");
-        let namespace = workflow["metadata"]["namespace"].as_str().unwrap().to_owned();
-        tenants[namespace.as_str()]
-            .post(&all("AIWorkflow", &namespace), &workflow)
+    for workflow in story.workflows.iter().chain(&story.invalid) {
+        let namespace = workflow["metadata"]["namespace"].as_str().unwrap();
+        tenants[namespace]
+            .post(&all("AIWorkflow", namespace), workflow)
             .await
             .ok();
-    };
-    let workflows = read(WORKFLOWS);
-    for workflow in workflows.iter().chain(&read(INVALID)) {
-        declare(workflow).await;
     }
 
     let api_server = api_server(&world.admin).await;
+    let scene = scene(&world.admin, &story, &api_server).await;
     let mut said = Declared {
-        workflows,
-        classes,
+        workflows: story.workflows,
+        classes: story.classes,
         cluster_ranges: cluster_ranges(),
         api_server,
     };
     let place = Place {
-        scene: scene(&world.admin, &said).await,
+        scene,
         simulator: Mutex::new(Simulator::start().expect("the simulator")),
         world,
     };
@@ -346,26 +188,27 @@ fn cluster_ranges() -> Vec<String> {
 }
 
 /// With the labels that the API server gave the namespaces.
-async fn scene(admin: &Actor, said: &Declared) -> Scene {
+async fn scene(admin: &Actor, story: &Story, api_server: &[(IpAddr, u16)]) -> Scene {
     let mut namespaces = std::collections::BTreeMap::new();
     for name in NAMESPACES.map(|(name, ..)| name).into_iter().chain(["kube-system"]) {
         let namespace = admin.get(&format!("{NAMESPACES_PATH}/{name}")).await.ok();
         let labels: Labels = serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap();
         namespaces.insert(name.to_owned(), labels);
     }
-    let mut addresses: BTreeSet<IpAddr> = ADDRESSES.map(|ip| ip.parse().unwrap()).into();
-    addresses.extend(said.api_server.iter().map(|(ip, _)| *ip));
+    let mut addresses: BTreeSet<IpAddr> = story.addresses.iter().copied().collect();
+    addresses.extend(api_server.iter().map(|(ip, _)| *ip));
     Scene {
         namespaces,
-        pods: pods(),
+        pods: story.pods.clone(),
         addresses: addresses.into_iter().collect(),
-        ports: ports(port_numbers(&said.workflows, &said.api_server)),
+        ports: ports(port_numbers(&story.workflows, api_server)),
     }
 }
 
-/// By name, so that nobody has to believe that two empty matrices are alike; and what must be shut whatever is said elsewhere.
+/// By name, so that nobody has to believe that two empty matrices are alike; and what must be shut whatever is declared.
 async fn assert_some_are_open(place: &Place, policies: &[Value]) {
-    let open = open_paths(&place.simulator.lock().await.ask(&place.scene, policies).unwrap());
+    let simulated = place.simulator.lock().await.ask(&place.scene, policies).unwrap();
+    let open = open_paths(&place.scene, &simulated);
     for path in [
         "net-finance/triage-1 -> net-vectors/qdrant:6334/TCP",
         "net-finance/triage-2 -> net-finance/summarise:7005/TCP",

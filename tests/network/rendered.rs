@@ -299,9 +299,9 @@ fn what_is_rendered_opens_what_is_declared_and_nothing_else() {
             cluster_ranges: Vec::new(),
         };
         let simulated = simulator.lock().unwrap().ask(&scene, &policies).unwrap();
-        let found = differences(&declared(&scene, &said), &simulated);
+        let found = differences(&scene, &declared(&scene, &said), &simulated);
         prop_assert!(found.is_empty(), "{}", found.join("\n"));
-        open.lock().unwrap().extend(open_paths(&simulated));
+        open.lock().unwrap().extend(open_paths(&scene, &simulated));
         Ok(())
     });
     checked.unwrap_or_else(|error| panic!("{error}"));

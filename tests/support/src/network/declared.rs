@@ -88,22 +88,17 @@ impl End<'_> {
 /// Ports from first to last of a protocol.
 type Range16 = (u64, u64, String);
 
-/// The ports that the fence of `own` leaves open towards `other`.
-fn side(
-    scene: &Scene,
-    said: &Declared,
-    own: &End<'_>,
-    other: &End<'_>,
-    direction: &str,
-) -> std::collections::BTreeSet<String> {
+/// For each port, whether the fence of `own` leaves it open towards `other`.
+fn side(scene: &Scene, said: &Declared, own: &End<'_>, other: &End<'_>, direction: &str) -> String {
+    let all = |open: bool| if open { "1" } else { "0" }.repeat(scene.ports.len());
     // Nothing holds what is outside the cluster.
     let End::Pod(pod) = own else {
-        return scene.ports.iter().map(Port::to_string).collect();
+        return all(true);
     };
     let labels = &scene.namespaces[&pod.namespace];
     let enforced = labels.get("ringfence.dev/enforce");
     let Some(class_name) = enforced.or(labels.get("ringfence.dev/warn")) else {
-        return scene.ports.iter().map(Port::to_string).collect();
+        return all(true);
     };
     let workflow = said.workflows.iter().find(|workflow| {
         let (namespace, name) = (
@@ -114,8 +109,7 @@ fn side(
     });
     let Some(workflow) = workflow else {
         // The default-deny is the enforced namespace's; under warn a pod of no workflow is as free as before.
-        let open = scene.ports.iter().filter(|_| enforced.is_none());
-        return open.map(Port::to_string).collect();
+        return all(enforced.is_none());
     };
     let class = said
         .classes
@@ -143,13 +137,16 @@ fn side(
     if direction == "egress" && place.is_dns(other) {
         ranges.extend(["TCP", "UDP"].map(|protocol| (53, 53, protocol.to_owned())));
     }
-    let open = scene.ports.iter().filter(|port| {
+    let is_open = |port: &Port| {
         let number = u64::from(port.port);
-        ranges
-            .iter()
-            .any(|(first, last, protocol)| (*first..=*last).contains(&number) && protocol == port.protocol)
-    });
-    open.map(Port::to_string).collect()
+        let mut ranges = ranges.iter();
+        ranges.any(|(first, last, protocol)| (*first..=*last).contains(&number) && protocol == port.protocol)
+    };
+    scene
+        .ports
+        .iter()
+        .map(|port| if is_open(port) { '1' } else { '0' })
+        .collect()
 }
 
 struct Place<'a> {
