@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, SOON, World, all, container, one, pod, workflow, workload};
+use crate::world::{Actor, SOON, World, all, one, pod, workflow, workload};
 
 fn dry(path: &str) -> String {
     format!("{path}?dryRun=All")
@@ -230,24 +230,6 @@ async fn what_a_running_pod_runs_is_changed_by_a_launcher_within_the_fence() {
         .await
         .refused_by("launcher");
     lea.strategic(&path, &image("registry.example.com/finance/triage:1.5"))
-        .await
-        .ok();
-
-    let ephemeral = |image: &str| {
-        let mut debugger = container("debugger");
-        debugger["image"] = json!(image);
-        json!({"spec": {"ephemeralContainers": [debugger]}})
-    };
-    let door = format!("{path}/ephemeralcontainers");
-    lea.strategic(&door, &ephemeral("docker.io/library/busybox"))
-        .await
-        .refused_by("approved-images");
-    world
-        .admin
-        .strategic(&door, &ephemeral("registry.example.com/finance/tools:1"))
-        .await
-        .refused_by("launcher");
-    lea.strategic(&door, &ephemeral("registry.example.com/finance/tools:1"))
         .await
         .ok();
 

@@ -3,9 +3,12 @@
 
 mod admission;
 mod admission_doors;
+mod brownfield;
 mod cel;
+mod cluster_ranges;
 mod controlplane;
 mod convergence;
+mod debug;
 mod direct;
 mod drift;
 mod examples;
