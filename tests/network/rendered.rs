@@ -231,14 +231,29 @@ fn class() -> impl Strategy<Value = Value> {
         json!({"dns": {"namespace": "shop", "selector": {"matchLabels": {"app": "one"}}}}),
         json!({"apiServer": {"cidrs": ["203.0.113.0/24"], "ports": [443, 8090]}}),
     ]);
+    // Declared by the class, detected, or unknown.
+    let own = select(vec![
+        vec!["10.1.0.0/16", "10.96.0.0/12", "fd00::/48"],
+        vec!["10.1.2.0/24", "10.1.3.0/24"],
+    ]);
+    let own = (own, select(vec!["declared", "declared", "detected", "unknown"]));
     let ranges = prop_oneof![2 => Just(vec!["0.0.0.0/0", "::/0"]), 1 => subsequence(RANGES.to_vec(), 0..6)];
     let all = vec!["ai-a", "ai-b", "ai-w", "shop"];
     let namespaces = prop_oneof![3 => Just(all.clone()), 1 => subsequence(all, 0..=4)];
-    (namespaces, ranges, cluster).prop_map(|(namespaces, cidrs, cluster)| {
+    (namespaces, ranges, cluster, own).prop_map(|(namespaces, cidrs, mut cluster, (own, how))| {
+        let mut status = json!({});
+        match how {
+            "declared" => cluster["clusterCIDRs"] = json!(own),
+            "detected" => status["cluster"] = json!({"ranges": own}),
+            _ => {}
+        }
         let network = json!({"namespaces": namespaces, "cidrs": cidrs});
         let spec = json!({"images": {"allowed": ["**"]}, "network": network, "cluster": cluster});
         let metadata = json!({"name": "class"});
-        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": metadata, "spec": spec})
+        json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": metadata,
+            "spec": spec, "status": status,
+        })
     })
 }
 
@@ -293,10 +308,11 @@ fn what_is_rendered_opens_what_is_declared_and_nothing_else() {
     let checked = TestRunner::new(config).run(&(workflows(), class()), |(workflows, class)| {
         let policies = policies(&workflows, &class);
         let said = Declared {
+            // Each class says them itself, or it was detected.
+            cluster_ranges: serde_json::from_value(class["status"]["cluster"]["ranges"].clone()).unwrap(),
             workflows,
             classes: vec![class],
             api_server: API_SERVER.map(|(ip, port)| (ip.parse().unwrap(), port)).to_vec(),
-            cluster_ranges: Vec::new(),
         };
         let simulated = simulator.lock().unwrap().ask(&scene, &policies).unwrap();
         let found = differences(&scene, &declared(&scene, &said), &simulated);

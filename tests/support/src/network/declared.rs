@@ -33,8 +33,9 @@ pub struct Declared {
     pub classes: Vec<Value>,
     /// Where the API server is: by address and TCP port.
     pub api_server: Vec<(IpAddr, u16)>,
-    /// The cluster's own ranges: no declared range reaches into them.
-    pub cluster_ranges: Vec<String>,
+    /// The cluster's own ranges, where a class does not say them: no declared range reaches into them. `None`: not known, and
+    /// no range is opened.
+    pub cluster_ranges: Option<Vec<String>>,
 }
 
 /// What the declarations open. Each side by itself: the source's, and the destination's.
@@ -156,7 +157,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Whether the class opens all of a peer: one that it does not open whole stays closed whole.
+    /// Whether the class opens all of a peer, and something is left of each of its ranges: a peer with one that does not stay
+    /// stays closed whole.
     fn may_be_declared(&self, peer: &Value) -> bool {
         let network = &self.class["network"];
         for kind in ["pods", "workflow"] {
@@ -168,10 +170,30 @@ impl Place<'_> {
                 return false;
             }
         }
+        let taken = self.taken(peer);
         list(&peer["cidrs"]).iter().all(|declared| {
-            let opened = |class: &Value| Range::read(text(class)).covers(&Range::read(text(declared)));
-            list(&network["cidrs"]).iter().any(opened)
+            let declared = Range::read(text(declared));
+            let opened = |class: &Value| Range::read(text(class)).covers(&declared);
+            let left = taken.as_ref().is_some_and(|taken| declared.is_left_after(taken));
+            left && list(&network["cidrs"]).iter().any(opened)
         })
+    }
+
+    /// What no range of a peer opens. `None`: nobody knows.
+    fn taken(&self, peer: &Value) -> Option<Vec<Range>> {
+        let declared = self.class["cluster"]["clusterCIDRs"].as_array();
+        let declared = declared.map(|ranges| ranges.iter().map(|range| text(range).to_owned()).collect());
+        let own: Vec<String> = declared.or_else(|| self.said.cluster_ranges.clone())?;
+        // What NAT64 turns into an address of the cluster is one.
+        let translated = own.iter().filter(|range| range.contains('.')).map(|range| {
+            let (first, fixed) = range.split_once('/').unwrap_or_else(|| panic!("{range} is no range"));
+            let fixed: u32 = fixed.parse().unwrap_or_else(|error| panic!("{range}: {error}"));
+            format!("64:ff9b::{first}/{}", 96 + fixed)
+        });
+        let metadata = METADATA.map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 }));
+        let except = list(&peer["except"]).iter().map(|range| text(range).to_owned());
+        let all = own.iter().cloned().chain(translated).chain(metadata).chain(except);
+        Some(all.map(|range| Range::read(&range)).collect())
     }
 
     fn is_peer(&self, peer: &Value, other: &End<'_>) -> bool {
@@ -187,15 +209,9 @@ impl Place<'_> {
             });
         }
         let ip = other.ip();
-        let lies_in = |ranges: &Value| list(ranges).iter().any(|range| Range::read(text(range)).holds(ip));
-        lies_in(&peer["cidrs"]) && !lies_in(&peer["except"]) && !is_metadata(ip) && !self.is_of_the_cluster(ip)
-    }
-
-    fn is_of_the_cluster(&self, ip: IpAddr) -> bool {
-        self.said
-            .cluster_ranges
-            .iter()
-            .any(|range| Range::read(range).holds(ip))
+        let mut declared = list(&peer["cidrs"]).iter();
+        let taken = self.taken(peer).into_iter().flatten();
+        declared.any(|range| Range::read(text(range)).holds(ip)) && !taken.into_iter().any(|taken| taken.holds(ip))
     }
 
     fn api_server_ports(&self, other: &End<'_>) -> Vec<Range16> {
