@@ -22,6 +22,7 @@ mod launcher_names;
 mod launching;
 mod metrics;
 mod narrowing;
+mod network;
 mod objects;
 mod shape;
 mod world;
