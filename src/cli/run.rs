@@ -63,6 +63,9 @@ pub(super) struct Args {
     tls_secret: String,
     #[command(flatten)]
     policies: PolicyFiles,
+    /// Addresses of its own pod, separated by commas: what the cluster's ranges must hold to be believed. The chart sets it.
+    #[arg(long, env = "RINGFENCE_POD_IPS", default_value = "")]
+    pod_ips: String,
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -120,7 +123,7 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let live = Arc::new(Live::new(client.clone()));
+    let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
     let judge = Arc::new(Admission::new(live.clone(), policies, &args.namespace, metrics.clone()));
     let admit = Preview::new(judge, live.clone(), live);
     let routes = router(Arc::new(admit), &limits, metrics.clone());
@@ -138,7 +141,18 @@ async fn run(args: Args) -> Result<()> {
         Ok(())
     });
 
-    let controllers = operate(client, metrics, readiness.clone(), args.namespace, stop.clone());
+    let own_addresses = args
+        .pod_ips
+        .split(',')
+        .filter_map(|address| address.trim().parse().ok());
+    let context = reconcile::Context::new(
+        client.clone(),
+        metrics,
+        args.namespace,
+        args.webhook_configuration,
+        own_addresses.collect(),
+    );
+    let controllers = operate(client, Arc::new(context), readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;
         Ok(())
@@ -215,13 +229,7 @@ async fn keeper(
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(
-    client: Client,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    namespace: String,
-    stop: CancellationToken,
-) {
+async fn operate(client: Client, context: Arc<reconcile::Context>, readiness: Readiness, stop: CancellationToken) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -233,7 +241,6 @@ async fn operate(
         }
     }
     readiness.set(Gate::Crds, Ok(()));
-    let context = Arc::new(reconcile::Context::new(client, metrics, namespace));
     reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
 }
 

@@ -108,6 +108,12 @@ impl<'a> Subject<'a> {
         self.is_pod() && self.change == Change::Create
     }
 
+    /// The pod as it was before an UPDATE; nothing for what is new, or a template.
+    pub(super) fn pod_before(&self) -> Option<&'a Value> {
+        let is_update = self.is_pod() && self.review.operation == Operation::Update;
+        self.review.old_object().filter(|_| is_update)
+    }
+
     /// Where a launcher must answer: the path of what was changed, or the label for what is new.
     pub(super) fn launched(&self) -> Option<&'static str> {
         match self.change {
@@ -198,6 +204,8 @@ pub struct Facts {
     pub namespace: Option<Value>,
     /// The AIWorkflow.
     pub workflow: Option<Value>,
+    /// The registration under which AIWorkflows are reviewed, where the workflow's record does not settle whether it was.
+    pub registration: Option<Value>,
     /// The namespace's default-deny NetworkPolicy.
     pub default_deny: Option<Value>,
     /// The ServiceAccount that the pod runs as.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace};
+use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, trust};
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
@@ -27,8 +27,8 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
-            // Nothing tells when a stranger's object goes: it carries none of our labels.
-            let again = failed || !plan.taken.is_empty();
+            // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
+            let again = failed || !plan.taken.is_empty() || !observed.predecessors.is_empty();
             (
                 plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
                 failed,
@@ -111,16 +111,19 @@ fn explain(error: &CallError) -> (Reason, String) {
     }
 }
 
-async fn observe(workflow: &AIWorkflow, reads: &Reads) -> Result<Observed, CallError> {
-    let namespace = reads.namespace(&workflow.namespace().unwrap_or_default()).await?;
+/// Reads, past every cache, what a plan needs: a right never rests on a stale view.
+async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, CallError> {
+    let own = workflow.namespace().unwrap_or_default();
+    let (namespace, registration) = tokio::try_join!(context.namespace(&own), context.registration())?;
     let class = match namespace.fencing_class() {
-        Some(class) => reads.class(class).await?,
+        Some(class) => context.class(class).await?,
         None => None,
     };
-    around(workflow, namespace, class, reads).await
+    let around = around(workflow, namespace, class, context).await?;
+    Ok(Observed { registration, ..around })
 }
 
-/// Reads what a plan needs beside the namespace and its class: nothing where the namespace is not fenced.
+/// Reads what a plan needs beside the namespace, its class and the registration: nothing where the namespace is not fenced.
 pub(super) async fn around(
     workflow: &AIWorkflow,
     namespace: NamespaceFacts,
@@ -146,11 +149,10 @@ pub(super) async fn around(
                 .collect::<Vec<_>>(),
         )
     });
-    let children = futures::future::try_join_all(lists)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
+    let lists = futures::future::try_join_all(lists).await?;
+    let mut children: Vec<_> = lists.into_iter().flatten().collect();
+    let account = trust::account(workflow, &mut children, reads).await?;
+    let predecessors = trust::predecessors(workflow, &children, reads).await?;
     let needs_api_server = workflow
         .spec
         .network
@@ -160,6 +162,9 @@ pub(super) async fn around(
     Ok(Observed {
         class,
         children,
+        account,
+        predecessors,
+        registration: None,
         grants: grants(workflow, reads).await?,
         peers: peers(workflow, reads).await?,
         api_server: if needs_api_server {
@@ -209,7 +214,8 @@ enum Done {
 
 async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
     let facts = &observed.namespace;
-    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating {
+    let nothing_planned = plan.held && plan.changes.is_empty();
+    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
         return Ok(Done::All(Outcome::Untouched));
     }
     if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
@@ -226,12 +232,15 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
     match super::apply::apply(workflow, &facts.name, &plan.changes, foreign, context).await? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
         // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
-        Applied::All(created) => {
-            let account = observed.children.iter().chain(&created).find_map(|(child, object)| {
+        Applied::All(written) => {
+            let account = observed.children.iter().chain(&written).find_map(|(child, object)| {
                 (*child == Child::ServiceAccount)
                     .then(|| service_account(workflow, object))
                     .flatten()
             });
+            if observed.account.is_some() && account.is_some() {
+                trust::say_joined(workflow, context).await;
+            }
             Ok(Done::All(Outcome::Applied(account)))
         }
     }

@@ -17,7 +17,7 @@ use super::{Admit, Webhook};
 use crate::api::is_dns_subdomain;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Facts, Needs, Owner, OwnerRef, Subject};
+use crate::fence::{Facts, Named, Needs, Owner, OwnerRef, Subject, kinds, needs_registration};
 use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
 
@@ -79,6 +79,7 @@ impl Admission {
 
     async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         match webhook {
+            Webhook::Kinds => self.decide_kinds(review, deadline).await,
             Webhook::Modes => self.decide_modes(review, deadline).await,
             Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
             Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
@@ -126,19 +127,40 @@ impl Admission {
         self.judge.modes(review, &facts, deadline)
     }
 
+    async fn decide_kinds(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(subject) = kinds::Subject::of(review).map_err(unusable)? else {
+            return Ok(Decision::default());
+        };
+        let namespace = subject.namespace_to_read().map(str::to_owned);
+        let (namespace, classes) = within(deadline, self.namespace_with_classes(namespace)).await?;
+        let facts = Facts {
+            namespace,
+            classes,
+            ..Facts::default()
+        };
+        let (denials, warnings) = subject.judge(&facts, |name| self.judge.is_exempt(name));
+        Ok(Decision {
+            denials,
+            warnings,
+            ..Decision::default()
+        })
+    }
+
     async fn gather(&self, needs: Needs) -> Result<Facts, LookupError> {
-        let (with_classes, workflow, default_deny, account, launcher, owners) = tokio::try_join!(
+        let (with_classes, with_registration, default_deny, account, launcher, owners) = tokio::try_join!(
             self.namespace_with_classes(needs.namespace.clone()),
-            self.ask(needs.workflow.map(Key::Workflow)),
+            self.workflow_with_registration(needs.workflow),
             self.ask(needs.default_deny.map(Key::DefaultDeny)),
             self.ask(needs.account.map(Key::Account)),
             self.ask(needs.launcher.map(Key::Account)),
             self.owners(needs.namespace, needs.owner),
         )?;
         let (namespace, classes) = with_classes;
+        let (workflow, registration) = with_registration;
         Ok(Facts {
             namespace,
             workflow,
+            registration,
             default_deny,
             account,
             launcher,
@@ -174,6 +196,17 @@ impl Admission {
             None => Ok(None),
             Some(key) => self.lookup.get(&key).await,
         }
+    }
+
+    /// The registration only where the workflow's record does not settle it: it is one more question, and the larger one.
+    async fn workflow_with_registration(
+        &self,
+        named: Option<Named>,
+    ) -> Result<(Option<Value>, Option<Value>), LookupError> {
+        let workflow = self.ask(named.map(Key::Workflow)).await?;
+        let wanted = workflow.as_ref().is_some_and(needs_registration);
+        let registration = self.ask(wanted.then_some(Key::Registration)).await?;
+        Ok((workflow, registration))
     }
 
     async fn namespace_with_classes(

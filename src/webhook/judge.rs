@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::api::{Mode, is_exempt};
 use crate::fence::debug::Session;
-use crate::fence::modes;
 use crate::fence::{Case, Facts, Subject};
+use crate::fence::{modes, pod_security};
 use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
 use crate::review::{Decision, Fault, FaultCause, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
@@ -168,11 +168,13 @@ impl Judge {
                 let counted = (setting.mode, review.dry_run);
                 by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
             }
-            sort(
-                &mut decision,
-                setting.mode,
-                by_class.get(&setting.class).cloned().unwrap_or_default(),
-            );
+            let mut said = by_class.get(&setting.class).cloned().unwrap_or_default();
+            if let Some(violation) = pod_security::check_setting(review, &setting, facts) {
+                // A policy that looks at the same label knows less of what the class wants: once is enough.
+                said.deny.retain(|found| found.path != violation.path);
+                said.deny.insert(0, violation);
+            }
+            sort(&mut decision, setting.mode, said);
         }
         Ok(decision)
     }

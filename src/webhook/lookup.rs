@@ -35,6 +35,8 @@ pub enum Key {
     Owner(String, OwnerRef),
     /// A Pod.
     Pod(Named),
+    /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    Registration,
     /// An AIWorkflow.
     Workflow(Named),
 }
@@ -62,6 +64,7 @@ impl std::fmt::Display for Key {
             Self::Class(name) => write!(f, "AIWorkflowClass {name}"),
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
+            Self::Registration => write!(f, "the ValidatingWebhookConfiguration of Ringfence"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
             Self::Pod(named) => write!(f, "Pod {}/{}", named.namespace, named.name),
             Self::Workflow(named) => write!(f, "AIWorkflow {}/{}", named.namespace, named.name),
@@ -77,6 +80,7 @@ const OWNERS_HINT: &str =
 #[derive(Clone)]
 pub struct Live {
     client: Client,
+    registration: String,
 }
 
 /// A kind as the API server serves it.
@@ -86,9 +90,13 @@ struct Served {
 }
 
 impl Live {
-    /// Asks by that client. Its own time-outs are a second line: whoever asks sets a deadline.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Asks by that client; the name is that of [`Key::Registration`]. Its own time-outs are a second line: whoever asks sets a
+    /// deadline.
+    pub fn new(client: Client, registration: &str) -> Self {
+        Self {
+            client,
+            registration: registration.to_owned(),
+        }
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Value>, LookupError> {
@@ -106,6 +114,10 @@ impl Live {
             Key::Workflow(named) => (
                 format!("{ours}/namespaces/{}/aiworkflows", named.namespace),
                 named.name.as_str(),
+            ),
+            Key::Registration => (
+                "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(),
+                self.registration.as_str(),
             ),
             Key::Owner(namespace, owner) => {
                 let Some(collection) = self.collection(key, namespace, owner).await? else {
@@ -340,7 +352,7 @@ mod tests {
                 .body(Body::from(serde_json::to_vec(&body).unwrap()));
             std::future::ready(response)
         });
-        (Live::new(Client::new(service, "default")), asked)
+        (Live::new(Client::new(service, "default"), "ringfence"), asked)
     }
 
     fn named() -> Named {
@@ -368,6 +380,10 @@ mod tests {
     #[case::workflow(
         Key::Workflow(named()),
         "/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows/triage"
+    )]
+    #[case::registration(
+        Key::Registration,
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence"
     )]
     #[case::job(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j")]
     #[case::controller(

@@ -5,6 +5,7 @@ mod admission;
 mod admission_doors;
 mod brownfield;
 mod cel;
+mod cluster_ranges;
 mod controlplane;
 mod convergence;
 mod debug;

@@ -20,7 +20,7 @@ use super::{
     compare::Comparison,
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GROUP, is_dns_label, is_exempt},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GROUP, MANAGER, is_dns_label, is_exempt},
     plan::{self, Change, Child, DefaultDenyPlan, GranteeFacts, NamespaceFacts, Observed, Plan},
     reconcile::Reads,
 };
@@ -61,7 +61,7 @@ impl<'a> Proposal<'a> {
     /// Reads which workflows the input concerns, and their namespaces.
     pub(super) async fn new(client: Client, manifests: &'a Manifests) -> Result<Self> {
         let mut proposal = Self {
-            reads: Reads::new(client.clone(), None),
+            reads: Reads::new(client.clone(), None, MANAGER.to_owned()),
             client,
             manifests,
             workflows: BTreeMap::new(),
@@ -201,12 +201,12 @@ impl<'a> Proposal<'a> {
             let mut metadata = declared.meta().clone();
             let (namespace, name) = (declared.namespace().unwrap_or_default(), declared.name_any());
             metadata.uid = Some(placeholder(&format!("{kind} {namespace}/{name}")));
-            metadata.generation = Some(1);
             return metadata;
         };
         let mut metadata = live.meta().clone();
+        // What is applied is reviewed there and then: it is planned as what was never stored.
         if changed {
-            metadata.generation = metadata.generation.map(|generation| generation + 1);
+            metadata.generation = None;
         }
         for (stored, given) in [
             (&mut metadata.labels, declared.labels()),
@@ -431,6 +431,8 @@ impl Planned<'_> {
             namespace: self.observed.namespace.clone(),
             class: self.observed.class.clone(),
             account_is_ours,
+            // Who applies it is asked by the webhook there and then.
+            reviewed: true,
         }
     }
 }
