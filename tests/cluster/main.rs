@@ -9,6 +9,7 @@ mod cluster_ranges;
 mod controlplane;
 mod convergence;
 mod debug;
+mod diff;
 mod direct;
 mod drift;
 mod examples;

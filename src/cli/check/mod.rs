@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+/// Name of the webhook's registration, as the chart makes it.
+const REGISTRATION: &str = "ringfence";
 /// Longest that one question may take.
 const QUESTION: Duration = Duration::from_secs(15);
 
@@ -86,7 +88,7 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         cluster::serves_our_kinds(&client).await?;
-        let live = Arc::new(Live::new(client.clone()));
+        let live = Arc::new(Live::new(client.clone(), REGISTRATION));
         let namespace = find(&live, &args.name, |name| Key::Namespace(name.to_owned()), is_dns_label).await?;
         let class = args.class.clone().unwrap_or_else(|| class_of(&namespace));
         find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain)
