@@ -4,6 +4,7 @@
 
 mod cluster;
 mod diff;
+mod draft;
 mod manifests;
 mod render;
 mod rights;
@@ -31,6 +32,7 @@ enum Command {
     Run(run::Args),
     Render(render::Args),
     Diff(diff::Args),
+    Draft(draft::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
+        Command::Draft(args) => return draft::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ mod update;
 
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::OwnerRef;
-pub use template::Template;
+pub use template::{Template, pod_of};
 pub use update::Change;
 
 use crate::api::{AIWorkflow, AIWorkflowClass, Mode};

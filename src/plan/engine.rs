@@ -32,6 +32,21 @@ pub struct Profile {
     /// Repositories that the pods may run beside `spec.images`. The class must allow them too.
     #[serde(default)]
     pub images: Vec<String>,
+    /// How its pods are recognised in a namespace that nobody has declared yet.
+    #[serde(default)]
+    pub recognised: Recognised,
+}
+
+/// What tells an engine's pods from others: one of these is enough. Decides about nothing but a draft.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recognised {
+    /// Labels of a pod, as `key` or `key=value`.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Kinds of what is above every pod of a workflow.
+    #[serde(default)]
+    pub owners: Vec<String>,
 }
 
 const SHIPPED: [&str; 6] = [

@@ -27,10 +27,12 @@ use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept};
 pub use class::{class_problems, default_class};
-pub use engine::{Profile, effective_rules, engine_input, image_patterns, shipped};
+pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{Child, INSTANCE_LABEL, comparable, is_foreign, name_of, owned_name, owner_uid, replacing, same};
+pub use peer::{egress_problems, ingress_problems};
+pub use rules::{is_covered, rule_problems};
 pub use status::{Outcome, status, unobserved_status};
 
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer, is_dns_label};
