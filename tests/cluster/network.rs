@@ -156,7 +156,7 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     let mut said = Declared {
         workflows: story.workflows,
         classes: story.classes,
-        cluster_ranges: cluster_ranges(),
+        cluster_ranges: Some(cluster_ranges()),
         api_server,
     };
     let place = Place {
