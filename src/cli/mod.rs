@@ -2,10 +2,13 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod check;
 mod cluster;
 mod diff;
 mod manifests;
+mod policies;
 mod render;
+mod report;
 mod rights;
 mod run;
 mod schema;
@@ -31,6 +34,7 @@ enum Command {
     Run(Box<run::Args>),
     Render(render::Args),
     Diff(diff::Args),
+    Check(check::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -39,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(*args),
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
+        Command::Check(args) => return check::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::{CLASSES, World, all, condition, one, workflow};
+use crate::world::{CLASSES, World, all, condition, one, unasked, workflow};
 use ringfence::plan::owned_name;
 
 /// Longest that a few changes of a class take to act, far below any resync.
@@ -98,9 +98,16 @@ async fn a_declaration_that_no_class_could_take_is_invalid() {
         "permissions": {"rules": [rule("", "secrets", "get")]},
         "network": {"egress": [{"name": "x", "to": {"cidrs": ["10.0.0.1/8"]}, "ports": [{"port": 1}]}]},
     });
-    world
-        .admin
-        .post(&all("AIWorkflow", ns), &workflow("triage", &spec))
+    let object = workflow("triage", &spec);
+    let answer = world.admin.post(&all("AIWorkflow", ns), &object).await;
+    let said = answer.refused_by("valid-declaration");
+    assert!(
+        said.contains("10.0.0.1/8") && said.contains("secrets"),
+        "all of it at once: {said}"
+    );
+    unasked(world.cluster)
+        .await
+        .post(&all("AIWorkflow", ns), &object)
         .await
         .ok();
     let refused = world.condition(ns, "triage", "Ready", "False", "Invalid").await;
@@ -141,6 +148,10 @@ async fn a_foreign_account_is_neither_touched_nor_bound() {
     let refused = world.condition(ns, "triage", "Ready", "False", "NameTaken").await;
     let message = condition(&refused, "Programmed")["message"].as_str().unwrap();
     assert!(message.contains("ServiceAccount triage"), "{message}");
+    assert!(
+        message.contains("ringfence.dev/adopt=triage"),
+        "the other way out: {message}"
+    );
     assert_eq!(world.admin.get(&path).await.ok(), before, "it is not touched");
     assert_eq!(
         world.admin.items(&all("RoleBinding", ns)).await.unwrap(),

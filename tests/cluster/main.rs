@@ -3,6 +3,7 @@
 
 mod admission;
 mod admission_doors;
+mod adoption;
 mod brownfield;
 mod cel;
 mod cluster_ranges;
@@ -18,9 +19,14 @@ mod fence;
 mod fence_conditions;
 mod grants;
 mod identity;
+mod kinds;
 mod launcher_names;
 mod launching;
 mod metrics;
 mod narrowing;
+mod network;
 mod objects;
+mod predecessors;
+mod shape;
+mod trust;
 mod world;
