@@ -48,6 +48,8 @@ pub(super) struct Proposal<'a> {
     workflows: BTreeMap<(String, String), AIWorkflow>,
     /// Namespaces of those workflows, and of the input.
     namespaces: BTreeMap<String, Fencing>,
+    /// Namespaces in which one of those workflows declares rights, or has declared some until now.
+    reached: BTreeSet<String>,
 }
 
 /// A workflow with what was seen of it, and what is to be done about it.
@@ -66,6 +68,7 @@ impl<'a> Proposal<'a> {
             manifests,
             workflows: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            reached: BTreeSet::new(),
         };
         proposal.ask_for_rights().await?;
         let mut namespaces: BTreeSet<String> = manifests.namespaces.keys().cloned().collect();
@@ -155,6 +158,9 @@ impl<'a> Proposal<'a> {
             whole,
             "this concerns more than {MAX_WORKFLOWS} workflows: compare fewer namespaces or classes at once"
         );
+        for workflow in &live {
+            self.reached.extend(plan::reached_into(workflow).map(str::to_owned));
+        }
         let keyed = live
             .into_iter()
             .map(|workflow| ((namespace_of(&workflow), workflow.name_any()), workflow));
@@ -178,6 +184,9 @@ impl<'a> Proposal<'a> {
                 declared.service_account_name(),
                 live.service_account_name()
             );
+        }
+        for workflow in live.iter().chain([declared]) {
+            self.reached.extend(plan::reached_into(workflow).map(str::to_owned));
         }
         let changed = live.as_ref().is_none_or(|live| live.spec != declared.spec);
         let status = live.as_ref().and_then(|live| live.status.clone());
@@ -368,12 +377,8 @@ impl<'a> Proposal<'a> {
     /// Grants of the input, and those of the cluster by which a workflow that may change holds or would hold something.
     async fn grants(&self) -> Result<Vec<AIWorkflowGrant>> {
         let mut found = BTreeMap::new();
-        let mut reached: BTreeSet<String> = BTreeSet::new();
-        for workflow in self.workflows.values() {
-            reached.extend(plan::reached_into(workflow).map(str::to_owned));
-        }
-        for namespace in reached {
-            let api = Api::<AIWorkflowGrant>::namespaced(self.client.clone(), &namespace);
+        for namespace in &self.reached {
+            let api = Api::<AIWorkflowGrant>::namespaced(self.client.clone(), namespace);
             let what = format!("list aiworkflowgrants in namespace {namespace}");
             let (grants, whole) = listed(&what, &api, &ListParams::default(), MAX_GRANTS)
                 .await

@@ -89,9 +89,9 @@ mod tests {
         ];
         assert_eq!(
             unified(&all, false).unwrap(),
-            "--- /dev/null\n+++ applied/Role/ai/x\n@@ -0,0 +1,3 @@\n+a: 1\n+b:\n+  - 1\n\
-             --- live/Role/ai/x\n+++ applied/Role/ai/x\n@@ -1,3 +1,3 @@\n-a: 1\n+a: 2\n b:\n   - 1\n\
-             --- live/Role/ai/x\n+++ /dev/null\n@@ -1,3 +0,0 @@\n-a: 1\n-b:\n-  - 1\n"
+            "--- /dev/null\n+++ applied/Role/ai/x\n@@ -0,0 +1,3 @@\n+a: 1\n+b:\n+- 1\n\
+             --- live/Role/ai/x\n+++ applied/Role/ai/x\n@@ -1,3 +1,3 @@\n-a: 1\n+a: 2\n b:\n - 1\n\
+             --- live/Role/ai/x\n+++ /dev/null\n@@ -1,3 +0,0 @@\n-a: 1\n-b:\n-- 1\n"
         );
         assert_eq!(unified(&[], false).unwrap(), "");
     }
