@@ -240,9 +240,9 @@ impl Place<'_> {
 
     fn is_dns(&self, other: &End<'_>) -> bool {
         let Some(dns) = self.class["cluster"].get("dns") else {
-            return other.is_pod("kube-system", |labels| {
-                labels.get("k8s-app").is_some_and(|app| app == "kube-dns")
-            });
+            let node_local = other.ip().to_string() == "169.254.20.10";
+            let app = |labels: &Labels| labels.get("k8s-app").is_some_and(|app| app == "kube-dns");
+            return node_local || other.is_pod("kube-system", app);
         };
         let by_address = list(&dns["cidrs"])
             .iter()
