@@ -55,6 +55,8 @@ pub enum ConditionType {
     Programmed,
     /// All of them, and the namespace enforces.
     Ready,
+    /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
+    ClusterRangesKnown,
 }
 
 impl ConditionType {
@@ -68,6 +70,7 @@ impl ConditionType {
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
+            Self::ClusterRangesKnown => "ClusterRangesKnown",
         }
     }
 }
@@ -103,7 +106,8 @@ pub enum Reason {
     Applied,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,
-    /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared.
+    /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared; or others
+    /// rely on the name of one that is not there.
     Conflict,
     /// The API server refused a write of Ringfence.
     Forbidden,
@@ -113,6 +117,12 @@ pub enum Reason {
     Fenced,
     /// Not ready: the namespace warns only.
     NotEnforced,
+    /// The cluster's ranges are known: the class declares them.
+    Declared,
+    /// The cluster's ranges are known: ServiceCIDRs and Nodes say them.
+    Detected,
+    /// The cluster's ranges are not known: the class has to declare them.
+    NotDetected,
 }
 
 impl Reason {
@@ -138,6 +148,9 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::Fenced => "Fenced",
             Self::NotEnforced => "NotEnforced",
+            Self::Declared => "Declared",
+            Self::Detected => "Detected",
+            Self::NotDetected => "NotDetected",
         }
     }
 }

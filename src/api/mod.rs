@@ -15,8 +15,8 @@ mod shared;
 mod workflow;
 
 pub use class::{
-    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassIdentity, ClassImages,
-    ClassNetwork, ClusterFacts, DnsAddress, Engine,
+    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassIdentity,
+    ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
@@ -28,8 +28,8 @@ pub use network::{
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, CrossNamespace, Identity, MAX_WORKFLOW_NAME, Mode, Owner,
-    Permissions, Reviewed, ServiceAccountStatus,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
+    MAX_WORKFLOW_NAME, Mode, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

@@ -195,6 +195,7 @@ mod tests {
         let mut observed = observed();
         let identity = ClassIdentity {
             annotations: vec![ROLE.to_owned()],
+            ..ClassIdentity::default()
         };
         observed.class.as_mut().unwrap().spec.identity = Some(identity);
         observed.account = Some(account);

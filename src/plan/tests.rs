@@ -47,9 +47,11 @@ pub(super) fn observed() -> Observed {
         network: Some(network),
         ..class.spec
     };
+    let mut class = AIWorkflowClass::new("default", spec);
+    class.status = serde_json::from_value(json!({"cluster": {"ranges": ["172.16.0.0/16", "192.168.0.0/16"]}})).unwrap();
     Observed {
         namespace: namespace(&[("enforce", "default")]),
-        class: Some(AIWorkflowClass::new("default", spec)),
+        class: Some(class),
         api_server: [(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)), 6443)].into(),
         registration: Some(Registration {
             uid: "registration-uid".to_owned(),
@@ -368,15 +370,42 @@ fn declared_peers_open_and_nothing_else_does() {
             {"from": [{"namespaceSelector": in_namespace("ai"), "podSelector": pods(json!({"app": "ui"}))}], "ports": [{"protocol": "TCP", "port": 8080}]},
         ],
         "egress": [
-            {"to": [{"namespaceSelector": in_namespace("kube-system"), "podSelector": pods(json!({"k8s-app": "kube-dns"}))}],
+            {"to": [{"namespaceSelector": in_namespace("kube-system"), "podSelector": pods(json!({"k8s-app": "kube-dns"}))},
+                    {"ipBlock": {"cidr": "169.254.20.10/32", "except": []}}],
              "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
             {"to": [{"namespaceSelector": in_namespace("vectors"), "podSelector": pods(json!({"app": "qdrant"}))}], "ports": [{"protocol": "TCP", "port": 6334}]},
-            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "198.51.100.0/24"]}}],
+            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "172.16.0.0/16", "192.168.0.0/16", "198.51.100.0/24"]}}],
              "ports": [{"protocol": "TCP", "port": 443, "endPort": 444}]},
             {"to": [{"ipBlock": {"cidr": "192.0.2.1/32", "except": []}}], "ports": [{"protocol": "TCP", "port": 6443}]},
         ],
     });
     assert_eq!(policy.unwrap()["spec"], expected);
+}
+
+/// An exception closes what lies in it, whichever range it was written for.
+#[test]
+fn an_exception_closes_what_lies_in_it() {
+    let declared = |cidrs: Value| {
+        let rule = json!({"name": "x", "to": {"cidrs": cidrs, "except": ["10.1.0.0/16"]}, "ports": [{"port": 1}]});
+        plan(&workflow(json!({"network": {"egress": [rule]}})), &observed())
+    };
+    let plan = declared(json!(["203.0.113.0/24", "10.0.0.0/8"]));
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let policy = plan.changes.iter().find_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => Some(policy),
+        _ => None,
+    });
+    let to = json!([
+        {"ipBlock": {"cidr": "203.0.113.0/24", "except": []}},
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.96.0.0/16"]}},
+    ]);
+    assert_eq!(policy.unwrap()["spec"]["egress"][1]["to"], to);
+    // The API server takes no exception that is as wide as its range, and a range of which nothing is left says nothing.
+    for closed in ["10.1.2.0/24", "10.1.0.0/16"] {
+        let plan = declared(json!(["10.0.0.0/8", closed]));
+        assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
+        assert!(plan.acceptance.message.contains(closed), "{}", plan.acceptance.message);
+    }
 }
 
 /// NodeLocal DNS as people write it.
@@ -398,6 +427,7 @@ fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
 #[rstest]
 #[case::other_namespace(json!({"name": "x", "to": {"pods": {"namespace": "finance", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
 #[case::other_range(json!({"name": "x", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::in_the_cluster(json!({"name": "x", "to": {"cidrs": ["203.0.113.0/24", "192.168.3.0/24"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
 #[case::two_peers(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "apiServer": {}}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
@@ -435,6 +465,83 @@ fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[c
         usize::from(reason == Reason::OutsideClass),
         "DNS alone, or nothing"
     );
+}
+
+/// Both ways, and nobody else is held back.
+#[test]
+fn ranges_stay_closed_while_those_of_the_cluster_are_not_known() {
+    let bank = json!({"cidrs": ["203.0.113.0/24"]});
+    let pods = json!({"name": "p", "to": {"pods": {"selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]});
+    let network = json!({
+        "ingress": [{"name": "x", "from": bank, "ports": [{"port": 1}]}],
+        "egress": [{"name": "x", "to": bank, "ports": [{"port": 1}]}, pods, {"name": "api", "to": {"apiServer": {}}}],
+    });
+    let declared = workflow(json!({"network": network}));
+    let mut observed = observed();
+    let rules = |plan: &Plan| {
+        let policy = plan.changes.iter().find_map(|change| match change {
+            Change::Create(Child::NetworkPolicy, policy) => Some(policy["spec"].clone()),
+            _ => None,
+        });
+        let policy = policy.unwrap();
+        (
+            policy["ingress"].as_array().unwrap().len(),
+            policy["egress"].as_array().unwrap().len(),
+        )
+    };
+    let known = plan(&declared, &observed);
+    assert_eq!((known.acceptance.accepted, rules(&known)), (true, (1, 4)));
+
+    observed.class.as_mut().unwrap().status = None;
+    let unknown = plan(&declared, &observed);
+    assert_eq!(
+        (unknown.acceptance.reason, rules(&unknown)),
+        (Reason::OutsideClass, (0, 3))
+    );
+    let paths: Vec<_> = unknown
+        .acceptance
+        .problems
+        .iter()
+        .map(|problem| problem.path.as_str())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "spec.network.ingress[0].from.cidrs[0]",
+            "spec.network.egress[0].to.cidrs[0]"
+        ]
+    );
+    let message = unknown.acceptance.message;
+    assert!(
+        message.contains("spec.cluster.clusterCIDRs of AIWorkflowClass default"),
+        "{message}"
+    );
+    assert!(
+        plan(&workflow(json!({"network": {"egress": [pods]}})), &observed)
+            .acceptance
+            .accepted
+    );
+
+    let cluster = json!({"clusterCIDRs": ["10.0.0.0/8"]});
+    observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(cluster).unwrap();
+    assert_eq!(rules(&plan(&declared, &observed)), (1, 4));
+}
+
+#[test]
+fn what_does_not_fit_into_one_policy_opens_no_range() {
+    let rule = |n: usize| json!({"name": n.to_string(), "to": {"cidrs": vec!["0.0.0.0/0"; 64], "except": ["198.51.100.0/24"]}, "ports": [{"port": 1}]});
+    let rules: Vec<_> = (0..64).map(rule).collect();
+    let plan = plan(&workflow(json!({"network": {"egress": rules}})), &observed());
+    assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
+    assert!(
+        plan.acceptance.message.contains("name fewer ranges"),
+        "{}",
+        plan.acceptance.message
+    );
+    let [Change::Create(_, policy), ..] = plan.changes.as_slice() else {
+        panic!("{:?}", kinds(&plan.changes))
+    };
+    assert_eq!(policy["spec"]["egress"].as_array().map(Vec::len), Some(1), "DNS alone");
 }
 
 #[rstest]
@@ -627,6 +734,7 @@ fn an_account_carries_what_is_declared_and_the_class_allows() {
     let mut open = observed();
     let identity = crate::api::ClassIdentity {
         annotations: vec![key.to_owned()],
+        ..Default::default()
     };
     open.class.as_mut().unwrap().spec.identity = Some(identity);
     let accepted = plan(&us, &open);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::plan::Child;
 
 /// Longest that one call may take.
-pub(super) const DEADLINE: Duration = Duration::from_secs(15);
+pub const DEADLINE: Duration = Duration::from_secs(15);
 /// Objects in one page of a list.
 const PAGE: u32 = 250;
 

@@ -8,11 +8,14 @@ mod calls;
 mod class;
 mod cluster;
 mod grant;
+mod known;
 mod namespace;
+mod ranges;
+mod reads;
 mod trust;
 mod workflow;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -33,18 +36,20 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-pub use calls::CallError;
-use calls::Calls;
+pub use calls::{CallError, DEADLINE};
+use known::Known;
+pub use reads::Reads;
 
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
         GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find, is_exempt,
     },
-    plan::{NamespaceFacts, peers_of},
+    plan::{Detection, NamespaceFacts, is_named, peers_of},
     telemetry::Metrics,
 };
 
@@ -59,55 +64,47 @@ const CONCURRENCY: u16 = 8;
 
 /// What the controllers share.
 pub struct Context {
-    client: Client,
-    calls: Calls,
+    reads: Reads,
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    release_namespace: String,
-    /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
-    registration: String,
+    own_addresses: Vec<IpAddr>,
+    /// The cluster's own ranges; `None` until something was found out.
+    ranges: watch::Sender<Option<Detection>>,
+    known: Known,
+}
+
+/// Whatever can be read without a context, a context reads too.
+impl Deref for Context {
+    type Target = Reads;
+
+    fn deref(&self) -> &Reads {
+        &self.reads
+    }
 }
 
 impl Context {
-    /// Builds the context of one process.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String, registration: String) -> Self {
+    /// Builds the context of one process. `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are
+    /// reviewed; `own_addresses` are those of its pod, where it is one.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        release_namespace: String,
+        registration: String,
+        own_addresses: Vec<IpAddr>,
+    ) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
         };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
-            calls: Calls::new(client.clone()),
-            client,
+            reads: Reads::new(client, Some(release_namespace), registration),
             metrics,
             recorder,
-            release_namespace,
-            registration,
+            own_addresses,
+            ranges: watch::Sender::new(None),
+            known: Known::default(),
         }
-    }
-
-    fn is_exempt(&self, namespace: &str) -> bool {
-        is_exempt(namespace, Some(&self.release_namespace))
-    }
-
-    /// Reads a namespace, past every cache. One that is gone counts as being deleted: nothing is made in it.
-    async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
-        Ok(match calls::optional(read)? {
-            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
-            None => NamespaceFacts {
-                name: name.to_owned(),
-                terminating: true,
-                ..NamespaceFacts::default()
-            },
-        })
-    }
-
-    /// Reads a class, past every cache.
-    async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
-        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
-        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
     }
 
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
@@ -134,7 +131,7 @@ impl Context {
         };
         let reference = object.object_ref(&());
         let published = self.recorder.publish(&event, &reference);
-        match tokio::time::timeout(calls::DEADLINE, published).await {
+        match tokio::time::timeout(DEADLINE, published).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "event was not written"),
             Err(_) => debug!("event was not written in time"),
@@ -157,6 +154,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         wait(classes.store()).boxed(),
     ];
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
+    context.known.keep(classes.store(), known_workflows.clone());
     let counted = known_workflows.clone();
     let default_made = CancellationToken::new();
     let ready = async {
@@ -178,6 +176,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         ),
         run_classes(classes, context.clone(), stop.clone()),
         run_grants(grants, context.clone(), stop.clone()),
+        ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),
         ready,
@@ -207,6 +206,7 @@ async fn run_namespaces(controller: Controller<Namespace>, context: Arc<Context>
 
 async fn run_classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
     controller
+        .reconcile_all_on(ranges::changes(&context))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(class::reconcile, on_error, context)
@@ -279,11 +279,16 @@ async fn run_workflows(
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
     let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let (of_account, owner_of_account) = (workflows.clone(), owner(&workflows));
     let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
-        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), move |account| {
+            let name = (account.namespace().unwrap_or_default(), account.name_any());
+            let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
+            launched.into_iter().chain(owner_of_account(account))
+        })
         .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
         .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
         .watches(
@@ -302,7 +307,7 @@ async fn run_workflows(
                 let names_it = |namespace: &Arc<Namespace>| {
                     let facts = facts(
                         &namespace.metadata,
-                        is_exempt(&namespace.name_any(), Some(&release_namespace)),
+                        is_exempt(&namespace.name_any(), release_namespace.as_deref()),
                     );
                     facts.fencing_class() == Some(class.as_str())
                 };

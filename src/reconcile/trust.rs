@@ -9,7 +9,7 @@ use kube::{
 use serde_json::Value;
 use tracing::info;
 
-use super::{CallError, Context, calls};
+use super::{CallError, Context, Reads, calls};
 use crate::{
     api::{AIWorkflow, WORKFLOW_LABEL, is_dns_subdomain},
     plan::{self, Child, Predecessors, Registration},
@@ -22,7 +22,7 @@ const PAGES: usize = 20;
 /// Pods that have ended start nothing again, and need not be waited for.
 const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
-impl Context {
+impl Reads {
     /// Reads the registration, past every cache: what is granted rests on its UID.
     pub(super) async fn registration(&self) -> Result<Option<Registration>, CallError> {
         let resource = ApiResource {
@@ -44,7 +44,7 @@ impl Context {
 pub(super) async fn account(
     workflow: &AIWorkflow,
     children: &mut Vec<(Child, Value)>,
-    context: &Context,
+    reads: &Reads,
 ) -> Result<Option<Value>, CallError> {
     let (name, uid) = (workflow.service_account_name(), workflow.uid());
     let is_own = |object: &Value| uid.is_some() && plan::owner_uid(object) == uid.as_deref();
@@ -56,29 +56,27 @@ pub(super) async fn account(
         return Ok(None);
     }
     let namespace = workflow.namespace().unwrap_or_default();
-    Ok(
-        match context.calls.get(Child::ServiceAccount, &namespace, name).await? {
-            Some(found) if is_own(&found) => {
-                children.push((Child::ServiceAccount, found));
-                None
-            }
-            found => found,
-        },
-    )
+    Ok(match reads.calls.get(Child::ServiceAccount, &namespace, name).await? {
+        Some(found) if is_own(&found) => {
+            children.push((Child::ServiceAccount, found));
+            None
+        }
+        found => found,
+    })
 }
 
 /// Counts running pods that are older than the workflow, page by page, where there can be any.
 pub(super) async fn predecessors(
     workflow: &AIWorkflow,
     children: &[(Child, Value)],
-    context: &Context,
+    reads: &Reads,
 ) -> Result<Predecessors, CallError> {
     let mut found = Predecessors::default();
     if !plan::may_have_predecessors(workflow, children) {
         return Ok(found);
     }
     let namespace = workflow.namespace().unwrap_or_default();
-    let api = Api::<Pod>::namespaced(context.client.clone(), &namespace);
+    let api = Api::<Pod>::namespaced(reads.client.clone(), &namespace);
     let label = format!("{WORKFLOW_LABEL}={}", workflow.name_any());
     let mut params = ListParams::default().labels(&label).fields(RUNNING).limit(PAGE);
     let what = format!("list pods of namespace {namespace}");

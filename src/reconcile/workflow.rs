@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallError, Context, RESYNC, RETRY, apply::Applied, calls, cluster, jittered, namespace, trust};
+use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, trust};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
+        DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
     },
-    plan::{self, Change, Child, INSTANCE_LABEL, Observed, Outcome, Plan},
+    plan::{self, Change, Child, INSTANCE_LABEL, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -113,21 +113,40 @@ fn explain(error: &CallError) -> (Reason, String) {
 
 /// Reads, past every cache, what a plan needs: a right never rests on a stale view.
 async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, CallError> {
-    let name = workflow.name_any();
     let own = workflow.namespace().unwrap_or_default();
     let (namespace, registration) = tokio::try_join!(context.namespace(&own), context.registration())?;
-    let Some(class_name) = namespace.fencing_class().map(str::to_owned) else {
+    let class = match namespace.fencing_class() {
+        Some(class) => context.class(class).await?,
+        None => None,
+    };
+    let mut observed = around(workflow, namespace, class, context).await?;
+    observed.registration = registration;
+    observed.launching_workflows = launching_workflows(workflow, &observed, context).await?;
+    if observed.class.is_some() && !plan::has_account(workflow, &observed) {
+        observed.claims = context.known.claims(workflow).await?;
+    }
+    Ok(observed)
+}
+
+/// Reads what a plan needs beside the namespace, its class and the registration: nothing where the namespace is not fenced.
+pub(super) async fn around(
+    workflow: &AIWorkflow,
+    namespace: NamespaceFacts,
+    class: Option<AIWorkflowClass>,
+    reads: &Reads,
+) -> Result<Observed, CallError> {
+    if namespace.fencing_class().is_none() {
         return Ok(Observed {
             namespace,
-            registration,
             ..Observed::default()
         });
-    };
-    let class = context.class(&class_name).await?;
+    }
+    let name = workflow.name_any();
+    let own = workflow.namespace().unwrap_or_default();
     let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={name}");
     let (own, labels) = (own.as_str(), labels.as_str());
     let lists = Child::ALL.map(|child| async move {
-        let objects = context.calls.list(child, own, labels).await?;
+        let objects = reads.calls.list(child, own, labels).await?;
         Ok::<_, CallError>(
             objects
                 .into_iter()
@@ -137,8 +156,8 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     });
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
-    let account = trust::account(workflow, &mut children, context).await?;
-    let predecessors = trust::predecessors(workflow, &children, context).await?;
+    let account = trust::account(workflow, &mut children, reads).await?;
+    let predecessors = trust::predecessors(workflow, &children, reads).await?;
     let needs_api_server = workflow
         .spec
         .network
@@ -148,13 +167,15 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     Ok(Observed {
         class,
         children,
+        claims: Vec::new(),
+        launching_workflows: BTreeMap::new(),
         account,
         predecessors,
-        registration,
-        grants: grants(workflow, context).await?,
-        peers: peers(workflow, context).await?,
+        registration: None,
+        grants: grants(workflow, reads).await?,
+        peers: peers(workflow, reads).await?,
         api_server: if needs_api_server {
-            cluster::api_server(context).await?
+            cluster::api_server(reads).await?
         } else {
             Default::default()
         },
@@ -163,12 +184,37 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     })
 }
 
-async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
+/// Which launchers elsewhere are workflows' own accounts. The annotation says it: nobody else may set it.
+async fn launching_workflows(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    context: &Context,
+) -> Result<BTreeMap<(String, String), String>, CallError> {
+    let mut found = BTreeMap::new();
+    let (Some(class), Some(class_name)) = (&observed.class, observed.namespace.fencing_class()) else {
+        return Ok(found);
+    };
+    // Bounded by the CRD: at most 32 launchers.
+    for account in plan::launchers_elsewhere(workflow, class_name, class) {
+        let (namespace, name) = &account;
+        let seen = context.calls.get(Child::ServiceAccount, namespace, name).await?;
+        if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
+            let label = seen
+                .pointer("/metadata/labels")
+                .and_then(|labels| labels.get(INSTANCE_LABEL));
+            let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
+            found.insert(account, owner);
+        }
+    }
+    Ok(found)
+}
+
+async fn peers(workflow: &AIWorkflow, reads: &Reads) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
     let mut found = BTreeMap::new();
     // Bounded by the CRD: at most 64 sources and 64 destinations.
     for key in plan::peers_of(workflow) {
         let (namespace, name) = &key;
-        let api = Api::<AIWorkflow>::namespaced(context.client.clone(), namespace);
+        let api = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
         let what = format!("read AIWorkflow {namespace}/{name}");
         if let Some(peer) = calls::optional(calls::bounded(&what, api.get(name)).await)? {
             found.insert(key, peer);
@@ -178,11 +224,11 @@ async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(Str
 }
 
 /// Grants of the namespaces that the workflow declares rights in.
-async fn grants(workflow: &AIWorkflow, context: &Context) -> Result<Vec<AIWorkflowGrant>, CallError> {
+async fn grants(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<AIWorkflowGrant>, CallError> {
     let mut found = Vec::new();
     // Bounded by the CRD: at most 16 namespaces.
     for namespace in plan::reached_into(workflow) {
-        let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), namespace);
+        let api = Api::<AIWorkflowGrant>::namespaced(reads.client.clone(), namespace);
         let what = format!("list AIWorkflowGrants of namespace {namespace}");
         found.extend(
             calls::bounded(&what, api.list(&ListParams::default().limit(500)))

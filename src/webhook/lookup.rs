@@ -12,6 +12,7 @@ use kube::core::Request;
 use kube::core::params::GetParams;
 use serde_json::Value;
 
+use super::pages::{Ask, List, Page, page};
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
@@ -32,6 +33,8 @@ pub enum Key {
     Namespace(String),
     /// An owner, of whatever kind, in a namespace.
     Owner(String, OwnerRef),
+    /// A Pod.
+    Pod(Named),
     /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     Registration,
     /// An AIWorkflow.
@@ -63,6 +66,7 @@ impl std::fmt::Display for Key {
             Self::Namespace(name) => write!(f, "Namespace {name}"),
             Self::Registration => write!(f, "the ValidatingWebhookConfiguration of Ringfence"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
+            Self::Pod(named) => write!(f, "Pod {}/{}", named.namespace, named.name),
             Self::Workflow(named) => write!(f, "AIWorkflow {}/{}", named.namespace, named.name),
         }
     }
@@ -106,6 +110,7 @@ impl Live {
                 DEFAULT_DENY_NAME,
             ),
             Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
+            Key::Pod(named) => (core(&named.namespace, "pods"), named.name.as_str()),
             Key::Workflow(named) => (
                 format!("{ours}/namespaces/{}/aiworkflows", named.namespace),
                 named.name.as_str(),
@@ -226,11 +231,19 @@ impl Lookup for Live {
     }
 }
 
+impl List for Live {
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        page(&self.client, ask).boxed()
+    }
+}
+
 /// Answers from a table: for tests and benches. What is not in it is not there.
 #[derive(Clone, Debug, Default)]
 pub struct Fixed {
     objects: BTreeMap<Key, Value>,
     failing: BTreeSet<Key>,
+    lists: BTreeMap<(&'static str, Option<String>), Vec<Value>>,
+    unlisted: BTreeSet<&'static str>,
 }
 
 impl Fixed {
@@ -247,6 +260,37 @@ impl Fixed {
     pub fn without(mut self, key: &Key) -> Self {
         self.objects.remove(key);
         self
+    }
+
+    /// Adds what a list of a kind holds, in a namespace or the whole cluster; pages hold two.
+    #[must_use]
+    pub fn listing(mut self, plural: &'static str, namespace: Option<&str>, objects: Vec<Value>) -> Self {
+        self.lists.insert((plural, namespace.map(str::to_owned)), objects);
+        self
+    }
+
+    /// Makes the lists of a kind fail.
+    #[must_use]
+    pub fn not_listing(mut self, plural: &'static str) -> Self {
+        self.unlisted.insert(plural);
+        self
+    }
+
+    fn page(&self, ask: &Ask) -> Result<Page, LookupError> {
+        if self.unlisted.contains(ask.kind.plural) {
+            return Err(LookupError {
+                what: ask.to_string(),
+                why: "it did not answer".to_owned(),
+            });
+        }
+        let at: usize = ask.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(0);
+        let whole = self.lists.get(&(ask.kind.plural, ask.namespace.clone()));
+        let items = whole.map_or(&[][..], Vec::as_slice);
+        let objects = items.iter().skip(at).take(2).filter_map(Value::as_object);
+        Ok(Page {
+            items: objects.cloned().collect(),
+            next: (items.len() > at + 2).then(|| (at + 2).to_string()),
+        })
     }
 
     /// Makes a question fail.
@@ -268,6 +312,12 @@ impl Lookup for Fixed {
             Ok(self.objects.get(key).cloned())
         };
         std::future::ready(answer).boxed()
+    }
+}
+
+impl List for Fixed {
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        std::future::ready(self.page(ask)).boxed()
     }
 }
 

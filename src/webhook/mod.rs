@@ -8,8 +8,10 @@ mod body;
 mod connection;
 mod handler;
 mod health;
+mod judge;
 mod limits;
 pub mod lookup;
+pub mod pages;
 mod server;
 
 use futures::future::BoxFuture;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 
 pub use handler::router;
 pub use health::{Gate, Readiness, health_router};
+pub use judge::Policies;
 pub use limits::Limits;
 pub use server::{serve, serve_health, tls_config};
 
