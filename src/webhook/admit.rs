@@ -178,8 +178,12 @@ impl Admission {
                 pod,
                 ..Facts::default()
             };
-            let workflow = self.ask(session.workflow(&facts).map(Key::Workflow)).await?;
-            Ok(Facts { workflow, ..facts })
+            let (workflow, registration) = self.workflow_with_registration(session.workflow(&facts)).await?;
+            Ok(Facts {
+                workflow,
+                registration,
+                ..facts
+            })
         };
         let (facts, (namespace, classes)) =
             tokio::try_join!(pod, self.namespace_with_classes(Some(session.pod.namespace.clone())))?;

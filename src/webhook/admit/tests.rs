@@ -253,6 +253,22 @@ async fn what_nobody_reviewed_launches_nothing(#[case] reviewed: Value, #[case] 
 }
 
 #[tokio::test]
+async fn what_nobody_reviewed_opens_nothing() {
+    let labelled = json!({"metadata": {"name": "p", "labels": {"ringfence.dev/workflow": "triage"}}});
+    let known = cluster()
+        .with(Key::Pod(named("ai", "p")), labelled)
+        .with(Key::Workflow(named("ai", "triage")), stored_workflow(json!(null)));
+    let mut exec = review("CONNECT", "", "PodExecOptions", Some(&json!({})), None);
+    exec.resource.resource = "pods".into();
+    exec.subresource = "exec".into();
+    exec.request["name"] = json!("p");
+    let said = async |lookup: Fixed| admit(lookup, &exec).await.denials[0].message.clone();
+    assert!(said(known.clone()).await.contains("NotReviewed"));
+    let reviewed = said(known.with(Key::Registration, registration())).await;
+    assert!(reviewed.contains("allows no debugging"), "{reviewed}");
+}
+
+#[tokio::test]
 async fn an_object_of_our_own_is_judged_by_the_facts_around_it() {
     let decide_kind = async |lookup: Fixed, object: &Value| {
         let mut review = review("CREATE", "ringfence.dev", "AIWorkflow", Some(object), None);
