@@ -4,6 +4,8 @@
 mod admission;
 mod admission_doors;
 mod adoption;
+mod bad_input;
+mod bounds;
 mod brownfield;
 mod cel;
 mod cluster_ranges;
@@ -28,5 +30,6 @@ mod network;
 mod objects;
 mod predecessors;
 mod shape;
+mod surroundings;
 mod trust;
 mod world;
