@@ -107,6 +107,18 @@ pub enum Reason {
     Fenced,
     /// Not ready: the namespace warns only.
     NotEnforced,
+    /// Not accepted: its time is over.
+    Expired,
+    /// Not accepted: the class opens no exceptions for the namespace.
+    NamespaceNotAllowed,
+    /// Not accepted: it is being deleted.
+    Terminating,
+    /// Not accepted: it ends later than the class allows.
+    TooLong,
+    /// Not accepted: there are more in the namespace than are looked at.
+    TooMany,
+    /// It names a policy that judges no object of a namespace.
+    UnknownPolicy,
 }
 
 impl Reason {
@@ -129,6 +141,12 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::Fenced => "Fenced",
             Self::NotEnforced => "NotEnforced",
+            Self::Expired => "Expired",
+            Self::NamespaceNotAllowed => "NamespaceNotAllowed",
+            Self::Terminating => "Terminating",
+            Self::TooLong => "TooLong",
+            Self::TooMany => "TooMany",
+            Self::UnknownPolicy => "UnknownPolicy",
         }
     }
 }

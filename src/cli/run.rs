@@ -1,7 +1,7 @@
 //! `ringfence run`: the operator and its webhook in one process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant},
-    policy::{LoadError, PolicySet, Source},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException},
+    policy::{LoadError, PolicySet, Source, Target},
     reconcile,
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
@@ -104,6 +104,11 @@ async fn run(args: Args) -> Result<()> {
             PolicyState::Compiled,
         )
     }));
+    // A Namespace lies in none, so no exception is for what judges Namespaces.
+    let excusable = policies
+        .policies()
+        .filter(|policy| policy.metadata.target != Target::Namespace);
+    let excusable: BTreeSet<String> = excusable.map(|policy| policy.metadata.name.clone()).collect();
     readiness.set(Gate::Policies, Ok(()));
     info!(
         revision = policies.revision(),
@@ -152,7 +157,8 @@ async fn run(args: Args) -> Result<()> {
         Ok(())
     });
 
-    let controllers = operate(client, metrics, readiness.clone(), args.namespace, stop.clone());
+    let context = reconcile::Context::new(client.clone(), metrics, args.namespace, excusable);
+    let controllers = operate(client, context, readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;
         Ok(())
@@ -229,13 +235,7 @@ async fn keeper(
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(
-    client: Client,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    namespace: String,
-    stop: CancellationToken,
-) {
+async fn operate(client: Client, context: reconcile::Context, readiness: Readiness, stop: CancellationToken) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -247,8 +247,7 @@ async fn operate(
         }
     }
     readiness.set(Gate::Crds, Ok(()));
-    let context = Arc::new(reconcile::Context::new(client, metrics, namespace));
-    reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
+    reconcile::run(Arc::new(context), stop, || readiness.set(Gate::Caches, Ok(()))).await;
 }
 
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
@@ -256,7 +255,14 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let workflows = async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) };
     let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
     let grants = async { Api::<AIWorkflowGrant>::all(client.clone()).list(&one).await.map(drop) };
-    match tokio::time::timeout(START_DEADLINE, async { tokio::try_join!(workflows, classes, grants) }).await {
+    let exceptions = async {
+        Api::<RegoPolicyException>::all(client.clone())
+            .list(&one)
+            .await
+            .map(drop)
+    };
+    let asked = async { tokio::try_join!(workflows, classes, grants, exceptions) };
+    match tokio::time::timeout(START_DEADLINE, asked).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(
             "the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart"

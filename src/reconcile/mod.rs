@@ -7,11 +7,12 @@ mod apply;
 mod calls;
 mod class;
 mod cluster;
+mod exception;
 mod grant;
 mod namespace;
 mod workflow;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -40,7 +41,7 @@ use calls::Calls;
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find, is_exempt,
+        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, RegoPolicyException, find, is_exempt,
     },
     plan::{NamespaceFacts, peers_of},
     telemetry::Metrics,
@@ -62,11 +63,13 @@ pub struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     release_namespace: String,
+    /// Names of the policies that judge objects of namespaces.
+    policies: BTreeSet<String>,
 }
 
 impl Context {
-    /// Builds the context of one process.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String) -> Self {
+    /// Builds the context of one process. `policies` are those that judge objects of namespaces, by name.
+    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String, policies: BTreeSet<String>) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
@@ -78,6 +81,7 @@ impl Context {
             metrics,
             recorder,
             release_namespace,
+            policies,
         }
     }
 
@@ -145,7 +149,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), watcher::Config::default());
     let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), watcher::Config::default());
     let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), watcher::Config::default());
-    let caches: [BoxFuture<'_, bool>; 4] = [
+    let exceptions = Controller::new(
+        Api::<RegoPolicyException>::all(client.clone()),
+        watcher::Config::default(),
+    );
+    let caches: [BoxFuture<'_, bool>; 5] = [
+        wait(exceptions.store()).boxed(),
         wait(grants.store()).boxed(),
         wait(namespaces.store()).boxed(),
         wait(workflows.store()).boxed(),
@@ -173,6 +182,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         ),
         run_classes(classes, context.clone(), stop.clone()),
         run_grants(grants, context.clone(), stop.clone()),
+        exception::run(exceptions, context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),
         ready,

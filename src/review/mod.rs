@@ -9,7 +9,7 @@ mod render;
 mod uid;
 mod value;
 
-pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
+pub use decision::{Decision, Excuse, Fault, FaultCause, Outcome, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
 pub use render::clip_bytes;
 pub use uid::{MAX_UID, uid_of};

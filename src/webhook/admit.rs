@@ -17,9 +17,9 @@ use super::{Admit, Webhook};
 use crate::api::{Mode, is_dns_subdomain, is_exempt};
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject};
-use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
-use crate::review::{Decision, Fault, FaultCause, Operation, Review, Violation};
+use crate::fence::{Case, Facts, Owner, OwnerRef, Subject};
+use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, PolicySet, Target, Verdict, names_objects};
+use crate::review::{Decision, Excuse, Fault, FaultCause, Operation, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
 
 /// Labels of a Namespace that name classes.
@@ -65,6 +65,7 @@ struct Judge {
 struct Said {
     deny: Vec<Violation>,
     warn: Vec<Violation>,
+    excused: Vec<Excuse>,
 }
 
 impl Admission {
@@ -97,7 +98,7 @@ impl Admission {
         let Some(subject) = Subject::of(review).map_err(unusable)? else {
             return Ok(Decision::default());
         };
-        let facts = within(deadline, self.gather(subject.needs())).await?;
+        let facts = within(deadline, self.gather(&subject)).await?;
         self.judge.object(review, &facts, deadline)
     }
 
@@ -125,16 +126,37 @@ impl Admission {
         self.judge.modes(review, &facts, deadline)
     }
 
-    async fn gather(&self, needs: Needs) -> Result<Facts, LookupError> {
-        let (with_classes, workflow, default_deny, account, launcher, owners) = tokio::try_join!(
-            self.namespace_with_classes(needs.namespace.clone()),
+    async fn gather(&self, subject: &Subject<'_>) -> Result<Facts, LookupError> {
+        let needs = subject.needs();
+        let with_exceptions = async {
+            let (namespace, classes) = self.namespace_with_classes(needs.namespace.clone()).await?;
+            let opens = |namespace: &String| {
+                classes
+                    .values()
+                    .flatten()
+                    .any(|class| opens_exceptions(class, namespace))
+            };
+            let judged = needs.namespace.clone().filter(|_| subject.template().is_some());
+            let exceptions = self.ask(judged.filter(opens).map(Key::Exceptions)).await?;
+            Ok((namespace, classes, exceptions))
+        };
+        let (with_exceptions, workflow, default_deny, account, launcher, owners) = tokio::try_join!(
+            with_exceptions,
             self.ask(needs.workflow.map(Key::Workflow)),
             self.ask(needs.default_deny.map(Key::DefaultDeny)),
             self.ask(needs.account.map(Key::Account)),
             self.ask(needs.launcher.map(Key::Account)),
-            self.owners(needs.namespace, needs.owner),
+            self.owners(needs.namespace.clone(), needs.owner),
         )?;
-        let (namespace, classes) = with_classes;
+        let (namespace, classes, exceptions) = with_exceptions;
+        let owners = match &exceptions {
+            // Who controls what people change: to be excused by an owner's name, and for nothing else. So one that cannot be
+            // read, of an operator's own kind, stands in nobody's way.
+            Some(list) if owners.is_empty() && names_objects(list) => {
+                self.climb(needs.namespace, subject.controller()).await.0
+            }
+            _ => owners,
+        };
         Ok(Facts {
             namespace,
             workflow,
@@ -144,6 +166,7 @@ impl Admission {
             owners,
             classes,
             pod: None,
+            exceptions,
             now: Some(Timestamp::now()),
         })
     }
@@ -202,20 +225,28 @@ impl Admission {
         Ok(try_join_all(asked).await?.into_iter().collect())
     }
 
-    /// One after the other: each link names the next.
     async fn owners(&self, namespace: Option<String>, first: Option<OwnerRef>) -> Result<Vec<Owner>, LookupError> {
+        let (owners, end) = self.climb(namespace, first).await;
+        end.map(|()| owners)
+    }
+
+    /// The owners as far as they could be asked for, one after the other: each link names the next.
+    async fn climb(&self, namespace: Option<String>, first: Option<OwnerRef>) -> (Vec<Owner>, Result<(), LookupError>) {
         let mut facts = Facts::default();
         let (Some(namespace), mut next) = (namespace, first) else {
-            return Ok(facts.owners);
+            return (facts.owners, Ok(()));
         };
         while let Some(reference) = next {
             let key = Key::Owner(namespace.clone(), reference);
-            let found = self.lookup.get(&key).await?;
+            let found = match self.lookup.get(&key).await {
+                Ok(found) => found,
+                Err(error) => return (facts.owners, Err(error)),
+            };
             let Key::Owner(_, reference) = key else { break };
             facts.owners.push(Owner { reference, found });
             next = facts.next_owner();
         }
-        Ok(facts.owners)
+        (facts.owners, Ok(()))
     }
 }
 
@@ -229,6 +260,12 @@ impl Admit for Admission {
     fn revision(&self) -> String {
         self.judge.policies.revision().to_owned()
     }
+}
+
+/// Whether a class may let exceptions of a namespace count: whether to ask for them at all.
+fn opens_exceptions(class: &Value, namespace: &str) -> bool {
+    let open = class.pointer("/spec/exceptions/namespaces").and_then(Value::as_array);
+    open.into_iter().flatten().any(|open| open == namespace)
 }
 
 async fn within<T>(deadline: Instant, asked: impl Future<Output = Result<T, LookupError>>) -> Result<T, Fault> {
@@ -279,7 +316,7 @@ impl Judge {
         for (mode, class) in case.modes() {
             let mut said = Said {
                 deny: case.violations(mode, &class),
-                warn: Vec::new(),
+                ..Said::default()
             };
             if let Some(template) = &template {
                 if !by_class.contains_key(&class) {
@@ -293,7 +330,14 @@ impl Judge {
                         engine: engine.as_ref(),
                         namespace: facts.namespace.as_ref(),
                     };
-                    by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
+                    let exceptions = Exceptions::of(
+                        facts.exceptions.as_ref(),
+                        &subject.excusable(facts),
+                        (&class, facts.class(&class)),
+                        facts.now,
+                    );
+                    let counted = (mode, review.dry_run);
+                    by_class.insert(class.clone(), self.policies(&input, &exceptions, counted, deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
                 // A policy that is named like a built-in rule says the same of a field in other words: once is enough.
@@ -304,7 +348,8 @@ impl Judge {
                     .collect();
                 let is_new = |found: &Violation| !told.contains(&(found.policy.clone(), found.path.clone()));
                 said.deny.extend(of_policies.deny.into_iter().filter(is_new));
-                said.warn.extend(of_policies.warn);
+                said.warn.extend(of_policies.warn.into_iter().filter(is_new));
+                said.excused = of_policies.excused;
             }
             sort(&mut decision, mode, said);
         }
@@ -318,7 +363,14 @@ impl Judge {
             Ok(modes) => {
                 for (mode, class) in modes {
                     let deny = session.check(facts, &class).into_iter().collect();
-                    sort(&mut decision, mode, Said { deny, warn: Vec::new() });
+                    sort(
+                        &mut decision,
+                        mode,
+                        Said {
+                            deny,
+                            ..Said::default()
+                        },
+                    );
                 }
             }
         }
@@ -343,8 +395,9 @@ impl Judge {
                     engine: None,
                     namespace: review.object(),
                 };
-                let counted = (setting.mode, review.dry_run);
-                by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
+                // A Namespace lies in none, so nothing excuses it.
+                let (none, counted) = (Exceptions::default(), (setting.mode, review.dry_run));
+                by_class.insert(setting.class.clone(), self.policies(&input, &none, counted, deadline)?);
             }
             sort(
                 &mut decision,
@@ -355,11 +408,12 @@ impl Judge {
         Ok(decision)
     }
 
-    /// What the policies say. One that gave no verdict refuses, and is named. Counted by the strongest mode that asks, and not
-    /// for a dry run.
+    /// What the policies say, and what exceptions make of it. A policy that gave no verdict refuses, and is named. Counted by
+    /// the strongest mode that asks, and not for a dry run.
     fn policies(
         &self,
         input: &PolicyInput<'_>,
+        exceptions: &Exceptions,
         (mode, dry_run): (Mode, bool),
         deadline: Instant,
     ) -> Result<Said, Fault> {
@@ -367,12 +421,16 @@ impl Judge {
         if budget.is_zero() {
             return Err(late("judging"));
         }
-        let mut said = Said::default();
+        let mut verdicts = self.policies.evaluate(input, budget);
+        let mut said = Said {
+            excused: exceptions.apply(&mut verdicts),
+            ..Said::default()
+        };
         for Verdict {
             policy,
             outcome,
             duration,
-        } in self.policies.evaluate(input, budget)
+        } in verdicts
         {
             if !dry_run {
                 self.metrics.evaluated(&policy, action(&outcome, mode), duration);
@@ -430,7 +488,10 @@ fn of_policy(policy: &str, message: String, fix: &str) -> Violation {
 
 /// Sorts what was said in one mode. What a stronger mode has said already is not said again.
 fn sort(decision: &mut Decision, mode: Mode, said: Said) {
-    let Said { deny, warn } = said;
+    let Said { deny, warn, excused } = said;
+    let is_new = |excuse: &Excuse| !decision.excused.contains(excuse);
+    let excused: Vec<_> = excused.into_iter().filter(is_new).collect();
+    decision.excused.extend(excused);
     match mode {
         Mode::Enforce => {
             add(&mut decision.denials, &[], deny);

@@ -1,23 +1,28 @@
 //! What admission asks of the API server, live.
 //!
-//! Every question is a consistent GET: no resourceVersion, so the answer comes from etcd and not from a watch cache. Must
+//! Every question is a consistent GET or LIST: no resourceVersion, so the answer comes from etcd and not from a watch cache. Must
 //! never: answer from memory, or take any failure for "is not there". Objects come as raw JSON, with the fields that are
 //! newer than our types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{BoxFuture, FutureExt};
+use http_body_util::{BodyExt, Limited};
 use kube::Client;
+use kube::client::Body;
 use kube::core::Request;
-use kube::core::params::GetParams;
+use kube::core::params::{GetParams, ListParams};
 use serde_json::Value;
 
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
+use crate::plan::MAX_EXCEPTIONS;
 
 /// Longest text of the API server that an error repeats.
 const MAX_REASON: usize = 200;
+/// Most bytes of a list. An exception with every field at its bound is some 15 KiB.
+const MAX_LIST: usize = 8 << 20;
 
 /// One object to ask for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -28,6 +33,8 @@ pub enum Key {
     Class(String),
     /// The default-deny NetworkPolicy of a namespace.
     DefaultDeny(String),
+    /// The RegoPolicyExceptions of a namespace, as a list of at most so many that one more is told.
+    Exceptions(String),
     /// A Namespace.
     Namespace(String),
     /// An owner, of whatever kind, in a namespace.
@@ -60,6 +67,7 @@ impl std::fmt::Display for Key {
             Self::Account(named) => write!(f, "ServiceAccount {}/{}", named.namespace, named.name),
             Self::Class(name) => write!(f, "AIWorkflowClass {name}"),
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
+            Self::Exceptions(namespace) => write!(f, "RegoPolicyExceptions of namespace {namespace}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
             Self::Pod(named) => write!(f, "Pod {}/{}", named.namespace, named.name),
@@ -100,6 +108,10 @@ impl Live {
                 format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"),
                 DEFAULT_DENY_NAME,
             ),
+            Key::Exceptions(namespace) => {
+                let collection = format!("{ours}/namespaces/{namespace}/regopolicyexceptions");
+                return self.list(key, &collection).await;
+            }
             Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
             Key::Pod(named) => (core(&named.namespace, "pods"), named.name.as_str()),
             Key::Workflow(named) => (
@@ -186,6 +198,34 @@ impl Live {
             plural: text(resource, "name"),
             namespaced: resource.get("namespaced").and_then(Value::as_bool).unwrap_or_default(),
         }))
+    }
+
+    /// The first page of a list; `metadata.continue` in it tells that there are more. `None` where the kind is not served.
+    async fn list(&self, key: &Key, collection: &str) -> Result<Option<Value>, LookupError> {
+        let fail = |why: &str| LookupError {
+            what: key.to_string(),
+            why: why.chars().take(MAX_REASON).collect(),
+        };
+        let params = ListParams::default().limit(u32::try_from(MAX_EXCEPTIONS).unwrap_or(u32::MAX));
+        let request = Request::new(collection).list(&params);
+        let request = request.map_err(|error| fail(&error.to_string()))?;
+        let sent = self.client.send(request.map(Body::from)).await;
+        let response = sent.map_err(|_| fail("it did not answer"))?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MAX_LIST).collect().await;
+        let body = body.map_err(|_| fail("the answer broke off, or is larger than 8 MiB"))?;
+        let answer: Value = serde_json::from_slice(&body.to_bytes()).map_err(|_| fail("the answer is not JSON"))?;
+        match status {
+            200 => Ok(Some(answer)),
+            404 => Ok(None),
+            code => {
+                let said = answer
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .unwrap_or("no reason given");
+                Err(fail(&format!("{said} ({code})")))
+            }
+        }
     }
 
     async fn request(&self, key: &Key, collection: &str, name: &str) -> Result<Option<Value>, LookupError> {
@@ -318,6 +358,10 @@ mod tests {
     #[case::account(Key::Account(named()), "/api/v1/namespaces/ai/serviceaccounts/triage")]
     #[case::class(Key::Class("default".into()), "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default")]
     #[case::default_deny(Key::DefaultDeny("ai".into()), "/apis/networking.k8s.io/v1/namespaces/ai/networkpolicies/ringfence")]
+    #[case::exceptions(
+        Key::Exceptions("ai".into()),
+        "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=200"
+    )]
     #[case::namespace(Key::Namespace("ai".into()), "/api/v1/namespaces/ai")]
     #[case::workflow(
         Key::Workflow(named()),
@@ -394,13 +438,25 @@ mod tests {
     #[case::away(503)]
     #[tokio::test]
     async fn only_not_found_means_absent(#[case] status: u16) {
-        let (live, _) = api(status, json!({}));
-        let error = live.get(&Key::Workflow(named())).await.unwrap_err();
-        assert!(
-            error.to_string().contains("AIWorkflow ai/triage") && error.why.contains(&status.to_string()),
-            "{error}"
-        );
-        let (live, _) = api(404, json!({}));
-        assert_eq!(live.get(&Key::Workflow(named())).await, Ok(None));
+        for key in [Key::Workflow(named()), Key::Exceptions("ai".into())] {
+            let (live, _) = api(status, json!({}));
+            let error = live.get(&key).await.unwrap_err();
+            assert!(
+                error.to_string().contains(&key.to_string()) && error.why.contains(&status.to_string()),
+                "{error}"
+            );
+            let (live, _) = api(404, json!({}));
+            assert_eq!(live.get(&key).await, Ok(None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_has_a_bound() {
+        let path = "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=200";
+        let mut objects = json!({});
+        objects[path] = json!({"items": ["x".repeat(MAX_LIST)]});
+        let (live, _) = api(404, objects);
+        let error = live.get(&Key::Exceptions("ai".into())).await.unwrap_err();
+        assert!(error.why.contains("larger than 8 MiB"), "{error}");
     }
 }
