@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -40,8 +40,22 @@ pub(super) struct Manifests {
     pub(super) others: Vec<String>,
 }
 
+/// Reads files, or standard input for `-`. `namespace` is for objects that name none.
+pub(super) fn load(files: &[PathBuf], namespace: Option<&str>) -> Result<Manifests> {
+    let mut manifests = Manifests::default();
+    for file in files {
+        let shown = match file.to_string_lossy() {
+            dash if dash == "-" => "standard input".into(),
+            path => path,
+        };
+        let loaded = read(file).and_then(|text| manifests.load(&text, namespace));
+        loaded.with_context(|| shown.into_owned())?;
+    }
+    Ok(manifests)
+}
+
 /// Reads a file, or standard input for `-`, and no more than is sensible.
-pub(super) fn read(path: &Path) -> Result<String> {
+fn read(path: &Path) -> Result<String> {
     if path == Path::new("-") {
         bounded(io::stdin().lock())
     } else {
@@ -62,7 +76,7 @@ fn bounded(source: impl Read) -> Result<String> {
 
 impl Manifests {
     /// Reads every document of a text. `namespace` is for objects that name none.
-    pub(super) fn load(&mut self, text: &str, namespace: Option<&str>) -> Result<()> {
+    fn load(&mut self, text: &str, namespace: Option<&str>) -> Result<()> {
         // Snippets of the input in an error would carry what else lies in the file, Secrets included.
         let options = serde_saphyr::options! { with_snippet: false };
         let documents: Vec<Value> =
@@ -110,6 +124,8 @@ impl Manifests {
             (API_VERSION, "AIWorkflow") => {
                 let mut workflow: AIWorkflow = typed(&object, kind, &name)?;
                 workflow.metadata.namespace = Some(namespace()?);
+                // Whether a generation was reviewed is a question to a cluster.
+                workflow.metadata.generation = None;
                 let known = self.workflows.iter().any(|other| same_place(other, &workflow));
                 ensure!(!known, twice(kind, &name));
                 self.workflows.push(workflow);

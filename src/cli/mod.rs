@@ -2,10 +2,14 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod cluster;
+mod diff;
 mod manifests;
 mod render;
+mod rights;
 mod run;
 mod schema;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,7 @@ enum Command {
     /// Run the operator and its admission webhook in the cluster that KUBECONFIG or the pod's account names.
     Run(run::Args),
     Render(render::Args),
+    Diff(diff::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -33,6 +38,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::main(args),
         Command::Render(args) => return render::main(&args),
+        Command::Diff(args) => return diff::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,24 +8,27 @@ mod surroundings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::manifests::{self, Manifests};
+use super::{
+    manifests::{self, Manifests},
+    terminal::{self, as_json, printable},
+};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
     plan::{self, Acceptance, Change, Child, GrantObserved, GranteeFacts, Observed, Outcome},
 };
-use surroundings::{Surroundings, bare, facts_of};
+pub(super) use surroundings::facts_of;
+use surroundings::{Surroundings, bare};
 
 /// What a condition adds where the cluster may know more.
 const AS_FAR: &str = ", as far as the input says";
@@ -87,26 +90,11 @@ struct Rendered {
 }
 
 pub(super) fn main(args: &Args) -> ExitCode {
-    match run(args) {
-        Ok(rendered) => rendered,
-        Err(error) => {
-            let told = format!("ringfence: {error:#}");
-            told.lines().for_each(|line| eprintln!("{}", printable(line)));
-            ExitCode::from(2)
-        }
-    }
+    run(args).unwrap_or_else(|error| terminal::fail(&error))
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
-    let mut manifests = Manifests::default();
-    for file in &args.files {
-        let loaded = manifests::read(file).and_then(|text| manifests.load(&text, args.namespace.as_deref()));
-        let shown = match file.to_string_lossy() {
-            dash if dash == "-" => "standard input".into(),
-            path => path,
-        };
-        loaded.with_context(|| shown.into_owned())?;
-    }
+    let manifests = manifests::load(&args.files, args.namespace.as_deref())?;
     let rendered = match &args.pod {
         Some(name) => pod::pod(&manifests, name, args.namespace.as_deref())?,
         None => everything(&manifests)?,
@@ -115,14 +103,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("# {}", printable(comment));
     }
     let text = match args.output {
-        Format::Json => as_json(rendered.objects)?,
+        Format::Json => as_json(&listed(rendered.objects))?,
         Format::Yaml => as_yaml(&rendered.objects, args.pod.is_none())?,
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has enough, as with `| head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot write")?,
-    }
+    terminal::print(&text)?;
     Ok(if rendered.refused {
         ExitCode::FAILURE
     } else {
@@ -130,22 +114,12 @@ fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-fn as_json(objects: Vec<(String, Value)>) -> Result<String> {
+fn listed(objects: Vec<(String, Value)>) -> Value {
     let mut objects: Vec<Value> = objects.into_iter().map(|(_, object)| object).collect();
-    let whole = match objects.len() {
+    match objects.len() {
         1 => objects.remove(0),
         _ => json!({"apiVersion": "v1", "kind": "List", "items": objects}),
-    };
-    // JSON leaves some of what a terminal obeys as it is; outside its texts there is nothing of that but the line ends.
-    let mut text = String::new();
-    for c in serde_json::to_string_pretty(&whole)?.chars() {
-        if c != '\n' && is_obeyed(c) {
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            text.push(c);
-        }
     }
-    Ok(text + "\n")
 }
 
 fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
@@ -160,17 +134,6 @@ fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
         text.push_str(&serde_saphyr::to_string(object)?);
     }
     Ok(text)
-}
-
-/// Names come from the input, and a terminal obeys what it is sent.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if is_obeyed(c) { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
-}
-
-/// Control characters, and those that turn the direction of what follows.
-fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn everything(manifests: &Manifests) -> Result<Rendered> {
@@ -224,6 +187,7 @@ impl Rendered {
     fn workflow(&mut self, workflow: &AIWorkflow, surroundings: Surroundings, manifests: &Manifests) {
         let shown = format!("AIWorkflow {}/{}", namespace_of(workflow), workflow.name_any());
         let workflow = with_uid(workflow, &shown);
+        let knows_cluster = surroundings.knows_cluster;
         let mut observed = surroundings.observe(&workflow, manifests);
         if let Some(owner) = earlier_owner(&workflow, manifests) {
             let account = workflow.service_account_name();
@@ -246,6 +210,11 @@ impl Rendered {
         observed.api_server.insert(unknown_address);
         self.say_conditions(&shown, &workflow, &observed);
         self.say_api_server(&shown, &workflow, observed.class.as_ref());
+        if !knows_cluster && names_ranges(&workflow) {
+            self.comments.push(format!(
+                "{shown}: the cluster's own ranges are taken out of its address ranges in the cluster: they are known only there, unless spec.cluster.clusterCIDRs of the class says them"
+            ));
+        }
     }
 
     fn say_acceptance(&mut self, shown: &str, acceptance: &Acceptance) {
@@ -319,6 +288,7 @@ impl Rendered {
                     workflow: workflow.clone(),
                     namespace: surroundings.facts,
                     class: surroundings.class,
+                    reviewed: true,
                     account_is_ours: true,
                 };
                 grantees.insert(from.clone(), facts);
@@ -341,6 +311,14 @@ impl Rendered {
     }
 }
 
+fn names_ranges(workflow: &AIWorkflow) -> bool {
+    let network = workflow.spec.network.as_ref();
+    network.is_some_and(|network| {
+        network.ingress.iter().any(|rule| rule.from.cidrs.is_some())
+            || network.egress.iter().any(|rule| rule.to.cidrs.is_some())
+    })
+}
+
 /// The object that a change makes. Nothing is observed here, so there is nothing to replace or to delete.
 fn made(change: &Change) -> Option<Value> {
     match change {
@@ -349,7 +327,7 @@ fn made(change: &Change) -> Option<Value> {
     }
 }
 
-fn namespace_of(workflow: &AIWorkflow) -> String {
+pub(super) fn namespace_of(workflow: &AIWorkflow) -> String {
     workflow.namespace().unwrap_or_default()
 }
 
@@ -370,6 +348,6 @@ fn with_uid(workflow: &AIWorkflow, shown: &str) -> AIWorkflow {
     workflow
 }
 
-fn placeholder(what: &str) -> String {
+pub(super) fn placeholder(what: &str) -> String {
     format!("<UID of {what}>")
 }

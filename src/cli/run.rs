@@ -21,6 +21,7 @@ use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException},
     policy::{LoadError, PolicySet, Source, Target},
     reconcile,
+    scan::Preview,
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     webhook::{
@@ -74,6 +75,9 @@ pub(super) struct Args {
     /// YAML file with parameters of policies, by policy name.
     #[arg(long, env = "RINGFENCE_POLICY_PARAMETERS")]
     policy_parameters: Option<PathBuf>,
+    /// Addresses of its own pod, separated by commas: what the cluster's ranges must hold to be believed. The chart sets it.
+    #[arg(long, env = "RINGFENCE_POD_IPS", default_value = "")]
+    pod_ips: String,
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -136,12 +140,9 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let admit = Admission::new(
-        Arc::new(Live::new(client.clone())),
-        policies,
-        &args.namespace,
-        metrics.clone(),
-    );
+    let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
+    let judge = Arc::new(Admission::new(live.clone(), policies, &args.namespace, metrics.clone()));
+    let admit = Preview::new(judge, live.clone(), live);
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {
@@ -157,8 +158,19 @@ async fn run(args: Args) -> Result<()> {
         Ok(())
     });
 
-    let context = reconcile::Context::new(client.clone(), metrics, args.namespace, excusable);
-    let controllers = operate(client, context, readiness.clone(), stop.clone());
+    let own_addresses = args
+        .pod_ips
+        .split(',')
+        .filter_map(|address| address.trim().parse().ok());
+    let context = reconcile::Context::new(
+        client.clone(),
+        metrics,
+        args.namespace,
+        args.webhook_configuration,
+        own_addresses.collect(),
+        excusable,
+    );
+    let controllers = operate(client, Arc::new(context), readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;
         Ok(())
@@ -235,7 +247,7 @@ async fn keeper(
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(client: Client, context: reconcile::Context, readiness: Readiness, stop: CancellationToken) {
+async fn operate(client: Client, context: Arc<reconcile::Context>, readiness: Readiness, stop: CancellationToken) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -247,7 +259,7 @@ async fn operate(client: Client, context: reconcile::Context, readiness: Readine
         }
     }
     readiness.set(Gate::Crds, Ok(()));
-    reconcile::run(Arc::new(context), stop, || readiness.set(Gate::Caches, Ok(()))).await;
+    reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
 }
 
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {

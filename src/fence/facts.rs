@@ -31,6 +31,8 @@ pub struct Subject<'a> {
     /// Namespace; `None` for cluster-scoped objects, and for a Namespace, which is not *in* itself.
     pub(super) namespace: Option<&'a str>,
     pub(super) change: Change,
+    /// Whether it stands already: who launched it is not known, and what Ringfence makes beside it need not be there yet.
+    pub(super) stands: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -57,8 +59,23 @@ impl<'a> Subject<'a> {
             label,
             namespace,
             change,
+            stands: false,
         };
         Ok(subject.is_judged().then_some(subject))
+    }
+
+    /// The same of an object that stands, in a review that makes it. Not judged of it: who launched it, which nobody recorded.
+    pub fn standing(review: &'a Review) -> Result<Option<Self>, &'static str> {
+        let subject = Self::of(review)?;
+        Ok(subject.map(|subject| Self {
+            stands: true,
+            ..subject
+        }))
+    }
+
+    /// The workflow that it says it belongs to.
+    pub const fn workflow(&self) -> Option<&'a str> {
+        self.label
     }
 
     /// Whether a rule can apply at all.
@@ -92,6 +109,12 @@ impl<'a> Subject<'a> {
         self.is_pod() && self.change == Change::Create
     }
 
+    /// The pod as it was before an UPDATE; nothing for what is new, or a template.
+    pub(super) fn pod_before(&self) -> Option<&'a Value> {
+        let is_update = self.is_pod() && self.review.operation == Operation::Update;
+        self.review.old_object().filter(|_| is_update)
+    }
+
     /// Where a launcher must answer: the path of what was changed, or the label for what is new.
     pub(super) fn launched(&self) -> Option<&'static str> {
         match self.change {
@@ -118,14 +141,14 @@ impl<'a> Subject<'a> {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let is_launched = label.is_some() && self.launched().is_some();
+        let is_launched = label.is_some() && self.launched().is_some() && !self.stands;
         let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let is_made = label.is_some() && self.makes_a_pod();
         let controlled = is_launched && self.shape.is_some() && launch::is_built_in(user);
         Needs {
             namespace: Some(namespace.to_owned()),
             workflow: label.map(in_namespace),
-            default_deny: is_made.then(|| namespace.to_owned()),
+            default_deny: (is_made && !self.stands).then(|| namespace.to_owned()),
             account: account
                 .filter(|name| is_made && is_dns_subdomain(name))
                 .map(in_namespace),
@@ -203,6 +226,8 @@ pub struct Facts {
     pub namespace: Option<Value>,
     /// The AIWorkflow.
     pub workflow: Option<Value>,
+    /// The registration under which AIWorkflows are reviewed, where the workflow's record does not settle whether it was.
+    pub registration: Option<Value>,
     /// The namespace's default-deny NetworkPolicy.
     pub default_deny: Option<Value>,
     /// The ServiceAccount that the pod runs as.

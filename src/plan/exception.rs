@@ -52,7 +52,7 @@ pub fn exception_in_force(
     if exception.metadata.deletion_timestamp.is_some() {
         return idle(Reason::Terminating, "it is being deleted".to_owned());
     }
-    let problems = invalid(exception);
+    let problems = exception_problems(exception);
     if !problems.is_empty() {
         return idle(Reason::Invalid, summary(&problems));
     }
@@ -91,7 +91,8 @@ pub fn exception_in_force(
     Ok(until)
 }
 
-fn invalid(exception: &RegoPolicyException) -> Vec<Problem> {
+/// What is wrong with an exception by itself.
+pub fn exception_problems(exception: &RegoPolicyException) -> Vec<Problem> {
     let mut problems = Vec::new();
     let spec = &exception.spec;
     let fix = "name policies that refuse, as their refusals do in brackets";
@@ -162,18 +163,20 @@ pub fn exception_status(
     (status, until)
 }
 
-/// When it ends for the strongest mode, with reason and message; or why it is not in force.
-fn say(
+/// When an exception ends that is in force in its namespace's strongest mode, and what to say of the other modes.
+///
+/// # Errors
+/// Why it is not.
+pub fn exception_standing(
     exception: &RegoPolicyException,
-    observed: &ExceptionObserved<'_>,
+    namespace: &NamespaceFacts,
+    classes: &BTreeMap<String, AIWorkflowClass>,
     now: Timestamp,
-) -> Result<(Timestamp, Reason, String), Idle> {
-    let idle = |reason: Reason, message: String| Err(Idle { reason, message });
-    let namespace = &observed.namespace;
+) -> Result<(Timestamp, String), Idle> {
     let modes = [(Mode::Enforce, "enforce"), (Mode::Warn, "warn"), (Mode::Audit, "audit")];
     let mut judged = modes.into_iter().filter_map(|(mode, word)| {
         let name = namespace.class_for(mode)?;
-        let class = (name, observed.classes.get(name));
+        let class = (name, classes.get(name));
         Some((word, exception_in_force(exception, &namespace.name, class, now)))
     });
     let Some((_, strongest)) = judged.next() else {
@@ -181,9 +184,26 @@ fn say(
             "namespace {} has no mode, so no policy judges there: see its labels ringfence.dev/enforce, warn and audit",
             namespace.name
         );
-        return idle(Reason::NamespaceNotFenced, message);
+        return Err(Idle {
+            reason: Reason::NamespaceNotFenced,
+            message,
+        });
     };
     let until = strongest?;
+    let elsewhere = judged.filter_map(|(word, judged)| Some((word, judged.err()?)));
+    let elsewhere = elsewhere.map(|(word, idle)| format!("; not in mode {word}: {}", idle.message));
+    Ok((until, elsewhere.collect()))
+}
+
+/// When it ends, with reason and message; or why it is not in force.
+fn say(
+    exception: &RegoPolicyException,
+    observed: &ExceptionObserved<'_>,
+    now: Timestamp,
+) -> Result<(Timestamp, Reason, String), Idle> {
+    let idle = |reason: Reason, message: String| Err(Idle { reason, message });
+    let namespace = &observed.namespace;
+    let (until, elsewhere) = exception_standing(exception, namespace, &observed.classes, now)?;
     if observed.crowded {
         let message = format!(
             "more than {MAX_EXCEPTIONS} RegoPolicyExceptions lie in namespace {}, and so none counts: delete those that are over",
@@ -201,12 +221,10 @@ fn say(
         let message = format!("{no_such}: name one as its refusals do, in brackets");
         return idle(Reason::UnknownPolicy, message);
     }
-    let mut message = format!("in force until {until} for what {} would refuse", known.join(", "));
-    for (word, judged) in judged {
-        if let Err(idle) = judged {
-            message.push_str(&format!("; not in mode {word}: {}", idle.message));
-        }
-    }
+    let message = format!(
+        "in force until {until} for what {} would refuse{elsewhere}",
+        known.join(", ")
+    );
     if unknown.is_empty() {
         return Ok((until, Reason::Accepted, message));
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::object::owned_metadata;
+use super::{
+    Change, Child, delete,
+    object::{owned_metadata, owner_uid, replacing, same},
+};
 use crate::api::{AUDIT_LABEL, DEFAULT_DENY_NAME, ENFORCE_LABEL, Mode, WARN_LABEL};
 
 /// What Ringfence needs to know of a namespace.
@@ -77,4 +80,33 @@ pub fn default_deny(namespace: &NamespaceFacts) -> Value {
         // Empty lists are sent, so that what somebody else put there goes.
         "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []},
     })
+}
+
+/// What is to be done about a namespace's default-deny.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DefaultDenyPlan {
+    /// Nothing: it is as it should be.
+    Stands,
+    /// A NetworkPolicy of that name is somebody else's.
+    Taken,
+    /// One write.
+    Write(Change),
+}
+
+/// Plans the default-deny of a namespace: there while `enforce` is, gone without it. `seen` is the NetworkPolicy of its name.
+pub fn plan_default_deny(namespace: &NamespaceFacts, seen: Option<&Value>) -> DefaultDenyPlan {
+    const KIND: Child = Child::NetworkPolicy;
+    let is_ours = |seen: &Value| !namespace.uid.is_empty() && owner_uid(seen) == Some(namespace.uid.as_str());
+    if namespace.exempt || namespace.terminating {
+        return DefaultDenyPlan::Stands;
+    }
+    let desired = default_deny(namespace);
+    match (namespace.mode() == Some(Mode::Enforce), seen) {
+        (true, None) => DefaultDenyPlan::Write(Change::Create(KIND, desired)),
+        (true, Some(seen)) if !is_ours(seen) => DefaultDenyPlan::Taken,
+        (true, Some(seen)) if same(&desired, seen) => DefaultDenyPlan::Stands,
+        (true, Some(seen)) => DefaultDenyPlan::Write(Change::Replace(KIND, replacing(desired, seen))),
+        (false, Some(seen)) if is_ours(seen) => DefaultDenyPlan::Write(delete(KIND, seen)),
+        (false, _) => DefaultDenyPlan::Stands,
+    }
 }

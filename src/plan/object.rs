@@ -176,7 +176,7 @@ pub fn same(desired: &Value, observed: &Value) -> bool {
 
 /// Drops what the API server writes, and keys whose value is null or an empty list: these say the same as no key at all in
 /// every kind of [`Child`]. An empty *object* stays, because `namespaceSelector: {}` is every namespace.
-fn comparable(object: &Value) -> Value {
+pub fn comparable(object: &Value) -> Value {
     let Value::Object(fields) = object else {
         return object.clone();
     };

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::plan::Child;
 
 /// Longest that one call may take.
-pub(super) const DEADLINE: Duration = Duration::from_secs(15);
+pub const DEADLINE: Duration = Duration::from_secs(15);
 /// Objects in one page of a list.
 const PAGE: u32 = 250;
 
@@ -216,7 +216,7 @@ fn parse(what: &str, object: Value) -> Result<DynamicObject, CallError> {
     })
 }
 
-fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError> {
+pub(super) fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError> {
     serde_json::to_value(object).map_err(|source| CallError::Shape {
         what: what.to_owned(),
         source,

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::Api;
 
-use super::{CallError, Context, calls};
+use super::{CallError, Reads, calls};
 
 /// The `kubernetes` Service's own addresses, for network plugins that look before the address is translated, and those of its
 /// endpoints, for those that look after. Empty when nothing is known.
-pub(super) async fn api_server(context: &Context) -> Result<BTreeSet<(IpAddr, u16)>, CallError> {
-    let slices = Api::<EndpointSlice>::namespaced(context.client.clone(), "default");
-    let services = Api::<Service>::namespaced(context.client.clone(), "default");
+pub(super) async fn api_server(reads: &Reads) -> Result<BTreeSet<(IpAddr, u16)>, CallError> {
+    let slices = Api::<EndpointSlice>::namespaced(reads.client.clone(), "default");
+    let services = Api::<Service>::namespaced(reads.client.clone(), "default");
     // The API server's own, by name: any other slice with the Service's label is somebody's word.
     let (slice, service) = tokio::join!(
         calls::bounded("read EndpointSlice kubernetes", slices.get("kubernetes")),

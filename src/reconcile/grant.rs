@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
-use super::{CallError, Context, RESYNC, RETRY, apply, calls, jittered, workflow::failure};
+use super::{CallError, Context, RESYNC, RETRY, Reads, apply, calls, jittered, workflow::failure};
 use crate::{
     api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, Reason},
     plan::{self, Change, Child, GrantObserved, GranteeFacts, INSTANCE_LABEL, Outcome},
@@ -51,31 +51,31 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
     (plan, outcome)
 }
 
-async fn observe(grant: &AIWorkflowGrant, context: &Context) -> Result<GrantObserved, CallError> {
+pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<GrantObserved, CallError> {
     let own = grant.namespace().unwrap_or_default();
     let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={}", grant.name_any());
     let mut children = Vec::new();
     for child in [Child::Role, Child::RoleBinding] {
-        let objects = context.calls.list(child, &own, &labels).await?;
+        let objects = reads.calls.list(child, &own, &labels).await?;
         children.extend(objects.into_iter().map(|object| (child, object)));
     }
     // What no workflow can be called is not there, and becomes part of no URL: it would fail the whole grant.
     let named = grant.spec.from.iter().filter(|from| plan::is_grantee(from)).cloned();
-    let reads = futures::stream::iter(named.collect::<Vec<_>>()).map(|grantee| async move {
-        let facts = read_grantee(&grantee, context).await?;
+    let grantees = futures::stream::iter(named.collect::<Vec<_>>()).map(|grantee| async move {
+        let facts = read_grantee(&grantee, reads).await?;
         Ok::<_, CallError>(facts.map(|facts| (grantee, facts)))
     });
-    let grantees: Vec<_> = reads.buffer_unordered(READS).try_collect().await?;
+    let grantees: Vec<_> = grantees.buffer_unordered(READS).try_collect().await?;
     Ok(GrantObserved {
-        namespace: context.namespace(&own).await?,
+        namespace: reads.namespace(&own).await?,
         grantees: grantees.into_iter().flatten().collect(),
         children,
     })
 }
 
-async fn read_grantee(grantee: &GrantedWorkflow, context: &Context) -> Result<Option<GranteeFacts>, CallError> {
+pub(super) async fn read_grantee(grantee: &GrantedWorkflow, reads: &Reads) -> Result<Option<GranteeFacts>, CallError> {
     let GrantedWorkflow { namespace, name } = grantee;
-    let workflows = Api::<AIWorkflow>::namespaced(context.client.clone(), namespace);
+    let workflows = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
     let what = format!("read AIWorkflow {namespace}/{name}");
     let Some(workflow) = calls::optional(calls::bounded(&what, workflows.get(name)).await)? else {
         return Ok(None);
@@ -84,18 +84,23 @@ async fn read_grantee(grantee: &GrantedWorkflow, context: &Context) -> Result<Op
     if workflow.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    let facts = context.namespace(namespace).await?;
+    let facts = reads.namespace(namespace).await?;
     let class = match facts.fencing_class() {
-        Some(class) => context.class(class).await?,
+        Some(class) => reads.class(class).await?,
         None => None,
     };
     let account = workflow.service_account_name();
-    let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
+    let accounts = Api::<ServiceAccount>::namespaced(reads.client.clone(), namespace);
     let what = format!("read ServiceAccount {namespace}/{account}");
     let account = calls::optional(calls::bounded(&what, accounts.get(account)).await)?;
     let owner = account.and_then(|account| account.annotations().get(OWNER_UID_ANNOTATION).cloned());
     let account_is_ours = owner.is_some() && owner == workflow.uid();
+    let reviewed = plan::is_on_record(&workflow) || {
+        let registration = reads.registration().await?;
+        plan::is_reviewed(&workflow, registration.as_ref())
+    };
     Ok(Some(GranteeFacts {
+        reviewed,
         workflow,
         namespace: facts,
         class,

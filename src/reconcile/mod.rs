@@ -10,12 +10,16 @@ mod cluster;
 mod exception;
 mod grant;
 mod namespace;
+mod ranges;
+mod reads;
+mod trust;
 mod workflow;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
     core::v1::{Namespace, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -32,18 +36,19 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-pub use calls::CallError;
-use calls::Calls;
+pub use calls::{CallError, DEADLINE};
+pub use reads::Reads;
 
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
         GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, RegoPolicyException, find, is_exempt,
     },
-    plan::{NamespaceFacts, peers_of},
+    plan::{Detection, NamespaceFacts, peers_of},
     telemetry::Metrics,
 };
 
@@ -58,55 +63,49 @@ const CONCURRENCY: u16 = 8;
 
 /// What the controllers share.
 pub struct Context {
-    client: Client,
-    calls: Calls,
+    reads: Reads,
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    release_namespace: String,
+    own_addresses: Vec<IpAddr>,
     /// Names of the policies that judge objects of namespaces.
     policies: BTreeSet<String>,
+    /// The cluster's own ranges; `None` until something was found out.
+    ranges: watch::Sender<Option<Detection>>,
+}
+
+/// Whatever can be read without a context, a context reads too.
+impl Deref for Context {
+    type Target = Reads;
+
+    fn deref(&self) -> &Reads {
+        &self.reads
+    }
 }
 
 impl Context {
-    /// Builds the context of one process. `policies` are those that judge objects of namespaces, by name.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String, policies: BTreeSet<String>) -> Self {
+    /// Builds the context of one process. `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are
+    /// reviewed; `own_addresses` are those of its pod, where it is one; `policies` are those that judge objects of namespaces.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        release_namespace: String,
+        registration: String,
+        own_addresses: Vec<IpAddr>,
+        policies: BTreeSet<String>,
+    ) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
         };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
-            calls: Calls::new(client.clone()),
-            client,
+            reads: Reads::new(client, Some(release_namespace), registration),
             metrics,
             recorder,
-            release_namespace,
             policies,
+            own_addresses,
+            ranges: watch::Sender::new(None),
         }
-    }
-
-    fn is_exempt(&self, namespace: &str) -> bool {
-        is_exempt(namespace, Some(&self.release_namespace))
-    }
-
-    /// Reads a namespace, past every cache. One that is gone counts as being deleted: nothing is made in it.
-    async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
-        Ok(match calls::optional(read)? {
-            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
-            None => NamespaceFacts {
-                name: name.to_owned(),
-                terminating: true,
-                ..NamespaceFacts::default()
-            },
-        })
-    }
-
-    /// Reads a class, past every cache.
-    async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
-        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
-        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
     }
 
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
@@ -133,7 +132,7 @@ impl Context {
         };
         let reference = object.object_ref(&());
         let published = self.recorder.publish(&event, &reference);
-        match tokio::time::timeout(calls::DEADLINE, published).await {
+        match tokio::time::timeout(DEADLINE, published).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "event was not written"),
             Err(_) => debug!("event was not written in time"),
@@ -183,6 +182,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         run_classes(classes, context.clone(), stop.clone()),
         run_grants(grants, context.clone(), stop.clone()),
         exception::run(exceptions, context.clone(), stop.clone()),
+        ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),
         ready,
@@ -212,6 +212,7 @@ async fn run_namespaces(controller: Controller<Namespace>, context: Arc<Context>
 
 async fn run_classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
     controller
+        .reconcile_all_on(ranges::changes(&context))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(class::reconcile, on_error, context)
@@ -283,7 +284,8 @@ async fn run_workflows(
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
-    let of_grant = workflows.clone();
+    let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
@@ -306,7 +308,7 @@ async fn run_workflows(
                 let names_it = |namespace: &Arc<Namespace>| {
                     let facts = facts(
                         &namespace.metadata,
-                        is_exempt(&namespace.name_any(), Some(&release_namespace)),
+                        is_exempt(&namespace.name_any(), release_namespace.as_deref()),
                     );
                     facts.fencing_class() == Some(class.as_str())
                 };
@@ -343,6 +345,11 @@ async fn run_workflows(
                         .any(|entry| entry.namespace == namespace)
                 })
             },
+        )
+        .watches(
+            Api::<ValidatingWebhookConfiguration>::all(client.clone()),
+            registration,
+            move |_| matching(&of_registration, |_| true),
         )
         .watches(
             Api::<EndpointSlice>::namespaced(client, "default"),

@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::{CallError, Context, RESYNC, facts, jittered};
 use crate::{
-    api::{DEFAULT_DENY_NAME, Mode},
-    plan::{Child, NamespaceFacts, default_deny, owner_uid, replacing, same},
+    api::DEFAULT_DENY_NAME,
+    plan::{Change, Child, DefaultDenyPlan, NamespaceFacts, plan_default_deny},
     telemetry::Controller,
 };
 
@@ -40,82 +40,62 @@ async fn keep(namespace: &Namespace, facts: &NamespaceFacts, context: &Context) 
     if facts.exempt || facts.terminating {
         return Ok(());
     }
-    if facts.mode() == Some(Mode::Enforce) {
-        if ensure(facts, context).await? == DefaultDeny::Taken {
-            let note = "NetworkPolicy ringfence exists and is not Ringfence's: delete it, so that the default-deny can be made";
-            warn!(namespace = facts.name, "{note}");
-            context
-                .say(namespace, EventType::Warning, "NameTaken", "DefaultDeny", note)
-                .await;
-        }
-        return Ok(());
-    }
-    let Some(seen) = context
-        .calls
-        .get(Child::NetworkPolicy, &facts.name, DEFAULT_DENY_NAME)
-        .await?
-    else {
-        return Ok(());
-    };
-    let uid = seen.pointer("/metadata/uid").and_then(serde_json::Value::as_str);
-    if let Some(uid) = uid.filter(|_| is_ours(&seen, facts)) {
+    if ensure(facts, context).await? == DefaultDeny::Taken {
+        let note =
+            "NetworkPolicy ringfence exists and is not Ringfence's: delete it, so that the default-deny can be made";
+        warn!(namespace = facts.name, "{note}");
         context
-            .calls
-            .delete(Child::NetworkPolicy, &facts.name, DEFAULT_DENY_NAME, uid)
-            .await?;
-        info!(namespace = facts.name, "enforce was removed: the default-deny is gone");
-        context.metrics.break_glass();
-        let note = "ringfence.dev/enforce was removed: the namespace's default-deny is gone, and undeclared pods are no longer refused";
-        context
-            .say(namespace, EventType::Warning, "BreakGlass", "DefaultDeny", note)
+            .say(namespace, EventType::Warning, "NameTaken", "DefaultDeny", note)
             .await;
     }
     Ok(())
 }
 
-/// Makes the default-deny, or puts it back whole.
+/// Makes the default-deny, or puts it back whole, or takes it away with the mode that it stood for.
 pub(super) async fn ensure(facts: &NamespaceFacts, context: &Context) -> Result<DefaultDeny, CallError> {
-    let desired = default_deny(facts);
-    let Some(seen) = context
+    let seen = context
         .calls
         .get(Child::NetworkPolicy, &facts.name, DEFAULT_DENY_NAME)
-        .await?
-    else {
-        // Found there after all: it is looked at on the retry.
-        return context
-            .calls
-            .create(Child::NetworkPolicy, &facts.name, desired)
-            .await
-            .map(|_| DefaultDeny::Stands);
+        .await?;
+    let change = match plan_default_deny(facts, seen.as_ref()) {
+        DefaultDenyPlan::Stands => return Ok(DefaultDeny::Stands),
+        DefaultDenyPlan::Taken => return Ok(DefaultDeny::Taken),
+        DefaultDenyPlan::Write(change) => change,
     };
-    if !is_ours(&seen, facts) {
-        return Ok(DefaultDeny::Taken);
-    }
-    if !same(&desired, &seen) {
-        let whole = replacing(desired, &seen);
-        context.calls.replace(Child::NetworkPolicy, &facts.name, whole).await?;
-        context.metrics.drift_reverted(Child::NetworkPolicy.kind());
-        info!(
-            namespace = facts.name,
-            "a foreign change of the default-deny was reverted"
-        );
-        let metadata = ObjectMeta {
+    let namespace = || Namespace {
+        metadata: ObjectMeta {
             name: Some(facts.name.clone()),
             uid: Some(facts.uid.clone()),
             ..ObjectMeta::default()
-        };
-        let namespace = Namespace {
-            metadata,
-            ..Namespace::default()
-        };
-        let note = "the namespace's default-deny was changed by somebody else, and is whole again";
-        context
-            .say(&namespace, EventType::Warning, "DriftReverted", "DefaultDeny", note)
-            .await;
+        },
+        ..Namespace::default()
+    };
+    match change {
+        // Found there after all: it is looked at on the retry.
+        Change::Create(child, desired) => {
+            context.calls.create(child, &facts.name, desired).await?;
+        }
+        Change::Replace(child, whole) => {
+            context.calls.replace(child, &facts.name, whole).await?;
+            context.metrics.drift_reverted(child.kind());
+            info!(
+                namespace = facts.name,
+                "a foreign change of the default-deny was reverted"
+            );
+            let note = "the namespace's default-deny was changed by somebody else, and is whole again";
+            context
+                .say(&namespace(), EventType::Warning, "DriftReverted", "DefaultDeny", note)
+                .await;
+        }
+        Change::Delete { child, name, uid } => {
+            context.calls.delete(child, &facts.name, &name, &uid).await?;
+            info!(namespace = facts.name, "enforce was removed: the default-deny is gone");
+            context.metrics.break_glass();
+            let note = "ringfence.dev/enforce was removed: the namespace's default-deny is gone, and undeclared pods are no longer refused";
+            context
+                .say(&namespace(), EventType::Warning, "BreakGlass", "DefaultDeny", note)
+                .await;
+        }
     }
     Ok(DefaultDeny::Stands)
-}
-
-fn is_ours(seen: &serde_json::Value, facts: &NamespaceFacts) -> bool {
-    !facts.uid.is_empty() && owner_uid(seen) == Some(facts.uid.as_str())
 }

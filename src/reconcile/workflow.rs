@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallError, Context, RESYNC, RETRY, apply::Applied, calls, cluster, jittered, namespace};
+use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, trust};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
+        DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
     },
-    plan::{self, Change, Child, INSTANCE_LABEL, Observed, Outcome, Plan},
+    plan::{self, Change, Child, INSTANCE_LABEL, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -27,8 +27,8 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
-            // Nothing tells when a stranger's object goes: it carries none of our labels.
-            let again = failed || !plan.taken.is_empty();
+            // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
+            let again = failed || !plan.taken.is_empty() || !observed.predecessors.is_empty();
             (
                 plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
                 failed,
@@ -113,20 +113,35 @@ fn explain(error: &CallError) -> (Reason, String) {
 
 /// Reads, past every cache, what a plan needs: a right never rests on a stale view.
 async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, CallError> {
-    let name = workflow.name_any();
     let own = workflow.namespace().unwrap_or_default();
-    let namespace = context.namespace(&own).await?;
-    let Some(class_name) = namespace.fencing_class().map(str::to_owned) else {
+    let (namespace, registration) = tokio::try_join!(context.namespace(&own), context.registration())?;
+    let class = match namespace.fencing_class() {
+        Some(class) => context.class(class).await?,
+        None => None,
+    };
+    let around = around(workflow, namespace, class, context).await?;
+    Ok(Observed { registration, ..around })
+}
+
+/// Reads what a plan needs beside the namespace, its class and the registration: nothing where the namespace is not fenced.
+pub(super) async fn around(
+    workflow: &AIWorkflow,
+    namespace: NamespaceFacts,
+    class: Option<AIWorkflowClass>,
+    reads: &Reads,
+) -> Result<Observed, CallError> {
+    if namespace.fencing_class().is_none() {
         return Ok(Observed {
             namespace,
             ..Observed::default()
         });
-    };
-    let class = context.class(&class_name).await?;
+    }
+    let name = workflow.name_any();
+    let own = workflow.namespace().unwrap_or_default();
     let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={name}");
     let (own, labels) = (own.as_str(), labels.as_str());
     let lists = Child::ALL.map(|child| async move {
-        let objects = context.calls.list(child, own, labels).await?;
+        let objects = reads.calls.list(child, own, labels).await?;
         Ok::<_, CallError>(
             objects
                 .into_iter()
@@ -134,11 +149,10 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
                 .collect::<Vec<_>>(),
         )
     });
-    let children = futures::future::try_join_all(lists)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
+    let lists = futures::future::try_join_all(lists).await?;
+    let mut children: Vec<_> = lists.into_iter().flatten().collect();
+    let account = trust::account(workflow, &mut children, reads).await?;
+    let predecessors = trust::predecessors(workflow, &children, reads).await?;
     let needs_api_server = workflow
         .spec
         .network
@@ -148,10 +162,13 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     Ok(Observed {
         class,
         children,
-        grants: grants(workflow, context).await?,
-        peers: peers(workflow, context).await?,
+        account,
+        predecessors,
+        registration: None,
+        grants: grants(workflow, reads).await?,
+        peers: peers(workflow, reads).await?,
         api_server: if needs_api_server {
-            cluster::api_server(context).await?
+            cluster::api_server(reads).await?
         } else {
             Default::default()
         },
@@ -160,12 +177,12 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     })
 }
 
-async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
+async fn peers(workflow: &AIWorkflow, reads: &Reads) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
     let mut found = BTreeMap::new();
     // Bounded by the CRD: at most 64 sources and 64 destinations.
     for key in plan::peers_of(workflow) {
         let (namespace, name) = &key;
-        let api = Api::<AIWorkflow>::namespaced(context.client.clone(), namespace);
+        let api = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
         let what = format!("read AIWorkflow {namespace}/{name}");
         if let Some(peer) = calls::optional(calls::bounded(&what, api.get(name)).await)? {
             found.insert(key, peer);
@@ -175,11 +192,11 @@ async fn peers(workflow: &AIWorkflow, context: &Context) -> Result<BTreeMap<(Str
 }
 
 /// Grants of the namespaces that the workflow declares rights in.
-async fn grants(workflow: &AIWorkflow, context: &Context) -> Result<Vec<AIWorkflowGrant>, CallError> {
+async fn grants(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<AIWorkflowGrant>, CallError> {
     let mut found = Vec::new();
     // Bounded by the CRD: at most 16 namespaces.
     for namespace in plan::reached_into(workflow) {
-        let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), namespace);
+        let api = Api::<AIWorkflowGrant>::namespaced(reads.client.clone(), namespace);
         let what = format!("list AIWorkflowGrants of namespace {namespace}");
         found.extend(
             calls::bounded(&what, api.list(&ListParams::default().limit(500)))
@@ -197,7 +214,8 @@ enum Done {
 
 async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
     let facts = &observed.namespace;
-    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating {
+    let nothing_planned = plan.held && plan.changes.is_empty();
+    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
         return Ok(Done::All(Outcome::Untouched));
     }
     if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
@@ -214,12 +232,15 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
     match super::apply::apply(workflow, &facts.name, &plan.changes, foreign, context).await? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
         // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
-        Applied::All(created) => {
-            let account = observed.children.iter().chain(&created).find_map(|(child, object)| {
+        Applied::All(written) => {
+            let account = observed.children.iter().chain(&written).find_map(|(child, object)| {
                 (*child == Child::ServiceAccount)
                     .then(|| service_account(workflow, object))
                     .flatten()
             });
+            if observed.account.is_some() && account.is_some() {
+                trust::say_joined(workflow, context).await;
+            }
             Ok(Done::All(Outcome::Applied(account)))
         }
     }

@@ -7,22 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{BoxFuture, FutureExt};
-use http_body_util::{BodyExt, Limited};
 use kube::Client;
-use kube::client::Body;
 use kube::core::Request;
-use kube::core::params::{GetParams, ListParams};
-use serde_json::Value;
+use kube::core::params::GetParams;
+use serde_json::{Value, json};
 
+use super::pages::{Ask, List, Listed, Page, page};
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
-use crate::plan::MAX_EXCEPTIONS;
 
 /// Longest text of the API server that an error repeats.
 const MAX_REASON: usize = 200;
-/// Most bytes of a list. An exception with every field at its bound is some 15 KiB.
-const MAX_LIST: usize = 8 << 20;
+const EXCEPTIONS: Listed = Listed {
+    group: GROUP,
+    version: "v1alpha1",
+    kind: "RegoPolicyException",
+    plural: "regopolicyexceptions",
+};
 
 /// One object to ask for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -33,7 +35,7 @@ pub enum Key {
     Class(String),
     /// The default-deny NetworkPolicy of a namespace.
     DefaultDeny(String),
-    /// The RegoPolicyExceptions of a namespace, as a list of at most so many that one more is told.
+    /// The RegoPolicyExceptions of a namespace: a list, whose `metadata.continue` tells that there are more.
     Exceptions(String),
     /// A Namespace.
     Namespace(String),
@@ -41,6 +43,8 @@ pub enum Key {
     Owner(String, OwnerRef),
     /// A Pod.
     Pod(Named),
+    /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    Registration,
     /// An AIWorkflow.
     Workflow(Named),
 }
@@ -69,6 +73,7 @@ impl std::fmt::Display for Key {
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
             Self::Exceptions(namespace) => write!(f, "RegoPolicyExceptions of namespace {namespace}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
+            Self::Registration => write!(f, "the ValidatingWebhookConfiguration of Ringfence"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
             Self::Pod(named) => write!(f, "Pod {}/{}", named.namespace, named.name),
             Self::Workflow(named) => write!(f, "AIWorkflow {}/{}", named.namespace, named.name),
@@ -84,6 +89,7 @@ const OWNERS_HINT: &str =
 #[derive(Clone)]
 pub struct Live {
     client: Client,
+    registration: String,
 }
 
 /// A kind as the API server serves it.
@@ -93,9 +99,13 @@ struct Served {
 }
 
 impl Live {
-    /// Asks by that client. Its own time-outs are a second line: whoever asks sets a deadline.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Asks by that client; the name is that of [`Key::Registration`]. Its own time-outs are a second line: whoever asks sets a
+    /// deadline.
+    pub fn new(client: Client, registration: &str) -> Self {
+        Self {
+            client,
+            registration: registration.to_owned(),
+        }
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Value>, LookupError> {
@@ -108,15 +118,16 @@ impl Live {
                 format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"),
                 DEFAULT_DENY_NAME,
             ),
-            Key::Exceptions(namespace) => {
-                let collection = format!("{ours}/namespaces/{namespace}/regopolicyexceptions");
-                return self.list(key, &collection).await;
-            }
+            Key::Exceptions(namespace) => return self.exceptions(namespace).await.map(Some),
             Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
             Key::Pod(named) => (core(&named.namespace, "pods"), named.name.as_str()),
             Key::Workflow(named) => (
                 format!("{ours}/namespaces/{}/aiworkflows", named.namespace),
                 named.name.as_str(),
+            ),
+            Key::Registration => (
+                "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(),
+                self.registration.as_str(),
             ),
             Key::Owner(namespace, owner) => {
                 let Some(collection) = self.collection(key, namespace, owner).await? else {
@@ -200,32 +211,10 @@ impl Live {
         }))
     }
 
-    /// The first page of a list; `metadata.continue` in it tells that there are more. `None` where the kind is not served.
-    async fn list(&self, key: &Key, collection: &str) -> Result<Option<Value>, LookupError> {
-        let fail = |why: &str| LookupError {
-            what: key.to_string(),
-            why: why.chars().take(MAX_REASON).collect(),
-        };
-        let params = ListParams::default().limit(u32::try_from(MAX_EXCEPTIONS).unwrap_or(u32::MAX));
-        let request = Request::new(collection).list(&params);
-        let request = request.map_err(|error| fail(&error.to_string()))?;
-        let sent = self.client.send(request.map(Body::from)).await;
-        let response = sent.map_err(|_| fail("it did not answer"))?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_LIST).collect().await;
-        let body = body.map_err(|_| fail("the answer broke off, or is larger than 8 MiB"))?;
-        let answer: Value = serde_json::from_slice(&body.to_bytes()).map_err(|_| fail("the answer is not JSON"))?;
-        match status {
-            200 => Ok(Some(answer)),
-            404 => Ok(None),
-            code => {
-                let said = answer
-                    .get("message")
-                    .and_then(Value::as_str)
-                    .unwrap_or("no reason given");
-                Err(fail(&format!("{said} ({code})")))
-            }
-        }
+    /// The first page of a namespace's exceptions, as a list whose `metadata.continue` tells that there are more.
+    async fn exceptions(&self, namespace: &str) -> Result<Value, LookupError> {
+        let first = page(&self.client, &Ask::all(EXCEPTIONS, Some(namespace))).await?;
+        Ok(json!({"metadata": {"continue": first.next.unwrap_or_default()}, "items": first.items}))
     }
 
     async fn request(&self, key: &Key, collection: &str, name: &str) -> Result<Option<Value>, LookupError> {
@@ -258,11 +247,19 @@ impl Lookup for Live {
     }
 }
 
+impl List for Live {
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        page(&self.client, ask).boxed()
+    }
+}
+
 /// Answers from a table: for tests and benches. What is not in it is not there.
 #[derive(Clone, Debug, Default)]
 pub struct Fixed {
     objects: BTreeMap<Key, Value>,
     failing: BTreeSet<Key>,
+    lists: BTreeMap<(&'static str, Option<String>), Vec<Value>>,
+    unlisted: BTreeSet<&'static str>,
 }
 
 impl Fixed {
@@ -279,6 +276,37 @@ impl Fixed {
     pub fn without(mut self, key: &Key) -> Self {
         self.objects.remove(key);
         self
+    }
+
+    /// Adds what a list of a kind holds, in a namespace or the whole cluster; pages hold two.
+    #[must_use]
+    pub fn listing(mut self, plural: &'static str, namespace: Option<&str>, objects: Vec<Value>) -> Self {
+        self.lists.insert((plural, namespace.map(str::to_owned)), objects);
+        self
+    }
+
+    /// Makes the lists of a kind fail.
+    #[must_use]
+    pub fn not_listing(mut self, plural: &'static str) -> Self {
+        self.unlisted.insert(plural);
+        self
+    }
+
+    fn page(&self, ask: &Ask) -> Result<Page, LookupError> {
+        if self.unlisted.contains(ask.kind.plural) {
+            return Err(LookupError {
+                what: ask.to_string(),
+                why: "it did not answer".to_owned(),
+            });
+        }
+        let at: usize = ask.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(0);
+        let whole = self.lists.get(&(ask.kind.plural, ask.namespace.clone()));
+        let items = whole.map_or(&[][..], Vec::as_slice);
+        let objects = items.iter().skip(at).take(2).filter_map(Value::as_object);
+        Ok(Page {
+            items: objects.cloned().collect(),
+            next: (items.len() > at + 2).then(|| (at + 2).to_string()),
+        })
     }
 
     /// Makes a question fail.
@@ -300,6 +328,12 @@ impl Lookup for Fixed {
             Ok(self.objects.get(key).cloned())
         };
         std::future::ready(answer).boxed()
+    }
+}
+
+impl List for Fixed {
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        std::future::ready(self.page(ask)).boxed()
     }
 }
 
@@ -334,7 +368,7 @@ mod tests {
                 .body(Body::from(serde_json::to_vec(&body).unwrap()));
             std::future::ready(response)
         });
-        (Live::new(Client::new(service, "default")), asked)
+        (Live::new(Client::new(service, "default"), "ringfence"), asked)
     }
 
     fn named() -> Named {
@@ -358,14 +392,14 @@ mod tests {
     #[case::account(Key::Account(named()), "/api/v1/namespaces/ai/serviceaccounts/triage")]
     #[case::class(Key::Class("default".into()), "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default")]
     #[case::default_deny(Key::DefaultDeny("ai".into()), "/apis/networking.k8s.io/v1/namespaces/ai/networkpolicies/ringfence")]
-    #[case::exceptions(
-        Key::Exceptions("ai".into()),
-        "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=200"
-    )]
     #[case::namespace(Key::Namespace("ai".into()), "/api/v1/namespaces/ai")]
     #[case::workflow(
         Key::Workflow(named()),
         "/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows/triage"
+    )]
+    #[case::registration(
+        Key::Registration,
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence"
     )]
     #[case::job(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j")]
     #[case::controller(
@@ -445,18 +479,22 @@ mod tests {
                 error.to_string().contains(&key.to_string()) && error.why.contains(&status.to_string()),
                 "{error}"
             );
-            let (live, _) = api(404, json!({}));
-            assert_eq!(live.get(&key).await, Ok(None));
         }
+        let (live, _) = api(404, json!({}));
+        assert_eq!(live.get(&Key::Workflow(named())).await, Ok(None));
     }
 
+    #[rstest]
+    #[case::whole(json!({}), "")]
+    #[case::cut_off(json!({"continue": "token"}), "token")]
     #[tokio::test]
-    async fn a_list_has_a_bound() {
-        let path = "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=200";
+    async fn exceptions_are_one_consistent_page(#[case] metadata: Value, #[case] next: &str) {
+        let path = "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=500";
         let mut objects = json!({});
-        objects[path] = json!({"items": ["x".repeat(MAX_LIST)]});
-        let (live, _) = api(404, objects);
-        let error = live.get(&Key::Exceptions("ai".into())).await.unwrap_err();
-        assert!(error.why.contains("larger than 8 MiB"), "{error}");
+        objects[path] = json!({"metadata": metadata, "items": [{"newerThanUs": 1}]});
+        let (live, asked) = api(500, objects);
+        let expected = json!({"metadata": {"continue": next}, "items": [{"newerThanUs": 1}]});
+        assert_eq!(live.get(&Key::Exceptions("ai".into())).await, Ok(Some(expected)));
+        assert_eq!(*asked.lock().unwrap(), [path], "and no resourceVersion");
     }
 }

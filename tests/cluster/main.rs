@@ -3,10 +3,13 @@
 
 mod admission;
 mod admission_doors;
+mod brownfield;
 mod cel;
+mod cluster_ranges;
 mod controlplane;
 mod convergence;
 mod debug;
+mod diff;
 mod direct;
 mod drift;
 mod examples;

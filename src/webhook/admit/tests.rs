@@ -1,14 +1,18 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::Barrier;
 
+use super::super::judge::of_policy;
 use super::super::lookup::Fixed;
 use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
+use crate::policy::{EvalError, Findings, PolicyInput, Verdict};
+use crate::review::Violation;
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -69,6 +73,7 @@ fn cluster() -> Fixed {
 }
 
 fn with_modes(labels: Value) -> Fixed {
+    let labels = restricted(labels);
     let other = json!({"metadata": {"name": "other"}, "spec": {"images": {"allowed": ["docker.io/**"]}}});
     cluster()
         .with(
@@ -233,12 +238,10 @@ async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: We
 
 #[test]
 fn without_time_nothing_is_judged() {
-    let judge = Judge {
-        policies: Arc::new(Scripted::default()),
-        release_namespace: "ringfence".into(),
-        metrics: Arc::default(),
-    };
-    let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
+    let judge = Judge::new(Arc::new(Scripted::default()), "ringfence", Arc::default());
+    let review = by_scheduler();
+    let subject = Subject::of(&review).unwrap().unwrap();
+    let fault = judge.object(&review, &subject, &facts(), Instant::now()).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Timeout);
 }
 
@@ -366,6 +369,12 @@ async fn what_cannot_be_judged_is_refused() {
     assert_eq!(decision.fault.unwrap().cause, FaultCause::Invalid);
 }
 
+/// Adds the level that the API server enforces, so that only the rest is judged.
+fn restricted(mut labels: Value) -> Value {
+    labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
+    labels
+}
+
 fn namespace_with(labels: Value) -> Review {
     review(
         "CREATE",
@@ -383,7 +392,7 @@ async fn a_mode_needs_a_class_that_is_there() {
         decide(lookup, Arc::default(), Webhook::Modes, &review).await
     };
     assert_eq!(
-        decide(cluster(), json!({"ringfence.dev/enforce": "default"})).await,
+        decide(cluster(), restricted(json!({"ringfence.dev/enforce": "default"}))).await,
         Decision::default()
     );
     for label in ["ringfence.dev/enforce", "ringfence.dev/warn", "ringfence.dev/audit"] {
@@ -427,7 +436,7 @@ async fn policies_judge_a_namespace_by_the_mode_that_is_set(
     });
     let mut labels = json!({});
     labels[label] = json!("default");
-    let review = namespace_with(labels);
+    let review = namespace_with(restricted(labels));
     let decision = decide(cluster(), Arc::clone(&policies), Webhook::Modes, &review).await;
     assert_eq!(
         (decision.denials.len(), decision.warnings.len(), decision.audits.len()),
@@ -438,6 +447,36 @@ async fn policies_judge_a_namespace_by_the_mode_that_is_set(
         (&seen[0]["target"], &seen[0]["namespace"]),
         (&json!("Namespace"), review.object().unwrap())
     );
+}
+
+/// The standard is weighed by the mode too, and told once where a policy asks for the same label.
+#[rstest]
+#[case::enforce("ringfence.dev/enforce", [2, 0, 0])]
+#[case::warn("ringfence.dev/warn", [0, 2, 0])]
+#[case::audit("ringfence.dev/audit", [0, 0, 2])]
+#[tokio::test]
+async fn a_mode_asks_for_the_standard_that_the_api_server_enforces(#[case] label: &str, #[case] told: [usize; 3]) {
+    let mut of_that_label = finding("no level");
+    of_that_label.path = "metadata.labels[pod-security.kubernetes.io/enforce]".into();
+    let findings = Findings {
+        deny: vec![finding("no owner"), of_that_label],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        ..Scripted::default()
+    });
+    let mut labels = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+    labels[label] = json!("default");
+    let decision = decide(cluster(), policies, Webhook::Modes, &namespace_with(labels)).await;
+    let lists = [&decision.denials, &decision.warnings, &decision.audits];
+    assert_eq!(lists.map(Vec::len), told);
+    let all: Vec<_> = lists
+        .into_iter()
+        .flatten()
+        .map(|violation| violation.policy.as_str())
+        .collect();
+    assert_eq!(all, ["pod-security", "scripted"]);
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
 pub struct Output {
     /// Whether the exit code was zero.
     pub success: bool,
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error: kubectl puts refusals and warnings there.
@@ -42,6 +44,12 @@ impl ControlPlane {
     pub async fn kubectl_as(&self, identity: &Identity, arguments: &[&str]) -> Result<Output> {
         let kubeconfig = self.kubeconfig_for(identity).await?;
         run(self.command("kubectl", &kubeconfig, arguments)).await
+    }
+
+    /// A subcommand of Ringfence as somebody. `binary` is `env!("CARGO_BIN_EXE_ringfence")`, which only the test knows.
+    pub async fn ringfence_as(&self, identity: &Identity, binary: &str, arguments: &[&str]) -> Result<Output> {
+        let kubeconfig = self.kubeconfig_for(identity).await?;
+        run(self.command(binary, &kubeconfig, arguments)).await
     }
 
     /// Helm as the administrator.
@@ -97,6 +105,7 @@ pub(crate) async fn run(mut command: Command) -> Result<Output> {
     let output = output.with_context(|| format!("starting {what}"))?;
     Ok(Output {
         success: output.status.success(),
+        code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })

@@ -1,0 +1,91 @@
+//! What the caller may read, asked before it is read: all that is missing is named at once, and not one at a time.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::{Api, Client, api::PostParams};
+
+use super::cluster::{bounded, told};
+
+/// Rights that are asked about at the same time.
+const ASKED: usize = 8;
+/// Most missing rights that an error lists.
+const MAX_LISTED: usize = 40;
+
+/// A right on every object of a kind, in one namespace or in the cluster.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Right {
+    /// Namespace; `None` is the cluster.
+    pub(super) namespace: Option<String>,
+    /// API group; empty for the core group.
+    pub(super) group: &'static str,
+    /// Resource, in the plural.
+    pub(super) resource: &'static str,
+    /// Verb of RBAC.
+    pub(super) verb: &'static str,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in namespace {namespace}"),
+            None => write!(f, " in the cluster"),
+        }
+    }
+}
+
+/// Ends with an error that names every right that the caller lacks.
+pub(super) async fn require(client: &Client, mut wanted: Vec<Right>) -> Result<()> {
+    wanted.sort();
+    wanted.dedup();
+    let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
+    let reviews = &reviews;
+    let answers = futures::stream::iter(wanted).map(|right| async move {
+        let held = holds(reviews, &right).await?;
+        Ok::<_, anyhow::Error>((!held).then_some(right))
+    });
+    let missing: Vec<_> = answers.buffered(ASKED).try_collect::<Vec<_>>().await?;
+    let missing: Vec<_> = missing.into_iter().flatten().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut listed: Vec<_> = missing
+        .iter()
+        .take(MAX_LISTED)
+        .map(|right| format!("  {right}"))
+        .collect();
+    if missing.len() > MAX_LISTED {
+        listed.push(format!("  and {} more", missing.len() - MAX_LISTED));
+    }
+    bail!(
+        "you may not read what this needs; ask whoever runs the cluster for these rights:\n{}",
+        listed.join("\n")
+    );
+}
+
+async fn holds(reviews: &Api<SelfSubjectAccessReview>, right: &Right) -> Result<bool> {
+    let attributes = ResourceAttributes {
+        group: Some(right.group.to_owned()),
+        namespace: right.namespace.clone(),
+        resource: Some(right.resource.to_owned()),
+        verb: Some(right.verb.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let parameters = PostParams::default();
+    let asked = bounded("ask what you may read", reviews.create(&parameters, &review));
+    let answer = asked.await.map_err(told)?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}

@@ -1,0 +1,84 @@
+//! What is seen before anything is planned: read past every cache, because a right never rests on a stale view.
+//!
+//! The controllers look through this, and so does whoever asks what they would do. Must never: write.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::{CallError, calls, calls::Calls, facts, grant, workflow};
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GrantedWorkflow, is_exempt},
+    plan::{Child, GrantObserved, GranteeFacts, NamespaceFacts, Observed},
+};
+
+/// Reads of the API server, with the rights of the client.
+pub struct Reads {
+    pub(super) client: Client,
+    pub(super) calls: Calls,
+    pub(super) release_namespace: Option<String>,
+    /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    pub(super) registration: String,
+}
+
+impl Reads {
+    /// `release_namespace` is exempt beside the system's; `None` where nobody knows it.
+    /// `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    pub fn new(client: Client, release_namespace: Option<String>, registration: String) -> Self {
+        Self {
+            calls: Calls::new(client.clone()),
+            client,
+            release_namespace,
+            registration,
+        }
+    }
+
+    pub(super) fn is_exempt(&self, namespace: &str) -> bool {
+        is_exempt(namespace, self.release_namespace.as_deref())
+    }
+
+    /// Reads a namespace. One that is gone counts as being deleted, without a UID: nothing is made in it.
+    pub async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
+        Ok(match calls::optional(read)? {
+            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
+            None => NamespaceFacts {
+                name: name.to_owned(),
+                terminating: true,
+                ..NamespaceFacts::default()
+            },
+        })
+    }
+
+    /// Reads a class.
+    pub async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
+        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
+        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
+    }
+
+    /// Reads an object of a kind that Ringfence makes, whoever made it.
+    pub async fn child(&self, child: Child, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
+        self.calls.get(child, namespace, name).await
+    }
+
+    /// Reads what a plan of this workflow needs beside its namespace and class: what stands, its peers, grants.
+    pub async fn around(
+        &self,
+        workflow: &AIWorkflow,
+        namespace: NamespaceFacts,
+        class: Option<AIWorkflowClass>,
+    ) -> Result<Observed, CallError> {
+        workflow::around(workflow, namespace, class, self).await
+    }
+
+    /// Reads what a plan of this grant needs.
+    pub async fn grant(&self, grant: &AIWorkflowGrant) -> Result<GrantObserved, CallError> {
+        grant::observe(grant, self).await
+    }
+
+    /// Reads a workflow that a grant names; `None` where it is gone, or going.
+    pub async fn grantee(&self, grantee: &GrantedWorkflow) -> Result<Option<GranteeFacts>, CallError> {
+        grant::read_grantee(grantee, self).await
+    }
+}

@@ -1,0 +1,318 @@
+//! `ringfence diff` says beforehand what the operator then does, and nothing once it is done.
+
+use serde_json::{Value, json};
+use support::{Identity, Output, unique};
+
+use crate::world::{BINARY, World, all, condition, one, workflow};
+
+/// Writes manifests to a file of the test's own.
+fn file(world: &World, manifests: &[Value]) -> String {
+    let path = world.cluster.directory().join(format!("{}.json", unique("diff")));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
+    std::fs::write(&path, list.to_string()).expect("writing manifests");
+    path.display().to_string()
+}
+
+async fn diff_as(world: &World, identity: &Identity, manifests: &[Value], more: &[&str]) -> Output {
+    let file = file(world, manifests);
+    let arguments = [&["diff", file.as_str()], more].concat();
+    let said = world.cluster.ringfence_as(identity, BINARY, &arguments).await;
+    said.expect("ringfence diff")
+}
+
+async fn diff(world: &World, manifests: &[Value]) -> Output {
+    diff_as(world, &Identity::Admin, manifests, &[]).await
+}
+
+/// The changes that are foretold, as `create Role name`.
+async fn changes(world: &World, manifests: &[Value]) -> (Vec<String>, Value) {
+    let said = diff_as(world, &Identity::Admin, manifests, &["-o", "json"]).await;
+    let told: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let changes = told["changes"].as_array().expect("changes");
+    assert_eq!(said.code, Some(i32::from(!changes.is_empty())), "{said}");
+    let text = |change: &Value, key: &str| change[key].as_str().expect("a text").to_owned();
+    let short = |change: &Value| {
+        format!(
+            "{} {} {}",
+            text(change, "change"),
+            text(change, "kind"),
+            text(change, "namespace")
+        )
+    };
+    (changes.iter().map(short).collect(), told)
+}
+
+fn in_namespace(namespace: &str, name: &str, spec: &Value) -> Value {
+    let mut object = workflow(name, spec);
+    object["metadata"]["namespace"] = json!(namespace);
+    object
+}
+
+fn rule(resource: &str, verbs: &[&str]) -> Value {
+    json!({"apiGroups": [""], "resources": [resource], "verbs": verbs})
+}
+
+#[tokio::test]
+async fn what_is_foretold_is_what_happens_and_then_nothing_differs() {
+    let world = World::shared().await;
+    // The launcher's rights lie below the ceiling, which a diff does not look at.
+    let class = world
+        .class(&json!({
+            "images": {"allowed": ["**"]},
+            "permissions": [rule("configmaps", &["get"]), rule("services", &["get"])],
+            "engines": [{"name": "runner", "launcher": [rule("pods", &["get", "list"])]}],
+        }))
+        .await;
+    let home = world.namespace("diff", &json!({"ringfence.dev/enforce": class})).await;
+    let vectors = world.namespace("vectors", &json!({})).await;
+    let spec = json!({
+        "engine": "runner",
+        "launchers": [{"user": "lea"}, {"serviceAccount": {"namespace": vectors, "name": "airflow"}}],
+        "permissions": {
+            "rules": [rule("configmaps", &["get"])],
+            "crossNamespace": [{"namespace": vectors, "rules": [rule("services", &["get"])]}],
+        },
+        "network": {"egress": [
+            {"name": "api-server", "to": {"apiServer": {}}},
+            {"name": "db", "to": {"pods": {"selector": {"matchLabels": {"app": "db"}}}}, "ports": [{"port": 5432}]},
+        ]},
+    });
+    let triage = in_namespace(&home, "triage", &spec);
+    let grant = json!({
+        "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowGrant", "metadata": {"name": "readers", "namespace": vectors},
+        "spec": {"from": [{"namespace": home, "name": "triage"}], "rules": [rule("services", &["get", "list"])]},
+    });
+    let input = [triage.clone(), grant];
+
+    let (foretold, told) = changes(&world, &input).await;
+    assert_eq!(
+        foretold,
+        [
+            format!("create NetworkPolicy {home}"),
+            format!("create ServiceAccount {home}"),
+            format!("create Role {home}"),
+            format!("create Role {home}"),
+            format!("create RoleBinding {home}"),
+            format!("create RoleBinding {home}"),
+            format!("create Role {vectors}"),
+            format!("create RoleBinding {vectors}"),
+        ]
+    );
+    assert!(
+        !world.admin.is_there(&one("AIWorkflow", &home, "triage")).await.unwrap(),
+        "it only tells"
+    );
+
+    let said = world.apply(&input).await;
+    assert!(said.success, "{said}");
+    let live = world.condition(&home, "triage", "Ready", "True", "Fenced").await;
+    // A grant looks again when its workflow's account stands.
+    support::eventually(crate::world::SOON, || async {
+        let said = diff(&world, &input).await;
+        anyhow::ensure!(said.code == Some(0) && said.stdout.is_empty(), "{said}");
+        Ok(())
+    })
+    .await;
+    // Each object is there as it was foretold, but for the UID that nobody knew.
+    for change in told["changes"].as_array().unwrap() {
+        let text = |key: &str| change[key].as_str().unwrap();
+        let stored = world
+            .admin
+            .read(&one(text("kind"), text("namespace"), text("name")))
+            .await
+            .unwrap();
+        for field in ["rules", "subjects", "roleRef", "automountServiceAccountToken"] {
+            assert_eq!(change["after"].get(field), stored.get(field), "{field} of {change}");
+        }
+        assert_eq!(change["after"]["metadata"]["labels"], stored["metadata"]["labels"]);
+    }
+    for said in told["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|said| said["kind"] == "AIWorkflow")
+    {
+        for foretold in said["conditions"].as_array().unwrap() {
+            let stored = condition(&live, foretold["type"].as_str().unwrap());
+            assert_eq!(
+                (&foretold["status"], &foretold["reason"]),
+                (&stored["status"], &stored["reason"]),
+                "{said}"
+            );
+        }
+    }
+
+    // A narrower declaration: what is taken away is shown line by line, and the grant's role goes with the rule.
+    let mut narrower = triage.clone();
+    narrower["spec"]["permissions"] = json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["one"], "verbs": ["get"]}]});
+    narrower["spec"]["network"]["egress"][1]["ports"][0]["port"] = json!(6432);
+    let said = diff(&world, &[narrower.clone()]).await;
+    assert_eq!(said.code, Some(1), "{said}");
+    for (sign, end) in [
+        ('-', " port: 5432"),
+        ('+', " port: 6432"),
+        ('+', " resourceNames:"),
+        ('+', " - one"),
+    ] {
+        let shown = |line: &str| line.starts_with(sign) && line.ends_with(end);
+        assert!(said.stdout.lines().any(shown), "{sign}{end}: {said}");
+    }
+    assert!(
+        said.stdout
+            .contains(&format!("--- live/NetworkPolicy/{home}/ringfence-triage-allow-")),
+        "{said}"
+    );
+    assert!(
+        said.stderr
+            .contains(&format!("# AIWorkflow {home}/triage: Accepted=True (Accepted), ")),
+        "{said}"
+    );
+    let (foretold, _) = changes(&world, &[narrower]).await;
+    assert_eq!(
+        foretold,
+        [
+            format!("replace NetworkPolicy {home}"),
+            format!("replace Role {home}"),
+            format!("delete RoleBinding {vectors}"),
+            format!("delete Role {vectors}"),
+        ]
+    );
+
+    // An account that cannot change is what the API server would say no to.
+    let mut moved = triage;
+    moved["spec"]["identity"] = json!({"serviceAccountName": "other"});
+    let said = diff(&world, &[moved]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said}");
+    assert!(said.stderr.contains("cannot change"), "{said}");
+}
+
+#[tokio::test]
+async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
+    let world = World::shared().await;
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "permissions": [rule("configmaps", &["get"])]}))
+        .await;
+    let [one_space, other_space] = [
+        world
+            .namespace("diff-class", &json!({"ringfence.dev/enforce": class}))
+            .await,
+        world.namespace("diff-class", &json!({})).await,
+    ];
+    let spec = json!({"permissions": {"rules": [rule("configmaps", &["get"])]}});
+    world.ready(&one_space, "reader", &spec).await;
+    world
+        .admin
+        .post(&all("AIWorkflow", &other_space), &workflow("waiting", &spec))
+        .await
+        .ok();
+
+    let narrower = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": class}, "spec": {"images": {"allowed": ["**"]}}});
+    let (foretold, told) = changes(&world, &[narrower.clone()]).await;
+    assert_eq!(
+        foretold,
+        [
+            format!("delete RoleBinding {one_space}"),
+            format!("delete Role {one_space}")
+        ]
+    );
+    assert!(
+        told["changes"][1]["before"]["rules"].is_array() && told["changes"][1].get("after").is_none(),
+        "{told}"
+    );
+    assert_eq!(
+        told["conditions"][0]["conditions"][0]["reason"], "OutsideClass",
+        "{told}"
+    );
+
+    // A mode that is set brings the default-deny and the fences of all that waits there; with the class of the same input.
+    let fenced = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other_space, "labels": {"ringfence.dev/enforce": class}}});
+    let (foretold, _) = changes(&world, &[fenced.clone()]).await;
+    assert_eq!(
+        foretold,
+        [
+            "NetworkPolicy",
+            "NetworkPolicy",
+            "ServiceAccount",
+            "Role",
+            "RoleBinding"
+        ]
+        .map(|kind| format!("create {kind} {other_space}"))
+    );
+    let (foretold, _) = changes(&world, &[fenced, narrower]).await;
+    let kinds: Vec<_> = foretold
+        .iter()
+        .filter(|change| change.ends_with(&other_space))
+        .map(|change| change.split(' ').nth(1).unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["NetworkPolicy", "NetworkPolicy", "ServiceAccount"],
+        "{foretold:?}"
+    );
+
+    // A namespace that is not there yet, with what shall be in it.
+    let name = unique("diff-new");
+    let new = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"ringfence.dev/enforce": "default"}}});
+    let (foretold, _) = changes(&world, &[new, in_namespace(&name, "first", &json!({}))]).await;
+    assert_eq!(foretold.len(), 3, "{foretold:?}");
+    let said = diff(&world, &[in_namespace(&name, "first", &json!({}))]).await;
+    assert_eq!(said.code, Some(2), "{said}");
+    assert!(
+        said.stderr.contains(&format!("namespace {name} does not exist")),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_somebody_elses_and_what_may_not_be_read_is_said() {
+    let world = World::shared().await;
+    let home = world.enforced("diff-taken").await;
+    world
+        .admin
+        .post(&all("ServiceAccount", &home), &json!({"metadata": {"name": "runner"}}))
+        .await
+        .ok();
+    let spec = json!({"permissions": {"rules": [rule("configmaps", &["get"])]}});
+    let input = [in_namespace(&home, "runner", &spec)];
+    let said = diff(&world, &input).await;
+    assert_eq!(said.code, Some(1), "{said}");
+    assert!(
+        said.stdout.contains("+++ applied/NetworkPolicy/") && !said.stdout.contains("Role"),
+        "{said}"
+    );
+    assert!(said.stderr.contains("Programmed=False (NameTaken)"), "{said}");
+    assert!(
+        said.stderr
+            .contains("ServiceAccount runner exists and is not Ringfence's"),
+        "{said}"
+    );
+
+    let nobody = Identity::user(&unique("nobody"), &[]);
+    let said = diff_as(&world, &nobody, &input, &[]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said}");
+    for missing in [
+        format!("  list aiworkflows.ringfence.dev in namespace {home}\n"),
+        format!("  get namespaces in namespace {home}\n"),
+        format!("  list networkpolicies.networking.k8s.io in namespace {home}\n"),
+        format!("  list rolebindings.rbac.authorization.k8s.io in namespace {home}\n"),
+    ] {
+        assert!(said.stderr.contains(&missing), "{missing}: {said}");
+    }
+    // The right to read the class is asked for by name, when its name is known: the API server's own words.
+    let reader = Identity::user(&unique("reader"), &[]);
+    let Identity::User { name, .. } = &reader else {
+        unreachable!()
+    };
+    world
+        .bind(&home, "cluster-admin", &json!({"kind": "User", "name": name}))
+        .await;
+    support::eventually(crate::world::SOON, || async {
+        let said = diff_as(&world, &reader, &input, &[]).await;
+        let named = said
+            .stderr
+            .contains("cannot get resource \"aiworkflowclasses\" in API group \"ringfence.dev\"");
+        anyhow::ensure!(said.code == Some(2) && said.stdout.is_empty() && named, "{said}");
+        Ok(())
+    })
+    .await;
+}
