@@ -12,7 +12,7 @@ use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
 use crate::policy::{EvalError, Findings, PolicyInput, Verdict};
-use crate::review::Violation;
+use crate::review::{Excuse, Violation};
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -600,7 +600,7 @@ async fn what_an_exception_excuses_passes_and_is_told(
     #[case] audits: usize,
 ) {
     let (lookup, policies) = with_exceptions(&json!([exception_for("p")]));
-    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}});
+    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": restricted(labels)}});
     let other = json!({"metadata": {"name": "other"}, "spec": {"images": {"allowed": ["docker.io/**"]}}});
     let lookup = lookup
         .with(Key::Namespace("ai".into()), namespace)
@@ -681,7 +681,7 @@ async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] chan
     let job = owner("batch/v1", "Job", "j", Some(workload("j")));
     let made = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&job)]));
     let review = if changed {
-        let new = set(made.clone(), "/metadata/annotations", json!({"a": "b"}));
+        let new = set(made.clone(), "/metadata/labels/a", json!("b"));
         review("UPDATE", "", "Pod", Some(&new), Some(&made))
     } else {
         let mut review = review("CREATE", "", "Pod", Some(&made), None);
@@ -703,7 +703,7 @@ async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] chan
 #[tokio::test]
 async fn nothing_excuses_a_namespace() {
     let (lookup, policies) = with_exceptions(&json!([exception_for("ai")]));
-    let review = namespace_with(json!({"ringfence.dev/enforce": "default"}));
+    let review = namespace_with(restricted(json!({"ringfence.dev/enforce": "default"})));
     let decision = decide(lookup, policies, Webhook::Modes, &review).await;
     assert_eq!(decision.denials.len(), 1, "{decision:?}");
 }
