@@ -106,7 +106,8 @@ pub enum Reason {
     Applied,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,
-    /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared.
+    /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared; or others
+    /// rely on the name of one that is not there.
     Conflict,
     /// The API server refused a write of Ringfence.
     Forbidden,

@@ -4,11 +4,15 @@
 
 mod groups;
 mod policies;
+mod report;
+mod secrets;
 
 use serde_json::{Map, Value};
 
 pub use groups::Groups;
 pub use policies::Foreign;
+pub use report::Report;
+pub use secrets::{Secrets, token_secret};
 
 use crate::api::{AUDIT_LABEL, ENFORCE_LABEL, WARN_LABEL};
 use crate::review::Violation;
@@ -94,6 +98,9 @@ pub trait Sink: Send {
     /// Something does not fit. The same rule may speak of several fields of one object; of the pods of one workload it speaks
     /// once.
     fn found(&mut self, finding: Finding);
+
+    /// An object, or what it makes pods of, before it is judged: path and value of the pod.
+    fn looked_at(&mut self, _place: &Place, _path: &str, _pod: &Value) {}
 
     /// A pod that would be refused, by name, each.
     fn refused_pod(&mut self, _namespace: &str, _workflow: Option<&str>, _name: &str) {}

@@ -5,6 +5,7 @@
 mod accept;
 mod adopt;
 mod cidr;
+mod claims;
 mod class;
 mod cluster;
 mod engine;
@@ -32,6 +33,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
 pub use engine::{Profile, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
@@ -103,6 +105,10 @@ pub struct Observed {
     pub registration: Option<Registration>,
     /// Grants of the namespaces that it declares rights in.
     pub grants: Vec<AIWorkflowGrant>,
+    /// Who else names its account as launcher, see [`claims`].
+    pub claims: Vec<String>,
+    /// Of [`launchers_elsewhere`], those that are a workflow's own account, with the name of that workflow.
+    pub launching_workflows: BTreeMap<(String, String), String>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
@@ -145,7 +151,7 @@ pub struct Plan {
     pub unresolved: Option<(Reason, String)>,
     /// Names that somebody else holds.
     pub taken: Vec<(Child, String)>,
-    /// Why an account that is to join does not.
+    /// Why an account that is to join does not, or one that others name is not made.
     pub conflict: Option<String>,
     /// Nothing was planned, narrowing included: it waits for a person, or for older pods to go.
     pub held: bool,
@@ -201,6 +207,11 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
     let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
     let joining = match adopt::account(workflow, observed, class) {
+        adopt::Account::Ours if claims::hold(workflow, observed) => {
+            taken.insert(account.clone());
+            plan.conflict = Some(claims::conflict(workflow, &observed.claims));
+            None
+        }
         adopt::Account::Ours => None,
         adopt::Account::Joins(found) => Some(found),
         other => {
@@ -313,6 +324,7 @@ fn desired(
     // Whoever launches makes pods and follows them: by name, so that an engine needs no right of its own here.
     let mut launchers = launcher_accounts(workflow, class);
     launchers.remove(&own_account(workflow));
+    launchers.retain(|account| !observed.launching_workflows.contains_key(account));
     let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
     let launchers: Vec<_> = launchers.into_iter().map(subject).collect();
     if !launcher_rules.is_empty() && !launchers.is_empty() {
@@ -511,6 +523,9 @@ fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClas
                 )));
             }
         }
+    }
+    for (account, owner) in &observed.launching_workflows {
+        found.push((Reason::NoGrant, claims::left_out(account, owner, own)));
     }
     let reason = found.first()?.0;
     Some((

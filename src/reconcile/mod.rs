@@ -9,6 +9,7 @@ mod class;
 mod cluster;
 mod exception;
 mod grant;
+mod known;
 mod namespace;
 mod ranges;
 mod reads;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use calls::{CallError, DEADLINE};
+use known::Known;
 pub use reads::Reads;
 
 use crate::{
@@ -48,7 +50,7 @@ use crate::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
         GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, RegoPolicyException, find, is_exempt,
     },
-    plan::{Detection, NamespaceFacts, peers_of},
+    plan::{Detection, NamespaceFacts, is_named, peers_of},
     telemetry::Metrics,
 };
 
@@ -71,6 +73,7 @@ pub struct Context {
     policies: BTreeSet<String>,
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
+    known: Known,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -105,6 +108,7 @@ impl Context {
             policies,
             own_addresses,
             ranges: watch::Sender::new(None),
+            known: Known::default(),
         }
     }
 
@@ -160,6 +164,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         wait(classes.store()).boxed(),
     ];
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
+    context.known.keep(classes.store(), known_workflows.clone());
     let counted = known_workflows.clone();
     let default_made = CancellationToken::new();
     let ready = async {
@@ -285,11 +290,16 @@ async fn run_workflows(
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
     let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let (of_account, owner_of_account) = (workflows.clone(), owner(&workflows));
     let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
-        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), move |account| {
+            let name = (account.namespace().unwrap_or_default(), account.name_any());
+            let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
+            launched.into_iter().chain(owner_of_account(account))
+        })
         .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
         .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
         .watches(

@@ -272,3 +272,120 @@ async fn serving_version(client: &Client) -> Result<Option<&'static str>, CallEr
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    const SERVED: &str = r#"{"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": [{"name": "servicecidrs", "singularName": "", "namespaced": false, "kind": "ServiceCIDR", "verbs": []}]}"#;
+    const OTHERS: &str = r#"{"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": []}"#;
+
+    /// An API server that serves ServiceCIDRs in those versions, refuses what contains `forbidden`, has one Node, and ends each
+    /// watch with a refusal where it says so.
+    fn client(v1: &'static str, v1beta1: Option<&'static str>, forbidden: Arc<Mutex<&'static str>>) -> Client {
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (path, query) = (
+                request.uri().path().to_owned(),
+                request.uri().query().unwrap_or_default().to_owned(),
+            );
+            let is_forbidden =
+                Some(*forbidden.lock().unwrap()).is_some_and(|part| !part.is_empty() && path.contains(part));
+            async move {
+                let list = |kind: &str, item: Value| {
+                    let list = json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [item]});
+                    (200, list.to_string())
+                };
+                let (code, body) = match path.as_str() {
+                    _ if is_forbidden => (403, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "no right"}).to_string()),
+                    // A watch that tells of nothing ends; the next one is started a moment later.
+                    _ if query.contains("watch=true") => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        (200, String::new())
+                    }
+                    "/apis/networking.k8s.io/v1" => (200, v1.to_owned()),
+                    "/apis/networking.k8s.io/v1beta1" if v1beta1.is_some() => (200, v1beta1.unwrap_or_default().to_owned()),
+                    "/api/v1/nodes" => list("NodeList", json!({
+                        "metadata": {"name": "a"}, "spec": {"podCIDRs": ["10.244.0.0/24"], "providerID": "x"},
+                        "status": {"addresses": [{"type": "InternalIP", "address": "198.18.0.7"}], "images": [{"names": ["x"]}]},
+                    })),
+                    path if path.ends_with("/servicecidrs") => list("ServiceCIDRList", json!({
+                        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}, "status": {},
+                    })),
+                    _ => (404, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": path}).to_string()),
+                };
+                Ok::<_, Infallible>(Response::builder().status(code).body(Body::from(body)).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Waits for the next detection that is as wanted.
+    async fn found(context: &Context, wanted: impl Fn(&Detection) -> bool) -> Detection {
+        let mut ranges = context.ranges.subscribe();
+        let wait = ranges.wait_for(|known| known.as_ref().is_some_and(&wanted));
+        let known = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        known.expect("in time").expect("a sender").clone().expect("a detection")
+    }
+
+    fn context(client: Client) -> Arc<Context> {
+        Arc::new(Context::new(
+            client,
+            Arc::new(Metrics::new()),
+            "ringfence-system".to_owned(),
+            "ringfence".to_owned(),
+            Vec::new(),
+            BTreeSet::new(),
+        ))
+    }
+
+    #[rstest]
+    #[case::since_1_33(SERVED, None, true)]
+    #[case::in_1_31_with_the_beta(OTHERS, Some(SERVED), true)]
+    #[case::in_1_31(OTHERS, None, false)]
+    #[case::other_betas(OTHERS, Some(OTHERS), false)]
+    #[tokio::test]
+    async fn service_cidrs_are_found_where_they_are_served(
+        #[case] v1: &'static str,
+        #[case] v1beta1: Option<&'static str>,
+        #[case] served: bool,
+    ) {
+        let context = context(client(v1, v1beta1, Arc::default()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(context.clone(), stop.clone()));
+        let detection = found(&context, |_| true).await;
+        match detection {
+            Ok(ranges) => assert!(served && ranges.len() == 3, "{ranges:?}"),
+            Err(why) => assert!(!served && why.contains("does not serve them"), "{why}"),
+        }
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[rstest]
+    #[case::nodes("/nodes", "Nodes cannot be read (no right)")]
+    #[case::service_cidrs("/servicecidrs", "ServiceCIDRs cannot be read (no right)")]
+    #[tokio::test]
+    async fn a_right_that_is_taken_away_and_given_back_is_noticed(#[case] resource: &'static str, #[case] why: &str) {
+        let forbidden: Arc<Mutex<&'static str>> = Arc::default();
+        let context = context(client(SERVED, None, forbidden.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(context.clone(), stop.clone()));
+        assert!(found(&context, Result::is_ok).await.is_ok());
+        *forbidden.lock().unwrap() = resource;
+        assert_eq!(found(&context, Result::is_err).await.unwrap_err(), why);
+        *forbidden.lock().unwrap() = "";
+        assert!(found(&context, Result::is_ok).await.is_ok());
+        stop.cancel();
+        running.await.unwrap();
+    }
+}

@@ -119,8 +119,13 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
         Some(class) => context.class(class).await?,
         None => None,
     };
-    let around = around(workflow, namespace, class, context).await?;
-    Ok(Observed { registration, ..around })
+    let mut observed = around(workflow, namespace, class, context).await?;
+    observed.registration = registration;
+    observed.launching_workflows = launching_workflows(workflow, &observed, context).await?;
+    if observed.class.is_some() && !plan::has_account(workflow, &observed) {
+        observed.claims = context.known.claims(workflow).await?;
+    }
+    Ok(observed)
 }
 
 /// Reads what a plan needs beside the namespace, its class and the registration: nothing where the namespace is not fenced.
@@ -162,6 +167,8 @@ pub(super) async fn around(
     Ok(Observed {
         class,
         children,
+        claims: Vec::new(),
+        launching_workflows: BTreeMap::new(),
         account,
         predecessors,
         registration: None,
@@ -175,6 +182,31 @@ pub(super) async fn around(
         taken: Default::default(),
         namespace,
     })
+}
+
+/// Which launchers elsewhere are workflows' own accounts. The annotation says it: nobody else may set it.
+async fn launching_workflows(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    context: &Context,
+) -> Result<BTreeMap<(String, String), String>, CallError> {
+    let mut found = BTreeMap::new();
+    let (Some(class), Some(class_name)) = (&observed.class, observed.namespace.fencing_class()) else {
+        return Ok(found);
+    };
+    // Bounded by the CRD: at most 32 launchers.
+    for account in plan::launchers_elsewhere(workflow, class_name, class) {
+        let (namespace, name) = &account;
+        let seen = context.calls.get(Child::ServiceAccount, namespace, name).await?;
+        if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
+            let label = seen
+                .pointer("/metadata/labels")
+                .and_then(|labels| labels.get(INSTANCE_LABEL));
+            let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
+            found.insert(account, owner);
+        }
+    }
+    Ok(found)
 }
 
 async fn peers(workflow: &AIWorkflow, reads: &Reads) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {

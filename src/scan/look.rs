@@ -39,6 +39,18 @@ pub struct Bounds {
     pub itself: bool,
 }
 
+impl Bounds {
+    /// All of a namespace, itself included, as fast as it goes.
+    pub const fn all() -> Self {
+        Self {
+            objects: usize::MAX,
+            until: None,
+            rests: false,
+            itself: true,
+        }
+    }
+}
+
 /// Looks at what stands. Judging does not yield: whoever calls it does so on a thread that may block.
 #[derive(Clone)]
 pub struct Scanner {
@@ -246,11 +258,12 @@ impl Look<'_> {
         let Ok(Some(subject)) = Subject::standing(&review) else {
             return;
         };
-        let template = subject.template().and_then(Result::ok).map(|template| template.pod);
-        let account = template.and_then(|pod| pod.pointer("/spec/serviceAccountName")?.as_str());
+        let template = subject.template().and_then(Result::ok);
+        let pod = template.map(|template| template.pod);
+        let account = pod.and_then(|pod| pod.pointer("/spec/serviceAccountName")?.as_str());
         let label = subject.workflow().filter(|label| !label.is_empty()).map(str::to_owned);
         if let Some(label) = &label {
-            self.select(label, template.and_then(|pod| pod.pointer("/metadata/labels")));
+            self.select(label, pod.and_then(|pod| pod.pointer("/metadata/labels")));
         }
         let workflow = label.or_else(|| self.accounts.get(account?).cloned());
 
@@ -259,6 +272,9 @@ impl Look<'_> {
         // What a workload that stands here makes from its template is not judged beside it; pods are, each.
         if is_pod || standing != Standing::Made {
             let place = self.place(unit, workflow);
+            if let Some(template) = &template {
+                self.sink.looked_at(&place, template.path, template.pod);
+            }
             let by = self.by(OBJECT_TIME);
             match self.admission.standing(&review, by).await {
                 Ok(decision) => self.tell(unit, &place, is_pod.then(|| review.name()), decision),

@@ -353,13 +353,12 @@ async fn a_tenant_does_not_move_the_fence() {
     assert_eq!(found["metadata"]["labels"]["ringfence.dev/enforce"], "default");
 
     // Nor does it become one while it is enforced, whoever may write namespaces.
-    for label in ["owner", "pod-security.kubernetes.io/enforce"] {
+    for (label, rule) in [
+        ("owner", "namespace-baseline"),
+        ("pod-security.kubernetes.io/enforce", "pod-security"),
+    ] {
         let without = json!({"metadata": {"labels": {label: null}}});
-        world
-            .admin
-            .patch(&namespace, &without)
-            .await
-            .refused_by("namespace-baseline");
+        world.admin.patch(&namespace, &without).await.refused_by(rule);
     }
 
     // A namespace that meets no policy is not enforced.

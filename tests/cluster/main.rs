@@ -3,6 +3,7 @@
 
 mod admission;
 mod admission_doors;
+mod adoption;
 mod brownfield;
 mod cel;
 mod cluster_ranges;
@@ -13,13 +14,20 @@ mod diff;
 mod direct;
 mod drift;
 mod examples;
+mod exceptions;
 mod faults;
 mod fence;
 mod fence_conditions;
 mod grants;
 mod identity;
+mod kinds;
+mod launcher_names;
 mod launching;
 mod metrics;
 mod narrowing;
+mod network;
 mod objects;
+mod predecessors;
+mod shape;
+mod trust;
 mod world;

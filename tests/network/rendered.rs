@@ -184,13 +184,14 @@ fn workflows() -> impl Strategy<Value = Vec<Value>> {
     let answered = prop::bool::weighted(0.9);
     let networks = vec((rules("from"), rules("to")), 6);
     (subsequence(places, 2..=6), networks, answered).prop_map(|(places, networks, answered)| {
-        let workflow = |((namespace, name), (ingress, egress)): ((&str, &str), (Vec<Value>, Vec<Value>))| {
+        let places = places.into_iter().zip(networks);
+        let workflows = places.map(|((namespace, name), (ingress, egress))| {
             let metadata = json!({"name": name, "namespace": namespace, "uid": format!("uid-of-{namespace}-{name}")});
             let network = json!({"ingress": ingress, "egress": egress});
             let spec = json!({"launchers": [], "images": ["registry.example.com/x/**"], "network": network});
             json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec})
-        };
-        let mut workflows: Vec<_> = places.into_iter().zip(networks).map(workflow).collect();
+        });
+        let mut workflows: Vec<_> = workflows.collect();
         if answered {
             answer(&mut workflows);
         }
@@ -230,14 +231,29 @@ fn class() -> impl Strategy<Value = Value> {
         json!({"dns": {"namespace": "shop", "selector": {"matchLabels": {"app": "one"}}}}),
         json!({"apiServer": {"cidrs": ["203.0.113.0/24"], "ports": [443, 8090]}}),
     ]);
+    // Declared by the class, detected, or unknown.
+    let own = select(vec![
+        vec!["10.1.0.0/16", "10.96.0.0/12", "fd00::/48"],
+        vec!["10.1.2.0/24", "10.1.3.0/24"],
+    ]);
+    let own = (own, select(vec!["declared", "declared", "detected", "unknown"]));
     let ranges = prop_oneof![2 => Just(vec!["0.0.0.0/0", "::/0"]), 1 => subsequence(RANGES.to_vec(), 0..6)];
     let all = vec!["ai-a", "ai-b", "ai-w", "shop"];
     let namespaces = prop_oneof![3 => Just(all.clone()), 1 => subsequence(all, 0..=4)];
-    (namespaces, ranges, cluster).prop_map(|(namespaces, cidrs, cluster)| {
+    (namespaces, ranges, cluster, own).prop_map(|(namespaces, cidrs, mut cluster, (own, how))| {
+        let mut status = json!({});
+        match how {
+            "declared" => cluster["clusterCIDRs"] = json!(own),
+            "detected" => status["cluster"] = json!({"ranges": own}),
+            _ => {}
+        }
         let network = json!({"namespaces": namespaces, "cidrs": cidrs});
         let spec = json!({"images": {"allowed": ["**"]}, "network": network, "cluster": cluster});
         let metadata = json!({"name": "class"});
-        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": metadata, "spec": spec})
+        json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": metadata,
+            "spec": spec, "status": status,
+        })
     })
 }
 
@@ -292,15 +308,16 @@ fn what_is_rendered_opens_what_is_declared_and_nothing_else() {
     let checked = TestRunner::new(config).run(&(workflows(), class()), |(workflows, class)| {
         let policies = policies(&workflows, &class);
         let said = Declared {
+            // Each class says them itself, or it was detected.
+            cluster_ranges: serde_json::from_value(class["status"]["cluster"]["ranges"].clone()).unwrap(),
             workflows,
             classes: vec![class],
             api_server: API_SERVER.map(|(ip, port)| (ip.parse().unwrap(), port)).to_vec(),
-            cluster_ranges: Vec::new(),
         };
         let simulated = simulator.lock().unwrap().ask(&scene, &policies).unwrap();
-        let found = differences(&declared(&scene, &said), &simulated);
+        let found = differences(&scene, &declared(&scene, &said), &simulated);
         prop_assert!(found.is_empty(), "{}", found.join("\n"));
-        open.lock().unwrap().extend(open_paths(&simulated));
+        open.lock().unwrap().extend(open_paths(&scene, &simulated));
         Ok(())
     });
     checked.unwrap_or_else(|error| panic!("{error}"));

@@ -34,7 +34,7 @@ fn reached(egress: &Value) -> Vec<String> {
     let allow = json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"], "egress": egress});
     let mut simulator = Simulator::start().unwrap();
     let matrix = simulator.ask(&scene(), &[policy("deny", &deny), policy("allow", &allow)]);
-    let open = open_paths(&matrix.unwrap());
+    let open = open_paths(&scene(), &matrix.unwrap());
     let from_web = open.iter().filter_map(|path| path.strip_prefix("a/web -> "));
     from_web.map(str::to_owned).collect()
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/mattfenwick/cyclonus/pkg/matcher"
 	corev1 "k8s.io/api/core/v1"
@@ -43,23 +44,22 @@ type port struct {
 	Protocol corev1.Protocol `json:"protocol"`
 }
 
-func (p port) String() string { return fmt.Sprintf("%d/%s", p.Port, p.Protocol) }
-
 // An answer: one path for each ordered pair of ends, or what is wrong with the question.
 type answer struct {
 	Paths []path `json:"paths"`
 	Error string `json:"error,omitempty"`
 }
 
-// What is open between two ends, as `443/TCP`. An end is `namespace/name` of a pod, or an address.
+// What is open between two ends: for each port of the question, in its order, '1' where it is and '0' where it is not. An end
+// is `namespace/name` of a pod, or an address.
 type path struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	// What the source's policies let out, and the destination's let in. An address has none: it lets everything.
-	Egress  []string `json:"egress"`
-	Ingress []string `json:"ingress"`
+	Egress  string `json:"egress"`
+	Ingress string `json:"ingress"`
 	// What gets through.
-	Both []string `json:"both"`
+	Both string `json:"both"`
 }
 
 type end struct {
@@ -144,7 +144,7 @@ func (q *question) ends() ([]*end, error) {
 }
 
 func open(policies *matcher.Policy, from, to *end, ports []port) path {
-	found := path{From: from.name, To: to.name, Egress: []string{}, Ingress: []string{}, Both: []string{}}
+	var egress, ingress, both strings.Builder
 	for _, port := range ports {
 		allowed := policies.IsTrafficAllowed(&matcher.Traffic{
 			Source:       from.peer,
@@ -152,16 +152,16 @@ func open(policies *matcher.Policy, from, to *end, ports []port) path {
 			ResolvedPort: port.Port,
 			Protocol:     port.Protocol,
 		})
-		text := port.String()
-		if allowed.Egress.IsAllowed() {
-			found.Egress = append(found.Egress, text)
-		}
-		if allowed.Ingress.IsAllowed() {
-			found.Ingress = append(found.Ingress, text)
-		}
-		if allowed.IsAllowed() {
-			found.Both = append(found.Both, text)
-		}
+		egress.WriteByte(bit(allowed.Egress.IsAllowed()))
+		ingress.WriteByte(bit(allowed.Ingress.IsAllowed()))
+		both.WriteByte(bit(allowed.IsAllowed()))
 	}
-	return found
+	return path{From: from.name, To: to.name, Egress: egress.String(), Ingress: ingress.String(), Both: both.String()}
+}
+
+func bit(allowed bool) byte {
+	if allowed {
+		return '1'
+	}
+	return '0'
 }

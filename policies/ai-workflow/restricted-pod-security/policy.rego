@@ -146,7 +146,7 @@ deny contains finding if {
 	not profile.type in profiles
 	finding := {
 		"path": at("spec.securityContext.seccompProfile.type"),
-		"value": shown(object.get(profile, "type", "")),
+		"value": type_of_profile(profile),
 		"msg": "system calls of the pod are not filtered",
 		"fix": "set seccompProfile.type to RuntimeDefault",
 	}
@@ -384,6 +384,10 @@ confined(container) if {
 }
 
 profiles := ["RuntimeDefault", "Localhost"]
+
+type_of_profile(profile) := shown(object.get(profile, "type", "")) if is_object(profile)
+
+type_of_profile(profile) := type_name(profile) if not is_object(profile)
 
 apparmor_annotation(value) if value in ["", "runtime/default"]
 

@@ -80,7 +80,8 @@ async fn look(cluster: Fixed, bounds: Bounds) -> (Heard, Extent) {
     let cluster = Arc::new(cluster);
     let admission = Admission::new(cluster.clone(), Arc::new(NoPolicies), "ringfence", Arc::default());
     let scanner = Scanner::new(Arc::new(admission), cluster.clone(), cluster);
-    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/warn": "other"}}});
+    let labels = json!({"ringfence.dev/warn": "other", "pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}});
     let mut heard = Heard::default();
     let extent = scanner.look(&namespace, "default", bounds, &mut heard).await;
     (heard, extent)

@@ -211,6 +211,74 @@ async fn facts_are_asked_for_in_parallel() {
     assert_eq!(admit(lookup, &by_scheduler()).await, Decision::default());
 }
 
+/// The workflow of `cluster`, stored as its third generation, with that record of the review.
+fn stored_workflow(reviewed: Value) -> Value {
+    let workflow = set(facts().workflow.unwrap(), "/metadata/generation", json!(3));
+    let workflow = set(workflow, "/metadata/creationTimestamp", json!("2026-01-02T00:00:00Z"));
+    set(workflow, "/status", json!({"reviewed": reviewed}))
+}
+
+fn registration() -> Value {
+    let metadata = json!({"uid": "registration-uid", "creationTimestamp": "2026-01-01T00:00:00Z"});
+    json!({"metadata": metadata, "webhooks": [{"name": "kinds.ringfence.dev", "failurePolicy": "Fail"}]})
+}
+
+#[rstest]
+#[case::on_record(json!({"generation": 3, "registrationUID": "former"}), true)]
+#[case::edited_under_the_same_registration(json!({"generation": 2, "registrationUID": "registration-uid"}), true)]
+#[case::younger_than_the_registration(json!(null), true)]
+#[case::edited_while_it_was_away(json!({"generation": 2, "registrationUID": "former"}), false)]
+#[tokio::test]
+async fn what_nobody_reviewed_launches_nothing(#[case] reviewed: Value, #[case] expected: bool) {
+    let on_record = reviewed["generation"] == 3;
+    let known = cluster().with(Key::Workflow(named("ai", "triage")), stored_workflow(reviewed));
+    let pod = review("CREATE", "", "Pod", Some(&pod()), None);
+    let job = review("CREATE", "batch", "Job", Some(&workload("j")), None);
+    for review in [&pod, &job] {
+        let decision = admit(known.clone().with(Key::Registration, registration()), review).await;
+        assert_eq!(decision.allowed(), expected, "{decision:?}");
+        let decision = admit(known.clone(), review).await;
+        assert_eq!(decision.allowed(), on_record, "without a registration: {decision:?}");
+        assert!(
+            on_record || decision.denials[0].message.contains("NotReviewed"),
+            "{decision:?}"
+        );
+        let decision = admit(known.clone().failing(Key::Registration), review).await;
+        assert_eq!(
+            decision.fault.is_some(),
+            !on_record,
+            "it is asked for only where the record does not tell"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_our_own_is_judged_by_the_facts_around_it() {
+    let decide_kind = async |lookup: Fixed, object: &Value| {
+        let mut review = review("CREATE", "ringfence.dev", "AIWorkflow", Some(object), None);
+        review.namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+        decide(lookup, Arc::default(), Webhook::Kinds, &review).await
+    };
+    let fine = facts().workflow.unwrap();
+    assert_eq!(decide_kind(cluster(), &fine).await, Decision::default());
+    let unfenced = decide_kind(with_modes(json!({})), &fine).await;
+    assert!(
+        unfenced.allowed() && unfenced.warnings[0].message.contains("NamespaceNotFenced"),
+        "{unfenced:?}"
+    );
+    let invalid = set(fine.clone(), "/spec/images", json!(["UPPER"]));
+    let refused = decide_kind(cluster(), &invalid).await;
+    assert_eq!((refused.denials.len(), refused.warnings.len()), (1, 0), "{refused:?}");
+    let exempt = set(fine.clone(), "/metadata/namespace", json!("ringfence"));
+    assert_eq!(
+        decide_kind(cluster(), &exempt).await.denials[0].policy,
+        "exempt-namespace",
+        "the release namespace"
+    );
+    let failed = decide_kind(cluster().failing(Key::Namespace("ai".into())), &fine).await;
+    assert_eq!(failed.fault.unwrap().cause, FaultCause::Unavailable);
+}
+
 struct Silent;
 
 impl Lookup for Silent {

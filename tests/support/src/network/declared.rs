@@ -33,8 +33,9 @@ pub struct Declared {
     pub classes: Vec<Value>,
     /// Where the API server is: by address and TCP port.
     pub api_server: Vec<(IpAddr, u16)>,
-    /// The cluster's own ranges: no declared range reaches into them.
-    pub cluster_ranges: Vec<String>,
+    /// The cluster's own ranges, where a class does not say them: no declared range reaches into them. `None`: not known, and
+    /// no range is opened.
+    pub cluster_ranges: Option<Vec<String>>,
 }
 
 /// What the declarations open. Each side by itself: the source's, and the destination's.
@@ -88,22 +89,17 @@ impl End<'_> {
 /// Ports from first to last of a protocol.
 type Range16 = (u64, u64, String);
 
-/// The ports that the fence of `own` leaves open towards `other`.
-fn side(
-    scene: &Scene,
-    said: &Declared,
-    own: &End<'_>,
-    other: &End<'_>,
-    direction: &str,
-) -> std::collections::BTreeSet<String> {
+/// For each port, whether the fence of `own` leaves it open towards `other`.
+fn side(scene: &Scene, said: &Declared, own: &End<'_>, other: &End<'_>, direction: &str) -> String {
+    let all = |open: bool| if open { "1" } else { "0" }.repeat(scene.ports.len());
     // Nothing holds what is outside the cluster.
     let End::Pod(pod) = own else {
-        return scene.ports.iter().map(Port::to_string).collect();
+        return all(true);
     };
     let labels = &scene.namespaces[&pod.namespace];
     let enforced = labels.get("ringfence.dev/enforce");
     let Some(class_name) = enforced.or(labels.get("ringfence.dev/warn")) else {
-        return scene.ports.iter().map(Port::to_string).collect();
+        return all(true);
     };
     let workflow = said.workflows.iter().find(|workflow| {
         let (namespace, name) = (
@@ -114,8 +110,7 @@ fn side(
     });
     let Some(workflow) = workflow else {
         // The default-deny is the enforced namespace's; under warn a pod of no workflow is as free as before.
-        let open = scene.ports.iter().filter(|_| enforced.is_none());
-        return open.map(Port::to_string).collect();
+        return all(enforced.is_none());
     };
     let class = said
         .classes
@@ -143,13 +138,16 @@ fn side(
     if direction == "egress" && place.is_dns(other) {
         ranges.extend(["TCP", "UDP"].map(|protocol| (53, 53, protocol.to_owned())));
     }
-    let open = scene.ports.iter().filter(|port| {
+    let is_open = |port: &Port| {
         let number = u64::from(port.port);
-        ranges
-            .iter()
-            .any(|(first, last, protocol)| (*first..=*last).contains(&number) && protocol == port.protocol)
-    });
-    open.map(Port::to_string).collect()
+        let mut ranges = ranges.iter();
+        ranges.any(|(first, last, protocol)| (*first..=*last).contains(&number) && protocol == port.protocol)
+    };
+    scene
+        .ports
+        .iter()
+        .map(|port| if is_open(port) { '1' } else { '0' })
+        .collect()
 }
 
 struct Place<'a> {
@@ -159,7 +157,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Whether the class opens all of a peer: one that it does not open whole stays closed whole.
+    /// Whether the class opens all of a peer, and something is left of each of its ranges: a peer with one that does not stay
+    /// stays closed whole.
     fn may_be_declared(&self, peer: &Value) -> bool {
         let network = &self.class["network"];
         for kind in ["pods", "workflow"] {
@@ -171,10 +170,30 @@ impl Place<'_> {
                 return false;
             }
         }
+        let taken = self.taken(peer);
         list(&peer["cidrs"]).iter().all(|declared| {
-            let opened = |class: &Value| Range::read(text(class)).covers(&Range::read(text(declared)));
-            list(&network["cidrs"]).iter().any(opened)
+            let declared = Range::read(text(declared));
+            let opened = |class: &Value| Range::read(text(class)).covers(&declared);
+            let left = taken.as_ref().is_some_and(|taken| declared.is_left_after(taken));
+            left && list(&network["cidrs"]).iter().any(opened)
         })
+    }
+
+    /// What no range of a peer opens. `None`: nobody knows.
+    fn taken(&self, peer: &Value) -> Option<Vec<Range>> {
+        let declared = self.class["cluster"]["clusterCIDRs"].as_array();
+        let declared = declared.map(|ranges| ranges.iter().map(|range| text(range).to_owned()).collect());
+        let own: Vec<String> = declared.or_else(|| self.said.cluster_ranges.clone())?;
+        // What NAT64 turns into an address of the cluster is one.
+        let translated = own.iter().filter(|range| range.contains('.')).map(|range| {
+            let (first, fixed) = range.split_once('/').unwrap_or_else(|| panic!("{range} is no range"));
+            let fixed: u32 = fixed.parse().unwrap_or_else(|error| panic!("{range}: {error}"));
+            format!("64:ff9b::{first}/{}", 96 + fixed)
+        });
+        let metadata = METADATA.map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 }));
+        let except = list(&peer["except"]).iter().map(|range| text(range).to_owned());
+        let all = own.iter().cloned().chain(translated).chain(metadata).chain(except);
+        Some(all.map(|range| Range::read(&range)).collect())
     }
 
     fn is_peer(&self, peer: &Value, other: &End<'_>) -> bool {
@@ -190,15 +209,9 @@ impl Place<'_> {
             });
         }
         let ip = other.ip();
-        let lies_in = |ranges: &Value| list(ranges).iter().any(|range| Range::read(text(range)).holds(ip));
-        lies_in(&peer["cidrs"]) && !lies_in(&peer["except"]) && !is_metadata(ip) && !self.is_of_the_cluster(ip)
-    }
-
-    fn is_of_the_cluster(&self, ip: IpAddr) -> bool {
-        self.said
-            .cluster_ranges
-            .iter()
-            .any(|range| Range::read(range).holds(ip))
+        let mut declared = list(&peer["cidrs"]).iter();
+        let taken = self.taken(peer).into_iter().flatten();
+        declared.any(|range| Range::read(text(range)).holds(ip)) && !taken.into_iter().any(|taken| taken.holds(ip))
     }
 
     fn api_server_ports(&self, other: &End<'_>) -> Vec<Range16> {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Labels of a pod or a namespace.
 pub type Labels = BTreeMap<String, String>;
@@ -33,7 +33,7 @@ pub struct Scene {
 }
 
 /// A pod, as a network plugin sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Pod {
     /// Namespace.
     pub namespace: String,
@@ -90,22 +90,26 @@ pub fn ports(numbers: impl IntoIterator<Item = u16>) -> Vec<Port> {
     all.collect()
 }
 
-/// What is open from one end to another, as `443/TCP`.
+/// What is open from one end to another: for each port of the scene, in its order, `'1'` where it is, `'0'` where it is not.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Open {
     /// What the source's side lets out.
-    pub egress: BTreeSet<String>,
+    pub egress: String,
     /// What the destination's side lets in.
-    pub ingress: BTreeSet<String>,
+    pub ingress: String,
 }
 
 impl Open {
-    fn says(&self, port: &str) -> &'static str {
-        match (self.egress.contains(port), self.ingress.contains(port)) {
-            (true, true) => "open",
-            (false, true) => "closed by the source",
-            (true, false) => "closed by the destination",
-            (false, false) => "closed by both ends",
+    fn of(&self, port: usize) -> [bool; 2] {
+        [&self.egress, &self.ingress].map(|side| side.as_bytes().get(port) == Some(&b'1'))
+    }
+
+    fn says(&self, port: usize) -> &'static str {
+        match self.of(port) {
+            [true, true] => "open",
+            [false, true] => "closed by the source",
+            [true, false] => "closed by the destination",
+            [false, false] => "closed by both ends",
         }
     }
 }
@@ -113,9 +117,9 @@ impl Open {
 /// By source and destination, each `namespace/name` of a pod or an address.
 pub type Matrix = BTreeMap<(String, String), Open>;
 
-/// Where two matrices differ, a line for each path: `ai-a/triage -> ai-b/qdrant:6334/TCP: declared open, simulated closed
-/// by the source`.
-pub fn differences(declared: &Matrix, simulated: &Matrix) -> Vec<String> {
+/// Where two matrices of a scene differ, a line for each path: `ai-a/triage -> ai-b/qdrant:6334/TCP: declared open, simulated
+/// closed by the source`.
+pub fn differences(scene: &Scene, declared: &Matrix, simulated: &Matrix) -> Vec<String> {
     let mut found = Vec::new();
     let pairs: BTreeSet<_> = declared.keys().chain(simulated.keys()).collect();
     for pair @ (from, to) in pairs {
@@ -123,15 +127,11 @@ pub fn differences(declared: &Matrix, simulated: &Matrix) -> Vec<String> {
             found.push(format!("{from} -> {to}: only one of the two knows of it"));
             continue;
         };
-        let all = [
-            &declared.egress,
-            &declared.ingress,
-            &simulated.egress,
-            &simulated.ingress,
-        ];
-        let ports: BTreeSet<_> = all.into_iter().flatten().collect();
-        for port in ports {
-            let (wanted, is) = (declared.says(port), simulated.says(port));
+        if declared == simulated {
+            continue;
+        }
+        for (index, port) in scene.ports.iter().enumerate() {
+            let (wanted, is) = (declared.says(index), simulated.says(index));
             if wanted != is {
                 found.push(format!("{from} -> {to}:{port}: declared {wanted}, simulated {is}"));
             }
@@ -140,11 +140,13 @@ pub fn differences(declared: &Matrix, simulated: &Matrix) -> Vec<String> {
     found
 }
 
-/// Paths that are open from end to end: `ai-a/triage -> ai-b/qdrant:6334/TCP`.
-pub fn open_paths(matrix: &Matrix) -> BTreeSet<String> {
-    let all = matrix.iter().flat_map(|((from, to), open)| {
-        let ports = open.egress.intersection(&open.ingress);
-        ports.map(move |port| format!("{from} -> {to}:{port}"))
-    });
-    all.collect()
+/// Paths of a scene that are open from end to end: `ai-a/triage -> ai-b/qdrant:6334/TCP`.
+pub fn open_paths(scene: &Scene, matrix: &Matrix) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for ((from, to), open) in matrix {
+        let ports = scene.ports.iter().enumerate();
+        let through = ports.filter(|(index, _)| open.of(*index) == [true, true]);
+        found.extend(through.map(|(_, port)| format!("{from} -> {to}:{port}")));
+    }
+    found
 }

@@ -36,6 +36,30 @@ impl Range {
         self.width == other.width && self.fixed <= other.fixed && self.prefix(other.first) == self.prefix(self.first)
     }
 
+    /// Whether any of it is left when `taken` is taken out of it.
+    pub(super) fn is_left_after(&self, taken: &[Self]) -> bool {
+        if taken.iter().any(|taken| taken.covers(self)) {
+            return false;
+        }
+        if !taken.iter().any(|taken| self.covers(taken)) {
+            return true;
+        }
+        self.halves().iter().any(|half| half.is_left_after(taken))
+    }
+
+    /// Of a range of more than one address.
+    fn halves(&self) -> [Self; 2] {
+        let low = Self {
+            fixed: self.fixed + 1,
+            ..*self
+        };
+        let high = Self {
+            first: self.first | (1 << (self.width - low.fixed)),
+            ..low
+        };
+        [low, high]
+    }
+
     fn prefix(&self, number: u128) -> u128 {
         number.checked_shr(self.width - self.fixed).unwrap_or(0)
     }

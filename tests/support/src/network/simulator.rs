@@ -34,9 +34,9 @@ struct Answer {
 struct Path {
     from: String,
     to: String,
-    egress: Vec<String>,
-    ingress: Vec<String>,
-    both: Vec<String>,
+    egress: String,
+    ingress: String,
+    both: String,
 }
 
 impl Simulator {
@@ -86,19 +86,19 @@ impl Simulator {
         };
         let mut matrix = Matrix::new();
         for path in paths {
-            let open = Open {
-                egress: path.egress.into_iter().collect(),
-                ingress: path.ingress.into_iter().collect(),
-            };
-            let both: Vec<_> = path.both.iter().collect();
-            let through = open.egress.iter().filter(|port| open.ingress.contains(*port)).count();
+            let Path {
+                from,
+                to,
+                egress,
+                ingress,
+                both,
+            } = path;
+            let through = egress.bytes().zip(ingress.bytes()).map(|(out, into)| out.min(into));
             ensure!(
-                both.len() == through && both.iter().all(|port| open.egress.contains(*port)),
-                "{} -> {}: {both:?} gets through, and {open:?}",
-                path.from,
-                path.to
+                both.len() == scene.ports.len() && through.eq(both.bytes()),
+                "{from} -> {to}: {both} gets through by {egress} and {ingress}"
             );
-            matrix.insert((path.from, path.to), open);
+            matrix.insert((from, to), Open { egress, ingress });
         }
         Ok(matrix)
     }
