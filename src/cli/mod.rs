@@ -5,6 +5,7 @@
 mod check;
 mod cluster;
 mod diff;
+mod draft;
 mod manifests;
 mod policies;
 mod render;
@@ -35,6 +36,7 @@ enum Command {
     Render(render::Args),
     Diff(diff::Args),
     Check(check::Args),
+    Draft(draft::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
         Command::Check(args) => return check::main(&args),
+        Command::Draft(args) => return draft::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
