@@ -16,6 +16,7 @@ mod diff;
 mod direct;
 mod drift;
 mod examples;
+mod exceptions;
 mod faults;
 mod fence;
 mod fence_conditions;
