@@ -8,6 +8,7 @@ mod controlplane;
 mod convergence;
 mod diff;
 mod direct;
+mod draft;
 mod drift;
 mod examples;
 mod faults;
