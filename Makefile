@@ -6,6 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
+GO_MODULES := tests/controlplane tests/simulator
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
@@ -34,8 +35,12 @@ build: tools ## Build the operator: target/release/ringfence
 controlplane: tools ## Build the control plane for tests and demo (9 minutes the first time)
 	$(call step,build the control plane,tests/controlplane/build.sh)
 
+.PHONY: simulator
+simulator: tools ## Build the simulator of NetworkPolicies that tests ask (seconds after the control plane)
+	$(call step,build the simulator of NetworkPolicies,tests/simulator/build.sh)
+
 .PHONY: test
-test: tools lint controlplane compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (under 6 minutes when warm)
+test: tools lint controlplane simulator compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (under 6 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -53,6 +58,8 @@ $(TESTS:%=test-%): test-%: compile
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 
+test-network test-cluster: simulator
+
 # The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
 .PHONY: test-demo
 test-demo: controlplane ## Run the demo's story as a test, told to target/demo.log
@@ -62,9 +69,9 @@ test-demo: controlplane ## Run the demo's story as a test, told to target/demo.l
 .PHONY: lint
 lint: tools ## Check format and lints of Rust and Go; warnings are errors
 	$(call step,format of Rust,cargo fmt --all --check)
-	$(call step,format of Go,unformatted=$$(gofmt -l tests/controlplane) && { [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted"; false; }; })
+	$(call step,format of Go,unformatted=$$(gofmt -l $(GO_MODULES)) && { [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted"; false; }; })
 	$(call step,lints of Rust,cargo clippy --workspace --all-targets --locked -- -D warnings)
-	$(call step,lints of Go,(cd tests/controlplane && $(GO) vet .))
+	$(call step,lints of Go,(for module in $(GO_MODULES); do (cd "$$module" && $(GO) vet .) || exit; done))
 
 .PHONY: generate
 generate: tools ## Write what is generated from the code: CRDs, the chart's copy of them, tables

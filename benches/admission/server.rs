@@ -84,7 +84,7 @@ async fn run(spec: &Spec) -> Result<()> {
         Spec::Ringfence { copies } => Arc::new(admission(Arc::new(review::facts()?), *copies, &mut policies)?),
         Spec::Live => {
             let client = kube::Client::try_from(kube::Config::infer().await?)?;
-            Arc::new(admission(Arc::new(Live::new(client)), 1, &mut policies)?)
+            Arc::new(admission(Arc::new(Live::new(client, "ringfence")), 1, &mut policies)?)
         }
     };
     let (limits, resolver) = (Limits::default(), Arc::new(Resolver::default()));

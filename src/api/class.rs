@@ -29,6 +29,17 @@ use super::{Condition, LabelSelector, Launcher, PolicyRule};
         json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
         priority = 1
     ),
+    printcolumn(
+        name = "Ranges",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ClusterRangesKnown\")].reason"
+    ),
+    printcolumn(
+        name = "RangesMessage",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"ClusterRangesKnown\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -52,13 +63,34 @@ pub struct AIWorkflowClassSpec {
     /// Peers. Absent: the workflow's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<ClassNetwork>,
-    /// Accounts. Absent: no annotations.
+    /// Accounts and tokens. Absent: no annotations, and no tokens but for the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<ClassIdentity>,
+    /// Pod Security Standard that the API server itself must enforce in each namespace, and that policies ask of pods. Absent:
+    /// Restricted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security: Option<PodSecurity>,
+    /// Volumes of pods. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<ClassVolumes>,
+    /// Annotations that pods may carry: a key, or a prefix that ends with `/`. Absent: none. What reads a pod's annotations
+    /// obeys them: a second network interface comes by one (`k8s.v1.cni.cncf.io/networks`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 317),
+            regex(pattern = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+        )
+    )]
+    pub pod_annotations: Vec<String>,
     /// Launchers of every workflow of the class, joined with the workflow's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launchers: Vec<Launcher>,
+    /// Windows in which people may look into running pods. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<ClassDebug>,
     /// Facts about the cluster. Absent: detected, or the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterFacts>,
@@ -94,6 +126,47 @@ pub struct ClassImages {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
     pub allowed: Vec<String>,
+    /// Repository patterns of what the platform's own webhooks put into pods (Istio, Linkerd, the Vault agent): such an image
+    /// needs to match neither `allowed` nor the workflow's patterns. Anybody's pod may run it, so name whole repositories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
+    pub injected: Vec<String>,
+    /// Whether every image of a pod, those injected included, must end in `@sha256:` and its digest: a tag can be moved.
+    #[serde(default)]
+    pub require_digest: bool,
+}
+
+/// A level of the Pod Security Standards.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum PodSecurity {
+    /// What is known to lead out of a container is refused.
+    Baseline,
+    /// And so is root, a kept capability, a container without seccomp profile.
+    #[default]
+    Restricted,
+}
+
+/// Volumes that pods may have.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.csiDrivers) || self.csiDrivers.size() == 0 || (has(self.types) && self.types.exists(type, type == 'csi'))",
+    "csiDrivers open nothing without the type csi: add csi to types",
+))]
+pub struct ClassVolumes {
+    /// Types, by the field that a pod's volume has: `configMap`, `secret`, `emptyDir`, `projected`, `downwardAPI`,
+    /// `persistentVolumeClaim`, `ephemeral`, `csi`, `image`. Some dial out from the node, past every NetworkPolicy: `nfs`,
+    /// `iscsi`, `rbd`, `cephfs` and CSI drivers for file shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z]+$")))]
+    pub types: Vec<String>,
+    /// CSI drivers that a volume of type `csi` may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
+    pub csi_drivers: Vec<String>,
 }
 
 /// What a workflow may say of its account.
@@ -105,6 +178,25 @@ pub struct ClassIdentity {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 317)))]
     pub annotations: Vec<String>,
+    /// Audiences other than the API server that workflows may declare tokens for, word for word, such as `vault`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub audiences: Vec<String>,
+    /// Longest life of a token that a pod mounts, in seconds. Default: 3600. The token that the API server adds by itself
+    /// (`automountServiceAccountToken`) asks for 3607 and counts as 3600; most API servers then accept it for up to a year, as
+    /// long as its pod is there. Less than 3600 refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 600, max = 86400))]
+    pub max_token_seconds: Option<i64>,
+}
+
+/// Windows that a workflow may declare in `spec.debug`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassDebug {
+    /// How many hours ahead a window may close, seen from whoever uses it. A week at the most.
+    #[schemars(range(min = 1, max = 168))]
+    pub max_hours: i32,
 }
 
 /// Peers that a workflow may declare.
@@ -131,6 +223,12 @@ pub struct ClusterFacts {
     /// The API server. Default: what the `kubernetes` Service and its EndpointSlices in `default` say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_server: Option<ApiServerAddress>,
+    /// Ranges of the cluster's pods, Services and nodes, all of them: carved out of every range that a workflow declares. Replaces
+    /// what is detected. Default: what ServiceCIDRs and Nodes say, in `status.cluster`; needed where the network plugin hands out
+    /// pod addresses of its own pools.
+    #[serde(default, rename = "clusterCIDRs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), inner(length(min = 1, max = 49)))]
+    pub cluster_cidrs: Option<Vec<String>>,
 }
 
 /// The cluster's DNS, by pods, by address (NodeLocal DNS is 169.254.20.10/32), or both. UDP and TCP 53.
@@ -173,9 +271,22 @@ pub struct AIWorkflowClassStatus {
     /// Generation that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Condition `Accepted`.
+    /// What was detected of the cluster. Absent: not yet, or not to be detected; the condition says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
+    /// Conditions `Accepted` and `ClusterRangesKnown`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What was detected of the cluster.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Ranges of Services, pods and nodes, joined and sorted.
+    #[serde(default)]
+    #[schemars(length(max = 512), inner(length(max = 49)))]
+    pub ranges: Vec<String>,
 }

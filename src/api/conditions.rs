@@ -55,6 +55,8 @@ pub enum ConditionType {
     Programmed,
     /// All of them, and the namespace enforces.
     Ready,
+    /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
+    ClusterRangesKnown,
 }
 
 impl ConditionType {
@@ -68,6 +70,7 @@ impl ConditionType {
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
+            Self::ClusterRangesKnown => "ClusterRangesKnown",
         }
     }
 }
@@ -81,8 +84,14 @@ pub enum Reason {
     ClassMissing,
     /// Not accepted: it breaks a rule that the declaration alone can break.
     Invalid,
+    /// Not accepted: it is being deleted, and something keeps it.
+    Deleting,
     /// Not accepted: the namespace carries no mode label that fences it.
     NamespaceNotFenced,
+    /// Not accepted: it was written while no webhook reviewed it, and nobody has acknowledged it.
+    NotReviewed,
+    /// Not accepted: pods that are older than it carry its label.
+    PredecessorPods,
     /// Not accepted: the class does not allow it.
     OutsideClass,
     /// References are resolved.
@@ -97,7 +106,8 @@ pub enum Reason {
     Applied,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,
-    /// Somebody wrote at the same time; tried again.
+    /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared; or others
+    /// rely on the name of one that is not there.
     Conflict,
     /// The API server refused a write of Ringfence.
     Forbidden,
@@ -107,6 +117,12 @@ pub enum Reason {
     Fenced,
     /// Not ready: the namespace warns only.
     NotEnforced,
+    /// The cluster's ranges are known: the class declares them.
+    Declared,
+    /// The cluster's ranges are known: ServiceCIDRs and Nodes say them.
+    Detected,
+    /// The cluster's ranges are not known: the class has to declare them.
+    NotDetected,
 }
 
 impl Reason {
@@ -116,7 +132,10 @@ impl Reason {
             Self::Accepted => "Accepted",
             Self::ClassMissing => "ClassMissing",
             Self::Invalid => "Invalid",
+            Self::Deleting => "Deleting",
             Self::NamespaceNotFenced => "NamespaceNotFenced",
+            Self::NotReviewed => "NotReviewed",
+            Self::PredecessorPods => "PredecessorPods",
             Self::OutsideClass => "OutsideClass",
             Self::Resolved => "Resolved",
             Self::NoGrant => "NoGrant",
@@ -129,6 +148,9 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::Fenced => "Fenced",
             Self::NotEnforced => "NotEnforced",
+            Self::Declared => "Declared",
+            Self::Detected => "Detected",
+            Self::NotDetected => "NotDetected",
         }
     }
 }

@@ -15,8 +15,8 @@ mod shared;
 mod workflow;
 
 pub use class::{
-    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassIdentity, ClassImages,
-    ClassNetwork, ClusterFacts, DnsAddress, Engine,
+    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassIdentity,
+    ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
@@ -28,8 +28,8 @@ pub use network::{
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, CrossNamespace, Identity, MAX_WORKFLOW_NAME, Mode, Owner,
-    Permissions, SecretName, ServiceAccountStatus,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
+    MAX_WORKFLOW_NAME, Mode, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.
@@ -44,6 +44,12 @@ pub const WARN_LABEL: &str = "ringfence.dev/warn";
 pub const AUDIT_LABEL: &str = "ringfence.dev/audit";
 /// Annotation that holds the UID of the owner of an object that Ringfence made. The only proof of ownership.
 pub const OWNER_UID_ANNOTATION: &str = "ringfence.dev/owner-uid";
+/// Annotation by which an administrator acknowledges a generation that nobody reviewed: `<generation>.<UID of the registration>`.
+pub const REVIEWED_ANNOTATION: &str = "ringfence.dev/reviewed";
+/// Annotation of an existing service account that names the workflow of its namespace which it is to join.
+pub const ADOPT_ANNOTATION: &str = "ringfence.dev/adopt";
+/// The webhook, in the registration, that reviews the objects of our own group.
+pub const KINDS_WEBHOOK: &str = "kinds.ringfence.dev";
 /// Label that narrows Ringfence's watches. Helm and Argo CD write it too, so it proves nothing.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Field manager of every write, and the value of [`MANAGED_BY_LABEL`].

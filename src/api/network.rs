@@ -75,7 +75,7 @@ pub struct IngressPeer {
     /// The pods of another workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<WorkflowPeer>,
-    /// Address ranges, at least one.
+    /// Address ranges, at least one. The cluster's own pods, Services and nodes are always excepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
     pub cidrs: Option<Vec<String>>,
@@ -99,7 +99,7 @@ pub struct EgressPeer {
     /// The pods of another workflow. Opens nothing that the other one's ingress does not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<WorkflowPeer>,
-    /// Address ranges, at least one. Metadata services are always excepted.
+    /// Address ranges, at least one. Metadata services and the cluster's own pods, Services and nodes are always excepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
     pub cidrs: Option<Vec<String>>,

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
     validation = ("!has(self.group) || !self.group.startsWith('system:')", "a launcher's group must not start with 'system:': such groups hold everybody"),
 )]
 pub struct Launcher {
-    /// A service account. Counts only with the live account's UID and a credential ID, so an impersonated request does not.
+    /// A service account. Counts only with the live account's UID and a credential ID, so an impersonated request does not. Name
+    /// one that is there: an AIWorkflow of another namespace that declares one that is not is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountRef>,
     /// A user name, as the API server's authenticator gives it.

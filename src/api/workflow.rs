@@ -60,6 +60,9 @@ pub struct AIWorkflowSpec {
     /// Where the pods may talk. Absent: nowhere but the cluster's DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// What people may open into running pods, and until when. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<DebugWindow>,
 }
 
 impl AIWorkflow {
@@ -90,6 +93,44 @@ impl AIWorkflow {
     }
 }
 
+/// A window in time in which people may look into running pods. RBAC says who; the class says for how long.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DebugWindow {
+    /// What may be opened.
+    #[schemars(length(min = 1, max = 4))]
+    pub allow: Vec<DebugAction>,
+    /// When the window closes, RFC 3339. It is open while this lies ahead, and no further ahead than `debug.maxHours` of the
+    /// class: a window cannot be declared for ever. What was opened stays open until it is closed by hand.
+    #[schemars(extend("format" = "date-time"), length(max = 64))]
+    pub until: String,
+}
+
+/// A way into a running pod.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DebugAction {
+    /// The streams of a process that runs: `kubectl attach`.
+    Attach,
+    /// A container beside those that run, of an image that the workflow may run: `kubectl debug`.
+    EphemeralContainers,
+    /// A new process in a container: `kubectl exec`, `kubectl cp`.
+    Exec,
+    /// A port of the pod, past its NetworkPolicy: `kubectl port-forward`.
+    PortForward,
+}
+
+impl DebugAction {
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attach => "Attach",
+            Self::EphemeralContainers => "EphemeralContainers",
+            Self::Exec => "Exec",
+            Self::PortForward => "PortForward",
+        }
+    }
+}
+
 /// Who answers for a workflow.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +153,11 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
+    /// Tokens that pods may mount for others than the API server, by audience. Each must be allowed by the class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["audience".into()]))]
+    pub audiences: Vec<Audience>,
     /// Annotations of the account by which a cloud knows it (IRSA, GKE, Azure). Each key must be allowed by the class.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
@@ -121,6 +167,19 @@ pub struct Identity {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub image_pull_secrets: Vec<SecretName>,
+}
+
+/// Whom a mounted token is for.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Audience {
+    /// As the one who takes the token calls itself, such as `vault`.
+    #[schemars(length(min = 1, max = 253))]
+    pub audience: String,
+    /// Longest life of such a token, in seconds. Default: 3600, or what the class allows where that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 600, max = 86400))]
+    pub max_expiration_seconds: Option<i64>,
 }
 
 /// A Secret of the workflow's namespace, by name.
@@ -177,6 +236,9 @@ pub struct AIWorkflowStatus {
     /// The service account that Ringfence made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountStatus>,
+    /// The last generation that counted as reviewed. Written by Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed: Option<Reviewed>,
     /// Rules that the service account holds by its Role: those of the engine's profile, then those declared, then a launcher's
     /// where it launches itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -198,6 +260,18 @@ pub enum Mode {
     Warn,
     /// Decisions are refusals.
     Enforce,
+}
+
+/// A generation that was written under the eyes of the webhook, or that an administrator has acknowledged.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reviewed {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// UID of the ValidatingWebhookConfiguration that stood then: while it is today's, every later generation was reviewed too.
+    #[serde(rename = "registrationUID")]
+    #[schemars(length(max = 64))]
+    pub registration_uid: String,
 }
 
 /// Name and UID of the service account.

@@ -3,14 +3,11 @@
 //! The controllers' own observation and `plan` decide. Must never: write, not even to try, or read a Secret.
 
 mod compare;
+mod planning;
 mod proposal;
 mod text;
 
-use std::{
-    io::{self, IsTerminal as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -76,10 +73,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("# {}", printable(&comment));
     }
     let text = match args.output {
-        Format::Diff => {
-            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-            text::unified(&comparison.differences, colour)?
-        }
+        Format::Diff => text::unified(&comparison.differences, terminal::has_colour(&io::stdout()))?,
         Format::Json => as_json(&comparison.as_value())?,
     };
     terminal::print(&text)?;

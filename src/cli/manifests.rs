@@ -119,6 +119,8 @@ impl Manifests {
             (API_VERSION, "AIWorkflow") => {
                 let mut workflow: AIWorkflow = typed(&object, kind, &name)?;
                 workflow.metadata.namespace = Some(namespace()?);
+                // Whether a generation was reviewed is a question to a cluster.
+                workflow.metadata.generation = None;
                 let known = self.workflows.iter().any(|other| same_place(other, &workflow));
                 ensure!(!known, twice(kind, &name));
                 self.workflows.push(workflow);

@@ -2,11 +2,14 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod check;
 mod cluster;
 mod diff;
 mod draft;
 mod manifests;
+mod policies;
 mod render;
+mod report;
 mod rights;
 mod run;
 mod schema;
@@ -29,19 +32,21 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator and its admission webhook in the cluster that KUBECONFIG or the pod's account names.
-    Run(run::Args),
+    Run(Box<run::Args>),
     Render(render::Args),
     Diff(diff::Args),
     Draft(draft::Args),
+    Check(check::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::main(args),
+        Command::Run(args) => run::main(*args),
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
         Command::Draft(args) => return draft::main(&args),
+        Command::Check(args) => return check::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

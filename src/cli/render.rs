@@ -187,6 +187,7 @@ impl Rendered {
     fn workflow(&mut self, workflow: &AIWorkflow, surroundings: Surroundings, manifests: &Manifests) {
         let shown = format!("AIWorkflow {}/{}", namespace_of(workflow), workflow.name_any());
         let workflow = with_uid(workflow, &shown);
+        let knows_cluster = surroundings.knows_cluster;
         let mut observed = surroundings.observe(&workflow, manifests);
         if let Some(owner) = earlier_owner(&workflow, manifests) {
             let account = workflow.service_account_name();
@@ -209,6 +210,11 @@ impl Rendered {
         observed.api_server.insert(unknown_address);
         self.say_conditions(&shown, &workflow, &observed);
         self.say_api_server(&shown, &workflow, observed.class.as_ref());
+        if !knows_cluster && names_ranges(&workflow) {
+            self.comments.push(format!(
+                "{shown}: the cluster's own ranges are taken out of its address ranges in the cluster: they are known only there, unless spec.cluster.clusterCIDRs of the class says them"
+            ));
+        }
     }
 
     fn say_acceptance(&mut self, shown: &str, acceptance: &Acceptance) {
@@ -282,6 +288,7 @@ impl Rendered {
                     workflow: workflow.clone(),
                     namespace: surroundings.facts,
                     class: surroundings.class,
+                    reviewed: true,
                     account_is_ours: true,
                 };
                 grantees.insert(from.clone(), facts);
@@ -302,6 +309,14 @@ impl Rendered {
         }
         Ok(())
     }
+}
+
+fn names_ranges(workflow: &AIWorkflow) -> bool {
+    let network = workflow.spec.network.as_ref();
+    network.is_some_and(|network| {
+        network.ingress.iter().any(|rule| rule.from.cidrs.is_some())
+            || network.egress.iter().any(|rule| rule.to.cidrs.is_some())
+    })
 }
 
 /// The object that a change makes. Nothing is observed here, so there is nothing to replace or to delete.

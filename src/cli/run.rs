@@ -1,10 +1,7 @@
 //! `ringfence run`: the operator and its webhook in one process.
 
 use std::{
-    collections::BTreeMap,
-    fs,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -12,15 +9,15 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 use kube::{Api, Client, api::ListParams};
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::policies::PolicyFiles;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant},
-    policy::{LoadError, PolicySet, Source},
     reconcile,
+    scan::Preview,
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     webhook::{
@@ -28,10 +25,6 @@ use crate::{
     },
 };
 
-/// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
-const MAX_POLICY_FILE: u64 = 256 * 1024;
-/// Most policy files in one directory tree.
-const MAX_POLICY_FILES: usize = 1024;
 /// How often the API server is asked whether our kinds are there.
 const CRD_RETRY: Duration = Duration::from_secs(2);
 /// Longest that one question at start may take.
@@ -68,12 +61,11 @@ pub(super) struct Args {
     /// Secret that holds the certificate.
     #[arg(long, env = "RINGFENCE_TLS_SECRET", default_value = "ringfence-webhook-tls")]
     tls_secret: String,
-    /// Directory of Rego policies to use instead of the shipped ones.
-    #[arg(long, env = "RINGFENCE_POLICIES")]
-    policies: Option<PathBuf>,
-    /// YAML file with parameters of policies, by policy name.
-    #[arg(long, env = "RINGFENCE_POLICY_PARAMETERS")]
-    policy_parameters: Option<PathBuf>,
+    #[command(flatten)]
+    policies: PolicyFiles,
+    /// Addresses of its own pod, separated by commas: what the cluster's ranges must hold to be believed. The chart sets it.
+    #[arg(long, env = "RINGFENCE_POD_IPS", default_value = "")]
+    pod_ips: String,
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -96,7 +88,7 @@ async fn run(args: Args) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::default();
     let limits = Limits::default();
-    let policies = Arc::new(load_policies(&args)?);
+    let policies = Arc::new(args.policies.load()?);
     metrics.set_policies(policies.policies().map(|policy| {
         (
             policy.metadata.name.as_str(),
@@ -131,12 +123,9 @@ async fn run(args: Args) -> Result<()> {
     });
 
     let resolver = Arc::new(Resolver::default());
-    let admit = Admission::new(
-        Arc::new(Live::new(client.clone())),
-        policies,
-        &args.namespace,
-        metrics.clone(),
-    );
+    let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
+    let judge = Arc::new(Admission::new(live.clone(), policies, &args.namespace, metrics.clone()));
+    let admit = Preview::new(judge, live.clone(), live);
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {
@@ -152,7 +141,18 @@ async fn run(args: Args) -> Result<()> {
         Ok(())
     });
 
-    let controllers = operate(client, metrics, readiness.clone(), args.namespace, stop.clone());
+    let own_addresses = args
+        .pod_ips
+        .split(',')
+        .filter_map(|address| address.trim().parse().ok());
+    let context = reconcile::Context::new(
+        client.clone(),
+        metrics,
+        args.namespace,
+        args.webhook_configuration,
+        own_addresses.collect(),
+    );
+    let controllers = operate(client, Arc::new(context), readiness.clone(), stop.clone());
     tasks.spawn(async move {
         controllers.await;
         Ok(())
@@ -229,13 +229,7 @@ async fn keeper(
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(
-    client: Client,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    namespace: String,
-    stop: CancellationToken,
-) {
+async fn operate(client: Client, context: Arc<reconcile::Context>, readiness: Readiness, stop: CancellationToken) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -247,7 +241,6 @@ async fn operate(
         }
     }
     readiness.set(Gate::Crds, Ok(()));
-    let context = Arc::new(reconcile::Context::new(client, metrics, namespace));
     reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
 }
 
@@ -263,69 +256,4 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
         )),
         Err(_) => Err("the API server did not answer in time".to_owned()),
     }
-}
-
-fn load_policies(args: &Args) -> Result<PolicySet> {
-    let parameters: BTreeMap<String, Value> = match &args.policy_parameters {
-        Some(file) => {
-            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            serde_saphyr::from_str(&text)
-                .with_context(|| format!("{} is no YAML map of parameters by policy name", file.display()))?
-        }
-        None => BTreeMap::new(),
-    };
-    let compiled = match &args.policies {
-        Some(folder) => {
-            let mut sources = Vec::new();
-            read_policies(folder, &mut sources)?;
-            if sources.is_empty() {
-                bail!(
-                    "{} holds no .rego file: name a folder with policies, or leave --policies out",
-                    folder.display()
-                );
-            }
-            PolicySet::compile(sources, &parameters)
-        }
-        None => PolicySet::embedded(&parameters),
-    };
-    compiled.map_err(|errors| {
-        let all: Vec<_> = errors.iter().map(LoadError::to_string).collect();
-        anyhow::anyhow!("policies cannot be used:\n{}", all.join("\n"))
-    })
-}
-
-/// Reads every policy below a folder; tests of policies are no policies.
-fn read_policies(folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    for path in paths {
-        // A mounted ConfigMap shows each file twice: by a link, and below ..data.
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        if name.starts_with('.') {
-            continue;
-        }
-        if path.is_dir() {
-            read_policies(&path, sources)?;
-        } else if name.ends_with(".rego") && !name.ends_with("_test.rego") {
-            let size = fs::metadata(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?
-                .len();
-            if size > MAX_POLICY_FILE || sources.len() >= MAX_POLICY_FILES {
-                bail!(
-                    "{}: at most {MAX_POLICY_FILES} files of {MAX_POLICY_FILE} bytes each",
-                    path.display()
-                );
-            }
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            sources.push(Source {
-                file: path.display().to_string(),
-                text,
-            });
-        }
-    }
-    Ok(())
 }

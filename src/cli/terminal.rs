@@ -3,7 +3,7 @@
 //! Must never: let through what a terminal obeys. Names and values come from files and from clusters, written by others.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal, Write as _},
     process::ExitCode,
 };
 
@@ -16,6 +16,11 @@ pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
     let told = format!("ringfence: {error:#}");
     told.lines().for_each(|line| eprintln!("{}", printable(line)));
     ExitCode::from(2)
+}
+
+/// Whether what is written there may be coloured.
+pub(super) fn has_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// Writes to standard output.

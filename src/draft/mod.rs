@@ -148,6 +148,7 @@ fn declare(group: &group::Group<'_>, seen: &Seen, options: &Options) -> Drafted 
         images,
         permissions,
         network,
+        debug: None,
     };
     let workflow = AIWorkflow {
         metadata,

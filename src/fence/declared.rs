@@ -1,13 +1,14 @@
 //! Promise 1, declaration: a pod belongs to the AIWorkflow that its label names, in an approved namespace, behind a standing
 //! fence.
 //!
-//! Must never: rest on what the reconciler wrote into a status. Acceptance is computed again, by `plan`'s own function.
+//! Must never: rest on what the reconciler wrote into a status. Acceptance is computed again, by `plan`'s own function. The one
+//! exception is the record of what was reviewed, which nothing else can tell.
 
 use serde_json::Value;
 
 use super::facts::{Facts, Subject, is_workflow_name, read};
 use super::object::{LABEL_PATH, at, being_deleted, shown, violation, workflow_label};
-use crate::api::{AIWorkflow, AIWorkflowClass, DEFAULT_DENY_NAME, ENFORCE_LABEL, WORKFLOW_LABEL};
+use crate::api::{AIWorkflow, AIWorkflowClass, DEFAULT_DENY_NAME, ENFORCE_LABEL, Reason, WORKFLOW_LABEL};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::{Operation, Violation};
 
@@ -155,16 +156,26 @@ pub(super) fn workflow(subject: &Subject<'_>, facts: &Facts) -> Result<Option<AI
     read(DECLARED, "AIWorkflow", label, object).map(Some)
 }
 
-/// Checks that the declaration holds: it stays, and its class takes it.
+/// Whether a workflow's record leaves open if its present generation was reviewed, so that the registration must be known.
+pub fn needs_registration(workflow: &Value) -> bool {
+    let generation = workflow.pointer("/metadata/generation").and_then(Value::as_i64);
+    let recorded = workflow.pointer("/status/reviewed/generation").and_then(Value::as_i64);
+    generation.is_some() && generation != recorded
+}
+
+/// Checks that the declaration holds: it stays, it was reviewed, and its class takes it.
+///
+/// That it was reviewed is asked here too, although nothing new is made of what was not: an account of an earlier generation
+/// stands, and the declaration names who launches as it, and from which images.
 pub(super) fn check_accepted(
     label: &str,
-    object: Option<&Value>,
+    facts: &Facts,
     workflow: &AIWorkflow,
     namespace: &NamespaceFacts,
     class: (&str, Option<&AIWorkflowClass>),
     violations: &mut Vec<Violation>,
 ) {
-    if object.is_some_and(being_deleted) {
+    if facts.workflow.as_ref().is_some_and(being_deleted) {
         let fix = "wait until it is gone, and apply it again";
         violations.push(violation(
             DECLARED,
@@ -173,6 +184,18 @@ pub(super) fn check_accepted(
             "this AIWorkflow is being deleted",
             fix,
         ));
+    }
+    let registration = facts.registration.as_ref().and_then(plan::Registration::from_object);
+    if !plan::is_reviewed(workflow, registration.as_ref()) {
+        let message = format!(
+            "this AIWorkflow is not accepted ({}): it was written while no webhook of Ringfence reviewed it",
+            Reason::NotReviewed.as_str()
+        );
+        let fix = format!(
+            "kubectl describe aiworkflow {} shows the command by which an administrator acknowledges it",
+            shown(label)
+        );
+        violations.push(violation(DECLARED, LABEL_PATH, Some(label), message, fix));
     }
     let (class_name, class) = class;
     let acceptance = plan::accept(workflow, namespace, Some(class_name), class);

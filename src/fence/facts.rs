@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ pub struct Subject<'a> {
     /// Namespace; `None` for cluster-scoped objects, and for a Namespace, which is not *in* itself.
     pub(super) namespace: Option<&'a str>,
     pub(super) change: Change,
+    /// Whether it stands already: who launched it is not known, and what Ringfence makes beside it need not be there yet.
+    pub(super) stands: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -37,9 +40,7 @@ impl<'a> Subject<'a> {
     pub fn of(review: &'a Review) -> Result<Option<Self>, &'static str> {
         match review.operation {
             Operation::Delete => return Ok(None),
-            Operation::Connect => {
-                return Err("this Ringfence does not judge CONNECT: its registrations are of another version");
-            }
+            Operation::Connect => return Err("a CONNECT is no subject: it is a session"),
             Operation::Create | Operation::Update => {}
         }
         let object = review.object().ok_or("the review holds no object")?;
@@ -57,8 +58,23 @@ impl<'a> Subject<'a> {
             label,
             namespace,
             change,
+            stands: false,
         };
         Ok(subject.is_judged().then_some(subject))
+    }
+
+    /// The same of an object that stands, in a review that makes it. Not judged of it: who launched it, which nobody recorded.
+    pub fn standing(review: &'a Review) -> Result<Option<Self>, &'static str> {
+        let subject = Self::of(review)?;
+        Ok(subject.map(|subject| Self {
+            stands: true,
+            ..subject
+        }))
+    }
+
+    /// The workflow that it says it belongs to.
+    pub const fn workflow(&self) -> Option<&'a str> {
+        self.label
     }
 
     /// Whether a rule can apply at all.
@@ -68,8 +84,8 @@ impl<'a> Subject<'a> {
             // Scaling, pausing and a rollout's own bookkeeping: each pod that comes of it is judged by itself, and the
             // controllers must be able to end what came before the fence.
             (Change::Plain, Some(shape)) => shape.is_pod(),
-            (Change::Plain, None) => false,
-            (Change::Create | Change::Launch(_), Some(_)) => true,
+            (Change::Debug | Change::Plain, None) => false,
+            (Change::Create | Change::Debug | Change::Launch(_), Some(_)) => true,
             // Built-in controllers copy labels to what runs nothing: slices of endpoints, stored revisions.
             (Change::Create | Change::Launch(_), None) => {
                 (self.label.is_some() || self.is_revision()) && !launch::is_built_in(&self.review.user)
@@ -92,12 +108,18 @@ impl<'a> Subject<'a> {
         self.is_pod() && self.change == Change::Create
     }
 
+    /// The pod as it was before an UPDATE; nothing for what is new, or a template.
+    pub(super) fn pod_before(&self) -> Option<&'a Value> {
+        let is_update = self.is_pod() && self.review.operation == Operation::Update;
+        self.review.old_object().filter(|_| is_update)
+    }
+
     /// Where a launcher must answer: the path of what was changed, or the label for what is new.
     pub(super) fn launched(&self) -> Option<&'static str> {
         match self.change {
             Change::Create => Some(object::LABEL_PATH),
             Change::Launch(path) => Some(path),
-            Change::Inert | Change::Plain => None,
+            Change::Debug | Change::Inert | Change::Plain => None,
         }
     }
 
@@ -118,14 +140,14 @@ impl<'a> Subject<'a> {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let is_launched = label.is_some() && self.launched().is_some();
+        let is_launched = label.is_some() && self.launched().is_some() && !self.stands;
         let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let is_made = label.is_some() && self.makes_a_pod();
         let controlled = is_launched && self.shape.is_some() && launch::is_built_in(user);
         Needs {
             namespace: Some(namespace.to_owned()),
             workflow: label.map(in_namespace),
-            default_deny: is_made.then(|| namespace.to_owned()),
+            default_deny: (is_made && !self.stands).then(|| namespace.to_owned()),
             account: account
                 .filter(|name| is_made && is_dns_subdomain(name))
                 .map(in_namespace),
@@ -182,6 +204,8 @@ pub struct Facts {
     pub namespace: Option<Value>,
     /// The AIWorkflow.
     pub workflow: Option<Value>,
+    /// The registration under which AIWorkflows are reviewed, where the workflow's record does not settle whether it was.
+    pub registration: Option<Value>,
     /// The namespace's default-deny NetworkPolicy.
     pub default_deny: Option<Value>,
     /// The ServiceAccount that the pod runs as.
@@ -192,6 +216,10 @@ pub struct Facts {
     pub owners: Vec<Owner>,
     /// AIWorkflowClasses by name.
     pub classes: BTreeMap<String, Option<Value>>,
+    /// The pod into which something is opened.
+    pub pod: Option<Value>,
+    /// When it was found out. Without it every window in time is closed.
+    pub now: Option<Timestamp>,
 }
 
 impl Facts {

@@ -1,4 +1,5 @@
-//! Promise 1, images: what a pod runs comes from repositories that both its workflow and its class name.
+//! Promise 1, images: what a pod runs comes from repositories that both its workflow and its class name, or that the class
+//! names as injected; by digest, where the class wants that.
 //!
 //! Must never: read a reference in another way than the container runtime does (what cannot be read in one way only is
 //! refused), or pass over a field that can hold an image because it is newer than this code.
@@ -7,7 +8,8 @@ use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
 use super::template::Template;
-use crate::images::{is_pattern, matches, repository};
+use crate::api::AIWorkflowClass;
+use crate::images::{is_pattern, is_pinned, matches, repository};
 use crate::review::Violation;
 
 const RULE: &str = "approved-images";
@@ -21,6 +23,27 @@ pub(super) struct Allowed<'a> {
     pub workflow: Option<(&'a str, &'a [String])>,
     /// Name and patterns of the class.
     pub class: (&'a str, &'a [String]),
+    /// Patterns of the class that need no other.
+    pub injected: &'a [String],
+    /// Whether the class wants digests.
+    pub by_digest: bool,
+}
+
+impl<'a> Allowed<'a> {
+    /// Reads what a class allows: nothing, where it is missing or cannot be read.
+    pub(super) fn new(
+        workflow: Option<(&'a str, &'a [String])>,
+        class_name: &'a str,
+        class: Option<&'a AIWorkflowClass>,
+    ) -> Self {
+        let images = class.and_then(|class| class.spec.images.as_ref());
+        Self {
+            workflow,
+            class: (class_name, images.map_or(&[], |images| &images.allowed)),
+            injected: images.map_or(&[], |images| &images.injected),
+            by_digest: images.is_some_and(|images| images.require_digest),
+        }
+    }
 }
 
 /// Checks every image of a pod.
@@ -121,6 +144,18 @@ fn check_field(path: &str, image: Option<&Value>, allowed: &Allowed<'_>, violati
             return;
         }
     };
+    let (class, _) = allowed.class;
+    if allowed.by_digest && !is_pinned(image) {
+        let message = format!(
+            "{} does not end in a digest, and AIWorkflowClass {class} (spec.images.requireDigest) wants one: a tag can be moved",
+            shown(image)
+        );
+        let fix = format!("write it as {}@sha256:<64 hexadecimal digits>", shown(&repository));
+        violations.push(violation(RULE, path, Some(image), message, fix));
+    }
+    if allowed.injected.iter().any(|pattern| matches(pattern, &repository)) {
+        return;
+    }
     if let Some((name, patterns)) = allowed.workflow
         && !patterns.iter().any(|pattern| matches(pattern, &repository))
     {
@@ -186,6 +221,8 @@ mod tests {
         let allowed = Allowed {
             workflow: Some(("triage", &workflow)),
             class: ("default", &class),
+            injected: &[],
+            by_digest: false,
         };
         let mut violations = Vec::new();
         check(
@@ -231,6 +268,8 @@ mod tests {
         let allowed = Allowed {
             workflow: None,
             class: ("default", &[]),
+            injected: &[],
+            by_digest: false,
         };
         let mut violations = Vec::new();
         check_field("image", Some(&json!(image)), &allowed, &mut violations);
@@ -246,5 +285,73 @@ mod tests {
     fn workflow_and_class_must_both_allow(#[case] workflow: &[&str], #[case] class: &[&str], #[case] refused: usize) {
         let pod = json!({"spec": {"containers": [{"image": "a/b"}], "initContainers": null, "volumes": [{"rbd": {"image": "x"}}]}});
         assert_eq!(judged(&pod, workflow, class).len(), refused);
+    }
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    /// Every image of every list, and of a volume.
+    fn everywhere(image: &str) -> Value {
+        let list = json!([{"image": image}]);
+        let volumes = json!([{"image": {"reference": image}}]);
+        json!({"spec": {"containers": list, "initContainers": list, "ephemeralContainers": list, "volumes": volumes}})
+    }
+
+    fn found(image: &str, spec: Value) -> Vec<Violation> {
+        let class: AIWorkflowClass =
+            serde_json::from_value(json!({"metadata": {"name": "c"}, "spec": {"images": spec}})).unwrap();
+        let patterns = ["docker.io/ok/*".to_owned()];
+        let allowed = Allowed::new(Some(("triage", &patterns)), "c", Some(&class));
+        let pod = everywhere(image);
+        let mut violations = Vec::new();
+        check(&Template { path: "", pod: &pod }, &allowed, &mut violations);
+        violations
+    }
+
+    #[rstest]
+    #[case::injected("docker.io/istio/proxyv2:1.29", &["docker.io/istio/proxyv2"], 0)]
+    #[case::in_another_spelling("istio/proxyv2", &["docker.io/istio/proxyv2"], 0)]
+    #[case::look_alike("docker.io/istio/proxyv2-evil", &["docker.io/istio/proxyv2"], 8)]
+    #[case::pattern_that_is_none("docker.io/istio/proxyv2", &["docker.io/istio/proxy*", "istio/*", "*"], 8)]
+    #[case::not_named("docker.io/istio/proxyv2", &[], 8)]
+    #[case::unreadable("docker.io/istio/Proxyv2", &["**"], 4)]
+    #[case::all_of_them("evil.example/a", &["**"], 0)]
+    fn what_the_platform_injects_needs_no_declaration(
+        #[case] image: &str,
+        #[case] injected: &[&str],
+        #[case] refused: usize,
+    ) {
+        let found = found(
+            image,
+            json!({"allowed": ["registry.example.com/**"], "injected": injected}),
+        );
+        assert_eq!(found.len(), refused, "{found:?}");
+    }
+
+    #[rstest]
+    #[case::digest(format!("ok/a@sha256:{HEX}"), 0)]
+    #[case::tag_and_digest(format!("ok/a:1@sha256:{HEX}"), 0)]
+    #[case::injected(format!("istio/proxyv2@sha256:{HEX}"), 0)]
+    #[case::tag("ok/a:1".to_owned(), 4)]
+    #[case::bare("ok/a".to_owned(), 4)]
+    #[case::injected_by_tag("istio/proxyv2:1".to_owned(), 4)]
+    #[case::another_algorithm(format!("ok/a@sha512:{HEX}{HEX}"), 4)]
+    #[case::in_the_tag(format!("ok/a:sha256-{HEX}"), 4)]
+    #[case::tag_after_the_digest(format!("ok/a@sha256:{HEX}:1"), 4)]
+    #[case::neither_declared_nor_pinned("evil.example/a".to_owned(), 8)]
+    fn every_image_is_pinned_where_the_class_wants_it(#[case] image: String, #[case] refused: usize) {
+        let spec = json!({"allowed": ["**"], "injected": ["docker.io/istio/*"], "requireDigest": true});
+        let found = found(&image, spec);
+        assert_eq!(found.len(), refused, "{found:?}");
+        let first = found.first().map_or("", |violation| &violation.fix);
+        assert!(
+            refused == 0 || first.contains("@sha256:") || first.contains("in lower case"),
+            "{first}"
+        );
+        for violation in found
+            .iter()
+            .filter(|violation| violation.message.contains("requireDigest"))
+        {
+            assert!(violation.message.starts_with(&image), "{}", violation.message);
+        }
     }
 }

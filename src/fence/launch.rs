@@ -64,7 +64,7 @@ pub(super) fn check(
     workflow: &AIWorkflow,
     class: Option<&AIWorkflowClass>,
 ) -> Option<Violation> {
-    let path = subject.launched()?;
+    let path = subject.launched().filter(|_| !subject.stands)?;
     let label = subject.label?;
     let user = &subject.review.user;
     if is_built_in(user) {

@@ -3,24 +3,35 @@
 //! Pure: `Subject::of` reads a request, `Subject::needs` says what must be asked, whoever can ask fills [`Facts`], and
 //! [`Case`] judges. Must never: allow for lack of a fact, trust a name where a UID can be had, or put an object into a message.
 
+mod annotations;
+pub mod debug;
 mod declared;
 mod facts;
 mod identity;
 mod images;
+pub mod kinds;
 mod launch;
 pub mod modes;
 mod object;
+pub mod pod_security;
+#[cfg(test)]
+mod standing_tests;
 mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tokens;
 mod update;
+mod volumes;
 
+pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
-pub use object::OwnerRef;
+pub use object::{OwnerRef, controller};
 pub use template::{Template, pod_of};
 pub use update::Change;
 
-use crate::api::{AIWorkflow, AIWorkflowClass, Mode};
+use std::collections::BTreeMap;
+
+use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::Violation;
 use images::Allowed;
@@ -33,6 +44,9 @@ pub struct Case<'a> {
     subject: &'a Subject<'a>,
     facts: &'a Facts,
     namespace: Option<NamespaceFacts>,
+    // Read once, for every mode and for what policies see.
+    workflow: Result<Option<AIWorkflow>, Violation>,
+    classes: BTreeMap<&'a str, Result<AIWorkflowClass, Violation>>,
 }
 
 impl<'a> Case<'a> {
@@ -42,10 +56,16 @@ impl<'a> Case<'a> {
             .namespace
             .as_ref()
             .and_then(|object| NamespaceFacts::from_object(object, exempt));
+        let classes = facts.classes.iter().filter_map(|(name, object)| {
+            let class = facts::read("declared-workflow", "AIWorkflowClass", name, object.as_ref()?);
+            Some((name.as_str(), class))
+        });
         Self {
             subject,
             facts,
             namespace,
+            workflow: declared::workflow(subject, facts),
+            classes: classes.collect(),
         }
     }
 
@@ -62,26 +82,18 @@ impl<'a> Case<'a> {
 
     /// The modes to judge for, each with its class.
     pub fn modes(&self) -> Vec<(Mode, String)> {
-        let Some(namespace) = &self.namespace else {
-            return Vec::new();
-        };
-        if declared::check_namespace(self.subject, Some(namespace)).is_err() {
-            return Vec::new();
+        match &self.namespace {
+            Some(namespace) if declared::check_namespace(self.subject, Some(namespace)).is_ok() => modes_of(namespace),
+            _ => Vec::new(),
         }
-        let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
-        modes
-            .into_iter()
-            .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
-            .collect()
     }
 
     /// The engine of the workflow as that class opens it, for policies to see. Nothing where either cannot be read: that is a
     /// violation already.
     pub fn engine(&self, class_name: &str) -> Option<serde_json::Value> {
-        let workflow = declared::workflow(self.subject, self.facts).ok().flatten()?;
-        let class = self.facts.class(class_name)?;
-        let class = facts::read::<AIWorkflowClass>("declared-workflow", "AIWorkflowClass", class_name, class).ok()?;
-        plan::engine_input(&workflow, class_name, &class)
+        let workflow = self.workflow.as_ref().ok()?.as_ref()?;
+        let class = self.classes.get(class_name)?.as_ref().ok()?;
+        plan::engine_input(workflow, class_name, class)
     }
 
     /// What does not fit inside the fence of that mode's class, all of it.
@@ -90,50 +102,64 @@ impl<'a> Case<'a> {
         let Some(namespace) = &self.namespace else {
             return violations;
         };
-        let class = match self.facts.class(class_name) {
+        let class = match self.classes.get(class_name) {
             None => None,
-            Some(object) => {
-                match facts::read::<AIWorkflowClass>("declared-workflow", "AIWorkflowClass", class_name, object) {
-                    Ok(class) => Some(class),
-                    Err(violation) => {
-                        violations.push(violation);
-                        None
-                    }
-                }
+            Some(Ok(class)) => Some(class),
+            Some(Err(violation)) => {
+                violations.push(violation.clone());
+                None
             }
         };
         violations.extend(declared::check_fixed(self.subject));
         violations.extend(launch::check_revision(self.subject));
         declared::check_label(self.subject, &mut violations);
-        let workflow = declared::workflow(self.subject, self.facts).unwrap_or_else(|violation| {
-            violations.push(violation);
-            None
-        });
-        if let (Some(label), Some(workflow)) = (self.subject.label, &workflow) {
+        let workflow = match &self.workflow {
+            Ok(workflow) => workflow.as_ref(),
+            Err(violation) => {
+                violations.push(violation.clone());
+                None
+            }
+        };
+        if let (Some(label), Some(workflow)) = (self.subject.label, workflow) {
             if self.subject.shape.is_some() {
-                let class = (class_name, class.as_ref());
                 declared::check_accepted(
                     label,
-                    self.facts.workflow.as_ref(),
+                    self.facts,
                     workflow,
                     namespace,
-                    class,
+                    (class_name, class),
                     &mut violations,
                 );
             }
-            violations.extend(launch::check(self.subject, self.facts, workflow, class.as_ref()));
+            violations.extend(launch::check(self.subject, self.facts, workflow, class));
+            if self.subject.change == Change::Debug {
+                let action = DebugAction::EphemeralContainers;
+                violations.extend(debug::check(
+                    action,
+                    label,
+                    workflow,
+                    (class_name, class),
+                    self.facts.now,
+                ));
+            }
             // Audit alone makes no account. Another account than the workflow's is refused by name already.
-            if self.subject.makes_a_pod() && namespace.fencing_class().is_some() && self.names_account_of(workflow) {
+            let is_made_yet = !self.subject.stands || self.facts.account.is_some();
+            let needs_account = self.subject.makes_a_pod() && namespace.fencing_class().is_some() && is_made_yet;
+            if needs_account && self.names_account_of(workflow) {
                 violations.extend(identity::check_account(label, workflow, self.facts.account.as_ref()));
             }
         }
-        if self.subject.makes_a_pod() && self.subject.label.is_some() && mode == Mode::Enforce {
+        let needs_default_deny = self.subject.makes_a_pod() && self.subject.label.is_some() && !self.subject.stands;
+        if needs_default_deny && mode == Mode::Enforce {
             violations.extend(declared::check_default_deny(
                 namespace,
                 self.facts.default_deny.as_ref(),
             ));
         }
-        self.check_template(workflow.as_ref(), class_name, class.as_ref(), &mut violations);
+        if self.subject.makes_a_pod() {
+            violations.extend(pod_security::check(namespace, (class_name, class)));
+        }
+        self.check_template(workflow, class_name, class, &mut violations);
         violations.truncate(MAX_VIOLATIONS);
         violations
     }
@@ -166,20 +192,39 @@ impl<'a> Case<'a> {
         if let Some(workflow) = workflow {
             identity::check_name(&template, label, workflow, violations);
         }
-        let of_class = class
-            .and_then(|class| class.spec.images.as_ref())
-            .map_or(&[][..], |images| &images.allowed);
         let patterns = workflow.map(|workflow| plan::image_patterns(workflow, class_name, class));
         let of_workflow = patterns.as_deref().map(|patterns| (label, patterns));
-        images::check(
-            &template,
-            &Allowed {
-                workflow: of_workflow,
-                class: (class_name, of_class),
-            },
-            violations,
-        );
+        images::check(&template, &Allowed::new(of_workflow, class_name, class), violations);
+        let before = self.subject.pod_before();
+        let annotations = class.map(|class| plan::pod_annotations(workflow, class_name, class));
+        let annotations = annotations.as_deref().unwrap_or_default();
+        annotations::check(&template, before, (class_name, annotations), violations);
+        // A pod's volumes never change: what it was admitted with does not stand in the way of an update.
+        if before.and_then(volumes_of) != volumes_of(template.pod) || before.is_none() {
+            volumes::check(&template, (class_name, class), violations);
+            let allowed = tokens::Allowed {
+                workflow: workflow.map(|workflow| (label, workflow)),
+                class: (class_name, class),
+            };
+            tokens::check(&template, &allowed, violations);
+        }
+        if !self.subject.is_pod() {
+            violations.extend(volumes::check_claims(self.subject.object, (class_name, class)));
+        }
     }
+}
+
+/// The modes of a namespace, the strongest first, each with its class.
+fn modes_of(namespace: &NamespaceFacts) -> Vec<(Mode, String)> {
+    let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
+    modes
+        .into_iter()
+        .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
+        .collect()
+}
+
+fn volumes_of(pod: &serde_json::Value) -> Option<&serde_json::Value> {
+    pod.pointer("/spec/volumes")
 }
 
 #[cfg(test)]

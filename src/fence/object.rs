@@ -43,7 +43,7 @@ impl OwnerRef {
 }
 
 /// The controller among an object's owners.
-pub(super) fn controller(object: &Value) -> Option<OwnerRef> {
+pub fn controller(object: &Value) -> Option<OwnerRef> {
     let owners = object.get("metadata")?.get("ownerReferences")?.as_array()?;
     let owner = owners
         .iter()

@@ -86,8 +86,8 @@ pub(crate) fn workload(uid: &str) -> Value {
 
 /// What is there when all is well: namespace `ai` in enforce, class `default`, account and default-deny made.
 pub(crate) fn facts() -> Facts {
-    let namespace =
-        json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/enforce": "default"}}});
+    let labels = json!({"ringfence.dev/enforce": "default", "pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}});
     let read = NamespaceFacts::from_object(&namespace, |_| false).unwrap();
     let class = json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "default"},
@@ -101,8 +101,11 @@ pub(crate) fn facts() -> Facts {
             json!({"metadata": {"name": "triage", "uid": "sa-uid", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}}),
         ),
         launcher: None,
+        registration: None,
         owners: Vec::new(),
         classes: [("default".to_owned(), Some(class))].into(),
+        pod: None,
+        now: None,
     }
 }
 

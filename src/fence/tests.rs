@@ -39,7 +39,8 @@ fn without_mode() -> Facts {
     }
 }
 
-fn with_modes(labels: Value) -> Facts {
+fn with_modes(mut labels: Value) -> Facts {
+    labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
     Facts {
         namespace: Some(json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}})),
         ..facts()
@@ -337,9 +338,10 @@ fn a_binding_does_not_relabel_its_pod() {
 
 #[rstest]
 #[case::image("/spec/containers/0/image", json!("evil.example/a"), &["approved-images"])]
-#[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "evil.example/a"}]), &["approved-images"])]
+#[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "evil.example/a"}]), &["debug-window", "approved-images"])]
 #[case::allowed_image("/spec/containers/0/image", json!("ok/b"), &[])]
-#[case::annotation("/metadata/annotations", json!({"a": "b"}), &[])]
+#[case::annotation("/metadata/annotations", json!({"a": "b"}), &["pod-annotations"])]
+#[case::label("/metadata/labels/a", json!("b"), &[])]
 fn a_changed_pod_is_judged_again(#[case] pointer: &str, #[case] value: Value, #[case] refused: &[&str]) {
     let new = set(pod(), pointer, value);
     // What a pod waits for before it starts is behind it.
@@ -513,4 +515,112 @@ fn endless_mistakes_are_cut_off() {
             .len(),
         MAX_VIOLATIONS
     );
+}
+
+/// The class of [`facts`], with fields put over its own.
+fn of_class(fields: &Value) -> Facts {
+    let mut facts = facts();
+    let class = facts.classes.get_mut("default").unwrap().as_mut().unwrap();
+    for (key, value) in fields.as_object().unwrap() {
+        class["spec"][key] = value.clone();
+    }
+    facts
+}
+
+/// What each field about the shape of pods refuses, and the class that allows it.
+#[rstest]
+#[case::volume("volumes", "/spec/volumes", json!([{"name": "a", "emptyDir": {}}]), json!({"volumes": {"types": ["emptyDir"]}}))]
+#[case::driver("volumes", "/spec/volumes", json!([{"name": "a", "csi": {"driver": "d"}}]), json!({"volumes": {"types": ["csi"], "csiDrivers": ["d"]}}))]
+#[case::annotation("pod-annotations", "/metadata/annotations", json!({"sidecar.istio.io/inject": "true"}), json!({"podAnnotations": ["sidecar.istio.io/"]}))]
+#[case::sidecar("approved-images", "/spec/initContainers", json!([{"name": "i", "image": "istio/proxyv2"}]), json!({"images": {"allowed": ["docker.io/ok/*"], "injected": ["docker.io/istio/*"]}}))]
+#[case::token(
+    "projected-tokens", "/spec/volumes", json!([{"name": "a", "projected": {"sources": [{"serviceAccountToken": {"expirationSeconds": 7200}}]}}]),
+    json!({"volumes": {"types": ["projected"]}, "identity": {"maxTokenSeconds": 7200}}),
+)]
+fn the_shape_of_a_pod_and_of_a_template_is_the_classs_to_say(
+    #[case] rule: &str,
+    #[case] pointer: &str,
+    #[case] value: Value,
+    #[case] class: Value,
+) {
+    let shaped = set(pod(), pointer, value);
+    let open = of_class(&class);
+    let mut job = workload("j");
+    job["spec"]["template"] = shaped.clone();
+    let cron = json!({"metadata": job["metadata"], "spec": {"jobTemplate": {"metadata": job["metadata"], "spec": job["spec"]}}});
+    for (group, kind, object) in [
+        ("", "Pod", shaped),
+        ("apps", "StatefulSet", job),
+        ("batch", "CronJob", cron),
+    ] {
+        let refused = created(group, kind, object.clone(), &facts());
+        assert!(refused.contains(&rule.to_owned()), "{kind}: {refused:?}");
+        assert_eq!(created(group, kind, object, &open), [""; 0], "{kind}");
+    }
+}
+
+#[test]
+fn the_api_server_must_hold_pods_to_the_standard_before_one_is_made() {
+    let bare = |mode: &str| json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {mode: "default"}}});
+    for mode in ["ringfence.dev/enforce", "ringfence.dev/warn", "ringfence.dev/audit"] {
+        let facts = Facts {
+            namespace: Some(bare(mode)),
+            ..facts()
+        };
+        assert_eq!(created("", "Pod", pod(), &facts), ["pod-security"], "{mode}");
+        assert_eq!(
+            created("batch", "Job", workload("j"), &facts),
+            [""; 0],
+            "templates wait for their pods"
+        );
+        let changed = set(pod(), "/metadata/labels/a", json!("b"));
+        let update = review("UPDATE", "", "Pod", Some(&changed), Some(&pod()));
+        assert_eq!(judged(&update, &facts), [""; 0], "what runs is not held up");
+    }
+}
+
+#[test]
+fn what_a_pod_mounts_since_before_the_class_was_narrowed_stands_in_no_updates_way() {
+    let old = set(pod(), "/spec/volumes", json!([{"name": "a", "nfs": {}}]));
+    let old = set(old, "/metadata/annotations", json!({"old.example/a": "1"}));
+    let new = set(old.clone(), "/metadata/labels/a", json!("b"));
+    assert_eq!(
+        judged(&review("UPDATE", "", "Pod", Some(&new), Some(&old)), &facts()),
+        [""; 0]
+    );
+    let more = set(
+        old.clone(),
+        "/spec/volumes",
+        json!([{"name": "a", "nfs": {}}, {"name": "b"}]),
+    );
+    let refused = judged(&review("UPDATE", "", "Pod", Some(&more), Some(&old)), &facts());
+    assert_eq!(
+        refused,
+        ["volumes"],
+        "no API server sends it, and it is judged all the same"
+    );
+}
+
+#[test]
+fn the_claims_of_a_stateful_set_are_volumes_of_its_pods() {
+    let claims = set(
+        workload("s"),
+        "/spec/volumeClaimTemplates",
+        json!([{"metadata": {"name": "data"}}]),
+    );
+    assert_eq!(created("apps", "StatefulSet", claims.clone(), &facts()), ["volumes"]);
+    let open = of_class(&json!({"volumes": {"types": ["persistentVolumeClaim"]}}));
+    assert_eq!(created("apps", "StatefulSet", claims, &open), [""; 0]);
+}
+
+#[test]
+fn an_engine_brings_its_annotations_where_the_class_opens_it() {
+    let annotated = set(pod(), "/metadata/annotations", json!({"dag_id": "x"}));
+    let mut closed = facts();
+    closed.workflow = Some(set(workflow_object(), "/spec/engine", json!("airflow")));
+    let refused = created("", "Pod", annotated.clone(), &closed);
+    assert!(refused.contains(&"pod-annotations".to_owned()), "{refused:?}");
+    let mut open = of_class(&json!({"engines": [{"name": "airflow"}]}));
+    open.workflow = closed.workflow;
+    assert_eq!(created("", "Pod", annotated, &open), [""; 0]);
 }

@@ -17,6 +17,8 @@ pub enum Change {
     /// It touches nothing but finalizers, status, what the API server writes, or takes owners away. Controllers do this to end
     /// things; refusing it would leave Jobs and namespaces hanging.
     Inert,
+    /// It puts containers for debugging beside those of a pod that runs, and nothing else.
+    Debug,
     /// It changes something, and nothing that decides what runs.
     Plain,
     /// It changes what runs, or whose it is: the path of it.
@@ -40,6 +42,9 @@ const FREE_POD_FIELDS: [&str; 5] = [
     "terminationGracePeriodSeconds",
     "tolerations",
 ];
+
+/// Path of what a pod runs.
+const RUNNING: &str = "spec";
 
 /// Lists of containers whose `resources` may be resized.
 const RESIZABLE: [&str; 2] = ["containers", "initContainers"];
@@ -78,7 +83,20 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     if is_inert(old, object) {
         return Some(Change::Inert);
     }
-    Some(launch_path(&review.kind, shape, old, object).map_or(Change::Plain, Change::Launch))
+    Some(match launch_path(&review.kind, shape, old, object) {
+        None => Change::Plain,
+        Some(RUNNING) if shape.is_some_and(Shape::is_pod) && debugs(old, object) => Change::Debug,
+        Some(path) => Change::Launch(path),
+    })
+}
+
+fn debugs(old: &Value, new: &Value) -> bool {
+    let without = |pod: &Value| {
+        let mut spec = running(pod)?;
+        spec.as_object_mut()?.remove("ephemeralContainers");
+        Some(spec)
+    };
+    without(old) == without(new)
 }
 
 fn is_inert(old: &Value, new: &Value) -> bool {
@@ -128,7 +146,7 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
         return Some("metadata.ownerReferences");
     }
     match shape {
-        Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some("spec"),
+        Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some(RUNNING),
         Some(shape) => template_path(shape, old, new),
         None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
         None => (content(old) != content(new)).then_some("spec"),
@@ -222,7 +240,7 @@ mod tests {
     #[case::other_label("/metadata/labels/x", json!("y"), Change::Plain)]
     #[case::label_moved("/metadata/labels/ringfence.dev~1workflow", json!("b"), Change::Launch("metadata.labels[ringfence.dev/workflow]"))]
     #[case::image("/spec/containers/0/image", json!("b"), Change::Launch("spec"))]
-    #[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "a"}]), Change::Launch("spec"))]
+    #[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "a"}]), Change::Debug)]
     #[case::newer_field("/spec/newerThanUs", json!(1), Change::Launch("spec"))]
     #[case::newer_top_level_field("/newerThanUs", json!(1), Change::Plain)]
     #[case::resize("/spec/containers/0/resources", json!({"limits": {"cpu": "1"}}), Change::Plain)]

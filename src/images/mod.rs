@@ -4,4 +4,4 @@ mod pattern;
 mod reference;
 
 pub use pattern::{is_pattern, matches};
-pub use reference::repository;
+pub use reference::{is_pinned, repository};

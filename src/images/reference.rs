@@ -62,6 +62,13 @@ pub fn repository(reference: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Whether a reference that [`repository`] can read names one image for ever: by the digest that every registry and runtime
+/// can compute.
+pub fn is_pinned(reference: &str) -> bool {
+    let digest = reference.split_once('@').map(|(_, digest)| digest);
+    digest.is_some_and(|digest| digest.starts_with("sha256:") && is_digest(digest))
+}
+
 /// `docker.io` reads `sha256:<hex>` as a tag of a repository named sha256; containerd reads it as the ID of a local image.
 fn is_image_id(name: &str, tag: Option<&str>) -> bool {
     let is_hex = |text: &str, least: usize| text.len() >= least && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -94,7 +101,8 @@ fn is_tag(tag: &str) -> bool {
 pub(super) fn is_domain(domain: &str) -> bool {
     let (host, port) = match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) => {
-            let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+            // Dots at its end are a second way to write an address, which the grammar of references does not have.
+            let is_address = !address.contains('.') && address.parse::<std::net::Ipv6Addr>().is_ok();
             return is_address && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
         }
         None => match domain.split_once(':') {
@@ -189,12 +197,26 @@ mod tests {
     #[case::port_of_zeroes("registry.example.com:05000/a")]
     #[case::no_port("registry.example.com:/a")]
     #[case::large_port("registry.example.com:65536/a")]
+    #[case::mapped_address("[::ffff:192.0.2.1]:5000/a")]
+    #[case::no_address("[registry.example.com]/a")]
+    #[case::no_address_at_all("[:::]/a")]
     #[case::three_underscores("a/b___c")]
     #[case::two_dots("a/b..c")]
     #[case::bare_image_id(HEX)]
     #[case::short_image_id("sha256:0123456789ab")]
     fn what_runtimes_could_read_in_two_ways_is_refused(#[case] reference: &str) {
         assert!(repository(reference).is_err(), "{:?}", repository(reference));
+    }
+
+    #[rstest]
+    #[case::sha256(format!("r.example/a@sha256:{HEX}"), true)]
+    #[case::with_tag(format!("r.example/a:1@sha256:{HEX}"), true)]
+    #[case::tag("r.example/a:1".to_owned(), false)]
+    #[case::sha512(format!("r.example/a@sha512:{HEX}{HEX}"), false)]
+    #[case::short("r.example/a@sha256:00".to_owned(), false)]
+    #[case::in_the_name(format!("sha256/a:{HEX}"), false)]
+    fn only_a_digest_that_everybody_can_compute_pins_an_image(#[case] reference: String, #[case] expected: bool) {
+        assert_eq!(is_pinned(&reference), expected);
     }
 
     #[test]

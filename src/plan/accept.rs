@@ -1,9 +1,11 @@
 //! Whether a declaration is valid and inside its class: condition `Accepted`, for the reconciler and for admission alike.
 
 use super::{
-    NamespaceFacts, Problem, engine,
+    NamespaceFacts, Problem,
+    cluster::Ranges,
+    engine,
     peer::{Peer, invalid_peer, invalid_ports, peer_outside_class},
-    rules,
+    rules, shape,
 };
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason, is_dns_label, is_dns_subdomain};
 use crate::images::is_pattern;
@@ -51,7 +53,7 @@ pub fn accept(
         };
         return refused(Reason::NamespaceNotFenced, message, Vec::new());
     };
-    let invalid = invalid(workflow);
+    let invalid = workflow_problems(workflow);
     if !invalid.is_empty() {
         return refused(Reason::Invalid, summary(&invalid), invalid);
     }
@@ -75,7 +77,7 @@ pub fn accept(
     }
 }
 
-fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptance {
+pub(super) fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptance {
     Acceptance {
         accepted: false,
         reason,
@@ -84,7 +86,8 @@ fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptanc
     }
 }
 
-fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
+/// What is wrong with a declaration by itself, whatever stands around it.
+pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
     let mut problems = Vec::new();
     let spec = &workflow.spec;
     let name = workflow.name_any();
@@ -127,6 +130,7 @@ fn invalid(workflow: &AIWorkflow) -> Vec<Problem> {
             ));
         }
     }
+    shape::invalid_audiences(&identity.audiences, &mut problems);
     if spec.images.is_empty() {
         let fix = "list the repositories, such as registry.example.com/team/**";
         problems.push(Problem::new(
@@ -247,6 +251,13 @@ fn outside_class(
         );
         problems.push(Problem::new("spec.identity.annotations", Some(key), message, fix));
     }
+    if workflow.spec.debug.is_some() && class.spec.debug.is_none() {
+        let message = format!("opens a window for debugging, and AIWorkflowClass {class_name} allows none");
+        let fix =
+            format!("leave it out, or ask the platform team for spec.debug.maxHours of AIWorkflowClass {class_name}");
+        problems.push(Problem::new("spec.debug", None, message, fix));
+    }
+    shape::audiences_outside_class(workflow, class_name, class, &mut problems);
     for (index, rule) in workflow.rules().iter().enumerate() {
         if let Some(right) = rules::first_uncovered(rule, &class.spec.permissions) {
             let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");
@@ -296,13 +307,14 @@ fn outside_class(
         ));
     }
     let network = workflow.spec.network.clone().unwrap_or_default();
+    let ranges = Ranges::for_network(&network, class);
     for (index, rule) in network.ingress.iter().enumerate() {
         peer_outside_class(
             &format!("spec.network.ingress[{index}].from"),
             &Peer::from(&rule.from),
             namespace,
-            class_name,
-            class,
+            (class_name, class),
+            &ranges,
             &mut problems,
         );
     }
@@ -311,10 +323,15 @@ fn outside_class(
             &format!("spec.network.egress[{index}].to"),
             &Peer::from(&rule.to),
             namespace,
-            class_name,
-            class,
+            (class_name, class),
+            &ranges,
             &mut problems,
         );
+    }
+    if !ranges.fit(&network) {
+        let message = "names more ranges than one NetworkPolicy holds, with what must be taken out of them";
+        let fix = "name fewer ranges, each once, with all its ports in one rule";
+        problems.push(Problem::new("spec.network", None, message, fix));
     }
     problems
 }

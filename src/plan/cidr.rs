@@ -50,11 +50,7 @@ pub(super) fn covered(net: &IpNet, class: &[String]) -> bool {
 /// Addresses inside `net` that hand out credentials, in every form that a packet can carry them. If `net` is such an address
 /// itself, it is all that is left.
 pub(super) fn metadata_in(net: &IpNet) -> Vec<IpNet> {
-    let nat64 = METADATA_V4.iter().map(|address| {
-        let [a, b, c, d] = address.octets();
-        let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-        IpAddr::V6(Ipv6Addr::new(NAT64[0], NAT64[1], 0, 0, 0, 0, high, low))
-    });
+    let nat64 = METADATA_V4.iter().map(|address| IpAddr::V6(through_nat64(*address)));
     let plain = METADATA_V4.iter().map(|address| IpAddr::V4(*address));
     let six = METADATA_V6.iter().map(|address| IpAddr::V6(*address));
     plain
@@ -63,6 +59,22 @@ pub(super) fn metadata_in(net: &IpNet) -> Vec<IpNet> {
         .filter(|address| net.contains(address))
         .map(IpNet::from)
         .collect()
+}
+
+fn through_nat64(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = address.octets();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Ipv6Addr::new(NAT64[0], NAT64[1], 0, 0, 0, 0, high, low)
+}
+
+/// The range of IPv6 through which NAT64 reaches a range of IPv4.
+pub(super) fn translated(net: &IpNet) -> Option<IpNet> {
+    match net {
+        IpNet::V4(net) => Ipv6Net::new(through_nat64(net.addr()), 96 + net.prefix_len())
+            .ok()
+            .map(IpNet::V6),
+        IpNet::V6(_) => None,
+    }
 }
 
 fn mapped_range() -> Option<Ipv6Net> {

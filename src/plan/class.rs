@@ -1,7 +1,10 @@
 //! The class by itself: whether it can be read, and the one that the operator makes when there is none.
 
-use super::{Problem, cidr, engine, rules};
-use crate::api::{AIWorkflowClass, AIWorkflowClassSpec, ClassImages, DEFAULT_CLASS, Engine, PolicyRule};
+use super::{Problem, cidr, engine, rules, shape};
+use crate::api::{
+    AIWorkflowClass, AIWorkflowClassSpec, ClassIdentity, ClassImages, ClassVolumes, DEFAULT_CLASS, Engine, PodSecurity,
+    PolicyRule,
+};
 use crate::images::is_pattern;
 
 /// What is wrong with a class. A class with problems still narrows: what cannot be read allows nothing.
@@ -22,25 +25,29 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
             }
         }
     }
-    let allowed = spec.images.iter().flat_map(|images| &images.allowed).enumerate();
-    for (index, pattern) in allowed.filter(|(_, pattern)| !is_pattern(pattern)) {
-        let fix =
-            "write registry and path in full and in lower case, * and ** as whole segments, neither tag nor digest";
-        problems.push(Problem::new(
-            format!("spec.images.allowed[{index}]"),
-            Some(pattern),
-            "matches no repository",
-            fix,
-        ));
+    for (field, list) in spec
+        .images
+        .iter()
+        .flat_map(|images| [("allowed", &images.allowed), ("injected", &images.injected)])
+    {
+        for (index, pattern) in list.iter().enumerate().filter(|(_, pattern)| !is_pattern(pattern)) {
+            let fix =
+                "write registry and path in full and in lower case, * and ** as whole segments, neither tag nor digest";
+            let path = format!("spec.images.{field}[{index}]");
+            problems.push(Problem::new(path, Some(pattern), "matches no repository", fix));
+        }
     }
+    shape::class_problems(spec, &mut problems);
     let network = spec.network.clone().unwrap_or_default();
     let cluster = spec.cluster.clone().unwrap_or_default();
+    let own = cluster.cluster_cidrs.unwrap_or_default();
     let dns = cluster.dns.and_then(|dns| dns.cidrs).unwrap_or_default();
     let api_server = cluster.api_server.map(|address| address.cidrs).unwrap_or_default();
     for (path, list) in [
         ("spec.network.cidrs", network.cidrs),
         ("spec.cluster.dns.cidrs", dns),
         ("spec.cluster.apiServer.cidrs", api_server),
+        ("spec.cluster.clusterCIDRs", own),
     ] {
         for (index, text) in list.iter().enumerate() {
             if let Err(message) = cidr::parse(text) {
@@ -52,7 +59,8 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     problems
 }
 
-/// The class `default`: every shipped engine, every image repository, read rights on what is no secret, peers in the own namespace only.
+/// The class `default`: every shipped engine, every image repository, read rights on what is no secret, peers in the own namespace
+/// only, the standard Restricted, volumes that stay inside the pod or are claimed, tokens for the API server only.
 pub fn default_class() -> AIWorkflowClass {
     let read = PolicyRule {
         api_groups: vec![String::new()],
@@ -70,8 +78,19 @@ pub fn default_class() -> AIWorkflowClass {
         engines: engine::shipped().iter().map(open).collect(),
         images: Some(ClassImages {
             allowed: vec!["**".to_owned()],
+            ..ClassImages::default()
         }),
         permissions: vec![read],
+        identity: Some(ClassIdentity {
+            max_token_seconds: Some(shape::DEFAULT_TOKEN_SECONDS),
+            ..ClassIdentity::default()
+        }),
+        pod_security: Some(PodSecurity::Restricted),
+        volumes: Some(ClassVolumes {
+            types: shape::DEFAULT_VOLUMES.map(str::to_owned).to_vec(),
+            ..ClassVolumes::default()
+        }),
+        pod_annotations: shape::DEFAULT_ANNOTATIONS.map(str::to_owned).to_vec(),
         ..AIWorkflowClassSpec::default()
     };
     AIWorkflowClass::new(DEFAULT_CLASS, spec)

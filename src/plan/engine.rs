@@ -32,6 +32,9 @@ pub struct Profile {
     /// Repositories that the pods may run beside `spec.images`. The class must allow them too.
     #[serde(default)]
     pub images: Vec<String>,
+    /// Annotations that the engine itself puts on its pods, as in `podAnnotations` of a class. They count beside those.
+    #[serde(default, rename = "podAnnotations")]
+    pub pod_annotations: Vec<String>,
     /// How its pods are recognised in a namespace that nobody has declared yet.
     #[serde(default)]
     pub recognised: Recognised,
@@ -121,6 +124,20 @@ pub fn image_patterns(workflow: &AIWorkflow, class_name: &str, class: Option<&AI
         .and_then(|class| profile(workflow, class_name, class).ok())
         .unwrap_or_default();
     workflow.spec.images.iter().cloned().chain(profile.images).collect()
+}
+
+/// Annotations that a workflow's pods may carry: the class's, and its engine's where the class opens that.
+pub fn pod_annotations(workflow: Option<&AIWorkflow>, class_name: &str, class: &AIWorkflowClass) -> Vec<String> {
+    let profile = workflow
+        .and_then(|workflow| profile(workflow, class_name, class).ok())
+        .unwrap_or_default();
+    class
+        .spec
+        .pod_annotations
+        .iter()
+        .cloned()
+        .chain(profile.pod_annotations)
+        .collect()
 }
 
 #[cfg(test)]

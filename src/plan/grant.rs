@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, object, rules, writes};
+use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, rules, writes};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowGrantStatus, ConditionStatus, ConditionType,
     GrantedWorkflow, PolicyRule, Reason, set,
@@ -24,6 +24,8 @@ pub struct GranteeFacts {
     pub namespace: NamespaceFacts,
     /// The class that fences it.
     pub class: Option<AIWorkflowClass>,
+    /// Whether its present generation counts as reviewed.
+    pub reviewed: bool,
     /// Whether its service account stands and is Ringfence's: a name alone could be a stranger's.
     pub account_is_ours: bool,
 }
@@ -55,7 +57,7 @@ pub struct GrantPlan {
 /// Plans one grant.
 pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPlan {
     let mut plan = GrantPlan {
-        problems: problems(grant, &observed.namespace),
+        problems: grant_problems(grant, &observed.namespace),
         idle: Vec::new(),
         granted: 0,
         changes: Vec::new(),
@@ -69,7 +71,22 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
             plan.idle.push(format!("{name}: this grant is being deleted"));
             continue;
         }
-        match held(grant, grantee, observed.grantees.get(grantee)) {
+        let facts = observed.grantees.get(grantee);
+        // As in its own namespace: what it holds stays, and nothing new comes.
+        if facts.is_some_and(|facts| !facts.reviewed && facts.account_is_ours) {
+            let name = format!("{}/{}", grantee.namespace, grantee.name);
+            plan.idle.push(format!(
+                "{name}: was not reviewed (NotReviewed), so what it holds stays as it is"
+            ));
+            let kept = parts(grant, grantee, "", &[]).map(|(key, _)| key);
+            let seen = observed
+                .children
+                .iter()
+                .map(|(child, seen)| ((*child, name_of(seen).to_owned()), seen.clone()));
+            desired.extend(seen.filter(|(key, _)| kept.contains(key)));
+            continue;
+        }
+        match held(grant, grantee, facts) {
             Ok((account, rules)) => {
                 plan.granted += 1;
                 desired.extend(parts(grant, grantee, &account, &rules));
@@ -85,7 +102,8 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
     plan
 }
 
-fn problems(grant: &AIWorkflowGrant, namespace: &NamespaceFacts) -> Vec<Problem> {
+/// What is wrong with a grant by itself, in that namespace.
+pub fn grant_problems(grant: &AIWorkflowGrant, namespace: &NamespaceFacts) -> Vec<Problem> {
     let mut problems = Vec::new();
     if namespace.exempt {
         let fix = "grant rights in namespaces of workloads only";
@@ -117,6 +135,9 @@ fn held(
     let acceptance = accept(&facts.workflow, &facts.namespace, class_name, facts.class.as_ref());
     if !acceptance.accepted {
         return Err(format!("is not accepted: {}", acceptance.reason.as_str()));
+    }
+    if !facts.reviewed {
+        return Err("is not accepted: NotReviewed".to_owned());
     }
     if !facts.account_is_ours {
         return Err("its service account does not stand yet".to_owned());
@@ -152,7 +173,7 @@ pub(super) fn gives_to(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> 
     let stays = grant.metadata.deletion_timestamp.is_none();
     stays
         && grant.namespace().as_deref() != Some(namespace)
-        && problems(grant, &NamespaceFacts::default()).is_empty()
+        && grant_problems(grant, &NamespaceFacts::default()).is_empty()
         && names(grant, namespace, name)
 }
 
@@ -284,6 +305,7 @@ mod tests {
                 ..NamespaceFacts::default()
             },
             class: Some(default_class()),
+            reviewed: true,
             account_is_ours: true,
         }
     }
@@ -360,6 +382,8 @@ mod tests {
         GranteeFacts { workflow, ..facts }
     })]
     #[case::account_of_a_stranger(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { account_is_ours: false, ..facts })]
+    #[case::not_reviewed(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { reviewed: false, ..facts })]
+    #[case::not_reviewed_of_a_stranger(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { reviewed: false, account_is_ours: false, ..facts })]
     #[case::outside_its_class(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { class: Some(AIWorkflowClass::new("x", Default::default())), ..facts })]
     #[case::class_missing(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { class: None, ..facts })]
     #[case::not_fenced(json!([rule("services", &[], &["get"])]), |facts: GranteeFacts| {
@@ -404,6 +428,38 @@ mod tests {
             "ai",
             "triage"
         ));
+    }
+
+    #[test]
+    fn what_an_unreviewed_workflow_holds_stays_and_nothing_new_comes() {
+        let before = json!([rule("services", &["qdrant"], &["get"])]);
+        let grant = grant(json!([rule("services", &[], &["get", "list"])]));
+        let mut seen = observed(facts(before));
+        let made = plan_grant(&grant, &seen).changes;
+        seen.children = crate::plan::tests::stored(&made);
+        let edited = GranteeFacts {
+            reviewed: false,
+            ..facts(json!([rule("services", &[], &["list"])]))
+        };
+        let with = |facts: GranteeFacts| GrantObserved {
+            children: seen.children.clone(),
+            ..observed(facts)
+        };
+        let plan = plan_grant(&grant, &with(edited.clone()));
+        assert_eq!(
+            (plan.changes.len(), plan.granted, plan.idle.len()),
+            (0, 0, 1),
+            "{plan:?}"
+        );
+        // The account that held it may be gone, and one of that name a stranger's.
+        let plan = plan_grant(
+            &grant,
+            &with(GranteeFacts {
+                account_is_ours: false,
+                ..edited
+            }),
+        );
+        assert_eq!(plan.changes.len(), 2, "{plan:?}");
     }
 
     #[test]

@@ -3,16 +3,22 @@
 //! Must never: read a clock, call anything, or widen what was declared. What cannot be rendered is left closed.
 
 mod accept;
+mod adopt;
 mod cidr;
+mod claims;
 mod class;
+mod cluster;
 mod engine;
 mod grant;
 mod namespace;
 mod network;
 mod object;
 mod peer;
+mod predecessors;
+mod reviewed;
 mod rules;
 mod selector;
+pub mod shape;
 mod status;
 
 use std::{
@@ -25,17 +31,23 @@ use std::{
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-pub use accept::{Acceptance, accept};
+pub use accept::{Acceptance, accept, workflow_problems};
+pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
-pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, shipped};
-pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_status, plan_grant};
+pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
+pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
+pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{Child, INSTANCE_LABEL, comparable, is_foreign, name_of, owned_name, owner_uid, replacing, same};
 pub use peer::{egress_problems, ingress_problems};
+pub use predecessors::{Predecessors, may_have_predecessors};
+pub use reviewed::{Registration, is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
 pub use status::{Outcome, status, unobserved_status};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, WorkflowPeer, is_dns_label};
+use crate::api::{
+    AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed, WorkflowPeer, is_dns_label,
+};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,8 +93,18 @@ pub struct Observed {
     pub children: Vec<(Child, Value)>,
     /// Objects of a desired name that are somebody else's.
     pub taken: BTreeSet<(Child, String)>,
+    /// What stands under the account's name, where it is not the workflow's own.
+    pub account: Option<Value>,
+    /// Pods that are older than the workflow and carry its label.
+    pub predecessors: Predecessors,
+    /// The registration under which writes of our kinds are reviewed, if it stands.
+    pub registration: Option<Registration>,
     /// Grants of the namespaces that it declares rights in.
     pub grants: Vec<AIWorkflowGrant>,
+    /// Who else names its account as launcher, see [`claims`].
+    pub claims: Vec<String>,
+    /// Of [`launchers_elsewhere`], those that are a workflow's own account, with the name of that workflow.
+    pub launching_workflows: BTreeMap<(String, String), String>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
@@ -125,6 +147,12 @@ pub struct Plan {
     pub unresolved: Option<(Reason, String)>,
     /// Names that somebody else holds.
     pub taken: Vec<(Child, String)>,
+    /// Why an account that is to join does not, or one that others name is not made.
+    pub conflict: Option<String>,
+    /// Nothing was planned, narrowing included: it waits for a person, or for older pods to go.
+    pub held: bool,
+    /// What to put on record as reviewed.
+    pub reviewed: Option<Reviewed>,
     /// Writes, in order.
     pub changes: Vec<Change>,
     /// The engine in force.
@@ -137,7 +165,8 @@ pub struct Plan {
 ///
 /// Not accepted: rights and peers that the class does not allow go, the account stays, running pods are left alone. Being
 /// deleted: its rights go, and nothing is made, because a finalizer can keep it for ever. Not fenced, or the class missing:
-/// nothing is touched, because what stands there was right when it was made.
+/// nothing is touched, because what stands there was right when it was made. Not reviewed, or older pods about: nothing is touched
+/// either, not even to narrow it, because what the declaration says is nobody's word yet.
 pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     let class_name = observed.namespace.fencing_class();
     let acceptance = accept(workflow, &observed.namespace, class_name, observed.class.as_ref());
@@ -145,6 +174,9 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         acceptance,
         unresolved: None,
         taken: Vec::new(),
+        conflict: None,
+        held: false,
+        reviewed: reviewed::record(workflow, observed.registration.as_ref()),
         changes: Vec::new(),
         engine: None,
         effective_rules: Vec::new(),
@@ -166,8 +198,31 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         return plan;
     };
 
+    hold(workflow, observed, &mut plan);
     plan.unresolved = unresolved(workflow, observed, class);
-    plan.taken = observed.taken.iter().cloned().collect();
+    let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
+    let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
+    let joining = match adopt::account(workflow, observed, class) {
+        adopt::Account::Ours if claims::hold(workflow, observed) => {
+            taken.insert(account.clone());
+            plan.conflict = Some(claims::conflict(workflow, &observed.claims));
+            None
+        }
+        adopt::Account::Ours => None,
+        adopt::Account::Joins(found) => Some(found),
+        other => {
+            taken.insert(account.clone());
+            plan.conflict = other.conflict();
+            None
+        }
+    };
+    plan.taken = taken.iter().cloned().collect();
+    match joining {
+        Some(found) if plan.acceptance.accepted => children.push((Child::ServiceAccount, found)),
+        // It joins what stands, and no other is made meanwhile.
+        Some(_) => drop(taken.insert(account)),
+        None => {}
+    }
     // A binding to somebody else's account would hand our rights to a stranger; one to somebody else's Role would hand the
     // workflow whatever that Role says, today and after each edit.
     let foreign = [Child::ServiceAccount, Child::Role, Child::RoleBinding];
@@ -188,11 +243,47 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
     let uid = workflow.uid().unwrap_or_default();
-    plan.changes = writes(&uid, &observed.children, &observed.taken, desired, keep_accounts);
+    plan.changes = writes(&uid, &children, &taken, desired, keep_accounts);
     if going {
+        plan.acceptance = deleting(workflow);
         plan.changes.retain(|change| !matches!(change, Change::Create(..)));
     }
+    if plan.held {
+        let rights = [Child::Role, Child::RoleBinding];
+        plan.changes
+            .retain(|change| going && matches!(change, Change::Delete { child, .. } if rights.contains(child)));
+    }
     plan
+}
+
+/// Holds back a declaration that nobody reviewed, or that older pods would come under.
+fn hold(workflow: &AIWorkflow, observed: &Observed, plan: &mut Plan) {
+    let registration = observed.registration.as_ref();
+    let (reason, message) = if !is_reviewed(workflow, registration) {
+        (Reason::NotReviewed, reviewed::explain(workflow, registration))
+    } else if matches!(plan.acceptance.reason, Reason::Accepted | Reason::OutsideClass)
+        && !observed.predecessors.is_empty()
+    {
+        (Reason::PredecessorPods, observed.predecessors.explain(workflow))
+    } else {
+        return;
+    };
+    plan.held = true;
+    // What is outside its class must be corrected first, whatever runs.
+    if (plan.acceptance.reason, reason) != (Reason::OutsideClass, Reason::PredecessorPods) {
+        plan.acceptance = accept::refused(reason, message, Vec::new());
+    }
+}
+
+fn deleting(workflow: &AIWorkflow) -> Acceptance {
+    let message = match workflow.finalizers() {
+        [] => "it is being deleted: its rights are gone, and nothing of it is launched any more".to_owned(),
+        finalizers => format!(
+            "it is being deleted and kept by {}: its rights are gone, and nothing of it is launched any more; whoever set these finalizers must finish",
+            finalizers.join(", ")
+        ),
+    };
+    accept::refused(Reason::Deleting, message, Vec::new())
 }
 
 fn desired(
@@ -229,6 +320,7 @@ fn desired(
     // Whoever launches makes pods and follows them: by name, so that an engine needs no right of its own here.
     let mut launchers = launcher_accounts(workflow, class);
     launchers.remove(&own_account(workflow));
+    launchers.retain(|account| !observed.launching_workflows.contains_key(account));
     let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
     let launchers: Vec<_> = launchers.into_iter().map(subject).collect();
     if !launcher_rules.is_empty() && !launchers.is_empty() {
@@ -427,6 +519,9 @@ fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClas
                 )));
             }
         }
+    }
+    for (account, owner) in &observed.launching_workflows {
+        found.push((Reason::NoGrant, claims::left_out(account, owner, own)));
     }
     let reason = found.first()?.0;
     Some((

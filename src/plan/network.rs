@@ -1,9 +1,10 @@
 //! The workflow's allow NetworkPolicy: declared peers that the class opens, the cluster's DNS, and nothing else.
 
+use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, cidr, peer};
+use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, peer};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, DnsAddress, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
@@ -12,23 +13,31 @@ use crate::api::{
 /// Label that the API server itself puts on each namespace, so nobody can move a namespace into a peer by a label.
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
+/// Where NodeLocal DNS listens unless told otherwise. Nothing answers there without it.
+const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
+
 /// `spec` of the allow policy. Every list is there, empty or not, so that a foreign addition is a difference.
 pub(super) fn allow_spec(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Value {
-    let network = workflow.spec.network.clone().unwrap_or_default();
+    let mut network = workflow.spec.network.clone().unwrap_or_default();
+    let ranges = Ranges::for_network(&network, class);
+    if !ranges.fit(&network) {
+        network.ingress.retain(|rule| rule.from.cidrs.is_none());
+        network.egress.retain(|rule| rule.to.cidrs.is_none());
+    }
     let namespace = &observed.namespace;
     json!({
         "podSelector": {"matchLabels": {WORKFLOW_LABEL: workflow.name_any()}},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": ingress(&network, namespace, class),
-        "egress": egress(&network, observed, class),
+        "ingress": ingress(&network, namespace, class, &ranges),
+        "egress": egress(&network, observed, class, &ranges),
     })
 }
 
-fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> Vec<Value> {
+fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClass, ranges: &Ranges) -> Vec<Value> {
     let rules = network
         .ingress
         .iter()
-        .filter(|rule| peer::ingress_allowed(&rule.from, namespace, class));
+        .filter(|rule| peer::ingress_allowed(&rule.from, namespace, class, ranges));
     rules
         .filter_map(|rule| {
             let IngressPeer {
@@ -40,8 +49,8 @@ fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClas
             let from = peers(
                 pods.as_ref(),
                 workflow.as_ref(),
-                cidrs.as_deref(),
-                except.as_deref(),
+                (cidrs.as_deref(), except.as_deref()),
+                ranges,
                 namespace,
             );
             // A rule without peers would be open to everybody.
@@ -50,13 +59,13 @@ fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClas
         .collect()
 }
 
-fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass) -> Vec<Value> {
+fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass, ranges: &Ranges) -> Vec<Value> {
     let namespace = &observed.namespace;
     let mut rules: Vec<_> = dns(class).into_iter().collect();
     for rule in network
         .egress
         .iter()
-        .filter(|rule| peer::egress_allowed(&rule.to, namespace, class))
+        .filter(|rule| peer::egress_allowed(&rule.to, namespace, class, ranges))
     {
         let EgressPeer {
             pods,
@@ -72,8 +81,8 @@ fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass) -> Ve
         let to = peers(
             pods.as_ref(),
             workflow.as_ref(),
-            cidrs.as_deref(),
-            except.as_deref(),
+            (cidrs.as_deref(), except.as_deref()),
+            ranges,
             namespace,
         );
         if !to.is_empty() && !rule.ports.is_empty() {
@@ -86,8 +95,8 @@ fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass) -> Ve
 fn peers(
     pods: Option<&PodPeer>,
     workflow: Option<&WorkflowPeer>,
-    cidrs: Option<&[String]>,
-    except: Option<&[String]>,
+    (cidrs, except): (Option<&[String]>, Option<&[String]>),
+    ranges: &Ranges,
     namespace: &NamespaceFacts,
 ) -> Vec<Value> {
     let mut peers = Vec::new();
@@ -108,7 +117,7 @@ fn peers(
         cidrs
             .unwrap_or_default()
             .iter()
-            .filter_map(|text| ip_block(text, except.unwrap_or_default())),
+            .filter_map(|text| declared_block(text, except.unwrap_or_default(), ranges)),
     );
     peers
 }
@@ -121,22 +130,22 @@ fn selector(selector: &LabelSelector) -> Value {
     json!({"matchLabels": selector.match_labels, "matchExpressions": selector.match_expressions})
 }
 
-/// A range without the services in it that hand out credentials.
-fn ip_block(text: &str, except: &[String]) -> Option<Value> {
+/// A declared range without what must be taken out of it.
+fn declared_block(text: &str, except: &[String], ranges: &Ranges) -> Option<Value> {
     let net = cidr::parse(text).ok()?;
-    let declared = except
-        .iter()
-        .filter_map(|text| cidr::parse(text).ok())
-        .filter(|except| net.contains(except));
-    let mut excepted: Vec<_> = declared.collect();
-    for address in cidr::metadata_in(&net) {
-        if !excepted.iter().any(|except| except.contains(&address)) {
-            excepted.push(address);
-        }
-    }
-    excepted.sort_unstable();
-    let excepted: Vec<_> = excepted.iter().map(ToString::to_string).collect();
-    Some(json!({"ipBlock": {"cidr": net.to_string(), "except": excepted}}))
+    Some(block(net, &ranges.carve(&net, except)?))
+}
+
+/// A range of the platform's own, such as the DNS or the API server, without the services in it that hand out credentials.
+fn platform_block(text: &str) -> Option<Value> {
+    let net = cidr::parse(text).ok()?;
+    let metadata = cidr::metadata_in(&net);
+    (!metadata.contains(&net)).then(|| block(net, &metadata))
+}
+
+fn block(net: IpNet, except: &[IpNet]) -> Value {
+    let except: Vec<_> = except.iter().map(ToString::to_string).collect();
+    json!({"ipBlock": {"cidr": net.to_string(), "except": except}})
 }
 
 fn ports(ports: &[Port]) -> Vec<Value> {
@@ -166,11 +175,12 @@ fn dns(class: &AIWorkflowClass) -> Option<Value> {
         to.push(pod_peer(namespace, selector(labels)));
     }
     let blocks = address.cidrs.unwrap_or_default();
-    to.extend(blocks.iter().filter_map(|text| ip_block(text, &[])));
+    to.extend(blocks.iter().filter_map(|text| platform_block(text)));
     let ports = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
     (!to.is_empty()).then(|| json!({"to": to, "ports": ports}))
 }
 
+/// The DNS pods, and the address at which NodeLocal DNS answers on each node where it is installed.
 fn usual_dns() -> DnsAddress {
     let labels = [("k8s-app".to_owned(), "kube-dns".to_owned())];
     let selector = LabelSelector {
@@ -180,7 +190,7 @@ fn usual_dns() -> DnsAddress {
     DnsAddress {
         namespace: Some("kube-system".to_owned()),
         selector: Some(selector),
-        cidrs: None,
+        cidrs: Some(vec![NODE_LOCAL_DNS.to_owned()]),
     }
 }
 
@@ -192,7 +202,7 @@ fn api_server_rules(observed: &Observed, class: &AIWorkflowClass) -> Vec<Value> 
         .as_ref()
         .and_then(|cluster| cluster.api_server.as_ref());
     if let Some(address) = declared {
-        let to: Vec<_> = address.cidrs.iter().filter_map(|text| ip_block(text, &[])).collect();
+        let to: Vec<_> = address.cidrs.iter().filter_map(|text| platform_block(text)).collect();
         let ports: Vec<_> = address
             .ports
             .iter()
@@ -209,7 +219,7 @@ fn api_server_rules(observed: &Observed, class: &AIWorkflowClass) -> Vec<Value> 
         .api_server
         .iter()
         .map(|(address, port)| {
-            let block = json!({"ipBlock": {"cidr": ipnet::IpNet::from(*address).to_string(), "except": []}});
+            let block = block(IpNet::from(*address), &[]);
             json!({"to": [block], "ports": [{"protocol": "TCP", "port": port}]})
         })
         .collect()

@@ -1,6 +1,6 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
-use super::{NamespaceFacts, Problem, cidr, selector};
+use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, selector};
 use crate::api::{
     AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, WorkflowPeer, is_dns_label,
 };
@@ -185,18 +185,28 @@ pub(super) fn invalid_ports(path: &str, ports: &[Port], api_server: bool, proble
 }
 
 /// Whether a class lets a workflow of `namespace` declare this source.
-pub(super) fn ingress_allowed(peer: &IngressPeer, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> bool {
-    allowed(&Peer::from(peer), namespace, class)
+pub(super) fn ingress_allowed(
+    peer: &IngressPeer,
+    namespace: &NamespaceFacts,
+    class: &AIWorkflowClass,
+    ranges: &Ranges,
+) -> bool {
+    allowed(&Peer::from(peer), namespace, class, ranges)
 }
 
 /// Whether a class lets a workflow of `namespace` declare this destination.
-pub(super) fn egress_allowed(peer: &EgressPeer, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> bool {
-    allowed(&Peer::from(peer), namespace, class)
+pub(super) fn egress_allowed(
+    peer: &EgressPeer,
+    namespace: &NamespaceFacts,
+    class: &AIWorkflowClass,
+    ranges: &Ranges,
+) -> bool {
+    allowed(&Peer::from(peer), namespace, class, ranges)
 }
 
-fn allowed(peer: &Peer<'_>, namespace: &NamespaceFacts, class: &AIWorkflowClass) -> bool {
+fn allowed(peer: &Peer<'_>, namespace: &NamespaceFacts, class: &AIWorkflowClass, ranges: &Ranges) -> bool {
     let mut problems = Vec::new();
-    peer_outside_class("", peer, namespace, "", class, &mut problems);
+    peer_outside_class("", peer, namespace, ("", class), ranges, &mut problems);
     problems.is_empty()
 }
 
@@ -205,8 +215,8 @@ pub(super) fn peer_outside_class(
     path: &str,
     peer: &Peer<'_>,
     namespace: &NamespaceFacts,
-    class_name: &str,
-    class: &AIWorkflowClass,
+    (class_name, class): (&str, &AIWorkflowClass),
+    ranges: &Ranges,
     problems: &mut Vec<Problem>,
 ) {
     let network = class.spec.network.clone().unwrap_or_default();
@@ -232,11 +242,34 @@ pub(super) fn peer_outside_class(
             ));
         }
     }
+    let except = peer.except.unwrap_or_default();
     for (index, text) in peer.cidrs.unwrap_or_default().iter().enumerate() {
-        if cidr::parse(text).is_ok_and(|net| !cidr::covered(&net, &network.cidrs)) {
-            let message = format!("lies in no range that AIWorkflowClass {class_name} opens");
-            let fix = format!("ask the platform team to add it to spec.network.cidrs of AIWorkflowClass {class_name}");
-            problems.push(Problem::new(format!("{path}.cidrs[{index}]"), Some(text), message, fix));
-        }
+        let Ok(net) = cidr::parse(text) else { continue };
+        let (message, fix) = if !cidr::covered(&net, &network.cidrs) {
+            (
+                format!("lies in no range that AIWorkflowClass {class_name} opens"),
+                format!("ask the platform team to add it to spec.network.cidrs of AIWorkflowClass {class_name}"),
+            )
+        } else if !ranges.known() {
+            (
+                "cannot be opened while the cluster's own ranges, which stay closed, are not known".to_owned(),
+                format!(
+                    "ask the platform team to set spec.cluster.clusterCIDRs of AIWorkflowClass {class_name}, whose condition ClusterRangesKnown says why"
+                ),
+            )
+        } else if let Some(own) = ranges.holding(&net) {
+            (
+                format!("is inside the cluster's own ranges ({own})"),
+                "name pods or a workflow instead".to_owned(),
+            )
+        } else if ranges.carve(&net, except).is_none() {
+            (
+                "is nothing once except, metadata services and the cluster's own ranges are taken out".to_owned(),
+                "leave it out".to_owned(),
+            )
+        } else {
+            continue;
+        };
+        problems.push(Problem::new(format!("{path}.cidrs[{index}]"), Some(text), message, fix));
     }
 }

@@ -1,10 +1,12 @@
 //! What is said about a workflow: its status, from the plan and from how carrying it out went.
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 
-use super::{Observed, Plan};
+use super::{Child, Observed, Plan};
 use crate::api::{
-    AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus, find, set,
+    ADOPT_ANNOTATION, AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus,
+    find, set,
 };
 
 /// How carrying out a plan went.
@@ -63,6 +65,7 @@ pub fn status(
     status.observed_generation = generation;
     status.engine.clone_from(&plan.engine);
     status.mode = observed.namespace.mode();
+    status.reviewed.clone_from(&plan.reviewed);
     match outcome {
         Outcome::Applied(account) => {
             status.effective_rules.clone_from(&plan.effective_rules);
@@ -92,7 +95,7 @@ pub fn status(
         ),
     };
     put(ConditionType::ResolvedRefs, resolved.clone());
-    let programmed = programmed(plan, outcome);
+    let programmed = programmed(workflow, plan, outcome);
     put(ConditionType::Programmed, programmed.clone());
     let first_that_is_not_true = [
         (truth(accepted.accepted), accepted.reason, accepted.message.clone()),
@@ -125,15 +128,28 @@ fn truth(holds: bool) -> ConditionStatus {
     }
 }
 
-fn programmed(plan: &Plan, outcome: &Outcome) -> (ConditionStatus, Reason, String) {
+fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (ConditionStatus, Reason, String) {
+    if let Some(message) = &plan.conflict {
+        return (ConditionStatus::False, Reason::Conflict, message.clone());
+    }
     if let Some((child, name)) = plan.taken.first() {
-        let message = format!(
+        let mut message = format!(
             "{} {name} exists and is not Ringfence's: delete it, or choose another name; nothing of it was changed",
             child.kind()
         );
+        if *child == Child::ServiceAccount {
+            let workflow = workflow.name_any();
+            message.push_str(&format!(
+                ". To keep it with what trusts it, ask the platform team to annotate it {ADOPT_ANNOTATION}={workflow} (verb approve)"
+            ));
+        }
         return (ConditionStatus::False, Reason::NameTaken, message);
     }
+    let accepted = &plan.acceptance;
     match outcome {
+        Outcome::Applied(_) if accepted.reason == Reason::Deleting => {
+            (ConditionStatus::False, Reason::Deleting, accepted.message.clone())
+        }
         Outcome::Applied(_) => (
             ConditionStatus::True,
             Reason::Applied,

@@ -7,14 +7,16 @@ use crate::api::{AIWorkflowClassSpec, ClassNetwork, Mode};
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 
-fn workflow(spec: Value) -> AIWorkflow {
+pub(super) fn workflow(spec: Value) -> AIWorkflow {
     named_workflow("triage", spec)
 }
 
 fn named_workflow(name: &str, extra: Value) -> AIWorkflow {
     let mut spec = json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/finance/**"]});
     spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    let metadata = json!({"name": name, "namespace": "ai", "uid": UID, "generation": 3});
+    let metadata = json!({
+        "name": name, "namespace": "ai", "uid": UID, "generation": 3, "creationTimestamp": "2026-01-02T00:00:00Z",
+    });
     let object =
         json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec});
     serde_json::from_value(object).unwrap()
@@ -34,7 +36,8 @@ fn namespace(labels: &[(&str, &str)]) -> NamespaceFacts {
     }
 }
 
-fn observed() -> Observed {
+/// Enforced by class `default`, with an API server and a registration that is older than the workflow.
+pub(super) fn observed() -> Observed {
     let network = ClassNetwork {
         cidrs: vec!["0.0.0.0/0".to_owned()],
         namespaces: vec!["vectors".to_owned()],
@@ -44,20 +47,26 @@ fn observed() -> Observed {
         network: Some(network),
         ..class.spec
     };
+    let mut class = AIWorkflowClass::new("default", spec);
+    class.status = serde_json::from_value(json!({"cluster": {"ranges": ["10.96.0.0/16", "172.16.0.0/16"]}})).unwrap();
     Observed {
         namespace: namespace(&[("enforce", "default")]),
-        class: Some(AIWorkflowClass::new("default", spec)),
+        class: Some(class),
         api_server: [(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)), 6443)].into(),
+        registration: Some(Registration {
+            uid: "registration-uid".to_owned(),
+            created: "2026-01-01T00:00:00Z".parse().unwrap(),
+        }),
         ..Observed::default()
     }
 }
 
-fn read_config() -> Value {
+pub(super) fn read_config() -> Value {
     json!({"rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}]})
 }
 
 /// What the API server would hold after the changes.
-fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
+pub(super) fn stored(changes: &[Change]) -> Vec<(Child, Value)> {
     let stored = changes.iter().filter_map(|change| match change {
         Change::Create(child, value) | Change::Replace(child, value) => Some((*child, value.clone())),
         Change::Delete { .. } => None,
@@ -148,7 +157,7 @@ fn an_engine_gives_its_launchers_what_they_need_and_shows_what_workers_hold() {
     );
 }
 
-fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
+pub(super) fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
     let verb = |change: &Change| match change {
         Change::Create(..) => "create",
         Change::Delete { .. } => "delete",
@@ -361,15 +370,33 @@ fn declared_peers_open_and_nothing_else_does() {
             {"from": [{"namespaceSelector": in_namespace("ai"), "podSelector": pods(json!({"app": "ui"}))}], "ports": [{"protocol": "TCP", "port": 8080}]},
         ],
         "egress": [
-            {"to": [{"namespaceSelector": in_namespace("kube-system"), "podSelector": pods(json!({"k8s-app": "kube-dns"}))}],
+            {"to": [{"namespaceSelector": in_namespace("kube-system"), "podSelector": pods(json!({"k8s-app": "kube-dns"}))},
+                    {"ipBlock": {"cidr": "169.254.20.10/32", "except": []}}],
              "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
             {"to": [{"namespaceSelector": in_namespace("vectors"), "podSelector": pods(json!({"app": "qdrant"}))}], "ports": [{"protocol": "TCP", "port": 6334}]},
-            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "198.51.100.0/24"]}}],
+            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "172.16.0.0/16", "198.51.100.0/24"]}}],
              "ports": [{"protocol": "TCP", "port": 443, "endPort": 444}]},
             {"to": [{"ipBlock": {"cidr": "192.0.2.1/32", "except": []}}], "ports": [{"protocol": "TCP", "port": 6443}]},
         ],
     });
     assert_eq!(policy.unwrap()["spec"], expected);
+}
+
+/// An exception closes what lies in it, whichever range it was written for; the API server would take none that is as wide
+/// as its range.
+#[rstest]
+#[case::of_the_wider(json!(["10.0.0.0/8", "10.1.2.0/24"]), "10.1.0.0/16", json!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]))]
+#[case::as_wide(json!(["10.1.0.0/16", "10.0.0.0/8"]), "10.1.0.0/16", json!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]))]
+#[case::of_another(json!(["203.0.113.0/24", "10.0.0.0/8"]), "10.1.0.0/16", json!([{"ipBlock": {"cidr": "203.0.113.0/24", "except": []}}, {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]))]
+fn an_exception_closes_what_lies_in_it(#[case] cidrs: Value, #[case] except: &str, #[case] to: Value) {
+    let rule = json!({"name": "x", "to": {"cidrs": cidrs, "except": [except]}, "ports": [{"port": 1}]});
+    let plan = plan(&workflow(json!({"network": {"egress": [rule]}})), &observed());
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let policy = plan.changes.iter().find_map(|change| match change {
+        Change::Create(Child::NetworkPolicy, policy) => Some(policy),
+        _ => None,
+    });
+    assert_eq!(policy.unwrap()["spec"]["egress"][1]["to"], to);
 }
 
 /// NodeLocal DNS as people write it.
@@ -391,6 +418,8 @@ fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
 #[rstest]
 #[case::other_namespace(json!({"name": "x", "to": {"pods": {"namespace": "finance", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
 #[case::other_range(json!({"name": "x", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::in_the_cluster(json!({"name": "x", "to": {"cidrs": ["203.0.113.0/24", "10.96.3.0/24"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
+#[case::nothing_left(json!({"name": "x", "to": {"cidrs": ["172.17.0.0/31"], "except": ["172.17.0.0/32", "172.17.0.1/32"]}, "ports": [{"port": 1}]}), Reason::OutsideClass)]
 #[case::two_peers(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"], "apiServer": {}}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
@@ -428,6 +457,83 @@ fn a_peer_that_does_not_fit_is_refused_and_stays_closed(#[case] rule: Value, #[c
         usize::from(reason == Reason::OutsideClass),
         "DNS alone, or nothing"
     );
+}
+
+/// Both ways, and nobody else is held back.
+#[test]
+fn ranges_stay_closed_while_those_of_the_cluster_are_not_known() {
+    let bank = json!({"cidrs": ["203.0.113.0/24"]});
+    let pods = json!({"name": "p", "to": {"pods": {"selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]});
+    let network = json!({
+        "ingress": [{"name": "x", "from": bank, "ports": [{"port": 1}]}],
+        "egress": [{"name": "x", "to": bank, "ports": [{"port": 1}]}, pods, {"name": "api", "to": {"apiServer": {}}}],
+    });
+    let declared = workflow(json!({"network": network}));
+    let mut observed = observed();
+    let rules = |plan: &Plan| {
+        let policy = plan.changes.iter().find_map(|change| match change {
+            Change::Create(Child::NetworkPolicy, policy) => Some(policy["spec"].clone()),
+            _ => None,
+        });
+        let policy = policy.unwrap();
+        (
+            policy["ingress"].as_array().unwrap().len(),
+            policy["egress"].as_array().unwrap().len(),
+        )
+    };
+    let known = plan(&declared, &observed);
+    assert_eq!((known.acceptance.accepted, rules(&known)), (true, (1, 4)));
+
+    observed.class.as_mut().unwrap().status = None;
+    let unknown = plan(&declared, &observed);
+    assert_eq!(
+        (unknown.acceptance.reason, rules(&unknown)),
+        (Reason::OutsideClass, (0, 3))
+    );
+    let paths: Vec<_> = unknown
+        .acceptance
+        .problems
+        .iter()
+        .map(|problem| problem.path.as_str())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "spec.network.ingress[0].from.cidrs[0]",
+            "spec.network.egress[0].to.cidrs[0]"
+        ]
+    );
+    let message = unknown.acceptance.message;
+    assert!(
+        message.contains("spec.cluster.clusterCIDRs of AIWorkflowClass default"),
+        "{message}"
+    );
+    assert!(
+        plan(&workflow(json!({"network": {"egress": [pods]}})), &observed)
+            .acceptance
+            .accepted
+    );
+
+    let cluster = json!({"clusterCIDRs": ["10.0.0.0/8"]});
+    observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(cluster).unwrap();
+    assert_eq!(rules(&plan(&declared, &observed)), (1, 4));
+}
+
+#[test]
+fn what_does_not_fit_into_one_policy_opens_no_range() {
+    let rule = |n: usize| json!({"name": n.to_string(), "to": {"cidrs": vec!["0.0.0.0/0"; 64], "except": ["198.51.100.0/24"]}, "ports": [{"port": 1}]});
+    let rules: Vec<_> = (0..64).map(rule).collect();
+    let plan = plan(&workflow(json!({"network": {"egress": rules}})), &observed());
+    assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
+    assert!(
+        plan.acceptance.message.contains("name fewer ranges"),
+        "{}",
+        plan.acceptance.message
+    );
+    let [Change::Create(_, policy), ..] = plan.changes.as_slice() else {
+        panic!("{:?}", kinds(&plan.changes))
+    };
+    assert_eq!(policy["spec"]["egress"].as_array().map(Vec::len), Some(1), "DNS alone");
 }
 
 #[rstest]
@@ -620,6 +726,7 @@ fn an_account_carries_what_is_declared_and_the_class_allows() {
     let mut open = observed();
     let identity = crate::api::ClassIdentity {
         annotations: vec![key.to_owned()],
+        ..Default::default()
     };
     open.class.as_mut().unwrap().spec.identity = Some(identity);
     let accepted = plan(&us, &open);

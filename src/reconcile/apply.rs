@@ -9,7 +9,7 @@ use crate::plan::{self, Change, Child};
 
 /// What came of a plan's changes.
 pub(super) enum Applied {
-    /// All were made. The objects that were created, as stored.
+    /// All were made. The objects that were created or replaced, as stored.
     All(Vec<(Child, Value)>),
     /// An object of that name is not the owner's. The changes before it were made, those after it were not.
     NameTaken(Child, String),
@@ -27,12 +27,12 @@ pub(super) async fn apply<K>(
 where
     K: Resource<DynamicType = ()>,
 {
-    let (mut created, mut refused) = (Vec::new(), None);
+    let (mut written, mut refused) = (Vec::new(), None);
     for change in changes {
         let made = match change {
             Change::Create(child, object) => match context.calls.create(*child, namespace, object.clone()).await {
                 Ok(object) => {
-                    created.push((*child, object));
+                    written.push((*child, object));
                     Ok(())
                 }
                 Err(error) if error.already_exists() => {
@@ -49,7 +49,7 @@ where
                     remove(*child, object, namespace, context).await?;
                     Err(error)
                 }
-                replaced => replaced.map(drop),
+                replaced => replaced.map(|object| written.push((*child, object))),
             },
         };
         match made {
@@ -79,7 +79,7 @@ where
         }
     }
     match refused {
-        None => Ok(Applied::All(created)),
+        None => Ok(Applied::All(written)),
         Some(error) => Err(error),
     }
 }

@@ -216,7 +216,7 @@ fn parse(what: &str, object: Value) -> Result<DynamicObject, CallError> {
     })
 }
 
-fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError> {
+pub(super) fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError> {
     serde_json::to_value(object).map_err(|source| CallError::Shape {
         what: what.to_owned(),
         source,

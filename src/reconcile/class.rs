@@ -1,4 +1,4 @@
-//! Classes: whether they can be read, and the class `default` when nobody made one.
+//! Classes: whether they can be read, what they know of the cluster, and the class `default` when nobody made one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, set},
-    plan::{class_problems, default_class},
+    plan::{class_problems, cluster_condition, cluster_status, default_class},
     telemetry::Controller,
 };
 
@@ -57,6 +57,21 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
         generation,
         Timestamp::now(),
     );
+    let detection = context.ranges.borrow().clone();
+    if let Some(detection) = &detection {
+        status.cluster = cluster_status(detection);
+    }
+    if let Some((holds, reason, message)) = cluster_condition(class, detection.as_ref()) {
+        set(
+            &mut status.conditions,
+            ConditionType::ClusterRangesKnown,
+            holds,
+            reason,
+            message,
+            generation,
+            Timestamp::now(),
+        );
+    }
     if class.status.as_ref() == Some(&status) {
         return Ok(());
     }
@@ -66,12 +81,17 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
         ..class.clone()
     };
     let what = format!("write the status of AIWorkflowClass {}", class.name_any());
-    calls::bounded(
+    match calls::bounded(
         &what,
         api.replace_status(&class.name_any(), &PostParams::default(), &written),
     )
     .await
-    .map(drop)
+    {
+        Ok(_) => Ok(()),
+        // Gone, or changed meanwhile: the change brings us back here.
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the class `default` when there is none, until `stop`. `made` is called once it is there: a namespace that names it

@@ -95,7 +95,12 @@ pub(super) async fn read_grantee(grantee: &GrantedWorkflow, reads: &Reads) -> Re
     let account = calls::optional(calls::bounded(&what, accounts.get(account)).await)?;
     let owner = account.and_then(|account| account.annotations().get(OWNER_UID_ANNOTATION).cloned());
     let account_is_ours = owner.is_some() && owner == workflow.uid();
+    let reviewed = plan::is_on_record(&workflow) || {
+        let registration = reads.registration().await?;
+        plan::is_reviewed(&workflow, registration.as_ref())
+    };
     Ok(Some(GranteeFacts {
+        reviewed,
         workflow,
         namespace: facts,
         class,

@@ -8,14 +8,18 @@ mod calls;
 mod class;
 mod cluster;
 mod grant;
+mod known;
 mod namespace;
+mod ranges;
 mod reads;
+mod trust;
 mod workflow;
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
     core::v1::{Namespace, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -32,10 +36,12 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use calls::{CallError, DEADLINE};
+use known::Known;
 pub use reads::Reads;
 
 use crate::{
@@ -43,7 +49,7 @@ use crate::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
         GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find, is_exempt,
     },
-    plan::{NamespaceFacts, peers_of},
+    plan::{Detection, NamespaceFacts, is_named, peers_of},
     telemetry::Metrics,
 };
 
@@ -61,6 +67,10 @@ pub struct Context {
     reads: Reads,
     metrics: Arc<Metrics>,
     recorder: Recorder,
+    own_addresses: Vec<IpAddr>,
+    /// The cluster's own ranges; `None` until something was found out.
+    ranges: watch::Sender<Option<Detection>>,
+    known: Known,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -73,17 +83,27 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// Builds the context of one process.
-    pub fn new(client: Client, metrics: Arc<Metrics>, release_namespace: String) -> Self {
+    /// Builds the context of one process. `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are
+    /// reviewed; `own_addresses` are those of its pod, where it is one.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        release_namespace: String,
+        registration: String,
+        own_addresses: Vec<IpAddr>,
+    ) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
             instance: None,
         };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
-            reads: Reads::new(client, Some(release_namespace)),
+            reads: Reads::new(client, Some(release_namespace), registration),
             metrics,
             recorder,
+            own_addresses,
+            ranges: watch::Sender::new(None),
+            known: Known::default(),
         }
     }
 
@@ -134,6 +154,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         wait(classes.store()).boxed(),
     ];
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
+    context.known.keep(classes.store(), known_workflows.clone());
     let counted = known_workflows.clone();
     let default_made = CancellationToken::new();
     let ready = async {
@@ -155,6 +176,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         ),
         run_classes(classes, context.clone(), stop.clone()),
         run_grants(grants, context.clone(), stop.clone()),
+        ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),
         ready,
@@ -184,6 +206,7 @@ async fn run_namespaces(controller: Controller<Namespace>, context: Arc<Context>
 
 async fn run_classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
     controller
+        .reconcile_all_on(ranges::changes(&context))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(class::reconcile, on_error, context)
@@ -255,11 +278,17 @@ async fn run_workflows(
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
-    let of_grant = workflows.clone();
+    let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let (of_account, owner_of_account) = (workflows.clone(), owner(&workflows));
+    let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
-        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), move |account| {
+            let name = (account.namespace().unwrap_or_default(), account.name_any());
+            let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
+            launched.into_iter().chain(owner_of_account(account))
+        })
         .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
         .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
         .watches(
@@ -315,6 +344,11 @@ async fn run_workflows(
                         .any(|entry| entry.namespace == namespace)
                 })
             },
+        )
+        .watches(
+            Api::<ValidatingWebhookConfiguration>::all(client.clone()),
+            registration,
+            move |_| matching(&of_registration, |_| true),
         )
         .watches(
             Api::<EndpointSlice>::namespaced(client, "default"),

@@ -17,15 +17,19 @@ pub struct Reads {
     pub(super) client: Client,
     pub(super) calls: Calls,
     pub(super) release_namespace: Option<String>,
+    /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    pub(super) registration: String,
 }
 
 impl Reads {
     /// `release_namespace` is exempt beside the system's; `None` where nobody knows it.
-    pub fn new(client: Client, release_namespace: Option<String>) -> Self {
+    /// `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    pub fn new(client: Client, release_namespace: Option<String>, registration: String) -> Self {
         Self {
             calls: Calls::new(client.clone()),
             client,
             release_namespace,
+            registration,
         }
     }
 

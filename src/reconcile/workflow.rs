@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace};
+use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, trust};
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
@@ -27,8 +27,8 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
-            // Nothing tells when a stranger's object goes: it carries none of our labels.
-            let again = failed || !plan.taken.is_empty();
+            // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
+            let again = failed || !plan.taken.is_empty() || !observed.predecessors.is_empty();
             (
                 plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
                 failed,
@@ -111,16 +111,24 @@ fn explain(error: &CallError) -> (Reason, String) {
     }
 }
 
-async fn observe(workflow: &AIWorkflow, reads: &Reads) -> Result<Observed, CallError> {
-    let namespace = reads.namespace(&workflow.namespace().unwrap_or_default()).await?;
+/// Reads, past every cache, what a plan needs: a right never rests on a stale view.
+async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, CallError> {
+    let own = workflow.namespace().unwrap_or_default();
+    let (namespace, registration) = tokio::try_join!(context.namespace(&own), context.registration())?;
     let class = match namespace.fencing_class() {
-        Some(class) => reads.class(class).await?,
+        Some(class) => context.class(class).await?,
         None => None,
     };
-    around(workflow, namespace, class, reads).await
+    let mut observed = around(workflow, namespace, class, context).await?;
+    observed.registration = registration;
+    if observed.class.is_some() && !plan::has_account(workflow, &observed) {
+        observed.claims = context.known.claims(workflow).await?;
+    }
+    Ok(observed)
 }
 
-/// Reads what a plan needs beside the namespace and its class: nothing where the namespace is not fenced.
+/// Reads what a plan needs beside the namespace, its class, the registration and who claims the account: nothing where the
+/// namespace is not fenced.
 pub(super) async fn around(
     workflow: &AIWorkflow,
     namespace: NamespaceFacts,
@@ -146,20 +154,28 @@ pub(super) async fn around(
                 .collect::<Vec<_>>(),
         )
     });
-    let children = futures::future::try_join_all(lists)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
+    let lists = futures::future::try_join_all(lists).await?;
+    let mut children: Vec<_> = lists.into_iter().flatten().collect();
+    let account = trust::account(workflow, &mut children, reads).await?;
+    let predecessors = trust::predecessors(workflow, &children, reads).await?;
     let needs_api_server = workflow
         .spec
         .network
         .iter()
         .flat_map(|network| &network.egress)
         .any(|rule| rule.to.api_server.is_some());
+    let launching_workflows = match (&class, namespace.fencing_class()) {
+        (Some(class), Some(name)) => launching_workflows(workflow, name, class, reads).await?,
+        _ => BTreeMap::new(),
+    };
     Ok(Observed {
         class,
         children,
+        claims: Vec::new(),
+        launching_workflows,
+        account,
+        predecessors,
+        registration: None,
         grants: grants(workflow, reads).await?,
         peers: peers(workflow, reads).await?,
         api_server: if needs_api_server {
@@ -170,6 +186,29 @@ pub(super) async fn around(
         taken: Default::default(),
         namespace,
     })
+}
+
+/// Which launchers elsewhere are workflows' own accounts. The annotation says it: nobody else may set it.
+async fn launching_workflows(
+    workflow: &AIWorkflow,
+    class_name: &str,
+    class: &AIWorkflowClass,
+    reads: &Reads,
+) -> Result<BTreeMap<(String, String), String>, CallError> {
+    let mut found = BTreeMap::new();
+    // Bounded by the CRD: at most 32 launchers.
+    for account in plan::launchers_elsewhere(workflow, class_name, class) {
+        let (namespace, name) = &account;
+        let seen = reads.calls.get(Child::ServiceAccount, namespace, name).await?;
+        if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
+            let label = seen
+                .pointer("/metadata/labels")
+                .and_then(|labels| labels.get(INSTANCE_LABEL));
+            let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
+            found.insert(account, owner);
+        }
+    }
+    Ok(found)
 }
 
 async fn peers(workflow: &AIWorkflow, reads: &Reads) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
@@ -209,7 +248,8 @@ enum Done {
 
 async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
     let facts = &observed.namespace;
-    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating {
+    let nothing_planned = plan.held && plan.changes.is_empty();
+    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
         return Ok(Done::All(Outcome::Untouched));
     }
     if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
@@ -226,12 +266,15 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
     match super::apply::apply(workflow, &facts.name, &plan.changes, foreign, context).await? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
         // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
-        Applied::All(created) => {
-            let account = observed.children.iter().chain(&created).find_map(|(child, object)| {
+        Applied::All(written) => {
+            let account = observed.children.iter().chain(&written).find_map(|(child, object)| {
                 (*child == Child::ServiceAccount)
                     .then(|| service_account(workflow, object))
                     .flatten()
             });
+            if observed.account.is_some() && account.is_some() {
+                trust::say_joined(workflow, context).await;
+            }
             Ok(Done::All(Outcome::Applied(account)))
         }
     }

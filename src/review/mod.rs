@@ -6,11 +6,12 @@
 mod decision;
 mod parse;
 mod render;
+mod standing;
 mod uid;
 mod value;
 
 pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
-pub use render::clip_bytes;
+pub use render::{clean, clip_bytes};
 pub use uid::{MAX_UID, uid_of};
-pub use value::{MAX_WEIGHT, weight_of};
+pub use value::{MAX_WEIGHT, parse_within, weight_of};

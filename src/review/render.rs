@@ -130,7 +130,7 @@ fn ended(text: &str) -> String {
 }
 
 /// Control characters and those that turn the direction of text become blanks: values come from whom the fence is for.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let hostile =
         |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     text.chars().map(|c| if hostile(c) { ' ' } else { c }).collect()

@@ -20,10 +20,14 @@ const BUCKETS: [f64; 14] = [
 ];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
-const RESOURCES: [(&str, &str, &str); 14] = [
+const RESOURCES: [(&str, &str, &str); 18] = [
     ("", "namespaces", ""),
     ("", "pods", ""),
+    ("", "pods", "attach"),
     ("", "pods", "ephemeralcontainers"),
+    ("", "pods", "exec"),
+    ("", "pods", "portforward"),
+    ("", "pods", "proxy"),
     ("", "pods", "resize"),
     ("", "podtemplates", ""),
     ("", "replicationcontrollers", ""),
@@ -356,6 +360,10 @@ pub fn resource_label(resource: &Gvr, subresource: &str) -> &'static str {
         (*group, *name, *sub) == (resource.group.as_str(), resource.resource.as_str(), subresource)
     });
     match known {
+        Some((_, _, "attach")) => "pods/attach",
+        Some((_, _, "exec")) => "pods/exec",
+        Some((_, _, "portforward")) => "pods/portforward",
+        Some((_, _, "proxy")) => "pods/proxy",
         Some((_, _, "ephemeralcontainers")) => "pods/ephemeralcontainers",
         Some((_, _, "resize")) => "pods/resize",
         Some((_, name, _)) => name,
@@ -372,6 +380,7 @@ mod tests {
     #[rstest]
     #[case("", "pods", "", "pods")]
     #[case("", "pods", "resize", "pods/resize")]
+    #[case("", "pods", "exec", "pods/exec")]
     #[case("", "pods", "ephemeralcontainers", "pods/ephemeralcontainers")]
     #[case("apps", "deployments", "", "deployments")]
     #[case("apps", "deployments", "scale", "other")]

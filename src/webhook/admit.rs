@@ -1,24 +1,25 @@
-//! Decides reviews: asks for the facts, lets fence and policies judge, and sorts what they say by mode.
+//! Decides reviews: asks for the facts, and lets fence and policies judge. What stands is decided here too, as if it were made now.
 //!
 //! Must never: decide with a fact missing, or spend time that the request does not have. Judging does not yield: whoever calls
 //! `admit` does so on a thread that may block.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use super::judge::{Judge, Policies, late, unusable};
 use super::lookup::{Key, Lookup, LookupError};
 use super::{Admit, Webhook};
-use crate::api::{Mode, is_dns_subdomain, is_exempt};
+use crate::api::is_dns_subdomain;
+use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Case, Facts, Needs, Owner, OwnerRef, Subject};
-use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
-use crate::review::{Decision, Fault, FaultCause, Review, Violation};
-use crate::telemetry::{Metrics, PolicyAction};
+use crate::fence::{Facts, Named, Needs, Owner, OwnerRef, Subject, kinds, needs_registration};
+use crate::review::{Decision, Fault, FaultCause, Operation, Review};
+use crate::telemetry::Metrics;
 
 /// Labels of a Namespace that name classes.
 const MODE_LABELS: [&str; 3] = [
@@ -27,42 +28,10 @@ const MODE_LABELS: [&str; 3] = [
     crate::api::AUDIT_LABEL,
 ];
 
-/// Policies that judge. A seam: tests let them fail in ways that Rego cannot be made to.
-pub trait Policies: Send + Sync + 'static {
-    /// One verdict for each policy that matches.
-    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict>;
-    /// Which policies these are.
-    fn revision(&self) -> &str;
-}
-
-impl Policies for PolicySet {
-    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
-        Self::evaluate(self, input, budget)
-    }
-
-    fn revision(&self) -> &str {
-        Self::revision(self)
-    }
-}
-
 /// The real [`Admit`].
 pub struct Admission {
     lookup: Arc<dyn Lookup>,
     judge: Judge,
-}
-
-/// What judges once the facts are there.
-struct Judge {
-    policies: Arc<dyn Policies>,
-    release_namespace: Arc<str>,
-    metrics: Arc<Metrics>,
-}
-
-/// What a class makes of a request: refusals and warnings.
-#[derive(Clone, Default)]
-struct Said {
-    deny: Vec<Violation>,
-    warn: Vec<Violation>,
 }
 
 impl Admission {
@@ -75,27 +44,69 @@ impl Admission {
     ) -> Self {
         Self {
             lookup,
-            judge: Judge {
-                policies,
-                release_namespace: release_namespace.into(),
-                metrics,
-            },
+            judge: Judge::new(policies, release_namespace, metrics),
+        }
+    }
+
+    /// The same judge over other facts, such as remembered or supposed ones.
+    #[must_use]
+    pub fn over(&self, lookup: Arc<dyn Lookup>) -> Self {
+        Self {
+            lookup,
+            judge: self.judge.clone(),
+        }
+    }
+
+    /// Whether a namespace is never fenced.
+    pub fn is_exempt(&self, namespace: &str) -> bool {
+        self.judge.is_exempt(namespace)
+    }
+
+    /// Decides what stands as if it were made now, but for who launched it, which nobody recorded, and for what Ringfence makes
+    /// itself. `review` is one of [`Review::standing`].
+    ///
+    /// # Errors
+    /// Where a fact is missing or the time is over: then nothing is known of the object.
+    pub async fn standing(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        if review.is_of_namespace() {
+            return self.decide_modes(review, deadline).await;
+        }
+        match Subject::standing(review).map_err(unusable)? {
+            Some(subject) => self.decide_subject(review, &subject, deadline).await,
+            None => Ok(Decision::default()),
         }
     }
 
     async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         match webhook {
+            Webhook::Kinds => self.decide_kinds(review, deadline).await,
             Webhook::Modes => self.decide_modes(review, deadline).await,
+            Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
             Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
         }
     }
 
     async fn decide_object(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
-        let Some(subject) = Subject::of(review).map_err(unusable)? else {
-            return Ok(Decision::default());
-        };
+        match Subject::of(review).map_err(unusable)? {
+            Some(subject) => self.decide_subject(review, &subject, deadline).await,
+            None => Ok(Decision::default()),
+        }
+    }
+
+    async fn decide_subject(
+        &self,
+        review: &Review,
+        subject: &Subject<'_>,
+        deadline: Instant,
+    ) -> Result<Decision, Fault> {
         let facts = within(deadline, self.gather(subject.needs())).await?;
-        self.judge.object(review, &facts, deadline)
+        self.judge.object(review, subject, &facts, deadline)
+    }
+
+    async fn decide_session(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let session = Session::of(review).map_err(unusable)?;
+        let facts = within(deadline, self.gather_session(&session)).await?;
+        Ok(self.judge.session(&session, &facts))
     }
 
     async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -116,24 +127,67 @@ impl Admission {
         self.judge.modes(review, &facts, deadline)
     }
 
+    async fn decide_kinds(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(subject) = kinds::Subject::of(review).map_err(unusable)? else {
+            return Ok(Decision::default());
+        };
+        let namespace = subject.namespace_to_read().map(str::to_owned);
+        let (namespace, classes) = within(deadline, self.namespace_with_classes(namespace)).await?;
+        let facts = Facts {
+            namespace,
+            classes,
+            ..Facts::default()
+        };
+        let (denials, warnings) = subject.judge(&facts, |name| self.judge.is_exempt(name));
+        Ok(Decision {
+            denials,
+            warnings,
+            ..Decision::default()
+        })
+    }
+
     async fn gather(&self, needs: Needs) -> Result<Facts, LookupError> {
-        let (with_classes, workflow, default_deny, account, launcher, owners) = tokio::try_join!(
+        let (with_classes, with_registration, default_deny, account, launcher, owners) = tokio::try_join!(
             self.namespace_with_classes(needs.namespace.clone()),
-            self.ask(needs.workflow.map(Key::Workflow)),
+            self.workflow_with_registration(needs.workflow),
             self.ask(needs.default_deny.map(Key::DefaultDeny)),
             self.ask(needs.account.map(Key::Account)),
             self.ask(needs.launcher.map(Key::Account)),
             self.owners(needs.namespace, needs.owner),
         )?;
         let (namespace, classes) = with_classes;
+        let (workflow, registration) = with_registration;
         Ok(Facts {
             namespace,
             workflow,
+            registration,
             default_deny,
             account,
             launcher,
             owners,
             classes,
+            pod: None,
+            now: Some(Timestamp::now()),
+        })
+    }
+
+    async fn gather_session(&self, session: &Session) -> Result<Facts, LookupError> {
+        let pod = async {
+            let pod = self.ask(Some(Key::Pod(session.pod.clone()))).await?;
+            let facts = Facts {
+                pod,
+                ..Facts::default()
+            };
+            let workflow = self.ask(session.workflow(&facts).map(Key::Workflow)).await?;
+            Ok(Facts { workflow, ..facts })
+        };
+        let (facts, (namespace, classes)) =
+            tokio::try_join!(pod, self.namespace_with_classes(Some(session.pod.namespace.clone())))?;
+        Ok(Facts {
+            namespace,
+            classes,
+            now: Some(Timestamp::now()),
+            ..facts
         })
     }
 
@@ -142,6 +196,17 @@ impl Admission {
             None => Ok(None),
             Some(key) => self.lookup.get(&key).await,
         }
+    }
+
+    /// The registration only where the workflow's record does not settle it: it is one more question, and the larger one.
+    async fn workflow_with_registration(
+        &self,
+        named: Option<Named>,
+    ) -> Result<(Option<Value>, Option<Value>), LookupError> {
+        let workflow = self.ask(named.map(Key::Workflow)).await?;
+        let wanted = workflow.as_ref().is_some_and(needs_registration);
+        let registration = self.ask(wanted.then_some(Key::Registration)).await?;
+        Ok((workflow, registration))
     }
 
     async fn namespace_with_classes(
@@ -196,7 +261,7 @@ impl Admit for Admission {
     }
 
     fn revision(&self) -> String {
-        self.judge.policies.revision().to_owned()
+        self.judge.revision().to_owned()
     }
 }
 
@@ -209,201 +274,6 @@ async fn within<T>(deadline: Instant, asked: impl Future<Output = Result<T, Look
             Err(Fault::new(FaultCause::Unavailable, error.to_string(), fix))
         }
         Err(_) => Err(late("asking the API server")),
-    }
-}
-
-fn late(doing: &str) -> Fault {
-    let fix = "try again; if it stays so, raise timeoutSeconds of the webhook or see what is slow";
-    Fault::new(
-        FaultCause::Timeout,
-        format!("the time for the answer was over while {doing}"),
-        fix,
-    )
-}
-
-fn unusable(why: &'static str) -> Fault {
-    Fault::new(
-        FaultCause::Invalid,
-        why,
-        "install registrations and Ringfence of the same version",
-    )
-}
-
-impl Judge {
-    fn is_exempt(&self, namespace: &str) -> bool {
-        is_exempt(namespace, Some(&self.release_namespace))
-    }
-
-    fn object(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {
-        let Some(subject) = Subject::of(review).map_err(unusable)? else {
-            return Ok(Decision::default());
-        };
-        let case = Case::new(&subject, facts, |name| self.is_exempt(name));
-        let template = subject.template().and_then(Result::ok);
-        let mut decision = Decision {
-            denials: case.refusals(),
-            ..Decision::default()
-        };
-        let mut by_class: BTreeMap<String, Said> = BTreeMap::new();
-        for (mode, class) in case.modes() {
-            let mut said = Said {
-                deny: case.violations(mode, &class),
-                warn: Vec::new(),
-            };
-            if let Some(template) = &template {
-                if !by_class.contains_key(&class) {
-                    let engine = case.engine(&class);
-                    let input = PolicyInput {
-                        target: Target::Pod,
-                        request: &review.request,
-                        pod: Some((template.path, template.pod)),
-                        workflow: facts.workflow.as_ref(),
-                        class: facts.class(&class),
-                        engine: engine.as_ref(),
-                        namespace: facts.namespace.as_ref(),
-                    };
-                    by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
-                }
-                let of_policies = by_class.get(&class).cloned().unwrap_or_default();
-                // A policy that is named like a built-in rule says the same of a field in other words: once is enough.
-                let told: Vec<_> = said
-                    .deny
-                    .iter()
-                    .map(|told| (told.policy.clone(), told.path.clone()))
-                    .collect();
-                let is_new = |found: &Violation| !told.contains(&(found.policy.clone(), found.path.clone()));
-                said.deny.extend(of_policies.deny.into_iter().filter(is_new));
-                said.warn.extend(of_policies.warn);
-            }
-            sort(&mut decision, mode, said);
-        }
-        Ok(decision)
-    }
-
-    fn modes(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {
-        let mut decision = Decision::default();
-        let mut by_class: BTreeMap<String, Said> = BTreeMap::new();
-        for setting in modes::settings(review) {
-            if let Some(violation) = modes::check(review, &setting, facts, |name| self.is_exempt(name)) {
-                decision.denials.push(violation);
-                continue;
-            }
-            if !by_class.contains_key(&setting.class) {
-                let input = PolicyInput {
-                    target: Target::Namespace,
-                    request: &review.request,
-                    pod: None,
-                    workflow: None,
-                    class: facts.class(&setting.class),
-                    engine: None,
-                    namespace: review.object(),
-                };
-                let counted = (setting.mode, review.dry_run);
-                by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
-            }
-            sort(
-                &mut decision,
-                setting.mode,
-                by_class.get(&setting.class).cloned().unwrap_or_default(),
-            );
-        }
-        Ok(decision)
-    }
-
-    /// What the policies say. One that gave no verdict refuses, and is named. Counted by the strongest mode that asks, and not
-    /// for a dry run.
-    fn policies(
-        &self,
-        input: &PolicyInput<'_>,
-        (mode, dry_run): (Mode, bool),
-        deadline: Instant,
-    ) -> Result<Said, Fault> {
-        let budget = deadline.saturating_duration_since(Instant::now());
-        if budget.is_zero() {
-            return Err(late("judging"));
-        }
-        let mut said = Said::default();
-        for Verdict {
-            policy,
-            outcome,
-            duration,
-        } in self.policies.evaluate(input, budget)
-        {
-            if !dry_run {
-                self.metrics.evaluated(&policy, action(&outcome, mode), duration);
-            }
-            match outcome {
-                Ok(findings) => {
-                    // Refusals come first where findings are cut off, so where none is left none was lost.
-                    let list = if findings.deny.is_empty() {
-                        &mut said.warn
-                    } else {
-                        &mut said.deny
-                    };
-                    if findings.omitted > 0 {
-                        let message = format!("found {} things more than are listed", findings.omitted);
-                        list.push(of_policy(
-                            &policy,
-                            message,
-                            "correct those that are listed, and try again",
-                        ));
-                    }
-                    said.deny.extend(findings.deny);
-                    said.warn.extend(findings.warn);
-                }
-                Err(error) => {
-                    let fix = "tell who wrote that policy; nothing passes that it cannot judge";
-                    said.deny
-                        .push(of_policy(&policy, format!("could not be judged: {error}"), fix));
-                }
-            }
-        }
-        Ok(said)
-    }
-}
-
-/// What a policy did, in the mode that asks.
-fn action(outcome: &Result<Findings, EvalError>, mode: Mode) -> PolicyAction {
-    match (outcome, mode) {
-        (Err(_), _) => PolicyAction::Error,
-        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
-        (Ok(_), Mode::Audit) => PolicyAction::Audit,
-        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
-        (Ok(_), Mode::Enforce | Mode::Warn) => PolicyAction::Warn,
-    }
-}
-
-fn of_policy(policy: &str, message: String, fix: &str) -> Violation {
-    Violation {
-        policy: policy.to_owned(),
-        path: String::new(),
-        value: None,
-        message,
-        fix: fix.to_owned(),
-    }
-}
-
-/// Sorts what was said in one mode. What a stronger mode has said already is not said again.
-fn sort(decision: &mut Decision, mode: Mode, said: Said) {
-    let Said { deny, warn } = said;
-    match mode {
-        Mode::Enforce => {
-            add(&mut decision.denials, &[], deny);
-            add(&mut decision.warnings, &[], warn);
-        }
-        Mode::Warn => add(&mut decision.warnings, &decision.denials, deny.into_iter().chain(warn)),
-        Mode::Audit => {
-            let told: Vec<_> = decision.denials.iter().chain(&decision.warnings).cloned().collect();
-            add(&mut decision.audits, &told, deny.into_iter().chain(warn));
-        }
-    }
-}
-
-fn add(list: &mut Vec<Violation>, told: &[Violation], said: impl IntoIterator<Item = Violation>) {
-    for violation in said {
-        if !list.contains(&violation) && !told.contains(&violation) {
-            list.push(violation);
-        }
     }
 }
 

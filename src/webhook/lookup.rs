@@ -12,6 +12,7 @@ use kube::core::Request;
 use kube::core::params::GetParams;
 use serde_json::Value;
 
+use super::pages::{Ask, List, Page, page};
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
@@ -32,6 +33,10 @@ pub enum Key {
     Namespace(String),
     /// An owner, of whatever kind, in a namespace.
     Owner(String, OwnerRef),
+    /// A Pod.
+    Pod(Named),
+    /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
+    Registration,
     /// An AIWorkflow.
     Workflow(Named),
 }
@@ -59,7 +64,9 @@ impl std::fmt::Display for Key {
             Self::Class(name) => write!(f, "AIWorkflowClass {name}"),
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
+            Self::Registration => write!(f, "the ValidatingWebhookConfiguration of Ringfence"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
+            Self::Pod(named) => write!(f, "Pod {}/{}", named.namespace, named.name),
             Self::Workflow(named) => write!(f, "AIWorkflow {}/{}", named.namespace, named.name),
         }
     }
@@ -73,6 +80,7 @@ const OWNERS_HINT: &str =
 #[derive(Clone)]
 pub struct Live {
     client: Client,
+    registration: String,
 }
 
 /// A kind as the API server serves it.
@@ -82,9 +90,13 @@ struct Served {
 }
 
 impl Live {
-    /// Asks by that client. Its own time-outs are a second line: whoever asks sets a deadline.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Asks by that client; the name is that of [`Key::Registration`]. Its own time-outs are a second line: whoever asks sets a
+    /// deadline.
+    pub fn new(client: Client, registration: &str) -> Self {
+        Self {
+            client,
+            registration: registration.to_owned(),
+        }
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Value>, LookupError> {
@@ -98,9 +110,14 @@ impl Live {
                 DEFAULT_DENY_NAME,
             ),
             Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
+            Key::Pod(named) => (core(&named.namespace, "pods"), named.name.as_str()),
             Key::Workflow(named) => (
                 format!("{ours}/namespaces/{}/aiworkflows", named.namespace),
                 named.name.as_str(),
+            ),
+            Key::Registration => (
+                "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(),
+                self.registration.as_str(),
             ),
             Key::Owner(namespace, owner) => {
                 let Some(collection) = self.collection(key, namespace, owner).await? else {
@@ -214,11 +231,19 @@ impl Lookup for Live {
     }
 }
 
+impl List for Live {
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        page(&self.client, ask).boxed()
+    }
+}
+
 /// Answers from a table: for tests and benches. What is not in it is not there.
 #[derive(Clone, Debug, Default)]
 pub struct Fixed {
     objects: BTreeMap<Key, Value>,
     failing: BTreeSet<Key>,
+    lists: BTreeMap<(&'static str, Option<String>), Vec<Value>>,
+    unlisted: BTreeSet<&'static str>,
 }
 
 impl Fixed {
@@ -235,6 +260,37 @@ impl Fixed {
     pub fn without(mut self, key: &Key) -> Self {
         self.objects.remove(key);
         self
+    }
+
+    /// Adds what a list of a kind holds, in a namespace or the whole cluster; pages hold two.
+    #[must_use]
+    pub fn listing(mut self, plural: &'static str, namespace: Option<&str>, objects: Vec<Value>) -> Self {
+        self.lists.insert((plural, namespace.map(str::to_owned)), objects);
+        self
+    }
+
+    /// Makes the lists of a kind fail.
+    #[must_use]
+    pub fn not_listing(mut self, plural: &'static str) -> Self {
+        self.unlisted.insert(plural);
+        self
+    }
+
+    fn page(&self, ask: &Ask) -> Result<Page, LookupError> {
+        if self.unlisted.contains(ask.kind.plural) {
+            return Err(LookupError {
+                what: ask.to_string(),
+                why: "it did not answer".to_owned(),
+            });
+        }
+        let at: usize = ask.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(0);
+        let whole = self.lists.get(&(ask.kind.plural, ask.namespace.clone()));
+        let items = whole.map_or(&[][..], Vec::as_slice);
+        let objects = items.iter().skip(at).take(2).filter_map(Value::as_object);
+        Ok(Page {
+            items: objects.cloned().collect(),
+            next: (items.len() > at + 2).then(|| (at + 2).to_string()),
+        })
     }
 
     /// Makes a question fail.
@@ -256,6 +312,12 @@ impl Lookup for Fixed {
             Ok(self.objects.get(key).cloned())
         };
         std::future::ready(answer).boxed()
+    }
+}
+
+impl List for Fixed {
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        std::future::ready(self.page(ask)).boxed()
     }
 }
 
@@ -290,7 +352,7 @@ mod tests {
                 .body(Body::from(serde_json::to_vec(&body).unwrap()));
             std::future::ready(response)
         });
-        (Live::new(Client::new(service, "default")), asked)
+        (Live::new(Client::new(service, "default"), "ringfence"), asked)
     }
 
     fn named() -> Named {
@@ -318,6 +380,10 @@ mod tests {
     #[case::workflow(
         Key::Workflow(named()),
         "/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows/triage"
+    )]
+    #[case::registration(
+        Key::Registration,
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence"
     )]
     #[case::job(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j")]
     #[case::controller(

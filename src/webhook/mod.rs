@@ -8,8 +8,10 @@ mod body;
 mod connection;
 mod handler;
 mod health;
+mod judge;
 mod limits;
 pub mod lookup;
+pub mod pages;
 mod server;
 
 use futures::future::BoxFuture;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 
 pub use handler::router;
 pub use health::{Gate, Readiness, health_router};
+pub use judge::Policies;
 pub use limits::Limits;
 pub use server::{serve, serve_health, tls_config};
 
@@ -29,6 +32,8 @@ pub enum Webhook {
     Fence,
     /// Any object that carries the workflow label.
     Label,
+    /// Objects of our own group.
+    Kinds,
     /// Namespaces that get a mode.
     Modes,
 }
@@ -47,13 +52,14 @@ pub trait Admit: Send + Sync + 'static {
 
 impl Webhook {
     /// Every registration.
-    pub const ALL: [Self; 3] = [Self::Fence, Self::Label, Self::Modes];
+    pub const ALL: [Self; 4] = [Self::Fence, Self::Label, Self::Kinds, Self::Modes];
 
     /// The last segment of the path, and the label in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fence => "fence",
             Self::Label => "label",
+            Self::Kinds => "kinds",
             Self::Modes => "modes",
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{Api, eventually, fate};
-use crate::chart::{namespace, with_chart};
+use crate::chart::{RINGFENCE, namespace, with_chart};
 
 const GUARD: &str = "guard ringfence-orphans";
 
@@ -18,7 +18,7 @@ async fn what_was_made_goes_with_its_declaration() {
         let spec = json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/**"]});
         json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec})
     };
-    admin.post(&workflows, make("triage")).await.unwrap();
+    admin.master(RINGFENCE).post(&workflows, make("triage")).await.unwrap();
     let one = format!("{workflows}/triage");
     let deleting = |by: &Api, query: &str| {
         let (by, path) = (by.clone(), format!("{one}?dryRun=All&{query}"));

@@ -7,6 +7,7 @@ use crate::chart::{RELEASE, RINGFENCE, namespace, with_chart, with_chart_alone};
 
 const FENCE: &str = "webhook fence.ringfence.dev";
 const LABEL: &str = "webhook label.ringfence.dev";
+const KINDS: &str = "webhook kinds.ringfence.dev";
 const LABEL_ENFORCED: &str = "webhook label-enforced.ringfence.dev";
 
 fn container(image: &str, cpu: &str) -> Value {
@@ -382,6 +383,67 @@ async fn huge_objects_are_no_error() {
         ),
         FENCE
     );
+}
+
+#[tokio::test]
+async fn our_own_kinds_are_asked_about_everywhere() {
+    let (admin, _chart) = with_chart().await;
+    let own = admin.master(RINGFENCE);
+    let enforced = namespace(&admin, "kinds-enforced", json!({"ringfence.dev/enforce": "default"})).await;
+    let plain = namespace(&admin, "kinds-plain", json!({})).await;
+    let object = |kind: &str, spec: Value| json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    let group = "/apis/ringfence.dev/v1alpha1";
+    let many: Value = (0..10_000)
+        .map(|i| (format!("k{i}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let mut written = vec![(
+        format!("{group}/aiworkflowclasses"),
+        object("AIWorkflowClass", json!({})),
+        json!({"images": {"allowed": ["**"]}}),
+    )];
+    let grant = json!({
+        "from": [{"namespace": "a", "name": "b"}],
+        "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}],
+    });
+    for ns in [enforced.as_str(), &plain, "kube-system", RELEASE] {
+        let place = format!("{group}/namespaces/{ns}");
+        let workflow = object("AIWorkflow", json!({"launchers": [], "images": ["a/b"]}));
+        written.push((format!("{place}/aiworkflows"), workflow, json!({"images": ["a/c"]})));
+        let grant = object("AIWorkflowGrant", grant.clone());
+        written.push((
+            format!("{place}/aiworkflowgrants"),
+            grant,
+            json!({"from": [{"namespace": "a", "name": "c"}]}),
+        ));
+    }
+    for (path, body, spec) in written {
+        assert_eq!(fate(admin.post(&path, body.clone()).await), KINDS, "{path}");
+        let mut huge = body.clone();
+        huge["metadata"]["annotations"] = many.clone();
+        huge["metadata"]["labels"] = many.clone();
+        assert_eq!(fate(admin.post(&path, huge.clone()).await), KINDS, "{path}");
+        huge["metadata"]["name"] = json!("huge");
+        assert_eq!(fate(own.post(&path, body).await), "done", "our own: {path}");
+        own.post(&path, huge).await.unwrap();
+        for name in ["x", "huge"] {
+            let one = format!("{path}/{name}");
+            assert_eq!(fate(admin.patch(&one, json!({"spec": spec})).await), KINDS, "{one}");
+            let label = json!({"metadata": {"labels": {"more": "x"}}});
+            assert_eq!(fate(admin.patch(&one, label).await), KINDS, "{one}");
+            let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+            for free in [json!({}), finalizers(json!(["test/hold"])), finalizers(Value::Null)] {
+                assert_eq!(fate(admin.patch(&one, free).await), "done", "{one}");
+            }
+            let status = json!({"status": {"observedGeneration": 1}});
+            assert_eq!(
+                fate(admin.patch(&format!("{one}/status"), status).await),
+                "done",
+                "{one}"
+            );
+            assert_eq!(fate(admin.delete(&one).await), "done", "{one}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -158,6 +158,7 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
                 "fence.ringfence.dev",
                 "label.ringfence.dev",
                 "label-enforced.ringfence.dev",
+                "kinds.ringfence.dev",
                 "modes.ringfence.dev"
             ]
         );
@@ -166,15 +167,19 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             assert_eq!(webhook["matchPolicy"], "Equivalent");
             assert_eq!(webhook["sideEffects"], "None");
             assert_eq!(webhook["timeoutSeconds"], 5);
-            let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
-            let names = expressions
-                .iter()
-                .find(|expression| expression["key"] == "kubernetes.io/metadata.name")
-                .unwrap();
-            assert_eq!(
-                (names["operator"].as_str(), strings(&names["values"])),
-                (Some("NotIn"), exempt().to_vec())
-            );
+            if webhook["name"] == "kinds.ringfence.dev" {
+                assert_eq!(webhook.get("namespaceSelector"), None, "everywhere, exempt or not");
+            } else {
+                let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
+                let names = expressions
+                    .iter()
+                    .find(|expression| expression["key"] == "kubernetes.io/metadata.name")
+                    .unwrap();
+                assert_eq!(
+                    (names["operator"].as_str(), strings(&names["values"])),
+                    (Some("NotIn"), exempt().to_vec())
+                );
+            }
             let own = &webhook["matchConditions"][0];
             assert_eq!(
                 own["expression"],
@@ -184,6 +189,7 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             assert!(client.get("caBundle").is_none());
             let path = match webhook["name"].as_str().unwrap() {
                 "fence.ringfence.dev" => "/admit/fence",
+                "kinds.ringfence.dev" => "/admit/kinds",
                 "modes.ringfence.dev" => "/admit/modes",
                 _ => "/admit/label",
             };

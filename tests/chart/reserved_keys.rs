@@ -6,6 +6,7 @@ use crate::api::fate;
 use crate::chart::{RINGFENCE, namespace, with_chart};
 
 const GUARD: &str = "guard ringfence-reserved-keys";
+const KINDS: &str = "webhook kinds.ringfence.dev";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 fn annotated(name: &str, annotations: Value) -> Value {
@@ -149,8 +150,14 @@ async fn the_ceiling_and_reviews_are_not_for_everyone() {
     );
     assert_eq!(
         fate(admin.user("tenant").post(&workflows, workflow(json!({}))).await),
-        "done"
+        KINDS,
+        "past the guard"
     );
+    admin
+        .master(RINGFENCE)
+        .post(&workflows, workflow(json!({})))
+        .await
+        .unwrap();
     let patch = json!({"metadata": {"annotations": reviewed}});
     assert_eq!(
         fate(
@@ -167,7 +174,8 @@ async fn the_ceiling_and_reviews_are_not_for_everyone() {
     );
     assert_eq!(
         fate(admin.user("approver").patch(&format!("{workflows}/x"), patch).await),
-        "done"
+        KINDS,
+        "past the guard"
     );
 
     let label = json!({"metadata": {"labels": {"ringfence.dev/anything": "1"}}});

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ringfence::api::Mode;
+use ringfence::fence::{Case, Facts, Subject};
+use ringfence::plan::{NamespaceFacts, default_deny};
 use ringfence::policy::{PolicyInput, PolicySet, Target};
+use ringfence::review::Review;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -135,7 +139,7 @@ fn the_block_for_a_pod_template_is_ready_to_paste() {
 
     let without_rights = run(&["render", ACCEPTED, "--pod", "summarise"], b"");
     assert!(
-        !without_rights.out.contains("automountServiceAccountToken"),
+        !without_rights.out.contains("serviceAccountToken"),
         "{}",
         without_rights.out
     );
@@ -147,12 +151,63 @@ fn the_block_for_a_pod_template_is_ready_to_paste() {
     );
 }
 
+/// The printed pod, with an image in place of the words for one.
+fn printed_pod() -> Value {
+    let said = run(&["render", ACCEPTED, "--pod", "triage", "-o", "json"], b"");
+    let mut pod: Value = serde_json::from_str(&said.out).unwrap();
+    let digest = "0123456789abcdef".repeat(4);
+    pod["spec"]["containers"][0]["image"] = json!(format!("registry.example.com/finance/triage:1.4@sha256:{digest}"));
+    pod
+}
+
+/// Nor where the fence refuses it: volumes, tokens and digest of a class that is strict about them.
+#[test]
+fn the_block_for_a_pod_template_fits_the_fence() {
+    let input = documents(&fs::read_to_string(ACCEPTED).unwrap());
+    let of_kind = |kind: &str| input.iter().find(|object| object["kind"] == kind).unwrap().clone();
+    let (mut workflow, namespace, pod) = (of_kind("AIWorkflow"), of_kind("Namespace"), printed_pod());
+    workflow["metadata"]["uid"] = json!("u");
+    let read = NamespaceFacts::from_object(&namespace, |_| false).unwrap();
+    let facts = |class: Value| Facts {
+        namespace: Some(namespace.clone()),
+        default_deny: Some(default_deny(&read)),
+        account: Some(json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": "u"}}})),
+        workflow: Some(workflow.clone()),
+        classes: [("gold".to_owned(), Some(class))].into(),
+        ..Facts::default()
+    };
+    let refused = |pod: &Value, class: Value| -> Vec<String> {
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "r", "operation": "CREATE", "namespace": "ai-secure", "userInfo": {"username": "mia"}, "object": pod,
+            "kind": {"group": "", "version": "v1", "kind": "Pod"}, "resource": {"group": "", "version": "v1", "resource": "pods"},
+        }});
+        let review = Review::parse(&serde_json::to_vec(&review).unwrap()).unwrap();
+        let subject = Subject::of(&review).unwrap().unwrap();
+        let facts = facts(class);
+        let case = Case::new(&subject, &facts, |_| false);
+        let found = case.violations(Mode::Enforce, "gold");
+        found
+            .into_iter()
+            .map(|violation| format!("{} {}", violation.policy, violation.path))
+            .collect()
+    };
+    let class = of_kind("AIWorkflowClass");
+    assert_eq!(refused(&pod, class.clone()), [""; 0]);
+    let mut narrower = class;
+    narrower["spec"]["identity"]["maxTokenSeconds"] = json!(900);
+    assert_eq!(
+        refused(&pod, narrower),
+        [0, 1].map(|volume| format!(
+            "projected-tokens spec.volumes[{volume}].projected.sources[{volume}].serviceAccountToken.expirationSeconds"
+        )),
+        "of the API server's token and of the second audience's: the block was made for another class"
+    );
+}
+
 /// The block is worth nothing where the shipped policies refuse it.
 #[test]
 fn the_block_for_a_pod_template_passes_the_shipped_policies() {
-    let said = run(&["render", ACCEPTED, "--pod", "triage", "-o", "json"], b"");
-    let mut pod: Value = serde_json::from_str(&said.out).unwrap();
-    pod["spec"]["containers"][0]["image"] = json!("registry.example.com/finance/triage:1.4");
+    let pod = printed_pod();
     let input = documents(&fs::read_to_string(ACCEPTED).unwrap());
     let of_kind = |kind: &str| input.iter().find(|object| object["kind"] == kind);
     let request = json!({"operation": "CREATE", "namespace": "ai-secure", "object": pod});

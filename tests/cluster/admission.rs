@@ -71,6 +71,10 @@ async fn every_kind_that_makes_pods_is_held_to_the_fence() {
         world.admin.post(&dry(kind, ns), &good).await.refused_by("launcher");
 
         for (what, rule, breach) in breaches() {
+            // A pod itself never reaches us so: the API server holds it to the standard, as its namespace must ask.
+            if (kind, rule) == ("Pod", "restricted-pod-security") {
+                continue;
+            }
             let mut broken = good.clone();
             breach(broken.pointer_mut(template_of(kind)).unwrap());
             let answer = lea.post(&dry(kind, ns), &broken).await;

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, SOON, World, all, container, one, pod, workflow, workload};
+use crate::world::{Actor, SOON, World, all, one, pod, workflow, workload};
 
 fn dry(path: &str) -> String {
     format!("{path}?dryRun=All")
@@ -233,24 +233,6 @@ async fn what_a_running_pod_runs_is_changed_by_a_launcher_within_the_fence() {
         .await
         .ok();
 
-    let ephemeral = |image: &str| {
-        let mut debugger = container("debugger");
-        debugger["image"] = json!(image);
-        json!({"spec": {"ephemeralContainers": [debugger]}})
-    };
-    let door = format!("{path}/ephemeralcontainers");
-    lea.strategic(&door, &ephemeral("docker.io/library/busybox"))
-        .await
-        .refused_by("approved-images");
-    world
-        .admin
-        .strategic(&door, &ephemeral("registry.example.com/finance/tools:1"))
-        .await
-        .refused_by("launcher");
-    lea.strategic(&door, &ephemeral("registry.example.com/finance/tools:1"))
-        .await
-        .ok();
-
     // Labels and annotations of its own are anybody's with the right to.
     world
         .admin
@@ -371,13 +353,12 @@ async fn a_tenant_does_not_move_the_fence() {
     assert_eq!(found["metadata"]["labels"]["ringfence.dev/enforce"], "default");
 
     // Nor does it become one while it is enforced, whoever may write namespaces.
-    for label in ["owner", "pod-security.kubernetes.io/enforce"] {
+    for (label, rule) in [
+        ("owner", "namespace-baseline"),
+        ("pod-security.kubernetes.io/enforce", "pod-security"),
+    ] {
         let without = json!({"metadata": {"labels": {label: null}}});
-        world
-            .admin
-            .patch(&namespace, &without)
-            .await
-            .refused_by("namespace-baseline");
+        world.admin.patch(&namespace, &without).await.refused_by(rule);
     }
 
     // A namespace that meets no policy is not enforced.

@@ -118,6 +118,11 @@ async fn bounds_are_where_they_are_said_to_be() {
         ("32 rules", "x", rules(32)),
         ("everything at its bound", "x", everything),
         ("a name of 40 characters", &*"n".repeat(40), json!({})),
+        (
+            "8 audiences",
+            "x",
+            json!({"identity": {"audiences": (0..8).map(|i| json!({"audience": format!("{i:a>253}"), "maxExpirationSeconds": 600})).collect::<Vec<_>>()}}),
+        ),
         ("63 characters of any script", "x", team("ü".repeat(63))),
         ("an emoji is one character", "x", team("🦀".repeat(63))),
     ] {
@@ -143,6 +148,18 @@ async fn bounds_are_where_they_are_said_to_be() {
             "Duplicate value",
         ),
         (
+            "two declarations of an audience",
+            "x",
+            json!({"identity": {"audiences": [{"audience": "vault"}, {"audience": "vault"}]}}),
+            "Duplicate value",
+        ),
+        (
+            "a token of nine minutes",
+            "x",
+            json!({"identity": {"audiences": [{"audience": "vault", "maxExpirationSeconds": 540}]}}),
+            "audiences[0].maxExpirationSeconds",
+        ),
+        (
             "port 0",
             "x",
             json!({"network": {"egress": [{"name": "x", "to": {"cidrs": ["203.0.113.0/24"]}, "ports": [{"port": 0}]}]}}),
@@ -157,11 +174,30 @@ async fn bounds_are_where_they_are_said_to_be() {
     let ns = world.enforced("bounds").await;
     let name = "n".repeat(40);
     world.ready(&ns, &name, &egress(64)).await;
-    let class = valid(
-        "AIWorkflowClass",
-        &unique("bounds"),
-        &json!({"permissions": rules(64)["permissions"]["rules"]}),
+    let many = |count: usize, length: usize| -> Vec<String> {
+        (0..count)
+            .map(|number| format!("{number:a>length$}").replace(|c: char| c.is_ascii_digit(), "b"))
+            .collect()
+    };
+    let types = [many(31, 64), vec!["csi".to_owned()]].concat();
+    let shape = |one_more: usize| {
+        json!({
+            "permissions": rules(64)["permissions"]["rules"],
+            "images": {"allowed": many(64, 255), "injected": many(32, 255), "requireDigest": true},
+            "identity": {"annotations": many(32, 317), "audiences": many(32, 253), "maxTokenSeconds": 86400},
+            "podSecurity": "Baseline",
+            "volumes": {"types": types, "csiDrivers": many(32, 63)},
+            "podAnnotations": many(64 + one_more, 317),
+        })
+    };
+    let too_many = valid("AIWorkflowClass", &unique("bounds"), &shape(1));
+    let answer = world.admin.post(&format!("{CLASSES}?dryRun=All"), &too_many).await;
+    assert!(
+        answer.code == 422 && answer.message().contains("spec.podAnnotations"),
+        "{}",
+        answer.message()
     );
+    let class = valid("AIWorkflowClass", &unique("bounds"), &shape(0));
     let answer = world.admin.post(&format!("{CLASSES}?dryRun=All"), &class).await;
-    assert_eq!(answer.code, 201, "64 rules of a class: {}", answer.message());
+    assert_eq!(answer.code, 201, "a class at its bounds: {}", answer.message());
 }

@@ -9,7 +9,8 @@ use support::{ControlPlane, Options, Ringfence, eventually};
 
 use crate::direct::{UID, certificate_of, review};
 use crate::world::{
-    Actor, BINARY, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one, pod, workflow, workload,
+    Actor, BINARY, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one, pod, unasked, workflow,
+    workload,
 };
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
@@ -140,8 +141,10 @@ async fn an_old_value_that_breaks_a_rule_of_today_is_found(scene: &Scene) {
             "permissions": {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]},
         }),
     );
+    // Before there was a webhook that judges such writes.
+    let unasked = unasked(&scene.cluster).await;
     eventually(SOON, || async {
-        let answer = scene.admin.post(&collection, &old).await;
+        let answer = unasked.post(&collection, &old).await;
         ensure!(answer.code == 201, "{}", answer.message());
         Ok(())
     })
@@ -159,13 +162,13 @@ async fn an_old_value_that_breaks_a_rule_of_today_is_found(scene: &Scene) {
         Ok(())
     })
     .await;
-    // Another field may change beside it, and the value stays.
+    // Another field may change beside it, and the value stays, as far as the definition goes.
     let path = format!("{collection}/yesterday");
-    scene
-        .admin
-        .patch(&path, &json!({"spec": {"owner": {"team": "ml"}}}))
-        .await
-        .ok();
+    let touch = json!({"spec": {"owner": {"team": "ml"}}});
+    scene.admin.patch(&path, &touch).await.refused_by("valid-declaration");
+    unasked.patch(&path, &touch).await.ok();
+    let label = json!({"metadata": {"labels": {"team": "ml"}}});
+    scene.admin.patch(&path, &label).await.ok();
     let found = scene.condition("yesterday", "Accepted", "False").await;
     let accepted = condition(&found, "Accepted");
     assert_eq!(accepted["reason"], "Invalid");
@@ -267,6 +270,7 @@ async fn a_missing_registration_is_named(scene: &Scene, ringfence: &Ringfence) {
     })
     .await;
     in_force(&scene.admin).await;
+    scene.cluster.trusted().await.expect("the registration");
 }
 
 async fn a_second_process_serves_alike(scene: &Scene, first: &Ringfence) -> Vec<u8> {

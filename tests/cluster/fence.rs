@@ -100,7 +100,10 @@ async fn a_workflow_becomes_account_role_binding_and_policies() {
     let of = |namespace: &str| json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
     let mut egress = vec![
         json!({
-            "to": [{"namespaceSelector": of("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+            "to": [
+                {"namespaceSelector": of("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+                {"ipBlock": {"cidr": "169.254.20.10/32"}},
+            ],
             "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
         }),
         json!({

@@ -1,9 +1,14 @@
 //! What keeps a fence from standing, and that it stands again without hands once that is gone.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
-use crate::world::{CLASSES, World, all, condition, one, workflow};
+use crate::world::{CLASSES, World, all, condition, one, unasked, workflow};
 use ringfence::plan::owned_name;
+
+/// Longest that a few changes of a class take to act, far below any resync.
+const SECONDS: Duration = Duration::from_secs(40);
 
 fn rule(group: &str, resource: &str, verb: &str) -> Value {
     json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
@@ -24,6 +29,7 @@ async fn a_change_of_the_class_is_a_change_of_its_workflows() {
     let [role, binding, allow] = [("Role", "role"), ("RoleBinding", "binding"), ("NetworkPolicy", "allow")]
         .map(|(kind, part)| one(kind, ns, &owned_name(ns, "triage", part)));
 
+    let started = Instant::now();
     world
         .admin
         .patch(&class_path, &json!({"spec": {"permissions": null, "network": null}}))
@@ -56,6 +62,23 @@ async fn a_change_of_the_class_is_a_change_of_its_workflows() {
     world.condition(ns, "triage", "Ready", "True", "Fenced").await;
     assert!(world.admin.is_there(&role).await.unwrap());
 
+    // The range turns out to be the cluster's own.
+    let cluster = |facts: Value| json!({"spec": {"cluster": facts}});
+    let facts = cluster(json!({"clusterCIDRs": ["203.0.0.0/16"]}));
+    world.admin.patch(&class_path, &facts).await.ok();
+    let refused = world.condition(ns, "triage", "Ready", "False", "OutsideClass").await;
+    let message = condition(&refused, "Accepted")["message"].as_str().unwrap();
+    assert!(message.contains("the cluster's own ranges (203.0.0.0/16)"), "{message}");
+    let egress = world.admin.get(&allow).await.ok()["spec"]["egress"].clone();
+    assert_eq!(egress.as_array().map(Vec::len), Some(1), "DNS alone is left: {egress}");
+    world.admin.patch(&class_path, &cluster(Value::Null)).await.ok();
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    assert!(
+        started.elapsed() < SECONDS,
+        "four changes of the class took {:?}",
+        started.elapsed()
+    );
+
     world.admin.delete(&class_path).await.ok();
     world.condition(ns, "triage", "Ready", "False", "ClassMissing").await;
     assert!(
@@ -75,9 +98,16 @@ async fn a_declaration_that_no_class_could_take_is_invalid() {
         "permissions": {"rules": [rule("", "secrets", "get")]},
         "network": {"egress": [{"name": "x", "to": {"cidrs": ["10.0.0.1/8"]}, "ports": [{"port": 1}]}]},
     });
-    world
-        .admin
-        .post(&all("AIWorkflow", ns), &workflow("triage", &spec))
+    let object = workflow("triage", &spec);
+    let answer = world.admin.post(&all("AIWorkflow", ns), &object).await;
+    let said = answer.refused_by("valid-declaration");
+    assert!(
+        said.contains("10.0.0.1/8") && said.contains("secrets"),
+        "all of it at once: {said}"
+    );
+    unasked(world.cluster)
+        .await
+        .post(&all("AIWorkflow", ns), &object)
         .await
         .ok();
     let refused = world.condition(ns, "triage", "Ready", "False", "Invalid").await;
@@ -118,6 +148,10 @@ async fn a_foreign_account_is_neither_touched_nor_bound() {
     let refused = world.condition(ns, "triage", "Ready", "False", "NameTaken").await;
     let message = condition(&refused, "Programmed")["message"].as_str().unwrap();
     assert!(message.contains("ServiceAccount triage"), "{message}");
+    assert!(
+        message.contains("ringfence.dev/adopt=triage"),
+        "the other way out: {message}"
+    );
     assert_eq!(world.admin.get(&path).await.ok(), before, "it is not touched");
     assert_eq!(
         world.admin.items(&all("RoleBinding", ns)).await.unwrap(),

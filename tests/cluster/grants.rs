@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::world::{SOON, World, all, one};
+use crate::world::{SOON, World, all, one, unasked};
 
 fn rule(resource: &str, names: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": verbs})
@@ -248,11 +248,15 @@ async fn a_grant_of_what_nobody_may_hold_says_so_and_gives_nothing() {
         world.namespace("vectors", &json!({})).await,
     );
     let rules = json!([rule("services", &[], &["get"]), rule("pods", &[], &["create"])]);
+    let object = grant(&home, "triage", rules);
+    let answer = world.admin.post(&grants(&vectors), &object).await;
+    assert!(answer.refused_by("valid-declaration").contains("spec.rules[1]"));
     world
         .admin
-        .post(&grants(&vectors), &grant(&home, "triage", rules))
+        .post(&grants("kube-system"), &object)
         .await
-        .ok();
+        .refused_by("exempt-namespace");
+    unasked(world.cluster).await.post(&grants(&vectors), &object).await.ok();
     eventually(SOON, || async {
         let grant = world.admin.read(&format!("{}/readers", grants(&vectors))).await?;
         let conditions = grant["status"]["conditions"].to_string();

@@ -3,9 +3,13 @@
 
 mod admission;
 mod admission_doors;
+mod adoption;
+mod brownfield;
 mod cel;
+mod cluster_ranges;
 mod controlplane;
 mod convergence;
+mod debug;
 mod diff;
 mod direct;
 mod draft;
@@ -16,8 +20,14 @@ mod fence;
 mod fence_conditions;
 mod grants;
 mod identity;
+mod kinds;
+mod launcher_names;
 mod launching;
 mod metrics;
 mod narrowing;
+mod network;
 mod objects;
+mod predecessors;
+mod shape;
+mod trust;
 mod world;

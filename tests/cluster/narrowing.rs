@@ -71,6 +71,18 @@ impl Place {
         patch(&self.api::<AIWorkflow>(), "triage", json!({"spec": spec})).await;
     }
 
+    /// A change that the webhook is never asked about.
+    async fn change_unasked(&self, spec: Value) {
+        let own = "system:serviceaccount:ringfence-system:ringfence";
+        let client = self.cluster.impersonate(own, &["system:masters"]).await;
+        patch(
+            &Api::<AIWorkflow>::namespaced(client, &self.namespace),
+            "triage",
+            json!({"spec": spec}),
+        )
+        .await;
+    }
+
     async fn change_class(&self, spec: Value) {
         let classes: Api<AIWorkflowClass> = Api::all(self.admin.clone());
         patch(&classes, &self.class, json!({"spec": spec})).await;
@@ -140,7 +152,8 @@ async fn a_peer_that_cannot_be_written_keeps_nothing_open() {
         json!({"name": "p", "to": {"pods": {"selector": {"matchLabels": {"a b": "c"}}}}, "ports": [{"port": 1}]}),
     ];
     for peer in poison {
-        place.change(json!({"network": {"egress": [bank, peer]}})).await;
+        // As an older version let it in.
+        place.change_unasked(json!({"network": {"egress": [bank, peer]}})).await;
         place.says(ConditionType::Accepted, "Invalid").await;
         place.change_class(json!({"network": {"cidrs": []}})).await;
         eventually(SOON, || async {
@@ -247,6 +260,10 @@ async fn a_workflow_that_is_kept_from_going_keeps_no_rights() {
         Ok(())
     })
     .await;
+    for type_ in [ConditionType::Accepted, ConditionType::Programmed, ConditionType::Ready] {
+        let message = place.says(type_, "Deleting").await;
+        assert!(message.contains("example.com/keep"), "{message}");
+    }
     patch(&workflows, "triage", keep(json!([]))).await;
     eventually(SOON, || async {
         ensure!(

@@ -21,6 +21,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_ringfence");
 pub const SOON: Duration = Duration::from_secs(60);
 const REQUEST: Duration = Duration::from_secs(60);
 
+/// The chart's role for the tenants of a fenced namespace.
+pub const TENANT: &str = "ringfence-tenant";
 /// Where classes are.
 pub const CLASSES: &str = "/apis/ringfence.dev/v1alpha1/aiworkflowclasses";
 /// Where namespaces are.
@@ -221,11 +223,15 @@ impl World {
         master(self.cluster, name, groups).await
     }
 
-    /// A tenant: the built-in role `edit` in one namespace.
+    /// A tenant as most clusters have them: the built-in role `edit` in one namespace.
     pub async fn tenant(&self, namespace: &str) -> (Identity, Actor) {
-        let name = unique("tenant");
-        self.bind(namespace, "edit", &json!({"kind": "User", "name": name}))
-            .await;
+        self.person(namespace, "edit").await
+    }
+
+    /// Somebody with a certificate, who holds one ClusterRole in one namespace and nothing else.
+    pub async fn person(&self, namespace: &str, role: &str) -> (Identity, Actor) {
+        let name = unique("person");
+        self.bind(namespace, role, &json!({"kind": "User", "name": name})).await;
         let identity = Identity::user(&name, &[]);
         let actor = Actor::new(self.cluster.client(&identity).await);
         let pods = all("Pod", namespace);
@@ -325,7 +331,7 @@ pub async fn counted(ringfence: &Ringfence, name: &str, labels: &[&str]) -> f64 
 /// A namespace of the test's own that meets the policy on namespaces.
 pub async fn namespace(admin: &Actor, prefix: &str, labels: &Value) -> String {
     let name = unique(prefix);
-    let mut all = json!({"owner": "ml", "pod-security.kubernetes.io/enforce": "baseline"});
+    let mut all = json!({"owner": "ml", "pod-security.kubernetes.io/enforce": "restricted"});
     for (key, value) in labels.as_object().into_iter().flatten() {
         all[key] = value.clone();
     }
@@ -340,6 +346,12 @@ pub async fn namespace(admin: &Actor, prefix: &str, labels: &Value) -> String {
 pub async fn master(cluster: &ControlPlane, name: &str, groups: &[&str]) -> Actor {
     let groups: Vec<&str> = groups.iter().copied().chain(["system:masters"]).collect();
     Actor::new(cluster.user(name, &groups).await)
+}
+
+/// Ringfence's own name with every right: nobody asks about what it writes. For what an older definition or version let in.
+pub async fn unasked(cluster: &ControlPlane) -> Actor {
+    let name = "system:serviceaccount:ringfence-system:ringfence";
+    Actor::new(cluster.impersonate(name, &["system:masters"]).await)
 }
 
 /// Waits until guards and registrations act: the API server learns of them by watches.

@@ -23,6 +23,7 @@ async fn yes_no_and_yes_with_a_warning() {
 #[rstest]
 #[case("/admit/fence?timeout=10s", Webhook::Fence)]
 #[case("/admit/label", Webhook::Label)]
+#[case("/admit/kinds", Webhook::Kinds)]
 #[case("/admit/modes", Webhook::Modes)]
 #[tokio::test]
 async fn each_registration_has_its_path(#[case] path: &str, #[case] webhook: Webhook) {

@@ -2,7 +2,9 @@
 # title: Approved images
 # description: >-
 #   Every image that a pod runs or mounts comes from a repository that both its AIWorkflow (spec.images) and the class of the
-#   namespace (spec.images.allowed) name. `*` is one segment of the path, `**` any number; tag and digest do not count.
+#   namespace (spec.images.allowed) name, or that the class names as injected (spec.images.injected). `*` is one segment of the
+#   path, `**` any number; tag and digest do not count, but where the class asks for digests (spec.images.requireDigest) every
+#   image has one.
 # custom:
 #   name: approved-images
 #   severity: high
@@ -29,6 +31,7 @@ deny contains finding if {
 deny contains finding if {
 	some image in images
 	image.repository != ""
+	not allowed(image.repository, injected_patterns)
 	not allowed(image.repository, workflow_patterns)
 	finding := {
 		"path": image.path,
@@ -41,12 +44,26 @@ deny contains finding if {
 deny contains finding if {
 	some image in images
 	image.repository != ""
+	not allowed(image.repository, injected_patterns)
 	not allowed(image.repository, class_patterns)
 	finding := {
 		"path": image.path,
 		"value": image.reference,
 		"msg": sprintf("no pattern of %s allows %s", [class, image.repository]),
 		"fix": fix(class_patterns, image.repository, "spec.images.allowed of the class, which is the platform team's"),
+	}
+}
+
+deny contains finding if {
+	digest_required
+	some image in images
+	image.repository != ""
+	not regex.match(`@sha256:[0-9a-f]{64}$`, image.reference)
+	finding := {
+		"path": image.path,
+		"value": image.reference,
+		"msg": sprintf("%s does not end in a digest, and %s (spec.images.requireDigest) wants one: a tag can be moved", [image.reference, class]),
+		"fix": sprintf("write it as %s@sha256:<64 hexadecimal digits>", [image.repository]),
 	}
 }
 
@@ -81,31 +98,65 @@ volume_images := [{"path": path, "text": object.get(volume.image, "reference", "
 ]
 
 # Registry and path in full, neither tag nor digest. "" for what is outside the grammar of references: upper case, `..`,
-# look-alike letters, image IDs.
-repository(reference) := full(array.concat(array.slice(segments, 0, last), [split(segments[last], ":")[0]])) if {
+# look-alike letters, image IDs. The fence reads references in the same way, and a test compares the two.
+repository(reference) := name if {
 	is_reference(reference)
-	segments := split(split(reference, "@")[0], "/")
-	last := count(segments) - 1
+	name := full_name(reference)
+	count(name) <= 255
 }
 
 repository(reference) := "" if not is_reference(reference)
 
+repository(reference) := "" if {
+	is_reference(reference)
+	count(full_name(reference)) > 255
+}
+
+full_name(reference) := full(array.concat(array.slice(segments, 0, last), [split(segments[last], ":")[0]])) if {
+	segments := split(split(reference, "@")[0], "/")
+	last := count(segments) - 1
+}
+
 is_reference(reference) if {
 	is_string(reference)
-	count(reference) <= 500
+	count(reference) <= 600
 	[name, digests] := [split(reference, "@")[0], array.slice(split(reference, "@"), 1, 9)]
-	regex.match(grammar, name)
+	is_name(name, split(name, "/"))
 	count(digests) < 2
 	every digest in digests {
 		regex.match(`^(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})$`, digest)
 	}
-	not regex.match(`^([0-9a-f]{64}(:.*)?|sha(256|384|512):[0-9a-fA-F]+)$`, name)
+	not regex.match(`^([0-9a-f]{64,}(:.*)?|sha(256|384|512):[0-9a-fA-F]+)$`, name)
 }
 
-grammar := concat("", [
-	`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[1-9][0-9]{0,4})?/)?`,
-	`[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`,
-	`(:[A-Za-z0-9_][-A-Za-z0-9_.]*)?$`,
+is_name(name, segments) if {
+	not has_registry(segments)
+	regex.match(path_and_tag, name)
+}
+
+is_name(_, segments) if {
+	has_registry(segments)
+	is_host(segments[0])
+	regex.match(path_and_tag, concat("/", array.slice(segments, 1, count(segments))))
+}
+
+has_registry(segments) if {
+	count(segments) > 1
+	is_registry(segments[0])
+}
+
+is_host(host) if regex.match(sprintf(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*%s$`, [port]), host)
+
+is_host(host) if {
+	regex.match(sprintf(`^\[[0-9a-f:]+\]%s$`, [port]), host)
+	net.cidr_is_valid(sprintf("%s/128", [trim_prefix(split(host, "]")[0], "[")]))
+}
+
+port := `(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`
+
+path_and_tag := concat("", [
+	`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`,
+	`(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?$`,
 ])
 
 full(segments) := concat("/", ["docker.io", "library", segments[0]]) if count(segments) == 1
@@ -145,7 +196,7 @@ allowed(name, patterns) if {
 	is_string(pattern)
 	segments := split(pattern, "/")
 	every segment in segments {
-		regex.match(`^(\*\*?|[a-z0-9]+([-._:][-._a-z0-9]*)?)$`, segment)
+		regex.match(`^(\*\*?|[a-z0-9]([-._:a-z0-9]*[a-z0-9])?|\[[0-9a-f:]+\](:[0-9]+)?)$`, segment)
 	}
 	expression := concat("", [as_expression(segment) | some segment in segments])
 	regex.match(sprintf("^%s$", [expression]), concat("", ["/", name]))
@@ -155,7 +206,7 @@ as_expression(segment) := "(/[^/]+)*" if segment == "**"
 
 as_expression(segment) := "/[^/]+" if segment == "*"
 
-as_expression(segment) := concat("", ["/", replace(segment, ".", `\.`)]) if not segment in ["*", "**"]
+as_expression(segment) := concat("", ["/", strings.replace_n({".": `\.`, "[": `\[`, "]": `\]`}, segment)]) if not segment in ["*", "**"]
 
 default workflow_patterns := []
 
@@ -169,6 +220,14 @@ engine_patterns := input.engine.images if is_array(input.engine.images)
 default class_patterns := []
 
 class_patterns := input.class.spec.images.allowed if is_array(input.class.spec.images.allowed)
+
+# What the platform's webhooks put into pods.
+default injected_patterns := []
+
+injected_patterns := input.class.spec.images.injected if is_array(input.class.spec.images.injected)
+
+# Anything but a plain no asks for digests.
+digest_required if input.class.spec.images.requireDigest != false
 
 default workflow := "the AIWorkflow (there is none)"
 

@@ -150,3 +150,41 @@ test_allows_what_the_engine_brings_along if {
 	count(policy.deny) == 0 with input as object.union(one("quay.io/argoproj/argoexec:v3.6"), engine)
 	count(policy.deny) == 1 with input as object.union(one("evil.example/a"), engine)
 }
+
+with_class(images, image) := object.union(one(image), {"class": {"metadata": {"name": "c"}, "spec": {"images": images}}})
+
+test_admits_what_the_platform_injects if {
+	class := {"allowed": ["registry.example.com/**"], "injected": ["docker.io/istio/proxyv2", "r.example.com:5000/mesh/*"]}
+	every image in ["istio/proxyv2:1.29", "docker.io/istio/proxyv2", "r.example.com:5000/mesh/init"] {
+		count(policy.deny) == 0 with input as with_class(class, image)
+	}
+}
+
+test_refuses_what_only_looks_injected if {
+	class := {"allowed": ["**"], "injected": ["docker.io/istio/proxyv2", "*", "docker.io/istio/pro*"]}
+	every image in ["istio/proxyv2-evil", "istio/proxy", "evil.example/istio/proxyv2"] {
+		count(policy.deny) == 1 with input as with_class(class, image)
+	}
+	count(policy.deny) == 1 with input as with_class({"allowed": ["**"], "injected": "**"}, "evil.example/a")
+}
+
+test_admits_digests_where_they_are_asked_for if {
+	class := {"allowed": ["**"], "requireDigest": true}
+	every name in ["registry.example.com/finance/a", "registry.example.com/finance/a:1"] {
+		count(policy.deny) == 0 with input as with_class(class, concat("", [name, "@sha256:", hex]))
+	}
+	count(policy.deny) == 0 with input as with_class({"allowed": ["**"], "requireDigest": false}, "python")
+}
+
+test_refuses_tags_where_digests_are_asked_for if {
+	every asked in [true, "true", null, 1] {
+		some finding in policy.deny with input as with_class({"allowed": ["**"], "requireDigest": asked}, "python:3.12")
+		finding.path == "spec.containers[0].image"
+		contains(finding.msg, "python:3.12 does not end in a digest")
+		finding.fix == "write it as docker.io/library/python@sha256:<64 hexadecimal digits>"
+	}
+	sha512 := concat("", ["python@sha512:", hex, hex])
+	count(policy.deny) == 1 with input as with_class({"allowed": ["**"], "requireDigest": true}, sha512)
+	injected := {"allowed": ["**"], "injected": ["docker.io/istio/*"], "requireDigest": true}
+	count(policy.deny) == 1 with input as with_class(injected, "istio/proxyv2:1.29")
+}

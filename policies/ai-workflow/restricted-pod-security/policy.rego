@@ -2,11 +2,13 @@
 # title: Restricted pod security
 # description: >-
 #   A pod meets the Pod Security Standard "restricted" (v1.36) in all its containers: no privileges, no host, no root, no
-#   capability, a seccomp profile. What the standard switches off for Windows stays on.
+#   capability, a seccomp profile. Where the class says so (spec.podSecurity: Baseline) it meets "baseline": no privileges, no
+#   host. What the standard switches off for Windows stays on.
 # custom:
 #   name: restricted-pod-security
 #   severity: critical
-#   remediation: Set the pod's securityContext as the Pod Security Standard "restricted" asks, and remove what it forbids.
+#   remediation: >-
+#     Set the pod's securityContext as the Pod Security Standard "restricted" asks, and remove what it forbids.
 #   scope: pod
 #   controls: [PSS-restricted, CIS-Kubernetes-5.2, NSA-CISA-Kubernetes-Hardening]
 package ringfence.restricted_pod_security
@@ -54,6 +56,7 @@ deny contains finding if {
 }
 
 deny contains finding if {
+	restricted
 	some container in containers
 	not container.context.allowPrivilegeEscalation == false
 	finding := {
@@ -65,6 +68,7 @@ deny contains finding if {
 
 # Capabilities.
 deny contains finding if {
+	restricted
 	some container in containers
 	not drops_all(container.context)
 	finding := {
@@ -76,18 +80,20 @@ deny contains finding if {
 
 deny contains finding if {
 	some container in containers
+	is_array(container.context.capabilities.add)
 	some i, capability in container.context.capabilities.add
-	capability != "NET_BIND_SERVICE"
+	not capability in addable
 	finding := {
 		"path": sprintf("%s.securityContext.capabilities.add[%v]", [container.path, i]),
 		"value": shown(capability),
 		"msg": "the container adds a capability",
-		"fix": "remove it: NET_BIND_SERVICE is the only one allowed",
+		"fix": sprintf("remove it: allowed is %s", [concat(", ", addable)]),
 	}
 }
 
 # Root.
 deny contains finding if {
+	restricted
 	some container in containers
 	not runs_as_non_root(container)
 	finding := {
@@ -99,6 +105,7 @@ deny contains finding if {
 
 # A pod may not say false either, whatever its containers say: a container added later takes it over.
 deny contains finding if {
+	restricted
 	value := spec.securityContext.runAsNonRoot
 	not value in [true, null]
 	finding := {
@@ -110,6 +117,7 @@ deny contains finding if {
 }
 
 deny contains finding if {
+	restricted
 	some scope in scopes
 	value := scope.context.runAsUser
 	root(value)
@@ -133,11 +141,12 @@ deny contains finding if {
 }
 
 deny contains finding if {
-	type := spec.securityContext.seccompProfile.type
-	not type in profiles
+	profile := spec.securityContext.seccompProfile
+	profile != null
+	not profile.type in profiles
 	finding := {
 		"path": at("spec.securityContext.seccompProfile.type"),
-		"value": shown(type),
+		"value": type_of_profile(profile),
 		"msg": "system calls of the pod are not filtered",
 		"fix": "set seccompProfile.type to RuntimeDefault",
 	}
@@ -220,7 +229,7 @@ deny contains finding if {
 deny contains finding if {
 	some i, volume in spec.volumes
 	some type, _ in volume
-	not type in volume_types
+	reaches_out(type)
 	finding := {
 		"path": at(sprintf("spec.volumes[%v].%s", [i, type])),
 		"msg": sprintf("volumes of type %s reach beyond the pod", [type]),
@@ -271,10 +280,45 @@ deny contains finding if {
 	finding := {"path": container.path, "msg": "is not a container", "fix": "remove it"}
 }
 
+# A context that cannot be read asks for nothing, and must not pass for one that asks for nothing.
+deny contains finding if {
+	some holder in array.concat([{"path": at("spec"), "object": spec}], holders)
+	some field in ["securityContext", "securityContext.capabilities"]
+	value := object.get(holder.object, split(field, "."), null)
+	not value == null
+	not is_object(value)
+	finding := {"path": concat(".", [holder.path, field]), "msg": "is not an object", "fix": "write it as fields and values"}
+}
+
+deny contains finding if {
+	some container in containers
+	value := container.context.capabilities.add
+	not value == null
+	not is_array(value)
+	finding := {
+		"path": sprintf("%s.securityContext.capabilities.add", [container.path]),
+		"msg": "is not a list",
+		"fix": "make it a list of capabilities, or remove it",
+	}
+}
+
 deny contains finding if {
 	not spec.containers
 	finding := {"path": at("spec.containers"), "msg": "the pod has no containers", "fix": "add a container"}
 }
+
+# The level that the class asks for. What cannot be read asks for the strict one.
+default restricted := true
+
+restricted := false if input.class.spec.podSecurity == "Baseline"
+
+# Capabilities that may be added.
+addable := ["NET_BIND_SERVICE"] if restricted
+
+addable := [
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
+	"SETPCAP", "SETUID", "SYS_CHROOT",
+] if not restricted
 
 spec_of_pod := input.pod.spec
 
@@ -289,6 +333,11 @@ containers := [{"path": path, "container": container, "context": context_of(cont
 	is_array(spec[kind])
 	some i, container in spec[kind]
 	path := at(sprintf("spec.%s[%v]", [kind, i]))
+]
+
+holders := [{"path": container.path, "object": container.container} |
+	some container in containers
+	is_object(container.container)
 ]
 
 # An element that is no object, or a context that is none, has nothing set, and so fails every rule that asks for something.
@@ -325,11 +374,20 @@ root(value) if value == 0
 confined(container) if container.context.seccompProfile.type in profiles
 
 confined(container) if {
+	not restricted
+	object.get(container.context, "seccompProfile", null) == null
+}
+
+confined(container) if {
 	object.get(container.context, "seccompProfile", null) == null
 	spec.securityContext.seccompProfile.type in profiles
 }
 
 profiles := ["RuntimeDefault", "Localhost"]
+
+type_of_profile(profile) := shown(object.get(profile, "type", "")) if is_object(profile)
+
+type_of_profile(profile) := type_name(profile) if not is_object(profile)
 
 apparmor_annotation(value) if value in ["", "runtime/default"]
 
@@ -349,6 +407,13 @@ safe_sysctls := [
 	"net.ipv4.tcp_syncookies",
 	"net.ipv4.tcp_wmem",
 ]
+
+reaches_out(type) if {
+	restricted
+	not type in volume_types
+}
+
+reaches_out("hostPath") if not restricted
 
 volume_types := [
 	"name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",

@@ -202,3 +202,79 @@ test_refuses_in_a_template_with_its_path if {
 	some finding in policy.deny with input as {"podPath": "spec.template", "pod": {"spec": spec}}
 	finding.path == "spec.template.spec.hostNetwork"
 }
+
+baseline := {"class": {"spec": {"podSecurity": "Baseline"}}}
+
+at_baseline(spec) := object.union(pod(spec), baseline)
+
+bare := {"containers": [{"name": "main"}], "initContainers": [{"name": "init"}], "ephemeralContainers": [{"name": "debug"}]}
+
+bare_with(context) := object.union(bare, {"containers": [{"name": "main", "securityContext": context}]})
+
+test_admits_at_baseline_what_only_the_strict_standard_refuses if {
+	every spec in [
+		bare,
+		bare_with({"runAsUser": 0, "runAsNonRoot": false, "allowPrivilegeEscalation": true}),
+		bare_with({"capabilities": {"add": ["CHOWN", "SYS_CHROOT", "NET_BIND_SERVICE"]}}),
+		object.union(bare, {"securityContext": {"runAsNonRoot": false, "runAsUser": 0}}),
+		object.union(bare, {"volumes": [{"name": "a", "nfs": {}}, {"name": "b", "iscsi": {}}]}),
+	] {
+		count(policy.deny) == 0 with input as at_baseline(spec)
+		count(policy.deny) > 0 with input as pod(spec)
+	}
+}
+
+test_refuses_at_baseline_what_leads_out_of_a_container if {
+	every context in [
+		{"privileged": true},
+		{"capabilities": {"add": ["SYS_ADMIN"]}},
+		{"capabilities": {"add": ["NET_RAW"]}},
+		{"capabilities": {"add": ["ALL"]}},
+		{"seccompProfile": {"type": "Unconfined"}},
+		{"seccompProfile": {}},
+		{"appArmorProfile": {"type": "Unconfined"}},
+		{"seLinuxOptions": {"type": "spc_t"}},
+		{"seLinuxOptions": {"user": "root"}},
+		{"procMount": "Unmasked"},
+		{"windowsOptions": {"hostProcess": true}},
+	] {
+		count(policy.deny) == 1 with input as at_baseline(bare_with(context))
+	}
+	every change in [
+		{"hostNetwork": true},
+		{"hostPID": true},
+		{"hostIPC": true},
+		{"volumes": [{"name": "a", "hostPath": {"path": "/"}}]},
+		{"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
+		{"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+		{"containers": [{"name": "main", "ports": [{"hostPort": 80}]}]},
+		{"containers": [{"name": "main", "livenessProbe": {"httpGet": {"host": "169.254.169.254"}}}]},
+	] {
+		count(policy.deny) == 1 with input as at_baseline(object.union(bare, change))
+	}
+}
+
+test_refuses_by_the_strict_standard_where_the_class_says_nothing_readable if {
+	every class in [{}, {"spec": {}}, {"spec": {"podSecurity": "baseline"}}, {"spec": {"podSecurity": true}}, {"spec": "Baseline"}, null] {
+		count(policy.deny) > 0 with input as object.union(pod(bare), {"class": class})
+	}
+	strict := {"class": {"spec": {"podSecurity": "Restricted"}}}
+	count(policy.deny) > 0 with input as object.union(pod(bare), strict)
+	count(policy.deny) == 0 with input as object.union(pod(good_spec), strict)
+}
+
+test_refuses_at_baseline_contexts_that_cannot_be_read if {
+	every context in ["privileged", [{"privileged": true}], true] {
+		some finding in policy.deny with input as at_baseline(bare_with(context))
+		finding.path == "spec.containers[0].securityContext"
+		some of_pod in policy.deny with input as at_baseline(object.union(bare, {"securityContext": context}))
+		of_pod.path == "spec.securityContext"
+	}
+	every capabilities in [["SYS_ADMIN"], "SYS_ADMIN", {"add": "SYS_ADMIN"}, {"add": {"0": "SYS_ADMIN"}}] {
+		count(policy.deny) > 0 with input as at_baseline(bare_with({"capabilities": capabilities}))
+	}
+	every profile in ["Unconfined", ["RuntimeDefault"], true] {
+		count(policy.deny) > 0 with input as at_baseline(bare_with({"seccompProfile": profile}))
+		count(policy.deny) > 0 with input as at_baseline(object.union(bare, {"securityContext": {"seccompProfile": profile}}))
+	}
+}

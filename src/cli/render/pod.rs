@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 
 use super::{super::manifests::Manifests, Rendered, namespace_of, surroundings::Surroundings};
 use crate::{
-    api::{AIWorkflow, WORKFLOW_LABEL},
-    plan,
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowClassSpec, WORKFLOW_LABEL},
+    plan::{self, shape},
 };
+
+/// Where clients of the API server look for a token.
+const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const OTHER_TOKENS_PATH: &str = "/var/run/secrets/tokens";
 
 pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) -> Result<Rendered> {
     let (namespace, name) = match wanted.split_once('/') {
@@ -25,8 +29,11 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
         _ => bail!("there are several AIWorkflows {name} in the input: name one as NAMESPACE/{name}"),
     };
     let shown = format!("AIWorkflow {}/{name}", namespace_of(workflow));
-    let Surroundings { facts, class, assumed } = Surroundings::of(&namespace_of(workflow), manifests)?;
+    let Surroundings {
+        facts, class, assumed, ..
+    } = Surroundings::of(&namespace_of(workflow), manifests)?;
     let mut rendered = Rendered::default();
+    let is_assumed = assumed.is_some();
     rendered.comments.extend(assumed);
     let acceptance = plan::accept(workflow, &facts, facts.fencing_class(), class.as_ref());
     rendered.say_acceptance(&shown, &acceptance);
@@ -39,25 +46,83 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
         .as_ref()
         .map(|class| plan::effective_rules(workflow, class_name, class))
         .unwrap_or_default();
-    rendered.objects = vec![(comment, template(workflow, !rules.is_empty()))];
+    // Without a class nothing is accepted, and that has been said.
+    let class = class.unwrap_or_else(|| AIWorkflowClass::new(class_name, AIWorkflowClassSpec::default()));
+    if let Some(problem) =
+        shape::pod_security_problem(&facts.name, &facts.labels, class_name, Some(&class)).filter(|_| !is_assumed)
+    {
+        rendered
+            .comments
+            .push(format!("Namespace {}: its pods are refused: {problem}", facts.name));
+    }
+    let template = template(workflow, &class, !rules.is_empty());
+    if template.pointer("/spec/volumes").is_some() && !shape::volume_types(&class).contains(&"projected") {
+        rendered.comments.push(format!(
+            "{shown}: its token is a volume of type projected, which AIWorkflowClass {class_name} does not allow: ask the platform team to add it to spec.volumes.types"
+        ));
+    }
+    rendered.objects = vec![(comment, template)];
     Ok(rendered)
 }
 
-fn template(workflow: &AIWorkflow, holds_rules: bool) -> Value {
+fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -> Value {
     let pattern = workflow.spec.images.first().map_or("", String::as_str);
-    // The account mounts no token by itself: one that nobody asked for is one to steal.
-    let needs_token = holds_rules || !workflow.cross_namespace().is_empty();
-    let mut spec = json!({
+    let by_digest = class.spec.images.as_ref().is_some_and(|images| images.require_digest);
+    let digest = if by_digest { ", by digest: …@sha256:…" } else { "" };
+    let mut volumes = Vec::new();
+    // The account mounts no token by itself: one that nobody asked for is one to steal. Nor does the pod by its switch: such a
+    // token may be good for a year.
+    if holds_rules || !workflow.cross_namespace().is_empty() {
+        let token = json!({"path": "token", "expirationSeconds": shape::max_token_seconds(class)});
+        let sources = json!([
+            {"serviceAccountToken": token},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+        ]);
+        volumes.push(("api-token", API_TOKEN_PATH, sources));
+    }
+    let audiences = workflow.spec.identity.iter().flat_map(|identity| &identity.audiences);
+    let tokens: Vec<_> = audiences
+        .enumerate()
+        .map(|(index, audience)| {
+            let seconds = shape::declared_seconds(audience).min(shape::max_token_seconds(class));
+            let token = json!({"audience": audience.audience, "path": file_name(index, &audience.audience), "expirationSeconds": seconds});
+            json!({"serviceAccountToken": token})
+        })
+        .collect();
+    if !tokens.is_empty() {
+        volumes.push(("tokens", OTHER_TOKENS_PATH, json!(tokens)));
+    }
+    let mut template = json!({"metadata": {"labels": {WORKFLOW_LABEL: workflow.name_any()}}, "spec": {
         "serviceAccountName": workflow.service_account_name(),
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{
             "name": "main",
-            "image": format!("<an image of {pattern}>"),
+            "image": format!("<an image of {pattern}{digest}>"),
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
         }],
-    });
-    if let Some(spec) = spec.as_object_mut().filter(|_| needs_token) {
-        spec.insert("automountServiceAccountToken".to_owned(), true.into());
+    }});
+    if !volumes.is_empty() {
+        let mounts: Vec<_> = volumes
+            .iter()
+            .map(|(name, path, _)| json!({"name": name, "mountPath": path, "readOnly": true}))
+            .collect();
+        let volumes: Vec<_> = volumes
+            .iter()
+            .map(|(name, _, sources)| json!({"name": name, "projected": {"sources": sources}}))
+            .collect();
+        template["spec"]["volumes"] = json!(volumes);
+        template["spec"]["containers"][0]["volumeMounts"] = json!(mounts);
     }
-    json!({"metadata": {"labels": {WORKFLOW_LABEL: workflow.name_any()}}, "spec": spec})
+    template
+}
+
+/// The file of a token: its audience, where that can be a file's name.
+fn file_name(index: usize, audience: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if audience.chars().all(fits) && !audience.starts_with('.') {
+        audience.to_owned()
+    } else {
+        format!("token-{index}")
+    }
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{super::manifests::Manifests, namespace_of, placeholder};
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_CLASS, ENFORCE_LABEL, is_exempt},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ClusterStatus, DEFAULT_CLASS, ENFORCE_LABEL, is_exempt},
     plan::{self, NamespaceFacts, Observed},
 };
 
@@ -17,6 +17,8 @@ pub(super) struct Surroundings {
     pub(super) class: Option<AIWorkflowClass>,
     /// What was assumed, as a comment.
     pub(super) assumed: Option<String>,
+    /// Whether the class knows the cluster's ranges. It does in the cluster: here its declarations are judged without them.
+    pub(super) knows_cluster: bool,
 }
 
 impl Surroundings {
@@ -42,13 +44,22 @@ impl Surroundings {
                 facts
             }
         };
-        let class = facts
+        let mut class = facts
             .fencing_class()
             .and_then(|class| match manifests.classes.get(class) {
                 None if class == DEFAULT_CLASS => Some(plan::default_class()),
                 found => found.cloned(),
             });
-        Ok(Self { facts, class, assumed })
+        let knows_cluster = class.as_ref().is_none_or(plan::knows_cluster);
+        if let Some(class) = class.as_mut().filter(|_| !knows_cluster) {
+            class.status.get_or_insert_default().cluster = Some(ClusterStatus::default());
+        }
+        Ok(Self {
+            facts,
+            class,
+            assumed,
+            knows_cluster,
+        })
     }
 
     /// What the reconciler would see if the input were all that is there.

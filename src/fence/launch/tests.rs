@@ -127,7 +127,7 @@ fn scaling_is_free_for_everybody() {
 }
 
 #[test]
-fn debugging_a_pod_takes_a_launcher() {
+fn debugging_a_pod_takes_a_window_and_no_launcher() {
     let new = set(
         pod(),
         "/spec/ephemeralContainers",
@@ -135,9 +135,14 @@ fn debugging_a_pod_takes_a_launcher() {
     );
     let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
     review.subresource = "ephemeralcontainers".into();
-    assert!(judged(&review, &facts()).is_none());
     review.user = user("bob", &[], None);
-    assert!(judged(&review, &facts()).is_some());
+    assert!(judged(&review, &facts()).is_none());
+    let both = set(new, "/spec/containers/0/image", json!("ok/b"));
+    review.request["object"] = both;
+    assert!(
+        judged(&review, &facts()).is_some(),
+        "a launcher's act is not hidden behind it"
+    );
 }
 
 /// A pod that a controller makes, with its Job and CronJob.

@@ -1,14 +1,18 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::Barrier;
 
+use super::super::judge::of_policy;
 use super::super::lookup::Fixed;
 use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
+use crate::policy::{EvalError, Findings, PolicyInput, Verdict};
+use crate::review::Violation;
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -69,6 +73,7 @@ fn cluster() -> Fixed {
 }
 
 fn with_modes(labels: Value) -> Fixed {
+    let labels = restricted(labels);
     let other = json!({"metadata": {"name": "other"}, "spec": {"images": {"allowed": ["docker.io/**"]}}});
     cluster()
         .with(
@@ -206,6 +211,74 @@ async fn facts_are_asked_for_in_parallel() {
     assert_eq!(admit(lookup, &by_scheduler()).await, Decision::default());
 }
 
+/// The workflow of `cluster`, stored as its third generation, with that record of the review.
+fn stored_workflow(reviewed: Value) -> Value {
+    let workflow = set(facts().workflow.unwrap(), "/metadata/generation", json!(3));
+    let workflow = set(workflow, "/metadata/creationTimestamp", json!("2026-01-02T00:00:00Z"));
+    set(workflow, "/status", json!({"reviewed": reviewed}))
+}
+
+fn registration() -> Value {
+    let metadata = json!({"uid": "registration-uid", "creationTimestamp": "2026-01-01T00:00:00Z"});
+    json!({"metadata": metadata, "webhooks": [{"name": "kinds.ringfence.dev", "failurePolicy": "Fail"}]})
+}
+
+#[rstest]
+#[case::on_record(json!({"generation": 3, "registrationUID": "former"}), true)]
+#[case::edited_under_the_same_registration(json!({"generation": 2, "registrationUID": "registration-uid"}), true)]
+#[case::younger_than_the_registration(json!(null), true)]
+#[case::edited_while_it_was_away(json!({"generation": 2, "registrationUID": "former"}), false)]
+#[tokio::test]
+async fn what_nobody_reviewed_launches_nothing(#[case] reviewed: Value, #[case] expected: bool) {
+    let on_record = reviewed["generation"] == 3;
+    let known = cluster().with(Key::Workflow(named("ai", "triage")), stored_workflow(reviewed));
+    let pod = review("CREATE", "", "Pod", Some(&pod()), None);
+    let job = review("CREATE", "batch", "Job", Some(&workload("j")), None);
+    for review in [&pod, &job] {
+        let decision = admit(known.clone().with(Key::Registration, registration()), review).await;
+        assert_eq!(decision.allowed(), expected, "{decision:?}");
+        let decision = admit(known.clone(), review).await;
+        assert_eq!(decision.allowed(), on_record, "without a registration: {decision:?}");
+        assert!(
+            on_record || decision.denials[0].message.contains("NotReviewed"),
+            "{decision:?}"
+        );
+        let decision = admit(known.clone().failing(Key::Registration), review).await;
+        assert_eq!(
+            decision.fault.is_some(),
+            !on_record,
+            "it is asked for only where the record does not tell"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_our_own_is_judged_by_the_facts_around_it() {
+    let decide_kind = async |lookup: Fixed, object: &Value| {
+        let mut review = review("CREATE", "ringfence.dev", "AIWorkflow", Some(object), None);
+        review.namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+        decide(lookup, Arc::default(), Webhook::Kinds, &review).await
+    };
+    let fine = facts().workflow.unwrap();
+    assert_eq!(decide_kind(cluster(), &fine).await, Decision::default());
+    let unfenced = decide_kind(with_modes(json!({})), &fine).await;
+    assert!(
+        unfenced.allowed() && unfenced.warnings[0].message.contains("NamespaceNotFenced"),
+        "{unfenced:?}"
+    );
+    let invalid = set(fine.clone(), "/spec/images", json!(["UPPER"]));
+    let refused = decide_kind(cluster(), &invalid).await;
+    assert_eq!((refused.denials.len(), refused.warnings.len()), (1, 0), "{refused:?}");
+    let exempt = set(fine.clone(), "/metadata/namespace", json!("ringfence"));
+    assert_eq!(
+        decide_kind(cluster(), &exempt).await.denials[0].policy,
+        "exempt-namespace",
+        "the release namespace"
+    );
+    let failed = decide_kind(cluster().failing(Key::Namespace("ai".into())), &fine).await;
+    assert_eq!(failed.fault.unwrap().cause, FaultCause::Unavailable);
+}
+
 struct Silent;
 
 impl Lookup for Silent {
@@ -233,12 +306,10 @@ async fn a_silent_api_server_costs_no_more_than_the_deadline(#[case] webhook: We
 
 #[test]
 fn without_time_nothing_is_judged() {
-    let judge = Judge {
-        policies: Arc::new(Scripted::default()),
-        release_namespace: "ringfence".into(),
-        metrics: Arc::default(),
-    };
-    let fault = judge.object(&by_scheduler(), &facts(), Instant::now()).unwrap_err();
+    let judge = Judge::new(Arc::new(Scripted::default()), "ringfence", Arc::default());
+    let review = by_scheduler();
+    let subject = Subject::of(&review).unwrap().unwrap();
+    let fault = judge.object(&review, &subject, &facts(), Instant::now()).unwrap_err();
     assert_eq!(fault.cause, FaultCause::Timeout);
 }
 
@@ -366,6 +437,12 @@ async fn what_cannot_be_judged_is_refused() {
     assert_eq!(decision.fault.unwrap().cause, FaultCause::Invalid);
 }
 
+/// Adds the level that the API server enforces, so that only the rest is judged.
+fn restricted(mut labels: Value) -> Value {
+    labels["pod-security.kubernetes.io/enforce"] = json!("restricted");
+    labels
+}
+
 fn namespace_with(labels: Value) -> Review {
     review(
         "CREATE",
@@ -383,7 +460,7 @@ async fn a_mode_needs_a_class_that_is_there() {
         decide(lookup, Arc::default(), Webhook::Modes, &review).await
     };
     assert_eq!(
-        decide(cluster(), json!({"ringfence.dev/enforce": "default"})).await,
+        decide(cluster(), restricted(json!({"ringfence.dev/enforce": "default"}))).await,
         Decision::default()
     );
     for label in ["ringfence.dev/enforce", "ringfence.dev/warn", "ringfence.dev/audit"] {
@@ -427,7 +504,7 @@ async fn policies_judge_a_namespace_by_the_mode_that_is_set(
     });
     let mut labels = json!({});
     labels[label] = json!("default");
-    let review = namespace_with(labels);
+    let review = namespace_with(restricted(labels));
     let decision = decide(cluster(), Arc::clone(&policies), Webhook::Modes, &review).await;
     assert_eq!(
         (decision.denials.len(), decision.warnings.len(), decision.audits.len()),
@@ -438,6 +515,36 @@ async fn policies_judge_a_namespace_by_the_mode_that_is_set(
         (&seen[0]["target"], &seen[0]["namespace"]),
         (&json!("Namespace"), review.object().unwrap())
     );
+}
+
+/// The standard is weighed by the mode too, and told once where a policy asks for the same label.
+#[rstest]
+#[case::enforce("ringfence.dev/enforce", [2, 0, 0])]
+#[case::warn("ringfence.dev/warn", [0, 2, 0])]
+#[case::audit("ringfence.dev/audit", [0, 0, 2])]
+#[tokio::test]
+async fn a_mode_asks_for_the_standard_that_the_api_server_enforces(#[case] label: &str, #[case] told: [usize; 3]) {
+    let mut of_that_label = finding("no level");
+    of_that_label.path = "metadata.labels[pod-security.kubernetes.io/enforce]".into();
+    let findings = Findings {
+        deny: vec![finding("no owner"), of_that_label],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        ..Scripted::default()
+    });
+    let mut labels = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+    labels[label] = json!("default");
+    let decision = decide(cluster(), policies, Webhook::Modes, &namespace_with(labels)).await;
+    let lists = [&decision.denials, &decision.warnings, &decision.audits];
+    assert_eq!(lists.map(Vec::len), told);
+    let all: Vec<_> = lists
+        .into_iter()
+        .flatten()
+        .map(|violation| violation.policy.as_str())
+        .collect();
+    assert_eq!(all, ["pod-security", "scripted"]);
 }
 
 #[tokio::test]

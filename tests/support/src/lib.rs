@@ -9,6 +9,7 @@ mod commands;
 mod control_plane;
 mod eventually;
 mod identity;
+pub mod network;
 mod ringfence;
 
 pub use commands::Output;

@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,7 +54,22 @@ impl ControlPlane {
             values.clone()
         };
         self.install(port, &values).await?;
-        self.spawn_ringfence(binary, port, metrics_port).await
+        let ringfence = self.spawn_ringfence(binary, port, metrics_port).await?;
+        self.trusted().await?;
+        Ok(ringfence)
+    }
+
+    /// Waits until what is written from now on counts as reviewed: until the registration is two seconds old.
+    pub async fn trusted(&self) -> Result<()> {
+        let name = "ringfence";
+        let registrations = kube::Api::<ValidatingWebhookConfiguration>::all(self.admin().await);
+        let made = registrations.get(name).await?.metadata.creation_timestamp;
+        let made = made.context("a registration has a time")?.0;
+        let age = SystemTime::now()
+            .duration_since(SystemTime::from(made))
+            .unwrap_or_default();
+        sleep(Duration::from_secs(2).saturating_sub(age)).await;
+        Ok(())
     }
 
     /// Starts one more process, without touching what is installed, and waits until it is ready.

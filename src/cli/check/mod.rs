@@ -1,0 +1,152 @@
+//! `ringfence check`: what is in the way before something is done.
+//!
+//! Admission's own judge decides, with the caller's rights. Must never: write, or hold the value of a Secret.
+
+mod secrets;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args as ClapArgs, Subcommand};
+use serde_json::Value;
+use tokio::time::{Duration, timeout};
+
+use super::{
+    cluster::{self, Connection},
+    policies::PolicyFiles,
+    report::Output,
+    terminal,
+};
+use crate::{
+    api::{AUDIT_LABEL, DEFAULT_CLASS, ENFORCE_LABEL, WARN_LABEL, is_dns_label, is_dns_subdomain},
+    findings::{Finding, Place, Report, Secrets, Sink},
+    scan::{Bounds, Scanner},
+    telemetry::Metrics,
+    webhook::{
+        admit::Admission,
+        lookup::{Key, Live, Lookup},
+    },
+};
+
+/// Name of the webhook's registration, as the chart makes it.
+const REGISTRATION: &str = "ringfence";
+/// Longest that one question may take.
+const QUESTION: Duration = Duration::from_secs(15);
+
+/// Tell what is in the way, before anything is changed.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Namespace(NamespaceArgs),
+}
+
+/// Print what of a namespace would be refused if it were made today under ringfence.dev/enforce.
+///
+/// Judges the namespace, its workloads and its pods as admission would, but for who launched them, which nobody recorded.
+/// Names NetworkPolicies that open more than is declared, Secrets and keys that pods refer to and that are not there, and
+/// Secrets that hold tokens without an end. Reads with your rights, and changes nothing.
+///
+/// Exit codes: 0 nothing found, 1 findings, 2 not all could be looked at.
+#[derive(ClapArgs, Debug)]
+#[command(after_long_help = "\
+Examples:
+  # What would stop if this namespace enforced the class default?
+  ringfence check namespace ai-secure --class default
+
+  # For a pipeline:
+  ringfence check namespace ai-secure -o junit > ringfence.xml")]
+pub(super) struct NamespaceArgs {
+    /// The namespace.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Class to judge by. Default: that of the namespace's mode label, else `default`.
+    #[arg(long)]
+    class: Option<String>,
+    /// Leave Secrets out. To look for keys takes the right to read them; their values are never kept.
+    #[arg(long)]
+    skip_secrets: bool,
+    #[command(flatten)]
+    policies: PolicyFiles,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) fn main(args: &Args) -> ExitCode {
+    let What::Namespace(args) = &args.what;
+    namespace(args).unwrap_or_else(|error| terminal::fail(&error))
+}
+
+fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
+    let policies = Arc::new(args.policies.load()?);
+    let report = cluster::block_on(async {
+        let client = args.connection.client().await?;
+        cluster::serves_our_kinds(&client).await?;
+        let live = Arc::new(Live::new(client.clone(), REGISTRATION));
+        let namespace = find(&live, &args.name, |name| Key::Namespace(name.to_owned()), is_dns_label).await?;
+        let class = args.class.clone().unwrap_or_else(|| class_of(&namespace));
+        find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain)
+            .await
+            .context("choose another one with --class")?;
+
+        let admission = Admission::new(live.clone(), policies, "", Arc::new(Metrics::new()));
+        let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
+        let mut heard = Heard::default();
+        let look = scanner.look(&namespace, &class, Bounds::all(), &mut heard);
+        let what = format!("looking at namespace {}", args.name);
+        let extent = cluster::patiently(&what, look).await;
+        let Heard { mut report, secrets } = heard;
+        report.looked(1, extent);
+        if !args.skip_secrets {
+            let look = secrets::look(&client, &live, &args.name, &secrets, &mut report);
+            let extent = cluster::patiently("looking for Secrets", look).await;
+            report.looked(0, extent);
+        }
+        report.sort();
+        Ok(report)
+    })?;
+    args.output.print(&report)
+}
+
+/// An object that must be there.
+async fn find(live: &Live, name: &str, key: impl Fn(&str) -> Key, can_be: impl Fn(&str) -> bool) -> Result<Value> {
+    let key = key(name);
+    if !can_be(name) {
+        bail!("nothing can be called {key}");
+    }
+    let Ok(found) = timeout(QUESTION, live.get(&key)).await else {
+        bail!("{key} could not be read from the API server: no answer in time");
+    };
+    found?.with_context(|| format!("there is no {key}"))
+}
+
+/// The class of the strongest mode, else the usual one.
+fn class_of(namespace: &Value) -> String {
+    let labels = namespace.pointer("/metadata/labels");
+    let named = [ENFORCE_LABEL, WARN_LABEL, AUDIT_LABEL].into_iter();
+    let mut named = named.filter_map(|label| labels?.get(label)?.as_str());
+    named.next().unwrap_or(DEFAULT_CLASS).to_owned()
+}
+
+/// Findings, and the Secrets that pods refer to.
+#[derive(Default)]
+struct Heard {
+    report: Report,
+    secrets: Secrets,
+}
+
+impl Sink for Heard {
+    fn found(&mut self, finding: Finding) {
+        self.report.found(finding);
+    }
+
+    fn looked_at(&mut self, place: &Place, path: &str, pod: &Value) {
+        self.secrets.add(place, path, pod);
+    }
+}

@@ -1,0 +1,97 @@
+//! The policies of a subcommand that judges: the shipped ones, or those of a folder.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args as ClapArgs;
+use serde_json::Value;
+
+use crate::policy::{LoadError, PolicySet, Source};
+
+/// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
+const MAX_POLICY_FILE: u64 = 256 * 1024;
+/// Most policy files in one directory tree.
+const MAX_POLICY_FILES: usize = 1024;
+
+/// Where the policies are.
+#[derive(ClapArgs, Debug)]
+pub(super) struct PolicyFiles {
+    /// Directory of Rego policies to use instead of the shipped ones.
+    #[arg(long, env = "RINGFENCE_POLICIES", value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// YAML file with parameters of policies, by policy name.
+    #[arg(long, env = "RINGFENCE_POLICY_PARAMETERS", value_name = "FILE")]
+    policy_parameters: Option<PathBuf>,
+}
+
+impl PolicyFiles {
+    /// Reads and compiles them.
+    pub(super) fn load(&self) -> Result<PolicySet> {
+        let parameters: BTreeMap<String, Value> = match &self.policy_parameters {
+            Some(file) => {
+                let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+                serde_saphyr::from_str(&text)
+                    .with_context(|| format!("{} is no YAML map of parameters by policy name", file.display()))?
+            }
+            None => BTreeMap::new(),
+        };
+        let compiled = match &self.policies {
+            Some(folder) => {
+                let mut sources = Vec::new();
+                read_policies(folder, &mut sources)?;
+                if sources.is_empty() {
+                    bail!(
+                        "{} holds no .rego file: name a folder with policies, or leave --policies out",
+                        folder.display()
+                    );
+                }
+                PolicySet::compile(sources, &parameters)
+            }
+            None => PolicySet::embedded(&parameters),
+        };
+        compiled.map_err(|errors| {
+            let all: Vec<_> = errors.iter().map(LoadError::to_string).collect();
+            anyhow::anyhow!("policies cannot be used:\n{}", all.join("\n"))
+        })
+    }
+}
+
+/// Reads every policy below a folder; tests of policies are no policies.
+fn read_policies(folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        // A mounted ConfigMap shows each file twice: by a link, and below ..data.
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            read_policies(&path, sources)?;
+        } else if name.ends_with(".rego") && !name.ends_with("_test.rego") {
+            let size = fs::metadata(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?
+                .len();
+            if size > MAX_POLICY_FILE || sources.len() >= MAX_POLICY_FILES {
+                bail!(
+                    "{}: at most {MAX_POLICY_FILES} files of {MAX_POLICY_FILE} bytes each",
+                    path.display()
+                );
+            }
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            sources.push(Source {
+                file: path.display().to_string(),
+                text,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! Door: what people open into pods that run. Closed, unless the AIWorkflow declares a window, its class allows windows, and the
+//! window is open now.
+//!
+//! Who may open what is RBAC's to say. Must never: keep a window open for lack of a clock, or let a declared time stand for more
+//! than the class's hours.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::facts::{Facts, Named, is_workflow_name, read};
+use super::modes_of;
+use super::object::{shown, violation, workflow_label};
+use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode, WORKFLOW_LABEL, is_dns_label, is_dns_subdomain};
+use crate::plan::NamespaceFacts;
+use crate::review::{Operation, Review, Violation};
+
+const RULE: &str = "debug-window";
+
+/// Something that is opened into a pod: one CONNECT.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Session {
+    /// The pod.
+    pub pod: Named,
+    /// What is opened; `None` for a way in that no window opens.
+    action: Option<DebugAction>,
+    subresource: String,
+}
+
+impl Session {
+    /// Reads a CONNECT. `Err` where it opens something that this Ringfence does not know.
+    pub fn of(review: &Review) -> Result<Self, &'static str> {
+        const UNKNOWN: &str = "this Ringfence does not judge that CONNECT: its registrations are of another version";
+        let is_pod = review.resource.group.is_empty() && review.resource.resource == "pods";
+        if review.operation != Operation::Connect || !is_pod {
+            return Err(UNKNOWN);
+        }
+        let action = match review.subresource.as_str() {
+            "attach" => Some(DebugAction::Attach),
+            "exec" => Some(DebugAction::Exec),
+            "portforward" => Some(DebugAction::PortForward),
+            "proxy" => None,
+            _ => return Err(UNKNOWN),
+        };
+        let namespace = review.namespace.as_deref().filter(|name| is_dns_label(name));
+        let pod = Named {
+            namespace: namespace.ok_or("a CONNECT to a pod names its namespace")?.to_owned(),
+            name: Some(review.name())
+                .filter(|name| is_dns_subdomain(name))
+                .ok_or("a CONNECT to a pod names the pod")?
+                .to_owned(),
+        };
+        let subresource = review.subresource.clone();
+        Ok(Self {
+            pod,
+            action,
+            subresource,
+        })
+    }
+
+    /// The workflow to ask for, once the pod is known.
+    pub fn workflow(&self, facts: &Facts) -> Option<Named> {
+        let label = facts.pod.as_ref().and_then(workflow_label)?;
+        is_workflow_name(label).then(|| Named {
+            namespace: self.pod.namespace.clone(),
+            name: label.to_owned(),
+        })
+    }
+
+    /// The modes to judge for, each with its class. `Err` where nothing is known of the namespace.
+    pub fn modes(&self, facts: &Facts, exempt: impl Fn(&str) -> bool) -> Result<Vec<(Mode, String)>, Violation> {
+        let namespace = facts.namespace.as_ref();
+        match namespace.and_then(|object| NamespaceFacts::from_object(object, exempt)) {
+            Some(namespace) => Ok(modes_of(&namespace)),
+            None => {
+                let message = format!("there is no namespace {}", self.pod.namespace);
+                Err(violation(
+                    RULE,
+                    self.path(),
+                    None,
+                    message,
+                    "see kubectl get namespaces",
+                ))
+            }
+        }
+    }
+
+    fn path(&self) -> String {
+        format!("pods/{}", self.subresource)
+    }
+
+    /// What keeps it closed, for that class.
+    pub fn check(&self, facts: &Facts, class_name: &str) -> Option<Violation> {
+        let refuse =
+            |value: Option<&str>, message: String, fix: &str| Some(violation(RULE, self.path(), value, message, fix));
+        let Some(action) = self.action else {
+            let message =
+                "the API server's proxy reaches a pod past its NetworkPolicy, and no window opens it".to_owned();
+            let fix = "use kubectl port-forward in a window that allows PortForward, or declare the caller in spec.network.ingress";
+            return refuse(None, message, fix);
+        };
+        let Some(pod) = &facts.pod else {
+            let message = format!("there is no pod {} in namespace {}", self.pod.name, self.pod.namespace);
+            return refuse(None, message, "see kubectl get pods");
+        };
+        let Some(label) = workflow_label(pod) else {
+            let message = format!(
+                "pod {} belongs to no AIWorkflow, so nothing says who may look into it",
+                self.pod.name
+            );
+            let fix = format!("replace the pod by one with the label {WORKFLOW_LABEL}");
+            return refuse(None, message, &fix);
+        };
+        let Some(workflow) = &facts.workflow else {
+            let message = format!(
+                "there is no AIWorkflow {}, to which the pod says that it belongs",
+                shown(label)
+            );
+            return refuse(
+                None,
+                message,
+                "apply the AIWorkflow first: kubectl get aiworkflow shows those that are there",
+            );
+        };
+        let class = facts
+            .class(class_name)
+            .map(|object| read::<AIWorkflowClass>(RULE, "AIWorkflowClass", class_name, object))
+            .transpose();
+        match (read::<AIWorkflow>(RULE, "AIWorkflow", label, workflow), class) {
+            (Err(violation), _) | (_, Err(violation)) => Some(violation),
+            (Ok(workflow), Ok(class)) => check(action, label, &workflow, (class_name, class.as_ref()), facts.now),
+        }
+    }
+}
+
+/// What keeps a window closed.
+pub(super) fn check(
+    action: DebugAction,
+    label: &str,
+    workflow: &AIWorkflow,
+    (class_name, class): (&str, Option<&AIWorkflowClass>),
+    now: Option<Timestamp>,
+) -> Option<Violation> {
+    let word = action.as_str();
+    let refuse =
+        |value: Option<&str>, message: String, fix: String| Some(violation(RULE, "spec.debug", value, message, fix));
+    let Some(hours) = class
+        .and_then(|class| class.spec.debug.as_ref())
+        .map(|debug| debug.max_hours)
+    else {
+        let message = format!("{word} is closed: AIWorkflowClass {class_name} allows no debugging");
+        return refuse(
+            None,
+            message,
+            format!("ask the platform team for spec.debug.maxHours of AIWorkflowClass {class_name}"),
+        );
+    };
+    let declare = format!(
+        "declare on AIWorkflow {label} spec.debug: {{allow: [{word}], until: <RFC 3339, at most {hours} h ahead>}}"
+    );
+    let window = workflow
+        .spec
+        .debug
+        .as_ref()
+        .filter(|window| window.allow.contains(&action));
+    let Some(window) = window else {
+        return refuse(
+            None,
+            format!("{word} is closed: AIWorkflow {label} declares no window for it"),
+            declare,
+        );
+    };
+    let until = Some(window.until.as_str());
+    let (Ok(closes), Some(now)) = (window.until.parse::<Timestamp>(), now) else {
+        return refuse(
+            until,
+            format!("{word} is closed: nobody can tell when this window closes"),
+            declare,
+        );
+    };
+    let ahead = closes.duration_since(now);
+    if ahead <= SignedDuration::ZERO {
+        return refuse(until, format!("{word} is closed: the window is over"), declare);
+    }
+    if ahead > SignedDuration::from_hours(i64::from(hours)) {
+        let message = format!(
+            "{word} is closed: AIWorkflowClass {class_name} allows windows of at most {hours} h, and this one closes later"
+        );
+        return refuse(until, message, declare);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::super::testing::{review, set, workflow_object};
+    use super::*;
+
+    const NOW: &str = "2026-11-22T12:00:00Z";
+
+    fn connect(subresource: &str) -> Review {
+        let mut review = review("CONNECT", "", "PodExecOptions", Some(&json!({"command": ["sh"]})), None);
+        review.resource.resource = "pods".into();
+        review.subresource = subresource.into();
+        review.request["name"] = json!("p");
+        review
+    }
+
+    fn facts(debug: Value) -> Facts {
+        let classes = [("open", json!({"maxHours": 8})), ("closed", Value::Null)];
+        let class = |debug: Value| json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "c"}, "spec": {"debug": debug}});
+        Facts {
+            pod: Some(json!({"metadata": {"name": "p", "labels": {"ringfence.dev/workflow": "triage"}}})),
+            workflow: Some(set(workflow_object(), "/spec/debug", debug)),
+            classes: classes
+                .into_iter()
+                .map(|(name, debug)| (name.to_owned(), Some(class(debug))))
+                .collect(),
+            now: Some(NOW.parse().unwrap()),
+            ..Facts::default()
+        }
+    }
+
+    fn refused(subresource: &str, facts: &Facts, class: &str) -> Option<String> {
+        Session::of(&connect(subresource))
+            .unwrap()
+            .check(facts, class)
+            .map(|violation| {
+                assert_eq!(violation.policy, RULE);
+                violation.message
+            })
+    }
+
+    #[rstest]
+    #[case::open("exec", json!({"allow": ["Exec"], "until": "2026-11-22T20:00:00Z"}), "open", None)]
+    #[case::another_zone("exec", json!({"allow": ["Exec"], "until": "2026-11-22T14:30:00+02:00"}), "open", None)]
+    #[case::attach("attach", json!({"allow": ["Attach"], "until": "2026-11-22T13:00:00Z"}), "open", None)]
+    #[case::port_forward("portforward", json!({"allow": ["PortForward"], "until": "2026-11-22T13:00:00Z"}), "open", None)]
+    #[case::another_action("attach", json!({"allow": ["Exec"], "until": "2026-11-22T13:00:00Z"}), "open", Some("no window for it"))]
+    #[case::undeclared("exec", Value::Null, "open", Some("no window for it"))]
+    #[case::over("exec", json!({"allow": ["Exec"], "until": "2026-11-22T12:00:00Z"}), "open", Some("is over"))]
+    #[case::for_ever("exec", json!({"allow": ["Exec"], "until": "2026-11-22T20:00:01Z"}), "open", Some("closes later"))]
+    #[case::no_time("exec", json!({"allow": ["Exec"], "until": "tomorrow"}), "open", Some("nobody can tell"))]
+    #[case::class_allows_none("exec", json!({"allow": ["Exec"], "until": "2026-11-22T13:00:00Z"}), "closed", Some("allows no debugging"))]
+    #[case::no_class("exec", json!({"allow": ["Exec"], "until": "2026-11-22T13:00:00Z"}), "absent", Some("allows no debugging"))]
+    #[case::proxy("proxy", json!({"allow": ["Exec", "PortForward"], "until": "2026-11-22T13:00:00Z"}), "open", Some("no window opens it"))]
+    fn a_window_is_open_only_as_declared(
+        #[case] subresource: &str,
+        #[case] debug: Value,
+        #[case] class: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let found = refused(subresource, &facts(debug), class);
+        assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+        assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()));
+    }
+
+    #[rstest]
+    #[case::no_clock(|facts: &mut Facts| facts.now = None)]
+    #[case::no_pod(|facts: &mut Facts| facts.pod = None)]
+    #[case::no_label(|facts: &mut Facts| facts.pod = Some(json!({"metadata": {"name": "p"}})))]
+    #[case::no_workflow(|facts: &mut Facts| facts.workflow = None)]
+    #[case::unreadable_workflow(|facts: &mut Facts| facts.workflow = Some(json!({"spec": 1})))]
+    fn what_is_not_known_keeps_it_closed(#[case] forget: fn(&mut Facts)) {
+        let mut facts = facts(json!({"allow": ["Exec"], "until": "2026-11-22T13:00:00Z"}));
+        assert_eq!(refused("exec", &facts, "open"), None);
+        forget(&mut facts);
+        assert!(refused("exec", &facts, "open").is_some());
+    }
+
+    #[rstest]
+    #[case::newer_way_in("", "pods", "newer")]
+    #[case::service("", "services", "proxy")]
+    #[case::another_group("example.com", "pods", "exec")]
+    fn an_unknown_way_in_is_a_fault(#[case] group: &str, #[case] resource: &str, #[case] subresource: &str) {
+        let mut review = connect(subresource);
+        review.resource.group = group.into();
+        review.resource.resource = resource.into();
+        assert!(Session::of(&review).is_err());
+    }
+}

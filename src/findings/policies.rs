@@ -1,0 +1,173 @@
+//! NetworkPolicies that somebody else made and that open something: NetworkPolicies add up, so one of them opens what no
+//! AIWorkflow declares.
+
+use serde_json::{Map, Value};
+
+use super::{Finding, Place, Severity};
+use crate::plan::owner_uid;
+use crate::review::Violation;
+
+/// Rule of these findings.
+const RULE: &str = "foreign-network-policy";
+
+/// A NetworkPolicy of somebody else that opens something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreign {
+    namespace: String,
+    name: String,
+    opens: &'static str,
+    selector: Value,
+}
+
+impl Foreign {
+    /// Reads a NetworkPolicy. `None` where it is Ringfence's, by the UIDs of those who own such policies, or opens nothing.
+    pub fn of(namespace: &str, policy: Map<String, Value>, owners: &[&str]) -> Option<Self> {
+        let policy = Value::Object(policy);
+        if owner_uid(&policy).is_some_and(|uid| !uid.is_empty() && owners.contains(&uid)) {
+            return None;
+        }
+        let spec = policy.get("spec").unwrap_or(&Value::Null);
+        let opens = match (opens(spec, "ingress", "Ingress"), opens(spec, "egress", "Egress")) {
+            (true, true) => "ingress and egress",
+            (true, false) => "ingress",
+            (false, true) => "egress",
+            (false, false) => return None,
+        };
+        Some(Self {
+            namespace: namespace.to_owned(),
+            name: crate::plan::name_of(&policy).to_owned(),
+            opens,
+            selector: spec.get("podSelector").cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Whether it is about pods with these labels.
+    pub fn selects(&self, labels: Option<&Value>) -> bool {
+        selects(&self.selector, labels.and_then(Value::as_object))
+    }
+
+    /// What to say of it: about a workflow whose pods it selects, or about none.
+    pub fn finding(&self, workflow: Option<&str>) -> Finding {
+        let place = Place {
+            namespace: self.namespace.clone(),
+            kind: "NetworkPolicy".to_owned(),
+            name: self.name.clone(),
+            workflow: workflow.map(str::to_owned),
+        };
+        let (whose, severity) = match workflow {
+            Some(workflow) => (format!("pods of AIWorkflow {workflow}"), Severity::Error),
+            None => ("the pods that it selects".to_owned(), Severity::Warning),
+        };
+        let violation = Violation {
+            policy: RULE.to_owned(),
+            path: format!("spec.{}", if self.opens == "egress" { "egress" } else { "ingress" }),
+            value: None,
+            message: format!(
+                "is not Ringfence's and opens {} for {whose}, beside what is declared",
+                self.opens
+            ),
+            fix: "declare what it opens in spec.network of the AIWorkflow, and delete it".to_owned(),
+        };
+        place.finding(violation, severity)
+    }
+}
+
+/// Whether a direction has any rule: one rule opens something, whatever it says; a direction without a rule is closed.
+fn opens(spec: &Value, rules: &str, type_: &str) -> bool {
+    let has_rules = match spec.get(rules) {
+        None | Some(Value::Null) => false,
+        Some(Value::Array(rules)) => !rules.is_empty(),
+        // What cannot be read may open anything.
+        Some(_) => true,
+    };
+    let applies = match spec.get("policyTypes") {
+        Some(Value::Array(types)) if !types.is_empty() => types.iter().any(|named| named == type_),
+        _ => true,
+    };
+    has_rules && applies
+}
+
+/// Whether a label selector selects. One that cannot be read may select anything.
+fn selects(selector: &Value, labels: Option<&Map<String, Value>>) -> bool {
+    let value_of = |key: &str| labels.and_then(|labels| labels.get(key));
+    let wanted = match selector.get("matchLabels") {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(wanted)) => wanted.iter().all(|(key, value)| value_of(key) == Some(value)),
+        Some(_) => true,
+    };
+    let required = |requirement: &Value| {
+        let key = requirement.get("key").and_then(Value::as_str).unwrap_or_default();
+        let values = requirement.get("values").and_then(Value::as_array);
+        let is_among = value_of(key).is_some_and(|value| values.is_some_and(|values| values.contains(value)));
+        match requirement.get("operator").and_then(Value::as_str) {
+            Some("In") => is_among,
+            Some("NotIn") => !is_among,
+            Some("Exists") => value_of(key).is_some(),
+            Some("DoesNotExist") => value_of(key).is_none(),
+            _ => true,
+        }
+    };
+    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+    wanted && expressions.into_iter().flatten().all(required)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(spec: Value) -> Option<Foreign> {
+        let policy = json!({"metadata": {"name": "np"}, "spec": spec});
+        Foreign::of("ai", policy.as_object().unwrap().clone(), &["w-1"])
+    }
+
+    #[rstest]
+    #[case::everything(json!({"podSelector": {}, "ingress": [{}], "egress": [{}]}), Some("ingress and egress"))]
+    #[case::one_peer(json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {}}]}]}), Some("egress"))]
+    #[case::default_deny(json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}), None)]
+    #[case::empty_lists(json!({"podSelector": {}, "ingress": [], "egress": []}), None)]
+    #[case::egress_rules_without_their_type(json!({"policyTypes": ["Ingress"], "egress": [{}]}), None)]
+    #[case::of_another_type(json!({"ingress": {}}), Some("ingress"))]
+    #[case::no_spec(Value::Null, None)]
+    fn a_policy_is_foreign_when_it_opens_something(#[case] spec: Value, #[case] opens: Option<&str>) {
+        assert_eq!(of(spec).map(|foreign| foreign.opens), opens);
+    }
+
+    #[rstest]
+    #[case::ours("w-1", false)]
+    #[case::of_an_owner_that_is_gone("w-0", true)]
+    #[case::of_nobody("", true)]
+    fn only_what_a_living_owner_owns_is_ours(#[case] owner: &str, #[case] foreign: bool) {
+        let policy = json!({
+            "metadata": {"name": "np", "annotations": {"ringfence.dev/owner-uid": owner}}, "spec": {"ingress": [{}]},
+        });
+        let found = Foreign::of("ai", policy.as_object().unwrap().clone(), &["w-1", ""]);
+        assert_eq!(found.is_some(), foreign);
+    }
+
+    #[rstest]
+    #[case::all(json!({}), true)]
+    #[case::label(json!({"matchLabels": {"app": "a"}}), true)]
+    #[case::other_value(json!({"matchLabels": {"app": "b"}}), false)]
+    #[case::absent(json!({"matchLabels": {"x": "a"}}), false)]
+    #[case::among(json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}), true)]
+    #[case::not_among(json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}), false)]
+    #[case::not_among_when_absent(json!({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["a"]}]}), true)]
+    #[case::exists(json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}), true)]
+    #[case::does_not_exist(json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}), false)]
+    #[case::both(json!({"matchLabels": {"app": "a"}, "matchExpressions": [{"key": "x", "operator": "Exists"}]}), false)]
+    #[case::operator_newer_than_us(json!({"matchExpressions": [{"key": "x", "operator": "Gt", "values": ["1"]}]}), true)]
+    #[case::of_another_type(json!({"matchLabels": ["app"]}), true)]
+    fn selectors_select_as_kubernetes_says(#[case] selector: Value, #[case] expected: bool) {
+        let foreign = of(json!({"podSelector": selector, "ingress": [{}]})).unwrap();
+        assert_eq!(foreign.selects(Some(&json!({"app": "a"}))), expected);
+    }
+
+    #[test]
+    fn what_selects_all_selects_what_has_no_labels() {
+        let foreign = of(json!({"podSelector": {}, "ingress": [{}]})).unwrap();
+        assert!(foreign.selects(None));
+    }
+}

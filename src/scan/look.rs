@@ -1,0 +1,431 @@
+//! One namespace: its NetworkPolicies, workloads and pods, judged as if they were made now under `enforce`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::kinds::{NAMESPACE, NETWORK_POLICY, RUNNING, WORKFLOW};
+use super::remember::Remembering;
+use crate::fence::{Subject, controller};
+use crate::findings::{Extent, Foreign, Place, Severity, Sink, supposed};
+use crate::plan::name_of;
+use crate::review::{Decision, Fault, Review, Violation};
+use crate::webhook::admit::Admission;
+use crate::webhook::lookup::Lookup;
+use crate::webhook::pages::{Ask, List, Listed, Page};
+
+/// Longest that one page may take.
+const PAGE_TIME: Duration = Duration::from_secs(15);
+/// Longest that judging one object may take.
+const OBJECT_TIME: Duration = Duration::from_secs(5);
+/// Most workloads of a namespace that are remembered, so that what they make counts with them.
+const MAX_KNOWN: usize = 20_000;
+/// Most NetworkPolicies of others that are told of in one namespace.
+const MAX_FOREIGN: usize = 100;
+
+/// How far a look goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most objects.
+    pub objects: usize,
+    /// When it ends, whatever is left.
+    pub until: Option<Instant>,
+    /// Whether to rest as long as was worked, so that others get the processor and the API server.
+    pub rests: bool,
+    /// Whether to judge the namespace itself too.
+    pub itself: bool,
+}
+
+impl Bounds {
+    /// All of a namespace, itself included, as fast as it goes.
+    pub const fn all() -> Self {
+        Self {
+            objects: usize::MAX,
+            until: None,
+            rests: false,
+            itself: true,
+        }
+    }
+}
+
+/// Looks at what stands. Judging does not yield: whoever calls it does so on a thread that may block.
+#[derive(Clone)]
+pub struct Scanner {
+    admission: Arc<Admission>,
+    lookup: Arc<dyn Lookup>,
+    lists: Arc<dyn List>,
+}
+
+impl Scanner {
+    /// Judges as `admission` does, by those facts, what those lists hold.
+    pub fn new(admission: Arc<Admission>, lookup: Arc<dyn Lookup>, lists: Arc<dyn List>) -> Self {
+        Self {
+            admission,
+            lookup,
+            lists,
+        }
+    }
+
+    /// Looks at a namespace as if it enforced that class. `namespace` is the object, as it is or as it would be.
+    pub async fn look(&self, namespace: &Value, class: &str, bounds: Bounds, sink: &mut dyn Sink) -> Extent {
+        let name = name_of(namespace).to_owned();
+        let supposed = supposed(namespace, class);
+        let facts = Remembering::new(Arc::clone(&self.lookup), &name, supposed.clone());
+        let mut look = Look {
+            admission: self.admission.over(Arc::new(facts)),
+            lists: self.lists.as_ref(),
+            namespace: name,
+            bounds,
+            sink,
+            extent: Extent::default(),
+            accounts: BTreeMap::new(),
+            foreign: Vec::new(),
+            units: Vec::new(),
+            known: HashMap::new(),
+        };
+        if bounds.itself {
+            look.itself(supposed).await;
+        }
+        let uid = namespace.pointer("/metadata/uid").and_then(Value::as_str);
+        look.read_policies(uid.unwrap_or_default()).await;
+        for kind in RUNNING {
+            if look.is_over() {
+                break;
+            }
+            look.each(kind).await;
+        }
+        look.finish()
+    }
+}
+
+/// A workload with all that it makes, or a pod that nothing makes.
+struct Unit {
+    kind: String,
+    name: String,
+    rules: BTreeSet<(Severity, String)>,
+    refused: bool,
+}
+
+/// How an object stands to its unit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// Nothing else belongs to it.
+    Alone,
+    /// Others may belong to it.
+    Maker,
+    /// It belongs to what was looked at before.
+    Made,
+}
+
+struct Look<'a> {
+    admission: Admission,
+    lists: &'a dyn List,
+    namespace: String,
+    bounds: Bounds,
+    sink: &'a mut dyn Sink,
+    extent: Extent,
+    /// Workflows by their accounts.
+    accounts: BTreeMap<String, String>,
+    /// Policies of others, each with the workflows whose pods it selects.
+    foreign: Vec<(Foreign, BTreeSet<String>)>,
+    units: Vec<Unit>,
+    /// Units by the UID of what belongs to them.
+    known: HashMap<String, usize>,
+}
+
+impl Look<'_> {
+    fn is_over(&self) -> bool {
+        self.extent.cut
+    }
+
+    /// Whether there is room for one more object.
+    fn goes_on(&mut self) -> bool {
+        let late = self.bounds.until.is_some_and(|until| Instant::now() >= until);
+        self.extent.cut |= late || self.extent.looked >= self.bounds.objects;
+        !self.extent.cut
+    }
+
+    fn by(&self, most: Duration) -> Instant {
+        let at = Instant::now() + most;
+        self.bounds.until.map_or(at, |until| until.min(at))
+    }
+
+    /// One page; `None` where it could not be had, which is said.
+    async fn page(&mut self, ask: &Ask) -> Option<Page> {
+        let by = self.by(PAGE_TIME);
+        match timeout_at(by, self.lists.list(ask)).await {
+            Ok(Ok(page)) => return Some(page),
+            Ok(Err(error)) => self.extent.gap(error.to_string()),
+            Err(_) if self.bounds.until.is_some_and(|until| by >= until) => self.extent.cut = true,
+            Err(_) => self.extent.gap(format!(
+                "{ask} could not be read from the API server: no answer in time"
+            )),
+        }
+        None
+    }
+
+    async fn itself(&mut self, namespace: Value) {
+        let Value::Object(object) = namespace else { return };
+        let review = Review::standing(&NAMESPACE.gvk(), &NAMESPACE.gvr(), Some(&self.namespace), object);
+        let place = Place {
+            namespace: self.namespace.clone(),
+            kind: NAMESPACE.kind.to_owned(),
+            name: self.namespace.clone(),
+            workflow: None,
+        };
+        let by = self.by(OBJECT_TIME);
+        match self.admission.standing(&review, by).await {
+            Ok(decision) => {
+                for (severity, violation) in violations(decision) {
+                    self.sink.found(place.finding(violation, severity));
+                }
+            }
+            Err(fault) => self.fault(&place, &fault),
+        }
+    }
+
+    /// Reads the workflows, and the policies that are not theirs.
+    async fn read_policies(&mut self, uid: &str) {
+        let mut owners = vec![uid.to_owned()];
+        let mut ask = Ask::all(WORKFLOW, Some(&self.namespace));
+        while let Some(page) = self.page(&ask).await {
+            for workflow in page.items.into_iter().map(Value::Object) {
+                let text = |pointer: &str| workflow.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+                let Some(name) = text("/metadata/name") else { continue };
+                owners.extend(text("/metadata/uid"));
+                let account = text("/spec/identity/serviceAccountName").unwrap_or_else(|| name.clone());
+                self.accounts.insert(account, name);
+            }
+            ask.next = page.next;
+            if ask.next.is_none() {
+                break;
+            }
+        }
+        let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+        let mut ask = Ask::all(NETWORK_POLICY, Some(&self.namespace));
+        while let Some(page) = self.page(&ask).await {
+            for policy in page.items {
+                let Some(foreign) = Foreign::of(&self.namespace, policy, &owners) else {
+                    continue;
+                };
+                if self.foreign.len() >= MAX_FOREIGN {
+                    self.extent.gap(format!(
+                        "more than {MAX_FOREIGN} NetworkPolicies of namespace {} are not Ringfence's",
+                        self.namespace
+                    ));
+                    return;
+                }
+                self.foreign.push((foreign, BTreeSet::new()));
+            }
+            ask.next = page.next;
+            if ask.next.is_none() {
+                break;
+            }
+        }
+    }
+
+    /// Judges every object of a kind.
+    async fn each(&mut self, kind: Listed) {
+        let mut ask = Ask::all(kind, Some(&self.namespace));
+        loop {
+            let started = Instant::now();
+            let Some(page) = self.page(&ask).await else { return };
+            for object in page.items {
+                if has_ended(kind, &object) {
+                    continue;
+                }
+                if !self.goes_on() {
+                    return;
+                }
+                self.one(kind, object).await;
+            }
+            ask.next = page.next;
+            if ask.next.is_none() {
+                return;
+            }
+            if self.bounds.rests {
+                sleep(started.elapsed()).await;
+            }
+        }
+    }
+
+    async fn one(&mut self, kind: Listed, object: Map<String, Value>) {
+        self.extent.looked += 1;
+        let review = Review::standing(&kind.gvk(), &kind.gvr(), Some(&self.namespace), object);
+        let Ok(Some(subject)) = Subject::standing(&review) else {
+            return;
+        };
+        let template = subject.template().and_then(Result::ok);
+        let pod = template.map(|template| template.pod);
+        let account = pod.and_then(|pod| pod.pointer("/spec/serviceAccountName")?.as_str());
+        let label = subject.workflow().filter(|label| !label.is_empty()).map(str::to_owned);
+        if let Some(label) = &label {
+            self.select(label, pod.and_then(|pod| pod.pointer("/metadata/labels")));
+        }
+        let workflow = label.or_else(|| self.accounts.get(account?).cloned());
+
+        let is_pod = kind.kind == "Pod";
+        let (unit, standing) = self.unit(kind, review.object().unwrap_or(&Value::Null));
+        // What a workload that stands here makes from its template is not judged beside it; pods are, each.
+        if is_pod || standing != Standing::Made {
+            let place = self.place(unit, workflow);
+            if let Some(template) = &template {
+                self.sink.looked_at(&place, template.path, template.pod);
+            }
+            let by = self.by(OBJECT_TIME);
+            match self.admission.standing(&review, by).await {
+                Ok(decision) => self.tell(unit, &place, is_pod.then(|| review.name()), decision),
+                Err(_) if self.bounds.until.is_some_and(|until| Instant::now() >= until) => self.extent.cut = true,
+                Err(fault) => self.fault(&place, &fault),
+            }
+        }
+        if standing == Standing::Alone {
+            self.units.truncate(unit);
+        }
+    }
+
+    /// The unit that an object belongs to: that of its controller, or its own.
+    fn unit(&mut self, kind: Listed, object: &Value) -> (usize, Standing) {
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let uid = text("/metadata/uid");
+        let controller = controller(object).filter(|controller| !controller.uid.is_empty());
+        let has_room = self.known.len() < MAX_KNOWN;
+        if let Some(controller) = &controller
+            && let Some(unit) = self.known.get(&controller.uid).copied()
+        {
+            if has_room && kind.kind != "Pod" {
+                self.known.insert(uid, unit);
+            }
+            return (unit, Standing::Made);
+        }
+        self.extent.units += 1;
+        let (kind, name, key) = match controller {
+            // Of a kind that is not listed here, or that could not be.
+            Some(controller) if kind.kind == "Pod" => (controller.kind, controller.name, Some(controller.uid)),
+            _ if kind.kind == "Pod" => (kind.kind.to_owned(), text("/metadata/name"), None),
+            _ => (kind.kind.to_owned(), text("/metadata/name"), Some(uid)),
+        };
+        let unit = self.units.len();
+        self.units.push(Unit {
+            kind,
+            name,
+            rules: BTreeSet::new(),
+            refused: false,
+        });
+        match key.filter(|key| has_room && !key.is_empty()) {
+            Some(key) => {
+                self.known.insert(key, unit);
+                (unit, Standing::Maker)
+            }
+            None => (unit, Standing::Alone),
+        }
+    }
+
+    fn place(&self, unit: usize, workflow: Option<String>) -> Place {
+        let unit = self.units.get(unit);
+        Place {
+            namespace: self.namespace.clone(),
+            kind: unit.map(|unit| unit.kind.clone()).unwrap_or_default(),
+            name: unit.map(|unit| unit.name.clone()).unwrap_or_default(),
+            workflow,
+        }
+    }
+
+    /// Tells what was found about an object; of a pod, only what was not told of its unit before.
+    fn tell(&mut self, unit: usize, place: &Place, pod: Option<&str>, decision: Decision) {
+        let is_refused = !decision.denials.is_empty();
+        if let Some(pod) = pod.filter(|_| is_refused) {
+            self.sink.refused_pod(&self.namespace, place.workflow.as_deref(), pod);
+        }
+        let Some(unit) = self.units.get_mut(unit) else { return };
+        if is_refused && !unit.refused {
+            unit.refused = true;
+            self.extent.refused += 1;
+        }
+        let mut rules = Vec::new();
+        for (severity, mut violation) in violations(decision) {
+            let rule = (severity, violation.policy.clone());
+            if unit.rules.contains(&rule) {
+                continue;
+            }
+            rules.push(rule);
+            if let Some(pod) = pod.filter(|_| unit.kind != "Pod") {
+                violation.message.push_str(&format!(" (in its pod {pod})"));
+            }
+            self.sink.found(place.finding(violation, severity));
+        }
+        unit.rules.extend(rules);
+    }
+
+    fn fault(&mut self, place: &Place, fault: &Fault) {
+        let Place {
+            kind, name, namespace, ..
+        } = place;
+        self.extent.gap(format!(
+            "{kind} {namespace}/{name} could not be judged: {}",
+            fault.message
+        ));
+    }
+
+    fn select(&mut self, workflow: &str, labels: Option<&Value>) {
+        for (foreign, workflows) in &mut self.foreign {
+            if !workflows.contains(workflow) && foreign.selects(labels) {
+                workflows.insert(workflow.to_owned());
+            }
+        }
+    }
+
+    fn finish(self) -> Extent {
+        for (foreign, workflows) in &self.foreign {
+            if workflows.is_empty() {
+                self.sink.found(foreign.finding(None));
+            }
+            for workflow in workflows {
+                self.sink.found(foreign.finding(Some(workflow)));
+            }
+        }
+        self.extent
+    }
+}
+
+fn violations(decision: Decision) -> impl Iterator<Item = (Severity, Violation)> {
+    let denials = decision.denials.into_iter().map(|denial| (Severity::Error, denial));
+    let warnings = decision
+        .warnings
+        .into_iter()
+        .map(|warning| (Severity::Warning, warning));
+    denials.chain(warnings)
+}
+
+/// Whether nothing of it runs any more, nor will.
+fn has_ended(kind: Listed, object: &Map<String, Value>) -> bool {
+    let status = object.get("status");
+    let is_true = |condition: &Value| {
+        matches!(
+            condition.get("type").and_then(Value::as_str),
+            Some("Complete" | "Failed")
+        ) && condition.get("status").and_then(Value::as_str) == Some("True")
+    };
+    match kind.kind {
+        "Pod" => matches!(
+            status.and_then(|status| status.get("phase")?.as_str()),
+            Some("Succeeded" | "Failed")
+        ),
+        "Job" => status
+            .and_then(|status| status.get("conditions")?.as_array())
+            .is_some_and(|conditions| conditions.iter().any(is_true)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::fence::Named;
+use crate::fence::testing::{facts, pod, set, unset, workload};
+use crate::findings::Finding;
+use crate::policy::{PolicyInput, Verdict};
+use crate::webhook::Policies;
+use crate::webhook::lookup::{Fixed, Key};
+
+struct NoPolicies;
+
+impl Policies for NoPolicies {
+    fn evaluate(&self, _: &PolicyInput<'_>, _: Duration) -> Vec<Verdict> {
+        Vec::new()
+    }
+
+    fn revision(&self) -> &str {
+        "none"
+    }
+}
+
+#[derive(Default)]
+struct Heard {
+    findings: Vec<Finding>,
+    pods: Vec<(Option<String>, String)>,
+}
+
+impl Sink for Heard {
+    fn found(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    fn refused_pod(&mut self, _: &str, workflow: Option<&str>, name: &str) {
+        self.pods.push((workflow.map(str::to_owned), name.to_owned()));
+    }
+}
+
+impl Heard {
+    /// Object, workflow and rule of each finding.
+    fn told(&self) -> Vec<String> {
+        let workflow = |finding: &Finding| finding.workflow.clone().unwrap_or_else(|| "-".into());
+        let told = |finding: &Finding| {
+            format!(
+                "{}/{} {} {}",
+                finding.kind,
+                finding.name,
+                workflow(finding),
+                finding.rule
+            )
+        };
+        self.findings.iter().map(told).collect()
+    }
+}
+
+/// Namespace `ai` without a mode, and the workflow `triage` declared in it; nothing was made of it yet.
+fn cluster() -> Fixed {
+    let facts = facts();
+    let triage = Named {
+        namespace: "ai".into(),
+        name: "triage".into(),
+    };
+    Fixed::default()
+        .with(Key::Workflow(triage), facts.workflow.clone().unwrap())
+        .with(Key::Class("default".into()), facts.classes["default"].clone().unwrap())
+        .listing("aiworkflows", Some("ai"), vec![facts.workflow.unwrap()])
+}
+
+fn bounds() -> Bounds {
+    Bounds {
+        objects: usize::MAX,
+        until: None,
+        rests: false,
+        itself: false,
+    }
+}
+
+async fn look(cluster: Fixed, bounds: Bounds) -> (Heard, Extent) {
+    let cluster = Arc::new(cluster);
+    let admission = Admission::new(cluster.clone(), Arc::new(NoPolicies), "ringfence", Arc::default());
+    let scanner = Scanner::new(Arc::new(admission), cluster.clone(), cluster);
+    let labels = json!({"ringfence.dev/warn": "other", "pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": labels}});
+    let mut heard = Heard::default();
+    let extent = scanner.look(&namespace, "default", bounds, &mut heard).await;
+    (heard, extent)
+}
+
+fn called(mut object: Value, name: &str, uid: &str) -> Value {
+    object["metadata"]["name"] = name.into();
+    object["metadata"]["uid"] = uid.into();
+    object
+}
+
+fn made_by(mut object: Value, kind: &str, name: &str, uid: &str) -> Value {
+    object["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
+    object
+}
+
+fn other_image(object: Value, template: &str) -> Value {
+    set(
+        object,
+        &format!("{template}/spec/containers/0/image"),
+        json!("docker.io/evil/a"),
+    )
+}
+
+fn unlabelled(object: Value) -> Value {
+    unset(object, "/metadata/labels")
+}
+
+#[tokio::test]
+async fn what_would_pass_under_enforce_is_not_told_whoever_launched_it() {
+    let cluster = cluster()
+        .listing("deployments", Some("ai"), vec![called(workload("d"), "d", "d-1")])
+        .listing("pods", Some("ai"), vec![called(pod(), "p", "p-1")]);
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), [""; 0]);
+    let whole = Extent {
+        looked: 2,
+        units: 2,
+        ..Extent::default()
+    };
+    assert_eq!(extent, whole, "and neither account nor default-deny need be there yet");
+}
+
+#[tokio::test]
+async fn an_account_that_is_somebody_elses_is_told() {
+    let triage = Named {
+        namespace: "ai".into(),
+        name: "triage".into(),
+    };
+    let cluster = cluster()
+        .with(
+            Key::Account(triage),
+            json!({"metadata": {"name": "triage", "uid": "1"}}),
+        )
+        .listing("pods", Some("ai"), vec![called(pod(), "p", "p-1")]);
+    let (heard, _) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), ["Pod/p triage own-service-account"]);
+}
+
+#[tokio::test]
+async fn every_kind_that_runs_something_is_looked_at() {
+    let mut cluster = cluster();
+    for kind in RUNNING {
+        let object = match kind.kind {
+            "Pod" => pod(),
+            "CronJob" => json!({"metadata": {}, "spec": {"jobTemplate": {"spec": {"template": pod()}}}}),
+            _ => workload("w"),
+        };
+        let one = called(unlabelled(object), "x", &format!("{}-1", kind.plural));
+        cluster = cluster.listing(kind.plural, Some("ai"), vec![one]);
+    }
+    let (heard, extent) = look(cluster, bounds()).await;
+    for kind in RUNNING {
+        let told = format!("{}/x triage declared-workflow", kind.kind);
+        assert!(
+            heard.told().contains(&told) || kind.kind == "Pod",
+            "{told} is not in {:?}",
+            heard.told()
+        );
+    }
+    assert!(
+        heard.told().contains(&"Pod/x triage declared-workflow".to_owned()),
+        "by its account: {:?}",
+        heard.told()
+    );
+    assert_eq!((extent.looked, extent.units, extent.refused), (8, 8, 8));
+}
+
+#[tokio::test]
+async fn pods_of_a_workload_count_with_it_and_tell_only_what_it_did_not() {
+    let replica_set = |object: Value| made_by(called(object, "d-7", "rs-1"), "Deployment", "d", "d-1");
+    let of_it = |name: &str, object: Value| made_by(called(object, name, name), "ReplicaSet", "d-7", "rs-1");
+    let bad = other_image(workload("d"), "/spec/template");
+    let cluster = cluster()
+        .listing("deployments", Some("ai"), vec![called(bad.clone(), "d", "d-1")])
+        .listing("replicasets", Some("ai"), vec![replica_set(bad)])
+        .listing(
+            "pods",
+            Some("ai"),
+            vec![
+                of_it("d-7-a", other_image(pod(), "")),
+                // An injector gave it another account after its template was written.
+                of_it(
+                    "d-7-b",
+                    set(other_image(pod(), ""), "/spec/serviceAccountName", json!("other")),
+                ),
+                of_it("d-7-c", set(pod(), "/spec/serviceAccountName", json!("other"))),
+            ],
+        );
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert_eq!(
+        heard.told(),
+        [
+            "Deployment/d triage approved-images",
+            "Deployment/d triage own-service-account"
+        ]
+    );
+    assert!(
+        heard.findings[1].message.ends_with("(in its pod d-7-b)"),
+        "{:?}",
+        heard.findings[1]
+    );
+    assert_eq!((extent.looked, extent.units, extent.refused), (5, 1, 1));
+    let pods: Vec<_> = heard.pods.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(pods, ["d-7-a", "d-7-b", "d-7-c"], "each pod by name all the same");
+}
+
+#[tokio::test]
+async fn who_claims_an_owner_that_is_not_there_is_judged_by_itself() {
+    let orphan = made_by(
+        called(unlabelled(workload("x")), "rs", "rs-1"),
+        "Deployment",
+        "gone",
+        "gone-1",
+    );
+    let cluster = cluster().listing("replicasets", Some("ai"), vec![orphan]);
+    let (heard, _) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), ["ReplicaSet/rs triage declared-workflow"]);
+}
+
+#[tokio::test]
+async fn pods_of_a_kind_that_is_not_listed_go_by_their_controller() {
+    let of_it = |name: &str| made_by(called(unlabelled(pod()), name, name), "Workflow", "flow", "flow-1");
+    let cluster = cluster().listing("pods", Some("ai"), vec![of_it("a"), of_it("b"), of_it("c")]);
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), ["Workflow/flow triage declared-workflow"]);
+    assert_eq!((extent.looked, extent.units, extent.refused), (3, 1, 1));
+}
+
+#[tokio::test]
+async fn what_has_ended_is_left_alone() {
+    let done = set(unlabelled(pod()), "/status", json!({"phase": "Succeeded"}));
+    let complete = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    let suspended = json!({"conditions": [{"type": "Suspended", "status": "True"}]});
+    let cluster = cluster().listing("pods", Some("ai"), vec![done]).listing(
+        "jobs",
+        Some("ai"),
+        vec![
+            set(unlabelled(workload("a")), "/status", complete),
+            called(set(unlabelled(workload("b")), "/status", suspended), "b", "b"),
+        ],
+    );
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), ["Job/b triage declared-workflow"]);
+    assert_eq!(extent.looked, 1);
+}
+
+#[tokio::test]
+async fn a_foreign_policy_is_told_with_each_workflow_whose_pods_it_opens() {
+    let policy = |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});
+    let ours = json!({"metadata": {"name": "ringfence-x", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
+    let cluster = cluster()
+        .listing(
+            "networkpolicies",
+            Some("ai"),
+            vec![
+                ours,
+                policy("all", json!({})),
+                policy("none", json!({"matchLabels": {"app": "gone"}})),
+            ],
+        )
+        .listing("deployments", Some("ai"), vec![called(workload("d"), "d", "d-1")]);
+    let (heard, _) = look(cluster, bounds()).await;
+    assert_eq!(
+        heard.told(),
+        [
+            "NetworkPolicy/all triage foreign-network-policy",
+            "NetworkPolicy/none - foreign-network-policy",
+        ]
+    );
+    assert_eq!(
+        (heard.findings[0].severity, heard.findings[1].severity),
+        (Severity::Error, Severity::Warning)
+    );
+}
+
+#[tokio::test]
+async fn a_look_ends_at_its_bounds_and_says_so() {
+    let pods = (0..9)
+        .map(|at| called(unlabelled(pod()), &format!("p{at}"), ""))
+        .collect();
+    let few = Bounds { objects: 4, ..bounds() };
+    let (heard, extent) = look(cluster().listing("pods", Some("ai"), pods), few).await;
+    assert_eq!((heard.findings.len(), extent.looked, extent.cut), (4, 4, true));
+    let late = Bounds {
+        until: Some(Instant::now()),
+        ..bounds()
+    };
+    let (heard, extent) = look(cluster().listing("pods", Some("ai"), vec![unlabelled(pod())]), late).await;
+    assert_eq!((heard.findings.len(), extent.cut), (0, true));
+}
+
+#[rstest]
+#[case::workflows("aiworkflows")]
+#[case::policies("networkpolicies")]
+#[case::workloads("deployments")]
+#[case::pods("pods")]
+#[tokio::test]
+async fn what_cannot_be_listed_is_named_and_the_rest_is_looked_at(#[case] plural: &'static str) {
+    let cluster = cluster()
+        .listing("jobs", Some("ai"), vec![called(unlabelled(workload("j")), "j", "j")])
+        .not_listing(plural);
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert!(
+        heard.told().iter().any(|told| told.starts_with("Job/j ")),
+        "{:?}",
+        heard.told()
+    );
+    assert_eq!(
+        extent.gaps,
+        [format!(
+            "the {plural} of namespace ai could not be read from the API server: it did not answer"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_judged_is_a_gap_and_not_a_pass() {
+    let cluster =
+        cluster()
+            .failing(Key::Class("default".into()))
+            .listing("pods", Some("ai"), vec![called(pod(), "p", "p")]);
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), [""; 0]);
+    assert_eq!(extent.gaps.len(), 1);
+    assert!(
+        extent.gaps[0].starts_with("Pod ai/p could not be judged: AIWorkflowClass default could not be read"),
+        "{:?}",
+        extent.gaps
+    );
+}
+
+#[tokio::test]
+async fn facts_are_asked_for_once() {
+    struct Counting(Fixed, std::sync::atomic::AtomicUsize);
+    impl Lookup for Counting {
+        fn get<'a>(
+            &'a self,
+            key: &'a Key,
+        ) -> futures::future::BoxFuture<'a, Result<Option<Value>, crate::webhook::lookup::LookupError>> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.get(key)
+        }
+    }
+    let pods = (0..20).map(|at| called(pod(), &format!("p{at}"), "")).collect();
+    let fixed = cluster().listing("pods", Some("ai"), pods);
+    let counting = Arc::new(Counting(fixed.clone(), Default::default()));
+    let admission = Admission::new(counting.clone(), Arc::new(NoPolicies), "ringfence", Arc::default());
+    let scanner = Scanner::new(Arc::new(admission), counting.clone(), Arc::new(fixed));
+    let namespace = json!({"metadata": {"name": "ai"}});
+    scanner
+        .look(&namespace, "default", bounds(), &mut Heard::default())
+        .await;
+    let asked = counting.1.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(asked, 3, "workflow, class and account, for twenty pods");
+}

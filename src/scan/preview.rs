@@ -1,0 +1,94 @@
+//! Warnings to who sets `enforce` or `warn` on a namespace: what of it would be refused.
+//!
+//! Must never: refuse. What could not be looked at is said, and the answer stays what it was.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::look::{Bounds, Scanner};
+use crate::api::Mode;
+use crate::fence::modes::settings;
+use crate::findings::{Extent, Groups};
+use crate::review::{Decision, Operation, Review};
+use crate::webhook::admit::Admission;
+use crate::webhook::lookup::Lookup;
+use crate::webhook::pages::List;
+use crate::webhook::{Admit, Webhook};
+
+/// Most objects that one answer looks at.
+const MAX_OBJECTS: usize = 1000;
+/// Namespaces that are looked at at the same time: each may hold a page in memory.
+const LOOKS: usize = 2;
+
+/// Admission that also tells who sets a mode what stands in its way.
+pub struct Preview {
+    admission: Arc<Admission>,
+    scanner: Scanner,
+    looks: Semaphore,
+}
+
+impl Preview {
+    /// Admission, with the same facts and lists of what stands.
+    pub fn new(admission: Arc<Admission>, lookup: Arc<dyn Lookup>, lists: Arc<dyn List>) -> Self {
+        Self {
+            scanner: Scanner::new(Arc::clone(&admission), lookup, lists),
+            admission,
+            looks: Semaphore::new(LOOKS),
+        }
+    }
+
+    async fn warn(&self, review: &Review, decision: &mut Decision, deadline: Instant) {
+        // What is being made holds nothing yet.
+        if review.operation != Operation::Update {
+            return;
+        }
+        let set = settings(review);
+        let set = set
+            .iter()
+            .find(|setting| !setting.stands && setting.mode != Mode::Audit);
+        let (Some(set), Some(namespace)) = (set, review.object()) else {
+            return;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let until = Instant::now() + left / 2;
+        let mut groups = Groups::default();
+        let extent = match timeout_at(until, self.looks.acquire()).await {
+            Ok(Ok(_look)) => {
+                let bounds = Bounds {
+                    objects: MAX_OBJECTS,
+                    until: Some(until),
+                    rests: false,
+                    itself: false,
+                };
+                self.scanner.look(namespace, &set.class, bounds, &mut groups).await
+            }
+            Ok(Err(_)) | Err(_) => Extent {
+                cut: true,
+                ..Extent::default()
+            },
+        };
+        decision
+            .warnings
+            .extend(groups.warnings(review.name(), set.mode, &extent));
+    }
+}
+
+impl Admit for Preview {
+    fn admit<'a>(&'a self, webhook: Webhook, review: &'a Review, deadline: Instant) -> BoxFuture<'a, Decision> {
+        async move {
+            let mut decision = self.admission.admit(webhook, review, deadline).await;
+            if webhook == Webhook::Modes && decision.allowed() {
+                self.warn(review, &mut decision, deadline).await;
+            }
+            decision
+        }
+        .boxed()
+    }
+
+    fn revision(&self) -> String {
+        self.admission.revision()
+    }
+}

@@ -1,0 +1,277 @@
+//! What judges once the facts are there: fence and policies, and what they say sorted by mode.
+//!
+//! One judge for what is written and for what stands. Must never: decide with a fact missing, or spend time that the caller does
+//! not have. Judging does not yield: whoever calls it does so on a thread that may block.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::{Mode, is_exempt};
+use crate::fence::debug::Session;
+use crate::fence::{Case, Facts, Subject};
+use crate::fence::{modes, pod_security};
+use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
+use crate::review::{Decision, Fault, FaultCause, Review, Violation};
+use crate::telemetry::{Metrics, PolicyAction};
+
+/// Policies that judge. A seam: tests let them fail in ways that Rego cannot be made to.
+pub trait Policies: Send + Sync + 'static {
+    /// One verdict for each policy that matches.
+    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict>;
+    /// Which policies these are.
+    fn revision(&self) -> &str;
+}
+
+impl Policies for PolicySet {
+    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
+        Self::evaluate(self, input, budget)
+    }
+
+    fn revision(&self) -> &str {
+        Self::revision(self)
+    }
+}
+
+/// What judges once the facts are there.
+#[derive(Clone)]
+pub(super) struct Judge {
+    policies: Arc<dyn Policies>,
+    release_namespace: Arc<str>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a class makes of a request: refusals and warnings.
+#[derive(Clone, Default)]
+struct Said {
+    deny: Vec<Violation>,
+    warn: Vec<Violation>,
+}
+
+pub(super) fn late(doing: &str) -> Fault {
+    let fix = "try again; if it stays so, raise timeoutSeconds of the webhook or see what is slow";
+    Fault::new(
+        FaultCause::Timeout,
+        format!("the time for the answer was over while {doing}"),
+        fix,
+    )
+}
+
+pub(super) fn unusable(why: &'static str) -> Fault {
+    Fault::new(
+        FaultCause::Invalid,
+        why,
+        "install registrations and Ringfence of the same version",
+    )
+}
+
+impl Judge {
+    pub(super) fn new(policies: Arc<dyn Policies>, release_namespace: &str, metrics: Arc<Metrics>) -> Self {
+        Self {
+            policies,
+            release_namespace: release_namespace.into(),
+            metrics,
+        }
+    }
+
+    pub(super) fn revision(&self) -> &str {
+        self.policies.revision()
+    }
+
+    pub(super) fn is_exempt(&self, namespace: &str) -> bool {
+        is_exempt(namespace, Some(&self.release_namespace))
+    }
+
+    pub(super) fn object(
+        &self,
+        review: &Review,
+        subject: &Subject<'_>,
+        facts: &Facts,
+        deadline: Instant,
+    ) -> Result<Decision, Fault> {
+        let case = Case::new(subject, facts, |name| self.is_exempt(name));
+        let template = subject.template().and_then(Result::ok);
+        let mut decision = Decision {
+            denials: case.refusals(),
+            ..Decision::default()
+        };
+        let mut by_class: BTreeMap<String, Said> = BTreeMap::new();
+        for (mode, class) in case.modes() {
+            let mut said = Said {
+                deny: case.violations(mode, &class),
+                warn: Vec::new(),
+            };
+            if let Some(template) = &template {
+                if !by_class.contains_key(&class) {
+                    let engine = case.engine(&class);
+                    let input = PolicyInput {
+                        target: Target::Pod,
+                        request: &review.request,
+                        pod: Some((template.path, template.pod)),
+                        workflow: facts.workflow.as_ref(),
+                        class: facts.class(&class),
+                        engine: engine.as_ref(),
+                        namespace: facts.namespace.as_ref(),
+                    };
+                    by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
+                }
+                let of_policies = by_class.get(&class).cloned().unwrap_or_default();
+                // A policy that is named like a built-in rule says the same of a field in other words: once is enough.
+                let told: Vec<_> = said
+                    .deny
+                    .iter()
+                    .map(|told| (told.policy.clone(), told.path.clone()))
+                    .collect();
+                let is_new = |found: &Violation| !told.contains(&(found.policy.clone(), found.path.clone()));
+                said.deny.extend(of_policies.deny.into_iter().filter(is_new));
+                said.warn.extend(of_policies.warn);
+            }
+            sort(&mut decision, mode, said);
+        }
+        Ok(decision)
+    }
+
+    pub(super) fn session(&self, session: &Session, facts: &Facts) -> Decision {
+        let mut decision = Decision::default();
+        match session.modes(facts, |name| self.is_exempt(name)) {
+            Err(violation) => decision.denials.push(violation),
+            Ok(modes) => {
+                for (mode, class) in modes {
+                    let deny = session.check(facts, &class).into_iter().collect();
+                    sort(&mut decision, mode, Said { deny, warn: Vec::new() });
+                }
+            }
+        }
+        decision
+    }
+
+    pub(super) fn modes(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {
+        let mut decision = Decision::default();
+        let mut by_class: BTreeMap<String, Said> = BTreeMap::new();
+        for setting in modes::settings(review) {
+            if let Some(violation) = modes::check(review, &setting, facts, |name| self.is_exempt(name)) {
+                decision.denials.push(violation);
+                continue;
+            }
+            if !by_class.contains_key(&setting.class) {
+                let input = PolicyInput {
+                    target: Target::Namespace,
+                    request: &review.request,
+                    pod: None,
+                    workflow: None,
+                    class: facts.class(&setting.class),
+                    engine: None,
+                    namespace: review.object(),
+                };
+                let counted = (setting.mode, review.dry_run);
+                by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
+            }
+            let mut said = by_class.get(&setting.class).cloned().unwrap_or_default();
+            if let Some(violation) = pod_security::check_setting(review, &setting, facts) {
+                // A policy that looks at the same label knows less of what the class wants: once is enough.
+                said.deny.retain(|found| found.path != violation.path);
+                said.deny.insert(0, violation);
+            }
+            sort(&mut decision, setting.mode, said);
+        }
+        Ok(decision)
+    }
+
+    /// What the policies say. One that gave no verdict refuses, and is named. Counted by the strongest mode that asks, and not
+    /// for a dry run.
+    fn policies(
+        &self,
+        input: &PolicyInput<'_>,
+        (mode, dry_run): (Mode, bool),
+        deadline: Instant,
+    ) -> Result<Said, Fault> {
+        let budget = deadline.saturating_duration_since(Instant::now());
+        if budget.is_zero() {
+            return Err(late("judging"));
+        }
+        let mut said = Said::default();
+        for Verdict {
+            policy,
+            outcome,
+            duration,
+        } in self.policies.evaluate(input, budget)
+        {
+            if !dry_run {
+                self.metrics.evaluated(&policy, action(&outcome, mode), duration);
+            }
+            match outcome {
+                Ok(findings) => {
+                    // Refusals come first where findings are cut off, so where none is left none was lost.
+                    let list = if findings.deny.is_empty() {
+                        &mut said.warn
+                    } else {
+                        &mut said.deny
+                    };
+                    if findings.omitted > 0 {
+                        let message = format!("found {} things more than are listed", findings.omitted);
+                        list.push(of_policy(
+                            &policy,
+                            message,
+                            "correct those that are listed, and try again",
+                        ));
+                    }
+                    said.deny.extend(findings.deny);
+                    said.warn.extend(findings.warn);
+                }
+                Err(error) => {
+                    let fix = "tell who wrote that policy; nothing passes that it cannot judge";
+                    said.deny
+                        .push(of_policy(&policy, format!("could not be judged: {error}"), fix));
+                }
+            }
+        }
+        Ok(said)
+    }
+}
+
+/// What a policy did, in the mode that asks.
+fn action(outcome: &Result<Findings, EvalError>, mode: Mode) -> PolicyAction {
+    match (outcome, mode) {
+        (Err(_), _) => PolicyAction::Error,
+        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
+        (Ok(_), Mode::Audit) => PolicyAction::Audit,
+        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
+        (Ok(_), Mode::Enforce | Mode::Warn) => PolicyAction::Warn,
+    }
+}
+
+pub(super) fn of_policy(policy: &str, message: String, fix: &str) -> Violation {
+    Violation {
+        policy: policy.to_owned(),
+        path: String::new(),
+        value: None,
+        message,
+        fix: fix.to_owned(),
+    }
+}
+
+/// Sorts what was said in one mode. What a stronger mode has said already is not said again.
+fn sort(decision: &mut Decision, mode: Mode, said: Said) {
+    let Said { deny, warn } = said;
+    match mode {
+        Mode::Enforce => {
+            add(&mut decision.denials, &[], deny);
+            add(&mut decision.warnings, &[], warn);
+        }
+        Mode::Warn => add(&mut decision.warnings, &decision.denials, deny.into_iter().chain(warn)),
+        Mode::Audit => {
+            let told: Vec<_> = decision.denials.iter().chain(&decision.warnings).cloned().collect();
+            add(&mut decision.audits, &told, deny.into_iter().chain(warn));
+        }
+    }
+}
+
+fn add(list: &mut Vec<Violation>, told: &[Violation], said: impl IntoIterator<Item = Violation>) {
+    for violation in said {
+        if !list.contains(&violation) && !told.contains(&violation) {
+            list.push(violation);
+        }
+    }
+}

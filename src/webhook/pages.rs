@@ -1,0 +1,314 @@
+//! Lists, page by page, as raw JSON.
+//!
+//! Must never: hold more of a list than one page, or let a page be as large as its objects can be made: five hundred objects of
+//! a megabyte each are one tenant's work.
+
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
+use kube::core::Request;
+use kube::core::params::ListParams;
+use serde_json::{Map, Value};
+
+use super::lookup::LookupError;
+use crate::review::{Gvk, Gvr, parse_within};
+
+/// Most bytes of one page. An object of the API server has at most 3 MiB.
+const MAX_PAGE: usize = 8 << 20;
+/// Most that a page may weigh once it is parsed.
+const MAX_PAGE_WEIGHT: usize = 32 << 20;
+/// Longest text of the API server that an error repeats.
+const MAX_REASON: usize = 200;
+/// Objects of a page, where nothing says that they are large.
+const PAGE: u32 = 500;
+
+/// A kind that can be listed.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Listed {
+    /// Group; empty for the core group.
+    pub group: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// Plural, as in a URL.
+    pub plural: &'static str,
+}
+
+/// What to list, and from where on.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The kind.
+    pub kind: Listed,
+    /// The namespace; `None` for the whole cluster.
+    pub namespace: Option<String>,
+    /// Label selector; empty for everything.
+    pub labels: String,
+    /// Field selector; empty for everything.
+    pub fields: String,
+    /// Whether names and other metadata are enough: then the API server sends nothing else.
+    pub metadata_only: bool,
+    /// Where the last page ended; `None` for the first.
+    pub next: Option<String>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// Objects, without `apiVersion` and `kind`.
+    pub items: Vec<Map<String, Value>>,
+    /// Where the next page begins; `None` where there is none.
+    pub next: Option<String>,
+}
+
+/// Asks for lists. Whoever asks sets a deadline.
+pub trait List: Send + Sync + 'static {
+    /// Asks for one page.
+    fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>>;
+}
+
+impl Listed {
+    /// The kind as a review has it.
+    pub fn gvk(self) -> Gvk {
+        Gvk {
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            kind: self.kind.to_owned(),
+        }
+    }
+
+    /// The resource as a review has it.
+    pub fn gvr(self) -> Gvr {
+        Gvr {
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            resource: self.plural.to_owned(),
+        }
+    }
+}
+
+impl Ask {
+    /// Everything of a kind, in a namespace or the whole cluster.
+    pub fn all(kind: Listed, namespace: Option<&str>) -> Self {
+        Self {
+            kind,
+            namespace: namespace.map(str::to_owned),
+            labels: String::new(),
+            fields: String::new(),
+            metadata_only: false,
+            next: None,
+        }
+    }
+
+    fn path(&self) -> String {
+        let root = match self.kind.group {
+            "" => format!("/api/{}", self.kind.version),
+            group => format!("/apis/{group}/{}", self.kind.version),
+        };
+        match &self.namespace {
+            Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.kind.plural),
+            None => format!("{root}/{}", self.kind.plural),
+        }
+    }
+}
+
+impl std::fmt::Display for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "the {} of namespace {namespace}", self.kind.plural),
+            None => write!(f, "the {} of the cluster", self.kind.plural),
+        }
+    }
+}
+
+/// Asks for one page; for a smaller one where the objects are large.
+pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
+    let mut limit = PAGE;
+    loop {
+        match attempt(client, ask, limit).await? {
+            Some(page) => return Ok(page),
+            None if limit > 1 => limit = (limit / 8).max(1),
+            None => return Err(failed(ask, "one of them is larger than any object can be")),
+        }
+    }
+}
+
+fn failed(ask: &Ask, why: impl Into<String>) -> LookupError {
+    let why: String = why.into();
+    LookupError {
+        what: ask.to_string(),
+        why: why.chars().take(MAX_REASON).collect(),
+    }
+}
+
+/// `None` where the page is larger than may be.
+async fn attempt(client: &Client, ask: &Ask, limit: u32) -> Result<Option<Page>, LookupError> {
+    let mut params = ListParams::default().limit(limit);
+    params.label_selector = Some(ask.labels.clone()).filter(|labels| !labels.is_empty());
+    params.field_selector = Some(ask.fields.clone()).filter(|fields| !fields.is_empty());
+    params.continue_token.clone_from(&ask.next);
+    let request = Request::new(ask.path());
+    let request = if ask.metadata_only {
+        request.list_metadata(&params)
+    } else {
+        request.list(&params)
+    };
+    let request = request.map_err(|error| failed(ask, error.to_string()))?;
+    // The text of a transport error may hold anything.
+    let sent = client.send(request.map(Into::into)).await;
+    let response = sent.map_err(|_| failed(ask, "it did not answer"))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_PAGE).collect().await;
+    let bytes = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Ok(None),
+        Err(_) => return Err(failed(ask, "the answer broke off")),
+    };
+    let answer = match parse_within(&bytes, MAX_PAGE_WEIGHT) {
+        Ok(answer) => answer,
+        // Too heavy, or nested too deep: alone on its page, an object is the one that is at fault.
+        Err(error) if error.is_data() && limit > 1 => return Ok(None),
+        Err(_) => {
+            return Err(failed(
+                ask,
+                format!("the answer is no JSON that can be read ({status})"),
+            ));
+        }
+    };
+    if !status.is_success() {
+        let said = answer
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or("no reason given");
+        return Err(failed(ask, format!("{said} ({})", status.as_u16())));
+    }
+    read(answer)
+        .map(Some)
+        .ok_or_else(|| failed(ask, "the answer is no list"))
+}
+
+fn read(mut answer: Value) -> Option<Page> {
+    let next = answer.pointer("/metadata/continue").and_then(Value::as_str);
+    let next = next.filter(|token| !token.is_empty()).map(str::to_owned);
+    let items = match answer.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        // How an empty list may be written.
+        Some(Value::Null) => Vec::new(),
+        _ => return None,
+    };
+    let items = items.into_iter().map(|item| match item {
+        Value::Object(object) => Some(object),
+        _ => None,
+    });
+    Some(Page {
+        items: items.collect::<Option<_>>()?,
+        next,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::http;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    const PODS: Listed = Listed {
+        group: "",
+        version: "v1",
+        kind: "Pod",
+        plural: "pods",
+    };
+
+    /// Answers each request by what `answer` makes of its URL; and remembers the URLs.
+    async fn asked(
+        ask: &Ask,
+        answer: impl Fn(&str) -> (u16, Vec<u8>) + Clone + Send + 'static,
+    ) -> (Result<Page, LookupError>, Vec<String>) {
+        let urls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&urls);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let url = request.uri().to_string();
+            let (status, body) = answer(&url);
+            log.lock().unwrap().push(url);
+            std::future::ready(http::Response::builder().status(status).body(Body::from(body)))
+        });
+        let found = page(&Client::new(service, "default"), ask).await;
+        let urls = urls.lock().unwrap().clone();
+        (found, urls)
+    }
+
+    fn bytes(value: &Value) -> Vec<u8> {
+        serde_json::to_vec(value).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_raw_and_says_where_the_next_begins() {
+        let list = json!({"metadata": {"continue": "tok/en"}, "items": [{"newerThanUs": 1}]});
+        let (found, urls) = asked(&Ask::all(PODS, Some("ai")), move |_| (200, bytes(&list))).await;
+        let found = found.unwrap();
+        assert_eq!(found.next.as_deref(), Some("tok/en"));
+        assert_eq!(Value::Object(found.items[0].clone()), json!({"newerThanUs": 1}));
+        let (_, next) = asked(
+            &Ask {
+                next: found.next,
+                ..Ask::all(PODS, None)
+            },
+            |_| (200, bytes(&json!({"items": null}))),
+        )
+        .await;
+        assert_eq!(
+            (urls[0].as_str(), next[0].as_str()),
+            (
+                "/api/v1/namespaces/ai/pods?&limit=500",
+                "/api/v1/pods?&limit=500&continue=tok%2Fen"
+            )
+        );
+    }
+
+    /// Five hundred objects of a megabyte each are a tenant's work, and must not be held at once.
+    #[tokio::test]
+    async fn large_objects_come_in_small_pages() {
+        let answer = |url: &str| {
+            let limit: usize = url.rsplit_once("limit=").unwrap().1.parse().unwrap();
+            let item = json!({"x": "x".repeat(1 << 20)});
+            (200, bytes(&json!({"items": vec![item; limit.min(20)]})))
+        };
+        let (found, urls) = asked(&Ask::all(PODS, None), answer).await;
+        assert_eq!(found.unwrap().items.len(), 7);
+        let limits: Vec<_> = urls.iter().map(|url| url.rsplit_once('=').unwrap().1).collect();
+        assert_eq!(limits, ["500", "62", "7"]);
+        let (heavy, urls) = asked(&Ask::all(PODS, None), |_| {
+            (
+                200,
+                format!("{{\"items\": [{}1]}}", "{\"\":0},".repeat(500_000)).into_bytes(),
+            )
+        })
+        .await;
+        assert_eq!(urls.len(), 4, "down to one");
+        assert!(heavy.unwrap_err().to_string().contains("no JSON that can be read"));
+    }
+
+    #[tokio::test]
+    async fn whatever_is_no_list_is_an_error_and_never_an_empty_page() {
+        let forbidden = json!({"kind": "Status", "message": "pods is forbidden: no", "code": 403});
+        for (status, body, said) in [
+            (403, bytes(&forbidden), "pods is forbidden: no (403)"),
+            (500, b"oops".to_vec(), "the answer is no JSON that can be read (500"),
+            (200, b"{".to_vec(), "the answer is no JSON that can be read (200"),
+            (200, bytes(&json!({})), "the answer is no list"),
+            (200, bytes(&json!({"items": [1]})), "the answer is no list"),
+        ] {
+            let (found, _) = asked(&Ask::all(PODS, Some("ai")), move |_| (status, body.clone())).await;
+            let error = found.unwrap_err().to_string();
+            assert!(
+                error.starts_with("the pods of namespace ai could not be read from the API server: ")
+                    && error.contains(said),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What a class says of the shape of pods: images, volumes, annotations, tokens, and the standard that the API server enforces.
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use support::{eventually, unique};
+
+use crate::world::{
+    CLASSES, NAMESPACES, SOON, WORKLOADS, World, all, container, one, pod, template_of, workflow, workload,
+};
+
+const LEVEL: &str = "pod-security.kubernetes.io/enforce";
+
+/// A rule, what of its refusal is looked for, and what breaks it.
+type Breach = (&'static str, &'static str, fn(&mut Value));
+
+fn token(audience: &str, seconds: u32) -> Value {
+    json!([{"name": "t", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "t", "audience": audience, "expirationSeconds": seconds}},
+    ]}}])
+}
+
+/// All of them pass the restricted standard: nobody but the fence refuses them.
+fn breaches() -> Vec<Breach> {
+    vec![
+        ("approved-images", "docker.io/istio/proxyv2-evil", |template| {
+            let mut sidecar = container("istio");
+            sidecar["image"] = json!("docker.io/istio/proxyv2-evil:1");
+            template["spec"]["initContainers"] = json!([sidecar]);
+        }),
+        ("volumes", "spec.volumes.types of AIWorkflowClass", |template| {
+            template["spec"]["volumes"] = json!([{"name": "v", "downwardAPI": {"items": []}}]);
+        }),
+        ("volumes", "secrets-store.csi.k8s.io", |template| {
+            template["spec"]["volumes"] = json!([{"name": "v", "csi": {"driver": "smb.csi.k8s.io"}}]);
+        }),
+        ("pod-annotations", "k8s.v1.cni.cncf.io/networks", |template| {
+            template["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": "second"});
+        }),
+        ("projected-tokens", "does not declare", |template| {
+            template["spec"]["volumes"] = token("sts.amazonaws.com", 600);
+        }),
+        ("projected-tokens", "900 seconds that AIWorkflow triage", |template| {
+            template["spec"]["volumes"] = token("vault", 1200);
+        }),
+        ("projected-tokens", "1800 seconds that AIWorkflowClass", |template| {
+            template["spec"]["volumes"] = token("", 3600);
+        }),
+    ]
+}
+
+fn strict() -> Value {
+    json!({
+        "images": {"allowed": ["registry.example.com/**"], "injected": ["docker.io/istio/proxyv2"]},
+        "identity": {"audiences": ["vault"], "maxTokenSeconds": 1800},
+        "volumes": {"types": ["emptyDir", "projected", "csi"], "csiDrivers": ["secrets-store.csi.k8s.io"]},
+        "podAnnotations": ["kubectl.kubernetes.io/"],
+    })
+}
+
+fn dry(kind: &str, namespace: &str) -> String {
+    format!("{}?dryRun=All", all(kind, namespace))
+}
+
+#[tokio::test]
+async fn every_kind_that_makes_pods_has_the_shape_that_the_class_allows() {
+    let world = World::shared().await;
+    let class = world.class(&strict()).await;
+    let ns = &world.namespace("shape", &json!({"ringfence.dev/enforce": class})).await;
+    let vault = json!({"identity": {"audiences": [{"audience": "vault", "maxExpirationSeconds": 900}]}});
+    world.ready(ns, "triage", &vault).await;
+    let lea = world.master("lea", &[]).await;
+    let kinds = WORKLOADS.map(async |kind| {
+        let mut good = workload(kind, &pod("good", "triage"));
+        let template = good.pointer_mut(template_of(kind)).unwrap();
+        let mut sidecar = container("istio");
+        sidecar["image"] = json!("istio/proxyv2:1.29");
+        template["spec"]["initContainers"] = json!([sidecar]);
+        template["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
+        template["spec"]["volumes"] = token("vault", 900);
+        let more = [
+            json!({"name": "e", "emptyDir": {}}),
+            json!({"name": "c", "csi": {"driver": "secrets-store.csi.k8s.io"}}),
+        ];
+        template["spec"]["volumes"].as_array_mut().unwrap().extend(more);
+        lea.post(&dry(kind, ns), &good).await.ok();
+        for (rule, said, breach) in breaches() {
+            let mut broken = good.clone();
+            breach(broken.pointer_mut(template_of(kind)).unwrap());
+            let answer = lea.post(&dry(kind, ns), &broken).await;
+            let message = answer.refused_by(rule);
+            let reasons: Vec<_> = message.lines().filter(|line| line.contains(". [")).collect();
+            let of_rule = reasons.iter().all(|line| line.contains(&format!(". [{rule}] ")));
+            assert!(message.contains(said) && of_rule, "{kind}, {said}: {message}");
+        }
+    });
+    futures::future::join_all(kinds).await;
+
+    let mut claims = workload("StatefulSet", &pod("claims", "triage"));
+    let wanted = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    claims["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": wanted}]);
+    let answer = lea.post(&dry("StatefulSet", ns), &claims).await;
+    assert!(
+        answer.refused_by("volumes").contains("spec.volumeClaimTemplates"),
+        "{}",
+        answer.message()
+    );
+
+    // The token that the API server mounts unasked is good for longer than this class lets any be.
+    let mut unasked = pod("unasked", "triage");
+    unasked["spec"]["automountServiceAccountToken"] = json!(true);
+    let answer = lea.post(&dry("Pod", ns), &unasked).await;
+    let message = answer.refused_by("projected-tokens");
+    assert!(
+        message.contains("3607") && message.contains("automountServiceAccountToken: false"),
+        "{message}"
+    );
+
+    // A running pod gets no second network later, from nobody; and what it has stays, when the class no longer allows it.
+    lea.post(&all("Pod", ns), &annotated("runs")).await.ok();
+    let path = one("Pod", ns, "runs");
+    let network = json!({"metadata": {"annotations": {"k8s.v1.cni.cncf.io/networks": "second"}}});
+    lea.patch(&path, &network).await.refused_by("pod-annotations");
+    let (_, tenant) = world.tenant(ns).await;
+    tenant.patch(&path, &network).await.refused_by("pod-annotations");
+    let narrower = json!({"spec": {"podAnnotations": null, "volumes": null}});
+    world.admin.patch(&format!("{CLASSES}/{class}"), &narrower).await.ok();
+    let another = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/other": "x"}}});
+    tenant.patch(&path, &another).await.refused_by("pod-annotations");
+    let label = json!({"metadata": {"labels": {"team": "x"}, "annotations": {"kubectl.kubernetes.io/default-container": null}}});
+    tenant.patch(&path, &label).await.ok();
+
+    // A declaration that asks for more than its class allows by now says so until it fits again.
+    let shorter = json!({"spec": {"identity": {"maxTokenSeconds": 600}}});
+    world.admin.patch(&format!("{CLASSES}/{class}"), &shorter).await.ok();
+    let outside = world.condition(ns, "triage", "Accepted", "False", "OutsideClass").await;
+    let message = crate::world::condition(&outside, "Accepted")["message"].to_string();
+    for said in ["maxExpirationSeconds", "900", "600 seconds that AIWorkflowClass"] {
+        assert!(message.contains(said), "{message}");
+    }
+    let fits = json!({"spec": {"identity": {"audiences": [{"audience": "vault", "maxExpirationSeconds": 600}]}}});
+    world.admin.patch(&one("AIWorkflow", ns, "triage"), &fits).await.ok();
+    world.condition(ns, "triage", "Accepted", "True", "Accepted").await;
+}
+
+fn annotated(name: &str) -> Value {
+    let mut pod = pod(name, "triage");
+    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
+    pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
+    pod
+}
+
+/// What the API server itself puts into pods fits the class that Ringfence makes.
+#[tokio::test]
+async fn the_class_default_takes_what_the_api_server_adds() {
+    let world = World::shared().await;
+    let ns = &world.enforced("defaults").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let limits = json!({"metadata": {"name": "limits"}, "spec": {"limits": [{
+        "type": "Container", "default": {"memory": "64Mi"}, "defaultRequest": {"memory": "64Mi"},
+    }]}});
+    world
+        .admin
+        .post(&format!("/api/v1/namespaces/{ns}/limitranges"), &limits)
+        .await
+        .ok();
+    let mut mounted = annotated("mounted");
+    mounted["spec"]["automountServiceAccountToken"] = json!(true);
+    mounted["spec"]["containers"][0]["securityContext"]["appArmorProfile"] = json!({"type": "RuntimeDefault"});
+    // Admission plugins learn of the range by a watch.
+    let made = eventually(SOON, || async {
+        lea.post(&all("Pod", ns), &mounted).await.ok();
+        let made = world.admin.read(&one("Pod", ns, "mounted")).await?;
+        world
+            .admin
+            .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "mounted")))
+            .await
+            .ok();
+        ensure!(
+            made["metadata"]["annotations"]
+                .get("kubernetes.io/limit-ranger")
+                .is_some(),
+            "{}",
+            made["metadata"]
+        );
+        Ok(made)
+    })
+    .await;
+    assert!(
+        made["spec"]["volumes"].to_string().contains("3607"),
+        "{}",
+        made["spec"]["volumes"]
+    );
+}
+
+#[tokio::test]
+async fn the_api_server_holds_pods_to_the_standard_that_the_class_names() {
+    let world = World::shared().await;
+    let loose = world
+        .class(&json!({"images": {"allowed": ["**"], "requireDigest": true}, "podSecurity": "Baseline"}))
+        .await;
+    let with = |labels: Value| {
+        let mut all = json!({"owner": "ml"});
+        all.as_object_mut().unwrap().extend(labels.as_object().unwrap().clone());
+        json!({"metadata": {"name": unique("level"), "labels": all}})
+    };
+    let dry_run = format!("{NAMESPACES}?dryRun=All");
+    for (labels, fix) in [
+        (json!({"ringfence.dev/enforce": "default"}), "enforce=restricted"),
+        (
+            json!({"ringfence.dev/enforce": "default", LEVEL: "baseline"}),
+            "enforce=restricted",
+        ),
+        (
+            json!({"ringfence.dev/enforce": loose, LEVEL: "privileged"}),
+            "enforce=baseline",
+        ),
+        (
+            json!({"ringfence.dev/enforce": loose, LEVEL: "baseline", "pod-security.kubernetes.io/enforce-version": "v1.24"}),
+            "enforce-version-",
+        ),
+    ] {
+        let answer = world.admin.post(&dry_run, &with(labels)).await;
+        let message = answer.refused_by("pod-security");
+        assert!(message.contains("(1 reason)") && message.contains(fix), "{message}");
+    }
+    world
+        .admin
+        .post(
+            &dry_run,
+            &with(json!({"ringfence.dev/enforce": loose, LEVEL: "baseline"})),
+        )
+        .await
+        .ok();
+    let warned = world
+        .admin
+        .post(&dry_run, &with(json!({"ringfence.dev/warn": "default"})))
+        .await;
+    assert!(
+        warned.warnings.iter().any(|warning| warning.contains("[pod-security]")),
+        "{:?}",
+        warned.warnings
+    );
+    warned.ok();
+    let audited = world
+        .admin
+        .post(&dry_run, &with(json!({"ringfence.dev/audit": "default"})))
+        .await;
+    assert_eq!(audited.warnings, [] as [String; 0]);
+    audited.ok();
+
+    // At baseline a pod may run as root, and may not take the node; by digest only.
+    let ns = &world
+        .namespace("level", &json!({"ringfence.dev/enforce": loose, LEVEL: "baseline"}))
+        .await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let pinned = format!(
+        "registry.example.com/finance/triage@sha256:{}",
+        "0123456789abcdef".repeat(4)
+    );
+    let mut root = pod("root", "triage");
+    root["spec"]["securityContext"] = json!({"runAsUser": 0});
+    root["spec"]["containers"] = json!([{"name": "main", "image": pinned}]);
+    lea.post(&dry("Pod", ns), &root).await.ok();
+    lea.post(&dry("Deployment", ns), &workload("Deployment", &root))
+        .await
+        .ok();
+    let mut node = workload("Deployment", &root);
+    node["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
+    lea.post(&dry("Deployment", ns), &node)
+        .await
+        .refused_by("restricted-pod-security");
+    let mut tagged = root.clone();
+    tagged["spec"]["containers"][0]["image"] = json!("registry.example.com/finance/triage:1");
+    let answer = lea.post(&dry("Pod", ns), &tagged).await;
+    assert!(
+        answer.refused_by("approved-images").contains("(1 reason)"),
+        "told once: {}",
+        answer.message()
+    );
+
+    // A class that becomes strict refuses the next pod, says what ends that, and holds up nothing else.
+    lea.post(&all("Pod", ns), &root).await.ok();
+    let class = format!("{CLASSES}/{loose}");
+    world
+        .admin
+        .patch(&class, &json!({"spec": {"podSecurity": null}}))
+        .await
+        .ok();
+    let mut strict = pod("strict", "triage");
+    strict["spec"]["containers"][0]["image"] = json!(pinned);
+    let answer = lea.post(&dry("Pod", ns), &strict).await;
+    let command = format!("kubectl label --overwrite namespace {ns} {LEVEL}=restricted");
+    assert!(
+        answer.refused_by("pod-security").contains(&command),
+        "{}",
+        answer.message()
+    );
+    world
+        .admin
+        .patch(
+            &format!("{NAMESPACES}/{ns}"),
+            &json!({"metadata": {"labels": {"team": "x"}}}),
+        )
+        .await
+        .ok();
+    world
+        .admin
+        .patch(
+            &format!("{NAMESPACES}/{ns}"),
+            &json!({"metadata": {"labels": {LEVEL: "restricted"}}}),
+        )
+        .await
+        .ok();
+    lea.post(&dry("Pod", ns), &strict).await.ok();
+}
+
+#[tokio::test]
+async fn a_class_says_which_of_its_fields_cannot_be_read() {
+    let world = World::shared().await;
+    let spec = json!({
+        "images": {"allowed": ["**"], "injected": ["istio/*"]},
+        "identity": {"audiences": ["*"]},
+        "volumes": {"types": ["hostpath", "csi"], "csiDrivers": ["a..b"]},
+        "podAnnotations": ["ringfence.dev/", "a..b/"],
+    });
+    let class = world.class(&spec).await;
+    let said = eventually(SOON, || async {
+        let class = world.admin.read(&format!("{CLASSES}/{class}")).await?;
+        let accepted = crate::world::condition(&class, "Accepted");
+        ensure!(
+            accepted["status"] == "False" && accepted["reason"] == "Invalid",
+            "{}",
+            class["status"]
+        );
+        Ok(accepted["message"].to_string())
+    })
+    .await;
+    for path in [
+        "spec.images.injected[0]",
+        "spec.identity.audiences[0]",
+        "spec.volumes.types[0]",
+        "spec.volumes.csiDrivers[0]",
+        "spec.podAnnotations[0]",
+        "spec.podAnnotations[1]",
+    ] {
+        assert!(said.contains(path), "{path}: {said}");
+    }
+    // And it allows none of them.
+    let ns = &world
+        .namespace("unread", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world
+        .admin
+        .post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))
+        .await
+        .ok();
+    let lea = world.master("lea", &[]).await;
+    let mut job = workload("Job", &pod("odd", "triage"));
+    let template = &mut job["spec"]["template"];
+    template["metadata"]["annotations"] = json!({"ringfence.dev/x": "y"});
+    template["spec"]["volumes"] =
+        json!([{"name": "h", "hostPath": {"path": "/"}}, {"name": "c", "csi": {"driver": "d"}}]);
+    let answer = eventually(SOON, || async {
+        let answer = lea.post(&dry("Job", ns), &job).await;
+        ensure!(
+            !answer.message().contains("there is no AIWorkflow"),
+            "{}",
+            answer.message()
+        );
+        Ok(answer)
+    })
+    .await;
+    for rule in ["volumes", "pod-annotations"] {
+        answer.refused_by(rule);
+    }
+}

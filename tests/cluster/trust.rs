@@ -1,0 +1,275 @@
+//! Trust only what was reviewed: what is written while the webhook and the guards are away. On a control plane of its own, because
+//! it takes the chart away.
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use support::{ControlPlane, RELEASE_NAMESPACE, eventually};
+
+use crate::world::{Actor, BINARY, SOON, all, condition, in_force, master, namespace, one, pod, workflow, workload};
+use ringfence::plan::owned_name;
+
+const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+struct Scene {
+    cluster: ControlPlane,
+    admin: Actor,
+    /// May write AIWorkflows, and nothing that needs `approve`.
+    tenant: Actor,
+    ns: String,
+}
+
+impl Scene {
+    async fn condition(&self, name: &str, status: &str, reason: &str) -> Value {
+        let path = one("AIWorkflow", &self.ns, name);
+        eventually(SOON, || async {
+            let workflow = self.admin.read(&path).await?;
+            let found = condition(&workflow, "Ready");
+            let now = found["observedGeneration"] == workflow["metadata"]["generation"];
+            ensure!(
+                found["status"] == status && found["reason"] == reason && now,
+                "{}",
+                workflow["status"]
+            );
+            Ok(workflow)
+        })
+        .await
+    }
+
+    async fn on_record(&self, name: &str) -> (Value, Value) {
+        let workflow = self.admin.read(&one("AIWorkflow", &self.ns, name)).await.unwrap();
+        let reviewed = &workflow["status"]["reviewed"];
+        (reviewed["generation"].clone(), reviewed["registrationUID"].clone())
+    }
+
+    async fn registration(&self) -> Value {
+        self.admin.read(REGISTRATION).await.unwrap()["metadata"]["uid"].clone()
+    }
+
+    async fn rules(&self, name: &str) -> Value {
+        let role = one("Role", &self.ns, &owned_name(&self.ns, name, "role"));
+        self.admin.get(&role).await.body["rules"].clone()
+    }
+
+    async fn write(&self, name: &str, spec: &Value) {
+        self.tenant
+            .post(&all("AIWorkflow", &self.ns), &workflow(name, spec))
+            .await
+            .ok();
+    }
+}
+
+fn rights(verb: &str) -> Value {
+    json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": [verb]}]}})
+}
+
+fn allows(verb: &str) -> Value {
+    rights(verb)["permissions"]["rules"].clone()
+}
+
+#[tokio::test]
+async fn what_was_written_while_nobody_reviewed_gets_nothing_new() {
+    let cluster = ControlPlane::start(Default::default()).expect("a control plane");
+    let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
+    let admin = Actor::new(cluster.admin().await);
+    in_force(&admin).await;
+    let ns = namespace(&admin, "fenced", &json!({"ringfence.dev/enforce": "default"})).await;
+    let rules = json!([{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflows"], "verbs": ["*"]}]);
+    admin
+        .post(
+            &format!("{RBAC}/clusterroles"),
+            &json!({"metadata": {"name": "declares"}, "rules": rules}),
+        )
+        .await
+        .ok();
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "declares"});
+    let binding =
+        json!({"metadata": {"name": "declares"}, "roleRef": role, "subjects": [{"kind": "User", "name": "mia"}]});
+    admin.post(&all("RoleBinding", &ns), &binding).await.ok();
+    let tenant = Actor::new(cluster.user("mia", &[]).await);
+    let scene = Scene {
+        cluster,
+        admin,
+        tenant,
+        ns,
+    };
+    eventually(SOON, || async {
+        scene.tenant.read(&all("AIWorkflow", &scene.ns)).await
+    })
+    .await;
+
+    for name in ["kept", "edited"] {
+        scene.write(name, &rights("get")).await;
+        scene.condition(name, "True", "Fenced").await;
+    }
+    let first = scene.registration().await;
+    assert_eq!(scene.on_record("kept").await, (json!(1), first.clone()));
+
+    // Uninstalled: the definitions stay, and with the webhook the guards are gone.
+    ringfence.kill();
+    let uninstalled = scene
+        .cluster
+        .helm(&["uninstall", "ringfence", "--namespace", RELEASE_NAMESPACE])
+        .await
+        .unwrap();
+    assert!(uninstalled.success, "{uninstalled}");
+    let edited = one("AIWorkflow", &scene.ns, "edited");
+    let mut more = rights("list");
+    more["launchers"] = json!([{"user": "mallory"}]);
+    eventually(SOON, || async {
+        let answer = scene.tenant.patch(&edited, &json!({"spec": more})).await;
+        ensure!(answer.code == 200, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    let mut forged = workflow("forged", &rights("get"));
+    forged["metadata"]["annotations"] = json!({"ringfence.dev/reviewed": "1"});
+    eventually(SOON, || async {
+        let answer = scene.tenant.post(&all("AIWorkflow", &scene.ns), &forged).await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+
+    let ringfence = scene
+        .cluster
+        .start_ringfence(BINARY, &Value::Null)
+        .await
+        .expect("ringfence again");
+    in_force(&scene.admin).await;
+    let second = scene.registration().await;
+    assert_ne!(first, second);
+    what_was_left_alone_goes_on(&scene, &second).await;
+    what_was_edited_waits_for_an_administrator(&scene, &second).await;
+    what_was_made_has_nothing(&scene).await;
+    the_registration_alone_going_and_coming_is_noticed(&scene, ringfence.port).await;
+}
+
+async fn what_was_left_alone_goes_on(scene: &Scene, registration: &Value) {
+    eventually(SOON, || async {
+        ensure!(
+            scene.on_record("kept").await == (json!(1), registration.clone()),
+            "the record is old"
+        );
+        Ok(())
+    })
+    .await;
+    scene.condition("kept", "True", "Fenced").await;
+    // And is edited as before.
+    scene
+        .tenant
+        .patch(&one("AIWorkflow", &scene.ns, "kept"), &json!({"spec": rights("list")}))
+        .await
+        .ok();
+    scene.condition("kept", "True", "Fenced").await;
+    assert_eq!(scene.rules("kept").await, allows("list"));
+}
+
+async fn what_was_edited_waits_for_an_administrator(scene: &Scene, registration: &Value) {
+    let path = one("AIWorkflow", &scene.ns, "edited");
+    let held = scene.condition("edited", "False", "NotReviewed").await;
+    assert_eq!(condition(&held, "Accepted")["reason"], "NotReviewed");
+    assert_eq!(
+        scene.rules("edited").await,
+        allows("get"),
+        "what stands stays, and nothing new comes"
+    );
+    // The account of the first generation stands, and the second one names who launches.
+    let mallory = master(&scene.cluster, "mallory", &[]).await;
+    for kind in ["Pod", "Job"] {
+        let answer = mallory
+            .post(&all(kind, &scene.ns), &workload(kind, &pod("evil", "edited")))
+            .await;
+        assert!(
+            answer.refused_by("declared-workflow").contains("NotReviewed"),
+            "{}",
+            answer.message()
+        );
+    }
+    // Another edit, reviewed by itself, does not launder the one before.
+    scene
+        .tenant
+        .patch(&path, &json!({"spec": {"owner": {"team": "ml"}}}))
+        .await
+        .ok();
+    let held = scene.condition("edited", "False", "NotReviewed").await;
+
+    let message = condition(&held, "Ready")["message"].as_str().unwrap();
+    let (_, command) = message.split_once("runs: kubectl ").expect("the command");
+    let arguments: Vec<&str> = command.split(' ').collect();
+    let mia = support::Identity::user("mia", &[]);
+    let refused = scene.cluster.kubectl_as(&mia, &arguments).await.unwrap();
+    assert!(
+        !refused.success && refused.stderr.contains("ringfence-reserved-keys"),
+        "{refused}"
+    );
+    let old = json!({"metadata": {"annotations": {"ringfence.dev/reviewed": "2"}}});
+    scene.admin.patch(&path, &old).await.ok();
+    let acknowledged = scene.cluster.kubectl(&arguments).await.unwrap();
+    assert!(acknowledged.success, "{acknowledged}");
+    scene.condition("edited", "True", "Fenced").await;
+    assert_eq!(scene.rules("edited").await, allows("list"));
+    assert_eq!(scene.on_record("edited").await, (json!(3), registration.clone()));
+    // Reviewed from now on, and the annotation has done its work.
+    scene.tenant.patch(&path, &json!({"spec": rights("watch")})).await.ok();
+    scene.condition("edited", "True", "Fenced").await;
+    assert_eq!(scene.rules("edited").await, allows("watch"));
+}
+
+async fn what_was_made_has_nothing(scene: &Scene) {
+    let held = scene.condition("forged", "False", "NotReviewed").await;
+    assert_eq!(held["status"]["reviewed"], Value::Null);
+    assert!(
+        !scene
+            .admin
+            .is_there(&one("ServiceAccount", &scene.ns, "forged"))
+            .await
+            .unwrap()
+    );
+    // Whoever may write it may also write it again under everybody's eyes.
+    scene.tenant.delete(&one("AIWorkflow", &scene.ns, "forged")).await.ok();
+    scene.write("forged", &rights("get")).await;
+    scene.condition("forged", "True", "Fenced").await;
+}
+
+async fn the_registration_alone_going_and_coming_is_noticed(scene: &Scene, port: u16) {
+    scene.admin.delete(REGISTRATION).await.ok();
+    let invalid = workflow("early", &json!({"images": ["UPPER"]}));
+    eventually(SOON, || async {
+        let answer = scene.tenant.post(&all("AIWorkflow", &scene.ns), &invalid).await;
+        ensure!(answer.code == 201, "the webhook is still asked: {}", answer.message());
+        Ok(())
+    })
+    .await;
+    scene
+        .tenant
+        .patch(
+            &one("AIWorkflow", &scene.ns, "early"),
+            &json!({"spec": {"images": ["a.example/**"]}}),
+        )
+        .await
+        .ok();
+    let held = scene.condition("early", "False", "NotReviewed").await;
+    assert!(
+        condition(&held, "Ready")["message"]
+            .as_str()
+            .unwrap()
+            .contains("apply the chart")
+    );
+    scene.condition("kept", "True", "Fenced").await;
+
+    scene
+        .cluster
+        .install(port, &json!({}))
+        .await
+        .expect("Helm puts it back");
+    let third = scene.registration().await;
+    eventually(SOON, || async {
+        let held = scene.admin.read(&one("AIWorkflow", &scene.ns, "early")).await?;
+        let message = condition(&held, "Ready")["message"].as_str().unwrap_or_default();
+        ensure!(message.contains(third.as_str().unwrap_or("none")), "{message}");
+        ensure!(scene.on_record("kept").await.1 == third, "the record is old");
+        Ok(())
+    })
+    .await;
+}
