@@ -35,8 +35,8 @@ enum Command {
     Run(Box<run::Args>),
     Render(render::Args),
     Diff(diff::Args),
-    Draft(draft::Args),
     Check(check::Args),
+    Draft(draft::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -45,8 +45,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(*args),
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
-        Command::Draft(args) => return draft::main(&args),
         Command::Check(args) => return check::main(&args),
+        Command::Draft(args) => return draft::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -156,7 +156,8 @@ impl<'a> Case<'a> {
                 self.facts.default_deny.as_ref(),
             ));
         }
-        if self.subject.makes_a_pod() {
+        // Of what stands, the namespace is told about, once.
+        if self.subject.makes_a_pod() && !self.subject.stands {
             violations.extend(pod_security::check(namespace, (class_name, class)));
         }
         self.check_template(workflow, class_name, class, &mut violations);

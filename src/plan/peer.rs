@@ -242,7 +242,6 @@ pub(super) fn peer_outside_class(
             ));
         }
     }
-    let except = peer.except.unwrap_or_default();
     for (index, text) in peer.cidrs.unwrap_or_default().iter().enumerate() {
         let Ok(net) = cidr::parse(text) else { continue };
         let (message, fix) = if !cidr::covered(&net, &network.cidrs) {
@@ -261,11 +260,6 @@ pub(super) fn peer_outside_class(
             (
                 format!("is inside the cluster's own ranges ({own})"),
                 "name pods or a workflow instead".to_owned(),
-            )
-        } else if ranges.carve(&net, except).is_none() {
-            (
-                "is nothing once except, metadata services and the cluster's own ranges are taken out".to_owned(),
-                "leave it out".to_owned(),
             )
         } else {
             continue;

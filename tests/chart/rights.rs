@@ -69,7 +69,6 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ),
         ("create", "", "pods", "x", "", false),
         ("list", "", "pods", "", "", true),
-        ("watch", "", "pods", "", "", false),
         ("get", "batch", "jobs", "x", "x", true),
         ("list", "batch", "jobs", "", "", true),
         ("list", "", "pods", "", "", true),
