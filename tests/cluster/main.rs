@@ -14,6 +14,7 @@ mod convergence;
 mod debug;
 mod diff;
 mod direct;
+mod draft;
 mod drift;
 mod examples;
 mod exceptions;
