@@ -72,12 +72,10 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             false,
         ),
         ("create", "", "pods", "x", "", false),
-        ("list", "", "pods", "", "", true),
         ("get", "batch", "jobs", "x", "x", true),
         ("list", "batch", "jobs", "", "", true),
         ("list", "", "pods", "", "", true),
         ("list", "apps", "replicasets", "", "", true),
-        ("watch", "", "pods", "", "", false),
         ("list", "rbac.authorization.k8s.io", "clusterrolebindings", "", "", true),
         (
             "watch",
