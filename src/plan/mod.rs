@@ -11,6 +11,7 @@ mod cluster;
 mod engine;
 mod exception;
 mod grant;
+mod hold;
 mod namespace;
 mod network;
 mod object;
@@ -204,7 +205,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         return plan;
     };
 
-    hold(workflow, observed, &mut plan);
+    hold::hold(workflow, observed, &mut plan);
     plan.unresolved = unresolved(workflow, observed, class);
     let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
     let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
@@ -251,7 +252,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     let uid = workflow.uid().unwrap_or_default();
     plan.changes = writes(&uid, &children, &taken, desired, keep_accounts);
     if going {
-        plan.acceptance = deleting(workflow);
+        plan.acceptance = hold::deleting(workflow);
         plan.changes.retain(|change| !matches!(change, Change::Create(..)));
     }
     if plan.held {
@@ -260,36 +261,6 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             .retain(|change| going && matches!(change, Change::Delete { child, .. } if rights.contains(child)));
     }
     plan
-}
-
-/// Holds back a declaration that nobody reviewed, or that older pods would come under.
-fn hold(workflow: &AIWorkflow, observed: &Observed, plan: &mut Plan) {
-    let registration = observed.registration.as_ref();
-    let (reason, message) = if !is_reviewed(workflow, registration) {
-        (Reason::NotReviewed, reviewed::explain(workflow, registration))
-    } else if matches!(plan.acceptance.reason, Reason::Accepted | Reason::OutsideClass)
-        && !observed.predecessors.is_empty()
-    {
-        (Reason::PredecessorPods, observed.predecessors.explain(workflow))
-    } else {
-        return;
-    };
-    plan.held = true;
-    // What is outside its class must be corrected first, whatever runs.
-    if (plan.acceptance.reason, reason) != (Reason::OutsideClass, Reason::PredecessorPods) {
-        plan.acceptance = accept::refused(reason, message, Vec::new());
-    }
-}
-
-fn deleting(workflow: &AIWorkflow) -> Acceptance {
-    let message = match workflow.finalizers() {
-        [] => "it is being deleted: its rights are gone, and nothing of it is launched any more".to_owned(),
-        finalizers => format!(
-            "it is being deleted and kept by {}: its rights are gone, and nothing of it is launched any more; whoever set these finalizers must finish",
-            finalizers.join(", ")
-        ),
-    };
-    accept::refused(Reason::Deleting, message, Vec::new())
 }
 
 fn desired(

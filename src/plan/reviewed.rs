@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(status.reviewed.as_ref().map(|reviewed| reviewed.generation), Some(3));
 
         // Edited while it was away: rights taken back as well as asked for, and a field that breaks a rule.
-        let mut edited = super::super::tests::workflow(json!({"launchers": [{"user": "system:anonymous"}]}));
+        let mut edited =
+            super::super::tests::workflow(json!({"launchers": [{"user": "system:anonymous"}], "engine": "job"}));
         edited.metadata.generation = Some(4);
         edited.status = Some(status.clone());
         let other = Registration {
@@ -245,8 +246,8 @@ mod tests {
         );
         let said = super::super::status(&edited, &standing, &held, &Outcome::Untouched, now);
         assert_eq!(
-            (&said.effective_rules, &said.reviewed),
-            (&status.effective_rules, &status.reviewed)
+            (&said.effective_rules, &said.reviewed, &said.engine),
+            (&status.effective_rules, &status.reviewed, &status.engine)
         );
         assert_eq!(
             find(&said.conditions, ConditionType::Ready).unwrap().reason,

@@ -63,7 +63,9 @@ pub fn status(
     let mut status = workflow.status.clone().unwrap_or_default();
     let generation = workflow.metadata.generation;
     status.observed_generation = generation;
-    status.engine.clone_from(&plan.engine);
+    if !plan.held {
+        status.engine.clone_from(&plan.engine);
+    }
     status.mode = observed.namespace.mode();
     status.reviewed.clone_from(&plan.reviewed);
     match outcome {
