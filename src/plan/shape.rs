@@ -360,3 +360,6 @@ pub fn listed<T: AsRef<str>>(allowed: &[T]) -> String {
         _ => shown.join(", "),
     }
 }
+
+#[cfg(test)]
+mod tests;
