@@ -11,7 +11,7 @@ use support::eventually;
 use support::network::{Declared, Labels, Pod, Scene, Simulator, declared, differences, open_paths, ports};
 use tokio::sync::Mutex;
 
-use crate::world::{Actor, CLASSES, NAMESPACES as NAMESPACES_PATH, SOON, TENANT, World, all, condition, one};
+use crate::world::{Actor, CLASSES, NAMESPACES as NAMESPACES_PATH, SOON, TENANT, World, all, condition, one, unasked};
 
 /// Namespaces, and the mode and class of each.
 const NAMESPACES: [(&str, &str, &str); 5] = [
@@ -152,6 +152,10 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     }
     for workflow in &story.invalid {
         declare(workflow).await.refused_by("valid-declaration");
+        // As an older version let it in.
+        let namespace = workflow["metadata"]["namespace"].as_str().unwrap();
+        let unasked = unasked(world.cluster).await;
+        unasked.post(&all("AIWorkflow", namespace), workflow).await.ok();
     }
 
     let api_server = api_server(&world.admin).await;
@@ -172,6 +176,8 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     for (namespace, name, type_, status, reason) in [
         ("net-finance", "triage", "Ready", "True", "Fenced"),
         ("net-finance", "crawler", "Ready", "True", "Fenced"),
+        ("net-finance", "hostbits", "Accepted", "False", "Invalid"),
+        ("net-finance", "mapped", "Accepted", "False", "Invalid"),
         ("net-finance", "summarise", "Ready", "False", "PeerDoesNotNameUs"),
         ("net-vectors", "qdrant", "Ready", "False", "PeerMissing"),
         ("net-vectors", "exporter", "Ready", "True", "Fenced"),
