@@ -17,6 +17,7 @@ mod network;
 mod object;
 mod peer;
 mod predecessors;
+mod references;
 mod reviewed;
 mod rules;
 mod selector;
@@ -47,14 +48,13 @@ pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_
 pub use object::{Child, INSTANCE_LABEL, comparable, is_foreign, name_of, owned_name, owner_uid, replacing, same};
 pub use peer::{egress_problems, ingress_problems};
 pub use predecessors::{Predecessors, may_have_predecessors};
+pub use references::{is_grantee, peers_of, reached_into};
 pub use reviewed::{Registration, is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
 pub use selector::selects;
 pub use status::{Outcome, status, unobserved_status};
 
-use crate::api::{
-    AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed, WorkflowPeer, is_dns_label,
-};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -206,7 +206,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     };
 
     hold::hold(workflow, observed, &mut plan);
-    plan.unresolved = unresolved(workflow, observed, class);
+    plan.unresolved = references::unresolved(workflow, observed, class);
     let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
     let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
     let joining = match adopt::account(workflow, observed, class) {
@@ -391,142 +391,6 @@ fn delete(child: Child, seen: &Value) -> Change {
         name: name_of(seen).to_owned(),
         uid: uid.to_owned(),
     }
-}
-
-/// Workflows that a declaration names as peers, by namespace and name, as far as a workflow can have that name.
-pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
-    let own = workflow.namespace().unwrap_or_default();
-    let network = workflow.spec.network.as_ref();
-    let ingress = network
-        .into_iter()
-        .flat_map(|network| &network.ingress)
-        .filter_map(|rule| rule.from.workflow.as_ref());
-    let egress = network
-        .into_iter()
-        .flat_map(|network| &network.egress)
-        .filter_map(|rule| rule.to.workflow.as_ref());
-    ingress
-        .chain(egress)
-        .map(|peer| address(peer, &own))
-        // What no workflow can be called becomes part of no URL.
-        .filter(|(namespace, name)| is_dns_label(namespace) && is_dns_label(name))
-        .collect()
-}
-
-/// Namespaces that a declaration claims rights in, as far as a namespace can have that name.
-pub fn reached_into(workflow: &AIWorkflow) -> impl Iterator<Item = &str> {
-    let namespaces = workflow.cross_namespace().iter().map(|entry| entry.namespace.as_str());
-    namespaces.filter(|name| is_dns_label(name))
-}
-
-/// Whether a grant's entry can name a workflow.
-pub fn is_grantee(from: &crate::api::GrantedWorkflow) -> bool {
-    is_dns_label(&from.namespace) && is_dns_label(&from.name)
-}
-
-fn address(peer: &WorkflowPeer, own: &str) -> (String, String) {
-    (
-        peer.namespace.clone().unwrap_or_else(|| own.to_owned()),
-        peer.name.clone(),
-    )
-}
-
-/// Both ends declare: a path between workflows is open when one names the other in egress, and is named in its ingress.
-fn unresolved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<(Reason, String)> {
-    let own = &observed.namespace.name;
-    let us = (own.clone(), workflow.name_any());
-    let network = workflow.spec.network.clone().unwrap_or_default();
-    let mut found: Vec<(Reason, String)> = Vec::new();
-    let mut check = |path: String,
-                     peer: &WorkflowPeer,
-                     names_us: fn(&AIWorkflow, &(String, String)) -> bool,
-                     side: &str| {
-        let key = address(peer, own);
-        let (namespace, name) = &key;
-        match observed.peers.get(&key) {
-            None => found.push((Reason::PeerMissing, format!("{path}: AIWorkflow {namespace}/{name} does not exist: create it, or remove this rule"))),
-            Some(peer) if !names_us(peer, &us) => found.push((
-                Reason::PeerDoesNotNameUs,
-                format!("{path}: AIWorkflow {namespace}/{name} does not name {}/{} in its {side}: both ends declare a path, add it there", us.0, us.1),
-            )),
-            Some(_) => {}
-        }
-    };
-    for (index, rule) in network.egress.iter().enumerate() {
-        if let Some(peer) = &rule.to.workflow {
-            check(
-                format!("spec.network.egress[{index}]"),
-                peer,
-                is_named_in_ingress,
-                "ingress",
-            );
-        }
-    }
-    for (index, rule) in network.ingress.iter().enumerate() {
-        if let Some(peer) = &rule.from.workflow {
-            check(
-                format!("spec.network.ingress[{index}]"),
-                peer,
-                is_named_in_egress,
-                "egress",
-            );
-        }
-    }
-    for (index, rule) in network.egress.iter().enumerate() {
-        if rule.to.api_server.is_some() && !network::knows_api_server(observed, class) {
-            found.push((
-                Reason::PeerMissing,
-                format!("spec.network.egress[{index}]: the API server's address is not known: ask the platform team to set spec.cluster.apiServer of the class"),
-            ));
-        }
-    }
-    for (index, entry) in workflow.cross_namespace().iter().enumerate() {
-        let grants = || {
-            let there = observed
-                .grants
-                .iter()
-                .filter(|grant| grant.namespace().as_ref() == Some(&entry.namespace));
-            there.filter(|grant| grant::gives_to(grant, &us.0, &us.1))
-        };
-        for (number, rule) in entry.rules.iter().enumerate() {
-            if !grants().any(|grant| grant::covers(grant, rule)) {
-                found.push((Reason::NoGrant, format!(
-                    "spec.permissions.crossNamespace[{index}].rules[{number}]: no AIWorkflowGrant in namespace {} covers it for {}/{}: ask its team for one",
-                    entry.namespace, us.0, us.1
-                )));
-            }
-        }
-    }
-    for (account, owner) in &observed.launching_workflows {
-        found.push((Reason::NoGrant, claims::left_out(account, owner, own)));
-    }
-    let reason = found.first()?.0;
-    Some((
-        reason,
-        found
-            .into_iter()
-            .map(|(_, message)| message)
-            .collect::<Vec<_>>()
-            .join("; "),
-    ))
-}
-
-fn is_named_in_ingress(peer: &AIWorkflow, us: &(String, String)) -> bool {
-    let own = peer.namespace().unwrap_or_default();
-    let rules = peer.spec.network.as_ref().map_or(&[][..], |network| &network.ingress);
-    rules
-        .iter()
-        .filter_map(|rule| rule.from.workflow.as_ref())
-        .any(|named| address(named, &own) == *us)
-}
-
-fn is_named_in_egress(peer: &AIWorkflow, us: &(String, String)) -> bool {
-    let own = peer.namespace().unwrap_or_default();
-    let rules = peer.spec.network.as_ref().map_or(&[][..], |network| &network.egress);
-    rules
-        .iter()
-        .filter_map(|rule| rule.to.workflow.as_ref())
-        .any(|named| address(named, &own) == *us)
 }
 
 #[cfg(test)]

@@ -17,8 +17,14 @@ pub(super) async fn api_server(reads: &Reads) -> Result<BTreeSet<(IpAddr, u16)>,
         calls::bounded("read EndpointSlice kubernetes", slices.get("kubernetes")),
         calls::bounded("read Service kubernetes", services.get("kubernetes")),
     );
+    Ok(addresses(calls::optional(slice)?, calls::optional(service)?))
+}
+
+/// The API server makes one slice, of the family of the address that it advertises, and a Service of one family, on a cluster of
+/// both as well, in 1.36.
+fn addresses(slice: Option<EndpointSlice>, service: Option<Service>) -> BTreeSet<(IpAddr, u16)> {
     let mut found = BTreeSet::new();
-    if let Some(slice) = calls::optional(slice)? {
+    if let Some(slice) = slice {
         let ports: Vec<_> = slice
             .ports
             .unwrap_or_default()
@@ -32,7 +38,7 @@ pub(super) async fn api_server(reads: &Reads) -> Result<BTreeSet<(IpAddr, u16)>,
             .flat_map(|endpoint| &endpoint.addresses);
         found.extend(pairs(addresses, &ports));
     }
-    if let Some(spec) = calls::optional(service)?.and_then(|service| service.spec) {
+    if let Some(spec) = service.and_then(|service| service.spec) {
         let ports: Vec<_> = spec
             .ports
             .unwrap_or_default()
@@ -41,7 +47,7 @@ pub(super) async fn api_server(reads: &Reads) -> Result<BTreeSet<(IpAddr, u16)>,
             .collect();
         found.extend(pairs(&spec.cluster_ips.unwrap_or_default(), &ports));
     }
-    Ok(found)
+    found
 }
 
 fn pairs<'a>(addresses: impl IntoIterator<Item = &'a String>, ports: &[i32]) -> Vec<(IpAddr, u16)> {
@@ -52,4 +58,34 @@ fn pairs<'a>(addresses: impl IntoIterator<Item = &'a String>, ports: &[i32]) -> 
     addresses
         .flat_map(|address| ports.iter().map(move |port| (address, *port)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case::of_one_family(json!(["192.0.2.1"]), json!(["10.96.0.1"]), &["10.96.0.1 443", "192.0.2.1 6443"])]
+    #[case::of_ipv6(json!(["2001:db8::1"]), json!(["fd00:96::1"]), &["2001:db8::1 6443", "fd00:96::1 443"])]
+    #[case::service_of_both(json!(["2001:db8::1"]), json!(["fd00:96::1", "10.96.0.1"]), &["10.96.0.1 443", "2001:db8::1 6443", "fd00:96::1 443"])]
+    #[case::headless(json!(["host.example.com"]), json!(["None"]), &[])]
+    fn each_address_goes_with_its_own_port(#[case] slice: Value, #[case] service: Value, #[case] expected: &[&str]) {
+        let family = if slice.to_string().contains(':') {
+            "IPv6"
+        } else {
+            "IPv4"
+        };
+        let slice = json!({"metadata": {"name": "kubernetes"}, "addressType": family, "endpoints": [{"addresses": slice}], "ports": [{"port": 6443}]});
+        let service = json!({"spec": {"clusterIPs": service, "ports": [{"port": 443}]}});
+        let found = addresses(from_value(slice).ok(), from_value(service).ok());
+        let found: Vec<_> = found
+            .iter()
+            .map(|(address, port)| format!("{address} {port}"))
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(addresses(None, None), BTreeSet::new());
+    }
 }

@@ -1,0 +1,148 @@
+//! What a declaration refers to: peers, the API server, grants, launchers; and what of it does not resolve.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use super::{Observed, claims, grant, network};
+use crate::api::{AIWorkflow, AIWorkflowClass, Reason, WorkflowPeer, is_dns_label};
+
+/// Workflows that a declaration names as peers, by namespace and name, as far as a workflow can have that name.
+pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
+    let own = workflow.namespace().unwrap_or_default();
+    let network = workflow.spec.network.as_ref();
+    let ingress = network
+        .into_iter()
+        .flat_map(|network| &network.ingress)
+        .filter_map(|rule| rule.from.workflow.as_ref());
+    let egress = network
+        .into_iter()
+        .flat_map(|network| &network.egress)
+        .filter_map(|rule| rule.to.workflow.as_ref());
+    ingress
+        .chain(egress)
+        .map(|peer| address(peer, &own))
+        // What no workflow can be called becomes part of no URL.
+        .filter(|(namespace, name)| is_dns_label(namespace) && is_dns_label(name))
+        .collect()
+}
+
+/// Namespaces that a declaration claims rights in, as far as a namespace can have that name.
+pub fn reached_into(workflow: &AIWorkflow) -> impl Iterator<Item = &str> {
+    let namespaces = workflow.cross_namespace().iter().map(|entry| entry.namespace.as_str());
+    namespaces.filter(|name| is_dns_label(name))
+}
+
+/// Whether a grant's entry can name a workflow.
+pub fn is_grantee(from: &crate::api::GrantedWorkflow) -> bool {
+    is_dns_label(&from.namespace) && is_dns_label(&from.name)
+}
+
+fn address(peer: &WorkflowPeer, own: &str) -> (String, String) {
+    (
+        peer.namespace.clone().unwrap_or_else(|| own.to_owned()),
+        peer.name.clone(),
+    )
+}
+
+/// Both ends declare: a path between workflows is open when one names the other in egress, and is named in its ingress.
+pub(super) fn unresolved(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    class: &AIWorkflowClass,
+) -> Option<(Reason, String)> {
+    let own = &observed.namespace.name;
+    let us = (own.clone(), workflow.name_any());
+    let network = workflow.spec.network.clone().unwrap_or_default();
+    let mut found: Vec<(Reason, String)> = Vec::new();
+    let mut check = |path: String,
+                     peer: &WorkflowPeer,
+                     names_us: fn(&AIWorkflow, &(String, String)) -> bool,
+                     side: &str| {
+        let key = address(peer, own);
+        let (namespace, name) = &key;
+        match observed.peers.get(&key) {
+            None => found.push((Reason::PeerMissing, format!("{path}: AIWorkflow {namespace}/{name} does not exist: create it, or remove this rule"))),
+            Some(peer) if !names_us(peer, &us) => found.push((
+                Reason::PeerDoesNotNameUs,
+                format!("{path}: AIWorkflow {namespace}/{name} does not name {}/{} in its {side}: both ends declare a path, add it there", us.0, us.1),
+            )),
+            Some(_) => {}
+        }
+    };
+    for (index, rule) in network.egress.iter().enumerate() {
+        if let Some(peer) = &rule.to.workflow {
+            check(
+                format!("spec.network.egress[{index}]"),
+                peer,
+                is_named_in_ingress,
+                "ingress",
+            );
+        }
+    }
+    for (index, rule) in network.ingress.iter().enumerate() {
+        if let Some(peer) = &rule.from.workflow {
+            check(
+                format!("spec.network.ingress[{index}]"),
+                peer,
+                is_named_in_egress,
+                "egress",
+            );
+        }
+    }
+    for (index, rule) in network.egress.iter().enumerate() {
+        if rule.to.api_server.is_some() && !network::knows_api_server(observed, class) {
+            found.push((
+                Reason::PeerMissing,
+                format!("spec.network.egress[{index}]: the API server's address is not known: ask the platform team to set spec.cluster.apiServer of the class"),
+            ));
+        }
+    }
+    for (index, entry) in workflow.cross_namespace().iter().enumerate() {
+        let grants = || {
+            let there = observed
+                .grants
+                .iter()
+                .filter(|grant| grant.namespace().as_ref() == Some(&entry.namespace));
+            there.filter(|grant| grant::gives_to(grant, &us.0, &us.1))
+        };
+        for (number, rule) in entry.rules.iter().enumerate() {
+            if !grants().any(|grant| grant::covers(grant, rule)) {
+                found.push((Reason::NoGrant, format!(
+                    "spec.permissions.crossNamespace[{index}].rules[{number}]: no AIWorkflowGrant in namespace {} covers it for {}/{}: ask its team for one",
+                    entry.namespace, us.0, us.1
+                )));
+            }
+        }
+    }
+    for (account, owner) in &observed.launching_workflows {
+        found.push((Reason::NoGrant, claims::left_out(account, owner, own)));
+    }
+    let reason = found.first()?.0;
+    Some((
+        reason,
+        found
+            .into_iter()
+            .map(|(_, message)| message)
+            .collect::<Vec<_>>()
+            .join("; "),
+    ))
+}
+
+fn is_named_in_ingress(peer: &AIWorkflow, us: &(String, String)) -> bool {
+    let own = peer.namespace().unwrap_or_default();
+    let rules = peer.spec.network.as_ref().map_or(&[][..], |network| &network.ingress);
+    rules
+        .iter()
+        .filter_map(|rule| rule.from.workflow.as_ref())
+        .any(|named| address(named, &own) == *us)
+}
+
+fn is_named_in_egress(peer: &AIWorkflow, us: &(String, String)) -> bool {
+    let own = peer.namespace().unwrap_or_default();
+    let rules = peer.spec.network.as_ref().map_or(&[][..], |network| &network.egress);
+    rules
+        .iter()
+        .filter_map(|rule| rule.to.workflow.as_ref())
+        .any(|named| address(named, &own) == *us)
+}
