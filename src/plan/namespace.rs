@@ -110,3 +110,76 @@ pub fn plan_default_deny(namespace: &NamespaceFacts, seen: Option<&Value>) -> De
         (false, _) => DefaultDenyPlan::Stands,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn namespace(mode: Option<&str>) -> NamespaceFacts {
+        NamespaceFacts {
+            name: "ai".to_owned(),
+            uid: "namespace-uid".to_owned(),
+            labels: mode
+                .map(|mode| (mode.to_owned(), "default".to_owned()))
+                .into_iter()
+                .collect(),
+            ..NamespaceFacts::default()
+        }
+    }
+
+    /// The default-deny as it is stored, with another field over it.
+    fn stored(pointer: &str, value: Value) -> Value {
+        let mut stored = default_deny(&namespace(Some(ENFORCE_LABEL)));
+        stored["metadata"]["uid"] = json!("policy-uid");
+        stored["metadata"]["resourceVersion"] = json!("7");
+        if let Some(field) = stored.pointer_mut(pointer) {
+            *field = value;
+        }
+        stored
+    }
+
+    #[rstest]
+    #[case::missing(Some(ENFORCE_LABEL), None, "create")]
+    #[case::as_it_was_made(Some(ENFORCE_LABEL), Some(stored("/none", json!(null))), "stands")]
+    #[case::opened(Some(ENFORCE_LABEL), Some(stored("/spec/ingress", json!([{}]))), "replace")]
+    #[case::somebody_elses(Some(ENFORCE_LABEL), Some(stored("/metadata/annotations", json!({}))), "taken")]
+    #[case::of_the_namespace_before(Some(ENFORCE_LABEL), Some(stored("/metadata/annotations", json!({"ringfence.dev/owner-uid": "old"}))), "taken")]
+    #[case::enforce_removed(None, Some(stored("/none", json!(null))), "delete")]
+    #[case::only_a_warning(Some(WARN_LABEL), Some(stored("/none", json!(null))), "delete")]
+    #[case::never_ours(None, Some(stored("/metadata/annotations", json!({}))), "stands")]
+    #[case::nothing(None, None, "stands")]
+    fn the_default_deny_comes_and_goes_with_enforce(
+        #[case] mode: Option<&str>,
+        #[case] seen: Option<Value>,
+        #[case] expected: &str,
+    ) {
+        let found = match plan_default_deny(&namespace(mode), seen.as_ref()) {
+            DefaultDenyPlan::Stands => "stands",
+            DefaultDenyPlan::Taken => "taken",
+            DefaultDenyPlan::Write(Change::Create(..)) => "create",
+            DefaultDenyPlan::Write(Change::Replace(_, object)) => {
+                assert_eq!(object["metadata"]["resourceVersion"], "7", "a newer write is not lost");
+                "replace"
+            }
+            DefaultDenyPlan::Write(Change::Delete { uid, .. }) => {
+                assert_eq!(uid, "policy-uid");
+                "delete"
+            }
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nothing_is_made_or_removed_in_a_namespace_that_is_exempt_or_going() {
+        for (exempt, terminating) in [(true, false), (false, true)] {
+            let facts = NamespaceFacts {
+                exempt,
+                terminating,
+                ..namespace(Some(ENFORCE_LABEL))
+            };
+            assert_eq!(plan_default_deny(&facts, None), DefaultDenyPlan::Stands);
+        }
+    }
+}

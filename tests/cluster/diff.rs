@@ -178,6 +178,12 @@ async fn what_is_foretold_is_what_happens_and_then_nothing_differs() {
         ]
     );
 
+    // What names no namespace is of the one that is given, else of the context's.
+    let mut nowhere = triage.clone();
+    nowhere["metadata"].as_object_mut().unwrap().remove("namespace");
+    let said = diff_as(&world, &Identity::Admin, &[nowhere], &["-n", &home]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said}");
+
     // An account that cannot change is what the API server would say no to.
     let mut moved = triage;
     moved["spec"]["identity"] = json!({"serviceAccountName": "other"});
@@ -286,6 +292,19 @@ async fn what_is_somebody_elses_and_what_may_not_be_read_is_said() {
             .contains("ServiceAccount runner exists and is not Ringfence's"),
         "{said}"
     );
+
+    // One account for two: the first has it, as when both are applied.
+    let shared =
+        json!({"identity": {"serviceAccountName": "shared"}, "permissions": {"rules": [rule("configmaps", &["get"])]}});
+    let both = ["one", "two"].map(|name| in_namespace(&home, name, &shared));
+    let (foretold, told) = changes(&world, &both).await;
+    let made = |kind: &str| foretold.iter().filter(|change| change.contains(kind)).count();
+    assert_eq!(
+        (made(" ServiceAccount "), made(" Role "), made(" NetworkPolicy ")),
+        (1, 1, 2),
+        "{foretold:?}"
+    );
+    assert_eq!(told["conditions"][1]["conditions"][2]["reason"], "NameTaken", "{told}");
 
     let nobody = Identity::user(&unique("nobody"), &[]);
     let said = diff_as(&world, &nobody, &input, &[]).await;

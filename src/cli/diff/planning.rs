@@ -162,6 +162,18 @@ impl Proposal<'_> {
         if observed.class.is_some() && !plan::has_account(workflow, &observed) {
             observed.claims = known.claims(self, workflow).await?;
         }
+        // An account is never shared: who comes first has it, and is asked for in one order here.
+        let account = workflow.service_account_name();
+        let is_us = |other: &AIWorkflow| other.name_any() == workflow.name_any();
+        let same_place = |other: &&AIWorkflow| other.namespace() == workflow.namespace();
+        let mut neighbours = self
+            .workflows
+            .values()
+            .filter(same_place)
+            .take_while(|other| !is_us(other));
+        if neighbours.any(|other| other.service_account_name() == account) && !plan::has_account(workflow, &observed) {
+            observed.taken.insert((Child::ServiceAccount, account.to_owned()));
+        }
         let reached: BTreeSet<_> = plan::reached_into(workflow).collect();
         for grant in &self.manifests.grants {
             let same = |other: &AIWorkflowGrant| {
