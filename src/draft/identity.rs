@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Notes, Section, enumerated, group::Group, labels, workload::pull_secrets};
-use crate::api::{Identity, SecretName};
+use serde_json::Value;
+
+use super::{Notes, Section, enumerated, group::Group, labels, list, text, workload::pull_secrets};
+use crate::api::{Audience, Identity, SecretName};
 
 /// Most annotations of one declaration.
 const MAX_ANNOTATIONS: usize = 16;
+/// Most audiences of one declaration.
+const MAX_AUDIENCES: usize = 8;
+/// Shortest and longest life of a token that may be declared, in seconds.
+const TOKEN_SECONDS: (i64, i64) = (600, 86_400);
 /// Most pull secrets of one declaration.
 const MAX_PULL_SECRETS: usize = 8;
 /// Prefixes of annotations by which a cloud, or a vault, knows an account. Source: the vendors' documents.
@@ -19,6 +25,69 @@ const CLOUD: [&str; 5] = [
 ];
 /// Annotations that are somebody's book-keeping.
 const BOOK_KEEPING: [&str; 2] = ["kubectl.kubernetes.io/", "ringfence.dev/"];
+
+/// What keeps an account from being adopted, beside annotations and pull secrets.
+fn obstacles(group: &Group<'_>, notes: &mut Notes) {
+    if !group.account.exists {
+        return;
+    }
+    for account in group.accounts() {
+        let tokens = enumerated(pull_secrets(account, "/secrets"));
+        if !tokens.is_empty() {
+            notes.say(
+                Section::Identity,
+                format!("The account lists the Secrets {tokens}: tokens without an end. Delete them, or it cannot be adopted."),
+            );
+        }
+        for field in ["finalizers", "ownerReferences"] {
+            if list(account, &format!("/metadata/{field}")).next().is_some() {
+                notes.say(
+                    Section::Identity,
+                    format!("The account has {field}: whoever set them must let go of it, or it cannot be adopted."),
+                );
+            }
+        }
+    }
+}
+
+/// Whom the mounted tokens are for, the API server aside.
+fn audiences(group: &Group<'_>, notes: &mut Notes) -> Vec<Audience> {
+    let mut found: BTreeMap<&str, Option<i64>> = BTreeMap::new();
+    for source in &group.sources {
+        let volumes = list(source.pod, "/spec/volumes");
+        for token in volumes
+            .flat_map(|volume| list(volume, "/projected/sources"))
+            .filter_map(|source| source.get("serviceAccountToken"))
+        {
+            let audience = text(token, "/audience");
+            if !audience.is_empty() {
+                let seconds = token.get("expirationSeconds").and_then(Value::as_i64);
+                let longest = found.entry(audience).or_default();
+                *longest = (*longest).max(seconds);
+            }
+        }
+    }
+    if !found.is_empty() {
+        notes.say(
+            Section::Identity,
+            "The class must allow each audience in spec.identity.audiences.",
+        );
+    }
+    if found.len() > MAX_AUDIENCES {
+        notes.say(
+            Section::Identity,
+            format!(
+                "Not declared, for {MAX_AUDIENCES} is the most: audiences {}.",
+                enumerated(found.keys().skip(MAX_AUDIENCES).copied())
+            ),
+        );
+    }
+    let declared = |(audience, seconds): (&str, Option<i64>)| Audience {
+        audience: audience.to_owned(),
+        max_expiration_seconds: seconds.map(|seconds| seconds.clamp(TOKEN_SECONDS.0, TOKEN_SECONDS.1)),
+    };
+    found.into_iter().take(MAX_AUDIENCES).map(declared).collect()
+}
 
 pub(super) fn identity(group: &Group<'_>, notes: &mut Notes) -> Identity {
     let mut annotations = BTreeMap::new();
@@ -57,14 +126,13 @@ pub(super) fn identity(group: &Group<'_>, notes: &mut Notes) -> Identity {
         );
     }
     if !others.is_empty() {
+        let others = enumerated(others.iter().map(String::as_str));
         notes.say(
             Section::Identity,
-            format!(
-                "Not declared: annotations {}.",
-                enumerated(others.iter().map(String::as_str))
-            ),
+            format!("Not declared: annotations {others}. Declare them or take them off the account, or it cannot be adopted."),
         );
     }
+    obstacles(group, notes);
     let of_pods: BTreeSet<&str> = group
         .sources
         .iter()
@@ -91,12 +159,12 @@ pub(super) fn identity(group: &Group<'_>, notes: &mut Notes) -> Identity {
     }
     Identity {
         service_account_name: Some(group.account.name.clone()),
+        audiences: audiences(group, notes),
         annotations,
         image_pull_secrets: secrets
             .into_iter()
             .take(MAX_PULL_SECRETS)
             .map(|name| SecretName { name: name.to_owned() })
             .collect(),
-        audiences: Vec::new(),
     }
 }

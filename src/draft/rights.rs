@@ -40,12 +40,13 @@ pub(super) fn permissions(
     let mut left_out = LeftOut::new();
     let mut by_namespace: BTreeMap<String, Vec<PolicyRule>> = BTreeMap::new();
     let own = &seen.namespace;
-    let mut everywhere = BTreeSet::new();
+    let (mut everywhere, mut replaced) = (BTreeSet::new(), BTreeSet::new());
     let bindings = seen.role_bindings.iter().chain(&seen.cluster_role_bindings);
     for binding in bindings.filter(|binding| !Group::is_ringfences(binding)) {
         let Some(given) = given(binding, group, seen, notes) else {
             continue;
         };
+        replaced.insert(given.source.clone());
         let namespace = match text(binding, "/metadata/namespace") {
             "" => {
                 everywhere.insert(given.source.clone());
@@ -70,6 +71,11 @@ pub(super) fn permissions(
                 enumerated(everywhere.iter().map(String::as_str))
             ),
         );
+    }
+    if !replaced.is_empty() {
+        let replaced = enumerated(replaced.iter().map(String::as_str));
+        let note = format!("It holds {replaced} today: delete the bindings once this stands, or it keeps all of that.");
+        notes.say(Section::Permissions, note);
     }
     for ((source, why), what) in left_out {
         let what = enumerated(what.iter().map(String::as_str));
@@ -238,7 +244,10 @@ fn declarable(rule: &Value, is_across: bool, source: &str, left_out: &mut LeftOu
     let mut kept = |pointer: &str, with: &dyn Fn(String) -> PolicyRule| -> Vec<String> {
         let fits = |word: &String| match plan::rule_problems(&with(word.clone()), is_across).first() {
             Some(problem) => {
-                leave(if word.is_empty() { "\"\"" } else { word }, &problem.message);
+                match pointer.strip_prefix('/').filter(|_| word.contains('*')) {
+                    Some(field) => leave(&format!("{field} {word}"), &problem.message),
+                    None => leave(word, &problem.message),
+                }
                 false
             }
             None => true,

@@ -115,20 +115,21 @@ fn wide(workflow: &AIWorkflow) -> AIWorkflowClass {
             .extend(entry.rules.iter().cloned());
     }
     let identity = crate::api::ClassIdentity {
+        audiences: vec!["vault".into()],
+        max_token_seconds: Some(86_400),
         annotations: workflow
             .spec
             .identity
             .iter()
             .flat_map(|identity| identity.annotations.keys().cloned())
             .collect(),
-        ..crate::api::ClassIdentity::default()
     };
     class.spec.identity = Some(identity);
+    class.spec.cluster = serde_json::from_value(json!({"clusterCIDRs": ["10.0.0.0/8"]})).unwrap();
     class.spec.network = Some(crate::api::ClassNetwork {
-        cidrs: vec!["0.0.0.0/0".into()],
+        cidrs: vec!["203.0.0.0/16".into()],
         namespaces: ["web", "vectors", "team-a", "team-b"].map(str::to_owned).to_vec(),
     });
-    class.status = serde_json::from_value(serde_json::json!({"cluster": {"ranges": ["10.96.0.0/16"]}})).unwrap();
     class
 }
 
@@ -350,7 +351,7 @@ fn rights_are_declared_as_far_as_they_may_be() {
     for words in [
         "pods/exec",
         "/metrics",
-        "*: is a wildcard",
+        "apiGroups *, resources *: is a wildcard",
         "Held in the whole cluster today by ClusterRole cluster-admin",
     ] {
         assert!(said(etl).contains(words), "{words}: {}", said(etl));
@@ -506,11 +507,39 @@ fn an_account_says_who_it_is_elsewhere() {
         json!({"serviceAccountName": "api", "annotations": {"eks.amazonaws.com/role-arn": "arn:x"}, "imagePullSecrets": [{"name": "registry"}]})
     );
     assert!(
-        said(api).contains("Not declared: annotations meta.helm.sh/release-name."),
+        said(api).contains("Not declared: annotations meta.helm.sh/release-name. Declare them"),
         "{}",
         said(api)
     );
     assert!(said(api).contains("Secrets api-key"), "{}", said(api));
+}
+
+#[test]
+fn tokens_for_others_and_what_keeps_an_account_from_joining_are_said() {
+    let mut seen = one();
+    let token = |audience: &str, seconds: Value| json!({"serviceAccountToken": {"audience": audience, "expirationSeconds": seconds, "path": "t"}});
+    let sources = [
+        token("vault", json!(600)),
+        token("vault", json!(7200)),
+        token("", json!(3600)),
+    ];
+    seen.workloads[0]["spec"]["template"]["spec"]["volumes"] =
+        json!([{"name": "tokens", "projected": {"sources": sources}}]);
+    seen.accounts[0]["secrets"] = json!([{"name": "api-token-x"}]);
+    seen.accounts[0]["metadata"]["ownerReferences"] = json!([{"kind": "Release"}]);
+    let drafted = only(&seen);
+    let identity = serde_json::to_value(&drafted.workflow.spec.identity).unwrap();
+    assert_eq!(
+        identity["audiences"],
+        json!([{"audience": "vault", "maxExpirationSeconds": 7200}])
+    );
+    for words in [
+        "Secrets api-token-x: tokens without an end",
+        "The account has ownerReferences",
+    ] {
+        assert!(said(&drafted).contains(words), "{words}: {}", said(&drafted));
+    }
+    is_accepted(&drafted.workflow);
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn head(text: &mut String, draft: &Draft, looked_at: &[String], unread: &[String
     let mut number = 0;
     for step in steps {
         if step.starts_with("kubectl annotate") {
-            verbatim(text, 5, &step);
+            verbatim(text, 0, &step);
         } else {
             number += 1;
             comment(text, 0, &format!("{number}. "), &step);
@@ -122,7 +122,7 @@ fn declaration(text: &mut String, draft: &Draft, drafted: &Drafted) -> Result<()
                 "",
                 "This account is there already, and stays as it is until it may be adopted:",
             );
-            verbatim(text, 4, &adoption(&draft.namespace, drafted));
+            verbatim(text, 2, &adoption(&draft.namespace, drafted));
         }
         if let Some(value) = spec.get(part).filter(|value| !value.is_null()) {
             text.push_str(&yaml(&json!({part: value}), 2)?);
@@ -168,5 +168,5 @@ fn verbatim(text: &mut String, indent: usize, command: &str) {
         .chars()
         .map(|c| if c.is_control() || c.is_whitespace() { ' ' } else { c })
         .collect();
-    text.push_str(&format!("#{:indent$}{command}\n", ""));
+    text.push_str(&format!("{:indent$}#     {command}\n", ""));
 }

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::super::cluster::{bounded, listed, told};
+use super::super::cluster::{bounded, is_not_served, listed, told};
 use crate::{
     api::AIWorkflow,
     draft::{self, RoleName, Seen},
@@ -252,7 +252,7 @@ impl Look<'_> {
         let api = Api::<AIWorkflow>::namespaced(self.client.clone(), self.namespace);
         let what = format!("list aiworkflows in namespace {}", self.namespace);
         let answer = listed(&what, &api, &ListParams::default(), MAX_HERE).await;
-        if answer.as_ref().is_err_and(is_not_found) {
+        if answer.as_ref().is_err_and(is_not_served) {
             return Ok(());
         }
         if let Some((found, _)) = self.readable(answer)? {
