@@ -1,4 +1,4 @@
-//! A workflow and what it runs in one `kubectl apply` always ends with the pod there, without hands.
+//! A workflow and what it runs in one `kubectl apply` of a tenant always ends with the pod there, without hands.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use support::eventually;
 
-use crate::world::{World, all, pod, workflow, workload};
+use crate::world::{World, all, pod, tess, workflow, workload};
 
 /// Applies of each kind.
 const TIMES: usize = 100;
@@ -16,8 +16,8 @@ const TOGETHER: usize = 3;
 /// From the last apply to the last pod.
 const CONVERGES: Duration = Duration::from_secs(90);
 
-fn launched_by_admin() -> Value {
-    json!({"launchers": [{"user": "ringfence-admin"}]})
+fn launched_by_tess() -> Value {
+    json!({"launchers": [{"user": "tess"}]})
 }
 
 async fn converges(kind: &str) {
@@ -30,14 +30,11 @@ async fn converges(kind: &str) {
         let (world, ns) = (&world, &namespaces[i % namespaces.len()]);
         async move {
             let name = format!("w{i}");
-            let mut manifests = [
-                workflow(&name, &launched_by_admin()),
-                workload(kind, &pod(&name, &name)),
-            ];
+            let mut manifests = [workflow(&name, &launched_by_tess()), workload(kind, &pod(&name, &name))];
             for manifest in &mut manifests {
                 manifest["metadata"]["namespace"] = json!(ns);
             }
-            let said = world.apply(&manifests).await;
+            let said = world.apply_as(&tess(), &manifests).await;
             assert!(said.success, "{kind} {name}: {said}");
         }
     });
@@ -80,12 +77,12 @@ async fn a_bare_pod_once_the_workflow_is_ready() {
     let ns = &world.enforced("bare").await;
     for i in 0..5 {
         let name = format!("w{i}");
-        let mut manifests = [workflow(&name, &launched_by_admin()), pod(&name, &name)];
+        let mut manifests = [workflow(&name, &launched_by_tess()), pod(&name, &name)];
         for manifest in &mut manifests {
             manifest["metadata"]["namespace"] = json!(ns);
         }
         let [workflow, pod] = manifests;
-        let said = world.apply(&[workflow]).await;
+        let said = world.apply_as(&tess(), &[workflow]).await;
         assert!(said.success, "{said}");
         let object = format!("aiworkflow/{name}");
         let wait = [
@@ -96,9 +93,9 @@ async fn a_bare_pod_once_the_workflow_is_ready() {
             ns,
             "--timeout=60s",
         ];
-        let said = world.cluster.kubectl(&wait).await.unwrap();
+        let said = world.cluster.kubectl_as(&tess(), &wait).await.unwrap();
         assert!(said.success, "{said}");
-        let said = world.apply(&[pod]).await;
+        let said = world.apply_as(&tess(), &[pod]).await;
         assert!(said.success, "{said}");
     }
 }

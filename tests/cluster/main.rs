@@ -30,6 +30,7 @@ mod metrics;
 mod narrowing;
 mod network;
 mod objects;
+mod people;
 mod predecessors;
 mod shape;
 mod surroundings;

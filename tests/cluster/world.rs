@@ -201,6 +201,14 @@ pub struct World {
     pub cluster: &'static ControlPlane,
     pub ringfence: &'static Ringfence,
     pub admin: Actor,
+    /// A tenant of every namespace: what she may do is the chart's role for tenants, and nothing else. By kubectl she is
+    /// [`tess`].
+    pub tess: Actor,
+}
+
+/// See [`World::tess`].
+pub fn tess() -> Identity {
+    Identity::user("tess", &[])
 }
 
 impl World {
@@ -210,11 +218,25 @@ impl World {
         let cluster = ControlPlane::shared();
         let ringfence = cluster.ringfence(BINARY).await;
         let admin = Actor::new(cluster.admin().await);
-        IN_FORCE.get_or_init(|| in_force(&admin)).await;
+        let tess = Actor::new(cluster.client(&tess()).await);
+        let ready = async || {
+            in_force(&admin).await;
+            let binding = json!({
+                "metadata": {"name": "tess"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": TENANT},
+                "subjects": [{"kind": "User", "name": "tess"}],
+            });
+            let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+            admin.post(bindings, &binding).await.ok();
+            let workflows = all("AIWorkflow", "default");
+            eventually(SOON, || async { tess.read(&workflows).await }).await;
+        };
+        IN_FORCE.get_or_init(ready).await;
         Self {
             cluster,
             ringfence,
             admin,
+            tess,
         }
     }
 
@@ -265,9 +287,9 @@ impl World {
         name
     }
 
-    /// Creates a workflow, and waits until it is ready.
+    /// Creates a workflow as its tenant does, and waits until it is ready.
     pub async fn ready(&self, namespace: &str, name: &str, spec: &Value) -> Value {
-        self.admin
+        self.tess
             .post(&all("AIWorkflow", namespace), &workflow(name, spec))
             .await
             .ok();
@@ -308,11 +330,19 @@ impl World {
 
     /// Applies manifests with one kubectl.
     pub async fn apply(&self, manifests: &[Value]) -> support::Output {
+        self.apply_as(&Identity::Admin, manifests).await
+    }
+
+    /// Applies manifests with one kubectl, as somebody.
+    pub async fn apply_as(&self, identity: &Identity, manifests: &[Value]) -> support::Output {
         let path = self.cluster.directory().join(format!("{}.json", unique("manifests")));
         let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
         std::fs::write(&path, list.to_string()).expect("writing manifests");
         let path = path.display().to_string();
-        self.cluster.kubectl(&["apply", "-f", &path]).await.expect("kubectl")
+        self.cluster
+            .kubectl_as(identity, &["apply", "-f", &path])
+            .await
+            .expect("kubectl")
     }
 }
 
