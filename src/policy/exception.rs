@@ -129,7 +129,7 @@ impl Exceptions {
     fn lacking(&self, policy: &str, refusing: &BTreeMap<String, Refusal>) -> Option<String> {
         if self.too_many {
             return Some(format!(
-                "more than {MAX_EXCEPTIONS} RegoPolicyExceptions lie in namespace {}, and so none counts: delete those that are over",
+                "more than {MAX_EXCEPTIONS} RegoPolicyExceptions, or 8 MiB of them, lie in namespace {}, and so none counts: delete those that are over",
                 self.namespace
             ));
         }

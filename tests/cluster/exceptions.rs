@@ -29,6 +29,7 @@ struct Scene {
 async fn what_policies_refuse_is_excused_as_the_class_allows_and_no_further() {
     let scene = &Scene::start().await;
     an_exception_excuses_its_object_and_says_so(scene).await;
+    only_the_platform_writes_them(scene).await;
     it_takes_along_what_controllers_make(scene).await;
     two_never_add_up(scene).await;
     what_is_not_a_policys_finding_stands(scene).await;
@@ -232,6 +233,53 @@ async fn an_exception_excuses_its_object_and_says_so(scene: &Scene) {
     scene.lea.post(&all("Job", ns), &job).await.refused_by("red");
     scene.drop(ns, "by-label").await;
     scene.tried(ns, &wearing("other", &["red"])).await.refused_by("red");
+}
+
+/// With certificates of their own, as tenants have them.
+async fn only_the_platform_writes_them(scene: &Scene) {
+    let ns = &scene.open;
+    let exceptions = all("RegoPolicyException", ns);
+    let (vendor, bindings) = (format!("{exceptions}/vendor"), all("RoleBinding", ns));
+    let binding = |user: &str, role: &str| {
+        json!({
+            "metadata": {"name": unique("binding")}, "subjects": [{"kind": "User", "name": user}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        })
+    };
+    for role in ["ringfence-tenant", "edit", "admin"] {
+        let user = unique(role);
+        scene.admin.post(&bindings, &binding(&user, role)).await.ok();
+        let tenant = Actor::new(scene.cluster.client(&Identity::user(&user, &[])).await);
+        eventually(SOON, || async { tenant.read(&exceptions).await }).await;
+        let patch = json!({"spec": {"expiresAt": after(60)}});
+        for (what, answer) in [
+            (
+                "create",
+                tenant.post(&exceptions, &exception("mine", &["red"], &json!({}))).await,
+            ),
+            ("patch", tenant.patch(&vendor, &patch).await),
+            (
+                "update",
+                tenant.put(&vendor, &scene.admin.get(&vendor).await.ok()).await,
+            ),
+            (
+                "patch",
+                tenant.patch(&format!("{vendor}/status"), &json!({"status": {}})).await,
+            ),
+            ("delete", tenant.delete(&vendor).await),
+            ("deletecollection", tenant.delete(&exceptions).await),
+        ] {
+            let refused = format!("cannot {what} resource \"regopolicyexceptions");
+            assert!(
+                answer.code == 403 && answer.message().contains(&refused),
+                "{role}: {what}: {}",
+                answer.body
+            );
+        }
+        // Nobody gives himself what he does not hold.
+        let answer = tenant.post(&bindings, &binding(&user, "ringfence-exceptions")).await;
+        assert_eq!(answer.code, 403, "{role}: {}", answer.body);
+    }
 }
 
 async fn it_takes_along_what_controllers_make(scene: &Scene) {
@@ -460,7 +508,7 @@ async fn of_too_many_none_counts(scene: &Scene) {
     let answer = scene.tried(ns, &many).await;
     let said = answer.refused_by("red");
     assert!(
-        said.contains("more than 200 RegoPolicyExceptions lie in namespace"),
+        said.contains("more than 200 RegoPolicyExceptions"),
         "{said}"
     );
     scene.reason(ns, "one-more", "False", "TooMany").await;
