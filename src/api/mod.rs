@@ -29,7 +29,7 @@ pub use network::{
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
-    MAX_WORKFLOW_NAME, Mode, Owner, Permissions, Reviewed, ServiceAccountStatus,
+    MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

@@ -11,6 +11,7 @@ mod render;
 mod report;
 mod rights;
 mod run;
+mod scan;
 mod schema;
 mod terminal;
 
@@ -35,6 +36,7 @@ enum Command {
     Render(render::Args),
     Diff(diff::Args),
     Check(check::Args),
+    Scan(scan::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
         Command::Check(args) => return check::main(&args),
+        Command::Scan(args) => return scan::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

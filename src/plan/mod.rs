@@ -8,6 +8,7 @@ mod cidr;
 mod claims;
 mod class;
 mod cluster;
+mod compliance;
 mod engine;
 mod grant;
 mod namespace;
@@ -35,6 +36,7 @@ pub use accept::{Acceptance, accept, workflow_problems};
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
+pub use compliance::{Compliance, Some20};
 pub use engine::{Profile, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
@@ -107,6 +109,8 @@ pub struct Observed {
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
     pub api_server: BTreeSet<(IpAddr, u16)>,
+    /// What the last scan of its namespace found about it; `None` until there was one.
+    pub compliance: Option<Compliance>,
 }
 
 /// A write. The order of a plan's changes is the order in which they are made.
