@@ -173,6 +173,9 @@ start_ringfence() {
         [ $SECONDS -lt $end ] || fail "ringfence was not ready within a minute"
         sleep 0.2
     done
+    # A workflow that is written within two seconds of the registration could be older than what reviews it, and would wait for an
+    # administrator's word.
+    sleep 2
     say "  ringfence is ready"
 }
 

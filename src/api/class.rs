@@ -91,6 +91,9 @@ pub struct AIWorkflowClassSpec {
     /// Windows in which people may look into running pods. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<ClassDebug>,
+    /// Exceptions to Rego policies. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<ClassExceptions>,
     /// Facts about the cluster. Absent: detected, or the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterFacts>,
@@ -197,6 +200,21 @@ pub struct ClassDebug {
     /// How many hours ahead a window may close, seen from whoever uses it. A week at the most.
     #[schemars(range(min = 1, max = 168))]
     pub max_hours: i32,
+}
+
+/// Where `RegoPolicyException`s count, and for how long.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassExceptions {
+    /// Namespaces whose exceptions count.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
+    )]
+    pub namespaces: Vec<String>,
+    /// How many days after it was made an exception may end. A year at the most.
+    #[schemars(range(min = 1, max = 366))]
+    pub max_days: i32,
 }
 
 /// Peers that a workflow may declare.

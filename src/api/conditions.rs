@@ -140,6 +140,18 @@ pub enum Reason {
     Detected,
     /// The cluster's ranges are not known: the class has to declare them.
     NotDetected,
+    /// Not accepted: its time is over.
+    Expired,
+    /// Not accepted: the class opens no exceptions for the namespace.
+    NamespaceNotAllowed,
+    /// Not accepted: it is being deleted.
+    Terminating,
+    /// Not accepted: it ends later than the class allows.
+    TooLong,
+    /// Not accepted: there are more in the namespace than are looked at.
+    TooMany,
+    /// It names a policy that judges no object of a namespace.
+    UnknownPolicy,
 }
 
 impl Reason {
@@ -172,6 +184,12 @@ impl Reason {
             Self::Declared => "Declared",
             Self::Detected => "Detected",
             Self::NotDetected => "NotDetected",
+            Self::Expired => "Expired",
+            Self::NamespaceNotAllowed => "NamespaceNotAllowed",
+            Self::Terminating => "Terminating",
+            Self::TooLong => "TooLong",
+            Self::TooMany => "TooMany",
+            Self::UnknownPolicy => "UnknownPolicy",
         }
     }
 }

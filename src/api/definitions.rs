@@ -3,11 +3,16 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use kube::CustomResourceExt;
 
-use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant};
+use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException};
 
 /// Every definition of the group.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut definitions = vec![AIWorkflow::crd(), AIWorkflowClass::crd(), AIWorkflowGrant::crd()];
+    let mut definitions = vec![
+        AIWorkflow::crd(),
+        AIWorkflowClass::crd(),
+        AIWorkflowGrant::crd(),
+        RegoPolicyException::crd(),
+    ];
     for definition in &mut definitions {
         let schemas = definition
             .spec

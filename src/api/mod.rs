@@ -8,6 +8,8 @@ mod class;
 mod conditions;
 mod definitions;
 #[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
+mod exception;
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod grant;
 mod names;
 mod network;
@@ -15,11 +17,13 @@ mod shared;
 mod workflow;
 
 pub use class::{
-    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassIdentity,
-    ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress, Engine, PodSecurity,
+    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassExceptions,
+    ClassIdentity, ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress, Engine,
+    PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;
+pub use exception::{RegoPolicyException, RegoPolicyExceptionSpec, RegoPolicyExceptionStatus};
 pub use grant::{AIWorkflowGrant, AIWorkflowGrantSpec, AIWorkflowGrantStatus, GrantedWorkflow};
 pub use names::{is_dns_label, is_dns_subdomain, is_exempt};
 pub use network::{
@@ -29,7 +33,7 @@ pub use network::{
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
-    MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, ServiceAccountStatus,
+    MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

@@ -195,7 +195,11 @@ pub(super) fn explain(error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 401 => {
             "the API server does not know who is asking: log in again, and try kubectl auth whoami".to_owned()
         }
+        kube::Error::Api(status) if status.message.is_empty() => {
+            format!("the API server answered with code {} and no word", status.code)
+        }
         kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(error) => format!("the answer is not an API server's: {error}"),
         kube::Error::Auth(error) => explain_login(error).to_owned(),
         kube::Error::Service(error) => match error.downcast_ref::<AuthError>() {
             Some(error) => explain_login(error).to_owned(),
@@ -279,18 +283,20 @@ where
     }
 }
 
+/// Whether an answer says that there is no such kind, which is said otherwise than that there is no such object.
+pub(super) fn is_not_served(error: &CallError) -> bool {
+    error.status().is_some_and(|status| status.code == 404)
+}
+
 /// Ends with an error where Ringfence is not installed.
 pub(super) async fn serves_our_kinds(client: &Client) -> Result<()> {
-    let asked = bounded(
-        "ask for the kinds of ringfence.dev",
-        client.list_api_group_resources(GROUP_VERSION),
-    )
-    .await;
-    match optional(asked)? {
-        Some(_) => Ok(()),
-        None => bail!(
+    let what = format!("ask for the kinds of {GROUP_VERSION}");
+    match bounded(&what, client.list_api_group_resources(GROUP_VERSION)).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_served(&error) => bail!(
             "this cluster does not serve {GROUP_VERSION}: install Ringfence there, or choose another with --context"
         ),
+        Err(error) => Err(told(error)),
     }
 }
 

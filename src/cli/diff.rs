@@ -3,6 +3,7 @@
 //! The controllers' own observation and `plan` decide. Must never: write, not even to try, or read a Secret.
 
 mod compare;
+mod planning;
 mod proposal;
 mod text;
 

@@ -15,14 +15,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::schema;
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicyException};
 
 /// Longest input, in bytes. An object of the API server has at most 1.5 MiB.
 const MAX_INPUT: u64 = 4 * 1024 * 1024;
 /// Most objects of one input.
 const MAX_OBJECTS: usize = 1000;
 const API_VERSION: &str = "ringfence.dev/v1alpha1";
-const OUR_KINDS: [&str; 3] = ["AIWorkflow", "AIWorkflowClass", "AIWorkflowGrant"];
+const OUR_KINDS: [&str; 4] = [
+    "AIWorkflow",
+    "AIWorkflowClass",
+    "AIWorkflowGrant",
+    "RegoPolicyException",
+];
 
 /// What an input declares.
 #[derive(Debug, Default)]
@@ -135,6 +140,11 @@ impl Manifests {
             (API_VERSION, "AIWorkflowClass") => {
                 let class = typed(&object, kind, &name)?;
                 ensure!(self.classes.insert(name.clone(), class).is_none(), twice(kind, &name));
+            }
+            // Nothing is made of one.
+            (API_VERSION, "RegoPolicyException") => {
+                typed::<RegoPolicyException>(&object, kind, &name)?;
+                self.others.push(format!("{kind}/{name}"));
             }
             ("v1", "Namespace") => {
                 let kind = kind.to_owned();

@@ -5,6 +5,7 @@
 mod check;
 mod cluster;
 mod diff;
+mod draft;
 mod manifests;
 mod policies;
 mod render;
@@ -36,6 +37,7 @@ enum Command {
     Render(render::Args),
     Diff(diff::Args),
     Check(check::Args),
+    Draft(draft::Args),
     Scan(scan::Args),
 }
 
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Render(args) => return render::main(&args),
         Command::Diff(args) => return diff::main(&args),
         Command::Check(args) => return check::main(&args),
+        Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
     };
     match result {

@@ -1,6 +1,7 @@
 //! `ringfence run`: the operator and its webhook in one process.
 
 use std::{
+    collections::BTreeSet,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -15,7 +16,8 @@ use tracing::{error, info, warn};
 
 use super::policies::PolicyFiles;
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException},
+    policy::Target,
     reconcile,
     scan::{self, Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyState},
@@ -100,6 +102,11 @@ async fn run(args: Args) -> Result<()> {
             PolicyState::Compiled,
         )
     }));
+    // A Namespace lies in none, so no exception is for what judges Namespaces.
+    let excusable = policies
+        .policies()
+        .filter(|policy| policy.metadata.target != Target::Namespace);
+    let excusable: BTreeSet<String> = excusable.map(|policy| policy.metadata.name.clone()).collect();
     readiness.set(Gate::Policies, Ok(()));
     info!(
         revision = policies.revision(),
@@ -156,6 +163,7 @@ async fn run(args: Args) -> Result<()> {
         args.namespace,
         args.webhook_configuration,
         own_addresses.collect(),
+        excusable,
     );
     let (results, stop_scanning, period) = (context.scanned(), stop.clone(), args.scan_period);
     let scanning = async move {
@@ -276,7 +284,14 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let workflows = async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) };
     let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
     let grants = async { Api::<AIWorkflowGrant>::all(client.clone()).list(&one).await.map(drop) };
-    match tokio::time::timeout(START_DEADLINE, async { tokio::try_join!(workflows, classes, grants) }).await {
+    let exceptions = async {
+        Api::<RegoPolicyException>::all(client.clone())
+            .list(&one)
+            .await
+            .map(drop)
+    };
+    let asked = async { tokio::try_join!(workflows, classes, grants, exceptions) };
+    match tokio::time::timeout(START_DEADLINE, asked).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(
             "the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart"

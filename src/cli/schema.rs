@@ -120,7 +120,12 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_schema() {
-        for kind in ["AIWorkflow", "AIWorkflowClass", "AIWorkflowGrant"] {
+        for kind in [
+            "AIWorkflow",
+            "AIWorkflowClass",
+            "AIWorkflowGrant",
+            "RegoPolicyException",
+        ] {
             assert_eq!(schema_of(kind).unwrap()["type"], "object", "{kind}");
         }
         assert_eq!(schema_of("Pod"), None);

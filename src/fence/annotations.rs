@@ -3,7 +3,7 @@
 //! A second network interface comes by annotation, past every NetworkPolicy; so do a runtime's and a mesh's settings. Must
 //! never: judge by a list of known dangers, which the next plugin would add to.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
 use super::template::Template;
@@ -13,13 +13,14 @@ use crate::review::Violation;
 const RULE: &str = "pod-annotations";
 
 /// Checks the annotations of a pod or a template. `before` is the pod as it was: what it has carried stays, and does not stand
-/// in the way of whoever writes something else (plugins, autoscalers and controllers annotate running pods).
+/// in the way of whoever writes something else (autoscalers and controllers annotate running pods).
 pub(super) fn check(
     template: &Template<'_>,
     before: Option<&Value>,
     (class_name, allowed): (&str, &[String]),
     violations: &mut Vec<Violation>,
 ) {
+    let before = before.and_then(|pod| pod.pointer("/metadata/annotations"));
     let path = at(template.path, "metadata.annotations");
     let annotations = match template.pod.pointer("/metadata/annotations") {
         None | Some(Value::Null) => return,
@@ -36,13 +37,8 @@ pub(super) fn check(
             return;
         }
     };
-    let empty = Map::new();
-    let stands = before
-        .and_then(|pod| pod.pointer("/metadata/annotations"))
-        .and_then(Value::as_object)
-        .unwrap_or(&empty);
     for (key, value) in annotations {
-        if stands.get(key) == Some(value) || allows_annotation(allowed, key) {
+        if allows_annotation(allowed, key) || before.and_then(|before| before.get(key)) == Some(value) {
             continue;
         }
         let message = format!(

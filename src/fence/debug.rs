@@ -6,6 +6,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::declared::check_reviewed;
 use super::facts::{Facts, Named, is_workflow_name, read};
 use super::modes_of;
 use super::object::{shown, violation, workflow_label};
@@ -126,7 +127,8 @@ impl Session {
             .transpose();
         match (read::<AIWorkflow>(RULE, "AIWorkflow", label, workflow), class) {
             (Err(violation), _) | (_, Err(violation)) => Some(violation),
-            (Ok(workflow), Ok(class)) => check(action, label, &workflow, (class_name, class.as_ref()), facts.now),
+            (Ok(workflow), Ok(class)) => check_reviewed(label, facts, &workflow)
+                .or_else(|| check(action, label, &workflow, (class_name, class.as_ref()), facts.now)),
         }
     }
 }
@@ -267,6 +269,21 @@ mod tests {
         assert_eq!(refused("exec", &facts, "open"), None);
         forget(&mut facts);
         assert!(refused("exec", &facts, "open").is_some());
+    }
+
+    #[test]
+    fn a_window_that_nobody_reviewed_is_closed() {
+        let open = facts(json!({"allow": ["Exec"], "until": "2026-11-22T13:00:00Z"}));
+        let session = Session::of(&connect("exec")).unwrap();
+        let stored = set(open.workflow.clone().unwrap(), "/metadata/generation", json!(2));
+        let of = |workflow: &Value| Facts {
+            workflow: Some(workflow.clone()),
+            ..open.clone()
+        };
+        let found = session.check(&of(&stored), "open").unwrap();
+        assert!(found.message.contains("NotReviewed"), "{found:?}");
+        let record = json!({"reviewed": {"generation": 2, "registrationUID": "any"}});
+        assert_eq!(session.check(&of(&set(stored, "/status", record)), "open"), None);
     }
 
     #[rstest]

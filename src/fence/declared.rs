@@ -163,6 +163,23 @@ pub fn needs_registration(workflow: &Value) -> bool {
     generation.is_some() && generation != recorded
 }
 
+/// Checks that somebody has reviewed what the declaration says.
+pub(super) fn check_reviewed(label: &str, facts: &Facts, workflow: &AIWorkflow) -> Option<Violation> {
+    let registration = facts.registration.as_ref().and_then(plan::Registration::from_object);
+    if plan::is_reviewed(workflow, registration.as_ref()) {
+        return None;
+    }
+    let message = format!(
+        "this AIWorkflow is not accepted ({}): it was written while no webhook of Ringfence reviewed it",
+        Reason::NotReviewed.as_str()
+    );
+    let fix = format!(
+        "kubectl describe aiworkflow {} shows the command by which an administrator acknowledges it",
+        shown(label)
+    );
+    Some(violation(DECLARED, LABEL_PATH, Some(label), message, fix))
+}
+
 /// Checks that the declaration holds: it stays, it was reviewed, and its class takes it.
 ///
 /// That it was reviewed is asked here too, although nothing new is made of what was not: an account of an earlier generation
@@ -185,18 +202,7 @@ pub(super) fn check_accepted(
             fix,
         ));
     }
-    let registration = facts.registration.as_ref().and_then(plan::Registration::from_object);
-    if !plan::is_reviewed(workflow, registration.as_ref()) {
-        let message = format!(
-            "this AIWorkflow is not accepted ({}): it was written while no webhook of Ringfence reviewed it",
-            Reason::NotReviewed.as_str()
-        );
-        let fix = format!(
-            "kubectl describe aiworkflow {} shows the command by which an administrator acknowledges it",
-            shown(label)
-        );
-        violations.push(violation(DECLARED, LABEL_PATH, Some(label), message, fix));
-    }
+    violations.extend(check_reviewed(label, facts, workflow));
     let (class_name, class) = class;
     let acceptance = plan::accept(workflow, namespace, Some(class_name), class);
     if !acceptance.accepted {

@@ -14,6 +14,7 @@ use super::template::{Shape, Template, shape};
 use super::update::{Change, change};
 use super::{launch, object};
 use crate::api::{MAX_WORKFLOW_NAME, is_dns_label, is_dns_subdomain};
+use crate::policy::Excusable;
 use crate::review::{Operation, Review, Violation};
 
 /// Longest chain of owners. Kubernetes' own is three (Pod, Job, CronJob); operators put one or two above it.
@@ -155,6 +156,27 @@ impl<'a> Subject<'a> {
             owner: if controlled { controller(self.object) } else { None },
         }
     }
+
+    /// The owner that it says controls it.
+    pub fn controller(&self) -> Option<OwnerRef> {
+        controller(self.object)
+    }
+
+    /// The object as exceptions to policies name it. An owner counts as far as the chain holds.
+    pub fn excusable<'b>(&'b self, facts: &'b Facts) -> Excusable<'b> {
+        let holds = |owner: &&Owner| owner.found.as_ref().and_then(uid) == Some(owner.reference.uid.as_str());
+        let owners = facts
+            .owners
+            .iter()
+            .take_while(holds)
+            .map(|owner| owner.reference.name.as_str());
+        let own = self.object.pointer("/metadata/name").and_then(Value::as_str);
+        Excusable {
+            namespace: self.namespace.unwrap_or_default(),
+            labels: self.object.pointer("/metadata/labels"),
+            names: own.into_iter().chain(owners).collect(),
+        }
+    }
 }
 
 /// Whether an AIWorkflow can have that name.
@@ -218,6 +240,8 @@ pub struct Facts {
     pub classes: BTreeMap<String, Option<Value>>,
     /// The pod into which something is opened.
     pub pod: Option<Value>,
+    /// The list of RegoPolicyExceptions.
+    pub exceptions: Option<Value>,
     /// When it was found out. Without it every window in time is closed.
     pub now: Option<Timestamp>,
 }

@@ -64,8 +64,9 @@ pub(super) fn check_account(name: &str, workflow: &AIWorkflow, account: Option<&
     let message = format!(
         "is an account that Ringfence did not make for this AIWorkflow {name} (annotation {OWNER_UID_ANNOTATION})"
     );
-    let fix =
-        format!("delete that service account, so that Ringfence makes its own; see kubectl describe aiworkflow {name}");
+    let fix = format!(
+        "delete that service account, so that Ringfence makes its own, or have it join; see kubectl describe aiworkflow {name}"
+    );
     Some(violation(RULE, path, Some(wanted), message, fix))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Must never: refuse a write that leaves the spec as it was. An old object that is invalid today must still be ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::MAX_VIOLATIONS;
 use super::facts::{Facts, read};
 use super::object::{shown, violation};
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, is_dns_label};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicyException, is_dns_label};
 use crate::plan::{self, NamespaceFacts, Problem};
 use crate::review::{Operation, Review, Violation};
 
@@ -30,6 +30,7 @@ const MAX_METADATA: usize = 128 << 10;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Class,
+    Exception,
     Grant,
     Workflow,
 }
@@ -60,6 +61,7 @@ impl<'a> Subject<'a> {
             (GROUP, "AIWorkflow") => Kind::Workflow,
             (GROUP, "AIWorkflowClass") => Kind::Class,
             (GROUP, "AIWorkflowGrant") => Kind::Grant,
+            (GROUP, "RegoPolicyException") => Kind::Exception,
             _ => return Err("this Ringfence does not know that kind: its registrations are of another version"),
         };
         let object = review.object().ok_or("the review holds no object")?;
@@ -74,7 +76,8 @@ impl<'a> Subject<'a> {
     /// The namespace whose class decides whether the declaration could stand.
     pub fn namespace_to_read(&self) -> Option<&'a str> {
         let namespace = self.review.namespace.as_deref();
-        namespace.filter(|name| self.kind == Kind::Workflow && self.changes_spec() && is_dns_label(name))
+        let by_class = matches!(self.kind, Kind::Exception | Kind::Workflow);
+        namespace.filter(|name| by_class && self.changes_spec() && is_dns_label(name))
     }
 
     /// Refusals and warnings.
@@ -96,15 +99,16 @@ impl<'a> Subject<'a> {
                 Err(violation) => refusals.push(*violation),
                 Ok(problems) => refusals.extend(problems.into_iter().map(|problem| said(VALID, problem))),
             }
-            if refusals.is_empty() && self.kind == Kind::Workflow {
-                let namespace = facts
-                    .namespace
-                    .as_ref()
-                    .and_then(|object| NamespaceFacts::from_object(object, exempt));
-                warnings = self
-                    .outside(namespace, facts)
-                    .unwrap_or_else(|violation| vec![*violation]);
-            }
+            let namespace = facts
+                .namespace
+                .as_ref()
+                .and_then(|object| NamespaceFacts::from_object(object, exempt));
+            let outside = match self.kind {
+                Kind::Workflow if refusals.is_empty() => self.outside(namespace, facts),
+                Kind::Exception if refusals.is_empty() => self.idle(namespace, facts),
+                Kind::Class | Kind::Exception | Kind::Grant | Kind::Workflow => Ok(Vec::new()),
+            };
+            warnings = outside.unwrap_or_else(|violation| vec![*violation]);
         }
         refusals.truncate(MAX_VIOLATIONS);
         warnings.truncate(MAX_VIOLATIONS);
@@ -119,6 +123,7 @@ impl<'a> Subject<'a> {
     fn problems(&self) -> Result<Vec<Problem>, Box<Violation>> {
         Ok(match self.kind {
             Kind::Workflow => plan::workflow_problems(&self.typed(self.object)?),
+            Kind::Exception => plan::exception_problems(&self.typed(self.object)?),
             // The namespace has been judged.
             Kind::Grant => {
                 plan::grant_problems(&self.typed::<AIWorkflowGrant>(self.object)?, &NamespaceFacts::default())
@@ -167,6 +172,32 @@ impl<'a> Subject<'a> {
                 message: format!("{head}: it {}", told.message),
                 ..told
             })
+            .collect())
+    }
+
+    /// Why the exception would not act as things are now.
+    fn idle(&self, namespace: Option<NamespaceFacts>, facts: &Facts) -> Result<Vec<Violation>, Box<Violation>> {
+        let exception: RegoPolicyException = self.typed(self.object)?;
+        let (Some(namespace), Some(now)) = (namespace, facts.now) else {
+            return Ok(Vec::new());
+        };
+        let mut classes = BTreeMap::new();
+        for (name, object) in &facts.classes {
+            if let Some(object) = object {
+                classes.insert(name.clone(), read(ACCEPTED, "AIWorkflowClass", name, object)?);
+            }
+        }
+        let idle = plan::exception_standing(&exception, &namespace, &classes, now).err();
+        Ok(idle
+            .map(|idle| {
+                let message = format!(
+                    "does not act as things are ({}): {}",
+                    idle.reason.as_str(),
+                    idle.message
+                );
+                violation(ACCEPTED, "", None, message, "")
+            })
+            .into_iter()
             .collect())
     }
 
@@ -347,6 +378,42 @@ mod tests {
         );
         let in_exempt = set(class(&["pods"]), "/metadata/namespace", json!("kube-system"));
         assert_eq!(judged(None, &in_exempt), refused(&[]), "a class is in no namespace");
+    }
+
+    #[rstest]
+    #[case::fine(json!({}), refused(&[]))]
+    #[case::for_nothing(json!({"names": []}), refused(&["valid-declaration spec"]))]
+    #[case::every_policy(json!({"policies": ["*"]}), refused(&["valid-declaration spec.policies[0]"]))]
+    #[case::too_long(json!({"expiresAt": "2026-12-22T12:00:00Z"}), warned(&["accepted-declaration "]))]
+    #[case::over(json!({"expiresAt": "2026-11-22T12:00:00Z"}), warned(&["accepted-declaration "]))]
+    #[case::unreadable(json!({"names": 1}), refused(&["valid-declaration "]))]
+    fn an_exception_is_warned_of_what_keeps_it_from_acting(
+        #[case] patch: Value,
+        #[case] expected: (Vec<String>, Vec<String>),
+    ) {
+        let spec = json!({"policies": ["a"], "names": ["x"], "reason": "x", "expiresAt": "2026-11-23T12:00:00Z"});
+        let mut new = object("RegoPolicyException", spec);
+        new["metadata"]["creationTimestamp"] = json!("2026-11-22T12:00:00Z");
+        for (key, value) in patch.as_object().unwrap() {
+            new["spec"][key] = value.clone();
+        }
+        let mut facts = facts();
+        facts.now = Some("2026-11-22T12:00:00Z".parse().unwrap());
+        let class = facts.classes.get_mut("default").unwrap().as_mut().unwrap();
+        class["spec"]["exceptions"] = json!({"namespaces": ["ai"], "maxDays": 2});
+        assert_eq!(judged("RegoPolicyException", None, &new, &facts), expected);
+        facts.classes.insert("default".into(), None);
+        let closed = judged("RegoPolicyException", None, &new, &facts);
+        assert_eq!(
+            closed.1.len(),
+            usize::from(expected.0.is_empty()),
+            "no class allows it: {closed:?}"
+        );
+        let exempt = set(new, "/metadata/namespace", json!("kube-system"));
+        assert_eq!(
+            judged("RegoPolicyException", None, &exempt, &facts).0[0],
+            "exempt-namespace metadata.namespace"
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod volumes;
 pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
-pub use template::Template;
+pub use template::{Template, pod_of};
 pub use update::Change;
 
 use std::collections::BTreeMap;
@@ -156,7 +156,8 @@ impl<'a> Case<'a> {
                 self.facts.default_deny.as_ref(),
             ));
         }
-        if self.subject.makes_a_pod() {
+        // Of what stands, the namespace is told about, once.
+        if self.subject.makes_a_pod() && !self.subject.stands {
             violations.extend(pod_security::check(namespace, (class_name, class)));
         }
         self.check_template(workflow, class_name, class, &mut violations);

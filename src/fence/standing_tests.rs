@@ -41,6 +41,26 @@ fn what_ringfence_makes_need_not_be_there_yet() {
 }
 
 #[test]
+fn the_namespace_answers_for_its_standard_and_plugins_for_what_they_wrote() {
+    let bare = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/enforce": "default"}}});
+    let facts = Facts {
+        namespace: Some(bare),
+        ..facts()
+    };
+    assert_eq!(standing("", "Pod", &pod(), &facts), [""; 0]);
+    let annotated = set(
+        pod(),
+        "/metadata/annotations",
+        json!({"cni.projectcalico.org/podIP": "10.0.0.1/32"}),
+    );
+    assert_eq!(standing("", "Pod", &annotated, &facts), ["pod-annotations"]);
+    let fields = json!({"f:metadata": {"f:annotations": {"f:cni.projectcalico.org/podIP": {}}}});
+    let by_plugin = json!([{"manager": "calico", "subresource": "status", "fieldsV1": fields}]);
+    let annotated = set(annotated, "/metadata/managedFields", by_plugin);
+    assert_eq!(standing("", "Pod", &annotated, &facts), [""; 0]);
+}
+
+#[test]
 fn an_account_of_that_name_that_is_another_is_still_another() {
     let facts = Facts {
         account: Some(json!({"metadata": {"name": "triage", "uid": "1"}})),

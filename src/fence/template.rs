@@ -93,6 +93,12 @@ pub(super) fn shape(group: &str, kind: &str) -> Option<&'static Shape> {
     SHAPES.iter().find(|shape| shape.group == group && shape.kind == kind)
 }
 
+/// The pod, or the pod template, of an object of a kind that makes pods; `None` for every other kind, and where it is none.
+pub fn pod_of<'a>(group: &str, kind: &str, object: &'a Value) -> Option<&'a Value> {
+    let template = shape(group, kind)?.template(object).ok()?;
+    Some(template.pod)
+}
+
 impl Shape {
     /// Whether it is the pod itself.
     pub(super) fn is_pod(&self) -> bool {

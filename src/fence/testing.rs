@@ -105,6 +105,7 @@ pub(crate) fn facts() -> Facts {
         owners: Vec::new(),
         classes: [("default".to_owned(), Some(class))].into(),
         pod: None,
+        exceptions: None,
         now: None,
     }
 }

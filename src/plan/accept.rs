@@ -337,7 +337,7 @@ fn outside_class(
 }
 
 /// All problems in one message, as many as fit.
-fn summary(problems: &[Problem]) -> String {
+pub(super) fn summary(problems: &[Problem]) -> String {
     let mut message = String::new();
     for (index, problem) in problems.iter().enumerate() {
         let line = problem.to_string();

@@ -130,7 +130,9 @@ mod tests {
     fn workflow(namespace: &str, name: &str, spec: Value) -> AIWorkflow {
         let mut whole = json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/finance/**"]});
         whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        let metadata = json!({"name": name, "namespace": namespace, "uid": UID, "generation": 1});
+        let metadata = json!({
+            "name": name, "namespace": namespace, "uid": UID, "generation": 1, "creationTimestamp": "2026-01-02T00:00:00Z",
+        });
         let object =
             json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": whole});
         serde_json::from_value(object).unwrap()
@@ -157,7 +159,7 @@ mod tests {
                 ..NamespaceFacts::default()
             },
             class: Some(class),
-            ..Observed::default()
+            ..super::super::tests::observed()
         }
     }
 

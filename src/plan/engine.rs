@@ -35,6 +35,21 @@ pub struct Profile {
     /// Annotations that the engine itself puts on its pods, as in `podAnnotations` of a class. They count beside those.
     #[serde(default, rename = "podAnnotations")]
     pub pod_annotations: Vec<String>,
+    /// How its pods are recognised in a namespace that nobody has declared yet.
+    #[serde(default)]
+    pub recognised: Recognised,
+}
+
+/// What tells an engine's pods from others: one of these is enough. Decides about nothing but a draft.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recognised {
+    /// Labels of a pod, as `key` or `key=value`.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Kinds of what is above every pod of a workflow.
+    #[serde(default)]
+    pub owners: Vec<String>,
 }
 
 const SHIPPED: [&str; 6] = [

@@ -10,6 +10,7 @@ mod class;
 mod cluster;
 mod compliance;
 mod engine;
+mod exception;
 mod grant;
 mod namespace;
 mod network;
@@ -37,12 +38,19 @@ pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
 pub use compliance::{Compliance, Some20};
-pub use engine::{Profile, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
+pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
+pub use exception::{
+    ExceptionObserved, Idle, MAX_EXCEPTIONS, exception_in_force, exception_problems, exception_standing,
+    exception_status,
+};
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{Child, INSTANCE_LABEL, comparable, is_foreign, name_of, owned_name, owner_uid, replacing, same};
+pub use peer::{egress_problems, ingress_problems};
 pub use predecessors::{Predecessors, may_have_predecessors};
 pub use reviewed::{Registration, is_on_record, is_reviewed};
+pub use rules::{is_covered, rule_problems};
+pub use selector::selects;
 pub use status::{Outcome, status, unobserved_status};
 
 use crate::api::{

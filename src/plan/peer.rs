@@ -1,7 +1,9 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
 use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, selector};
-use crate::api::{AIWorkflowClass, EgressPeer, IngressPeer, PodPeer, Port, WorkflowPeer, is_dns_label};
+use crate::api::{
+    AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, WorkflowPeer, is_dns_label,
+};
 
 /// Both directions of a declared peer, seen alike.
 pub(super) struct Peer<'a> {
@@ -34,6 +36,22 @@ impl<'a> From<&'a IngressPeer> for Peer<'a> {
             api_server: false,
         }
     }
+}
+
+/// What is wrong with a declared source and its ports, whatever the class says.
+pub fn ingress_problems(rule: &IngressRule) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    invalid_peer("from", &Peer::from(&rule.from), &mut problems);
+    invalid_ports("rule", &rule.ports, false, &mut problems);
+    problems
+}
+
+/// What is wrong with a declared destination and its ports, whatever the class says.
+pub fn egress_problems(rule: &EgressRule) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    invalid_peer("to", &Peer::from(&rule.to), &mut problems);
+    invalid_ports("rule", &rule.ports, rule.to.api_server.is_some(), &mut problems);
+    problems
 }
 
 /// What is wrong with a peer by itself.
@@ -224,7 +242,6 @@ pub(super) fn peer_outside_class(
             ));
         }
     }
-    let except = peer.except.unwrap_or_default();
     for (index, text) in peer.cidrs.unwrap_or_default().iter().enumerate() {
         let Ok(net) = cidr::parse(text) else { continue };
         let (message, fix) = if !cidr::covered(&net, &network.cidrs) {
@@ -243,11 +260,6 @@ pub(super) fn peer_outside_class(
             (
                 format!("is inside the cluster's own ranges ({own})"),
                 "name pods or a workflow instead".to_owned(),
-            )
-        } else if ranges.carve(&net, except).is_none() {
-            (
-                "is nothing once except, metadata services and the cluster's own ranges are taken out".to_owned(),
-                "leave it out".to_owned(),
             )
         } else {
             continue;

@@ -138,6 +138,21 @@ pub(super) fn invalid(path: &str, rule: &PolicyRule, problems: &mut Vec<Problem>
     }
 }
 
+/// What is wrong with a rule whatever the class says, at home or in another namespace.
+pub fn rule_problems(rule: &PolicyRule, is_across: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    invalid("rule", rule, &mut problems);
+    if is_across {
+        invalid_across("rule", rule, &mut problems);
+    }
+    problems
+}
+
+/// Whether every right of a rule is one of `allowed`.
+pub fn is_covered(rule: &PolicyRule, allowed: &[PolicyRule]) -> bool {
+    first_uncovered(rule, allowed).is_none()
+}
+
 /// Verbs that change nothing.
 const READ_VERBS: [&str; 3] = ["get", "list", "watch"];
 

@@ -1,7 +1,9 @@
-//! Label selectors: whether the API server would take one.
+//! Label selectors: whether the API server would take one, and what it selects.
+
+use serde_json::Value;
 
 use super::Problem;
-use crate::api::{LabelSelector, SelectorOperator};
+use crate::api::{LabelSelector, Requirement, SelectorOperator};
 
 /// Longest name part of a key, and longest value.
 const MAX_NAME: usize = 63;
@@ -48,6 +50,35 @@ pub(super) fn invalid(path: &str, selector: &LabelSelector, problems: &mut Vec<P
     }
 }
 
+/// Whether a selector selects an object by its labels, as the API server would. One that is empty or cannot be read selects
+/// nothing.
+pub fn selects(selector: &LabelSelector, labels: Option<&Value>) -> bool {
+    let mut problems = Vec::new();
+    invalid("", selector, &mut problems);
+    if !problems.is_empty() || (selector.match_labels.is_empty() && selector.match_expressions.is_empty()) {
+        return false;
+    }
+    let label = |key: &str| {
+        labels
+            .and_then(|labels| labels.get(key))
+            .map(|value| value.as_str().unwrap_or_default())
+    };
+    let has = |key: &str, values: &[String]| label(key).is_some_and(|label| values.iter().any(|value| value == label));
+    selector
+        .match_labels
+        .iter()
+        .all(|(key, value)| label(key) == Some(value))
+        && selector.match_expressions.iter().all(|requirement| {
+            let Requirement { key, operator, values } = requirement;
+            match operator {
+                SelectorOperator::DoesNotExist => label(key).is_none(),
+                SelectorOperator::Exists => label(key).is_some(),
+                SelectorOperator::In => has(key, values),
+                SelectorOperator::NotIn => !has(key, values),
+            }
+        })
+}
+
 fn is_key(key: &str) -> bool {
     match key.split_once('/') {
         None => is_name(key),
@@ -69,4 +100,42 @@ fn is_value(value: &str) -> bool {
         && value
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::label(json!({"matchLabels": {"app": "x"}}), true)]
+    #[case::other_value(json!({"matchLabels": {"app": "y"}}), false)]
+    #[case::absent(json!({"matchLabels": {"tier": "x"}}), false)]
+    #[case::is_in(json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["y", "x"]}]}), true)]
+    #[case::is_not_in(json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["x"]}]}), false)]
+    #[case::absent_is_not_in(json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["x"]}]}), true)]
+    #[case::absent_is_in_nothing(json!({"matchExpressions": [{"key": "tier", "operator": "In", "values": ["", "x"]}]}), false)]
+    #[case::exists(json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}), true)]
+    #[case::exists_not(json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}), false)]
+    #[case::absent_exists_not(json!({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}), true)]
+    #[case::all_must_hold(json!({"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}), false)]
+    #[case::empty(json!({}), false)]
+    #[case::of_everything(json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": []}]}), false)]
+    #[case::exists_with_values(json!({"matchExpressions": [{"key": "app", "operator": "Exists", "values": ["y"]}]}), false)]
+    #[case::no_key(json!({"matchExpressions": [{"key": "", "operator": "DoesNotExist"}]}), false)]
+    fn selects_what_the_api_server_would(#[case] selector: Value, #[case] expected: bool) {
+        let selector: LabelSelector = serde_json::from_value(selector).unwrap();
+        assert_eq!(selects(&selector, Some(&json!({"app": "x", "n": 1}))), expected);
+    }
+
+    #[test]
+    fn what_has_no_labels_has_none_of_them() {
+        let selector: LabelSelector = serde_json::from_value(json!({"matchLabels": {"app": ""}})).unwrap();
+        assert!(!selects(&selector, None));
+        let not: LabelSelector =
+            serde_json::from_value(json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]})).unwrap();
+        assert!(selects(&not, None) && !selects(&not, Some(&json!({"app": 1}))));
+    }
 }

@@ -7,6 +7,7 @@ mod builtins;
 mod compile;
 mod convert;
 mod error;
+mod exception;
 mod findings;
 mod lexical;
 mod metadata;
@@ -17,6 +18,7 @@ mod vet;
 
 pub use compile::{PolicyInfo, Source};
 pub use error::{EvalError, LoadError};
+pub use exception::{Exceptions, Excusable, names_objects};
 pub use findings::{Findings, MAX_FINDINGS};
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
 pub use set::{Plain, PolicyInput, PolicySet, Verdict};

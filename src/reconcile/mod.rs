@@ -7,6 +7,7 @@ mod apply;
 mod calls;
 mod class;
 mod cluster;
+mod exception;
 mod grant;
 mod known;
 mod namespace;
@@ -15,7 +16,7 @@ mod reads;
 mod trust;
 mod workflow;
 
-use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
@@ -47,7 +48,7 @@ pub use reads::Reads;
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, find, is_exempt,
+        GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, RegoPolicyException, find, is_exempt,
     },
     plan::{Detection, NamespaceFacts, is_named, peers_of},
     scan::Results,
@@ -69,6 +70,8 @@ pub struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     own_addresses: Vec<IpAddr>,
+    /// Names of the policies that judge objects of namespaces.
+    policies: BTreeSet<String>,
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
     known: Known,
@@ -86,13 +89,14 @@ impl Deref for Context {
 
 impl Context {
     /// Builds the context of one process. `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are
-    /// reviewed; `own_addresses` are those of its pod, where it is one.
+    /// reviewed; `own_addresses` are those of its pod, where it is one; `policies` are those that judge objects of namespaces.
     pub fn new(
         client: Client,
         metrics: Arc<Metrics>,
         release_namespace: String,
         registration: String,
         own_addresses: Vec<IpAddr>,
+        policies: BTreeSet<String>,
     ) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
@@ -103,6 +107,7 @@ impl Context {
             reads: Reads::new(client, Some(release_namespace), registration),
             metrics,
             recorder,
+            policies,
             own_addresses,
             ranges: watch::Sender::new(None),
             known: Known::default(),
@@ -155,7 +160,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), watcher::Config::default());
     let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), watcher::Config::default());
     let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), watcher::Config::default());
-    let caches: [BoxFuture<'_, bool>; 4] = [
+    let exceptions = Controller::new(
+        Api::<RegoPolicyException>::all(client.clone()),
+        watcher::Config::default(),
+    );
+    let caches: [BoxFuture<'_, bool>; 5] = [
+        wait(exceptions.store()).boxed(),
         wait(grants.store()).boxed(),
         wait(namespaces.store()).boxed(),
         wait(workflows.store()).boxed(),
@@ -184,6 +194,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         ),
         run_classes(classes, context.clone(), stop.clone()),
         run_grants(grants, context.clone(), stop.clone()),
+        exception::run(exceptions, context.clone(), stop.clone()),
         ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),

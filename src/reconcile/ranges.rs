@@ -275,6 +275,7 @@ async fn serving_version(client: &Client) -> Result<Option<&'static str>, CallEr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::convert::Infallible;
     use std::sync::Mutex;
 
@@ -343,6 +344,7 @@ mod tests {
             "ringfence-system".to_owned(),
             "ringfence".to_owned(),
             Vec::new(),
+            BTreeSet::new(),
         ))
     }
 

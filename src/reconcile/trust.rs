@@ -24,7 +24,7 @@ const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 impl Reads {
     /// Reads the registration, past every cache: what is granted rests on its UID.
-    pub(super) async fn registration(&self) -> Result<Option<Registration>, CallError> {
+    pub async fn registration(&self) -> Result<Option<Registration>, CallError> {
         let resource = ApiResource {
             group: "admissionregistration.k8s.io".to_owned(),
             version: "v1".to_owned(),

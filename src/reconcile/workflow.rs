@@ -123,14 +123,14 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     observed.registration = registration;
     let uid = workflow.uid().unwrap_or_default();
     observed.compliance = context.scanned.of(&observed.namespace.name, &workflow.name_any(), &uid);
-    observed.launching_workflows = launching_workflows(workflow, &observed, context).await?;
     if observed.class.is_some() && !plan::has_account(workflow, &observed) {
         observed.claims = context.known.claims(workflow).await?;
     }
     Ok(observed)
 }
 
-/// Reads what a plan needs beside the namespace, its class and the registration: nothing where the namespace is not fenced.
+/// Reads what a plan needs beside the namespace, its class, the registration and who claims the account: nothing where the
+/// namespace is not fenced.
 pub(super) async fn around(
     workflow: &AIWorkflow,
     namespace: NamespaceFacts,
@@ -166,11 +166,15 @@ pub(super) async fn around(
         .iter()
         .flat_map(|network| &network.egress)
         .any(|rule| rule.to.api_server.is_some());
+    let launching_workflows = match (&class, namespace.fencing_class()) {
+        (Some(class), Some(name)) => launching_workflows(workflow, name, class, reads).await?,
+        _ => BTreeMap::new(),
+    };
     Ok(Observed {
         class,
         children,
         claims: Vec::new(),
-        launching_workflows: BTreeMap::new(),
+        launching_workflows,
         account,
         predecessors,
         registration: None,
@@ -190,17 +194,15 @@ pub(super) async fn around(
 /// Which launchers elsewhere are workflows' own accounts. The annotation says it: nobody else may set it.
 async fn launching_workflows(
     workflow: &AIWorkflow,
-    observed: &Observed,
-    context: &Context,
+    class_name: &str,
+    class: &AIWorkflowClass,
+    reads: &Reads,
 ) -> Result<BTreeMap<(String, String), String>, CallError> {
     let mut found = BTreeMap::new();
-    let (Some(class), Some(class_name)) = (&observed.class, observed.namespace.fencing_class()) else {
-        return Ok(found);
-    };
     // Bounded by the CRD: at most 32 launchers.
     for account in plan::launchers_elsewhere(workflow, class_name, class) {
         let (namespace, name) = &account;
-        let seen = context.calls.get(Child::ServiceAccount, namespace, name).await?;
+        let seen = reads.calls.get(Child::ServiceAccount, namespace, name).await?;
         if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
             let label = seen
                 .pointer("/metadata/labels")

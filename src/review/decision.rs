@@ -24,8 +24,19 @@ pub struct Decision {
     pub warnings: Vec<Violation>,
     /// What is only logged and counted.
     pub audits: Vec<Violation>,
+    /// Refusals of policies that exceptions excused.
+    pub excused: Vec<Excuse>,
     /// Why it could not be decided, or not wholly. Refuses too.
     pub fault: Option<Fault>,
+}
+
+/// A policy's refusal that an exception excused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Excuse {
+    /// Name of the `RegoPolicyException`, in the namespace of the object.
+    pub exception: String,
+    /// Name of the policy.
+    pub policy: String,
 }
 
 /// Why a request could not be decided.
@@ -98,6 +109,11 @@ impl Decision {
         } else {
             Outcome::Allow
         }
+    }
+
+    /// The excuses by which it passed; none where it was refused all the same.
+    pub fn used(&self) -> &[Excuse] {
+        if self.allowed() { &self.excused } else { &[] }
     }
 
     /// Names of the policies that found something, each once, in order.

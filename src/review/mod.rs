@@ -10,7 +10,7 @@ mod standing;
 mod uid;
 mod value;
 
-pub use decision::{Decision, Fault, FaultCause, Outcome, Violation};
+pub use decision::{Decision, Excuse, Fault, FaultCause, Outcome, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
 pub use render::{clean, clip_bytes};
 pub use uid::{MAX_UID, uid_of};

@@ -34,6 +34,14 @@ impl DecisionLine<'_> {
         let outcome = self.decision.outcome();
         let review = self.review;
         let text = |field: fn(&Review) -> &str| review.map_or("", |review| clip(field(review)));
+        let mut exceptions: Vec<&str> = self
+            .decision
+            .used()
+            .iter()
+            .map(|excuse| excuse.exception.as_str())
+            .collect();
+        exceptions.sort_unstable();
+        exceptions.dedup();
         macro_rules! line {
             ($level:ident, $($more:tt)*) => {
                 tracing::$level!(
@@ -50,6 +58,7 @@ impl DecisionLine<'_> {
                     dry_run = review.is_some_and(|review| review.dry_run),
                     verdict = outcome.as_str(),
                     policies = self.decision.policies().join(","),
+                    exceptions = exceptions.join(","),
                     revision = self.revision,
                     sha256 = self.sha256,
                     seconds = self.duration.as_secs_f64(),
@@ -153,7 +162,7 @@ mod tests {
         let expected = json!({
             "level": "INFO", "message": "decided", "target": "ringfence::decision", "webhook": "fence", "uid": "u-1",
             "user": "ann\n{\"forged\":1}", "operation": "CREATE", "group": "", "resource": "pods", "subresource": "",
-            "namespace": "ai", "name": "p", "dry_run": false, "verdict": "deny", "policies": "no-literal-secrets",
+            "namespace": "ai", "name": "p", "dry_run": false, "verdict": "deny", "policies": "no-literal-secrets", "exceptions": "",
             "revision": "r7", "sha256": "ab", "seconds": 0.25,
         });
         assert_eq!(line, expected);

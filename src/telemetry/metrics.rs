@@ -24,7 +24,7 @@ const BUCKETS: [f64; 14] = [
 const SCAN_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
-const RESOURCES: [(&str, &str, &str); 18] = [
+const RESOURCES: [(&str, &str, &str); 20] = [
     ("", "namespaces", ""),
     ("", "pods", ""),
     ("", "pods", "attach"),
@@ -42,6 +42,8 @@ const RESOURCES: [(&str, &str, &str); 18] = [
     ("apps", "statefulsets", ""),
     ("batch", "cronjobs", ""),
     ("batch", "jobs", ""),
+    ("ringfence.dev", "aiworkflowclasses", ""),
+    ("ringfence.dev", "aiworkflowgrants", ""),
     ("ringfence.dev", "aiworkflows", ""),
 ];
 
@@ -54,6 +56,7 @@ pub struct Metrics {
     evaluation_seconds: Family<PolicyLabels, Histogram, fn() -> Histogram>,
     decisions: Family<DecisionLabels, Counter>,
     policies: Family<PolicyInfoLabels, Gauge>,
+    exceptions_used: Family<PolicyLabels, Counter>,
     workflows: Family<WorkflowLabels, Gauge>,
     reconciles: Family<ControllerLabels, Counter>,
     reconcile_errors: Family<ControllerLabels, Counter>,
@@ -101,6 +104,8 @@ pub enum Controller {
     AIWorkflowGrant,
     /// Keeps the default-deny of each namespace.
     Namespace,
+    /// Keeps the status of each `RegoPolicyException`.
+    RegoPolicyException,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -172,6 +177,7 @@ impl Metrics {
             evaluation_seconds: Family::new_with_constructor(seconds),
             decisions: Family::default(),
             policies: Family::default(),
+            exceptions_used: Family::default(),
             workflows: Family::default(),
             reconciles: Family::default(),
             reconcile_errors: Family::default(),
@@ -221,6 +227,12 @@ impl Metrics {
                 action: action.as_str(),
             })
             .inc();
+    }
+
+    /// One refusal of a policy that an exception excused, of a request that passed. Not for dry-run.
+    pub fn exception_used(&self, policy: &str) {
+        let policy = policy.to_owned();
+        self.exceptions_used.get_or_create(&PolicyLabels { policy }).inc();
     }
 
     /// The policies in force, all of them: those that are not named any more go.
@@ -323,6 +335,11 @@ impl Metrics {
             "What policies said of reviews",
             self.decisions.clone(),
         );
+        registry.register(
+            "exceptions_used",
+            "Refusals of policies that exceptions excused",
+            self.exceptions_used.clone(),
+        );
         registry.register("policy_info", "Policies in force, always 1", self.policies.clone());
         registry.register("workflows", "AIWorkflows by condition", self.workflows.clone());
         registry.register("reconcile", "Objects reconciled", self.reconciles.clone());
@@ -393,6 +410,7 @@ impl Controller {
             Self::AIWorkflowClass => "aiworkflowclass",
             Self::AIWorkflowGrant => "aiworkflowgrant",
             Self::Namespace => "namespace",
+            Self::RegoPolicyException => "regopolicyexception",
         }
     }
 }
@@ -451,6 +469,7 @@ mod tests {
         metrics.admitted("fence", Some(Operation::Create), "pods", Outcome::Deny, second);
         metrics.admitted("fence", None, "other", Outcome::Fault, second);
         metrics.evaluated("approved-images", PolicyAction::Deny, second);
+        metrics.exception_used("approved-images");
         metrics.set_policies([("gone", "r1", PolicyState::Broken)]);
         metrics.set_policies([("approved-images", "r2", PolicyState::Compiled)]);
         metrics.set_workflows(ConditionType::Ready, ConditionStatus::True, 3);
@@ -467,6 +486,7 @@ mod tests {
             r#"ringfence_admission_duration_seconds_bucket{le="10.0",webhook="fence"} 2"#,
             r#"ringfence_policy_evaluation_duration_seconds_count{policy="approved-images"} 1"#,
             r#"ringfence_policy_decisions_total{policy="approved-images",action="deny"} 1"#,
+            r#"ringfence_exceptions_used_total{policy="approved-images"} 1"#,
             r#"ringfence_policy_info{policy="approved-images",revision="r2",state="compiled"} 1"#,
             r#"ringfence_workflows{condition="Ready",status="True"} 3"#,
             r#"ringfence_reconcile_total{controller="aiworkflow"} 1"#,

@@ -258,6 +258,9 @@ fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> 
         let operation = review.map(|review| review.operation);
         app.metrics
             .admitted(webhook.as_str(), operation, resource, decision.outcome(), duration);
+        for excuse in decision.used() {
+            app.metrics.exception_used(&excuse.policy);
+        }
     }
     let Some(uid) = uid else {
         // Anybody who reaches the port can cause this: a line each would let them fill the log.

@@ -13,8 +13,8 @@ use crate::api::{Mode, is_exempt};
 use crate::fence::debug::Session;
 use crate::fence::{Case, Facts, Subject};
 use crate::fence::{modes, pod_security};
-use crate::policy::{EvalError, Findings, PolicyInput, PolicySet, Target, Verdict};
-use crate::review::{Decision, Fault, FaultCause, Review, Violation};
+use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, PolicySet, Target, Verdict};
+use crate::review::{Decision, Excuse, Fault, FaultCause, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
 
 /// Policies that judge. A seam: tests let them fail in ways that Rego cannot be made to.
@@ -48,6 +48,7 @@ pub(super) struct Judge {
 struct Said {
     deny: Vec<Violation>,
     warn: Vec<Violation>,
+    excused: Vec<Excuse>,
 }
 
 pub(super) fn late(doing: &str) -> Fault {
@@ -101,7 +102,7 @@ impl Judge {
         for (mode, class) in case.modes() {
             let mut said = Said {
                 deny: case.violations(mode, &class),
-                warn: Vec::new(),
+                ..Said::default()
             };
             if let Some(template) = &template {
                 if !by_class.contains_key(&class) {
@@ -115,7 +116,11 @@ impl Judge {
                         engine: engine.as_ref(),
                         namespace: facts.namespace.as_ref(),
                     };
-                    by_class.insert(class.clone(), self.policies(&input, (mode, review.dry_run), deadline)?);
+                    let object = subject.excusable(facts);
+                    let by = (class.as_str(), facts.class(&class));
+                    let exceptions = Exceptions::of(facts.exceptions.as_ref(), &object, by, facts.now);
+                    let counted = (mode, review.dry_run);
+                    by_class.insert(class.clone(), self.policies(&input, &exceptions, counted, deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
                 // A policy that is named like a built-in rule says the same of a field in other words: once is enough.
@@ -126,7 +131,8 @@ impl Judge {
                     .collect();
                 let is_new = |found: &Violation| !told.contains(&(found.policy.clone(), found.path.clone()));
                 said.deny.extend(of_policies.deny.into_iter().filter(is_new));
-                said.warn.extend(of_policies.warn);
+                said.warn.extend(of_policies.warn.into_iter().filter(is_new));
+                said.excused = of_policies.excused;
             }
             sort(&mut decision, mode, said);
         }
@@ -140,7 +146,11 @@ impl Judge {
             Ok(modes) => {
                 for (mode, class) in modes {
                     let deny = session.check(facts, &class).into_iter().collect();
-                    sort(&mut decision, mode, Said { deny, warn: Vec::new() });
+                    let said = Said {
+                        deny,
+                        ..Said::default()
+                    };
+                    sort(&mut decision, mode, said);
                 }
             }
         }
@@ -165,8 +175,9 @@ impl Judge {
                     engine: None,
                     namespace: review.object(),
                 };
-                let counted = (setting.mode, review.dry_run);
-                by_class.insert(setting.class.clone(), self.policies(&input, counted, deadline)?);
+                // A Namespace lies in none, so nothing excuses it.
+                let (none, counted) = (Exceptions::default(), (setting.mode, review.dry_run));
+                by_class.insert(setting.class.clone(), self.policies(&input, &none, counted, deadline)?);
             }
             let mut said = by_class.get(&setting.class).cloned().unwrap_or_default();
             if let Some(violation) = pod_security::check_setting(review, &setting, facts) {
@@ -179,11 +190,12 @@ impl Judge {
         Ok(decision)
     }
 
-    /// What the policies say. One that gave no verdict refuses, and is named. Counted by the strongest mode that asks, and not
-    /// for a dry run.
+    /// What the policies say, and what exceptions make of it. A policy that gave no verdict refuses, and is named. Counted by
+    /// the strongest mode that asks, and not for a dry run.
     fn policies(
         &self,
         input: &PolicyInput<'_>,
+        exceptions: &Exceptions,
         (mode, dry_run): (Mode, bool),
         deadline: Instant,
     ) -> Result<Said, Fault> {
@@ -191,12 +203,16 @@ impl Judge {
         if budget.is_zero() {
             return Err(late("judging"));
         }
-        let mut said = Said::default();
+        let mut verdicts = self.policies.evaluate(input, budget);
+        let mut said = Said {
+            excused: exceptions.apply(&mut verdicts),
+            ..Said::default()
+        };
         for Verdict {
             policy,
             outcome,
             duration,
-        } in self.policies.evaluate(input, budget)
+        } in verdicts
         {
             if !dry_run {
                 self.metrics.evaluated(&policy, action(&outcome, mode), duration);
@@ -254,7 +270,12 @@ pub(super) fn of_policy(policy: &str, message: String, fix: &str) -> Violation {
 
 /// Sorts what was said in one mode. What a stronger mode has said already is not said again.
 fn sort(decision: &mut Decision, mode: Mode, said: Said) {
-    let Said { deny, warn } = said;
+    let Said { deny, warn, excused } = said;
+    for excuse in excused {
+        if !decision.excused.contains(&excuse) {
+            decision.excused.push(excuse);
+        }
+    }
     match mode {
         Mode::Enforce => {
             add(&mut decision.denials, &[], deny);

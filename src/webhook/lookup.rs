@@ -1,6 +1,6 @@
 //! What admission asks of the API server, live.
 //!
-//! Every question is a consistent GET: no resourceVersion, so the answer comes from etcd and not from a watch cache. Must
+//! Every question is a consistent GET or LIST: no resourceVersion, so the answer comes from etcd and not from a watch cache. Must
 //! never: answer from memory, or take any failure for "is not there". Objects come as raw JSON, with the fields that are
 //! newer than our types.
 
@@ -10,15 +10,21 @@ use futures::future::{BoxFuture, FutureExt};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::GetParams;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::pages::{Ask, List, Page, page};
+use super::pages::{Ask, List, Listed, Page, page};
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
 
 /// Longest text of the API server that an error repeats.
 const MAX_REASON: usize = 200;
+const EXCEPTIONS: Listed = Listed {
+    group: GROUP,
+    version: "v1alpha1",
+    kind: "RegoPolicyException",
+    plural: "regopolicyexceptions",
+};
 
 /// One object to ask for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -29,6 +35,8 @@ pub enum Key {
     Class(String),
     /// The default-deny NetworkPolicy of a namespace.
     DefaultDeny(String),
+    /// The RegoPolicyExceptions of a namespace: a list, whose `metadata.continue` tells that there are more.
+    Exceptions(String),
     /// A Namespace.
     Namespace(String),
     /// An owner, of whatever kind, in a namespace.
@@ -63,6 +71,7 @@ impl std::fmt::Display for Key {
             Self::Account(named) => write!(f, "ServiceAccount {}/{}", named.namespace, named.name),
             Self::Class(name) => write!(f, "AIWorkflowClass {name}"),
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
+            Self::Exceptions(namespace) => write!(f, "RegoPolicyExceptions of namespace {namespace}"),
             Self::Namespace(name) => write!(f, "Namespace {name}"),
             Self::Registration => write!(f, "the ValidatingWebhookConfiguration of Ringfence"),
             Self::Owner(namespace, owner) => write!(f, "owner {} {namespace}/{}", owner.kind, owner.name),
@@ -109,6 +118,7 @@ impl Live {
                 format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"),
                 DEFAULT_DENY_NAME,
             ),
+            Key::Exceptions(namespace) => return self.exceptions(namespace).await.map(Some),
             Key::Namespace(name) => ("/api/v1/namespaces".to_owned(), name.as_str()),
             Key::Pod(named) => (core(&named.namespace, "pods"), named.name.as_str()),
             Key::Workflow(named) => (
@@ -199,6 +209,12 @@ impl Live {
             plural: text(resource, "name"),
             namespaced: resource.get("namespaced").and_then(Value::as_bool).unwrap_or_default(),
         }))
+    }
+
+    /// The first page of a namespace's exceptions, as a list whose `metadata.continue` tells that there are more.
+    async fn exceptions(&self, namespace: &str) -> Result<Value, LookupError> {
+        let first = page(&self.client, &Ask::all(EXCEPTIONS, Some(namespace))).await?;
+        Ok(json!({"metadata": {"continue": first.next.unwrap_or_default()}, "items": first.items}))
     }
 
     async fn request(&self, key: &Key, collection: &str, name: &str) -> Result<Option<Value>, LookupError> {
@@ -456,13 +472,31 @@ mod tests {
     #[case::away(503)]
     #[tokio::test]
     async fn only_not_found_means_absent(#[case] status: u16) {
-        let (live, _) = api(status, json!({}));
-        let error = live.get(&Key::Workflow(named())).await.unwrap_err();
-        assert!(
-            error.to_string().contains("AIWorkflow ai/triage") && error.why.contains(&status.to_string()),
-            "{error}"
-        );
+        for key in [Key::Workflow(named()), Key::Exceptions("ai".into())] {
+            let (live, _) = api(status, json!({}));
+            let error = live.get(&key).await.unwrap_err();
+            assert!(
+                error.to_string().contains("ai could not be read")
+                    || error.to_string().contains("AIWorkflow ai/triage"),
+                "{error}"
+            );
+            assert!(error.why.contains(&status.to_string()), "{error}");
+        }
         let (live, _) = api(404, json!({}));
         assert_eq!(live.get(&Key::Workflow(named())).await, Ok(None));
+    }
+
+    #[rstest]
+    #[case::whole(json!({}), "")]
+    #[case::cut_off(json!({"continue": "token"}), "token")]
+    #[tokio::test]
+    async fn exceptions_are_one_consistent_page(#[case] metadata: Value, #[case] next: &str) {
+        let path = "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=500";
+        let mut objects = json!({});
+        objects[path] = json!({"metadata": metadata, "items": [{"newerThanUs": 1}]});
+        let (live, asked) = api(500, objects);
+        let expected = json!({"metadata": {"continue": next}, "items": [{"newerThanUs": 1}]});
+        assert_eq!(live.get(&Key::Exceptions("ai".into())).await, Ok(Some(expected)));
+        assert_eq!(*asked.lock().unwrap(), [path], "and no resourceVersion");
     }
 }

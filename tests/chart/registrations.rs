@@ -393,7 +393,7 @@ async fn our_own_kinds_are_asked_about_everywhere() {
     let plain = namespace(&admin, "kinds-plain", json!({})).await;
     let object = |kind: &str, spec: Value| json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
     let group = "/apis/ringfence.dev/v1alpha1";
-    let many: Value = (0..10_000)
+    let many: Value = (0..4_000)
         .map(|i| (format!("k{i}"), json!("v")))
         .collect::<serde_json::Map<_, _>>()
         .into();
@@ -419,14 +419,16 @@ async fn our_own_kinds_are_asked_about_everywhere() {
     }
     for (path, body, spec) in written {
         assert_eq!(fate(admin.post(&path, body.clone()).await), KINDS, "{path}");
-        let mut huge = body.clone();
-        huge["metadata"]["annotations"] = many.clone();
-        huge["metadata"]["labels"] = many.clone();
-        assert_eq!(fate(admin.post(&path, huge.clone()).await), KINDS, "{path}");
-        huge["metadata"]["name"] = json!("huge");
-        assert_eq!(fate(own.post(&path, body).await), "done", "our own: {path}");
-        own.post(&path, huge).await.unwrap();
-        for name in ["x", "huge"] {
+        let mut named = vec!["x"];
+        assert_eq!(fate(own.post(&path, body.clone()).await), "done", "our own: {path}");
+        if path.contains(&plain) && path.ends_with("aiworkflows") {
+            let mut huge = body;
+            huge["metadata"] = json!({"name": "huge", "annotations": many, "labels": many});
+            assert_eq!(fate(admin.post(&path, huge.clone()).await), KINDS, "{path}");
+            own.post(&path, huge).await.unwrap();
+            named.push("huge");
+        }
+        for name in named {
             let one = format!("{path}/{name}");
             assert_eq!(fate(admin.patch(&one, json!({"spec": spec})).await), KINDS, "{one}");
             let label = json!({"metadata": {"labels": {"more": "x"}}});

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use crate::chart::{RELEASE, helm, render};
 
 /// Roles that the chart makes and binds to nobody; `people` tests what they give.
-const FOR_PEOPLE: [&str; 6] = [
+const FOR_PEOPLE: [&str; 7] = [
     "ringfence-admin",
     "ringfence-approver",
     "ringfence-class-view",
     "ringfence-edit",
+    "ringfence-exceptions",
     "ringfence-tenant",
     "ringfence-view",
 ];

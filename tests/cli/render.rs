@@ -3,9 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,39 +15,10 @@ use ringfence::review::Review;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::run::{Said, run};
+
 const ACCEPTED: &str = "tests/fixtures/render/accepted.yaml";
 const REFUSED: &str = "tests/fixtures/render/refused.yaml";
-
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// Runs the binary with nothing of this machine around it: no kubeconfig, no home.
-fn run(arguments: &[&str], input: &[u8]) -> Said {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ringfence"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    // It may stop reading before the end of a long input.
-    let writing = std::thread::spawn(move || stdin.write_all(&input).is_ok());
-    let output = child.wait_with_output().unwrap();
-    writing.join().unwrap();
-    Said {
-        code: output.status.code().expect("an exit code, not a signal"),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 fn render(input: &str) -> Said {
     run(&["render", "-"], input.as_bytes())

@@ -64,7 +64,12 @@ async fn replaced(admin: &Actor, path: &str, object: &mut Value) -> crate::world
 #[tokio::test]
 async fn our_definitions_are_served_within_the_cost_budget() {
     let world = World::shared().await;
-    for name in ["aiworkflows", "aiworkflowclasses", "aiworkflowgrants"] {
+    for name in [
+        "aiworkflows",
+        "aiworkflowclasses",
+        "aiworkflowgrants",
+        "regopolicyexceptions",
+    ] {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ringfence.dev");
         eventually(SOON, || async {
             let definition = world.admin.read(&path).await?;

@@ -207,7 +207,7 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
         .ok();
 
     let narrower = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": class}, "spec": {"images": {"allowed": ["**"]}}});
-    let (foretold, told) = changes(&world, &[narrower.clone()]).await;
+    let (foretold, told) = changes(&world, std::slice::from_ref(&narrower)).await;
     assert_eq!(
         foretold,
         [
@@ -226,7 +226,7 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
 
     // A mode that is set brings the default-deny and the fences of all that waits there; with the class of the same input.
     let fenced = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other_space, "labels": {"ringfence.dev/enforce": class}}});
-    let (foretold, _) = changes(&world, &[fenced.clone()]).await;
+    let (foretold, _) = changes(&world, std::slice::from_ref(&fenced)).await;
     assert_eq!(
         foretold,
         [

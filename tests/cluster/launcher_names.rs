@@ -95,6 +95,10 @@ async fn a_tenant_does_not_become_a_launcher_by_choosing_its_name() {
         .await
         .ok();
     world.condition(&b, "honest", "Ready", "True", "Fenced").await;
+    // The platform's word: it makes the account, and lets it join.
+    let made = json!({"metadata": {"name": "ghost", "annotations": {"ringfence.dev/adopt": "for-ghost"}}});
+    world.admin.post(&all("ServiceAccount", &b), &made).await.ok();
+    world.condition(&b, "for-ghost", "Ready", "True", "Fenced").await;
     // Nobody names it any more, and it is free.
     world.admin.delete(&one("AIWorkflow", &home, "etl")).await.ok();
     world.condition(&b, "for-spectre", "Ready", "True", "Fenced").await;

@@ -11,7 +11,7 @@ use support::eventually;
 use support::network::{Declared, Labels, Pod, Scene, Simulator, declared, differences, open_paths, ports};
 use tokio::sync::Mutex;
 
-use crate::world::{Actor, CLASSES, NAMESPACES as NAMESPACES_PATH, SOON, TENANT, World, all, condition, one};
+use crate::world::{Actor, CLASSES, NAMESPACES as NAMESPACES_PATH, SOON, TENANT, World, all, condition, one, unasked};
 
 /// Namespaces, and the mode and class of each.
 const NAMESPACES: [(&str, &str, &str); 5] = [
@@ -135,7 +135,7 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     }
     let mut tenants = std::collections::BTreeMap::new();
     for (name, mode, class) in NAMESPACES {
-        let mut labels = json!({"owner": "ml", "pod-security.kubernetes.io/enforce": "baseline"});
+        let mut labels = json!({"owner": "ml", "pod-security.kubernetes.io/enforce": "restricted"});
         if !mode.is_empty() {
             labels[mode] = json!(class);
         }
@@ -143,12 +143,19 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
         world.admin.post(NAMESPACES_PATH, &namespace).await.ok();
         tenants.insert(name, world.person(name, TENANT).await.1);
     }
-    for workflow in story.workflows.iter().chain(&story.invalid) {
+    let declare = async |workflow: &Value| {
         let namespace = workflow["metadata"]["namespace"].as_str().unwrap();
-        tenants[namespace]
-            .post(&all("AIWorkflow", namespace), workflow)
-            .await
-            .ok();
+        tenants[namespace].post(&all("AIWorkflow", namespace), workflow).await
+    };
+    for workflow in &story.workflows {
+        declare(workflow).await.ok();
+    }
+    for workflow in &story.invalid {
+        declare(workflow).await.refused_by("valid-declaration");
+        // As an older version let it in.
+        let namespace = workflow["metadata"]["namespace"].as_str().unwrap();
+        let unasked = unasked(world.cluster).await;
+        unasked.post(&all("AIWorkflow", namespace), workflow).await.ok();
     }
 
     let api_server = api_server(&world.admin).await;
@@ -156,7 +163,7 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     let mut said = Declared {
         workflows: story.workflows,
         classes: story.classes,
-        cluster_ranges: cluster_ranges(),
+        cluster_ranges: Some(cluster_ranges(&world.admin).await),
         api_server,
     };
     let place = Place {
@@ -169,11 +176,13 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     for (namespace, name, type_, status, reason) in [
         ("net-finance", "triage", "Ready", "True", "Fenced"),
         ("net-finance", "crawler", "Ready", "True", "Fenced"),
-        ("net-finance", "summarise", "Ready", "False", "PeerDoesNotNameUs"),
         ("net-finance", "hostbits", "Accepted", "False", "Invalid"),
         ("net-finance", "mapped", "Accepted", "False", "Invalid"),
+        ("net-finance", "summarise", "Ready", "False", "PeerDoesNotNameUs"),
         ("net-vectors", "qdrant", "Ready", "False", "PeerMissing"),
+        ("net-vectors", "exporter", "Ready", "True", "Fenced"),
         ("net-vectors", "beyond", "Accepted", "False", "OutsideClass"),
+        ("net-finance", "inside", "Accepted", "False", "OutsideClass"),
         ("net-trial", "pilot", "Ready", "False", "NotEnforced"),
     ] {
         place.world.condition(namespace, name, type_, status, reason).await;
@@ -182,9 +191,13 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
     the_network_follows_what_is_declared(&place, &mut said, &tenants["net-finance"]).await;
 }
 
-/// The cluster's own ranges, out of which no declared range opens anything.
-fn cluster_ranges() -> Vec<String> {
-    Vec::new()
+/// The cluster's own ranges, where no class says them: those of Services, for this cluster has no node.
+async fn cluster_ranges(admin: &Actor) -> Vec<String> {
+    let ranges = admin.items("/apis/networking.k8s.io/v1/servicecidrs").await.unwrap();
+    let ranges = ranges
+        .iter()
+        .flat_map(|range| range["spec"]["cidrs"].as_array().unwrap());
+    ranges.map(|range| range.as_str().unwrap().to_owned()).collect()
 }
 
 /// With the labels that the API server gave the namespaces.
@@ -219,6 +232,8 @@ async fn assert_some_are_open(place: &Place, policies: &[Value]) {
         "net-finance/summarise -> net-finance/cache:6379/TCP",
         "net-finance/crawler -> 2001:db8::1:65535/UDP",
         "net-finance/crawler -> kube-system/dns:53/UDP",
+        "net-finance/inside -> 203.0.113.200:443/TCP",
+        "net-vectors/exporter -> 10.7.0.1:3306/TCP",
         "net-vectors/qdrant -> 169.254.20.10:53/TCP",
         "net-vectors/qdrant -> 192.0.2.1:6443/TCP",
         "net-vectors/beyond -> 203.0.113.200:443/TCP",

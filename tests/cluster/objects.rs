@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Resources by kind: path of the group and plural.
-const KINDS: [(&str, &str, &str); 17] = [
+const KINDS: [(&str, &str, &str); 18] = [
     ("Pod", "/api/v1", "pods"),
     ("PodTemplate", "/api/v1", "podtemplates"),
     ("ReplicationController", "/api/v1", "replicationcontrollers"),
@@ -21,6 +21,11 @@ const KINDS: [(&str, &str, &str); 17] = [
     ("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     ("AIWorkflow", "/apis/ringfence.dev/v1alpha1", "aiworkflows"),
     ("AIWorkflowGrant", "/apis/ringfence.dev/v1alpha1", "aiworkflowgrants"),
+    (
+        "RegoPolicyException",
+        "/apis/ringfence.dev/v1alpha1",
+        "regopolicyexceptions",
+    ),
 ];
 
 /// Path of all objects of a kind in a namespace.

@@ -30,7 +30,12 @@ fn each_case_is_refused_for_its_reason_and_no_other() {
 
 #[test]
 fn what_a_valid_spec_says_is_not_refused() {
-    for kind in ["AIWorkflow", "AIWorkflowClass", "AIWorkflowGrant"] {
+    for kind in [
+        "AIWorkflow",
+        "AIWorkflowClass",
+        "AIWorkflowGrant",
+        "RegoPolicyException",
+    ] {
         assert_eq!(
             messages(&schema(kind), &valid(kind, "valid", &json!({})), None),
             [] as [String; 0],

@@ -98,7 +98,7 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
         let admission = Admission::new(live.clone(), policies, "", Arc::new(Metrics::new()));
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
         let mut heard = Heard::default();
-        let look = scanner.look(&namespace, &class, Bounds::all(), &mut heard);
+        let look = Box::pin(scanner.look(&namespace, &class, Bounds::all(), &mut heard));
         let what = format!("looking at namespace {}", args.name);
         let extent = cluster::patiently(&what, look).await;
         let Heard { mut report, secrets } = heard;

@@ -72,7 +72,8 @@ impl Comparison {
     /// What is to be done about a workflow. `deny_taken`: the namespace's default-deny cannot be made.
     pub(super) fn workflow(&mut self, workflow: &AIWorkflow, observed: &Observed, plan: &Plan, deny_taken: bool) {
         let facts = &observed.namespace;
-        let outcome = if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating {
+        let is_touched = facts.fencing_class().is_some() && observed.class.is_some() && !facts.terminating;
+        let outcome = if !is_touched || (plan.held && plan.changes.is_empty()) {
             Outcome::Untouched
         } else if deny_taken && facts.mode() == Some(Mode::Enforce) {
             Outcome::Failed(Reason::NameTaken, default_deny_taken(&facts.name))
@@ -81,7 +82,12 @@ impl Comparison {
         };
         // Where the default-deny cannot be made, nothing is.
         if matches!(outcome, Outcome::Applied(_)) {
-            self.changes(&facts.name, &plan.changes, &observed.children);
+            let account = observed
+                .account
+                .iter()
+                .map(|account| (Child::ServiceAccount, account.clone()));
+            let seen: Vec<_> = observed.children.iter().cloned().chain(account).collect();
+            self.changes(&facts.name, &plan.changes, &seen);
         }
         let status = plan::status(workflow, observed, plan, &outcome, Timestamp::UNIX_EPOCH);
         self.said.push(Said {

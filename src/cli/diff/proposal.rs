@@ -6,22 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
-use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::ObjectMeta};
 
-use super::{
-    super::{
-        cluster::{bounded, listed, optional, told},
-        manifests::Manifests,
-        render::{facts_of, namespace_of, placeholder},
-        rights::{self, Right},
-    },
-    compare::Comparison,
+use super::super::{
+    cluster::{bounded, listed, optional, told},
+    manifests::Manifests,
+    render::{facts_of, namespace_of, placeholder},
+    rights::{self, Right},
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GROUP, MANAGER, is_dns_label, is_exempt},
-    plan::{self, Change, Child, DefaultDenyPlan, GranteeFacts, NamespaceFacts, Observed, Plan},
+    api::{
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_CLASS, GROUP, MANAGER, is_dns_label, is_dns_subdomain,
+        is_exempt,
+    },
+    plan::{self, Child, NamespaceFacts},
     reconcile::Reads,
 };
 
@@ -31,32 +30,21 @@ const MAX_WORKFLOWS: usize = 1000;
 const MAX_GRANTS: usize = 500;
 /// Most namespaces that are looked through for those of a class.
 const MAX_NAMESPACES: usize = 10_000;
-/// Workflows or grants that are read at the same time.
-const READS: usize = 8;
-/// How often a plan is made again because an object was found under a name that it needs.
-const ATTEMPTS: usize = 3;
 
 /// A namespace and its class as they would be.
 type Fencing = (NamespaceFacts, Option<AIWorkflowClass>);
 
 /// The declarations of an input over a cluster.
 pub(super) struct Proposal<'a> {
-    client: Client,
-    reads: Reads,
-    manifests: &'a Manifests,
+    pub(super) client: Client,
+    pub(super) reads: Reads,
+    pub(super) manifests: &'a Manifests,
     /// Every workflow that may change, as it would be, by namespace and name.
-    workflows: BTreeMap<(String, String), AIWorkflow>,
+    pub(super) workflows: BTreeMap<(String, String), AIWorkflow>,
     /// Namespaces of those workflows, and of the input.
-    namespaces: BTreeMap<String, Fencing>,
+    pub(super) namespaces: BTreeMap<String, Fencing>,
     /// Namespaces in which one of those workflows declares rights, or has declared some until now.
     reached: BTreeSet<String>,
-}
-
-/// A workflow with what was seen of it, and what is to be done about it.
-struct Planned<'a> {
-    workflow: &'a AIWorkflow,
-    observed: Observed,
-    plan: Plan,
 }
 
 impl<'a> Proposal<'a> {
@@ -227,7 +215,7 @@ impl<'a> Proposal<'a> {
     }
 
     /// A namespace as it would be: labels of the input over those that are there.
-    fn applied(&self, name: &str, live: Option<NamespaceFacts>) -> Result<NamespaceFacts> {
+    pub(super) fn applied(&self, name: &str, live: Option<NamespaceFacts>) -> Result<NamespaceFacts> {
         let declared = facts_of(name, self.manifests);
         Ok(match (live, declared) {
             (Some(mut live), Some(declared)) => {
@@ -245,137 +233,36 @@ impl<'a> Proposal<'a> {
         let live = self.reads.namespace(namespace).await.map_err(told)?;
         let facts = self.applied(namespace, (!live.uid.is_empty()).then_some(live))?;
         let class = match facts.fencing_class() {
-            Some(name) => match self.manifests.classes.get(name) {
-                Some(class) => Some(class.clone()),
-                None => self.reads.class(name).await.map_err(told)?,
-            },
+            Some(name) => self.class(name).await?,
             None => None,
         };
         Ok((facts, class))
     }
 
-    /// Plans everything that the input concerns, beside what is there.
-    pub(super) async fn compare(&self) -> Result<Comparison> {
-        let mut comparison = Comparison::default();
-        if !self.manifests.others.is_empty() {
-            let others = self.manifests.others.join(", ");
-            comparison.note(format!("left aside, for nothing is made of it: {others}"));
-        }
-        for class in self.manifests.classes.values() {
-            comparison.class(class);
-        }
-        let mut taken = BTreeSet::new();
-        for (namespace, (facts, _)) in &self.namespaces {
-            let seen = self
-                .reads
-                .child(Child::NetworkPolicy, namespace, DEFAULT_DENY_NAME)
-                .await
-                .map_err(told)?;
-            let plan = plan::plan_default_deny(facts, seen.as_ref());
-            if plan == DefaultDenyPlan::Taken {
-                taken.insert(namespace.clone());
-            }
-            comparison.default_deny(namespace, &plan, seen);
-        }
-        let planned = futures::stream::iter(self.workflows.values()).map(|workflow| self.planned(workflow));
-        let planned: Vec<Planned<'_>> = planned.buffered(READS).try_collect().await?;
-        for Planned {
-            workflow,
-            observed,
-            plan,
-        } in &planned
-        {
-            comparison.workflow(workflow, observed, plan, taken.contains(&observed.namespace.name));
-        }
-        let planned: BTreeMap<_, _> = planned
-            .iter()
-            .map(|one| ((namespace_of(one.workflow), one.workflow.name_any()), one))
-            .collect();
-        for grant in self.grants().await? {
-            let mut observed = self.reads.grant(&grant).await.map_err(told)?;
-            let live = Some(observed.namespace).filter(|facts| !facts.uid.is_empty());
-            observed.namespace = self.applied(&grant.namespace().unwrap_or_default(), live)?;
-            for from in &grant.spec.from {
-                let Some(one) = planned.get(&(from.namespace.clone(), from.name.clone())) else {
-                    continue;
-                };
-                observed.grantees.insert(from.clone(), one.as_grantee());
-            }
-            comparison.grant(&grant, &plan::plan_grant(&grant, &observed), &observed.children);
-        }
-        Ok(comparison)
-    }
-
-    async fn planned<'b>(&self, workflow: &'b AIWorkflow) -> Result<Planned<'b>> {
-        let Some((facts, class)) = self.namespaces.get(&namespace_of(workflow)).cloned() else {
-            bail!("namespace {} was not read", namespace_of(workflow));
+    /// A class as it would be: what the input says, with what the operator has found out about the cluster.
+    async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>> {
+        let live = self.reads.class(name).await.map_err(told)?;
+        let Some(declared) = self.manifests.classes.get(name) else {
+            return Ok(live);
         };
-        let mut observed = self.reads.around(workflow, facts, class).await.map_err(told)?;
-        for key in plan::peers_of(workflow) {
-            if let Some(peer) = self.workflows.get(&key) {
-                observed.peers.insert(key, peer.clone());
-            }
-        }
-        let reached: BTreeSet<_> = plan::reached_into(workflow).collect();
-        for grant in &self.manifests.grants {
-            let same = |other: &AIWorkflowGrant| {
-                other.namespace() == grant.namespace() && other.name_any() == grant.name_any()
-            };
-            observed.grants.retain(|other| !same(other));
-            if grant
-                .namespace()
-                .is_some_and(|namespace| reached.contains(namespace.as_str()))
-            {
-                observed.grants.push(grant.clone());
-            }
-        }
-        // The operator learns that a name is taken when it tries to use it; here it is looked for.
-        let mut plan = plan::plan(workflow, &observed);
-        for _ in 0..ATTEMPTS {
-            if !self.find_taken(workflow, &plan, &mut observed).await? {
-                break;
-            }
-            plan = plan::plan(workflow, &observed);
-        }
-        Ok(Planned {
-            workflow,
-            observed,
-            plan,
-        })
-    }
-
-    /// Looks for objects under the names that a plan would make. Whether there is one that was not seen before.
-    async fn find_taken(&self, workflow: &AIWorkflow, plan: &Plan, observed: &mut Observed) -> Result<bool> {
-        let mut found = false;
-        for change in &plan.changes {
-            let Change::Create(child, object) = change else {
-                continue;
-            };
-            let name = plan::name_of(object).to_owned();
-            let seen = |(kind, seen): &(Child, _)| kind == child && plan::name_of(seen) == name;
-            if observed.children.iter().any(seen) {
-                continue;
-            }
-            let live = self
+        let status = match live {
+            Some(live) => live.status,
+            // It is the same cluster for every class.
+            None => self
                 .reads
-                .child(*child, &observed.namespace.name, &name)
+                .class(DEFAULT_CLASS)
                 .await
-                .map_err(told)?;
-            let Some(live) = live else {
-                continue;
-            };
-            found = true;
-            if plan::owner_uid(&live) == workflow.uid().as_deref() {
-                observed.children.push((*child, live));
-            } else {
-                observed.taken.insert((*child, name));
-            }
-        }
-        Ok(found)
+                .map_err(told)?
+                .and_then(|class| class.status),
+        };
+        Ok(Some(AIWorkflowClass {
+            status,
+            ..declared.clone()
+        }))
     }
 
     /// Grants of the input, and those of the cluster by which a workflow that may change holds or would hold something.
-    async fn grants(&self) -> Result<Vec<AIWorkflowGrant>> {
+    pub(super) async fn grants(&self) -> Result<Vec<AIWorkflowGrant>> {
         let mut found = BTreeMap::new();
         for namespace in &self.reached {
             let api = Api::<AIWorkflowGrant>::namespaced(self.client.clone(), namespace);
@@ -399,6 +286,10 @@ impl<'a> Proposal<'a> {
         }
         for declared in &self.manifests.grants {
             let (namespace, name) = (declared.namespace().unwrap_or_default(), declared.name_any());
+            ensure!(
+                is_dns_label(&namespace) && is_dns_subdomain(&name),
+                "AIWorkflowGrant {namespace}/{name}: the API server would refuse this name: use lower-case letters, digits and '-'"
+            );
             let api = Api::<AIWorkflowGrant>::namespaced(self.client.clone(), &namespace);
             let live = optional(bounded(&format!("read AIWorkflowGrant {namespace}/{name}"), api.get(&name)).await)?;
             let changed = live.as_ref().is_none_or(|live| live.spec != declared.spec);
@@ -412,32 +303,5 @@ impl<'a> Proposal<'a> {
             found.insert((namespace, name), grant);
         }
         Ok(found.into_values().collect())
-    }
-}
-
-impl Planned<'_> {
-    fn as_grantee(&self) -> GranteeFacts {
-        let stands = |(child, seen): &&(Child, serde_json::Value)| {
-            *child == Child::ServiceAccount && plan::owner_uid(seen) == self.workflow.uid().as_deref()
-        };
-        let stands = self.observed.children.iter().find(stands).is_some();
-        let changed = self
-            .plan
-            .changes
-            .iter()
-            .find(|change| change.child() == Child::ServiceAccount);
-        let account_is_ours = match changed {
-            Some(Change::Delete { .. }) => false,
-            Some(Change::Create(..) | Change::Replace(..)) => true,
-            None => stands,
-        };
-        GranteeFacts {
-            workflow: self.workflow.clone(),
-            namespace: self.observed.namespace.clone(),
-            class: self.observed.class.clone(),
-            account_is_ours,
-            // Who applies it is asked by the webhook there and then.
-            reviewed: true,
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{super::manifests::Manifests, Rendered, namespace_of, surroundings::Surroundings};
 use crate::{
@@ -93,28 +93,27 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -
     if !tokens.is_empty() {
         volumes.push(("tokens", OTHER_TOKENS_PATH, json!(tokens)));
     }
-    let mut template = json!({"metadata": {"labels": {WORKFLOW_LABEL: workflow.name_any()}}, "spec": {
-        "serviceAccountName": workflow.service_account_name(),
-        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{
-            "name": "main",
-            "image": format!("<an image of {pattern}{digest}>"),
-            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-        }],
-    }});
+    let image = format!("<an image of {pattern}{digest}>");
+    let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    let mut container = Map::from_iter([
+        ("name".to_owned(), json!("main")),
+        ("image".to_owned(), json!(image)),
+        ("securityContext".to_owned(), context),
+    ]);
+    let context = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    let mut spec = Map::from_iter([
+        ("serviceAccountName".to_owned(), json!(workflow.service_account_name())),
+        ("securityContext".to_owned(), context),
+    ]);
     if !volumes.is_empty() {
-        let mounts: Vec<_> = volumes
-            .iter()
-            .map(|(name, path, _)| json!({"name": name, "mountPath": path, "readOnly": true}))
-            .collect();
-        let volumes: Vec<_> = volumes
-            .iter()
-            .map(|(name, _, sources)| json!({"name": name, "projected": {"sources": sources}}))
-            .collect();
-        template["spec"]["volumes"] = json!(volumes);
-        template["spec"]["containers"][0]["volumeMounts"] = json!(mounts);
+        let mount = |(name, path, _): &(&str, &str, Value)| json!({"name": name, "mountPath": path, "readOnly": true});
+        container.insert("volumeMounts".to_owned(), volumes.iter().map(mount).collect());
+        let volume =
+            |(name, _, sources): &(&str, &str, Value)| json!({"name": name, "projected": {"sources": sources}});
+        spec.insert("volumes".to_owned(), volumes.iter().map(volume).collect());
     }
-    template
+    spec.insert("containers".to_owned(), json!([container]));
+    json!({"metadata": {"labels": {WORKFLOW_LABEL: workflow.name_any()}}, "spec": spec})
 }
 
 /// The file of a token: its audience, where that can be a file's name.

@@ -12,7 +12,7 @@ use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
 use crate::policy::{EvalError, Findings, PolicyInput, Verdict};
-use crate::review::Violation;
+use crate::review::{Excuse, Violation};
 
 const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 
@@ -250,6 +250,22 @@ async fn what_nobody_reviewed_launches_nothing(#[case] reviewed: Value, #[case] 
             "it is asked for only where the record does not tell"
         );
     }
+}
+
+#[tokio::test]
+async fn what_nobody_reviewed_opens_nothing() {
+    let labelled = json!({"metadata": {"name": "p", "labels": {"ringfence.dev/workflow": "triage"}}});
+    let known = cluster()
+        .with(Key::Pod(named("ai", "p")), labelled)
+        .with(Key::Workflow(named("ai", "triage")), stored_workflow(json!(null)));
+    let mut exec = review("CONNECT", "", "PodExecOptions", Some(&json!({})), None);
+    exec.resource.resource = "pods".into();
+    exec.subresource = "exec".into();
+    exec.request["name"] = json!("p");
+    let said = async |lookup: Fixed| admit(lookup, &exec).await.denials[0].message.clone();
+    assert!(said(known.clone()).await.contains("NotReviewed"));
+    let reviewed = said(known.with(Key::Registration, registration())).await;
+    assert!(reviewed.contains("allows no debugging"), "{reviewed}");
 }
 
 #[tokio::test]
@@ -628,4 +644,150 @@ async fn policies_are_counted_by_what_they_did(
     let expected =
         action.map(|action| format!(r#"ringfence_policy_decisions_total{{policy="scripted",action="{action}"}} 1"#));
     assert_eq!(counted, expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// The cluster whose class opens exceptions, with this list of them, and policies that refuse.
+fn with_exceptions(items: &Value) -> (Fixed, Arc<Scripted>) {
+    let mut class = facts().classes["default"].clone().unwrap();
+    class["spec"]["exceptions"] = json!({"namespaces": ["ai"], "maxDays": 2});
+    let lookup = cluster()
+        .with(Key::Class("default".into()), class)
+        .with(Key::Exceptions("ai".into()), json!({"metadata": {}, "items": items}));
+    let findings = Findings {
+        deny: vec![finding("no")],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        ..Scripted::default()
+    });
+    (lookup, policies)
+}
+
+fn exception_for(name: &str) -> Value {
+    let (made, end) = (Timestamp::now(), Timestamp::now() + Duration::from_secs(3600));
+    json!({
+        "metadata": {"name": "one", "namespace": "ai", "creationTimestamp": made.to_string()},
+        "spec": {"policies": ["scripted"], "names": [name], "reason": "x", "expiresAt": end.to_string()},
+    })
+}
+
+#[rstest]
+#[case::enforce(json!({"ringfence.dev/enforce": "default"}), 1, 0)]
+#[case::warn(json!({"ringfence.dev/warn": "default"}), 1, 0)]
+#[case::audit(json!({"ringfence.dev/audit": "default"}), 0, 1)]
+#[case::each_class_by_itself(json!({"ringfence.dev/enforce": "default", "ringfence.dev/audit": "other"}), 1, 1)]
+#[tokio::test]
+async fn what_an_exception_excuses_passes_and_is_told(
+    #[case] labels: Value,
+    #[case] warnings: usize,
+    #[case] audits: usize,
+) {
+    let (lookup, policies) = with_exceptions(&json!([exception_for("p")]));
+    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": restricted(labels)}});
+    let other = json!({"metadata": {"name": "other"}, "spec": {"images": {"allowed": ["docker.io/**"]}}});
+    let lookup = lookup
+        .with(Key::Namespace("ai".into()), namespace)
+        .with(Key::Class("other".into()), other);
+    let decision = decide(lookup, policies, Webhook::Fence, &by_scheduler()).await;
+    assert!(decision.allowed(), "{decision:?}");
+    assert_eq!(
+        (decision.warnings.len(), decision.audits.len()),
+        (warnings, audits),
+        "{decision:?}"
+    );
+    let told = decision.warnings.iter().chain(&decision.audits).next().unwrap();
+    assert!(
+        told.message.starts_with("excused by RegoPolicyException ai/one until "),
+        "{told:?}"
+    );
+    let used = Excuse {
+        exception: "one".into(),
+        policy: "scripted".into(),
+    };
+    assert_eq!(decision.used(), [used]);
+}
+
+#[tokio::test]
+async fn a_rule_of_the_fence_is_never_excused() {
+    let (lookup, policies) = with_exceptions(&json!([exception_for("p")]));
+    let mut review = by_scheduler();
+    review.user.username = "ann's brother".into();
+    let decision = decide(lookup, policies, Webhook::Fence, &review).await;
+    assert_eq!(
+        decision.denials.iter().map(|v| v.policy.as_str()).collect::<Vec<_>>(),
+        ["launcher"]
+    );
+    assert!(decision.used().is_empty(), "it did not pass by it");
+}
+
+#[tokio::test]
+async fn a_policy_without_verdict_is_never_excused() {
+    let (lookup, _) = with_exceptions(&json!([exception_for("p")]));
+    let policies = Arc::new(Scripted {
+        error: Some(EvalError::Timeout),
+        ..Scripted::default()
+    });
+    let decision = decide(lookup, policies, Webhook::Fence, &by_scheduler()).await;
+    assert_eq!(decision.denials.len(), 1, "{decision:?}");
+}
+
+#[tokio::test]
+async fn exceptions_are_asked_for_where_the_class_opens_them_and_needed_there() {
+    let (lookup, policies) = with_exceptions(&json!([]));
+    let failing = lookup.failing(Key::Exceptions("ai".into()));
+    let decision = decide(failing.clone(), Arc::clone(&policies), Webhook::Fence, &by_scheduler()).await;
+    let fault = decision.fault.unwrap();
+    assert!(
+        fault.message.contains("RegoPolicyExceptions of namespace ai"),
+        "{fault:?}"
+    );
+
+    for exceptions in [json!(null), json!({"namespaces": ["elsewhere"], "maxDays": 2})] {
+        let mut class = facts().classes["default"].clone().unwrap();
+        class["spec"]["exceptions"] = exceptions;
+        let closed = failing.clone().with(Key::Class("default".into()), class);
+        let decision = decide(closed, Arc::clone(&policies), Webhook::Fence, &by_scheduler()).await;
+        assert_eq!(
+            (decision.denials.len(), decision.fault),
+            (1, None),
+            "refused, and nothing was asked"
+        );
+    }
+}
+
+/// A Job's pod has no name that anybody knows beforehand; whoever changes it later is no controller.
+#[rstest]
+#[case::made(false)]
+#[case::changed(true)]
+#[tokio::test]
+async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] changed: bool) {
+    let job = owner("batch/v1", "Job", "j", Some(workload("j")));
+    let made = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&job)]));
+    let review = if changed {
+        let new = set(made.clone(), "/metadata/labels/a", json!("b"));
+        review("UPDATE", "", "Pod", Some(&new), Some(&made))
+    } else {
+        let mut review = review("CREATE", "", "Pod", Some(&made), None);
+        review.user.username = "system:kube-controller-manager".into();
+        review
+    };
+    let key = Key::Owner("ai".into(), job.reference);
+    let (lookup, policies) = with_exceptions(&json!([exception_for("w")]));
+    let lookup = lookup.with(key.clone(), workload("j"));
+    let excused = |lookup: Fixed| decide(lookup, Arc::clone(&policies), Webhook::Fence, &review);
+    assert!(excused(lookup.clone()).await.allowed());
+    // Another Job of that name, one that is gone, and one that cannot be read: nobody's excuse.
+    assert!(!excused(lookup.clone().with(key.clone(), workload("k"))).await.allowed());
+    assert!(!excused(lookup.clone().without(&key)).await.allowed());
+    let unread = excused(lookup.failing(key)).await;
+    assert!(!unread.allowed() && unread.fault.is_none() == changed, "{unread:?}");
+}
+
+#[tokio::test]
+async fn nothing_excuses_a_namespace() {
+    let (lookup, policies) = with_exceptions(&json!([exception_for("ai")]));
+    let review = namespace_with(restricted(json!({"ringfence.dev/enforce": "default"})));
+    let decision = decide(lookup, policies, Webhook::Modes, &review).await;
+    assert_eq!(decision.denials.len(), 1, "{decision:?}");
 }

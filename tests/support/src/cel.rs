@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     serde_saphyr::from_str(include_str!("../../fixtures/cel.yaml")).expect("tests/fixtures/cel.yaml can be read")
 }
 
-/// A valid object of a kind, with the top-level fields of `spec` put over its own.
+/// A valid object of a kind, with the top-level fields of `spec` put over its own; null takes one away.
 pub fn valid(kind: &str, name: &str, spec: &Value) -> Value {
     let mut whole = match kind {
         "AIWorkflow" => json!({"launchers": [{"user": "ci"}], "images": ["registry.example.com/finance/**"]}),
@@ -48,10 +48,15 @@ pub fn valid(kind: &str, name: &str, spec: &Value) -> Value {
             "from": [{"namespace": "ai", "name": "triage"}],
             "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}],
         }),
+        "RegoPolicyException" => json!({
+            "policies": ["no-literal-secrets"], "names": ["nightly"], "reason": "vendor image",
+            "expiresAt": "2026-12-01T12:00:00Z",
+        }),
         _ => json!({"images": {"allowed": ["**"]}}),
     };
     if let (Some(whole), Some(spec)) = (whole.as_object_mut(), spec.as_object()) {
         whole.extend(spec.clone());
+        whole.retain(|_, value| !value.is_null());
     }
     json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": whole})
 }

@@ -47,6 +47,11 @@ impl ControlPlane {
     /// Installs the chart with `values` (an object, or null for none) and starts Ringfence under what it registered. The
     /// chart acts on the whole cluster: for a control plane of the test's own, or through [`ControlPlane::ringfence`].
     pub async fn start_ringfence(&self, binary: &str, values: &Value) -> Result<Ringfence> {
+        self.start_ringfence_with(binary, values, &[]).await
+    }
+
+    /// The same with more flags, such as `--policies=…`.
+    pub async fn start_ringfence_with(&self, binary: &str, values: &Value, flags: &[String]) -> Result<Ringfence> {
         let [port, metrics_port] = free_ports()?;
         let values = if values.is_null() {
             Value::Object(serde_json::Map::new())
@@ -54,7 +59,7 @@ impl ControlPlane {
             values.clone()
         };
         self.install(port, &values).await?;
-        let ringfence = self.spawn_ringfence(binary, port, metrics_port).await?;
+        let ringfence = self.spawn(binary, port, metrics_port, flags).await?;
         self.trusted().await?;
         Ok(ringfence)
     }
@@ -74,6 +79,10 @@ impl ControlPlane {
 
     /// Starts one more process, without touching what is installed, and waits until it is ready.
     pub async fn spawn_ringfence(&self, binary: &str, port: u16, metrics_port: u16) -> Result<Ringfence> {
+        self.spawn(binary, port, metrics_port, &[]).await
+    }
+
+    async fn spawn(&self, binary: &str, port: u16, metrics_port: u16, flags: &[String]) -> Result<Ringfence> {
         let account = Identity::service_account(RELEASE_NAMESPACE, "ringfence");
         let kubeconfig = self.kubeconfig_for(&account).await?;
         let log = self.directory().join(format!("{}.log", unique("ringfence")));
@@ -83,6 +92,7 @@ impl ControlPlane {
             .args(["--webhook-host", "127.0.0.1", "--log-format", "text"])
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"))
+            .args(flags)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)

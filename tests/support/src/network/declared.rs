@@ -157,8 +157,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Whether the class opens all of a peer, and something is left of each of its ranges: a peer with one that does not stay
-    /// stays closed whole.
+    /// Whether the class opens all of a peer, and none of its ranges lies in the cluster's own: a peer with one that does stays
+    /// closed whole.
     fn may_be_declared(&self, peer: &Value) -> bool {
         let network = &self.class["network"];
         for kind in ["pods", "workflow"] {
@@ -170,17 +170,17 @@ impl Place<'_> {
                 return false;
             }
         }
-        let taken = self.taken(peer);
+        let own = self.own();
         list(&peer["cidrs"]).iter().all(|declared| {
             let declared = Range::read(text(declared));
             let opened = |class: &Value| Range::read(text(class)).covers(&declared);
-            let left = taken.as_ref().is_some_and(|taken| declared.is_left_after(taken));
+            let left = own.as_ref().is_some_and(|own| declared.is_left_after(own));
             left && list(&network["cidrs"]).iter().any(opened)
         })
     }
 
-    /// What no range of a peer opens. `None`: nobody knows.
-    fn taken(&self, peer: &Value) -> Option<Vec<Range>> {
+    /// The cluster's own ranges. `None`: nobody knows.
+    fn own(&self) -> Option<Vec<Range>> {
         let declared = self.class["cluster"]["clusterCIDRs"].as_array();
         let declared = declared.map(|ranges| ranges.iter().map(|range| text(range).to_owned()).collect());
         let own: Vec<String> = declared.or_else(|| self.said.cluster_ranges.clone())?;
@@ -190,10 +190,21 @@ impl Place<'_> {
             let fixed: u32 = fixed.parse().unwrap_or_else(|error| panic!("{range}: {error}"));
             format!("64:ff9b::{first}/{}", 96 + fixed)
         });
+        Some(
+            own.iter()
+                .cloned()
+                .chain(translated)
+                .map(|range| Range::read(&range))
+                .collect(),
+        )
+    }
+
+    /// What no range of a peer opens. `None`: nobody knows.
+    fn taken(&self, peer: &Value) -> Option<Vec<Range>> {
         let metadata = METADATA.map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 }));
         let except = list(&peer["except"]).iter().map(|range| text(range).to_owned());
-        let all = own.iter().cloned().chain(translated).chain(metadata).chain(except);
-        Some(all.map(|range| Range::read(&range)).collect())
+        let others = metadata.into_iter().chain(except).map(|range| Range::read(&range));
+        Some(self.own()?.into_iter().chain(others).collect())
     }
 
     fn is_peer(&self, peer: &Value, other: &End<'_>) -> bool {
@@ -229,9 +240,9 @@ impl Place<'_> {
 
     fn is_dns(&self, other: &End<'_>) -> bool {
         let Some(dns) = self.class["cluster"].get("dns") else {
-            return other.is_pod("kube-system", |labels| {
-                labels.get("k8s-app").is_some_and(|app| app == "kube-dns")
-            });
+            let node_local = other.ip().to_string() == "169.254.20.10";
+            let app = |labels: &Labels| labels.get("k8s-app").is_some_and(|app| app == "kube-dns");
+            return node_local || other.is_pod("kube-system", app);
         };
         let by_address = list(&dns["cidrs"])
             .iter()

@@ -1,0 +1,248 @@
+//! Plans of everything that an input concerns: the reconciler's own, with what the input says over what is there.
+//!
+//! Must never: plan with less than the reconciler would know and say nothing of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail, ensure};
+use futures::{StreamExt, TryStreamExt};
+use kube::{Api, ResourceExt, api::ListParams};
+use tokio::sync::OnceCell;
+
+use super::{
+    super::{
+        cluster::{listed, told},
+        render::namespace_of,
+    },
+    compare::Comparison,
+    proposal::Proposal,
+};
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME},
+    plan::{self, Change, Child, DefaultDenyPlan, GranteeFacts, Observed, Plan},
+    reconcile::CallError,
+};
+
+/// Workflows that are read at the same time.
+const READS: usize = 8;
+/// How often a plan is made again because an object was found under a name that it needs.
+const ATTEMPTS: usize = 3;
+/// Most classes, and most workflows of the cluster, that are looked through for launchers.
+const MAX_KNOWN: usize = 10_000;
+
+/// A workflow with what was seen of it, and what is to be done about it.
+struct Planned<'a> {
+    workflow: &'a AIWorkflow,
+    observed: Observed,
+    plan: Plan,
+}
+
+/// Every class and workflow of the cluster, read when the first account is to be made: somebody may name it already.
+#[derive(Default)]
+struct Known(OnceCell<Option<(Vec<AIWorkflowClass>, Vec<AIWorkflow>)>>);
+
+impl Known {
+    async fn claims(&self, proposal: &Proposal<'_>, workflow: &AIWorkflow) -> Result<Vec<String>> {
+        let Some((classes, workflows)) = self.0.get_or_try_init(|| read_known(proposal)).await? else {
+            return Ok(Vec::new());
+        };
+        let declared = &proposal.manifests.classes;
+        let classes = classes.iter().filter(|class| !declared.contains_key(&class.name_any()));
+        let key = |workflow: &AIWorkflow| (namespace_of(workflow), workflow.name_any());
+        let workflows = workflows
+            .iter()
+            .filter(|workflow| !proposal.workflows.contains_key(&key(workflow)));
+        Ok(plan::claims(
+            workflow,
+            classes.chain(declared.values()),
+            workflows.chain(proposal.workflows.values()),
+        ))
+    }
+
+    fn note(&self) -> Option<String> {
+        let is_unread = matches!(self.0.get(), Some(None));
+        is_unread.then(|| {
+            "You may not list aiworkflowclasses and aiworkflows in the cluster: an account that somebody there names as launcher would not be made, and is shown here all the same".to_owned()
+        })
+    }
+}
+
+async fn read_known(proposal: &Proposal<'_>) -> Result<Option<(Vec<AIWorkflowClass>, Vec<AIWorkflow>)>> {
+    let (classes, workflows) = (Api::all(proposal.client.clone()), Api::all(proposal.client.clone()));
+    let params = ListParams::default();
+    let read = tokio::try_join!(
+        listed("list aiworkflowclasses in the cluster", &classes, &params, MAX_KNOWN),
+        listed("list aiworkflows in the cluster", &workflows, &params, MAX_KNOWN),
+    );
+    let is_forbidden = |error: &CallError| error.status().is_some_and(kube::core::Status::is_forbidden);
+    match read {
+        Ok(((classes, all_classes), (workflows, all_workflows))) => {
+            ensure!(
+                all_classes && all_workflows,
+                "there are more than {MAX_KNOWN} classes or workflows in the cluster"
+            );
+            Ok(Some((classes, workflows)))
+        }
+        Err(error) if is_forbidden(&error) => Ok(None),
+        Err(error) => Err(told(error)),
+    }
+}
+
+impl Proposal<'_> {
+    /// Plans everything that the input concerns, beside what is there.
+    pub(super) async fn compare(&self) -> Result<Comparison> {
+        let mut comparison = Comparison::default();
+        if !self.manifests.others.is_empty() {
+            let others = self.manifests.others.join(", ");
+            comparison.note(format!("left aside, for nothing is made of it: {others}"));
+        }
+        for class in self.manifests.classes.values() {
+            comparison.class(class);
+        }
+        let mut taken = BTreeSet::new();
+        for (namespace, (facts, _)) in &self.namespaces {
+            let seen = self
+                .reads
+                .child(Child::NetworkPolicy, namespace, DEFAULT_DENY_NAME)
+                .await
+                .map_err(told)?;
+            let plan = plan::plan_default_deny(facts, seen.as_ref());
+            if plan == DefaultDenyPlan::Taken {
+                taken.insert(namespace.clone());
+            }
+            comparison.default_deny(namespace, &plan, seen);
+        }
+        let known = Known::default();
+        let planned = futures::stream::iter(self.workflows.values()).map(|workflow| self.planned(workflow, &known));
+        let planned: Vec<Planned<'_>> = planned.buffered(READS).try_collect().await?;
+        if let Some(note) = known.note() {
+            comparison.note(note);
+        }
+        for Planned {
+            workflow,
+            observed,
+            plan,
+        } in &planned
+        {
+            comparison.workflow(workflow, observed, plan, taken.contains(&observed.namespace.name));
+        }
+        let planned: BTreeMap<_, _> = planned
+            .iter()
+            .map(|one| ((namespace_of(one.workflow), one.workflow.name_any()), one))
+            .collect();
+        for grant in self.grants().await? {
+            let mut observed = self.reads.grant(&grant).await.map_err(told)?;
+            let live = Some(observed.namespace).filter(|facts| !facts.uid.is_empty());
+            observed.namespace = self.applied(&grant.namespace().unwrap_or_default(), live)?;
+            for from in &grant.spec.from {
+                let Some(one) = planned.get(&(from.namespace.clone(), from.name.clone())) else {
+                    continue;
+                };
+                observed.grantees.insert(from.clone(), one.as_grantee());
+            }
+            comparison.grant(&grant, &plan::plan_grant(&grant, &observed), &observed.children);
+        }
+        Ok(comparison)
+    }
+
+    async fn planned<'b>(&self, workflow: &'b AIWorkflow, known: &Known) -> Result<Planned<'b>> {
+        let Some((facts, class)) = self.namespaces.get(&namespace_of(workflow)).cloned() else {
+            bail!("namespace {} was not read", namespace_of(workflow));
+        };
+        let mut observed = self.reads.around(workflow, facts, class).await.map_err(told)?;
+        // What is on record, or was never stored, needs no registration, and not everybody may read it.
+        if workflow.metadata.generation.is_some() && !plan::is_on_record(workflow) {
+            observed.registration = self.reads.registration().await.map_err(told)?;
+        }
+        for key in plan::peers_of(workflow) {
+            if let Some(peer) = self.workflows.get(&key) {
+                observed.peers.insert(key, peer.clone());
+            }
+        }
+        if observed.class.is_some() && !plan::has_account(workflow, &observed) {
+            observed.claims = known.claims(self, workflow).await?;
+        }
+        let reached: BTreeSet<_> = plan::reached_into(workflow).collect();
+        for grant in &self.manifests.grants {
+            let same = |other: &AIWorkflowGrant| {
+                other.namespace() == grant.namespace() && other.name_any() == grant.name_any()
+            };
+            observed.grants.retain(|other| !same(other));
+            if grant
+                .namespace()
+                .is_some_and(|namespace| reached.contains(namespace.as_str()))
+            {
+                observed.grants.push(grant.clone());
+            }
+        }
+        // The operator learns that a name is taken when it tries to use it; here it is looked for.
+        let mut plan = plan::plan(workflow, &observed);
+        for _ in 0..ATTEMPTS {
+            if !self.find_taken(workflow, &plan, &mut observed).await? {
+                break;
+            }
+            plan = plan::plan(workflow, &observed);
+        }
+        Ok(Planned {
+            workflow,
+            observed,
+            plan,
+        })
+    }
+
+    /// Looks for objects under the names that a plan would make. Whether there is one that was not seen before.
+    async fn find_taken(&self, workflow: &AIWorkflow, plan: &Plan, observed: &mut Observed) -> Result<bool> {
+        let mut found = false;
+        for change in &plan.changes {
+            let Change::Create(child, object) = change else {
+                continue;
+            };
+            let name = plan::name_of(object).to_owned();
+            let seen = |(kind, seen): &(Child, _)| kind == child && plan::name_of(seen) == name;
+            if observed.children.iter().any(seen) {
+                continue;
+            }
+            let live = self
+                .reads
+                .child(*child, &observed.namespace.name, &name)
+                .await
+                .map_err(told)?;
+            let Some(live) = live else {
+                continue;
+            };
+            found = true;
+            if plan::owner_uid(&live) == workflow.uid().as_deref() {
+                observed.children.push((*child, live));
+            } else {
+                observed.taken.insert((*child, name));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Planned<'_> {
+    fn as_grantee(&self) -> GranteeFacts {
+        let stands = |(child, seen): &(Child, serde_json::Value)| {
+            *child == Child::ServiceAccount && plan::owner_uid(seen) == self.workflow.uid().as_deref()
+        };
+        let stands = self.observed.children.iter().any(stands);
+        let changed = self
+            .plan
+            .changes
+            .iter()
+            .find(|change| change.child() == Child::ServiceAccount);
+        let account_is_ours = match changed {
+            Some(Change::Delete { .. }) => false,
+            Some(Change::Create(..) | Change::Replace(..)) => true,
+            None => stands,
+        };
+        GranteeFacts {
+            workflow: self.workflow.clone(),
+            namespace: self.observed.namespace.clone(),
+            class: self.observed.class.clone(),
+            account_is_ours,
+            reviewed: plan::is_reviewed(self.workflow, self.observed.registration.as_ref()),
+        }
+    }
+}

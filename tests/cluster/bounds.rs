@@ -1,0 +1,256 @@
+//! Every field of an AIWorkflow at its bounds and one beyond, with a tenant's credentials. The fields and their bounds are read
+//! from the definition, so a new field is tested as soon as it is there.
+
+use futures::StreamExt;
+use serde_json::{Map, Value, json};
+
+use crate::world::{TENANT, World, all, workflow};
+
+/// Requests at the same time.
+const TOGETHER: usize = 8;
+
+/// A declaration in which every field is set somewhere: of a union each member in an element of its own.
+fn everything() -> Value {
+    let selector = json!({
+        "matchLabels": {"app": "x"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a"]}],
+    });
+    let ports = json!([{"port": 1, "endPort": 65535, "protocol": "TCP"}]);
+    let data = json!({"system": "x", "classification": "Internal", "personal": true, "purpose": "x"});
+    let rule = json!({"apiGroups": [""], "resources": ["services"], "resourceNames": ["x"], "verbs": ["get"]});
+    let cidrs = json!({"cidrs": ["203.0.113.0/24"], "except": ["203.0.113.0/25"]});
+    let peers = [
+        json!({"pods": {"namespace": "x", "selector": selector}}),
+        json!({"workflow": {"namespace": "x", "name": "x"}}),
+        cidrs,
+    ];
+    let rules = |direction: &str| {
+        let peers = peers.iter().enumerate();
+        let rules = peers.map(
+            |(index, peer)| json!({"name": format!("rule-{index}"), direction: peer, "ports": ports, "data": data}),
+        );
+        rules.collect::<Vec<_>>()
+    };
+    let mut egress = rules("to");
+    egress.push(json!({"name": "api-server", "to": {"apiServer": {}}}));
+    json!({
+        "engine": "custom",
+        "owner": {"team": "x", "contact": "x"},
+        "launchers": [{"user": "lea"}, {"group": "people"}, {"serviceAccount": {"namespace": "x", "name": "x"}}],
+        "identity": {
+            "serviceAccountName": "x",
+            "annotations": {"example.com/x": "x"},
+            "audiences": [{"audience": "x", "maxExpirationSeconds": 600}],
+            "imagePullSecrets": [{"name": "x"}],
+        },
+        "images": ["registry.example.com/finance/**"],
+        "permissions": {"rules": [rule], "crossNamespace": [{"namespace": "x", "rules": [rule]}]},
+        "network": {"ingress": rules("from"), "egress": egress},
+        "debug": {"allow": ["Exec"], "until": "2030-12-01T12:00:00Z"},
+    })
+}
+
+/// A value of a field, and whether the definition takes it.
+struct Case {
+    /// Field, as the API server writes it: `spec.network.egress[0].name`.
+    field: String,
+    what: String,
+    spec: Value,
+    taken: bool,
+}
+
+struct Cases {
+    whole: Value,
+    found: Vec<Case>,
+}
+
+/// `/network/egress/0/name` as the API server writes it.
+fn field(pointer: &str) -> String {
+    let parts = pointer
+        .split('/')
+        .skip(1)
+        .map(|part| part.replace("~1", "/").replace("~0", "~"));
+    parts.fold("spec".to_owned(), |path, part| match part.parse::<usize>() {
+        Ok(index) => format!("{path}[{index}]"),
+        Err(_) => format!("{path}.{part}"),
+    })
+}
+
+impl Cases {
+    fn put(&mut self, at: &str, what: impl Into<String>, value: Value, taken: bool) {
+        let mut spec = self.whole.clone();
+        *spec.pointer_mut(at).unwrap() = value;
+        self.found.push(Case {
+            field: field(at),
+            what: what.into(),
+            spec,
+            taken,
+        });
+    }
+
+    /// Every case of what `schema` says, which stands at each of `places`.
+    fn walk(&mut self, schema: &Value, places: &[String]) {
+        let at = places[0].clone();
+        let here = self.whole.pointer(&at).unwrap().clone();
+        let number = |bound: &str| schema[bound].as_f64().map(|bound| bound as i64);
+        let count = |bound: &str| schema[bound].as_u64().and_then(|bound| usize::try_from(bound).ok());
+        let wrong = if here.is_string() { json!(7) } else { json!("x") };
+        self.put(&at, "of another type", wrong, false);
+        match &here {
+            Value::String(_) if schema["enum"].is_array() => {
+                for value in schema["enum"].as_array().unwrap() {
+                    self.put(&at, format!("{value}"), value.clone(), true);
+                }
+                self.put(&at, "none of the list", json!("Nonsense"), false);
+            }
+            Value::String(_) => {
+                if let Some(longest) = count("maxLength").filter(|_| schema["format"].is_null()) {
+                    self.put(&at, format!("{longest} characters"), json!("a".repeat(longest)), true);
+                    self.put(
+                        &at,
+                        format!("{longest} and one characters"),
+                        json!("a".repeat(longest + 1)),
+                        false,
+                    );
+                }
+                if count("minLength").is_some() {
+                    self.put(&at, "empty", json!(""), false);
+                }
+                if schema["pattern"].is_string() {
+                    self.put(&at, "in another script", json!("prüfung"), false);
+                }
+            }
+            Value::Number(_) => {
+                for (bound, beyond) in [(number("minimum"), -1), (number("maximum"), 1)] {
+                    let bound = bound.unwrap_or_else(|| panic!("{} has no bound", field(&at)));
+                    self.put(&at, format!("{bound}"), json!(bound), true);
+                    self.put(&at, format!("{}", bound + beyond), json!(bound + beyond), false);
+                }
+            }
+            Value::Array(items) => {
+                let most = count("maxItems").unwrap_or_else(|| panic!("{} has no bound", field(&at)));
+                let choices = schema["items"]["enum"].as_array();
+                let item = |index: usize| match (&schema["x-kubernetes-list-map-keys"], choices) {
+                    (Value::Array(keys), _) => {
+                        let mut item = items[0].clone();
+                        for key in keys {
+                            item[key.as_str().unwrap()] = json!(format!("{index}-x"));
+                        }
+                        item
+                    }
+                    (_, Some(choices)) => choices[index % choices.len()].clone(),
+                    _ => items[0].clone(),
+                };
+                self.put(&at, format!("{most} elements"), (0..most).map(item).collect(), true);
+                self.put(
+                    &at,
+                    format!("{most} and one elements"),
+                    (0..=most).map(item).collect(),
+                    false,
+                );
+                if count("minItems").is_some() {
+                    self.put(&at, "no element", json!([]), false);
+                }
+                let inside = self.under(places, |place, value| {
+                    (0..value.as_array().map_or(0, Vec::len))
+                        .map(|index| format!("{place}/{index}"))
+                        .collect()
+                });
+                self.walk(&schema["items"], &inside);
+            }
+            Value::Object(fields) if schema["additionalProperties"].is_object() => {
+                let most = count("maxProperties").unwrap_or_else(|| panic!("{} has no bound", field(&at)));
+                let many = |count: usize| {
+                    (0..count)
+                        .map(|index| (format!("key-{index}"), json!("x")))
+                        .collect::<Map<_, _>>()
+                };
+                self.put(&at, format!("{most} keys"), Value::Object(many(most)), true);
+                self.put(
+                    &at,
+                    format!("{most} and one keys"),
+                    Value::Object(many(most + 1)),
+                    false,
+                );
+                let key = fields.keys().next().unwrap().replace('/', "~1");
+                self.put(&format!("{at}/{key}"), "of another type", json!(7), false);
+            }
+            Value::Object(fields) => {
+                for required in schema["required"].as_array().into_iter().flatten() {
+                    let mut less = fields.clone();
+                    less.remove(required.as_str().unwrap());
+                    self.put(&at, format!("without {required}"), Value::Object(less), false);
+                }
+                for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+                    let inside = self.under(places, |place, value| {
+                        value.get(name).map(|_| format!("{place}/{name}")).into_iter().collect()
+                    });
+                    assert!(
+                        !inside.is_empty(),
+                        "everything() has no {}: add it",
+                        field(&format!("{at}/{name}"))
+                    );
+                    self.walk(schema, &inside);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn under(&self, places: &[String], inside: impl Fn(&str, &Value) -> Vec<String>) -> Vec<String> {
+        let places = places.iter().map(|place| (place, self.whole.pointer(place).unwrap()));
+        places.flat_map(|(place, value)| inside(place, value)).collect()
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let definition: Value =
+        serde_saphyr::from_str(include_str!("../../crds/aiworkflows.yaml")).expect("the definition");
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut cases = Cases {
+        whole: everything(),
+        found: Vec::new(),
+    };
+    cases.walk(schema, &[String::new()]);
+    cases.found
+}
+
+#[tokio::test]
+async fn every_field_is_taken_at_its_bounds_and_refused_beyond() {
+    let world = World::shared().await;
+    let ns = &world.enforced("bounds-of-fields").await;
+    let (_, tenant) = world.person(ns, TENANT).await;
+    let collection = format!("{}?dryRun=All", all("AIWorkflow", ns));
+    let say = async |spec: &Value| {
+        let mut object = workflow("x", &json!({}));
+        object["spec"] = spec.clone();
+        tenant.post(&collection, &object).await
+    };
+    say(&everything()).await.ok();
+    let cases = cases();
+    assert!(cases.len() > 300, "{} cases", cases.len());
+    let wrong: Vec<String> = futures::stream::iter(&cases)
+        .map(|case| async {
+            let answer = say(&case.spec).await;
+            let names_it = answer.message().contains(&case.field);
+            // That a value has the right shape says nothing of what it means: the webhook may still refuse it, in its own words.
+            let good = match (case.taken, answer.code) {
+                (true, 201) => true,
+                (true, 403) => answer.message().contains("[valid-declaration]"),
+                (false, 422) => names_it,
+                _ => false,
+            };
+            (!good).then(|| format!("{} {}: {} {}", case.field, case.what, answer.code, answer.message()))
+        })
+        .buffer_unordered(TOGETHER)
+        .filter_map(|wrong| async { wrong })
+        .collect()
+        .await;
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+}
