@@ -53,6 +53,8 @@ pub enum ConditionType {
     ResolvedRefs,
     /// The fence stands as declared.
     Programmed,
+    /// What stands in its namespace fits inside the fence, as far as the last scan saw.
+    Compliant,
     /// All of them, and the namespace enforces.
     Ready,
     /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
@@ -61,7 +63,13 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every condition of an `AIWorkflow`.
-    pub const ALL: [Self; 4] = [Self::Accepted, Self::ResolvedRefs, Self::Programmed, Self::Ready];
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::ResolvedRefs,
+        Self::Programmed,
+        Self::Compliant,
+        Self::Ready,
+    ];
 
     /// The word in the API.
     pub const fn as_str(self) -> &'static str {
@@ -69,6 +77,7 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
+            Self::Compliant => "Compliant",
             Self::Ready => "Ready",
             Self::ClusterRangesKnown => "ClusterRangesKnown",
         }
@@ -113,6 +122,14 @@ pub enum Reason {
     Forbidden,
     /// An object of that name exists and is not ours.
     NameTaken,
+    /// Compliant: what stands fits.
+    Compliant,
+    /// Pods or workloads that stand would be refused today.
+    NonCompliantPods,
+    /// Its account holds more than it declares.
+    ExtraRights,
+    /// A NetworkPolicy of somebody else opens more than it declares.
+    ForeignPolicy,
     /// Ready: the fence stands.
     Fenced,
     /// Not ready: the namespace warns only.
@@ -158,6 +175,10 @@ impl Reason {
             Self::Conflict => "Conflict",
             Self::Forbidden => "Forbidden",
             Self::NameTaken => "NameTaken",
+            Self::Compliant => "Compliant",
+            Self::NonCompliantPods => "NonCompliantPods",
+            Self::ExtraRights => "ExtraRights",
+            Self::ForeignPolicy => "ForeignPolicy",
             Self::Fenced => "Fenced",
             Self::NotEnforced => "NotEnforced",
             Self::Declared => "Declared",

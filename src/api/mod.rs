@@ -33,7 +33,7 @@ pub use network::{
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
-    MAX_WORKFLOW_NAME, Mode, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
+    MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

@@ -244,7 +244,10 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 96))]
     pub effective_rules: Vec<PolicyRule>,
-    /// Conditions `Accepted`, `ResolvedRefs`, `Programmed` and, over them all, `Ready`.
+    /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub non_compliant: Option<NonCompliant>,
+    /// Conditions `Accepted`, `ResolvedRefs`, `Programmed`, `Compliant` and, over them all, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -272,6 +275,18 @@ pub struct Reviewed {
     #[serde(rename = "registrationUID")]
     #[schemars(length(max = 64))]
     pub registration_uid: String,
+}
+
+/// Pods that would be refused if they were made today.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NonCompliant {
+    /// How many.
+    #[schemars(range(min = 0))]
+    pub total: i64,
+    /// Names of the first of them, in order.
+    #[schemars(length(max = 20), inner(length(max = 253)))]
+    pub pods: Vec<String>,
 }
 
 /// Name and UID of the service account.

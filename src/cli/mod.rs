@@ -12,6 +12,7 @@ mod render;
 mod report;
 mod rights;
 mod run;
+mod scan;
 mod schema;
 mod terminal;
 
@@ -37,6 +38,7 @@ enum Command {
     Diff(diff::Args),
     Check(check::Args),
     Draft(draft::Args),
+    Scan(scan::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => return diff::main(&args),
         Command::Check(args) => return check::main(&args),
         Command::Draft(args) => return draft::main(&args),
+        Command::Scan(args) => return scan::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,11 +19,12 @@ use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException},
     policy::Target,
     reconcile,
-    scan::Preview,
+    scan::{self, Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     webhook::{
-        Gate, Limits, Readiness, admit::Admission, health_router, lookup::Live, router, serve, serve_health, tls_config,
+        Gate, Limits, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve, serve_health,
+        tls_config,
     },
 };
 
@@ -68,6 +69,9 @@ pub(super) struct Args {
     /// Addresses of its own pod, separated by commas: what the cluster's ranges must hold to be believed. The chart sets it.
     #[arg(long, env = "RINGFENCE_POD_IPS", default_value = "")]
     pod_ips: String,
+    /// How often all that stands is scanned, such as 5m; 0 is never.
+    #[arg(long, env = "RINGFENCE_SCAN_PERIOD", default_value = "5m", value_parser = period)]
+    scan_period: Duration,
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -132,7 +136,8 @@ async fn run(args: Args) -> Result<()> {
     let resolver = Arc::new(Resolver::default());
     let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
     let judge = Arc::new(Admission::new(live.clone(), policies, &args.namespace, metrics.clone()));
-    let admit = Preview::new(judge, live.clone(), live);
+    let scanner = Scanner::new(judge.clone(), live.clone(), live.clone());
+    let admit = Preview::new(judge, scanner.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {
@@ -154,13 +159,19 @@ async fn run(args: Args) -> Result<()> {
         .filter_map(|address| address.trim().parse().ok());
     let context = reconcile::Context::new(
         client.clone(),
-        metrics,
+        metrics.clone(),
         args.namespace,
         args.webhook_configuration,
         own_addresses.collect(),
         excusable,
     );
-    let controllers = operate(client, Arc::new(context), readiness.clone(), stop.clone());
+    let (results, stop_scanning, period) = (context.scanned(), stop.clone(), args.scan_period);
+    let scanning = async move {
+        if !period.is_zero() {
+            scan::run(scanner, results, metrics, period, stop_scanning).await;
+        }
+    };
+    let controllers = operate(client, Arc::new(context), readiness.clone(), scanning, stop.clone());
     tasks.spawn(async move {
         controllers.await;
         Ok(())
@@ -237,7 +248,13 @@ async fn keeper(
 }
 
 /// Waits for our kinds, then runs the controllers until `stop`.
-async fn operate(client: Client, context: Arc<reconcile::Context>, readiness: Readiness, stop: CancellationToken) {
+async fn operate(
+    client: Client,
+    context: Arc<reconcile::Context>,
+    readiness: Readiness,
+    scanning: impl Future<Output = ()>,
+    stop: CancellationToken,
+) {
     loop {
         match kinds_are_served(&client).await {
             Ok(()) => break,
@@ -249,7 +266,17 @@ async fn operate(client: Client, context: Arc<reconcile::Context>, readiness: Re
         }
     }
     readiness.set(Gate::Crds, Ok(()));
-    reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(()))).await;
+    let reconciling = reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(())));
+    tokio::join!(reconciling, scanning);
+}
+
+/// A duration as Kubernetes writes it, at least a second, or 0.
+fn period(text: &str) -> std::result::Result<Duration, String> {
+    if text.trim_end_matches(char::is_alphabetic) == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let period = duration(text).filter(|period| *period >= Duration::from_secs(1));
+    period.ok_or_else(|| "write it like 5m, at least 1s; 0 is never".to_owned())
 }
 
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {

@@ -2,17 +2,25 @@
 //!
 //! Pure. Must never: hold a whole object, or grow with what is scanned beyond what it says it keeps.
 
+mod bindings;
+mod declared;
 mod groups;
+mod ownerless;
 mod policies;
 mod report;
 mod secrets;
+mod tally;
 
 use serde_json::{Map, Value};
 
+pub use bindings::Accounts;
+pub use declared::Declared;
 pub use groups::Groups;
+pub use ownerless::{Ownerless, of_no_owner};
 pub use policies::Foreign;
 pub use report::Report;
 pub use secrets::{Secrets, token_secret};
+pub use tally::Tally;
 
 use crate::api::{AUDIT_LABEL, ENFORCE_LABEL, WARN_LABEL};
 use crate::review::Violation;
@@ -26,7 +34,8 @@ pub struct Finding {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// The AIWorkflow that it belongs to, as far as it can be told.
+    /// The AIWorkflow that it is about, as far as it can be told: its name, with its namespace before a `/` where the object is
+    /// in another one.
     pub workflow: Option<String>,
     /// Name of the rule or policy.
     pub rule: String,
@@ -98,6 +107,12 @@ pub trait Sink: Send {
     /// Something does not fit. The same rule may speak of several fields of one object; of the pods of one workload it speaks
     /// once.
     fn found(&mut self, finding: Finding);
+
+    /// An AIWorkflow of a namespace that is looked at.
+    fn declared(&mut self, _namespace: &str, _workflow: &Declared) {}
+
+    /// A namespace was looked at, as far as `extent` says.
+    fn looked_at_namespace(&mut self, _namespace: &str, _extent: &Extent) {}
 
     /// An object, or what it makes pods of, before it is judged: path and value of the pod.
     fn looked_at(&mut self, _place: &Place, _path: &str, _pod: &Value) {}

@@ -1,6 +1,8 @@
 //! NetworkPolicies that somebody else made and that open something: NetworkPolicies add up, so one of them opens what no
 //! AIWorkflow declares.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::{Finding, Place, Severity};
@@ -8,24 +10,23 @@ use crate::plan::owner_uid;
 use crate::review::Violation;
 
 /// Rule of these findings.
-const RULE: &str = "foreign-network-policy";
+pub(super) const RULE: &str = "foreign-network-policy";
 
-/// A NetworkPolicy of somebody else that opens something.
+/// A NetworkPolicy that opens something.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Foreign {
     namespace: String,
     name: String,
     opens: &'static str,
     selector: Value,
+    /// Whose it says it is.
+    owner: Option<String>,
 }
 
 impl Foreign {
-    /// Reads a NetworkPolicy. `None` where it is Ringfence's, by the UIDs of those who own such policies, or opens nothing.
-    pub fn of(namespace: &str, policy: Map<String, Value>, owners: &[&str]) -> Option<Self> {
+    /// Reads a NetworkPolicy, whoever made it. `None` where it opens nothing.
+    pub fn of(namespace: &str, policy: Map<String, Value>) -> Option<Self> {
         let policy = Value::Object(policy);
-        if owner_uid(&policy).is_some_and(|uid| !uid.is_empty() && owners.contains(&uid)) {
-            return None;
-        }
         let spec = policy.get("spec").unwrap_or(&Value::Null);
         let opens = match (opens(spec, "ingress", "Ingress"), opens(spec, "egress", "Egress")) {
             (true, true) => "ingress and egress",
@@ -38,7 +39,13 @@ impl Foreign {
             name: crate::plan::name_of(&policy).to_owned(),
             opens,
             selector: spec.get("podSelector").cloned().unwrap_or_default(),
+            owner: owner_uid(&policy).filter(|uid| !uid.is_empty()).map(str::to_owned),
         })
+    }
+
+    /// Whether one of these made it, by UID: then it is Ringfence's, and foreign to nobody.
+    pub fn is_owned_by(&self, owners: &BTreeSet<String>) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owners.contains(owner))
     }
 
     /// Whether it is about pods with these labels.
@@ -120,7 +127,7 @@ mod tests {
 
     fn of(spec: Value) -> Option<Foreign> {
         let policy = json!({"metadata": {"name": "np"}, "spec": spec});
-        Foreign::of("ai", policy.as_object().unwrap().clone(), &["w-1"])
+        Foreign::of("ai", policy.as_object().unwrap().clone())
     }
 
     #[rstest]
@@ -143,8 +150,9 @@ mod tests {
         let policy = json!({
             "metadata": {"name": "np", "annotations": {"ringfence.dev/owner-uid": owner}}, "spec": {"ingress": [{}]},
         });
-        let found = Foreign::of("ai", policy.as_object().unwrap().clone(), &["w-1", ""]);
-        assert_eq!(found.is_some(), foreign);
+        let found = Foreign::of("ai", policy.as_object().unwrap().clone()).unwrap();
+        let owners = BTreeSet::from(["w-1".to_owned(), String::new()]);
+        assert_eq!(found.is_owned_by(&owners), !foreign);
     }
 
     #[rstest]

@@ -8,6 +8,7 @@ mod cidr;
 mod claims;
 mod class;
 mod cluster;
+mod compliance;
 mod engine;
 mod exception;
 mod grant;
@@ -38,6 +39,7 @@ pub use accept::{Acceptance, accept, workflow_problems};
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
+pub use compliance::{Compliance, Some20};
 pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use exception::{
     ExceptionObserved, Idle, MAX_EXCEPTIONS, exception_in_force, exception_problems, exception_standing,
@@ -116,6 +118,8 @@ pub struct Observed {
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
     pub api_server: BTreeSet<(IpAddr, u16)>,
+    /// What the last scan of its namespace found about it; `None` until there was one.
+    pub compliance: Option<Compliance>,
 }
 
 /// A write. The order of a plan's changes is the order in which they are made.

@@ -77,6 +77,24 @@ pub fn status(
         Outcome::Failed(Reason::Forbidden, _) => status.effective_rules.clear(),
         Outcome::Failed(..) | Outcome::Untouched => {}
     }
+    match (&observed.compliance, observed.namespace.mode()) {
+        // Nobody scans it any more.
+        (_, None) => {
+            status.non_compliant = None;
+            status
+                .conditions
+                .retain(|said| said.type_ != ConditionType::Compliant.as_str());
+        }
+        (Some(compliance), Some(_)) => {
+            status.non_compliant = compliance.shown();
+            let (holds, reason, message) = compliance.condition(&observed.namespace.name);
+            let (type_, generation) = (ConditionType::Compliant, compliance.generation);
+            set(&mut status.conditions, type_, holds, reason, message, generation, now);
+        }
+        // What the last process found is said until this one has looked.
+        (None, Some(_)) => {}
+    }
+    let not_compliant = not_compliant(&status);
     let conditions = &mut status.conditions;
     let mut put = |type_, (status, reason, message): (ConditionStatus, Reason, String)| {
         set(conditions, type_, status, reason, message, generation, now);
@@ -107,11 +125,10 @@ pub fn status(
     .into_iter()
     .find(|(status, _, _)| *status != ConditionStatus::True);
     let ready = first_that_is_not_true.unwrap_or_else(|| match observed.namespace.mode() {
-        Some(Mode::Enforce) => (
-            ConditionStatus::True,
-            Reason::Fenced,
-            "the fence stands; what is undeclared is refused".to_owned(),
-        ),
+        Some(Mode::Enforce) => not_compliant.unwrap_or_else(|| {
+            let message = "the fence stands; what is undeclared is refused".to_owned();
+            (ConditionStatus::True, Reason::Fenced, message)
+        }),
         Some(Mode::Audit | Mode::Warn) | None => (
             ConditionStatus::False,
             Reason::NotEnforced,
@@ -120,6 +137,14 @@ pub fn status(
     });
     put(ConditionType::Ready, ready);
     status
+}
+
+/// Why it is not compliant, if a scan said so. One that is not known stands in nobody's way.
+fn not_compliant(status: &AIWorkflowStatus) -> Option<(ConditionStatus, Reason, String)> {
+    let said = find(&status.conditions, ConditionType::Compliant)?;
+    let reasons = [Reason::NonCompliantPods, Reason::ExtraRights, Reason::ForeignPolicy];
+    let reason = reasons.into_iter().find(|reason| reason.as_str() == said.reason)?;
+    (said.status == ConditionStatus::False).then(|| (said.status, reason, said.message.clone()))
 }
 
 fn truth(holds: bool) -> ConditionStatus {

@@ -51,6 +51,7 @@ use crate::{
         GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, RegoPolicyException, find, is_exempt,
     },
     plan::{Detection, NamespaceFacts, is_named, peers_of},
+    scan::Results,
     telemetry::Metrics,
 };
 
@@ -74,6 +75,7 @@ pub struct Context {
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
     known: Known,
+    scanned: Arc<Results>,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -109,7 +111,13 @@ impl Context {
             own_addresses,
             ranges: watch::Sender::new(None),
             known: Known::default(),
+            scanned: Arc::default(),
         }
+    }
+
+    /// Where the scan leaves what it found.
+    pub fn scanned(&self) -> Arc<Results> {
+        Arc::clone(&self.scanned)
     }
 
     /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
@@ -375,6 +383,7 @@ async fn run_workflows(
                 })
             },
         )
+        .reconcile_all_on(context.scanned.changes())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(workflow::reconcile, on_error, context)

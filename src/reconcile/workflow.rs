@@ -121,6 +121,8 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     };
     let mut observed = around(workflow, namespace, class, context).await?;
     observed.registration = registration;
+    let uid = workflow.uid().unwrap_or_default();
+    observed.compliance = context.scanned.of(&observed.namespace.name, &workflow.name_any(), &uid);
     if observed.class.is_some() && !plan::has_account(workflow, &observed) {
         observed.claims = context.known.claims(workflow).await?;
     }
@@ -176,6 +178,7 @@ pub(super) async fn around(
         account,
         predecessors,
         registration: None,
+        compliance: None,
         grants: grants(workflow, reads).await?,
         peers: peers(workflow, reads).await?,
         api_server: if needs_api_server {
@@ -294,15 +297,13 @@ fn service_account(workflow: &AIWorkflow, object: &serde_json::Value) -> Option<
     ours.then_some(ServiceAccountStatus { name, uid })
 }
 
-/// Writes the status if it says something new, and tells of it in an Event when `Ready` changed.
+/// Writes the status if it says something new, and tells of it in Events when `Compliant` or `Ready` changed.
 async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: &Context) -> Result<(), CallError> {
     if workflow.status.as_ref() == Some(&status) {
         return Ok(());
     }
     let api = Api::<AIWorkflow>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
     let what = format!("write the status of AIWorkflow {}", workflow.name_any());
-    let before = ready(workflow.status.as_ref());
-    let after = ready(Some(&status));
     let written = AIWorkflow {
         status: Some(status.clone()),
         ..workflow.clone()
@@ -318,19 +319,31 @@ async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: 
         Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
         Err(error) => return Err(error),
     }
-    if before != after
-        && let Some((holds, reason)) = after
-    {
-        let type_ = if holds { EventType::Normal } else { EventType::Warning };
-        let message = find(&status.conditions, ConditionType::Ready)
-            .map(|condition| condition.message.clone())
-            .unwrap_or_default();
-        context.say(workflow, type_, &reason, "Reconcile", &message).await;
+    // What a scan found may be why it is not ready: said once.
+    let mut said = None;
+    for type_ in [ConditionType::Compliant, ConditionType::Ready] {
+        let after = shown(Some(&status), type_);
+        let Some((holds, reason)) = after
+            .clone()
+            .filter(|_| after != shown(workflow.status.as_ref(), type_))
+        else {
+            continue;
+        };
+        if said.as_ref() == Some(&reason) {
+            continue;
+        }
+        let type_of_event = if holds { EventType::Normal } else { EventType::Warning };
+        let message = find(&status.conditions, type_).map(|condition| condition.message.clone());
+        let message = message.unwrap_or_default();
+        context
+            .say(workflow, type_of_event, &reason, "Reconcile", &message)
+            .await;
+        said = Some(reason);
     }
     Ok(())
 }
 
-fn ready(status: Option<&AIWorkflowStatus>) -> Option<(bool, String)> {
-    let condition = find(&status?.conditions, ConditionType::Ready)?;
+fn shown(status: Option<&AIWorkflowStatus>, type_: ConditionType) -> Option<(bool, String)> {
+    let condition = find(&status?.conditions, type_)?;
     Some((condition.status == ConditionStatus::True, condition.reason.clone()))
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::kinds::{NAMESPACE, NETWORK_POLICY, RUNNING, WORKFLOW};
 use super::remember::Remembering;
 use crate::fence::{Subject, controller};
-use crate::findings::{Extent, Foreign, Place, Severity, Sink, supposed};
+use crate::findings::{Declared, Extent, Foreign, Place, Severity, Sink, supposed};
 use crate::plan::name_of;
 use crate::review::{Decision, Fault, Review, Violation};
 use crate::webhook::admit::Admission;
@@ -67,6 +67,14 @@ impl Scanner {
             lookup,
             lists,
         }
+    }
+
+    pub(super) fn lists(&self) -> &dyn List {
+        self.lists.as_ref()
+    }
+
+    pub(super) fn is_exempt(&self, namespace: &str) -> bool {
+        self.admission.is_exempt(namespace)
     }
 
     /// Looks at a namespace as if it enforced that class. `namespace` is the object, as it is or as it would be.
@@ -187,44 +195,40 @@ impl Look<'_> {
         }
     }
 
-    /// Reads the workflows, and the policies that are not theirs.
+    /// Reads the policies, and then the workflows: a policy whose workflow is newer than the list of them would seem foreign.
     async fn read_policies(&mut self, uid: &str) {
-        let mut owners = vec![uid.to_owned()];
-        let mut ask = Ask::all(WORKFLOW, Some(&self.namespace));
-        while let Some(page) = self.page(&ask).await {
-            for workflow in page.items.into_iter().map(Value::Object) {
-                let text = |pointer: &str| workflow.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-                let Some(name) = text("/metadata/name") else { continue };
-                owners.extend(text("/metadata/uid"));
-                let account = text("/spec/identity/serviceAccountName").unwrap_or_else(|| name.clone());
-                self.accounts.insert(account, name);
-            }
-            ask.next = page.next;
-            if ask.next.is_none() {
-                break;
-            }
-        }
-        let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+        let mut policies = Vec::new();
         let mut ask = Ask::all(NETWORK_POLICY, Some(&self.namespace));
         while let Some(page) = self.page(&ask).await {
-            for policy in page.items {
-                let Some(foreign) = Foreign::of(&self.namespace, policy, &owners) else {
-                    continue;
-                };
-                if self.foreign.len() >= MAX_FOREIGN {
-                    self.extent.gap(format!(
-                        "more than {MAX_FOREIGN} NetworkPolicies of namespace {} are not Ringfence's",
-                        self.namespace
-                    ));
-                    return;
-                }
-                self.foreign.push((foreign, BTreeSet::new()));
+            let opening = page.items.into_iter();
+            policies.extend(opening.filter_map(|policy| Foreign::of(&self.namespace, policy)));
+            ask.next = page.next;
+            if ask.next.is_none() || policies.len() > MAX_KNOWN {
+                break;
+            }
+        }
+        let mut owners = BTreeSet::from([uid.to_owned()]);
+        let mut ask = Ask::all(WORKFLOW, Some(&self.namespace));
+        while let Some(page) = self.page(&ask).await {
+            for workflow in page.items.into_iter().filter_map(Declared::of) {
+                self.sink.declared(&self.namespace, &workflow);
+                owners.insert(workflow.uid);
+                self.accounts.insert(workflow.account, workflow.name);
             }
             ask.next = page.next;
             if ask.next.is_none() {
                 break;
             }
         }
+        policies.retain(|policy| !policy.is_owned_by(&owners));
+        if policies.len() > MAX_FOREIGN {
+            self.extent.gap(format!(
+                "only {MAX_FOREIGN} of the NetworkPolicies of namespace {} that are not Ringfence's were looked at",
+                self.namespace
+            ));
+            policies.truncate(MAX_FOREIGN);
+        }
+        self.foreign = policies.into_iter().map(|policy| (policy, BTreeSet::new())).collect();
     }
 
     /// Judges every object of a kind.

@@ -3,10 +3,15 @@
 //! Must never: change or end anything, hold more than a page of what it lists, take what could not be read for what fits, or
 //! judge otherwise than admission does.
 
+mod background;
+mod cluster;
 mod kinds;
 mod look;
 mod preview;
 mod remember;
+mod results;
 
+pub use background::run;
 pub use look::{Bounds, Scanner};
 pub use preview::Preview;
+pub use results::{Found, Results};

@@ -14,8 +14,6 @@ use crate::fence::modes::settings;
 use crate::findings::{Extent, Groups};
 use crate::review::{Decision, Operation, Review};
 use crate::webhook::admit::Admission;
-use crate::webhook::lookup::Lookup;
-use crate::webhook::pages::List;
 use crate::webhook::{Admit, Webhook};
 
 /// Most objects that one answer looks at.
@@ -31,10 +29,10 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Admission, with the same facts and lists of what stands.
-    pub fn new(admission: Arc<Admission>, lookup: Arc<dyn Lookup>, lists: Arc<dyn List>) -> Self {
+    /// Admission, and what looks at what stands.
+    pub fn new(admission: Arc<Admission>, scanner: Scanner) -> Self {
         Self {
-            scanner: Scanner::new(Arc::clone(&admission), lookup, lists),
+            scanner,
             admission,
             looks: Semaphore::new(LOOKS),
         }

@@ -2,6 +2,7 @@
 //!
 //! Must never: take a label from a request as it is. Label values are words of ours, or names of policies in force.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -18,6 +19,9 @@ use crate::review::{Gvr, Operation, Outcome};
 const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+/// Up to an hour: a scan takes as long as it takes, and rests in between.
+const SCAN_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
 const RESOURCES: [(&str, &str, &str); 20] = [
@@ -60,6 +64,9 @@ pub struct Metrics {
     certificate_expiry: Gauge,
     drift: Family<KindLabels, Counter>,
     break_glass: Counter,
+    scan_findings: Family<RuleLabels, Gauge>,
+    scan_seconds: Histogram,
+    scan_success: Gauge,
 }
 
 /// What a policy said of one request.
@@ -144,6 +151,11 @@ struct ControllerLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RuleLabels {
+    rule: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -173,6 +185,9 @@ impl Metrics {
             certificate_expiry: Gauge::default(),
             drift: Family::default(),
             break_glass: Counter::default(),
+            scan_findings: Family::default(),
+            scan_seconds: Histogram::new(SCAN_BUCKETS),
+            scan_success: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -278,6 +293,23 @@ impl Metrics {
         self.break_glass.inc();
     }
 
+    /// A scan has ended: how often each rule or policy found something. `whole` tells whether all could be looked at.
+    pub fn scanned(&self, rules: &BTreeMap<String, usize>, duration: Duration, whole: bool) {
+        self.scan_findings.clear();
+        for (rule, count) in rules {
+            let labels = RuleLabels { rule: rule.clone() };
+            self.scan_findings
+                .get_or_create(&labels)
+                .set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        self.scan_seconds.observe(duration.as_secs_f64());
+        if whole {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+            self.scan_success.set(now);
+        }
+    }
+
     /// All of it as OpenMetrics text.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
@@ -335,6 +367,17 @@ impl Metrics {
             "break_glass",
             "Namespaces seen to have lost their enforce label",
             self.break_glass.clone(),
+        );
+        registry.register(
+            "scan_findings",
+            "What stands and does not fit, by the last scan",
+            self.scan_findings.clone(),
+        );
+        registry.register("scan_duration_seconds", "Time to scan", self.scan_seconds.clone());
+        registry.register(
+            "scan_last_success_timestamp_seconds",
+            "When a scan last ended that could look at everything",
+            self.scan_success.clone(),
         );
     }
 }
@@ -434,6 +477,8 @@ mod tests {
         metrics.set_certificate_expiry(1_900_000_000);
         metrics.drift_reverted("NetworkPolicy");
         metrics.break_glass();
+        metrics.scanned(&BTreeMap::from([("solved".to_owned(), 7)]), second, true);
+        metrics.scanned(&BTreeMap::from([("approved-images".to_owned(), 2)]), second, false);
         let text = metrics.encode().unwrap();
         for line in [
             r#"ringfence_admission_requests_total{webhook="fence",operation="CREATE",resource="pods",decision="deny"} 1"#,
@@ -450,9 +495,15 @@ mod tests {
             "ringfence_certificate_expiry_timestamp_seconds 1900000000",
             r#"ringfence_drift_reverted_total{kind="NetworkPolicy"} 1"#,
             "ringfence_break_glass_total 1",
+            r#"ringfence_scan_findings{rule="approved-images"} 2"#,
+            "ringfence_scan_duration_seconds_count 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("gone"), "{text}");
+        assert!(!text.contains("gone") && !text.contains("solved"), "{text}");
+        let success = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ringfence_scan_last_success_timestamp_seconds "));
+        assert!(success.unwrap().parse::<i64>().unwrap() > 1_700_000_000, "{text}");
     }
 }

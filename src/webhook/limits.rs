@@ -69,7 +69,7 @@ pub(super) fn answer_within(query: Option<&str>) -> Option<Duration> {
         .find_map(|pair| pair.strip_prefix("timeout="));
     let timeout = match parameter {
         None => DEFAULT_TIMEOUT,
-        Some(text) => parse(text)?.min(MAX_TIMEOUT),
+        Some(text) => duration(text)?.min(MAX_TIMEOUT),
     };
     Some(less_margin(timeout))
 }
@@ -84,8 +84,8 @@ fn less_margin(timeout: Duration) -> Duration {
     timeout.saturating_sub((timeout / 10).min(Duration::from_millis(500)))
 }
 
-/// A duration as Go writes it: `5s`, `300ms`, `1m30s`, `1.5s`.
-fn parse(text: &str) -> Option<Duration> {
+/// A duration as Go writes it: `5s`, `300ms`, `1m30s`, `1.5s`. `None` for anything else, and for none at all.
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut seconds = 0.0;
     while !rest.is_empty() {
@@ -142,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in ".{0,40}", go in "([0-9.]{0,30}[hmsnu]{0,2}){0,3}") {
-            let _ = (parse(&text), parse(&go));
+            let _ = (duration(&text), duration(&go));
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub use handler::router;
 pub use health::{Gate, Readiness, health_router};
 pub use judge::Policies;
-pub use limits::Limits;
+pub use limits::{Limits, duration};
 pub use server::{serve, serve_health, tls_config};
 
 use crate::review::{Decision, Review};

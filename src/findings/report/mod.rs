@@ -29,6 +29,10 @@ impl Sink for Report {
             self.omitted += 1;
         }
     }
+
+    fn looked_at_namespace(&mut self, _: &str, extent: &Extent) {
+        self.looked(1, extent.clone());
+    }
 }
 
 impl Report {
@@ -53,6 +57,11 @@ impl Report {
         };
         self.findings.sort_by_cached_key(key);
         self.findings.dedup();
+    }
+
+    /// Whether any namespace was looked at, or should have been.
+    pub fn has_looked(&self) -> bool {
+        self.namespaces > 0 || !self.is_complete()
     }
 
     /// Whether nothing was found.

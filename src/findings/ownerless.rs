@@ -1,0 +1,104 @@
+//! Objects that Ringfence made for an owner that is gone: left behind where somebody deleted it with `--cascade=orphan`, or took
+//! the owner reference off.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::{Finding, Place, Severity};
+use crate::plan::{name_of, owner_uid};
+use crate::review::Violation;
+
+/// An object whose owner is not known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ownerless {
+    place: Place,
+    owner: String,
+}
+
+/// Reads an object of a kind that Ringfence makes. `None` where one of these owns it, where it is not Ringfence's, and where the
+/// garbage collector is about to take it.
+pub fn of_no_owner(kind: &str, object: &Map<String, Value>, owners: &BTreeSet<String>) -> Option<Ownerless> {
+    let object = Value::Object(object.clone());
+    let owner = owner_uid(&object).filter(|uid| !owners.contains(*uid))?;
+    let references = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let names_it = |reference: &Value| reference.get("uid").and_then(Value::as_str) == Some(owner);
+    if references.is_some_and(|references| references.iter().any(names_it)) {
+        return None;
+    }
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    Some(Ownerless {
+        place: Place {
+            namespace: namespace.unwrap_or_default().to_owned(),
+            kind: kind.to_owned(),
+            name: name_of(&object).to_owned(),
+            workflow: None,
+        },
+        owner: owner.to_owned(),
+    })
+}
+
+impl Ownerless {
+    /// What to say of it, unless its owner is one of these after all.
+    pub fn finding(&self, owners: &BTreeSet<String>) -> Option<Finding> {
+        if owners.contains(&self.owner) {
+            return None;
+        }
+        let message = match self.place.kind.as_str() {
+            "Role" | "RoleBinding" => "was made by Ringfence for something that is gone, and still gives its rights",
+            _ => "was made by Ringfence for something that is gone",
+        };
+        let Place {
+            kind, name, namespace, ..
+        } = &self.place;
+        let violation = Violation {
+            policy: "ownerless-object".to_owned(),
+            path: "metadata.annotations[ringfence.dev/owner-uid]".to_owned(),
+            value: Some(self.owner.clone()),
+            message: message.to_owned(),
+            fix: format!(
+                "delete it, as somebody with the verb approve: kubectl delete {} {name} --namespace {namespace}",
+                kind.to_lowercase()
+            ),
+        };
+        Some(self.place.finding(violation, Severity::Warning))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn owners() -> BTreeSet<String> {
+        BTreeSet::from(["w-1".to_owned()])
+    }
+
+    #[rstest]
+    #[case::owned(json!({"annotations": {"ringfence.dev/owner-uid": "w-1"}}), false)]
+    #[case::somebody_elses(json!({"labels": {"app.kubernetes.io/managed-by": "ringfence"}}), false)]
+    #[case::owner_gone(json!({"annotations": {"ringfence.dev/owner-uid": "w-0"}}), true)]
+    #[case::about_to_be_collected(json!({"annotations": {"ringfence.dev/owner-uid": "w-0"}, "ownerReferences": [{"uid": "w-0"}]}), false)]
+    #[case::with_another_owner(json!({"annotations": {"ringfence.dev/owner-uid": "w-0"}, "ownerReferences": [{"uid": "x"}]}), true)]
+    fn an_object_is_ownerless_when_nobody_keeps_it(#[case] metadata: Value, #[case] expected: bool) {
+        let object = json!({"metadata": metadata});
+        let found = of_no_owner("Role", object.as_object().unwrap(), &owners());
+        assert_eq!(found.is_some(), expected);
+    }
+
+    #[test]
+    fn an_owner_that_is_only_new_is_an_owner() {
+        let object = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": "w-2"}}});
+        let found = of_no_owner("Role", object.as_object().unwrap(), &owners()).unwrap();
+        assert!(found.finding(&BTreeSet::from(["w-2".to_owned()])).is_none());
+        assert!(
+            found
+                .finding(&owners())
+                .unwrap()
+                .message
+                .contains("still gives its rights")
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! The operator's own scan: again and again, slowly, for as long as it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::look::Scanner;
+use super::results::Results;
+use crate::findings::Tally;
+use crate::telemetry::Metrics;
+
+/// How soon after the start the first scan begins, at the latest.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// Scans each `period` until `stop`. Judging does not yield, so each scan has a thread of its own.
+pub async fn run(
+    scanner: Scanner,
+    results: Arc<Results>,
+    metrics: Arc<Metrics>,
+    period: Duration,
+    stop: CancellationToken,
+) {
+    let mut pause = FIRST.min(period / 10);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(jittered(pause)) => {}
+        }
+        pause = period;
+        let (scanner, stopped, runtime) = (scanner.clone(), stop.clone(), Handle::current());
+        let started = Instant::now();
+        let scan = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let mut tally = Tally::default();
+                tokio::select! {
+                    () = stopped.cancelled() => None,
+                    extent = scanner.scan(None, true, &mut tally) => {
+                        tally.gap(extent);
+                        Some(tally)
+                    }
+                }
+            })
+        });
+        match scan.await {
+            Ok(Some(tally)) => done(tally, &results, &metrics, started.elapsed()),
+            Ok(None) => return,
+            Err(error) => warn!(%error, "the scan panicked, and is tried again"),
+        }
+    }
+}
+
+fn done(tally: Tally, results: &Results, metrics: &Metrics, duration: Duration) {
+    let Tally {
+        rules,
+        workflows,
+        extent,
+    } = tally;
+    metrics.scanned(&rules, duration, extent.gaps.is_empty());
+    for gap in &extent.gaps {
+        warn!(gap, "the scan could not look at everything");
+    }
+    info!(
+        objects = extent.looked,
+        refused = extent.refused,
+        findings = rules.values().sum::<usize>(),
+        seconds = duration.as_secs_f64(),
+        "scanned what stands"
+    );
+    results.replace(workflows);
+}
+
+/// Up to a tenth longer, so that the scans of many clusters do not come together.
+fn jittered(base: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
+    base + base.mul_f64(f64::from(nanos % 1000) / 10_000.0)
+}

@@ -1,0 +1,220 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::fence::Named;
+use crate::fence::testing::{facts, pod, unset};
+use crate::findings::Tally;
+use crate::plan::Compliance;
+use crate::policy::PolicySet;
+use crate::webhook::admit::Admission;
+use crate::webhook::lookup::{Fixed, Key};
+
+fn named(name: &str) -> Named {
+    Named {
+        namespace: "ai".into(),
+        name: name.into(),
+    }
+}
+
+fn namespace(name: &str, labels: Value) -> Value {
+    json!({"metadata": {"name": name, "uid": format!("{name}-uid"), "labels": labels}})
+}
+
+fn enforced() -> Value {
+    json!({"ringfence.dev/enforce": "default", "pod-security.kubernetes.io/enforce": "restricted"})
+}
+
+fn binding(name: &str, of: &str, owner: Option<&str>, subject: Value) -> Value {
+    let mut binding = json!({
+        "metadata": {"name": name, "namespace": of, "annotations": {}}, "subjects": [subject],
+        "roleRef": {"kind": "ClusterRole", "name": "admin"},
+    });
+    if let Some(owner) = owner {
+        binding["metadata"]["annotations"]["ringfence.dev/owner-uid"] = owner.into();
+    }
+    binding
+}
+
+fn triage() -> Value {
+    json!({"kind": "ServiceAccount", "namespace": "ai", "name": "triage"})
+}
+
+/// Namespace `ai` enforces and holds `triage`; `plain` has no mode.
+fn cluster() -> Fixed {
+    let facts = facts();
+    let workflow = facts.workflow.unwrap();
+    Fixed::default()
+        .with(Key::Workflow(named("triage")), workflow.clone())
+        .with(Key::Class("default".into()), facts.classes["default"].clone().unwrap())
+        .listing(
+            "namespaces",
+            None,
+            vec![namespace("ai", enforced()), namespace("plain", json!({}))],
+        )
+        .listing("aiworkflows", Some("ai"), vec![workflow.clone()])
+        .listing("aiworkflows", None, vec![workflow])
+}
+
+async fn scan(cluster: Fixed) -> Tally {
+    let cluster = Arc::new(cluster);
+    let policies = PolicySet::compile(Vec::new(), &Default::default()).unwrap();
+    let admission = Admission::new(cluster.clone(), Arc::new(policies), "ringfence", Arc::default());
+    let scanner = Scanner::new(Arc::new(admission), cluster.clone(), cluster);
+    let mut tally = Tally::default();
+    let extent = scanner.scan(None, false, &mut tally).await;
+    tally.gap(extent);
+    tally
+}
+
+fn of_triage(tally: &Tally) -> &Compliance {
+    &tally.workflows[&("ai".to_owned(), "triage".to_owned())]
+}
+
+fn rules(tally: &Tally) -> Vec<(&str, usize)> {
+    tally
+        .rules
+        .iter()
+        .map(|(rule, count)| (rule.as_str(), *count))
+        .collect()
+}
+
+#[tokio::test]
+async fn namespaces_with_a_mode_are_scanned_and_no_others() {
+    let bad = |name: &str| {
+        let mut pod = unset(pod(), "/metadata/labels");
+        pod["metadata"]["name"] = name.into();
+        pod
+    };
+    let cluster = cluster()
+        .listing("pods", Some("ai"), vec![bad("p"), bad("q")])
+        .listing("pods", Some("plain"), vec![bad("r")])
+        .listing("pods", Some("kube-system"), vec![bad("s")])
+        .listing(
+            "namespaces",
+            None,
+            vec![
+                namespace("ai", enforced()),
+                namespace("plain", json!({})),
+                namespace("kube-system", enforced()),
+                namespace("ringfence", enforced()),
+            ],
+        );
+    let tally = scan(cluster).await;
+    assert_eq!(rules(&tally), [("declared-workflow", 2)]);
+    let pods: Vec<_> = of_triage(&tally).pods.names().collect();
+    assert_eq!(pods, ["p", "q"], "they run as its account");
+    assert_eq!((tally.extent.looked, tally.extent.refused), (2, 2));
+}
+
+#[tokio::test]
+async fn the_namespace_itself_is_judged() {
+    let tally = scan(cluster().listing(
+        "namespaces",
+        None,
+        vec![namespace("ai", json!({"ringfence.dev/audit": "gone"}))],
+    ))
+    .await;
+    assert_eq!(rules(&tally), [("namespace-mode", 1)]);
+}
+
+#[tokio::test]
+async fn bindings_that_give_more_are_found_wherever_they_are() {
+    let cluster = cluster()
+        .listing(
+            "rolebindings",
+            None,
+            vec![
+                binding("ours", "ai", Some("workflow-uid"), triage()),
+                binding("theirs", "plain", None, triage()),
+                binding(
+                    "of-somebody-else",
+                    "plain",
+                    None,
+                    json!({"kind": "ServiceAccount", "namespace": "plain", "name": "x"}),
+                ),
+                binding("granted", "plain", Some("grant-uid"), triage()),
+            ],
+        )
+        .listing(
+            "aiworkflowgrants",
+            None,
+            vec![json!({"metadata": {"name": "g", "namespace": "plain", "uid": "grant-uid"}})],
+        )
+        .listing(
+            "clusterrolebindings",
+            None,
+            vec![binding(
+                "all",
+                "",
+                None,
+                json!({"kind": "Group", "name": "system:serviceaccounts:ai"}),
+            )],
+        );
+    let tally = scan(cluster).await;
+    assert_eq!(rules(&tally), [("extra-binding", 2)]);
+    let bindings: Vec<_> = of_triage(&tally).bindings.names().collect();
+    assert_eq!(bindings, ["ClusterRoleBinding all", "RoleBinding plain/theirs"]);
+}
+
+#[tokio::test]
+async fn what_has_lost_its_owner_is_found() {
+    let role =
+        json!({"metadata": {"name": "left", "namespace": "ai", "annotations": {"ringfence.dev/owner-uid": "gone"}}});
+    let cluster = cluster().listing("roles", None, vec![role]).listing(
+        "rolebindings",
+        None,
+        vec![binding("left", "ai", Some("gone"), triage())],
+    );
+    let tally = scan(cluster).await;
+    assert_eq!(rules(&tally), [("extra-binding", 1), ("ownerless-object", 2)]);
+    assert_eq!(
+        of_triage(&tally).bindings.names().collect::<Vec<_>>(),
+        ["RoleBinding ai/left"]
+    );
+}
+
+/// The owners are listed again before anybody is told that there is none.
+#[tokio::test]
+async fn an_owner_that_came_meanwhile_is_an_owner() {
+    struct Later(Fixed, std::sync::atomic::AtomicBool);
+    impl crate::webhook::pages::List for Later {
+        fn list<'a>(
+            &'a self,
+            ask: &'a Ask,
+        ) -> futures::future::BoxFuture<'a, Result<Page, crate::webhook::lookup::LookupError>> {
+            if ask.kind.plural == "aiworkflowgrants" && self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                let grant = json!({"metadata": {"name": "g", "namespace": "ai", "uid": "new"}});
+                let items = vec![grant.as_object().unwrap().clone()];
+                return Box::pin(std::future::ready(Ok(Page { items, next: None })));
+            }
+            self.0.list(ask)
+        }
+    }
+    let fixed = cluster().listing("rolebindings", None, vec![binding("new", "ai", Some("new"), triage())]);
+    let policies = PolicySet::compile(Vec::new(), &Default::default()).unwrap();
+    let admission = Admission::new(Arc::new(fixed.clone()), Arc::new(policies), "ringfence", Arc::default());
+    let lists = Arc::new(Later(fixed.clone(), Default::default()));
+    let scanner = Scanner::new(Arc::new(admission), Arc::new(fixed), lists);
+    let mut tally = Tally::default();
+    scanner.scan(None, false, &mut tally).await;
+    assert_eq!(rules(&tally), []);
+}
+
+#[tokio::test]
+async fn what_cannot_be_listed_keeps_a_workflow_from_being_called_compliant() {
+    for plural in [
+        "rolebindings",
+        "clusterrolebindings",
+        "roles",
+        "pods",
+        "aiworkflowgrants",
+    ] {
+        let tally = scan(cluster().not_listing(plural)).await;
+        let gap = of_triage(&tally).gap.clone().unwrap_or_default();
+        assert!(gap.starts_with(&format!("the {plural} of ")), "{plural}: {gap:?}");
+    }
+    let tally = scan(cluster().not_listing("namespaces")).await;
+    assert_eq!(tally.extent.gaps.len(), 1, "{:?}", tally.extent);
+}
