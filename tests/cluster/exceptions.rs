@@ -507,10 +507,7 @@ async fn of_too_many_none_counts(scene: &Scene) {
         .ok();
     let answer = scene.tried(ns, &many).await;
     let said = answer.refused_by("red");
-    assert!(
-        said.contains("more than 200 RegoPolicyExceptions"),
-        "{said}"
-    );
+    assert!(said.contains("more than 200 RegoPolicyExceptions"), "{said}");
     scene.reason(ns, "one-more", "False", "TooMany").await;
     scene.drop(ns, "one-more").await;
     scene.tried(ns, &many).await.ok();
