@@ -17,6 +17,7 @@ bin=$root/target/controlplane/bin
 state=$root/target/demo
 namespace=ai-secure
 unfenced=ai-unfenced
+legacy=ai-legacy
 supervisor='' operator='' created=''
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
@@ -33,6 +34,7 @@ step() {
 }
 
 kubectl() { "$bin/kubectl" ${CONTEXT:+--context "$CONTEXT"} --request-timeout=30s "$@"; }
+ringfence() { "${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" "$@" ${CONTEXT:+--context "$CONTEXT"}; }
 prompt() { printf '\n%s$ %s%s\n' "$cyan" "$*" "$plain"; }
 
 # Shows a command and what it says; it must succeed.
@@ -75,7 +77,7 @@ cleanup() {
     if [ -n "${CONTEXT:-}" ]; then
         if [ -n "$created" ] && [ -z "${KEEP:-}" ]; then
             say "Removing the namespaces of the demo."
-            kubectl delete namespace "$namespace" "$unfenced" --ignore-not-found --timeout=60s >/dev/null || true
+            kubectl delete namespace "$namespace" "$unfenced" "$legacy" --ignore-not-found --timeout=60s >/dev/null || true
         fi
     elif [ $status != 0 ] || [ -z "${KEEP:-}" ]; then
         if [ $status != 0 ] && [ -s "$state/ringfence.log" ]; then
@@ -213,109 +215,15 @@ check_cluster() {
         exit 1
     fi
     local name
-    for name in "$namespace" "$unfenced"; do
+    for name in "$namespace" "$unfenced" "$legacy"; do
         if kubectl get namespace "$name" >/dev/null 2>&1; then
             fail "namespace $name exists there, and the demo would change it. Delete it, or use another cluster."
         fi
     done
 }
 
-# ---- the story ----
-
-# The example with whoever runs this as its launcher.
-example() {
-    local user launcher
-    user=$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')
-    case $user in
-    system:serviceaccount:*)
-        user=${user#system:serviceaccount:}
-        launcher="serviceAccount: {namespace: ${user%%:*}, name: ${user#*:}}"
-        ;;
-    system:*) fail "you are $user, which cannot be a launcher: use a named user or a service account" ;;
-    *) launcher="user: \"$user\"" ;;
-    esac
-    awk -v launcher="$launcher" '/^  - user: ringfence-admin/ { print "  - " launcher; next } { print }' examples/invoice-triage.yaml
-}
-
-# What the workflow's account may read, asked of the API server.
-allowed() { # RESOURCE ANSWER
-    local answer
-    prompt kubectl auth can-i get "$1" --namespace "$namespace" --as "system:serviceaccount:$namespace:invoice-triage"
-    answer=$(kubectl auth can-i get "$1" --namespace "$namespace" --as "system:serviceaccount:$namespace:invoice-triage" || true)
-    say "$answer"
-    [ "$answer" = "$2" ] || fail "the answer should be $2"
-}
-
-pods_there() { [ -n "$(kubectl get pods --namespace "$namespace" -o name)" ]; }
-
-tell_the_fence() {
-    step "A namespace is fenced, a workflow is declared and launched: one apply"
-    local file=examples/invoice-triage.yaml
-    example >"$state/invoice-triage.yaml"
-    if ! cmp -s "$file" "$state/invoice-triage.yaml"; then
-        file=$state/invoice-triage.yaml
-        say "The example, with you as its launcher: nobody is one by right."
-    fi
-    prompt "kubectl apply -f $file"
-    created=yes
-    kubectl apply -f "$file" || fail "the example should be accepted"
-    prompt kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s
-    kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s || {
-        kubectl get aiworkflows --namespace "$namespace" -o wide
-        fail "the workflow should be ready within a minute"
-    }
-
-    step "What Ringfence made of it: an account, its rights, and a network fence"
-    run kubectl get aiworkflows --namespace "$namespace"
-    run kubectl get serviceaccounts,roles,rolebindings,networkpolicies --namespace "$namespace"
-    run kubectl describe aiworkflow invoice-triage --namespace "$namespace"
-    run kubectl describe roles --namespace "$namespace"
-    local made
-    for made in serviceaccount/invoice-triage networkpolicy/ringfence; do
-        kubectl get "$made" --namespace "$namespace" -o name >/dev/null || fail "$made should be there"
-    done
-    [ -n "$(kubectl get rolebindings --namespace "$namespace" -o name)" ] || fail "the workflow's rights should be bound"
-    allowed configmaps/triage-config yes
-    allowed configmaps/another no
-    allowed secrets/openai no
-
-    step "Its Job made a pod, and the pod was admitted"
-    until_true "the Job has a pod" pods_there
-    run kubectl get jobs,pods --namespace "$namespace"
-    if [ -z "${CONTEXT:-}" ]; then
-        say "The pod stays Pending: this control plane has no node to run it on. Admission is what you see here."
-    fi
-}
-
-tell_the_refusals() {
-    kubectl create namespace "$unfenced" >/dev/null
-    until_true "the namespaces have their default account" \
-        kubectl get serviceaccount default --namespace "$unfenced"
-    until_true "the namespaces have their default account" \
-        kubectl get serviceaccount default --namespace "$namespace"
-
-    step "Refused: a pod that no workflow declares"
-    refused 'declared-workflow' kubectl apply -f demo/refused/1-undeclared-pod.yaml
-
-    step "Refused: the workflow's pod in a namespace that is not fenced"
-    refused 'approved-namespace' kubectl apply -f demo/refused/2-unfenced-namespace.yaml
-
-    step "Refused: a privileged container, at the Job and not only at its pods"
-    refused 'restricted-pod-security.*privileged' kubectl apply -f demo/refused/3-privileged.yaml
-
-    step "Refused: a Job whose template carries an API key, and the message does not repeat the key"
-    refused 'no-literal-secrets' kubectl apply -f demo/refused/4-literal-key.yaml
-    if kubectl apply -f demo/refused/4-literal-key.yaml 2>&1 | grep -q demo-0f3c9a71b2d84e65a9c1; then
-        fail "the refusal repeats the key"
-    fi
-
-    step "Refused: a tenant who takes the fence down, with every right that a tenant needs for that"
-    run kubectl create role tenant --namespace "$namespace" --verb=get,update,patch --resource=namespaces
-    run kubectl create rolebinding tenant --namespace "$namespace" --role=tenant --group=finance-ml
-    refused 'verb approve' kubectl label namespace "$namespace" ringfence.dev/enforce- --as=mia --as-group=finance-ml
-    [ "$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.ringfence\.dev/enforce}')" = default ] ||
-        fail "the namespace has lost its fence"
-}
+# shellcheck source=demo/story.sh
+source demo/story.sh
 
 main() {
     if [ "${1:-}" = stop ]; then
@@ -337,16 +245,18 @@ main() {
     trap cleanup EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    say "Building ringfence …"
+    cargo build --locked --bin ringfence
     if [ -n "${CONTEXT:-}" ]; then
         check_cluster
     else
-        say "Building ringfence …"
-        cargo build --locked --bin ringfence
         start_control_plane
         start_ringfence
     fi
     tell_the_fence
     tell_the_refusals
+    tell_the_window
+    tell_the_way_in
 
     printf '\n%sEvery step did what it should.%s\n' "$green" "$plain"
     if [ -n "${KEEP:-}" ]; then
@@ -356,7 +266,7 @@ main() {
             say "  export PATH=$bin:\$PATH"
             say "Stop it with: make demo-stop"
         else
-            say "Remove it with: kubectl --context $CONTEXT delete namespace $namespace $unfenced"
+            say "Remove it with: kubectl --context $CONTEXT delete namespace $namespace $unfenced $legacy"
         fi
     fi
 }

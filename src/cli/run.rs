@@ -173,7 +173,7 @@ async fn run(args: Args) -> Result<()> {
     };
     let controllers = operate(client, Arc::new(context), readiness.clone(), scanning, stop.clone());
     tasks.spawn(async move {
-        controllers.await;
+        Box::pin(controllers).await;
         Ok(())
     });
     let outcome = wait(&mut tasks, &readiness).await;

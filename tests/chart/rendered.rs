@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use crate::chart::{RELEASE, helm, render};
 
 /// Roles that the chart makes and binds to nobody; `people` tests what they give.
-const FOR_PEOPLE: [&str; 7] = [
+const FOR_PEOPLE: [&str; 8] = [
     "ringfence-admin",
     "ringfence-approver",
     "ringfence-class-view",
+    "ringfence-debugger",
     "ringfence-edit",
     "ringfence-exceptions",
     "ringfence-tenant",
@@ -62,6 +63,8 @@ async fn unknown_and_wrong_values_are_refused() {
         "replicaCount=2",
         "replicaCount=-1",
         "logFormat=xml",
+        "scan.period=soon",
+        "scan.nope=1",
         "image.digest=abc",
         "image.pullPolicy=Sometimes",
         "webhook.url.host=https://a",
@@ -278,6 +281,7 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
         "--tls-secret=ringfence-webhook-tls",
         "--policy-parameters=/etc/ringfence/policy-parameters.yaml",
         "--log-format=json",
+        "--scan-period=5m",
     ] {
         assert!(flags.contains(&flag), "{flag} is missing in {flags:?}");
     }

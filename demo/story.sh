@@ -1,0 +1,140 @@
+# The story that demo.sh tells: sourced by it, with its `run`, `refused`, `prompt`, `step` and `until_true`. Every step is asserted.
+
+# Whoever runs this, as a launcher: user:NAME or serviceaccount:NAMESPACE/NAME.
+me() {
+    local user
+    user=$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')
+    case $user in
+    system:serviceaccount:*)
+        user=${user#system:serviceaccount:}
+        echo "serviceaccount:${user%%:*}/${user#*:}"
+        ;;
+    system:*) fail "you are $user, which cannot be a launcher: use a named user or a service account" ;;
+    *) echo "user:$user" ;;
+    esac
+}
+
+# The example with whoever runs this as its launcher.
+example() {
+    local name launcher
+    launcher=$(me)
+    name=${launcher#*:}
+    case $launcher in
+    serviceaccount:*) launcher="serviceAccount: {namespace: ${name%%/*}, name: ${name#*/}}" ;;
+    *) launcher="user: \"$name\"" ;;
+    esac
+    awk -v launcher="$launcher" '/^  - user: ringfence-admin/ { print "  - " launcher; next } { print }' examples/invoice-triage.yaml
+}
+
+# What the workflow's account may read, asked of the API server.
+allowed() { # RESOURCE ANSWER
+    local answer
+    prompt kubectl auth can-i get "$1" --namespace "$namespace" --as "system:serviceaccount:$namespace:invoice-triage"
+    answer=$(kubectl auth can-i get "$1" --namespace "$namespace" --as "system:serviceaccount:$namespace:invoice-triage" || true)
+    say "$answer"
+    [ "$answer" = "$2" ] || fail "the answer should be $2"
+}
+
+legacy_runs() { [ -n "$(kubectl get pods --namespace "$legacy" -o name)" ]; }
+pods_there() { [ -n "$(kubectl get pods --namespace "$namespace" -o name)" ]; }
+
+tell_the_fence() {
+    step "A namespace is fenced, a workflow is declared and launched: one apply"
+    local file=examples/invoice-triage.yaml
+    example >"$state/invoice-triage.yaml"
+    if ! cmp -s "$file" "$state/invoice-triage.yaml"; then
+        file=$state/invoice-triage.yaml
+        say "The example, with you as its launcher: nobody is one by right."
+    fi
+    prompt "kubectl apply -f $file"
+    created=yes
+    kubectl apply -f "$file" || fail "the example should be accepted"
+    prompt kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s
+    kubectl wait --for=condition=Ready aiworkflow/invoice-triage --namespace "$namespace" --timeout=60s || {
+        kubectl get aiworkflows --namespace "$namespace" -o wide
+        fail "the workflow should be ready within a minute"
+    }
+
+    step "What Ringfence made of it: an account, its rights, and a network fence"
+    run kubectl get aiworkflows --namespace "$namespace"
+    run kubectl get serviceaccounts,roles,rolebindings,networkpolicies --namespace "$namespace"
+    run kubectl describe aiworkflow invoice-triage --namespace "$namespace"
+    run kubectl describe roles --namespace "$namespace"
+    local made
+    for made in serviceaccount/invoice-triage networkpolicy/ringfence; do
+        kubectl get "$made" --namespace "$namespace" -o name >/dev/null || fail "$made should be there"
+    done
+    [ -n "$(kubectl get rolebindings --namespace "$namespace" -o name)" ] || fail "the workflow's rights should be bound"
+    allowed configmaps/triage-config yes
+    allowed configmaps/another no
+    allowed secrets/openai no
+
+    step "Its Job made a pod, and the pod was admitted"
+    until_true "the Job has a pod" pods_there
+    run kubectl get jobs,pods --namespace "$namespace"
+    if [ -z "${CONTEXT:-}" ]; then
+        say "The pod stays Pending: this control plane has no node to run it on. Admission is what you see here."
+    fi
+}
+
+tell_the_refusals() {
+    kubectl create namespace "$unfenced" >/dev/null
+    until_true "the namespaces have their default account" \
+        kubectl get serviceaccount default --namespace "$unfenced"
+    until_true "the namespaces have their default account" \
+        kubectl get serviceaccount default --namespace "$namespace"
+
+    step "Refused: a pod that no workflow declares"
+    refused 'declared-workflow' kubectl apply -f demo/refused/1-undeclared-pod.yaml
+
+    step "Refused: the workflow's pod in a namespace that is not fenced"
+    refused 'approved-namespace' kubectl apply -f demo/refused/2-unfenced-namespace.yaml
+
+    step "Refused: a privileged container, at the Job and not only at its pods"
+    refused 'restricted-pod-security.*privileged' kubectl apply -f demo/refused/3-privileged.yaml
+
+    step "Refused: a Job whose template carries an API key, and the message does not repeat the key"
+    refused 'no-literal-secrets' kubectl apply -f demo/refused/4-literal-key.yaml
+    if kubectl apply -f demo/refused/4-literal-key.yaml 2>&1 | grep -q demo-0f3c9a71b2d84e65a9c1; then
+        fail "the refusal repeats the key"
+    fi
+
+    step "Refused: a tenant who takes the fence down, with every right that a tenant needs for that"
+    run kubectl create role tenant --namespace "$namespace" --verb=get,update,patch --resource=namespaces
+    run kubectl create rolebinding tenant --namespace "$namespace" --role=tenant --group=finance-ml
+    refused 'verb approve' kubectl label namespace "$namespace" ringfence.dev/enforce- --as=mia --as-group=finance-ml
+    [ "$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.ringfence\.dev/enforce}')" = default ] ||
+        fail "the namespace has lost its fence"
+}
+
+tell_the_window() {
+    local pod
+    pod=$(kubectl get pods --namespace "$namespace" --selector ringfence.dev/workflow=invoice-triage -o name | head -n 1)
+    step "Refused: a shell in the workflow's pod, to the administrator too"
+    refused 'debug-window' kubectl exec "$pod" --namespace "$namespace" -- sh
+}
+
+# Legacy: nothing there is declared. What would fence it, what would be refused, and how a team finds out before it hurts.
+tell_the_way_in() {
+    local output
+    step "A namespace that runs something already: what would fence it?"
+    run kubectl apply -f demo/legacy.yaml
+    until_true "the deployment has pods" legacy_runs
+    prompt ringfence draft "$legacy" --launcher "$(me)"
+    ringfence draft "$legacy" --launcher "$(me)" >"$state/draft.yaml" || fail "a draft should have been written"
+    cat "$state/draft.yaml"
+    grep -q '^kind: AIWorkflow' "$state/draft.yaml" || fail "the draft should hold an AIWorkflow"
+
+    step "Setting a mode tells at once what would be refused; nothing is refused yet"
+    prompt kubectl label namespace "$legacy" ringfence.dev/warn=default
+    output=$(kubectl label namespace "$legacy" ringfence.dev/warn=default 2>&1) || fail "the mode should have been set: $output"
+    say "$output"
+    grep -q 'Warning: .*declared-workflow' <<<"$output" || fail "setting a mode should tell what does not fit"
+
+    step "The same as a report, for people and for pipelines (-o json, sarif, junit)"
+    prompt ringfence check namespace "$legacy"
+    output=$(ringfence check namespace "$legacy") && fail "check should find something"
+    say "$output"
+    grep -q 'declared-workflow' <<<"$output" || fail "check should name what does not fit"
+}
+

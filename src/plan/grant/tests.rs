@@ -1,0 +1,214 @@
+use rstest::rstest;
+
+use super::*;
+use crate::plan::{default_class, owner_uid};
+
+fn rule(resource: &str, names: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": verbs})
+}
+
+fn grant(rules: Value) -> AIWorkflowGrant {
+    let metadata = json!({"name": "readers", "namespace": "vectors", "uid": "grant-uid", "generation": 1});
+    let spec = json!({"from": [{"namespace": "ai", "name": "triage"}], "rules": rules});
+    serde_json::from_value(
+        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowGrant", "metadata": metadata, "spec": spec}),
+    )
+    .unwrap()
+}
+
+fn facts(rules: Value) -> GranteeFacts {
+    let metadata = json!({"name": "triage", "namespace": "ai", "uid": "workflow-uid"});
+    let permissions = json!({"crossNamespace": [{"namespace": "vectors", "rules": rules}]});
+    let spec = json!({"launchers": [], "images": ["a.example/**"], "permissions": permissions});
+    let workflow =
+        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": metadata, "spec": spec});
+    let labels = [("ringfence.dev/enforce".to_owned(), "default".to_owned())].into();
+    GranteeFacts {
+        workflow: serde_json::from_value(workflow).unwrap(),
+        namespace: NamespaceFacts {
+            name: "ai".into(),
+            uid: "ns".into(),
+            labels,
+            ..NamespaceFacts::default()
+        },
+        class: Some(default_class()),
+        reviewed: true,
+        account_is_ours: true,
+    }
+}
+
+fn observed(facts: GranteeFacts) -> GrantObserved {
+    let key = GrantedWorkflow {
+        namespace: "ai".into(),
+        name: "triage".into(),
+    };
+    let namespace = NamespaceFacts {
+        name: "vectors".into(),
+        uid: "v".into(),
+        ..NamespaceFacts::default()
+    };
+    GrantObserved {
+        namespace,
+        grantees: [(key, facts)].into(),
+        children: Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_declared_and_covered_is_granted_and_owned_by_the_grant() {
+    let declared = json!([
+        rule("services", &["qdrant"], &["get"]),
+        rule("configmaps", &[], &["list"])
+    ]);
+    let plan = plan_grant(
+        &grant(json!([rule("services", &[], &["get", "list"])])),
+        &observed(facts(declared)),
+    );
+    let [
+        Change::Create(Child::Role, role),
+        Change::Create(Child::RoleBinding, binding),
+    ] = plan.changes.as_slice()
+    else {
+        panic!("{plan:?}")
+    };
+    let mut covered = rule("services", &["qdrant"], &["get"]);
+    assert_eq!(
+        role["rules"],
+        json!([covered.take()]),
+        "the rule that the grant does not cover is not there"
+    );
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": "triage", "namespace": "ai"}])
+    );
+    assert_eq!(
+        (owner_uid(role), owner_uid(binding)),
+        (Some("grant-uid"), Some("grant-uid"))
+    );
+    assert_eq!(role["metadata"]["ownerReferences"][0]["kind"], "AIWorkflowGrant");
+}
+
+#[test]
+fn workflows_of_one_name_in_two_namespaces_never_meet() {
+    let name = |namespace: &str| {
+        let grantee = GrantedWorkflow {
+            namespace: namespace.into(),
+            name: "triage".into(),
+        };
+        let [((_, role), _), _] = parts(&grant(json!([])), &grantee, "triage", &[]);
+        role
+    };
+    assert_ne!(name("x"), name("y"));
+}
+
+#[rstest]
+#[case::not_covered(json!([rule("configmaps", &[], &["get"])]), |facts| facts)]
+#[case::nothing_declared(json!([rule("services", &[], &["get"])]), |facts: GranteeFacts| {
+    let mut workflow = facts.workflow.clone();
+    workflow.spec.permissions = None;
+    GranteeFacts { workflow, ..facts }
+})]
+#[case::account_of_a_stranger(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { account_is_ours: false, ..facts })]
+#[case::not_reviewed(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { reviewed: false, ..facts })]
+#[case::not_reviewed_of_a_stranger(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { reviewed: false, account_is_ours: false, ..facts })]
+#[case::outside_its_class(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { class: Some(AIWorkflowClass::new("x", Default::default())), ..facts })]
+#[case::class_missing(json!([rule("services", &[], &["get"])]), |facts| GranteeFacts { class: None, ..facts })]
+#[case::not_fenced(json!([rule("services", &[], &["get"])]), |facts: GranteeFacts| {
+    GranteeFacts { namespace: NamespaceFacts { labels: BTreeMap::new(), ..facts.namespace.clone() }, ..facts }
+})]
+fn one_of_the_three_is_not_enough(#[case] covered: Value, #[case] change: fn(GranteeFacts) -> GranteeFacts) {
+    let declared = json!([rule("services", &["qdrant"], &["get"])]);
+    let plan = plan_grant(&grant(covered), &observed(change(facts(declared))));
+    assert_eq!(
+        (plan.changes.len(), plan.granted, plan.idle.len()),
+        (0, 0, 1),
+        "{plan:?}"
+    );
+}
+
+#[rstest]
+#[case::exempt(true, json!([rule("services", &[], &["get"])]))]
+#[case::pods_are_made(false, json!([rule("services", &[], &["get"]), rule("pods", &[], &["create"])]))]
+#[case::secrets(false, json!([rule("services", &[], &["get"]), rule("secrets", &["a"], &["get"])]))]
+fn a_grant_that_may_not_be_given_gives_nothing(#[case] exempt: bool, #[case] rules: Value) {
+    let mut observed = observed(facts(json!([rule("services", &["qdrant"], &["get"])])));
+    observed.namespace.exempt = exempt;
+    let plan = plan_grant(&grant(rules), &observed);
+    assert_eq!((plan.problems.len(), plan.changes.len()), (1, 0), "{plan:?}");
+}
+
+#[test]
+fn a_grant_that_is_being_deleted_gives_nothing_to_anybody() {
+    let mut going = grant(json!([rule("services", &[], &["get"])]));
+    assert!(gives_to(&going, "ai", "triage") && !gives_to(&going, "vectors", "triage"));
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    let declared = json!([rule("services", &["qdrant"], &["get"])]);
+    let plan = plan_grant(&going, &observed(facts(declared)));
+    assert_eq!(
+        (plan.changes.len(), plan.granted, plan.idle.len()),
+        (0, 0, 1),
+        "{plan:?}"
+    );
+    assert!(!gives_to(&going, "ai", "triage"));
+    assert!(!gives_to(
+        &grant(json!([rule("secrets", &[], &["get"])])),
+        "ai",
+        "triage"
+    ));
+}
+
+#[test]
+fn what_an_unreviewed_workflow_holds_stays_and_nothing_new_comes() {
+    let before = json!([rule("services", &["qdrant"], &["get"])]);
+    let grant = grant(json!([rule("services", &[], &["get", "list"])]));
+    let mut seen = observed(facts(before));
+    let made = plan_grant(&grant, &seen).changes;
+    seen.children = crate::plan::tests::stored(&made);
+    let edited = GranteeFacts {
+        reviewed: false,
+        ..facts(json!([rule("services", &[], &["list"])]))
+    };
+    let with = |facts: GranteeFacts| GrantObserved {
+        children: seen.children.clone(),
+        ..observed(facts)
+    };
+    let plan = plan_grant(&grant, &with(edited.clone()));
+    assert_eq!(
+        (plan.changes.len(), plan.granted, plan.idle.len()),
+        (0, 0, 1),
+        "{plan:?}"
+    );
+    // The account that held it may be gone, and one of that name a stranger's.
+    let plan = plan_grant(
+        &grant,
+        &with(GranteeFacts {
+            account_is_ours: false,
+            ..edited
+        }),
+    );
+    assert_eq!(plan.changes.len(), 2, "{plan:?}");
+}
+
+#[test]
+fn a_right_that_is_taken_back_goes() {
+    let declared = json!([rule("services", &["qdrant"], &["get"])]);
+    let mut observed = observed(facts(declared));
+    let made = plan_grant(&grant(json!([rule("services", &[], &["get"])])), &observed).changes;
+    observed.children = made
+        .into_iter()
+        .map(|change| match change {
+            Change::Create(child, mut object) => {
+                object["metadata"]["uid"] = json!("1");
+                (child, object)
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let plan = plan_grant(&grant(json!([rule("configmaps", &[], &["get"])])), &observed);
+    let kinds: Vec<_> = plan
+        .changes
+        .iter()
+        .map(|change| (matches!(change, Change::Delete { .. }), change.child()))
+        .collect();
+    assert_eq!(kinds, [(true, Child::RoleBinding), (true, Child::Role)]);
+}

@@ -1,0 +1,241 @@
+//! What wakes each controller: its own kind, what it made, and whatever its plan reads.
+//!
+//! Must never: read or write an object. A watch that forgets something is a fence that is not kept until the next resync.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
+    core::v1::{Namespace, ServiceAccount},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        Controller,
+        controller::Config,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, ranges, workflow};
+use crate::{
+    api::{
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER,
+        OWNER_UID_ANNOTATION, is_exempt,
+    },
+    plan::{is_named, peers_of},
+};
+
+pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
+    let denies = watcher::Config::default().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
+    controller
+        .watches(Api::<NetworkPolicy>::all(context.client.clone()), denies, |policy| {
+            policy.namespace().map(|namespace| ObjectRef::new(&namespace))
+        })
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(namespace::reconcile, on_error, context)
+        .for_each(|result| async move { log("namespace", result.map(drop)) })
+        .await;
+}
+
+pub(super) async fn classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
+    controller
+        .reconcile_all_on(ranges::changes(&context))
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(class::reconcile, on_error, context)
+        .for_each(|result| async move { log("class", result.map(drop)) })
+        .await;
+}
+
+pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
+    let grants = controller.store();
+    controller
+        .watches(Api::<Role>::all(client.clone()), owned(), owner(&grants))
+        .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&grants))
+        .watches(
+            Api::<AIWorkflow>::all(client.clone()),
+            watcher::Config::default(),
+            move |workflow| {
+                let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
+                granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
+            },
+        )
+        .watches(
+            Api::<Namespace>::all(client.clone()),
+            watcher::Config::default(),
+            move |namespace| {
+                let name = namespace.name_any();
+                granting(&of_namespace, |from| from.namespace == name)
+            },
+        )
+        // Which namespaces a class fences is not known here: a class changes seldom, and a grant is cheap to look at.
+        .watches(
+            Api::<AIWorkflowClass>::all(client),
+            watcher::Config::default(),
+            move |_| granting(&of_class, |_| true),
+        )
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(grant::reconcile, on_error, context)
+        .for_each(|result| async move { log("grant", result.map(drop)) })
+        .await;
+}
+
+fn granting(
+    grants: &Store<AIWorkflowGrant>,
+    wanted: impl Fn(&GrantedWorkflow) -> bool,
+) -> Vec<ObjectRef<AIWorkflowGrant>> {
+    let names_it = |grant: &&Arc<AIWorkflowGrant>| grant.spec.from.iter().any(&wanted);
+    grants
+        .state()
+        .iter()
+        .filter(names_it)
+        .map(|grant| ObjectRef::from_obj(grant.as_ref()))
+        .collect()
+}
+
+pub(super) async fn workflows(
+    controller: Controller<AIWorkflow>,
+    workflows: Store<AIWorkflow>,
+    namespaces: Store<Namespace>,
+    context: Arc<Context>,
+    stop: CancellationToken,
+) {
+    let client = context.client.clone();
+    // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
+    let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let kubernetes = watcher::Config::default().labels("kubernetes.io/service-name=kubernetes");
+    let of_namespace = workflows.clone();
+    let of_class = workflows.clone();
+    let of_peer = workflows.clone();
+    let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
+    let (of_account, owner_of_account) = (workflows.clone(), owner(&workflows));
+    let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
+    let release_namespace = context.release_namespace.clone();
+    controller
+        .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), move |account| {
+            let name = (account.namespace().unwrap_or_default(), account.name_any());
+            let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
+            launched.into_iter().chain(owner_of_account(account))
+        })
+        .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
+        .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
+        .watches(
+            Api::<Namespace>::all(client.clone()),
+            watcher::Config::default(),
+            move |namespace| {
+                let name = namespace.name_any();
+                matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))
+            },
+        )
+        .watches(
+            Api::<AIWorkflowClass>::all(client.clone()),
+            watcher::Config::default(),
+            move |class| {
+                let class = class.name_any();
+                let names_it = |namespace: &Arc<Namespace>| {
+                    let facts = facts(
+                        &namespace.metadata,
+                        is_exempt(&namespace.name_any(), release_namespace.as_deref()),
+                    );
+                    facts.fencing_class() == Some(class.as_str())
+                };
+                let fenced: Vec<_> = namespaces
+                    .state()
+                    .iter()
+                    .filter(|ns| names_it(ns))
+                    .map(|ns| ns.name_any())
+                    .collect();
+                matching(&of_class, |workflow| {
+                    workflow
+                        .namespace()
+                        .is_some_and(|namespace| fenced.contains(&namespace))
+                })
+            },
+        )
+        .watches(
+            Api::<AIWorkflow>::all(client.clone()),
+            watcher::Config::default(),
+            move |peer| {
+                let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
+                matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
+            },
+        )
+        .watches(
+            Api::<AIWorkflowGrant>::all(client.clone()),
+            watcher::Config::default(),
+            move |grant| {
+                let namespace = grant.namespace().unwrap_or_default();
+                matching(&of_grant, |workflow| {
+                    workflow
+                        .cross_namespace()
+                        .iter()
+                        .any(|entry| entry.namespace == namespace)
+                })
+            },
+        )
+        .watches(
+            Api::<ValidatingWebhookConfiguration>::all(client.clone()),
+            registration,
+            move |_| matching(&of_registration, |_| true),
+        )
+        .watches(
+            Api::<EndpointSlice>::namespaced(client, "default"),
+            kubernetes,
+            move |_| {
+                matching(&workflows, |workflow| {
+                    workflow
+                        .spec
+                        .network
+                        .iter()
+                        .flat_map(|network| &network.egress)
+                        .any(|rule| rule.to.api_server.is_some())
+                })
+            },
+        )
+        .reconcile_all_on(context.scanned.changes())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(workflow::reconcile, on_error, context)
+        .for_each(|result| async move { log("workflow", result.map(drop)) })
+        .await;
+}
+
+/// Whose an object is, by the annotation or by an owner reference: whichever of them somebody else has taken off, the other one
+/// still leads to who puts it back.
+fn owner<K, O>(store: &Store<K>) -> impl Fn(O) -> Option<ObjectRef<K>> + Send + Sync + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    O: Resource,
+{
+    let store = store.clone();
+    move |object| {
+        let by_annotation = object.annotations().get(OWNER_UID_ANNOTATION);
+        let is_owner = |uid: &String| {
+            by_annotation == Some(uid) || object.owner_references().iter().any(|reference| reference.uid == *uid)
+        };
+        let owner = store.find(|owner| owner.meta().uid.as_ref().is_some_and(is_owner))?;
+        Some(ObjectRef::from_obj(owner.as_ref()))
+    }
+}
+
+fn matching(store: &Store<AIWorkflow>, wanted: impl Fn(&AIWorkflow) -> bool) -> Vec<ObjectRef<AIWorkflow>> {
+    store
+        .state()
+        .iter()
+        .filter(|workflow| wanted(workflow))
+        .map(|workflow| ObjectRef::from_obj(workflow.as_ref()))
+        .collect()
+}

@@ -1,0 +1,155 @@
+use std::sync::{Arc, Mutex};
+
+use axum::http;
+use kube::client::Body;
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+
+/// A client whose API server answers every path with that status, or from `objects`; and the paths that were asked.
+fn api(status: u16, objects: Value) -> (Live, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let path = request.uri().to_string();
+        let found = objects.get(&path).cloned();
+        log.lock().unwrap().push(path);
+        let (status, body) = match found {
+            Some(object) => (200, object),
+            None => (
+                status,
+                json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "x", "code": status}),
+            ),
+        };
+        let response = http::Response::builder()
+            .status(status)
+            .body(Body::from(serde_json::to_vec(&body).unwrap()));
+        std::future::ready(response)
+    });
+    (Live::new(Client::new(service, "default"), "ringfence"), asked)
+}
+
+fn named() -> Named {
+    Named {
+        namespace: "ai".into(),
+        name: "triage".into(),
+    }
+}
+
+fn owner(api_version: &str, kind: &str, name: &str) -> Key {
+    let reference = OwnerRef {
+        api_version: api_version.into(),
+        kind: kind.into(),
+        name: name.into(),
+        uid: "1".into(),
+    };
+    Key::Owner("ai".into(), reference)
+}
+
+#[rstest]
+#[case::account(Key::Account(named()), "/api/v1/namespaces/ai/serviceaccounts/triage")]
+#[case::class(Key::Class("default".into()), "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default")]
+#[case::default_deny(Key::DefaultDeny("ai".into()), "/apis/networking.k8s.io/v1/namespaces/ai/networkpolicies/ringfence")]
+#[case::namespace(Key::Namespace("ai".into()), "/api/v1/namespaces/ai")]
+#[case::workflow(
+    Key::Workflow(named()),
+    "/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows/triage"
+)]
+#[case::registration(
+    Key::Registration,
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence"
+)]
+#[case::job(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j")]
+#[case::controller(
+    owner("v1", "ReplicationController", "r"),
+    "/api/v1/namespaces/ai/replicationcontrollers/r"
+)]
+#[tokio::test]
+async fn every_question_is_one_consistent_get(#[case] key: Key, #[case] path: &str) {
+    let mut objects = json!({});
+    objects[path] = json!({"newerThanUs": 1});
+    let (live, asked) = api(404, objects);
+    assert_eq!(live.get(&key).await, Ok(Some(json!({"newerThanUs": 1}))));
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [path],
+        "and no resourceVersion, which would allow an old answer"
+    );
+}
+
+#[rstest]
+#[case::namespaced(true, "/apis/argoproj.io/v1alpha1/namespaces/ai/workflows/w")]
+#[case::cluster_scoped(false, "/apis/argoproj.io/v1alpha1/workflows/w")]
+#[tokio::test]
+async fn the_plural_of_a_foreign_kind_is_asked_for(#[case] namespaced: bool, #[case] path: &str) {
+    let mut objects = json!({"/apis/argoproj.io/v1alpha1": {"resources": [
+        {"kind": "Workflow", "name": "workflows/status", "namespaced": namespaced},
+        {"kind": "Workflow", "name": "workflows", "namespaced": namespaced},
+    ]}});
+    objects[path] = json!({"found": true});
+    let (live, _) = api(404, objects);
+    assert_eq!(
+        live.get(&owner("argoproj.io/v1alpha1", "Workflow", "w")).await,
+        Ok(Some(json!({"found": true})))
+    );
+    assert_eq!(live.get(&owner("argoproj.io/v1alpha1", "Other", "w")).await, Ok(None));
+    assert_eq!(live.get(&owner("example.com/v1", "Workflow", "w")).await, Ok(None));
+}
+
+#[rstest]
+#[case::name("batch/v1", "Job", "../../secrets/x")]
+#[case::version("batch/v1?x=", "Job", "j")]
+#[case::group("../api/v1", "Job", "j")]
+#[case::too_many("a/b/c", "Job", "j")]
+#[case::empty("", "Job", "j")]
+#[case::query("batch/v1", "Job", "j?resourceVersion=0")]
+#[tokio::test]
+async fn no_text_of_a_reference_becomes_another_url(#[case] api_version: &str, #[case] kind: &str, #[case] name: &str) {
+    let (live, asked) = api(200, json!({}));
+    assert_eq!(live.get(&owner(api_version, kind, name)).await, Ok(None));
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_owner_that_may_not_be_read_says_how_it_could() {
+    let (live, _) = api(403, json!({}));
+    let error = live.get(&owner("batch/v1", "Job", "j")).await.unwrap_err();
+    assert!(error.why.ends_with(OWNERS_HINT), "{error}");
+    let error = live.get(&Key::Workflow(named())).await.unwrap_err();
+    assert!(!error.why.contains("aggregate-to-owners"), "{error}");
+}
+
+#[rstest]
+#[case::forbidden(403)]
+#[case::throttled(429)]
+#[case::broken(500)]
+#[case::away(503)]
+#[tokio::test]
+async fn only_not_found_means_absent(#[case] status: u16) {
+    for key in [Key::Workflow(named()), Key::Exceptions("ai".into())] {
+        let (live, _) = api(status, json!({}));
+        let error = live.get(&key).await.unwrap_err();
+        assert!(
+            error.to_string().contains("ai could not be read") || error.to_string().contains("AIWorkflow ai/triage"),
+            "{error}"
+        );
+        assert!(error.why.contains(&status.to_string()), "{error}");
+    }
+    let (live, _) = api(404, json!({}));
+    assert_eq!(live.get(&Key::Workflow(named())).await, Ok(None));
+}
+
+#[rstest]
+#[case::whole(json!({}), "")]
+#[case::cut_off(json!({"continue": "token"}), "token")]
+#[tokio::test]
+async fn exceptions_are_one_consistent_page(#[case] metadata: Value, #[case] next: &str) {
+    let path = "/apis/ringfence.dev/v1alpha1/namespaces/ai/regopolicyexceptions?&limit=500";
+    let mut objects = json!({});
+    objects[path] = json!({"metadata": metadata, "items": [{"newerThanUs": 1}]});
+    let (live, asked) = api(500, objects);
+    let expected = json!({"metadata": {"continue": next}, "items": [{"newerThanUs": 1}]});
+    assert_eq!(live.get(&Key::Exceptions("ai".into())).await, Ok(Some(expected)));
+    assert_eq!(*asked.lock().unwrap(), [path], "and no resourceVersion");
+}
