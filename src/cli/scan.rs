@@ -75,13 +75,23 @@ fn run(args: &Args) -> Result<ExitCode> {
     let policies = Arc::new(args.policies.load()?);
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
-        cluster::serves_our_kinds(&client).await?;
+        cluster::patiently(
+            "asking whether Ringfence is installed",
+            cluster::serves_our_kinds(&client),
+        )
+        .await?;
         let live = Arc::new(Live::new(client, &args.webhook_configuration));
         let release = &args.release_namespace;
         let admission = Admission::new(live.clone(), policies, release, Arc::new(Metrics::new()));
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();
-        let extent = scanner.scan(only, false, &mut heard).await;
+        let shows = heard.shows;
+        let scan = scanner.scan(only, false, &mut heard);
+        let extent = if shows {
+            scan.await
+        } else {
+            cluster::patiently("scanning", scan).await
+        };
         heard.done();
         let mut report = heard.report;
         report.looked(0, extent);

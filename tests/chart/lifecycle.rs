@@ -93,7 +93,7 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
     let account = json!({"metadata": {"name": "owned", "annotations": {"ringfence.dev/owner-uid": "1"}}});
     admin.master(RINGFENCE).post(&accounts, account).await.unwrap();
     assert_eq!(
-        fate(admin.delete(&format!("{accounts}/owned")).await),
+        fate(admin.user("tenant").delete(&format!("{accounts}/owned")).await),
         "guard ringfence-owned-objects"
     );
 
@@ -119,6 +119,7 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         "aiworkflows.ringfence.dev",
         "aiworkflowclasses.ringfence.dev",
         "aiworkflowgrants.ringfence.dev",
+        "regopolicyexceptions.ringfence.dev",
     ] {
         admin
             .get(&format!(

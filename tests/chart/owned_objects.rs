@@ -47,11 +47,20 @@ async fn owned(admin: &Api, ns: &str, name: &str, metadata: Value) -> Vec<(Strin
     made
 }
 
+/// An owner that lives, so that the real garbage collector leaves what it owns alone.
+async fn living_owner(admin: &Api, ns: &str) -> Value {
+    let maps = format!("/api/v1/namespaces/{ns}/configmaps");
+    let name = support::unique("holder");
+    let holder = admin.post(&maps, json!({"metadata": {"name": name}})).await.unwrap();
+    json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": holder["metadata"]["uid"]}])
+}
+
 #[tokio::test]
 async fn nobody_else_changes_or_deletes_them() {
     let (admin, _chart) = with_chart().await;
     let ns = namespace(&admin, "owned-tenant", json!({"ringfence.dev/enforce": "default"})).await;
-    for (path, change) in owned(&admin, &ns, "mine", json!({})).await {
+    let owner = living_owner(&admin, &ns).await;
+    for (path, change) in owned(&admin, &ns, "mine", json!({"ownerReferences": owner})).await {
         let object = format!("{path}/mine");
         // With `approve` or without: the way out is to take `enforce` off, in the open.
         for user in [
@@ -97,6 +106,46 @@ async fn nobody_else_changes_or_deletes_them() {
             refusal.message.contains(part),
             "{part} is missing in: {}",
             refusal.message
+        );
+    }
+}
+
+/// What has no owner any more is kept by nobody; the default-deny never had one.
+#[tokio::test]
+async fn what_lost_its_owner_goes_by_the_platforms_word() {
+    let (admin, _chart) = with_chart().await;
+    let ns = namespace(&admin, "owned-lost", json!({"ringfence.dev/enforce": "default"})).await;
+    for (path, change) in owned(&admin, &ns, "lost", json!({})).await {
+        let object = format!("{path}/lost");
+        let refused = admin.user("tenant").delete(&object).await;
+        assert!(
+            refused
+                .as_ref()
+                .is_err_and(|refused| refused.message.contains("the verb approve")),
+            "{object}: {refused:?}"
+        );
+        assert_eq!(
+            fate(admin.user("approver").patch(&object, change).await),
+            GUARD,
+            "{object}"
+        );
+        assert_eq!(fate(admin.user("approver").delete(&object).await), "done", "{object}");
+    }
+    let other = namespace(&admin, "owned-other", json!({"ringfence.dev/enforce": "gold"})).await;
+    for (path, _) in owned(&admin, &other, "lost", json!({})).await {
+        let refused = fate(admin.user("default-approver").delete(&format!("{path}/lost")).await);
+        assert_eq!(refused, GUARD, "an approver of another class: {path}");
+    }
+    for (path, _) in owned(&admin, &ns, "ringfence", json!({})).await {
+        let expected = if path.ends_with("networkpolicies") {
+            GUARD
+        } else {
+            "done"
+        };
+        assert_eq!(
+            fate(admin.delete(&format!("{path}/ringfence")).await),
+            expected,
+            "{path}"
         );
     }
 }
@@ -155,12 +204,7 @@ async fn built_in_controllers_do_their_work_and_no_more() {
     let ns = namespace(&admin, "owned-controllers", json!({"ringfence.dev/enforce": "default"})).await;
     for collector in [COLLECTOR, ALL_CONTROLLERS] {
         let user = admin.master(collector);
-        // The owner lives, so that the real garbage collector leaves the object alone.
-        let holder = admin
-            .get(&format!("/api/v1/namespaces/{ns}/serviceaccounts/default"))
-            .await
-            .unwrap();
-        let owner = json!([{"apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "uid": holder["metadata"]["uid"]}]);
+        let owner = living_owner(&admin, &ns).await;
         for (path, change) in owned(
             &admin,
             &ns,

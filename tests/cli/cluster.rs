@@ -14,7 +14,12 @@ use tempfile::TempDir;
 use crate::run::{Said, run, run_with};
 
 const WORKFLOW: &str = "tests/fixtures/render/accepted.yaml";
-const COMMANDS: [&[&str]; 2] = [&["diff", WORKFLOW], &["draft", "ai"]];
+const COMMANDS: [&[&str]; 4] = [
+    &["check", "namespace", "ai"],
+    &["diff", WORKFLOW],
+    &["draft", "ai"],
+    &["scan"],
+];
 
 /// A kubeconfig of one context, `here`, with what somebody must never see again.
 fn kubeconfig(server: &str, user: &serde_json::Value) -> (TempDir, String) {

@@ -32,6 +32,7 @@ mod network;
 mod objects;
 mod people;
 mod predecessors;
+mod scan;
 mod shape;
 mod surroundings;
 mod trust;

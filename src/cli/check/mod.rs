@@ -87,13 +87,17 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
     let policies = Arc::new(args.policies.load()?);
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
-        cluster::serves_our_kinds(&client).await?;
         let live = Arc::new(Live::new(client.clone(), REGISTRATION));
-        let namespace = find(&live, &args.name, |name| Key::Namespace(name.to_owned()), is_dns_label).await?;
-        let class = args.class.clone().unwrap_or_else(|| class_of(&namespace));
-        find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain)
-            .await
-            .context("choose another one with --class")?;
+        let asking = async {
+            cluster::serves_our_kinds(&client).await?;
+            let namespace = find(&live, &args.name, |name| Key::Namespace(name.to_owned()), is_dns_label).await?;
+            let class = args.class.clone().unwrap_or_else(|| class_of(&namespace));
+            find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain)
+                .await
+                .context("choose another one with --class")?;
+            anyhow::Ok((namespace, class))
+        };
+        let (namespace, class) = cluster::patiently("reading the namespace and its class", asking).await?;
 
         let admission = Admission::new(live.clone(), policies, "", Arc::new(Metrics::new()));
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());

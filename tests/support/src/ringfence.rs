@@ -32,14 +32,18 @@ pub struct Ringfence {
 
 impl ControlPlane {
     /// Ringfence of this test binary, installed by the chart and ready, started by the first test that asks. `binary` is
-    /// `env!("CARGO_BIN_EXE_ringfence")`, which only the test itself knows.
+    /// `env!("CARGO_BIN_EXE_ringfence")`, which only the test itself knows. It does not scan: that would write `Compliant` when
+    /// no other test expects it.
     ///
     /// # Panics
     /// When it does not become ready.
     pub async fn ringfence(&self, binary: &str) -> &Ringfence {
         let started = self
             .ringfence
-            .get_or_try_init(|| self.start_ringfence(binary, &Value::Null))
+            .get_or_try_init(async || {
+                let flags = ["--scan-period=0".to_owned()];
+                self.start_ringfence_with(binary, &Value::Null, &flags).await
+            })
             .await;
         started.unwrap_or_else(|error| panic!("{error:#}"))
     }
