@@ -35,7 +35,10 @@ step() {
 
 kubectl() { "$bin/kubectl" ${CONTEXT:+--context "$CONTEXT"} --request-timeout=30s "$@"; }
 ringfence() { "${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" "$@" ${CONTEXT:+--context "$CONTEXT"}; }
-prompt() { printf '\n%s$ %s%s\n' "$cyan" "$*" "$plain"; }
+prompt() {
+    local told=$*
+    printf '\n%s$ %s%s\n' "$cyan" "${told//"$root/"/}" "$plain"
+}
 
 # Shows a command and what it says; it must succeed.
 run() {

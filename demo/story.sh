@@ -35,6 +35,14 @@ allowed() { # RESOURCE ANSWER
     [ "$answer" = "$2" ] || fail "the answer should be $2"
 }
 
+joined() { [ "$(kubectl get aiworkflow reports --namespace "$legacy" -o jsonpath='{.status.conditions[?(@.type=="Programmed")].status}')" = True ]; }
+# What runs, all of it with the label.
+rolled_out() {
+    local all labelled
+    all=$(kubectl get pods --namespace "$legacy" -o name | wc -l)
+    labelled=$(kubectl get pods --namespace "$legacy" --selector ringfence.dev/workflow=reports -o name | wc -l)
+    [ "$all" = 2 ] && [ "$labelled" = 2 ]
+}
 legacy_runs() { [ -n "$(kubectl get pods --namespace "$legacy" -o name)" ]; }
 pods_there() { [ -n "$(kubectl get pods --namespace "$namespace" -o name)" ]; }
 
@@ -136,5 +144,26 @@ tell_the_way_in() {
     output=$(ringfence check namespace "$legacy") && fail "check should find something"
     say "$output"
     grep -q 'declared-workflow' <<<"$output" || fail "check should name what does not fit"
+
+    step "Declared, adopted, labelled: the team's part, with everything still running"
+    run kubectl apply -f "$state/draft.yaml"
+    run kubectl annotate serviceaccount reports --namespace "$legacy" ringfence.dev/adopt=reports
+    until_true "the account has joined" joined
+    run kubectl patch deployment reports --namespace "$legacy" --type merge --patch-file demo/labelled.json
+    until_true "the rollout is over" rolled_out
+    run kubectl delete role,rolebinding reports --namespace "$legacy"
+    run kubectl get aiworkflows --namespace "$legacy"
+
+    step "Nothing is left to tell: enforced without a warning, and nothing in the cluster is outside its fence"
+    run ringfence check namespace "$legacy"
+    prompt kubectl label namespace "$legacy" ringfence.dev/enforce=default
+    output=$(kubectl label namespace "$legacy" ringfence.dev/enforce=default 2>&1) || fail "the mode should have been set: $output"
+    say "$output"
+    if grep -q 'Warning:' <<<"$output"; then fail "nothing should be left to warn of"; fi
+    run kubectl wait --for=condition=Ready aiworkflow/reports --namespace "$legacy" --timeout=60s
+    run kubectl get aiworkflows --all-namespaces
+    if [ -z "${CONTEXT:-}" ]; then
+        run ringfence scan
+    fi
 }
 
