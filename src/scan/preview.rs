@@ -1,4 +1,4 @@
-//! Warnings to who sets `enforce` or `warn` on a namespace: what of it would be refused.
+//! Warnings to who sets a mode on a namespace: what of it would be refused.
 //!
 //! Must never: refuse. What could not be looked at is said, and the answer stays what it was.
 
@@ -9,7 +9,6 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::look::{Bounds, Scanner};
-use crate::api::Mode;
 use crate::fence::modes::settings;
 use crate::findings::{Extent, Groups};
 use crate::review::{Decision, Operation, Review};
@@ -44,9 +43,8 @@ impl Preview {
             return;
         }
         let set = settings(review);
-        let set = set
-            .iter()
-            .find(|setting| !setting.stands && setting.mode != Mode::Audit);
+        // The strongest comes first.
+        let set = set.iter().find(|setting| !setting.stands);
         let (Some(set), Some(namespace)) = (set, review.object()) else {
             return;
         };
