@@ -1,6 +1,6 @@
 //! One namespace: its NetworkPolicies, workloads and pods, judged as if they were made now under `enforce`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::kinds::{NAMESPACE, NETWORK_POLICY, RUNNING, WORKFLOW};
 use super::remember::Remembering;
-use crate::fence::{Subject, controller};
+use super::units::{Standing, Units};
+use crate::fence::Subject;
 use crate::findings::{Declared, Extent, Foreign, Place, Severity, Sink, supposed};
 use crate::plan::name_of;
 use crate::review::{Decision, Fault, Review, Violation};
@@ -21,8 +22,8 @@ use crate::webhook::pages::{Ask, List, Listed, Page};
 const PAGE_TIME: Duration = Duration::from_secs(15);
 /// Longest that judging one object may take.
 const OBJECT_TIME: Duration = Duration::from_secs(5);
-/// Most workloads of a namespace that are remembered, so that what they make counts with them.
-const MAX_KNOWN: usize = 20_000;
+/// Most NetworkPolicies of a namespace that are read.
+const MAX_POLICIES: usize = 20_000;
 /// Most NetworkPolicies of others that are told of in one namespace.
 const MAX_FOREIGN: usize = 100;
 
@@ -91,8 +92,7 @@ impl Scanner {
             extent: Extent::default(),
             accounts: BTreeMap::new(),
             foreign: Vec::new(),
-            units: Vec::new(),
-            known: HashMap::new(),
+            units: Units::default(),
         };
         if bounds.itself {
             look.itself(supposed).await;
@@ -109,25 +109,6 @@ impl Scanner {
     }
 }
 
-/// A workload with all that it makes, or a pod that nothing makes.
-struct Unit {
-    kind: String,
-    name: String,
-    rules: BTreeSet<(Severity, String)>,
-    refused: bool,
-}
-
-/// How an object stands to its unit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Standing {
-    /// Nothing else belongs to it.
-    Alone,
-    /// Others may belong to it.
-    Maker,
-    /// It belongs to what was looked at before.
-    Made,
-}
-
 struct Look<'a> {
     admission: Admission,
     lists: &'a dyn List,
@@ -139,9 +120,7 @@ struct Look<'a> {
     accounts: BTreeMap<String, String>,
     /// Policies of others, each with the workflows whose pods it selects.
     foreign: Vec<(Foreign, BTreeSet<String>)>,
-    units: Vec<Unit>,
-    /// Units by the UID of what belongs to them.
-    known: HashMap<String, usize>,
+    units: Units,
 }
 
 impl Look<'_> {
@@ -203,7 +182,7 @@ impl Look<'_> {
             let opening = page.items.into_iter();
             policies.extend(opening.filter_map(|policy| Foreign::of(&self.namespace, policy)));
             ask.next = page.next;
-            if ask.next.is_none() || policies.len() > MAX_KNOWN {
+            if ask.next.is_none() || policies.len() > MAX_POLICIES {
                 break;
             }
         }
@@ -272,7 +251,8 @@ impl Look<'_> {
         let workflow = label.or_else(|| self.accounts.get(account?).cloned());
 
         let is_pod = kind.kind == "Pod";
-        let (unit, standing) = self.unit(kind, review.object().unwrap_or(&Value::Null));
+        let (unit, standing) = self.units.of(kind, review.object().unwrap_or(&Value::Null));
+        self.extent.units += usize::from(standing != Standing::Made);
         // What a workload that stands here makes from its template is not judged beside it; pods are, each.
         if is_pod || standing != Standing::Made {
             let place = self.place(unit, workflow);
@@ -288,49 +268,6 @@ impl Look<'_> {
         }
         if standing == Standing::Alone {
             self.units.truncate(unit);
-        }
-    }
-
-    /// The unit that an object belongs to: that of its controller, or its own.
-    fn unit(&mut self, kind: Listed, object: &Value) -> (usize, Standing) {
-        let text = |pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let uid = text("/metadata/uid");
-        let controller = controller(object).filter(|controller| !controller.uid.is_empty());
-        let has_room = self.known.len() < MAX_KNOWN;
-        if let Some(controller) = &controller
-            && let Some(unit) = self.known.get(&controller.uid).copied()
-        {
-            if has_room && kind.kind != "Pod" {
-                self.known.insert(uid, unit);
-            }
-            return (unit, Standing::Made);
-        }
-        self.extent.units += 1;
-        let (kind, name, key) = match controller {
-            // Of a kind that is not listed here, or that could not be.
-            Some(controller) if kind.kind == "Pod" => (controller.kind, controller.name, Some(controller.uid)),
-            _ if kind.kind == "Pod" => (kind.kind.to_owned(), text("/metadata/name"), None),
-            _ => (kind.kind.to_owned(), text("/metadata/name"), Some(uid)),
-        };
-        let unit = self.units.len();
-        self.units.push(Unit {
-            kind,
-            name,
-            rules: BTreeSet::new(),
-            refused: false,
-        });
-        match key.filter(|key| has_room && !key.is_empty()) {
-            Some(key) => {
-                self.known.insert(key, unit);
-                (unit, Standing::Maker)
-            }
-            None => (unit, Standing::Alone),
         }
     }
 

@@ -10,6 +10,7 @@ mod look;
 mod preview;
 mod remember;
 mod results;
+mod units;
 
 pub use background::run;
 pub use look::{Bounds, Scanner};
