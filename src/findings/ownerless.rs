@@ -1,11 +1,10 @@
 //! Objects that Ringfence made for an owner that is gone: left behind where somebody deleted it with `--cascade=orphan`, or took
 //! the owner reference off.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
-use super::{Finding, Place, Severity};
+use super::{Finding, Owners, Place, Severity};
+use crate::api::DEFAULT_DENY_NAME;
 use crate::plan::{name_of, owner_uid};
 use crate::review::Violation;
 
@@ -17,10 +16,13 @@ pub struct Ownerless {
 }
 
 /// Reads an object of a kind that Ringfence makes. `None` where one of these owns it, where it is not Ringfence's, and where the
-/// garbage collector is about to take it.
-pub fn of_no_owner(kind: &str, object: &Map<String, Value>, owners: &BTreeSet<String>) -> Option<Ownerless> {
+/// garbage collector is about to take it. A default-deny is never left behind: without it a namespace is open.
+pub fn of_no_owner(kind: &str, object: &Map<String, Value>, owners: &Owners) -> Option<Ownerless> {
     let object = Value::Object(object.clone());
-    let owner = owner_uid(&object).filter(|uid| !owners.contains(*uid))?;
+    let owner = owner_uid(&object).filter(|uid| !owners.has(uid))?;
+    if kind == "NetworkPolicy" && name_of(&object) == DEFAULT_DENY_NAME {
+        return None;
+    }
     let references = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let names_it = |reference: &Value| reference.get("uid").and_then(Value::as_str) == Some(owner);
     if references.is_some_and(|references| references.iter().any(names_it)) {
@@ -40,8 +42,8 @@ pub fn of_no_owner(kind: &str, object: &Map<String, Value>, owners: &BTreeSet<St
 
 impl Ownerless {
     /// What to say of it, unless its owner is one of these after all.
-    pub fn finding(&self, owners: &BTreeSet<String>) -> Option<Finding> {
-        if owners.contains(&self.owner) {
+    pub fn finding(&self, owners: &Owners) -> Option<Finding> {
+        if owners.has(&self.owner) {
             return None;
         }
         let message = match self.place.kind.as_str() {
@@ -72,8 +74,10 @@ mod tests {
 
     use super::*;
 
-    fn owners() -> BTreeSet<String> {
-        BTreeSet::from(["w-1".to_owned()])
+    fn owners(uid: &str) -> Owners {
+        let mut owners = Owners::default();
+        owners.add_namespace("ai", uid);
+        owners
     }
 
     #[rstest]
@@ -84,18 +88,26 @@ mod tests {
     #[case::with_another_owner(json!({"annotations": {"ringfence.dev/owner-uid": "w-0"}, "ownerReferences": [{"uid": "x"}]}), true)]
     fn an_object_is_ownerless_when_nobody_keeps_it(#[case] metadata: Value, #[case] expected: bool) {
         let object = json!({"metadata": metadata});
-        let found = of_no_owner("Role", object.as_object().unwrap(), &owners());
+        let found = of_no_owner("Role", object.as_object().unwrap(), &owners("w-1"));
         assert_eq!(found.is_some(), expected);
+    }
+
+    #[test]
+    fn nobody_is_told_to_delete_a_default_deny() {
+        let object = json!({"metadata": {"name": "ringfence", "annotations": {"ringfence.dev/owner-uid": "w-0"}}});
+        let object = object.as_object().unwrap();
+        assert!(of_no_owner("NetworkPolicy", object, &owners("w-1")).is_none());
+        assert!(of_no_owner("Role", object, &owners("w-1")).is_some());
     }
 
     #[test]
     fn an_owner_that_is_only_new_is_an_owner() {
         let object = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": "w-2"}}});
-        let found = of_no_owner("Role", object.as_object().unwrap(), &owners()).unwrap();
-        assert!(found.finding(&BTreeSet::from(["w-2".to_owned()])).is_none());
+        let found = of_no_owner("Role", object.as_object().unwrap(), &owners("w-1")).unwrap();
+        assert!(found.finding(&owners("w-2")).is_none());
         assert!(
             found
-                .finding(&owners())
+                .finding(&owners("w-1"))
                 .unwrap()
                 .message
                 .contains("still gives its rights")

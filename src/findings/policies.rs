@@ -1,11 +1,12 @@
 //! NetworkPolicies that somebody else made and that open something: NetworkPolicies add up, so one of them opens what no
 //! AIWorkflow declares.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{Finding, Place, Severity};
+use super::{Finding, Owners, Place, Severity};
+use crate::api::OWNER_UID_ANNOTATION;
 use crate::plan::owner_uid;
 use crate::review::Violation;
 
@@ -19,8 +20,10 @@ pub struct Foreign {
     name: String,
     opens: &'static str,
     selector: Value,
-    /// Whose it says it is.
-    owner: Option<String>,
+    /// Its metadata, which says whose it is.
+    metadata: Value,
+    /// How much of the fence it opens: pods that it selects, and peers.
+    width: (bool, bool),
 }
 
 impl Foreign {
@@ -38,14 +41,27 @@ impl Foreign {
             namespace: namespace.to_owned(),
             name: crate::plan::name_of(&policy).to_owned(),
             opens,
+            width: (
+                selects(spec.get("podSelector").unwrap_or(&Value::Null), None),
+                is_open_to_all(spec),
+            ),
             selector: spec.get("podSelector").cloned().unwrap_or_default(),
-            owner: owner_uid(&policy).filter(|uid| !uid.is_empty()).map(str::to_owned),
+            metadata: json!({
+                "name": policy.pointer("/metadata/name"),
+                "namespace": namespace,
+                "annotations": {OWNER_UID_ANNOTATION: owner_uid(&policy)},
+            }),
         })
     }
 
-    /// Whether one of these made it, by UID: then it is Ringfence's, and foreign to nobody.
-    pub fn is_owned_by(&self, owners: &BTreeSet<String>) -> bool {
-        self.owner.as_ref().is_some_and(|owner| owners.contains(owner))
+    /// Whether one of these made it: then it is Ringfence's, and foreign to nobody.
+    pub fn is_made_by(&self, owners: &Owners) -> bool {
+        owners.made("NetworkPolicy", &json!({"metadata": self.metadata}))
+    }
+
+    /// Puts what opens the most first: whoever adds many small ones hides no wide one behind them.
+    pub fn widest_first(policies: &mut [Self]) {
+        policies.sort_by_key(|policy| Reverse(policy.width));
     }
 
     /// Whether it is about pods with these labels.
@@ -92,6 +108,17 @@ fn opens(spec: &Value, rules: &str, type_: &str) -> bool {
         _ => true,
     };
     has_rules && applies
+}
+
+/// Whether a rule of either direction names no peer, and so opens to everybody. One that cannot be read may.
+fn is_open_to_all(spec: &Value) -> bool {
+    [("ingress", "from"), ("egress", "to")]
+        .into_iter()
+        .any(|(rules, peers)| {
+            let rules = spec.get(rules).and_then(Value::as_array);
+            let mut rules = rules.into_iter().flatten();
+            rules.any(|rule| rule.get(peers).and_then(Value::as_array).is_none_or(Vec::is_empty))
+        })
 }
 
 /// Whether a label selector selects. One that cannot be read may select anything.
@@ -142,17 +169,13 @@ mod tests {
         assert_eq!(of(spec).map(|foreign| foreign.opens), opens);
     }
 
-    #[rstest]
-    #[case::ours("w-1", false)]
-    #[case::of_an_owner_that_is_gone("w-0", true)]
-    #[case::of_nobody("", true)]
-    fn only_what_a_living_owner_owns_is_ours(#[case] owner: &str, #[case] foreign: bool) {
-        let policy = json!({
-            "metadata": {"name": "np", "annotations": {"ringfence.dev/owner-uid": owner}}, "spec": {"ingress": [{}]},
-        });
-        let found = Foreign::of("ai", policy.as_object().unwrap().clone()).unwrap();
-        let owners = BTreeSet::from(["w-1".to_owned(), String::new()]);
-        assert_eq!(found.is_owned_by(&owners), !foreign);
+    #[test]
+    fn the_widest_come_first() {
+        let narrow = json!({"podSelector": {"matchLabels": {"a": "b"}}, "ingress": [{"from": [{"podSelector": {}}]}]});
+        let wide = json!({"podSelector": {}, "egress": [{}]});
+        let mut policies = vec![of(narrow.clone()).unwrap(), of(wide.clone()).unwrap()];
+        Foreign::widest_first(&mut policies);
+        assert_eq!(policies, [of(wide).unwrap(), of(narrow).unwrap()]);
     }
 
     #[rstest]

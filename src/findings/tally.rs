@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Declared, Extent, Finding, Severity, Sink, bindings, policies};
 use crate::plan::Compliance;
+use crate::review::clean;
 
 /// Namespace and name of a workflow.
 type Key = (String, String);
@@ -26,10 +27,11 @@ impl Sink for Tally {
             *self.rules.entry(finding.rule).or_default() += 1;
             return;
         };
-        let shown = match finding.namespace.as_str() {
+        // RBAC lets names hold anything, and a condition ends in somebody's terminal.
+        let shown = clean(&match finding.namespace.as_str() {
             "" => format!("{} {}", finding.kind, finding.name),
             namespace => format!("{} {namespace}/{}", finding.kind, finding.name),
-        };
+        });
         let list = match finding.rule.as_str() {
             bindings::RULE => Some(&mut compliance.bindings),
             policies::RULE => Some(&mut compliance.policies),

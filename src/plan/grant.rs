@@ -196,15 +196,7 @@ fn parts(
     account: &str,
     rules: &[PolicyRule],
 ) -> [((Child, String), Value); 2] {
-    // Both namespaces are in the hash: `x/triage` and `y/triage` never meet in one name.
-    let part = |part: &str| {
-        object::owned_name(
-            &grantee.namespace,
-            &grantee.name,
-            &format!("{part}-{}", grant.name_any()),
-        )
-    };
-    let (role, binding) = (part("role"), part("binding"));
+    let [role, binding] = object::granted_names(&grantee.namespace, &grantee.name, &grant.name_any());
     let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": grantee.namespace});
     let reference = json!({"apiGroup": Child::Role.group(), "kind": "Role", "name": role});
     let role_object = object::owned_by(grant, Child::Role, &role, json!({"rules": rules}));

@@ -47,7 +47,10 @@ pub use exception::{
 };
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
-pub use object::{Child, INSTANCE_LABEL, comparable, is_foreign, name_of, owned_name, owner_uid, replacing, same};
+pub use object::{
+    Child, INSTANCE_LABEL, comparable, granted_names, is_foreign, name_of, owned_name, owned_names, owner_uid,
+    replacing, same,
+};
 pub use peer::{egress_problems, ingress_problems};
 pub use predecessors::{Predecessors, may_have_predecessors};
 pub use references::{is_grantee, peers_of, reached_into};

@@ -76,6 +76,20 @@ pub fn owned_name(namespace: &str, workflow: &str, part: &str) -> String {
     format!("ringfence-{workflow}-{part}-{hash}")
 }
 
+/// Parts of a workflow that are named by [`owned_name`].
+const PARTS: [&str; 5] = ["allow", "role", "binding", "launcher", "launchers"];
+
+/// Every name that a part of a workflow can have, its account apart.
+pub fn owned_names(namespace: &str, workflow: &str) -> [String; 5] {
+    PARTS.map(|part| owned_name(namespace, workflow, part))
+}
+
+/// Names of what a grant makes for a workflow of another namespace. Both namespaces are in the hash: `x/triage` and `y/triage`
+/// never meet in one name.
+pub fn granted_names(namespace: &str, workflow: &str, grant: &str) -> [String; 2] {
+    ["role", "binding"].map(|part| owned_name(namespace, workflow, &format!("{part}-{grant}")))
+}
+
 /// Metadata of an owned object, without an owner reference.
 pub(super) fn owned_metadata(name: &str, namespace: &str, owner_uid: &str, instance: &str) -> Value {
     json!({

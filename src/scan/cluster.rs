@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::kinds::{CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OWNED, ROLE_BINDING, WORKFLOW};
 use super::look::{Bounds, Scanner};
-use crate::api::{MANAGED_BY_LABEL, MANAGER};
-use crate::findings::{Accounts, Declared, Extent, Finding, Ownerless, Sink, of_no_owner};
-use crate::plan::{NamespaceFacts, owner_uid};
+use crate::api::{MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION};
+use crate::findings::{Accounts, Declared, Extent, Finding, Ownerless, Owners, Sink, of_no_owner};
+use crate::plan::{NamespaceFacts, name_of, owner_uid};
 use crate::webhook::pages::{Ask, Listed, Page};
 
 /// Longest that one page may take.
@@ -29,8 +29,10 @@ struct Pass<'a> {
     extent: Extent,
     /// Namespaces with a mode.
     fenced: BTreeSet<String>,
-    /// UIDs of whatever owns what Ringfence makes.
-    owners: BTreeSet<String>,
+    /// Whatever owns what Ringfence makes.
+    owners: Owners,
+    /// Whether all of them were read: else nothing can be said to have none.
+    knows_owners: bool,
     accounts: Accounts,
     /// What names an owner that is not known: it may be newer than the list of owners.
     doubted: Vec<Doubt>,
@@ -38,8 +40,8 @@ struct Pass<'a> {
 
 enum Doubt {
     Ownerless(Ownerless),
-    /// A binding, with what it would give if nobody owns it.
-    Binding(String, Vec<Finding>),
+    /// What says whose a binding is, and its kind, with what it would give if nobody owns it.
+    Binding(Value, &'static str, Vec<Finding>),
 }
 
 impl Scanner {
@@ -53,7 +55,8 @@ impl Scanner {
             sink,
             extent: Extent::default(),
             fenced: BTreeSet::new(),
-            owners: BTreeSet::new(),
+            owners: Owners::default(),
+            knows_owners: true,
             accounts: Accounts::default(),
             doubted: Vec::new(),
         };
@@ -99,53 +102,90 @@ impl Pass<'_> {
         Some((page, goes_on))
     }
 
+    /// Reads every namespace before the first is looked at: a look takes long, and a list that is left open expires.
     async fn namespaces(&mut self) {
+        let mut with_a_mode = Vec::new();
         let mut ask = Ask::all(NAMESPACE, None);
         if let Some(only) = self.only {
             ask.fields = format!("metadata.name={only}");
         }
-        while let Some((page, goes_on)) = self.page(&mut ask).await {
+        loop {
+            let Some((page, goes_on)) = self.page(&mut ask).await else {
+                self.knows_owners = false;
+                break;
+            };
             for namespace in page.items.into_iter().map(Value::Object) {
-                self.namespace(&namespace).await;
+                let Some(facts) = NamespaceFacts::from_object(&namespace, |name| self.scanner.is_exempt(name)) else {
+                    continue;
+                };
+                self.owners.add_namespace(&facts.name, &facts.uid);
+                let class = facts.mode().and_then(|mode| facts.class_for(mode)).map(str::to_owned);
+                if let Some(class) = class.filter(|_| !facts.terminating) {
+                    self.fenced.insert(facts.name.clone());
+                    with_a_mode.push((facts.name, class, namespace));
+                }
             }
             if !goes_on {
                 break;
             }
         }
-    }
-
-    async fn namespace(&mut self, namespace: &Value) {
-        let Some(facts) = NamespaceFacts::from_object(namespace, |name| self.scanner.is_exempt(name)) else {
-            return;
-        };
-        self.owners.insert(facts.uid.clone());
-        let class = facts.mode().and_then(|mode| facts.class_for(mode));
-        let Some(class) = class.filter(|_| !facts.terminating) else {
-            return;
-        };
-        self.fenced.insert(facts.name.clone());
         let bounds = Bounds {
             rests: self.rests,
             ..Bounds::all()
         };
-        let extent = self.scanner.look(namespace, class, bounds, self.sink).await;
-        self.sink.looked_at_namespace(&facts.name, &extent);
+        for (name, class, namespace) in with_a_mode {
+            let extent = self.scanner.look(&namespace, &class, bounds, self.sink).await;
+            self.sink.looked_at_namespace(&name, &extent);
+        }
     }
 
     /// Reads who owns what Ringfence makes; the accounts too, the first time.
     async fn read_owners(&mut self, accounts: bool) {
         for kind in [WORKFLOW, GRANT] {
             let mut ask = Ask::all(kind, self.only);
-            while let Some((page, goes_on)) = self.page(&mut ask).await {
-                for owner in page.items.into_iter().filter_map(Declared::of) {
-                    if accounts && kind == WORKFLOW && self.fenced.contains(&owner.namespace) {
-                        self.accounts.add(&owner);
+            loop {
+                let Some((page, goes_on)) = self.page(&mut ask).await else {
+                    self.knows_owners = false;
+                    break;
+                };
+                for object in page.items {
+                    if kind == GRANT {
+                        self.owners.add_grant(&object);
+                        continue;
                     }
-                    self.owners.insert(owner.uid);
+                    let Some(workflow) = Declared::of(object) else { continue };
+                    if accounts && self.fenced.contains(&workflow.namespace) {
+                        self.accounts.add(&workflow);
+                    }
+                    self.owners.add_workflow(&workflow);
                 }
                 if !goes_on {
                     break;
                 }
+            }
+        }
+    }
+
+    /// Namespaces that are newer than the list of them.
+    async fn read_namespaces_again(&mut self) {
+        let mut ask = Ask {
+            metadata_only: true,
+            ..Ask::all(NAMESPACE, None)
+        };
+        if let Some(only) = self.only {
+            ask.fields = format!("metadata.name={only}");
+        }
+        loop {
+            let Some((page, goes_on)) = self.page(&mut ask).await else {
+                self.knows_owners = false;
+                return;
+            };
+            for namespace in page.items.into_iter().map(Value::Object) {
+                let uid = namespace.pointer("/metadata/uid").and_then(Value::as_str);
+                self.owners.add_namespace(name_of(&namespace), uid.unwrap_or_default());
+            }
+            if !goes_on {
+                return;
             }
         }
     }
@@ -160,10 +200,17 @@ impl Pass<'_> {
                 let binding = Value::Object(object);
                 let findings = self.accounts.bound_by(kind.kind, &binding);
                 match owner_uid(&binding).filter(|uid| !uid.is_empty()) {
-                    _ if findings.is_empty() => {}
-                    Some(owner) if self.owners.contains(owner) => {}
-                    Some(owner) => self.doubt(Doubt::Binding(owner.to_owned(), findings)),
-                    None => findings.into_iter().for_each(|finding| self.sink.found(finding)),
+                    _ if findings.is_empty() || self.owners.made(kind.kind, &binding) => {}
+                    // Its owner may be newer than the list of owners.
+                    Some(owner) if !self.owners.has(owner) => {
+                        let whose = json!({"metadata": {
+                            "name": name_of(&binding),
+                            "namespace": binding.pointer("/metadata/namespace"),
+                            "annotations": {OWNER_UID_ANNOTATION: owner},
+                        }});
+                        self.doubt(Doubt::Binding(whose, kind.kind, findings));
+                    }
+                    _ => findings.into_iter().for_each(|finding| self.sink.found(finding)),
                 }
             }
             if !goes_on {
@@ -202,25 +249,25 @@ impl Pass<'_> {
         }
     }
 
-    /// Tells of what was in doubt, unless its owner turns out to be there. Where the owners cannot be read, nothing is told.
+    /// Tells of what was in doubt, unless its owner turns out to be there. While not every owner could be read, nothing is said to
+    /// have none: somebody would delete it.
     async fn settle(&mut self) {
         if self.doubted.is_empty() {
             return;
         }
-        let gaps = self.extent.gaps.len();
+        self.read_namespaces_again().await;
         self.read_owners(false).await;
-        if self.extent.gaps.len() > gaps {
-            return;
-        }
         for doubt in std::mem::take(&mut self.doubted) {
             match doubt {
                 Doubt::Ownerless(ownerless) => {
-                    if let Some(finding) = ownerless.finding(&self.owners) {
-                        self.sink.found(finding);
-                    }
+                    let finding = ownerless.finding(&self.owners).filter(|_| self.knows_owners);
+                    finding.into_iter().for_each(|finding| self.sink.found(finding));
                 }
-                Doubt::Binding(owner, _) if self.owners.contains(&owner) => {}
-                Doubt::Binding(_, findings) => findings.into_iter().for_each(|finding| self.sink.found(finding)),
+                Doubt::Binding(binding, kind, _) if self.owners.made(kind, &binding) => {}
+                Doubt::Binding(.., findings) if self.knows_owners => {
+                    findings.into_iter().for_each(|finding| self.sink.found(finding));
+                }
+                Doubt::Binding(..) => {}
             }
         }
     }

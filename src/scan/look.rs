@@ -11,7 +11,7 @@ use super::kinds::{NAMESPACE, NETWORK_POLICY, RUNNING, WORKFLOW};
 use super::remember::Remembering;
 use super::units::{Standing, Units};
 use crate::fence::Subject;
-use crate::findings::{Declared, Extent, Foreign, Place, Severity, Sink, supposed};
+use crate::findings::{Declared, Extent, Foreign, Owners, Place, Severity, Sink, supposed};
 use crate::plan::name_of;
 use crate::review::{Decision, Fault, Review, Violation};
 use crate::webhook::admit::Admission;
@@ -25,7 +25,7 @@ const OBJECT_TIME: Duration = Duration::from_secs(5);
 /// Most NetworkPolicies of a namespace that are read.
 const MAX_POLICIES: usize = 20_000;
 /// Most NetworkPolicies of others that are told of in one namespace.
-const MAX_FOREIGN: usize = 100;
+const MAX_FOREIGN: usize = 500;
 
 /// How far a look goes.
 #[derive(Clone, Copy, Debug)]
@@ -186,12 +186,13 @@ impl Look<'_> {
                 break;
             }
         }
-        let mut owners = BTreeSet::from([uid.to_owned()]);
+        let mut owners = Owners::default();
+        owners.add_namespace(&self.namespace, uid);
         let mut ask = Ask::all(WORKFLOW, Some(&self.namespace));
         while let Some(page) = self.page(&ask).await {
             for workflow in page.items.into_iter().filter_map(Declared::of) {
                 self.sink.declared(&self.namespace, &workflow);
-                owners.insert(workflow.uid);
+                owners.add_workflow(&workflow);
                 self.accounts.insert(workflow.account, workflow.name);
             }
             ask.next = page.next;
@@ -199,7 +200,8 @@ impl Look<'_> {
                 break;
             }
         }
-        policies.retain(|policy| !policy.is_owned_by(&owners));
+        policies.retain(|policy| !policy.is_made_by(&owners));
+        Foreign::widest_first(&mut policies);
         if policies.len() > MAX_FOREIGN {
             self.extent.gap(format!(
                 "only {MAX_FOREIGN} of the NetworkPolicies of namespace {} that are not Ringfence's were looked at",

@@ -1,6 +1,6 @@
 //! Looks at what stands: as a warning to who sets a mode, in the background, and for the command line. One engine.
 //!
-//! Must never: change or end anything, hold more than a page of what it lists, take what could not be read for what fits, or
+//! Must never: change or end anything, hold more than a page of what it lists (but for the namespaces that have a mode), take what could not be read for what fits, or
 //! judge otherwise than admission does.
 
 mod background;

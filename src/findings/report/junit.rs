@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Report, told};
 use crate::findings::Finding;
+use crate::review::clean;
 
 impl Report {
     /// The report as JUnit XML.
@@ -70,7 +71,7 @@ fn case(suite: &str, finding: &Finding) -> String {
 /// Text of an attribute or element. XML 1.0 has no way to write most control characters.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in clean(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

@@ -6,7 +6,7 @@ use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, pod, unset};
 use crate::findings::Tally;
-use crate::plan::Compliance;
+use crate::plan::{Compliance, owned_name};
 use crate::policy::PolicySet;
 use crate::webhook::admit::Admission;
 use crate::webhook::lookup::{Fixed, Key};
@@ -35,6 +35,13 @@ fn binding(name: &str, of: &str, owner: Option<&str>, subject: Value) -> Value {
         binding["metadata"]["annotations"]["ringfence.dev/owner-uid"] = owner.into();
     }
     binding
+}
+
+fn grant(namespace: &str, uid: &str) -> Value {
+    json!({
+        "metadata": {"name": "g", "namespace": namespace, "uid": uid},
+        "spec": {"from": [{"namespace": "ai", "name": "triage"}]},
+    })
 }
 
 fn triage() -> Value {
@@ -126,7 +133,14 @@ async fn bindings_that_give_more_are_found_wherever_they_are() {
             "rolebindings",
             None,
             vec![
-                binding("ours", "ai", Some("workflow-uid"), triage()),
+                binding(
+                    &owned_name("ai", "triage", "binding"),
+                    "ai",
+                    Some("workflow-uid"),
+                    triage(),
+                ),
+                // Written while the guards were away, with an owner's UID copied onto it.
+                binding("hidden", "ai", Some("workflow-uid"), triage()),
                 binding("theirs", "plain", None, triage()),
                 binding(
                     "of-somebody-else",
@@ -134,14 +148,15 @@ async fn bindings_that_give_more_are_found_wherever_they_are() {
                     None,
                     json!({"kind": "ServiceAccount", "namespace": "plain", "name": "x"}),
                 ),
-                binding("granted", "plain", Some("grant-uid"), triage()),
+                binding(
+                    &owned_name("ai", "triage", "binding-g"),
+                    "plain",
+                    Some("grant-uid"),
+                    triage(),
+                ),
             ],
         )
-        .listing(
-            "aiworkflowgrants",
-            None,
-            vec![json!({"metadata": {"name": "g", "namespace": "plain", "uid": "grant-uid"}})],
-        )
+        .listing("aiworkflowgrants", None, vec![grant("plain", "grant-uid")])
         .listing(
             "clusterrolebindings",
             None,
@@ -153,9 +168,16 @@ async fn bindings_that_give_more_are_found_wherever_they_are() {
             )],
         );
     let tally = scan(cluster).await;
-    assert_eq!(rules(&tally), [("extra-binding", 2)]);
+    assert_eq!(rules(&tally), [("extra-binding", 3)]);
     let bindings: Vec<_> = of_triage(&tally).bindings.names().collect();
-    assert_eq!(bindings, ["ClusterRoleBinding all", "RoleBinding plain/theirs"]);
+    assert_eq!(
+        bindings,
+        [
+            "ClusterRoleBinding all",
+            "RoleBinding ai/hidden",
+            "RoleBinding plain/theirs"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -185,14 +207,22 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
             ask: &'a Ask,
         ) -> futures::future::BoxFuture<'a, Result<Page, crate::webhook::lookup::LookupError>> {
             if ask.kind.plural == "aiworkflowgrants" && self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
-                let grant = json!({"metadata": {"name": "g", "namespace": "ai", "uid": "new"}});
-                let items = vec![grant.as_object().unwrap().clone()];
+                let items = vec![grant("ai", "new").as_object().unwrap().clone()];
                 return Box::pin(std::future::ready(Ok(Page { items, next: None })));
             }
             self.0.list(ask)
         }
     }
-    let fixed = cluster().listing("rolebindings", None, vec![binding("new", "ai", Some("new"), triage())]);
+    let fixed = cluster().listing(
+        "rolebindings",
+        None,
+        vec![binding(
+            &owned_name("ai", "triage", "binding-g"),
+            "ai",
+            Some("new"),
+            triage(),
+        )],
+    );
     let policies = PolicySet::compile(Vec::new(), &Default::default()).unwrap();
     let admission = Admission::new(Arc::new(fixed.clone()), Arc::new(policies), "ringfence", Arc::default());
     let lists = Arc::new(Later(fixed.clone(), Default::default()));
@@ -200,6 +230,17 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
     let mut tally = Tally::default();
     scanner.scan(None, false, &mut tally).await;
     assert_eq!(rules(&tally), []);
+}
+
+/// Whoever may not read all owners would else be told to delete what stands.
+#[tokio::test]
+async fn nothing_has_no_owner_while_not_every_owner_can_be_read() {
+    for plural in ["namespaces", "aiworkflows", "aiworkflowgrants"] {
+        let role = json!({"metadata": {"name": "left", "namespace": "ai", "annotations": {"ringfence.dev/owner-uid": "gone"}}});
+        let tally = scan(cluster().listing("roles", None, vec![role]).not_listing(plural)).await;
+        assert_eq!(rules(&tally), [], "{plural}");
+        assert!(!tally.extent.gaps.is_empty(), "{plural}");
+    }
 }
 
 #[tokio::test]
@@ -216,5 +257,13 @@ async fn what_cannot_be_listed_keeps_a_workflow_from_being_called_compliant() {
         assert!(gap.starts_with(&format!("the {plural} of ")), "{plural}: {gap:?}");
     }
     let tally = scan(cluster().not_listing("namespaces")).await;
-    assert_eq!(tally.extent.gaps.len(), 1, "{:?}", tally.extent);
+    assert!(
+        tally
+            .extent
+            .gaps
+            .iter()
+            .any(|gap| gap.starts_with("the namespaces of ")),
+        "{:?}",
+        tally.extent
+    );
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::fence::Named;
 use crate::fence::testing::{facts, pod, set, unset, workload};
 use crate::findings::Finding;
+use crate::plan::owned_name;
 use crate::policy::{PolicyInput, Verdict};
 use crate::webhook::Policies;
 use crate::webhook::lookup::{Fixed, Key};
@@ -253,7 +254,7 @@ async fn what_has_ended_is_left_alone() {
 #[tokio::test]
 async fn a_foreign_policy_is_told_with_each_workflow_whose_pods_it_opens() {
     let policy = |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});
-    let ours = json!({"metadata": {"name": "ringfence-x", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
+    let ours = json!({"metadata": {"name": owned_name("ai", "triage", "allow"), "namespace": "ai", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
     let cluster = cluster()
         .listing(
             "networkpolicies",
