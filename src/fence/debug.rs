@@ -5,6 +5,7 @@
 //! than the class's hours.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use super::declared::check_reviewed;
 use super::facts::{Facts, Named, is_workflow_name, read};
@@ -127,8 +128,68 @@ impl Session {
             .transpose();
         match (read::<AIWorkflow>(RULE, "AIWorkflow", label, workflow), class) {
             (Err(violation), _) | (_, Err(violation)) => Some(violation),
-            (Ok(workflow), Ok(class)) => check_reviewed(label, facts, &workflow)
+            (Ok(workflow), Ok(class)) => self
+                .check_standing(label, pod, facts, &workflow)
                 .or_else(|| check(action, label, &workflow, (class_name, class.as_ref()), facts.now)),
+        }
+    }
+
+    /// Checks that the declaration stays, was reviewed, and is the pod's own and not that of a workflow of the same name before.
+    fn check_standing(&self, label: &str, pod: &Value, facts: &Facts, workflow: &AIWorkflow) -> Option<Violation> {
+        let refuse = |message: String, fix: &str| Some(violation(RULE, self.path(), None, message, fix));
+        if workflow.metadata.deletion_timestamp.is_some() {
+            let message = format!("AIWorkflow {label} is being deleted, and its window with it");
+            return refuse(message, "wait until it is gone, and apply it again");
+        }
+        let made = pod.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
+        let made = made.and_then(|made| made.parse::<Timestamp>().ok());
+        let declared = workflow.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        if made.zip(declared).is_some_and(|(made, declared)| made < declared) {
+            let message = format!(
+                "pod {} is older than AIWorkflow {label}, which opens its own pods only",
+                self.pod.name
+            );
+            return refuse(message, "replace the pod: kubectl rollout restart, or delete it");
+        }
+        check_reviewed(label, facts, workflow)
+    }
+}
+
+/// Checks what is put into a pod to look into it: it reads no Secret that the pod itself does not, or whoever may debug could read
+/// every Secret of the namespace by its name.
+pub(super) fn check_containers(review: &Review, violations: &mut Vec<Violation>) {
+    let containers = |object: Option<&Value>| -> Vec<Value> {
+        let list = object.and_then(|object| object.pointer("/spec/ephemeralContainers"));
+        list.and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let old = containers(review.old_object());
+    for (index, container) in containers(review.object()).iter().enumerate() {
+        if old.contains(container) {
+            continue;
+        }
+        for (field, of_entry, harmless) in [
+            (
+                "env",
+                "/valueFrom",
+                &["fieldRef", "resourceFieldRef", "configMapKeyRef"][..],
+            ),
+            ("envFrom", "", &["configMapRef", "prefix"][..]),
+        ] {
+            let entries = container.get(field).and_then(Value::as_array).into_iter().flatten();
+            for (at, entry) in entries.enumerate() {
+                let sources = entry.pointer(of_entry).and_then(Value::as_object).into_iter().flatten();
+                let reads = sources.filter(|(_, source)| !source.is_null());
+                if reads
+                    .into_iter()
+                    .any(|(source, _)| !harmless.contains(&source.as_str()))
+                {
+                    let path = format!("spec.ephemeralContainers[{index}].{field}[{at}]");
+                    let message =
+                        "reads a Secret by its name into a container that is there to look into the pod".to_owned();
+                    let fix = "leave it out: kubectl debug --target shares the processes of a container, and what it was given";
+                    violations.push(violation(RULE, path, None, message, fix));
+                }
+            }
         }
     }
 }
@@ -194,7 +255,7 @@ pub(super) fn check(
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::super::testing::{review, set, workflow_object};
     use super::*;
@@ -264,11 +325,48 @@ mod tests {
     #[case::no_label(|facts: &mut Facts| facts.pod = Some(json!({"metadata": {"name": "p"}})))]
     #[case::no_workflow(|facts: &mut Facts| facts.workflow = None)]
     #[case::unreadable_workflow(|facts: &mut Facts| facts.workflow = Some(json!({"spec": 1})))]
+    #[case::workflow_on_its_way_out(|facts: &mut Facts| stamp(&mut facts.workflow, "deletionTimestamp", "2026-11-22T11:00:00Z"))]
+    #[case::pod_of_the_workflow_before(|facts: &mut Facts| {
+        stamp(&mut facts.workflow, "creationTimestamp", "2026-11-22T11:00:01Z");
+        stamp(&mut facts.pod, "creationTimestamp", "2026-11-22T11:00:00Z");
+    })]
     fn what_is_not_known_keeps_it_closed(#[case] forget: fn(&mut Facts)) {
         let mut facts = facts(json!({"allow": ["Exec"], "until": "2026-11-22T13:00:00Z"}));
         assert_eq!(refused("exec", &facts, "open"), None);
         forget(&mut facts);
         assert!(refused("exec", &facts, "open").is_some());
+    }
+
+    fn stamp(object: &mut Option<Value>, field: &str, time: &str) {
+        *object = object
+            .take()
+            .map(|object| set(object, &format!("/metadata/{field}"), json!(time)));
+    }
+
+    #[rstest]
+    #[case::plain(json!({}), 0)]
+    #[case::literal(json!({"env": [{"name": "A", "value": "b"}]}), 0)]
+    #[case::of_the_pod(json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}), 0)]
+    #[case::config_map(json!({"envFrom": [{"prefix": "A_", "configMapRef": {"name": "c"}}]}), 0)]
+    #[case::secret(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}), 1)]
+    #[case::all_of_a_secret(json!({"envFrom": [{"secretRef": {"name": "s"}}]}), 1)]
+    #[case::newer_than_us(json!({"env": [{"name": "A", "valueFrom": {"vaultRef": {}}}]}), 1)]
+    fn what_is_put_into_a_pod_reads_no_secret(#[case] container: Value, #[case] refused: usize) {
+        let pod = |containers: Value| json!({"metadata": {"name": "p"}, "spec": {"ephemeralContainers": containers}});
+        let found = |old: Value, new: Value| {
+            let mut violations = Vec::new();
+            check_containers(
+                &review("UPDATE", "", "Pod", Some(&pod(new)), Some(&pod(old))),
+                &mut violations,
+            );
+            violations.len()
+        };
+        assert_eq!(found(Value::Null, json!([container])), refused);
+        assert_eq!(
+            found(json!([container]), json!([container])),
+            0,
+            "it stands already, and cannot be changed"
+        );
     }
 
     #[test]

@@ -141,6 +141,7 @@ impl<'a> Case<'a> {
                     (class_name, class),
                     self.facts.now,
                 ));
+                debug::check_containers(self.subject.review, &mut violations);
             }
             // Audit alone makes no account. Another account than the workflow's is refused by name already.
             let is_made_yet = !self.subject.stands || self.facts.account.is_some();

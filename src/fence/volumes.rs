@@ -1,4 +1,4 @@
-//! Promise 2, what a pod mounts: volumes of types that the class lists, CSI volumes of drivers that it lists.
+//! Promise 2, what a pod mounts: volumes of types that the class lists, CSI volumes of drivers that it lists; and devices, none.
 //!
 //! Some types dial out from the node, past every NetworkPolicy, and Pod Security passes several of them. Must never: pass over
 //! a type because it is newer than this code, or judge one of two and mount the other.
@@ -53,6 +53,16 @@ pub(super) fn check(
     for (index, volume) in volumes.into_iter().flatten().enumerate() {
         let path = at(template.path, &format!("spec.volumes[{index}]"));
         violations.extend(check_volume(&path, volume, &allowed));
+    }
+    let claims = template
+        .pod
+        .pointer("/spec/resourceClaims")
+        .filter(|claims| !claims.is_null());
+    if claims.is_some_and(|claims| !claims.as_array().is_some_and(Vec::is_empty)) {
+        let path = at(template.path, "spec.resourceClaims");
+        let message = "claims devices, and this version of Ringfence cannot tell one that computes from a second network interface";
+        let fix = "leave resourceClaims out; ask for devices of a device plugin by resources.limits";
+        violations.push(violation(RULE, path, None, message, fix));
     }
 }
 
@@ -180,6 +190,20 @@ mod tests {
         let paths: Vec<_> = found.iter().map(|violation| violation.path.as_str()).collect();
         let expected = refused.map(|path| format!("spec.template.spec.volumes[1]{path}"));
         assert_eq!(paths, expected.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    #[rstest]
+    #[case::none(json!([]), false)]
+    #[case::absent(Value::Null, false)]
+    #[case::one(json!([{"name": "nic", "resourceClaimName": "nic"}]), true)]
+    #[case::another_shape(json!({"name": "nic"}), true)]
+    fn devices_are_not_claimed(#[case] claims: Value, #[case] refused: bool) {
+        let pod = json!({"spec": {"resourceClaims": claims}});
+        let template = Template { path: "", pod: &pod };
+        let mut violations = Vec::new();
+        check(&template, ("c", Some(&class(&["emptyDir"], &[]))), &mut violations);
+        let paths: Vec<_> = violations.iter().map(|violation| violation.path.as_str()).collect();
+        assert_eq!(paths, if refused { &["spec.resourceClaims"][..] } else { &[] });
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-/// Services from which a cloud hands out credentials: AWS, GCP, Azure and OpenStack share the first; then AWS over IPv6,
-/// Azure's wire server, Alibaba Cloud, and the task and pod credential endpoints of AWS. Source: the vendors' documents.
+/// Services from which a cloud hands out credentials: AWS, GCP, Azure and OpenStack share the first; then Azure's wire
+/// server, Alibaba Cloud, and the task and pod credential endpoints of AWS; over IPv6 AWS and its pods' endpoint, GCP, Oracle and
+/// OpenStack. Source: the vendors' documents.
 const METADATA_V4: [Ipv4Addr; 5] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(168, 63, 129, 16),
@@ -13,9 +14,12 @@ const METADATA_V4: [Ipv4Addr; 5] = [
     Ipv4Addr::new(169, 254, 170, 2),
     Ipv4Addr::new(169, 254, 170, 23),
 ];
-const METADATA_V6: [Ipv6Addr; 2] = [
+const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
 ];
 
 /// NAT64's well-known prefix (RFC 6052), through which an IPv6 packet reaches an IPv4 address.
@@ -27,7 +31,10 @@ pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
     // The standard library's parser refuses 010.0.0.0, which some readers take for octal and ipnet takes for decimal.
     let (address, prefix) = text.split_once('/').ok_or(NOT_A_CIDR)?;
     let address: IpAddr = address.parse().map_err(|_| NOT_A_CIDR)?;
-    let net = IpNet::new(address, prefix.parse().map_err(|_| NOT_A_CIDR)?).map_err(|_| NOT_A_CIDR)?;
+    // Neither +8 nor 08: a range that can be written in two ways is read in two ways.
+    let is_plain = prefix.bytes().all(|byte| byte.is_ascii_digit()) && (prefix == "0" || !prefix.starts_with('0'));
+    let prefix = prefix.parse().ok().filter(|_| is_plain).ok_or(NOT_A_CIDR)?;
+    let net = IpNet::new(address, prefix).map_err(|_| NOT_A_CIDR)?;
     if net.trunc() != net {
         return Err("has bits set behind its prefix, so it says two things at once");
     }
@@ -95,6 +102,9 @@ mod tests {
     #[case::no_prefix("203.0.113.7", false)]
     #[case::too_long("203.0.113.0/33", false)]
     #[case::octal("010.0.0.0/8", false)]
+    #[case::prefix_with_a_zero("10.0.0.0/08", false)]
+    #[case::prefix_with_a_sign("10.0.0.0/+8", false)]
+    #[case::prefix_of_nothing("0.0.0.0/", false)]
     #[case::mapped("::ffff:169.254.169.254/128", false)]
     #[case::mapped_range("::ffff:0:0/96", false)]
     #[case::unicode("２03.0.113.0/24", false)]
@@ -121,7 +131,8 @@ mod tests {
     #[case::upper_half("128.0.0.0/1", 4)]
     #[case::link_local("169.254.0.0/16", 3)]
     #[case::none("203.0.113.0/24", 0)]
-    #[case::all_of_v6("::/0", 7)]
+    #[case::all_of_v6("::/0", 10)]
+    #[case::link_local_of_v6("fe80::/10", 1)]
     #[case::nat64("64:ff9b::/96", 5)]
     fn credentials_are_found_in_every_form(#[case] text: &str, #[case] expected: usize) {
         assert_eq!(metadata_in(&parse(text).unwrap()).len(), expected);

@@ -9,13 +9,16 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::{Child, Observed, engine, name_of, own_account, owner_uid};
-use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
+use crate::api::{
+    AIWorkflow, AIWorkflowClass, ConditionStatus, ConditionType, Launcher, find, is_dns_label, is_dns_subdomain,
+};
 
 /// Most claims that are named: one is enough.
 const MAX_NAMED: usize = 5;
 
-/// Who names the workflow's account as launcher: classes, and AIWorkflows of other namespaces. Those of the same namespace are
-/// written by the same people, and come with it in one apply.
+/// Who names the workflow's account as launcher: classes, and AIWorkflows of other namespaces that are accepted. One that is not,
+/// as where no namespace is fenced, launches nothing: else whoever writes one anywhere could keep names from everybody. Those of
+/// the same namespace are written by the same people, and come with it in one apply.
 pub fn claims<'a>(
     workflow: &AIWorkflow,
     classes: impl IntoIterator<Item = &'a AIWorkflowClass>,
@@ -29,6 +32,10 @@ pub fn claims<'a>(
     let workflows = workflows
         .into_iter()
         .filter(|other| other.namespace() != workflow.namespace() && is_named(&other.spec.launchers, &account))
+        .filter(|other| {
+            let conditions = other.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            find(conditions, ConditionType::Accepted).is_some_and(|said| said.status == ConditionStatus::True)
+        })
         .map(|other| {
             format!(
                 "AIWorkflow {}/{}",
@@ -187,7 +194,25 @@ mod tests {
         #[case] expected: &[&str],
     ) {
         let us = workflow("b", "triage", json!({"identity": {"serviceAccountName": "ghost"}}));
-        assert_eq!(claims(&us, &classes, &workflows), expected);
+        let accepted = workflows.into_iter().map(|workflow| with_accepted(workflow, "True"));
+        assert_eq!(claims(&us, &classes, &accepted.collect::<Vec<_>>()), expected);
+    }
+
+    fn with_accepted(mut workflow: AIWorkflow, status: &str) -> AIWorkflow {
+        let said = json!({"type": "Accepted", "status": status, "reason": "x", "message": "", "lastTransitionTime": "2026-01-02T00:00:00Z"});
+        workflow.status = Some(serde_json::from_value(json!({"conditions": [said]})).unwrap());
+        workflow
+    }
+
+    /// Anybody with `edit` in any namespace can write it.
+    #[test]
+    fn what_is_not_accepted_claims_nothing() {
+        let us = workflow("b", "ghost", json!({}));
+        let squat = workflow("x", "etl", launchers(&[("b", "ghost")]));
+        assert_eq!(
+            claims(&us, [], [&squat, &with_accepted(squat.clone(), "False")]),
+            [""; 0]
+        );
     }
 
     #[test]

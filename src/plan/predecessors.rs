@@ -1,4 +1,5 @@
-//! Pods that are older than the workflow that they name: what a deleted and recreated declaration left running.
+//! Pods that are older than the workflow that they name, or run as an account of its account's name: what a deleted declaration
+//! left running, its own or another one's.
 //!
 //! A pod's label and its account's name are all that ties it to a workflow, and both outlive the declaration: such a pod would come
 //! under a fence that it was never judged by, and its tokens would be the new account's. So nothing is made until it is gone.
@@ -59,8 +60,9 @@ impl Predecessors {
             format!("{count} older pods ({names}{more})")
         };
         format!(
-            "{what} carry the label {label} and were made before this AIWorkflow: nothing is made until they are gone. Delete them, or restart what made them (kubectl rollout restart); kubectl get pods --namespace {} --selector {label} lists them",
-            workflow.namespace().unwrap_or_default()
+            "{what} carry the label {label} or run as ServiceAccount {account}, and were made before this AIWorkflow: nothing is made until they are gone. Delete them, or restart what made them (kubectl rollout restart). kubectl get pods --namespace {namespace} lists them, with --selector {label} or --field-selector spec.serviceAccountName={account}",
+            account = workflow.service_account_name(),
+            namespace = workflow.namespace().unwrap_or_default()
         )
     }
 }

@@ -11,12 +11,11 @@ use kube::{
         Controller,
         controller::{Action, Config},
         reflector::{ObjectRef, Store},
-        watcher,
     },
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error};
+use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error, paged};
 use crate::{
     api::{AIWorkflowClass, Mode, RegoPolicyException, RegoPolicyExceptionStatus, is_dns_subdomain},
     plan::{ExceptionObserved, MAX_EXCEPTIONS, exception_status},
@@ -37,21 +36,15 @@ pub(super) async fn run(controller: Controller<RegoPolicyException>, context: Ar
             .collect()
     };
     controller
-        .watches(
-            Api::<Namespace>::all(client.clone()),
-            watcher::Config::default(),
-            move |namespace| {
-                let name = namespace.name_any();
-                all_of(&of_namespace, &|exception| {
-                    exception.namespace().as_ref() == Some(&name)
-                })
-            },
-        )
-        .watches(
-            Api::<AIWorkflowClass>::all(client),
-            watcher::Config::default(),
-            move |_| all_of(&of_class, &|_| true),
-        )
+        .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
+            let name = namespace.name_any();
+            all_of(&of_namespace, &|exception| {
+                exception.namespace().as_ref() == Some(&name)
+            })
+        })
+        .watches(Api::<AIWorkflowClass>::all(client), paged(), move |_| {
+            all_of(&of_class, &|_| true)
+        })
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(

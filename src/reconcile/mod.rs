@@ -56,6 +56,8 @@ const RESYNC: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(5);
 /// How often workflows are counted for the metrics.
 const COUNT: Duration = Duration::from_secs(15);
+/// Objects in one page of an initial list.
+const PAGE: u32 = 50;
 /// Reconciles of one controller that run at the same time.
 const CONCURRENCY: u16 = 8;
 
@@ -151,14 +153,11 @@ impl Context {
 /// `default` is there.
 pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl FnOnce()) {
     let client = context.client.clone();
-    let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), watcher::Config::default());
-    let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), watcher::Config::default());
-    let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), watcher::Config::default());
-    let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), watcher::Config::default());
-    let exceptions = Controller::new(
-        Api::<RegoPolicyException>::all(client.clone()),
-        watcher::Config::default(),
-    );
+    let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), paged());
+    let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), paged());
+    let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), paged());
+    let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), paged());
+    let exceptions = Controller::new(Api::<RegoPolicyException>::all(client.clone()), paged());
     let caches: [BoxFuture<'_, bool>; 5] = [
         wait(exceptions.store()).boxed(),
         wait(grants.store()).boxed(),
@@ -195,6 +194,11 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         count_workflows(counted, context, stop.clone()),
         ready,
     );
+}
+
+/// In small pages: a tenant's objects can be large, and a page of them is in memory at once.
+fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
 }
 
 async fn wait<K>(store: Store<K>) -> bool

@@ -65,20 +65,40 @@ pub(super) async fn account(
     })
 }
 
-/// Counts running pods that are older than the workflow, page by page, where there can be any.
+/// Counts running pods that are older than the workflow, page by page, where there can be any: those that carry its label, and,
+/// where its account is yet to be made, those that run as an account of that name. Whatever runs as an account that joins is
+/// what it joins for.
 pub(super) async fn predecessors(
     workflow: &AIWorkflow,
     children: &[(Child, Value)],
+    account: Option<&Value>,
     reads: &Reads,
 ) -> Result<Predecessors, CallError> {
     let mut found = Predecessors::default();
     if !plan::may_have_predecessors(workflow, children) {
         return Ok(found);
     }
+    let name = workflow.name_any();
+    let labelled = ListParams::default().labels(&format!("{WORKFLOW_LABEL}={name}"));
+    older(workflow, labelled.fields(RUNNING), &mut found, reads).await?;
+    let account = Some(workflow.service_account_name()).filter(|name| account.is_none() && is_dns_subdomain(name));
+    if let Some(account) = account {
+        let running_as = format!("spec.serviceAccountName={account},{RUNNING}");
+        let others = ListParams::default().labels(&format!("{WORKFLOW_LABEL}!={name}"));
+        older(workflow, others.fields(&running_as), &mut found, reads).await?;
+    }
+    Ok(found)
+}
+
+async fn older(
+    workflow: &AIWorkflow,
+    params: ListParams,
+    found: &mut Predecessors,
+    reads: &Reads,
+) -> Result<(), CallError> {
     let namespace = workflow.namespace().unwrap_or_default();
     let api = Api::<Pod>::namespaced(reads.client.clone(), &namespace);
-    let label = format!("{WORKFLOW_LABEL}={}", workflow.name_any());
-    let mut params = ListParams::default().labels(&label).fields(RUNNING).limit(PAGE);
+    let mut params = params.limit(PAGE);
     let what = format!("list pods of namespace {namespace}");
     for _ in 0..PAGES {
         let page = calls::bounded(&what, api.list_metadata(&params)).await?;
@@ -88,11 +108,11 @@ pub(super) async fn predecessors(
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
+            None => return Ok(()),
         }
     }
     found.cut_off();
-    Ok(found)
+    Ok(())
 }
 
 /// Tells that an existing account is the workflow's from now on.

@@ -18,12 +18,11 @@ use kube::{
         Controller,
         controller::Config,
         reflector::{ObjectRef, Store},
-        watcher,
     },
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, ranges, workflow};
+use super::{CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, ranges, workflow};
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER,
@@ -33,7 +32,7 @@ use crate::{
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
-    let denies = watcher::Config::default().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
+    let denies = paged().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
     controller
         .watches(Api::<NetworkPolicy>::all(context.client.clone()), denies, |policy| {
             policy.namespace().map(|namespace| ObjectRef::new(&namespace))
@@ -57,34 +56,24 @@ pub(super) async fn classes(controller: Controller<AIWorkflowClass>, context: Ar
 
 pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
-    let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let owned = || paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
     let grants = controller.store();
     controller
         .watches(Api::<Role>::all(client.clone()), owned(), owner(&grants))
         .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&grants))
-        .watches(
-            Api::<AIWorkflow>::all(client.clone()),
-            watcher::Config::default(),
-            move |workflow| {
-                let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
-                granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
-            },
-        )
-        .watches(
-            Api::<Namespace>::all(client.clone()),
-            watcher::Config::default(),
-            move |namespace| {
-                let name = namespace.name_any();
-                granting(&of_namespace, |from| from.namespace == name)
-            },
-        )
+        .watches(Api::<AIWorkflow>::all(client.clone()), paged(), move |workflow| {
+            let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
+            granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
+        })
+        .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
+            let name = namespace.name_any();
+            granting(&of_namespace, |from| from.namespace == name)
+        })
         // Which namespaces a class fences is not known here: a class changes seldom, and a grant is cheap to look at.
-        .watches(
-            Api::<AIWorkflowClass>::all(client),
-            watcher::Config::default(),
-            move |_| granting(&of_class, |_| true),
-        )
+        .watches(Api::<AIWorkflowClass>::all(client), paged(), move |_| {
+            granting(&of_class, |_| true)
+        })
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(grant::reconcile, on_error, context)
@@ -114,14 +103,14 @@ pub(super) async fn workflows(
 ) {
     let client = context.client.clone();
     // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
-    let owned = || watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let kubernetes = watcher::Config::default().labels("kubernetes.io/service-name=kubernetes");
+    let owned = || paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let kubernetes = paged().labels("kubernetes.io/service-name=kubernetes");
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
     let (of_grant, of_registration) = (workflows.clone(), workflows.clone());
     let (of_account, owner_of_account) = (workflows.clone(), owner(&workflows));
-    let registration = watcher::Config::default().fields(&format!("metadata.name={}", context.registration));
+    let registration = paged().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
@@ -132,60 +121,44 @@ pub(super) async fn workflows(
         })
         .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
         .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
-        .watches(
-            Api::<Namespace>::all(client.clone()),
-            watcher::Config::default(),
-            move |namespace| {
-                let name = namespace.name_any();
-                matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))
-            },
-        )
-        .watches(
-            Api::<AIWorkflowClass>::all(client.clone()),
-            watcher::Config::default(),
-            move |class| {
-                let class = class.name_any();
-                let names_it = |namespace: &Arc<Namespace>| {
-                    let facts = facts(
-                        &namespace.metadata,
-                        is_exempt(&namespace.name_any(), release_namespace.as_deref()),
-                    );
-                    facts.fencing_class() == Some(class.as_str())
-                };
-                let fenced: Vec<_> = namespaces
-                    .state()
+        .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
+            let name = namespace.name_any();
+            matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))
+        })
+        .watches(Api::<AIWorkflowClass>::all(client.clone()), paged(), move |class| {
+            let class = class.name_any();
+            let names_it = |namespace: &Arc<Namespace>| {
+                let facts = facts(
+                    &namespace.metadata,
+                    is_exempt(&namespace.name_any(), release_namespace.as_deref()),
+                );
+                facts.fencing_class() == Some(class.as_str())
+            };
+            let fenced: Vec<_> = namespaces
+                .state()
+                .iter()
+                .filter(|ns| names_it(ns))
+                .map(|ns| ns.name_any())
+                .collect();
+            matching(&of_class, |workflow| {
+                workflow
+                    .namespace()
+                    .is_some_and(|namespace| fenced.contains(&namespace))
+            })
+        })
+        .watches(Api::<AIWorkflow>::all(client.clone()), paged(), move |peer| {
+            let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
+            matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
+        })
+        .watches(Api::<AIWorkflowGrant>::all(client.clone()), paged(), move |grant| {
+            let namespace = grant.namespace().unwrap_or_default();
+            matching(&of_grant, |workflow| {
+                workflow
+                    .cross_namespace()
                     .iter()
-                    .filter(|ns| names_it(ns))
-                    .map(|ns| ns.name_any())
-                    .collect();
-                matching(&of_class, |workflow| {
-                    workflow
-                        .namespace()
-                        .is_some_and(|namespace| fenced.contains(&namespace))
-                })
-            },
-        )
-        .watches(
-            Api::<AIWorkflow>::all(client.clone()),
-            watcher::Config::default(),
-            move |peer| {
-                let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
-                matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
-            },
-        )
-        .watches(
-            Api::<AIWorkflowGrant>::all(client.clone()),
-            watcher::Config::default(),
-            move |grant| {
-                let namespace = grant.namespace().unwrap_or_default();
-                matching(&of_grant, |workflow| {
-                    workflow
-                        .cross_namespace()
-                        .iter()
-                        .any(|entry| entry.namespace == namespace)
-                })
-            },
-        )
+                    .any(|entry| entry.namespace == namespace)
+            })
+        })
         .watches(
             Api::<ValidatingWebhookConfiguration>::all(client.clone()),
             registration,

@@ -434,7 +434,13 @@ async fn our_own_kinds_are_asked_about_everywhere() {
             let label = json!({"metadata": {"labels": {"more": "x"}}});
             assert_eq!(fate(admin.patch(&one, label).await), KINDS, "{one}");
             let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
-            for free in [json!({}), finalizers(json!(["test/hold"])), finalizers(Value::Null)] {
+            let hold = finalizers(json!(["test/hold"]));
+            let fields = json!({"metadata": {"managedFields": [{"apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:x": {}}, "manager": "x", "operation": "Update"}]}});
+            for grows in [&hold, &fields] {
+                assert_eq!(fate(admin.patch(&one, grows.clone()).await), KINDS, "{one}: {grows}");
+            }
+            own.patch(&one, hold).await.unwrap();
+            for free in [json!({}), finalizers(Value::Null)] {
                 assert_eq!(fate(admin.patch(&one, free).await), "done", "{one}");
             }
             let status = json!({"status": {"observedGeneration": 1}});

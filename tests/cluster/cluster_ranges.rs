@@ -101,7 +101,16 @@ impl Scene {
             let rules = policy["spec"][list].as_array().into_iter().flatten();
             rules.flat_map(move |rule| rule[peers].as_array().into_iter().flatten())
         });
-        let metadata = ["168.63.", "169.254.", "100.100.100.", "fd00:ec2:", "64:ff9b:"];
+        let metadata = [
+            "168.63.",
+            "169.254.",
+            "100.100.100.",
+            "fd00:ec2:",
+            "fd00:c1:",
+            "fd20:ce:",
+            "fe80:",
+            "64:ff9b:",
+        ];
         let mut found: Vec<_> = rules
             .flat_map(|peer| peer["ipBlock"]["except"].as_array().into_iter().flatten())
             .filter_map(|except| except.as_str())

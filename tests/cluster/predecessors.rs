@@ -31,7 +31,7 @@ async fn a_recreated_workflow_waits_for_the_pods_of_the_former_one() {
     // The same name and the same account, for another image and another launcher.
     let spec = json!({"images": ["other.example.com/**"], "launchers": [{"user": "mallory"}]});
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", ns), &workflow("triage", &spec))
         .await
         .ok();
@@ -91,7 +91,7 @@ async fn a_team_that_labelled_its_pods_first_is_told_to_restart_them() {
     .await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))
         .await
         .ok();
@@ -106,9 +106,47 @@ async fn a_team_that_labelled_its_pods_first_is_told_to_restart_them() {
         .await
         .ok();
     world.condition(ns, "triage", "Ready", "False", "NotEnforced").await;
-    // Accepted once: a pod that gets the label later is for the scan.
-    old["metadata"]["labels"]["ringfence.dev/workflow"] = json!(null);
-    old["metadata"]["name"] = json!("unlabelled");
-    world.admin.post(&all("Pod", ns), &old).await.ok();
     world.admin.read(&one("ServiceAccount", ns, "triage")).await.unwrap();
+}
+
+/// Its token would be the new account's.
+#[tokio::test]
+async fn a_pod_of_another_workflow_that_had_an_account_of_that_name_is_waited_for() {
+    let world = World::shared().await;
+    let ns = &world.enforced("heir").await;
+    let lea = world.master("lea", &[]).await;
+    let named = json!({"identity": {"serviceAccountName": "shared"}});
+    world.ready(ns, "first", &named).await;
+    let mut running = pod("running", "first");
+    running["spec"]["serviceAccountName"] = json!("shared");
+    lea.post(&all("Pod", ns), &running).await.ok();
+    world.tess.delete(&one("AIWorkflow", ns, "first")).await.ok();
+    world.admin.gone(&one("ServiceAccount", ns, "shared")).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+
+    world
+        .tess
+        .post(&all("AIWorkflow", ns), &workflow("shared", &json!({})))
+        .await
+        .ok();
+    let held = world
+        .condition(ns, "shared", "Accepted", "False", "PredecessorPods")
+        .await;
+    let message = condition(&held, "Accepted")["message"].as_str().unwrap();
+    for part in ["1 older pods (running)", "spec.serviceAccountName=shared"] {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+    assert!(
+        !world
+            .admin
+            .is_there(&one("ServiceAccount", ns, "shared"))
+            .await
+            .unwrap()
+    );
+    world
+        .admin
+        .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "running")))
+        .await
+        .ok();
+    world.condition(ns, "shared", "Ready", "True", "Fenced").await;
 }

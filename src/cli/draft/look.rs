@@ -10,7 +10,10 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::super::cluster::{bounded, is_not_served, listed, told};
+use super::super::{
+    cluster::{bounded, is_not_served, listed, told},
+    terminal::printable,
+};
 use crate::{
     api::AIWorkflow,
     draft::{self, RoleName, Seen},
@@ -23,6 +26,8 @@ const MAX_HERE: usize = 5_000;
 const MAX_CLUSTER: usize = 20_000;
 /// Most roles that are read one by one.
 const MAX_ROLES: usize = 200;
+/// Most characters of a name that is shown only.
+const MAX_SHOWN: usize = 64;
 
 /// A kind that is listed: group, kind, plural.
 type Kind = (&'static str, &'static str, &'static str);
@@ -177,6 +182,17 @@ impl Look<'_> {
             ));
         }
         for RoleName { namespace, name } in wanted.into_iter().take(MAX_ROLES) {
+            // RBAC lets names hold anything, and a name must not become another URL.
+            if !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '_'))
+            {
+                let shown: String = printable(&name).chars().take(MAX_SHOWN).collect();
+                self.looked
+                    .unread
+                    .push(format!("role {shown:?}, which has an unusual name"));
+                continue;
+            }
             let (resource, api, shown) = match &namespace {
                 Some(namespace) => {
                     let resource = resource(ROLES);
