@@ -32,7 +32,7 @@ build: tools ## Build the operator: target/release/ringfence
 	$(call step,build the operator,cargo build --release --locked --bin ringfence)
 
 .PHONY: controlplane
-controlplane: tools ## Build the control plane for tests and demo (9 minutes the first time)
+controlplane: tools ## Build the control plane for tests and demo (about ten minutes the first time)
 	$(call step,build the control plane,tests/controlplane/build.sh)
 
 .PHONY: simulator

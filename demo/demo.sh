@@ -266,7 +266,7 @@ main() {
         say "It is left running. Look around with:"
         if [ -z "${CONTEXT:-}" ]; then
             say "  export KUBECONFIG=$KUBECONFIG"
-            say "  export PATH=$bin:\$PATH"
+            say "  export PATH=$bin:${CARGO_TARGET_DIR:-$root/target}/debug:\$PATH"
             say "Stop it with: make demo-stop"
         else
             say "Remove it with: kubectl --context $CONTEXT delete namespace $namespace $unfenced $legacy"

@@ -23,7 +23,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::reconcile::{CallError, DEADLINE};
+use crate::{
+    api::is_exempt,
+    reconcile::{CallError, DEADLINE},
+};
 
 /// Longest that a login command of the kubeconfig may take. A person may have to sign in with a browser.
 const LOGIN: Duration = Duration::from_secs(300);
@@ -45,6 +48,24 @@ pub(super) struct Connection {
     /// Context of the kubeconfig. Default: its current one.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+}
+
+/// Where Ringfence itself is.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Release {
+    /// Namespace that Ringfence is installed in, which is never fenced.
+    #[arg(long, value_name = "NAMESPACE", default_value = "ringfence-system")]
+    pub(super) release_namespace: String,
+}
+
+impl Release {
+    /// Fails for a namespace that nothing ever fences.
+    pub(super) fn refuse_exempt(&self, namespace: &str) -> Result<()> {
+        if is_exempt(namespace, Some(&self.release_namespace)) {
+            bail!("namespace {namespace} belongs to the platform and is never fenced: name one of workloads");
+        }
+        Ok(())
+    }
 }
 
 impl Connection {

@@ -6,15 +6,15 @@ mod look;
 
 use std::{collections::BTreeSet, process::ExitCode};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
 
 use super::{
-    cluster::{self, Connection},
+    cluster::{self, Connection, Release},
     terminal::{self, printable},
 };
 use crate::{
-    api::{Launcher, ServiceAccountRef, is_dns_label, is_dns_subdomain, is_exempt},
+    api::{Launcher, ServiceAccountRef, is_dns_label, is_dns_subdomain},
     draft::{self, Options},
 };
 use look::Looked;
@@ -44,6 +44,8 @@ pub(super) struct Args {
     /// Take the pods with this label as one workflow, named like the value. May be given several times.
     #[arg(long = "workflow", value_name = "LABEL=VALUE", value_parser = group)]
     groups: Vec<(String, String)>,
+    #[command(flatten)]
+    release: Release,
     #[command(flatten)]
     connection: Connection,
 }
@@ -97,9 +99,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode> {
     let namespace = args.namespace.as_str();
     ensure!(is_dns_label(namespace), "{namespace:?} is no name of a namespace");
-    if is_exempt(namespace, None) {
-        bail!("namespace {namespace} belongs to the platform and is never fenced");
-    }
+    args.release.refuse_exempt(namespace)?;
     let mut options = Options {
         groups: args.groups.clone(),
         ..Options::default()

@@ -22,7 +22,8 @@ use clap::{Parser, Subcommand};
 
 /// A fence around AI workflows on Kubernetes.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong arguments or an input that cannot be read.
+/// Exit codes: 0 success; 1 failure, findings or differences, as each command says; 2 wrong arguments, or an input or a cluster
+/// that cannot be read.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {

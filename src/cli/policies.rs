@@ -23,7 +23,7 @@ pub(super) struct PolicyFiles {
     /// Directory of Rego policies to use instead of the shipped ones.
     #[arg(long, env = "RINGFENCE_POLICIES", value_name = "DIR")]
     policies: Option<PathBuf>,
-    /// YAML file with parameters of policies, by policy name.
+    /// YAML file with parameters of policies, by policy name: what the chart has as policyParameters.
     #[arg(long, env = "RINGFENCE_POLICY_PARAMETERS", value_name = "FILE")]
     policy_parameters: Option<PathBuf>,
 }

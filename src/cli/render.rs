@@ -138,7 +138,11 @@ fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
 
 fn everything(manifests: &Manifests) -> Result<Rendered> {
     if manifests.workflows.is_empty() && manifests.grants.is_empty() {
-        bail!("there is neither an AIWorkflow nor an AIWorkflowGrant in the input");
+        let others = match manifests.others.as_slice() {
+            [] => String::new(),
+            others => format!(", only {}", others.join(", ")),
+        };
+        bail!("there is neither an AIWorkflow nor an AIWorkflowGrant in the input{others}");
     }
     let mut rendered = Rendered::default();
     if !manifests.others.is_empty() {

@@ -14,6 +14,18 @@ pub(super) struct Output {
     /// How to print the findings.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
+    /// What of the findings makes the exit code 1.
+    #[arg(long, value_enum, default_value_t)]
+    fail_on: FailOn,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum FailOn {
+    /// What would be refused, or opens what is not declared.
+    #[default]
+    Error,
+    /// Any finding.
+    Warning,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -44,7 +56,7 @@ impl Output {
         terminal::print(&text)?;
         Ok(if !report.is_complete() {
             ExitCode::from(2)
-        } else if report.is_clean() {
+        } else if report.is_clean() || !(self.fail_on == FailOn::Warning || report.has_errors()) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use serde_json::Value;
 
 use super::{
-    cluster::{self, Connection},
+    cluster::{self, Connection, Release},
     policies::PolicyFiles,
     report::Output,
     terminal::{self, printable},
@@ -33,7 +33,7 @@ use crate::{
 /// what Ringfence made for an owner that is gone. It is what the operator does in the background, with your rights, and like
 /// it changes nothing.
 ///
-/// Exit codes: 0 nothing found, 1 findings, 2 not all could be looked at.
+/// Exit codes: 0 nothing found but warnings, 1 findings (see --fail-on), 2 not all could be looked at.
 #[derive(ClapArgs, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -52,9 +52,8 @@ pub(super) struct Args {
     /// Name of the webhook's registration.
     #[arg(long, default_value = "ringfence", hide = true)]
     webhook_configuration: String,
-    /// Namespace that Ringfence is installed in, which is never fenced.
-    #[arg(long, value_name = "NAMESPACE", default_value = "ringfence-system")]
-    release_namespace: String,
+    #[command(flatten)]
+    release: Release,
     #[command(flatten)]
     policies: PolicyFiles,
     #[command(flatten)]
@@ -72,6 +71,9 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(name) = only.filter(|name| !is_dns_label(name)) {
         bail!("no namespace can be called {name:?}");
     }
+    if let Some(only) = only {
+        args.release.refuse_exempt(only)?;
+    }
     let policies = Arc::new(args.policies.load()?);
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
@@ -81,7 +83,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         )
         .await?;
         let live = Arc::new(Live::new(client, &args.webhook_configuration));
-        let release = &args.release_namespace;
+        let release = &args.release.release_namespace;
         let admission = Admission::new(live.clone(), policies, release, Arc::new(Metrics::new()));
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();

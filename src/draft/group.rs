@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube::ResourceExt;
 use serde_json::Value;
 
 use super::{Notes, Options, Section, Seen, enumerated, labels, list, text};
@@ -111,6 +112,23 @@ pub(super) fn groups<'a>(seen: &'a Seen, options: &Options, left_out: &mut Vec<S
             }
             None => Key::Account(source.account().to_owned()),
         };
+        // Drafted once and applied, but its pods were not labelled yet.
+        if let Key::Controller(_, name) | Key::Asked(_, name) = &key
+            && let Some(workflow) = seen
+                .workflows
+                .iter()
+                .find(|workflow| workflow.name_any() == plain(name))
+        {
+            let name = workflow.name_any();
+            let top = format!("{}/{}", source.top.0, source.top.1);
+            say(
+                left_out,
+                format!(
+                    "{top}: AIWorkflow {name} is declared already; give its template the label {WORKFLOW_LABEL}: {name}"
+                ),
+            );
+            continue;
+        }
         keyed.entry(key).or_default().push(source);
     }
     for (index, (key, value)) in options.groups.iter().enumerate() {
@@ -199,30 +217,35 @@ fn account<'a>(
     }
 }
 
-/// A name of a workflow that nobody has, made of a name that may be longer or hold dots.
-fn unused(wanted: &str, used: &mut BTreeSet<String>) -> String {
-    let plain: String = wanted
-        .to_ascii_lowercase()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
-    let cut = |most: usize| -> String { plain.trim_matches('-').chars().take(most).collect() };
-    let cut = |most: usize| match cut(most).trim_matches('-') {
+/// A name of a workflow, made of a name that may be longer or hold dots.
+fn plain(wanted: &str) -> String {
+    shortened(wanted, MAX_WORKFLOW_NAME)
+}
+
+fn shortened(wanted: &str, most: usize) -> String {
+    let letter = |c: char| {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            c
+        } else {
+            '-'
+        }
+    };
+    let letters: String = wanted.to_ascii_lowercase().chars().map(letter).collect();
+    let short: String = letters.trim_matches('-').chars().take(most).collect();
+    match short.trim_matches('-') {
         "" => "workflow".to_owned(),
         name => name.to_owned(),
-    };
-    let mut name = cut(MAX_WORKFLOW_NAME);
+    }
+}
+
+/// The same, such that nobody has it.
+fn unused(wanted: &str, used: &mut BTreeSet<String>) -> String {
+    let mut name = plain(wanted);
     // Ends: there are fewer names in use than numbers.
     let mut number = 2;
     while used.contains(&name) {
         let suffix = format!("-{number}");
-        name = cut(MAX_WORKFLOW_NAME - suffix.len()) + &suffix;
+        name = shortened(wanted, MAX_WORKFLOW_NAME - suffix.len()) + &suffix;
         number += 1;
     }
     used.insert(name.clone());
@@ -301,7 +324,7 @@ impl Group<'_> {
             notes.say(
                 Section::Identity,
                 format!(
-                    "Its pods run as ServiceAccount {today} today, which is not theirs alone. Ringfence makes this one: put serviceAccountName: {} into their templates.",
+                    "Its pods run as ServiceAccount {today} today, which is not theirs alone. Ringfence makes this one, under ringfence.dev/warn: once it is there, put serviceAccountName: {} into their templates.",
                     self.account.name
                 ),
             );

@@ -714,3 +714,22 @@ fn no_name_ends_a_comment() {
         );
     }
 }
+
+/// Whoever drafts again after applying the draft must not get every workflow twice.
+#[test]
+fn what_was_drafted_before_is_not_drafted_again_under_another_name() {
+    let before = seen(vec![deployment("api", "default")]);
+    let first = only(&before);
+    assert_eq!(first.workflow.metadata.name.as_deref(), Some("api"));
+    let after = Seen {
+        workflows: vec![first.workflow],
+        ..before
+    };
+    let again = drafted(&after);
+    assert!(again.workflows.is_empty(), "{again:?}");
+    let told = again.left_out.join("\n");
+    assert!(
+        told.contains("Deployment/api: AIWorkflow api is declared already"),
+        "{told}"
+    );
+}

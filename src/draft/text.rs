@@ -67,16 +67,19 @@ fn head(text: &mut String, draft: &Draft, looked_at: &[String], unread: &[String
             "kubectl label namespace {namespace} ringfence.dev/audit=default    (verb approve on that class; the class must allow what is declared)"
         ),
         "ringfence diff FILE, then kubectl apply -f FILE".to_owned(),
+        format!(
+            "kubectl label namespace {namespace} ringfence.dev/warn=default    From here accounts, roles and allow policies are made; wait for them before any template names an account: kubectl get aiworkflows --namespace {namespace} shows the reason NotEnforced."
+        ),
     ];
     if !adopted.is_empty() {
         steps.push("The accounts are there already. Whoever holds approve lets Ringfence have them:".to_owned());
         steps.extend(adopted.iter().map(|drafted| adoption(namespace, drafted)));
     }
     steps.extend([
-        "Put the label ringfence.dev/workflow: NAME on every workload and its template; ringfence render FILE --pod NAME prints the block.".to_owned(),
-        format!("ringfence check namespace {namespace} says what would be refused. When that is nothing:"),
-        format!("kubectl label namespace {namespace} ringfence.dev/warn=default, later ringfence.dev/enforce=default"),
+        "As a launcher, put the label ringfence.dev/workflow: NAME on every workload and its template, and the account into the template; ringfence render FILE --pod NAME prints the block.".to_owned(),
         "Delete the RoleBindings and NetworkPolicies that this replaces.".to_owned(),
+        format!("ringfence check namespace {namespace} says what would be refused. When that is nothing:"),
+        format!("kubectl label namespace {namespace} ringfence.dev/enforce=default"),
     ]);
     let mut number = 0;
     for step in steps {

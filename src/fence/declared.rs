@@ -4,6 +4,7 @@
 //! Must never: rest on what the reconciler wrote into a status. Acceptance is computed again, by `plan`'s own function. The one
 //! exception is the record of what was reviewed, which nothing else can tell.
 
+use kube::ResourceExt;
 use serde_json::Value;
 
 use super::facts::{Facts, Subject, is_workflow_name, read};
@@ -103,8 +104,8 @@ pub(super) fn check_label(subject: &Subject<'_>, violations: &mut Vec<Violation>
         let message = format!(
             "nothing says which AIWorkflow this {kind} belongs to, and this namespace runs declared workflows only"
         );
-        let fix =
-            format!("set the label {WORKFLOW_LABEL}: <name of an AIWorkflow> on the {kind} and on its pod template");
+        let and_template = if kind == "Pod" { "" } else { " and its pod template" };
+        let fix = format!("set the label {WORKFLOW_LABEL}: <AIWorkflow> on the {kind}{and_template}");
         violations.push(violation(DECLARED, LABEL_PATH, None, message, fix));
         return;
     };
@@ -174,8 +175,9 @@ pub(super) fn check_reviewed(label: &str, facts: &Facts, workflow: &AIWorkflow) 
         Reason::NotReviewed.as_str()
     );
     let fix = format!(
-        "kubectl describe aiworkflow {} shows the command by which an administrator acknowledges it",
-        shown(label)
+        "kubectl describe aiworkflow {} --namespace {} shows the command by which an administrator acknowledges it",
+        shown(label),
+        workflow.namespace().unwrap_or_default()
     );
     Some(violation(DECLARED, LABEL_PATH, Some(label), message, fix))
 }
@@ -212,8 +214,9 @@ pub(super) fn check_accepted(
             acceptance.message
         );
         let fix = format!(
-            "correct the AIWorkflow; kubectl describe aiworkflow {} shows its conditions",
-            shown(label)
+            "correct the AIWorkflow; kubectl describe aiworkflow {} --namespace {} shows its conditions",
+            shown(label),
+            namespace.name
         );
         violations.push(violation(DECLARED, LABEL_PATH, Some(label), message, fix));
     }

@@ -65,7 +65,8 @@ pub(super) fn check_account(name: &str, workflow: &AIWorkflow, account: Option<&
         "is an account that Ringfence did not make for this AIWorkflow {name} (annotation {OWNER_UID_ANNOTATION})"
     );
     let fix = format!(
-        "delete that service account, so that Ringfence makes its own, or have it join; see kubectl describe aiworkflow {name}"
+        "delete that service account, so that Ringfence makes its own, or have it join; see kubectl describe aiworkflow {name} --namespace {}",
+        workflow.metadata.namespace.as_deref().unwrap_or_default()
     );
     Some(violation(RULE, path, Some(wanted), message, fix))
 }

@@ -12,6 +12,8 @@ const MAX_MESSAGE: usize = 8 << 10;
 const MAX_REASON: usize = 2_000;
 /// One warning, in characters: beyond that the API server may cut it.
 const MAX_WARNING: usize = 256;
+/// What is left of a message at least when it is cut for its fix, in characters.
+const MIN_MESSAGE: usize = 40;
 /// All warnings, in characters: beyond that the API server drops some.
 const MAX_WARNINGS: usize = 4_096;
 /// A value that is shown, in characters.
@@ -83,7 +85,7 @@ fn warnings(violations: &[Violation]) -> Vec<String> {
     let mut said = Vec::new();
     let mut room = MAX_WARNINGS - MORE;
     for (index, violation) in violations.iter().enumerate() {
-        let warning = clip(&format!("ringfence: {}", sentence(violation)), MAX_WARNING);
+        let warning = warning(violation);
         let Some(left) = room.checked_sub(warning.chars().count()) else {
             said.push(format!("and {} more", violations.len() - index));
             break;
@@ -92,6 +94,25 @@ fn warnings(violations: &[Violation]) -> Vec<String> {
         said.push(warning);
     }
     said
+}
+
+/// In one warning's room, where the message is cut before what to do is.
+fn warning(violation: &Violation) -> String {
+    let whole = format!("ringfence: {}", sentence(violation));
+    let over = whole.chars().count().saturating_sub(MAX_WARNING);
+    let message = violation.message.chars().count();
+    if over == 0 || message < over + MIN_MESSAGE {
+        return clip(&whole, MAX_WARNING);
+    }
+    let shorter = Violation {
+        // Clipping adds a sign, and a sentence that ends in it gets a full stop.
+        message: clip(
+            violation.message.trim_end_matches('.'),
+            message.saturating_sub(over + 2),
+        ),
+        ..violation.clone()
+    };
+    clip(&format!("ringfence: {}", sentence(&shorter)), MAX_WARNING)
 }
 
 /// `[policy] path = "value": message. Fix: fix.`
@@ -184,6 +205,31 @@ mod tests {
             "no pattern of AIWorkflow invoice-triage allows it",
             "use an image of registry.example.com/finance/**",
         )
+    }
+
+    /// What is wrong can be looked up; what to do is why somebody reads on.
+    #[test]
+    fn a_warning_is_cut_in_its_message_and_keeps_its_fix() {
+        let fix = "set the label ringfence.dev/workflow: <AIWorkflow> on the Deployment and its pod template";
+        let long = violation(
+            "declared-workflow",
+            "metadata.labels",
+            None,
+            &"very long ".repeat(40),
+            fix,
+        );
+        let said = warnings(&[long]);
+        assert!(
+            (MAX_WARNING - 4..=MAX_WARNING).contains(&said[0].chars().count()),
+            "{said:?}"
+        );
+        assert!(said[0].ends_with(&format!("…. Fix: {fix}.")), "{said:?}");
+        let long = violation("p", "", None, "short", &"endless ".repeat(60));
+        let said = warnings(&[long]);
+        assert!(
+            said[0].chars().count() == MAX_WARNING && said[0].contains("] short. Fix: endless"),
+            "{said:?}"
+        );
     }
 
     #[test]

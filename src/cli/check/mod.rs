@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Duration, timeout};
 
 use super::{
-    cluster::{self, Connection},
+    cluster::{self, Connection, Release},
     policies::PolicyFiles,
     report::Output,
     terminal,
@@ -51,7 +51,7 @@ enum What {
 /// Names NetworkPolicies that open more than is declared, Secrets and keys that pods refer to and that are not there, and
 /// Secrets that hold tokens without an end. Reads with your rights, and changes nothing.
 ///
-/// Exit codes: 0 nothing found, 1 findings, 2 not all could be looked at.
+/// Exit codes: 0 nothing found but warnings, 1 findings (see --fail-on), 2 not all could be looked at.
 #[derive(ClapArgs, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -71,6 +71,8 @@ pub(super) struct NamespaceArgs {
     #[arg(long)]
     skip_secrets: bool,
     #[command(flatten)]
+    release: Release,
+    #[command(flatten)]
     policies: PolicyFiles,
     #[command(flatten)]
     output: Output,
@@ -84,6 +86,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
+    args.release.refuse_exempt(&args.name)?;
     let policies = Arc::new(args.policies.load()?);
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
@@ -94,12 +97,19 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
             let class = args.class.clone().unwrap_or_else(|| class_of(&namespace));
             find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain)
                 .await
-                .context("choose another one with --class")?;
+                .map_err(|error| {
+                    error.context(format!("cannot judge by class {class}: name another one with --class"))
+                })?;
             anyhow::Ok((namespace, class))
         };
         let (namespace, class) = cluster::patiently("reading the namespace and its class", asking).await?;
 
-        let admission = Admission::new(live.clone(), policies, "", Arc::new(Metrics::new()));
+        let admission = Admission::new(
+            live.clone(),
+            policies,
+            &args.release.release_namespace,
+            Arc::new(Metrics::new()),
+        );
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
         let mut heard = Heard::default();
         let look = Box::pin(scanner.look(&namespace, &class, Bounds::all(), &mut heard));

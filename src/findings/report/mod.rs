@@ -69,6 +69,11 @@ impl Report {
         self.findings.is_empty() && self.omitted == 0
     }
 
+    /// Whether something was found that is more than a warning, as far as is known.
+    pub fn has_errors(&self) -> bool {
+        self.omitted > 0 || self.count(Severity::Error) > 0
+    }
+
     /// Adds findings.
     pub fn found_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
         findings.into_iter().for_each(|finding| self.found(finding));

@@ -47,10 +47,9 @@ impl Report {
     /// One line about the whole.
     fn summary(&self) -> String {
         let looked = format!(
-            "{} workloads and bare pods of {} namespace{}",
-            self.extent.units,
-            self.namespaces,
-            if self.namespaces == 1 { "" } else { "s" }
+            "{} of {}",
+            counted(self.extent.units, "workload or bare pod", "workloads and bare pods"),
+            counted(self.namespaces, "namespace", "namespaces")
         );
         let more = match self.omitted {
             0 => String::new(),
@@ -65,12 +64,16 @@ impl Report {
             return format!("Nothing found in {looked}.{incomplete}");
         }
         format!(
-            "{} errors, {} warnings{more}; {} of {looked} would be refused.{incomplete}",
-            self.count(Severity::Error),
-            self.count(Severity::Warning),
+            "{}, {}{more}; {} of {looked} would be refused.{incomplete}",
+            counted(self.count(Severity::Error), "error", "errors"),
+            counted(self.count(Severity::Warning), "warning", "warnings"),
             self.extent.refused
         )
     }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn row(finding: &Finding) -> [String; 5] {

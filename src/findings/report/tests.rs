@@ -51,7 +51,7 @@ warning   b          Deployment/web  triage    label
     spec.x = \"<v> & \\\"w\\\"\\u{1b}[2J\": is wrong
     Fix: correct it
 
-2 errors, 1 warnings; 2 of 5 workloads and bare pods of 2 namespaces would be refused.
+2 errors, 1 warning; 2 of 5 workloads and bare pods of 2 namespaces would be refused.
 ";
     assert_eq!(table, expected);
     let mut hostile = Report::default();
