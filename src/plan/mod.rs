@@ -4,6 +4,7 @@
 
 mod accept;
 mod adopt;
+mod ceiling;
 mod cidr;
 mod claims;
 mod class;
@@ -36,6 +37,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};

@@ -74,7 +74,7 @@ pub fn status(
             status.service_account.clone_from(account);
         }
         // A Role that was refused does not stay as it was: nothing is held.
-        Outcome::Failed(Reason::Forbidden, _) => status.effective_rules.clear(),
+        Outcome::Failed(Reason::AboveCeiling | Reason::Forbidden, _) => status.effective_rules.clear(),
         Outcome::Failed(..) | Outcome::Untouched => {}
     }
     match (&observed.compliance, observed.namespace.mode()) {
