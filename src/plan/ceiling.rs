@@ -3,6 +3,9 @@
 //! The ceiling is Ringfence's own rights, and the API server alone compares with them. Must never: decide by this text; it only
 //! explains a refusal.
 
+use super::rules;
+use crate::api::PolicyRule;
+
 /// How the API server begins its refusal of a Role, or a binding, that would give more than its writer holds.
 const REFUSAL: &str = "attempting to grant RBAC permissions not currently held";
 /// Most rules that are spelled out; what is left is counted.
@@ -30,8 +33,7 @@ pub fn above_ceiling(refusal: &str, engine: Option<&str>) -> Option<String> {
     ))
 }
 
-/// One line of the refusal, `{APIGroups:["apps"], Resources:["deployments"], Verbs:["get" "list"]}`, as
-/// `deployments.apps: get, list`.
+/// The rule of one line of the refusal, `{APIGroups:["apps"], Resources:["deployments"], Verbs:["get" "list"]}`, made compact.
 fn missing_rule(line: &str) -> Option<String> {
     let rule = line.trim().strip_prefix('{')?;
     let field = |name: &str| -> Vec<String> {
@@ -41,24 +43,14 @@ fn missing_rule(line: &str) -> Option<String> {
         let quoted = list.map_or("", |(list, _)| list).split('"').skip(1).step_by(2);
         quoted.map(|value| value.chars().take(LONGEST).collect()).collect()
     };
-    let (groups, resources, verbs) = (field("APIGroups"), field("Resources"), field("Verbs"));
-    let mut what = Vec::new();
-    for group in &groups {
-        for resource in &resources {
-            what.push(match group.as_str() {
-                "" => resource.clone(),
-                group => format!("{resource}.{group}"),
-            });
-        }
-    }
-    if what.is_empty() || verbs.is_empty() {
-        return None;
-    }
-    let names = match field("ResourceNames").as_slice() {
-        [] => String::new(),
-        names => format!(" named {}", names.join(", ")),
+    let rule = PolicyRule {
+        api_groups: field("APIGroups"),
+        resources: field("Resources"),
+        resource_names: field("ResourceNames"),
+        verbs: field("Verbs"),
     };
-    Some(format!("{}{names}: {}", what.join(", "), verbs.join(", ")))
+    let says_something = !rule.api_groups.is_empty() && !rule.resources.is_empty() && !rule.verbs.is_empty();
+    says_something.then(|| rules::compact(&rule))
 }
 
 #[cfg(test)]

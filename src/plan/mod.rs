@@ -17,6 +17,7 @@ mod hold;
 mod namespace;
 mod network;
 mod object;
+mod outside;
 mod peer;
 mod predecessors;
 mod references;
