@@ -113,6 +113,9 @@ pub enum Reason {
     PeerMissing,
     /// Everything is applied.
     Applied,
+    /// Not programmed: it declares a right that Ringfence itself does not hold. Only the API server compares the two, when the Role is
+    /// written, so this is said of `Programmed`: what the declaration and its class say is in order.
+    AboveCeiling,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,
     /// Somebody wrote at the same time, and it is tried again; or an account that is to join differs from what is declared; or others
@@ -171,6 +174,7 @@ impl Reason {
             Self::PeerDoesNotNameUs => "PeerDoesNotNameUs",
             Self::PeerMissing => "PeerMissing",
             Self::Applied => "Applied",
+            Self::AboveCeiling => "AboveCeiling",
             Self::ApiUnavailable => "ApiUnavailable",
             Self::Conflict => "Conflict",
             Self::Forbidden => "Forbidden",

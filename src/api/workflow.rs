@@ -244,6 +244,11 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 96))]
     pub effective_rules: Vec<PolicyRule>,
+    /// Rules that each launcher that is a service account of its own holds in this namespace by the engine's profile, and not the
+    /// workflow's pods. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub launcher_rules: Vec<PolicyRule>,
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_compliant: Option<NonCompliant>,

@@ -3,5 +3,5 @@
 mod pattern;
 mod reference;
 
-pub use pattern::{is_pattern, matches};
+pub use pattern::{is_pattern, matches, may_overlap};
 pub use reference::{is_pinned, repository};

@@ -52,6 +52,37 @@ pub fn matches(pattern: &str, repository: &str) -> bool {
     pattern.iter().skip(p).all(|segment| *segment == "**")
 }
 
+/// Whether two patterns have a repository in common. One that is no pattern has none with any.
+pub fn may_overlap(one: &str, other: &str) -> bool {
+    if !is_pattern(one) || !is_pattern(other) {
+        return false;
+    }
+    let one: Vec<&str> = one.split('/').collect();
+    let other: Vec<&str> = other.split('/').collect();
+    // Cell `o` of a row: whether what is left of `one` and `other[o..]` have something in common. Rows come from the end, so that the
+    // work is the product of both lengths, which are bounded, whatever wildcards there are.
+    let mut row = vec![false; other.len() + 1];
+    for rest in (0..=one.len()).rev() {
+        let below = std::mem::replace(&mut row, vec![false; other.len() + 1]);
+        let mine = one.get(rest).copied();
+        for at in (0..=other.len()).rev() {
+            let theirs = other.get(at).copied();
+            let ahead = |row: &[bool], by: usize| row.get(at + by).copied().unwrap_or_default();
+            let mine_takes = mine == Some("**") && (ahead(&below, 0) || theirs.is_some() && ahead(&row, 1));
+            let theirs_takes = theirs == Some("**") && (ahead(&row, 1) || mine.is_some() && ahead(&below, 0));
+            let both_take = match (mine, theirs) {
+                (None, None) => true,
+                (Some(mine), Some(theirs)) => (mine == theirs || mine == "*" || theirs == "*") && ahead(&below, 1),
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            if let Some(cell) = row.get_mut(at) {
+                *cell = mine_takes || theirs_takes || both_take;
+            }
+        }
+    }
+    row.first().copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -94,6 +125,42 @@ mod tests {
         ));
     }
 
+    #[rstest]
+    #[case::other_registry("docker.io/**", "registry.example.com/**", false)]
+    #[case::same("docker.io/library/python", "docker.io/library/python", true)]
+    #[case::inside("registry.example.com/team/**", "registry.example.com/**", true)]
+    #[case::wider("**", "registry.example.com/team/*", true)]
+    #[case::any_host("*/team/a", "registry.example.com/**", true)]
+    #[case::too_short("registry.example.com/a", "registry.example.com/*/*", false)]
+    #[case::both_ends("registry.example.com/**/a", "registry.example.com/**/b", false)]
+    #[case::in_the_middle("registry.example.com/x/**", "**/y", true)]
+    #[case::no_pattern("registry.example.com/**", "registry.example.com/a:1", false)]
+    #[case::long(
+        "**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/b",
+        "**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/c",
+        false
+    )]
+    fn patterns_overlap_where_one_repository_matches_both(
+        #[case] one: &str,
+        #[case] other: &str,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(may_overlap(one, other), expected);
+        assert_eq!(may_overlap(other, one), expected, "both ways");
+    }
+
+    /// Every path of at most `most` segments, each `a`, `b` or one that no pattern names.
+    fn paths(most: usize) -> Vec<Vec<&'static str>> {
+        let mut all = vec![Vec::new()];
+        let mut last = all.clone();
+        for _ in 0..most {
+            let longer = |path: &Vec<&'static str>| ["a", "b", "c"].map(|next| [&path[..], &[next]].concat());
+            last = last.iter().flat_map(longer).collect();
+            all.extend_from_slice(&last);
+        }
+        all
+    }
+
     /// The plain definition, exponential and obvious.
     fn by_definition(pattern: &[&str], segments: &[&str]) -> bool {
         match (pattern.split_first(), segments.split_first()) {
@@ -116,6 +183,17 @@ mod tests {
             // Behind a registry, which a first segment must be to stand for itself.
             let (pattern, segments) = ([&["r.example"], &pattern[..]].concat(), [&["r.example"], &segments[..]].concat());
             prop_assert_eq!(matches(&pattern.join("/"), &segments.join("/")), by_definition(&pattern, &segments));
+        }
+
+        #[test]
+        fn overlapping_is_what_enumeration_says(
+            one in prop::collection::vec(prop::sample::select(vec!["*", "**", "a", "b"]), 1..4),
+            other in prop::collection::vec(prop::sample::select(vec!["*", "**", "a", "b"]), 1..4),
+        ) {
+            // The shortest path that two patterns share is no longer than both together.
+            let shared = paths(6).into_iter().any(|path| by_definition(&one, &path) && by_definition(&other, &path));
+            let behind = |pattern: &[&str]| format!("r.example/{}", pattern.join("/"));
+            prop_assert_eq!(may_overlap(&behind(&one), &behind(&other)), shared);
         }
     }
 }

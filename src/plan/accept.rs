@@ -2,9 +2,8 @@
 
 use super::{
     NamespaceFacts, Problem,
-    cluster::Ranges,
-    engine,
-    peer::{Peer, invalid_peer, invalid_ports, peer_outside_class},
+    outside::outside_class,
+    peer::{Peer, invalid_peer, invalid_ports},
     rules, shape,
 };
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason, is_dns_label, is_dns_subdomain};
@@ -160,6 +159,13 @@ pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
     for (index, rule) in workflow.rules().iter().enumerate() {
         rules::invalid(&format!("spec.permissions.rules[{index}]"), rule, &mut problems);
     }
+    for (index, entry) in workflow.cross_namespace().iter().enumerate() {
+        for (number, rule) in entry.rules.iter().enumerate() {
+            let path = format!("spec.permissions.crossNamespace[{index}].rules[{number}]");
+            rules::invalid(&path, rule, &mut problems);
+            rules::invalid_across(&path, rule, &mut problems);
+        }
+    }
     let network = spec.network.clone().unwrap_or_default();
     for (index, rule) in network.ingress.iter().enumerate() {
         let path = format!("spec.network.ingress[{index}]");
@@ -227,113 +233,6 @@ pub(super) fn allowed_annotations(workflow: &AIWorkflow, class: &AIWorkflowClass
         .filter(|(key, _)| keys.contains(key))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
-}
-
-fn outside_class(
-    workflow: &AIWorkflow,
-    namespace: &NamespaceFacts,
-    class_name: &str,
-    class: &AIWorkflowClass,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    problems.extend(engine::profile(workflow, class_name, class).err());
-    let allowed = allowed_annotations(workflow, class);
-    let declared = workflow
-        .spec
-        .identity
-        .iter()
-        .flat_map(|identity| identity.annotations.keys());
-    for key in declared.filter(|key| !allowed.contains_key(*key)) {
-        let message =
-            format!("is an annotation that AIWorkflowClass {class_name} does not allow: in a cloud it is a right");
-        let fix = format!(
-            "leave it out, or ask the platform team to add it to spec.identity.annotations of AIWorkflowClass {class_name}"
-        );
-        problems.push(Problem::new("spec.identity.annotations", Some(key), message, fix));
-    }
-    if workflow.spec.debug.is_some() && class.spec.debug.is_none() {
-        let message = format!("opens a window for debugging, and AIWorkflowClass {class_name} allows none");
-        let fix =
-            format!("leave it out, or ask the platform team for spec.debug.maxHours of AIWorkflowClass {class_name}");
-        problems.push(Problem::new("spec.debug", None, message, fix));
-    }
-    shape::audiences_outside_class(workflow, class_name, class, &mut problems);
-    for (index, rule) in workflow.rules().iter().enumerate() {
-        if let Some(right) = rules::first_uncovered(rule, &class.spec.permissions) {
-            let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");
-            let fix = format!(
-                "leave it out, or ask the platform team to add it to spec.permissions of AIWorkflowClass {class_name}"
-            );
-            problems.push(Problem::new(
-                format!("spec.permissions.rules[{index}]"),
-                Some(&right),
-                message,
-                fix,
-            ));
-        }
-    }
-    let across = rules::across(class);
-    for (index, entry) in workflow.cross_namespace().iter().enumerate() {
-        for (number, rule) in entry.rules.iter().enumerate() {
-            if let Some(right) = rules::first_uncovered(rule, &across) {
-                let message = format!(
-                    "asks for a right in namespace {} that AIWorkflowClass {class_name} does not allow",
-                    entry.namespace
-                );
-                let fix = format!(
-                    "leave it out, or ask the platform team to add it to spec.crossNamespacePermissions of AIWorkflowClass {class_name}"
-                );
-                problems.push(Problem::new(
-                    format!("spec.permissions.crossNamespace[{index}].rules[{number}]"),
-                    Some(&right),
-                    message,
-                    fix,
-                ));
-            }
-        }
-    }
-    if class
-        .spec
-        .images
-        .as_ref()
-        .is_none_or(|images| images.allowed.is_empty())
-    {
-        let message = format!("names images, and AIWorkflowClass {class_name} allows none");
-        problems.push(Problem::new(
-            "spec.images",
-            None,
-            message,
-            "ask the platform team to fill the class's spec.images.allowed",
-        ));
-    }
-    let network = workflow.spec.network.clone().unwrap_or_default();
-    let ranges = Ranges::for_network(&network, class);
-    for (index, rule) in network.ingress.iter().enumerate() {
-        peer_outside_class(
-            &format!("spec.network.ingress[{index}].from"),
-            &Peer::from(&rule.from),
-            namespace,
-            (class_name, class),
-            &ranges,
-            &mut problems,
-        );
-    }
-    for (index, rule) in network.egress.iter().enumerate() {
-        peer_outside_class(
-            &format!("spec.network.egress[{index}].to"),
-            &Peer::from(&rule.to),
-            namespace,
-            (class_name, class),
-            &ranges,
-            &mut problems,
-        );
-    }
-    if !ranges.fit(&network) {
-        let message = "names more ranges than one NetworkPolicy holds, with what must be taken out of them";
-        let fix = "name fewer ranges, each once, with all its ports in one rule";
-        problems.push(Problem::new("spec.network", None, message, fix));
-    }
-    problems
 }
 
 /// All problems in one message, as many as fit.

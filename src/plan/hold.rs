@@ -11,16 +11,19 @@ pub(super) fn hold(workflow: &AIWorkflow, observed: &Observed, plan: &mut Plan) 
     let registration = observed.registration.as_ref();
     let (reason, message) = if !reviewed::is_reviewed(workflow, registration) {
         (Reason::NotReviewed, reviewed::explain(workflow, registration))
-    } else if matches!(plan.acceptance.reason, Reason::Accepted | Reason::OutsideClass)
-        && !observed.predecessors.is_empty()
+    } else if matches!(
+        plan.acceptance.reason,
+        Reason::Accepted | Reason::Invalid | Reason::OutsideClass
+    ) && !observed.predecessors.is_empty()
     {
         (Reason::PredecessorPods, observed.predecessors.explain(workflow))
     } else {
         return;
     };
     plan.held = true;
-    // What is outside its class must be corrected first, whatever runs.
-    if (plan.acceptance.reason, reason) != (Reason::OutsideClass, Reason::PredecessorPods) {
+    // What is invalid or outside its class must be corrected first, whatever runs.
+    let must_be_corrected = matches!(plan.acceptance.reason, Reason::Invalid | Reason::OutsideClass);
+    if !must_be_corrected || reason != Reason::PredecessorPods {
         plan.acceptance = accept::refused(reason, message, Vec::new());
     }
 }

@@ -4,6 +4,7 @@
 
 mod accept;
 mod adopt;
+mod ceiling;
 mod cidr;
 mod claims;
 mod class;
@@ -13,9 +14,11 @@ mod engine;
 mod exception;
 mod grant;
 mod hold;
+mod kept;
 mod namespace;
 mod network;
 mod object;
+mod outside;
 mod peer;
 mod predecessors;
 mod references;
@@ -36,6 +39,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
@@ -59,7 +63,7 @@ pub use rules::{is_covered, rule_problems};
 pub use selector::selects;
 pub use status::{Outcome, status, unobserved_status};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed, is_dns_subdomain};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -173,12 +177,14 @@ pub struct Plan {
     pub engine: Option<String>,
     /// Rules of the Role when the changes are made.
     pub effective_rules: Vec<PolicyRule>,
+    /// Rules that each launcher holds beside that, by a Role of its own.
+    pub launcher_rules: Vec<PolicyRule>,
 }
 
 /// Plans one workflow.
 ///
-/// Not accepted: rights and peers that the class does not allow go, the account stays, running pods are left alone. Being
-/// deleted: its rights go, and nothing is made, because a finalizer can keep it for ever. Not fenced, or the class missing:
+/// Not accepted: rights and peers that are invalid or that the class does not allow go, the other ones and the account stay, running
+/// pods are left alone. Being deleted: its rights go, and nothing is made, because a finalizer can keep it for ever. Not fenced, or the class missing:
 /// nothing is touched, because what stands there was right when it was made. Not reviewed, or older pods about: nothing is touched
 /// either, not even to narrow it, because what the declaration says is nobody's word yet.
 pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
@@ -194,6 +200,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         changes: Vec::new(),
         engine: None,
         effective_rules: Vec::new(),
+        launcher_rules: Vec::new(),
     };
     if plan.acceptance.accepted && observed.namespace.terminating {
         let message = format!(
@@ -240,21 +247,30 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     // A binding to somebody else's account would hand our rights to a stranger; one to somebody else's Role would hand the
     // workflow whatever that Role says, today and after each edit.
     let foreign = [Child::ServiceAccount, Child::Role, Child::RoleBinding];
-    let is_taken = plan.taken.iter().any(|(child, _)| foreign.contains(child));
+    let is_taken = taken.iter().any(|(child, _)| foreign.contains(child));
     let profile = engine::profile(workflow, class_name.unwrap_or_default(), class).unwrap_or_default();
     plan.engine = Some(profile.name.clone()).filter(|name| !name.is_empty());
-    let mut launcher_rules = &[][..];
     let going = workflow.metadata.deletion_timestamp.is_some();
-    if matches!(plan.acceptance.reason, Reason::Accepted) && !is_taken && !going {
-        plan.effective_rules = effective_rules(workflow, class_name.unwrap_or_default(), class);
-        launcher_rules = &profile.launcher;
-        // One that launches itself holds a launcher's rights, so they are shown as its own.
-        if launcher_accounts(workflow, class).contains(&own_account(workflow)) {
-            plan.effective_rules.extend_from_slice(launcher_rules);
+    let launchers = launchers(workflow, observed, class);
+    match plan.acceptance.reason {
+        _ if is_taken || going => {}
+        Reason::Accepted => {
+            plan.effective_rules = effective_rules(workflow, class_name.unwrap_or_default(), class);
+            // One that launches itself holds a launcher's rights, so they are shown as its own.
+            if launcher_accounts(workflow, class).contains(&own_account(workflow)) {
+                plan.effective_rules.extend_from_slice(&profile.launcher);
+            }
+            if !launchers.is_empty() {
+                plan.launcher_rules = profile.launcher;
+            }
         }
+        Reason::Invalid | Reason::OutsideClass if kept::can_be_named(workflow) => {
+            plan.effective_rules = kept::rules(workflow, observed, class_name.unwrap_or_default(), class);
+        }
+        _ => {}
     }
-    let desired = desired(workflow, observed, class, &plan, launcher_rules);
-    // An account whose declaration became invalid stays: running pods use it, and new ones are refused.
+    let desired = desired(workflow, observed, class, &plan, &launchers);
+    // An account whose declaration cannot be carried out stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
     let uid = workflow.uid().unwrap_or_default();
     plan.changes = writes(&uid, &children, &taken, desired, keep_accounts);
@@ -275,20 +291,28 @@ fn desired(
     observed: &Observed,
     class: &AIWorkflowClass,
     plan: &Plan,
-    launcher_rules: &[PolicyRule],
+    launchers: &BTreeSet<(String, String)>,
 ) -> BTreeMap<(Child, String), Value> {
     let name = workflow.name_any();
     let namespace = &observed.namespace.name;
     let owned = |part: &str| owned_name(namespace, &name, part);
     let mut parts = Vec::new();
-    if matches!(plan.acceptance.reason, Reason::Accepted | Reason::OutsideClass) {
+    let stands = match plan.acceptance.reason {
+        Reason::Accepted => true,
+        Reason::Invalid | Reason::OutsideClass => kept::can_be_named(workflow),
+        _ => false,
+    };
+    if stands {
         parts.push((
             Child::NetworkPolicy,
             owned("allow"),
             json!({"spec": network::allow_spec(workflow, observed, class)}),
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
-        let identity = workflow.spec.identity.clone().unwrap_or_default();
+        let mut identity = workflow.spec.identity.clone().unwrap_or_default();
+        identity
+            .image_pull_secrets
+            .retain(|secret| is_dns_subdomain(&secret.name));
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }
@@ -302,15 +326,13 @@ fn desired(
         ));
     }
     // Whoever launches makes pods and follows them: by name, so that an engine needs no right of its own here.
-    let mut launchers = launcher_accounts(workflow, class);
-    launchers.remove(&own_account(workflow));
-    launchers.retain(|account| !observed.launching_workflows.contains_key(account));
-    let subject = |(namespace, name)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
-    let launchers: Vec<_> = launchers.into_iter().map(subject).collect();
-    if !launcher_rules.is_empty() && !launchers.is_empty() {
+    let subject =
+        |(namespace, name): &(String, String)| json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
+    let launchers: Vec<_> = launchers.iter().map(subject).collect();
+    if !plan.launcher_rules.is_empty() {
         parts.extend(role(
             &owned("launcher"),
-            launcher_rules,
+            &plan.launcher_rules,
             &owned("launchers"),
             &launchers,
         ));
@@ -348,6 +370,14 @@ fn launcher_accounts(workflow: &AIWorkflow, class: &AIWorkflowClass) -> BTreeSet
         .filter_map(|launcher| launcher.service_account.as_ref())
         .map(|account| (account.namespace.clone(), account.name.clone()))
         .collect()
+}
+
+/// Accounts that get a launcher's rights of their own: others than the workflow's, and than those of other workflows.
+fn launchers(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> BTreeSet<(String, String)> {
+    let mut launchers = launcher_accounts(workflow, class);
+    launchers.remove(&own_account(workflow));
+    launchers.retain(|account| !observed.launching_workflows.contains_key(account));
+    launchers
 }
 
 fn own_account(workflow: &AIWorkflow) -> (String, String) {

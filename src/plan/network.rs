@@ -19,6 +19,9 @@ const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 /// `spec` of the allow policy. Every list is there, empty or not, so that a foreign addition is a difference.
 pub(super) fn allow_spec(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Value {
     let mut network = workflow.spec.network.clone().unwrap_or_default();
+    // What the API server would refuse would keep the policy before it standing.
+    network.ingress.retain(|rule| peer::ingress_problems(rule).is_empty());
+    network.egress.retain(|rule| peer::egress_problems(rule).is_empty());
     let ranges = Ranges::for_network(&network, class);
     if !ranges.fit(&network) {
         network.ingress.retain(|rule| rule.from.cidrs.is_none());

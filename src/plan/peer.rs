@@ -1,6 +1,6 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
-use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, selector};
+use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, outside::shown, selector};
 use crate::api::{
     AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, WorkflowPeer, is_dns_label,
 };
@@ -232,8 +232,10 @@ pub(super) fn peer_outside_class(
             other.filter(|other| *other != namespace.name && !network.namespaces.iter().any(|ns| ns == other))
         {
             let message = format!("is a namespace that AIWorkflowClass {class_name} does not open");
-            let fix =
-                format!("ask the platform team to add it to spec.network.namespaces of AIWorkflowClass {class_name}");
+            let fix = format!(
+                "ask the platform team to add it to spec.network.namespaces of AIWorkflowClass {class_name} (beside the workflow's own, {})",
+                shown(&network.namespaces)
+            );
             problems.push(Problem::new(
                 format!("{path}.{field}.namespace"),
                 Some(other),
@@ -247,7 +249,10 @@ pub(super) fn peer_outside_class(
         let (message, fix) = if !cidr::covered(&net, &network.cidrs) {
             (
                 format!("lies in no range that AIWorkflowClass {class_name} opens"),
-                format!("ask the platform team to add it to spec.network.cidrs of AIWorkflowClass {class_name}"),
+                format!(
+                    "ask the platform team to add it to spec.network.cidrs of AIWorkflowClass {class_name} ({})",
+                    shown(&network.cidrs)
+                ),
             )
         } else if !ranges.known() {
             (

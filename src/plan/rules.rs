@@ -1,6 +1,6 @@
 //! RBAC rules: what no workflow may ever hold, and what its class lets it declare.
 
-use super::Problem;
+use super::{Problem, outside};
 use crate::api::{AIWorkflowClass, PolicyRule};
 
 /// The verbs of RBAC that act on objects. Everything else (`*`, `impersonate`, `escalate`, `bind`, `approve`, `sign`, verbs
@@ -198,19 +198,55 @@ pub(super) fn invalid_across(path: &str, rule: &PolicyRule, problems: &mut Vec<P
     }
 }
 
-/// What a class lets a workflow declare across namespaces: reading what it may read at home, and what the class names.
+/// Whether nothing is wrong with a rule by itself, at home or in another namespace.
+pub(super) fn is_valid(rule: &PolicyRule, is_across: bool) -> bool {
+    rule_problems(rule, is_across).is_empty()
+}
+
+/// What a class lets a workflow declare at home. A rule of a class that is invalid allows nothing; its status names it.
+pub(super) fn at_home(class: &AIWorkflowClass) -> Vec<PolicyRule> {
+    let rules = class.spec.permissions.iter().filter(|rule| is_valid(rule, false));
+    rules.cloned().collect()
+}
+
+/// What a class lets a workflow declare across namespaces: reading what it may read at home, and what the class names. As at home,
+/// an invalid rule allows nothing.
 pub(super) fn across(class: &AIWorkflowClass) -> Vec<PolicyRule> {
-    let read = class.spec.permissions.iter().map(|rule| PolicyRule {
+    let read = at_home(class).into_iter().map(|rule| PolicyRule {
         verbs: rule
             .verbs
             .iter()
             .filter(|verb| READ_VERBS.contains(&verb.as_str()))
             .cloned()
             .collect(),
-        ..rule.clone()
+        ..rule
     });
-    read.chain(class.spec.cross_namespace_permissions.iter().cloned())
+    let named = class.spec.cross_namespace_permissions.iter();
+    read.filter(|rule| !rule.verbs.is_empty())
+        .chain(named.filter(|rule| is_valid(rule, true)).cloned())
         .collect()
+}
+
+/// A rule as people write it: `configmaps, jobs.batch named nightly: get, list`.
+pub(super) fn compact(rule: &PolicyRule) -> String {
+    let mut what = Vec::new();
+    for group in &rule.api_groups {
+        what.extend(rule.resources.iter().map(|resource| match group.as_str() {
+            "" => resource.clone(),
+            group => format!("{resource}.{group}"),
+        }));
+    }
+    let names = match rule.resource_names.as_slice() {
+        [] => String::new(),
+        names => format!(" named {}", names.join(", ")),
+    };
+    format!("{}{names}: {}", what.join(", "), rule.verbs.join(", "))
+}
+
+/// What a class allows, for a message.
+pub(super) fn shown(rules: &[PolicyRule]) -> String {
+    let compact: Vec<_> = rules.iter().map(|rule| format!("[{}]", compact(rule))).collect();
+    outside::shown(&compact)
 }
 
 /// The first right of a rule that no rule of the class covers, spelled out; `None` when the class covers all of it.

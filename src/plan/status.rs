@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Child, Observed, Plan};
+use super::{Child, Observed, Plan, references};
 use crate::api::{
     ADOPT_ANNOTATION, AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus,
     find, set,
@@ -71,10 +71,14 @@ pub fn status(
     match outcome {
         Outcome::Applied(account) => {
             status.effective_rules.clone_from(&plan.effective_rules);
+            status.launcher_rules.clone_from(&plan.launcher_rules);
             status.service_account.clone_from(account);
         }
         // A Role that was refused does not stay as it was: nothing is held.
-        Outcome::Failed(Reason::Forbidden, _) => status.effective_rules.clear(),
+        Outcome::Failed(Reason::AboveCeiling | Reason::Forbidden, _) => {
+            status.effective_rules.clear();
+            status.launcher_rules.clear();
+        }
         Outcome::Failed(..) | Outcome::Untouched => {}
     }
     match (&observed.compliance, observed.namespace.mode()) {
@@ -106,13 +110,20 @@ pub fn status(
     );
     let resolved = match &plan.unresolved {
         // Nothing was looked up for a workflow that is not fenced.
-        None if *outcome == Outcome::Untouched => (ConditionStatus::Unknown, accepted.reason, accepted.message.clone()),
-        Some((reason, message)) => (ConditionStatus::False, *reason, message.clone()),
-        None => (
-            ConditionStatus::True,
-            Reason::Resolved,
-            "every peer is there and names this workflow".to_owned(),
+        None if *outcome == Outcome::Untouched => (
+            ConditionStatus::Unknown,
+            accepted.reason,
+            "nothing was looked up: condition Accepted says why".to_owned(),
         ),
+        Some((reason, message)) => (ConditionStatus::False, *reason, message.clone()),
+        None => {
+            let message = if references::peers_of(workflow).is_empty() {
+                "no peer is missing"
+            } else {
+                "every peer is there and names this workflow"
+            };
+            (ConditionStatus::True, Reason::Resolved, message.to_owned())
+        }
     };
     put(ConditionType::ResolvedRefs, resolved.clone());
     let programmed = programmed(workflow, plan, outcome);
@@ -177,6 +188,11 @@ fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (Conditi
         Outcome::Applied(_) if accepted.reason == Reason::Deleting => {
             (ConditionStatus::False, Reason::Deleting, accepted.message.clone())
         }
+        Outcome::Applied(_) if !accepted.accepted => (
+            ConditionStatus::False,
+            accepted.reason,
+            "what is valid and inside the class stands as declared, account included; the rest is closed, and no new right is given, until Accepted is True".to_owned(),
+        ),
         Outcome::Applied(_) => (
             ConditionStatus::True,
             Reason::Applied,
@@ -184,8 +200,8 @@ fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (Conditi
         ),
         Outcome::Untouched => (
             ConditionStatus::False,
-            plan.acceptance.reason,
-            plan.acceptance.message.clone(),
+            accepted.reason,
+            "nothing was made or changed: condition Accepted says why".to_owned(),
         ),
         Outcome::Failed(reason, message) => (ConditionStatus::False, *reason, message.clone()),
     }

@@ -36,7 +36,12 @@ pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>
 async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPlan, Outcome) {
     let observed = match observe(grant, context).await {
         Ok(observed) => observed,
-        Err(error) => return (plan::plan_grant(grant, &GrantObserved::default()), failure(&error)),
+        Err(error) => {
+            return (
+                plan::plan_grant(grant, &GrantObserved::default()),
+                failure(&error, None),
+            );
+        }
     };
     let plan = plan::plan_grant(grant, &observed);
     let foreign = |change: &Change| apply::puts_back(change, &observed.children);
@@ -46,7 +51,7 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
             let message = format!("{} {name} exists and is not Ringfence's: delete it", child.kind());
             Outcome::Failed(Reason::NameTaken, message)
         }
-        Err(error) => failure(&error),
+        Err(error) => failure(&error, None),
     };
     (plan, outcome)
 }

@@ -36,7 +36,7 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
             )
         }
         Err(error) => {
-            let (reason, message) = explain(&error);
+            let (reason, message) = explain(&error, None);
             (
                 plan::unobserved_status(&workflow, reason, &message, Timestamp::now()),
                 true,
@@ -74,20 +74,24 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed
                     Outcome::Failed(Reason::NameTaken, "an object of that name is not ours".to_owned()),
                 ));
             }
-            Err(error) if error.is_conflict() => last = Some((plan, failure(&error))),
-            Err(error) => return Ok((observed, plan, failure(&error))),
+            Err(error) if error.is_conflict() => last = Some((plan, failure(&error, None))),
+            Err(error) => {
+                let outcome = failure(&error, plan.engine.as_deref());
+                return Ok((observed, plan, outcome));
+            }
         }
     }
     let (plan, outcome) = last.unwrap_or_else(|| (plan::plan(workflow, &observed), Outcome::Untouched));
     Ok((observed, plan, outcome))
 }
 
-pub(super) fn failure(error: &CallError) -> Outcome {
-    let (reason, message) = explain(error);
+/// `engine` is the workflow's, where it was a workflow's own write.
+pub(super) fn failure(error: &CallError, engine: Option<&str>) -> Outcome {
+    let (reason, message) = explain(error, engine);
     Outcome::Failed(reason, message)
 }
 
-fn explain(error: &CallError) -> (Reason, String) {
+fn explain(error: &CallError, engine: Option<&str>) -> (Reason, String) {
     let said = error.explain();
     if error.is_conflict() {
         (Reason::Conflict, format!("{said}; it is tried again"))
@@ -97,15 +101,18 @@ fn explain(error: &CallError) -> (Reason, String) {
             format!("{said}; change what the message names, or report it to the project"),
         )
     } else if error.is_forbidden() {
-        let above_the_ceiling = [Child::Role, Child::RoleBinding]
+        let needs_rights = |profile: &&plan::Profile| !profile.worker.is_empty() || !profile.launcher.is_empty();
+        let engine = plan::shipped()
             .iter()
-            .any(|child| said.contains(child.kind()));
-        let fix = if above_the_ceiling {
-            "a right above the platform's ceiling needs a ClusterRole labelled ringfence.dev/aggregate-to-ceiling=true"
-        } else {
-            "see what Ringfence's account may do, and what else admits requests"
-        };
-        (Reason::Forbidden, format!("{said}; {fix}"))
+            .filter(needs_rights)
+            .find(|profile| Some(profile.name.as_str()) == engine);
+        match plan::above_ceiling(&said, engine.map(|profile| profile.name.as_str())) {
+            Some(message) => (Reason::AboveCeiling, message),
+            None => (
+                Reason::Forbidden,
+                format!("{said}; see what Ringfence's account may do, and what else admits requests"),
+            ),
+        }
     } else {
         (Reason::ApiUnavailable, format!("{said}; it is tried again"))
     }

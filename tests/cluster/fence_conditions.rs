@@ -266,21 +266,23 @@ async fn a_right_above_the_ceiling_is_named_and_the_platform_raises_the_ceiling(
         .await;
     let spec = json!({"permissions": {"rules": [leases]}});
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", ns), &workflow("triage", &spec))
         .await
         .ok();
-    let refused = world.condition(ns, "triage", "Programmed", "False", "Forbidden").await;
+    let refused = world
+        .condition(ns, "triage", "Programmed", "False", "AboveCeiling")
+        .await;
     assert_eq!(condition(&refused, "Accepted")["status"], "True", "the class allows it");
     let message = condition(&refused, "Programmed")["message"].as_str().unwrap();
     for part in [
-        "coordination.k8s.io",
-        "leases",
-        "get",
+        ": leases.coordination.k8s.io: get. ",
         "ringfence.dev/aggregate-to-ceiling=true",
     ] {
         assert!(message.contains(part), "{part} is missing in: {message}");
     }
+    assert!(!message.contains("APIGroups") && !message.contains('\n'), "{message}");
+    assert_eq!(condition(&refused, "Ready")["reason"], "AboveCeiling");
     assert_eq!(world.admin.items(&all("Role", ns)).await.unwrap(), [] as [Value; 0]);
 
     let role = json!({

@@ -282,13 +282,16 @@ async fn an_engine_gives_its_launcher_rights_when_the_platform_opens_them() {
     world.admin.post(&all("AIWorkflow", &home), &object).await.ok();
     // The class opens the engine; the ceiling does not yet, and the API server's own check says so.
     let workflow = world
-        .condition(&home, "triage", "Programmed", "False", "Forbidden")
+        .condition(&home, "triage", "Programmed", "False", "AboveCeiling")
         .await;
     let message = crate::world::condition(&workflow, "Programmed")["message"].to_string();
-    assert!(
-        message.contains("aggregate-to-ceiling"),
-        "says what the platform can do: {message}"
-    );
+    for part in [
+        "pods: create, ",
+        "aggregate-to-ceiling=true",
+        "ceiling.engines={airflow}",
+    ] {
+        assert!(message.contains(part), "says what the platform can do: {message}");
+    }
     let name = unique("ceiling");
     let part = json!({
         "metadata": {"name": name, "labels": {"ringfence.dev/aggregate-to-ceiling": "true"}},

@@ -1,6 +1,7 @@
 //! Tests on a real API server with RBAC on, against the real operator with the rights of its own service account. One control
 //! plane serves all of them; each keeps to namespaces of its own.
 
+mod acceptance;
 mod admission;
 mod admission_doors;
 mod adoption;

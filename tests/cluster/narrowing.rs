@@ -186,7 +186,7 @@ async fn a_right_that_cannot_be_given_does_not_keep_the_one_before() {
     let above = rule("policy", "poddisruptionbudgets", "list");
     place.change_class(json!({"permissions": above})).await;
     place.change(json!({"permissions": {"rules": above}})).await;
-    place.says(ConditionType::Programmed, "Forbidden").await;
+    place.says(ConditionType::Programmed, "AboveCeiling").await;
     eventually(SOON, || async {
         ensure!(own.get("kube-root-ca.crt").await.is_err(), "it still reads");
         Ok(())

@@ -376,7 +376,7 @@ async fn each_mode_is_judged_by_its_own_class() {
     assert!(decision.allowed() && decision.warnings.is_empty(), "{decision:?}");
     assert_eq!(
         decision.audits.iter().map(|v| v.policy.as_str()).collect::<Vec<_>>(),
-        ["approved-images"]
+        ["declared-workflow", "approved-images"]
     );
 }
 
