@@ -8,6 +8,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::{Api, Client, api::PostParams};
 
 use super::cluster::{bounded, told};
+use crate::api::GROUP;
 
 /// Rights that are asked about at the same time.
 const ASKED: usize = 8;
@@ -64,9 +65,28 @@ pub(super) async fn require(client: &Client, mut wanted: Vec<Right>) -> Result<(
         listed.push(format!("  and {} more", missing.len() - MAX_LISTED));
     }
     bail!(
-        "you may not read what this needs; ask whoever runs the cluster for these rights:\n{}",
+        "you may not read what this needs; ask whoever runs the cluster for these rights (in a namespace the ClusterRole ringfence-tenant gives them):\n{}",
         listed.join("\n")
     );
+}
+
+/// Says which right is missing where a class could not be read for want of one. A class is of the cluster: no role in a namespace
+/// shows it.
+pub(super) async fn class_unread(client: &Client, name: &str, error: anyhow::Error) -> anyhow::Error {
+    let attributes = ResourceAttributes {
+        group: Some(GROUP.to_owned()),
+        resource: Some("aiworkflowclasses".to_owned()),
+        verb: Some("get".to_owned()),
+        name: Some(name.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    match is_allowed(&Api::all(client.clone()), attributes).await {
+        Ok(false) => error.context(format!(
+            "you may not get aiworkflowclasses.{GROUP}/{name}: ask whoever runs the cluster for the ClusterRole ringfence-class-view, by a ClusterRoleBinding"
+        )),
+        // It failed for another reason, or nobody can tell: the error itself says what is known.
+        Ok(true) | Err(_) => error,
+    }
 }
 
 async fn holds(reviews: &Api<SelfSubjectAccessReview>, right: &Right) -> Result<bool> {
@@ -77,6 +97,10 @@ async fn holds(reviews: &Api<SelfSubjectAccessReview>, right: &Right) -> Result<
         verb: Some(right.verb.to_owned()),
         ..ResourceAttributes::default()
     };
+    is_allowed(reviews, attributes).await
+}
+
+async fn is_allowed(reviews: &Api<SelfSubjectAccessReview>, attributes: ResourceAttributes) -> Result<bool> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(attributes),

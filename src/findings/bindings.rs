@@ -1,6 +1,7 @@
 //! Bindings that give a workflow's account more than it declares, whoever wrote them.
 //!
-//! What every authenticated account holds is not more: groups `system:authenticated` and `system:serviceaccounts` do not count.
+//! What everybody who logs in holds is not more: the group `system:authenticated` does not count. What every service account of
+//! the cluster holds is, and is told once for a binding, not once for each workflow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,15 @@ use crate::review::Violation;
 
 /// Rule of these findings.
 pub(super) const RULE: &str = "extra-binding";
+
+/// Every service account of the cluster.
+const EVERY_ACCOUNT: &str = "system:serviceaccounts";
+/// ClusterRoleBindings to that group that Kubernetes itself ships, each to the ClusterRole of its name: public keys and
+/// certificates. By both names, because whoever may write a binding may also put Kubernetes' label on it.
+const SHIPPED: [&str; 2] = [
+    "system:cluster-trust-bundle-discovery",
+    "system:service-account-issuer-discovery",
+];
 
 /// Accounts of workflows, by the names that a binding can have for them.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +46,29 @@ impl Accounts {
         let role = format!("{} {}", text("/roleRef/kind"), text("/roleRef/name"));
         let subjects = binding.get("subjects").and_then(Value::as_array);
         let mut findings = Vec::new();
+        let is_shipped = kind == "ClusterRoleBinding"
+            && SHIPPED.contains(&name_of(binding))
+            && role == format!("ClusterRole {}", name_of(binding));
+        let every = subjects.into_iter().flatten().position(is_every_account);
+        if let Some(index) = every.filter(|_| !is_shipped && !self.by_account.is_empty()) {
+            let place = Place {
+                namespace: namespace.to_owned(),
+                kind: kind.to_owned(),
+                name: name_of(binding).to_owned(),
+                workflow: None,
+            };
+            let violation = Violation {
+                policy: RULE.to_owned(),
+                path: format!("subjects[{index}]"),
+                value: Some(EVERY_ACCOUNT.to_owned()),
+                message: format!(
+                    "gives {role} to every service account of the cluster, and so to that of every AIWorkflow, beside what it declares"
+                ),
+                fix: "bind the service accounts that need it by name, and take the group out of this binding"
+                    .to_owned(),
+            };
+            findings.push(place.finding(violation, Severity::Error));
+        }
         for (index, subject) in subjects.into_iter().flatten().enumerate() {
             for (of, workflow) in self.named_by(subject, namespace) {
                 let shown = if of == namespace {
@@ -94,6 +127,11 @@ impl Accounts {
     }
 }
 
+fn is_every_account(subject: &Value) -> bool {
+    let is = |key: &str, value: &str| subject.get(key).and_then(Value::as_str) == Some(value);
+    is("kind", "Group") && is("name", EVERY_ACCOUNT)
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -125,7 +163,6 @@ mod tests {
     #[case::by_the_workflows_name(json!({"kind": "ServiceAccount", "namespace": "ai", "name": "index"}), &[])]
     #[case::as_a_user(json!({"kind": "User", "name": "system:serviceaccount:ai:triage"}), &["ai/triage"])]
     #[case::as_a_group(json!({"kind": "Group", "name": "system:serviceaccounts:ai"}), &["ai/index", "ai/triage"])]
-    #[case::everybody(json!({"kind": "Group", "name": "system:serviceaccounts"}), &[])]
     #[case::all_who_log_in(json!({"kind": "Group", "name": "system:authenticated"}), &[])]
     #[case::a_person_of_that_name(json!({"kind": "User", "name": "triage"}), &[])]
     #[case::a_user_without_a_name(json!({"kind": "User", "name": "system:serviceaccount:ai"}), &[])]
@@ -153,5 +190,37 @@ mod tests {
                     .starts_with("gives ClusterRole admin to the account of AIWorkflow ")
             );
         }
+    }
+
+    #[rstest]
+    #[case::of_the_cluster("ClusterRoleBinding", "b", "ClusterRole", "view", true)]
+    #[case::of_a_namespace("RoleBinding", "b", "Role", "x", true)]
+    #[case::shipped("ClusterRoleBinding", SHIPPED[0], "ClusterRole", SHIPPED[0], false)]
+    #[case::shipped_too("ClusterRoleBinding", SHIPPED[1], "ClusterRole", SHIPPED[1], false)]
+    #[case::by_another_name("ClusterRoleBinding", "b", "ClusterRole", SHIPPED[1], true)]
+    #[case::to_another_role("ClusterRoleBinding", SHIPPED[1], "ClusterRole", "view", true)]
+    #[case::to_the_other_role("ClusterRoleBinding", SHIPPED[1], "ClusterRole", SHIPPED[0], true)]
+    #[case::in_a_namespace("RoleBinding", SHIPPED[1], "ClusterRole", SHIPPED[1], true)]
+    fn what_every_account_holds_is_told_once(
+        #[case] kind: &str,
+        #[case] name: &str,
+        #[case] role_kind: &str,
+        #[case] role: &str,
+        #[case] expected: bool,
+    ) {
+        let group = json!({"kind": "Group", "name": "system:serviceaccounts"});
+        let binding = json!({
+            // A label that anybody can put there.
+            "metadata": {"name": name, "namespace": "x", "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+            "subjects": [{"kind": "User", "name": "ann"}, group, group], "roleRef": {"kind": role_kind, "name": role},
+        });
+        let found = accounts().bound_by(kind, &binding);
+        assert_eq!(found.len(), usize::from(expected), "{found:?}");
+        for finding in found {
+            assert_eq!((finding.path.as_str(), finding.workflow), ("subjects[1]", None));
+            let said = format!("gives {role_kind} {role} to every service account of the cluster");
+            assert!(finding.message.starts_with(&said), "{}", finding.message);
+        }
+        assert_eq!(Accounts::default().bound_by(kind, &binding), [], "nobody is fenced");
     }
 }

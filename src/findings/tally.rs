@@ -23,15 +23,18 @@ pub struct Tally {
 impl Sink for Tally {
     fn found(&mut self, finding: Finding) {
         let is_error = finding.severity == Severity::Error;
+        // Bindings come after the namespaces, so every workflow is known.
+        if finding.rule == bindings::RULE && finding.workflow.is_none() && is_error {
+            let shown = shown(&finding);
+            for compliance in self.workflows.values_mut() {
+                compliance.bindings.insert(&shown);
+            }
+        }
         let Some(compliance) = self.about(&finding).filter(|_| is_error) else {
             *self.rules.entry(finding.rule).or_default() += 1;
             return;
         };
-        // RBAC lets names hold anything, and a condition ends in somebody's terminal.
-        let shown = clean(&match finding.namespace.as_str() {
-            "" => format!("{} {}", finding.kind, finding.name),
-            namespace => format!("{} {namespace}/{}", finding.kind, finding.name),
-        });
+        let shown = shown(&finding);
         let list = match finding.rule.as_str() {
             bindings::RULE => Some(&mut compliance.bindings),
             policies::RULE => Some(&mut compliance.policies),
@@ -86,6 +89,14 @@ impl Tally {
         let (namespace, name) = workflow.split_once('/').unwrap_or((&finding.namespace, workflow));
         self.workflows.get_mut(&(namespace.to_owned(), name.to_owned()))
     }
+}
+
+/// RBAC lets names hold anything, and a condition ends in somebody's terminal.
+fn shown(finding: &Finding) -> String {
+    clean(&match finding.namespace.as_str() {
+        "" => format!("{} {}", finding.kind, finding.name),
+        namespace => format!("{} {namespace}/{}", finding.kind, finding.name),
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +174,33 @@ mod tests {
                 ("hints", 1),
             ]
         );
+    }
+
+    #[test]
+    fn what_every_account_holds_is_each_workflows_and_counts_once() {
+        let mut tally = tally();
+        let other = Declared {
+            namespace: "other".into(),
+            name: "index".into(),
+            uid: "w-2".into(),
+            generation: Some(1),
+            account: "index".into(),
+        };
+        tally.declared("other", &other);
+        tally.found(finding(
+            "",
+            "ClusterRoleBinding",
+            None,
+            "extra-binding",
+            Severity::Error,
+        ));
+        for compliance in tally.workflows.values() {
+            assert_eq!(
+                compliance.bindings.names().collect::<Vec<_>>(),
+                ["ClusterRoleBinding x"]
+            );
+        }
+        assert_eq!(tally.rules["extra-binding"], 1);
     }
 
     #[test]

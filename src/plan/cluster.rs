@@ -26,6 +26,8 @@ pub struct NodeFacts {
     pub pods: Vec<String>,
     /// Its internal and external addresses. What is no address is left out: no packet goes there.
     pub addresses: Vec<IpNet>,
+    /// Whether it may be without a range: it is being deleted, or so new that its range is still to come.
+    pub excused: bool,
 }
 
 impl NodeFacts {
@@ -37,7 +39,13 @@ impl NodeFacts {
         Self {
             pods,
             addresses: addresses.filter_map(|(_, text)| read(text)).collect(),
+            excused: false,
         }
+    }
+
+    /// Whether pods may run on it that no range of a Node holds.
+    pub fn lacks_range(&self) -> bool {
+        self.pods.is_empty() && !self.excused
     }
 }
 
@@ -65,17 +73,23 @@ pub fn detect<'a>(services: &[String], nodes: impl IntoIterator<Item = &'a NodeF
         return Err("there is no ServiceCIDR".to_owned());
     }
     let (mut texts, mut found) = (Vec::from_iter(services), Vec::new());
-    let (mut any_node, mut any_pods) = (false, false);
+    let (mut all, mut with, mut without) = (0, 0, 0);
     for node in nodes {
-        any_node = true;
-        any_pods |= !node.pods.is_empty();
+        all += 1;
+        with += usize::from(!node.pods.is_empty());
+        without += usize::from(node.lacks_range());
         texts.extend(&node.pods);
         found.extend_from_slice(&node.addresses);
     }
-    if any_node && !any_pods {
+    if all > 0 && with == 0 {
         return Err(
             "no Node has spec.podCIDRs: the network plugin hands out pod addresses of its own pools".to_owned(),
         );
+    }
+    if without > 0 {
+        return Err(format!(
+            "{without} of {all} Nodes have no spec.podCIDRs: nobody says which addresses their pods have"
+        ));
     }
     for text in texts {
         found.push(read(text).ok_or_else(|| format!("{text:?} is no range"))?);

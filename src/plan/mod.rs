@@ -22,6 +22,7 @@ mod outside;
 mod peer;
 mod predecessors;
 mod references;
+mod registration;
 mod reviewed;
 mod rules;
 mod selector;
@@ -58,7 +59,8 @@ pub use object::{
 pub use peer::{egress_problems, ingress_problems};
 pub use predecessors::{Predecessors, may_have_predecessors};
 pub use references::{is_grantee, peers_of, reached_into};
-pub use reviewed::{Registration, is_on_record, is_reviewed};
+pub use registration::Registration;
+pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
 pub use selector::selects;
 pub use status::{Outcome, status, unobserved_status};

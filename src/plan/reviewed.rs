@@ -3,39 +3,14 @@
 //! The definitions outlive an uninstall and come before the webhook at an install, and with the webhook the guards are away: whoever
 //! may write AIWorkflows then writes what nobody looks at. Must never: count a generation as reviewed for lack of a fact.
 
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::Value;
 
+use super::Registration;
 use crate::api::{AIWorkflow, KINDS_WEBHOOK, REVIEWED_ANNOTATION, Reviewed};
 
 /// How much younger than the registration an object must be, in seconds. Timestamps have whole ones, so a difference of two is
 /// more than one; and the API server heeds a registration only when it has heard of it, a moment after it is there.
 const YOUNGER: i64 = 2;
-
-/// The registration under which writes of our kinds are reviewed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Registration {
-    /// UID.
-    pub uid: String,
-    /// When it was made.
-    pub created: Timestamp,
-}
-
-impl Registration {
-    /// Reads a ValidatingWebhookConfiguration. `None` where it does not review our kinds, or lets pass what it cannot ask about.
-    pub fn from_object(object: &Value) -> Option<Self> {
-        let mut webhooks = object.get("webhooks")?.as_array()?.iter();
-        let reviews = webhooks.any(|webhook| {
-            webhook.get("name").and_then(Value::as_str) == Some(KINDS_WEBHOOK)
-                && webhook.get("failurePolicy").and_then(Value::as_str) == Some("Fail")
-        });
-        let text = |field: &str| object.get("metadata")?.get(field)?.as_str();
-        let uid = text("uid").filter(|uid| !uid.is_empty())?.to_owned();
-        let created = text("creationTimestamp")?.parse().ok()?;
-        reviews.then_some(Self { uid, created })
-    }
-}
 
 /// Whether the present generation of a workflow is the one on record: then no registration needs to be asked for.
 pub fn is_on_record(workflow: &AIWorkflow) -> bool {
@@ -90,7 +65,7 @@ pub(super) fn explain(workflow: &AIWorkflow, registration: Option<&Registration>
     );
     let Some(registration) = registration else {
         return format!(
-            "{why}. There is no ValidatingWebhookConfiguration with {KINDS_WEBHOOK} and failurePolicy Fail: apply the chart"
+            "{why}. There is no ValidatingWebhookConfiguration in which {KINDS_WEBHOOK} stands as the chart has it, so that it judges every write (failurePolicy Fail, no selector, no condition of somebody else's): apply the chart"
         );
     };
     let (name, namespace) = (workflow.name_any(), workflow.namespace().unwrap_or_default());
@@ -112,7 +87,7 @@ fn acknowledgement(generation: i64, registration: &Registration) -> String {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::tests::{kinds, observed, read_config, stored};
     use super::super::{Observed, Outcome, plan};
@@ -120,10 +95,10 @@ mod tests {
     use crate::api::{ConditionType, Reason, find};
 
     fn registration(uid: &str) -> Registration {
-        let webhooks =
-            json!([{"name": "fence.ringfence.dev"}, {"name": "kinds.ringfence.dev", "failurePolicy": "Fail"}]);
-        let metadata = json!({"uid": uid, "creationTimestamp": "2026-01-01T12:00:00Z"});
-        Registration::from_object(&json!({"metadata": metadata, "webhooks": webhooks})).unwrap()
+        Registration {
+            uid: uid.to_owned(),
+            created: "2026-01-01T12:00:00Z".parse().unwrap(),
+        }
     }
 
     /// Generation 3, made at that second of twelve o'clock.
@@ -191,18 +166,6 @@ mod tests {
         offline.metadata.generation = None;
         assert!(is_reviewed(&offline, None));
         assert_eq!(record(&offline, Some(&registration("now"))), None);
-    }
-
-    #[rstest]
-    #[case::without_our_webhook(json!([{"name": "fence.ringfence.dev", "failurePolicy": "Fail"}]))]
-    #[case::fails_open(json!([{"name": "kinds.ringfence.dev", "failurePolicy": "Ignore"}]))]
-    #[case::none(json!(null))]
-    fn a_registration_that_reviews_nothing_of_ours_is_none(#[case] webhooks: Value) {
-        let metadata = json!({"uid": "now", "creationTimestamp": "2026-01-01T12:00:00Z"});
-        assert_eq!(
-            Registration::from_object(&json!({"metadata": metadata, "webhooks": webhooks})),
-            None
-        );
     }
 
     #[test]

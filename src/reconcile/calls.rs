@@ -16,7 +16,7 @@ use crate::plan::Child;
 /// Longest that one call may take.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 /// Objects in one page of a list.
-const PAGE: u32 = 250;
+pub(super) const PAGE: u32 = 250;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,14 @@ pub enum CallError {
         #[source]
         source: serde_json::Error,
     },
+    /// A list has no end in sight. Never taken for a whole one: what is not in it would count as absent.
+    #[error("cannot {what}: there are more than {most}")]
+    TooMany {
+        /// What was tried.
+        what: String,
+        /// Most that are read.
+        most: usize,
+    },
 }
 
 impl CallError {
@@ -55,7 +63,7 @@ impl CallError {
                 source: kube::Error::Api(status),
                 ..
             } => Some(status),
-            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } => None,
+            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } | Self::TooMany { .. } => None,
         }
     }
 

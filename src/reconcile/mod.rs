@@ -12,6 +12,7 @@ mod grant;
 mod known;
 mod namespace;
 mod ranges;
+mod reach;
 mod reads;
 mod trust;
 mod watches;

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt, stream::BoxStream};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, NotUsed, Object},
-    runtime::{WatchStreamExt, watcher, watcher::Event},
+    runtime::watcher::{self, DefaultBackoff, Event},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep_until};
@@ -20,10 +20,14 @@ use crate::plan::{Detection, NodeFacts, detect};
 
 /// How long changes are gathered: nodes come in groups, and each change of the ranges writes every class and its fences.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long a Node may be without `spec.podCIDRs` beside others that have them: a new one gets its range a moment after it is
+/// there, and to close every range for that moment would cut off whoever uses one. No pod has an address of it before.
+const GRACE: Duration = Duration::from_secs(30);
 /// Nodes in one page: some megabytes while it is read.
 const PAGE: u32 = 100;
 /// Most nodes. Their ranges would not fit into policies long before that.
 const MAX_NODES: usize = 65_536;
+const NOT_SERVED: &str = "this API server does not serve them; Kubernetes 1.33 does";
 const GROUP: &str = "networking.k8s.io";
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -76,8 +80,8 @@ impl<T> Default for Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// Takes note of an event. The answer is whether the list has to be made anew.
-    fn take<K>(&mut self, event: watcher::Result<Event<K>>, read: impl Fn(&K) -> T) -> bool
+    /// Takes note of an event.
+    fn take<K>(&mut self, event: watcher::Result<Event<K>>, read: impl Fn(&K) -> T)
     where
         K: ResourceExt,
     {
@@ -101,12 +105,9 @@ impl<T> Listed<T> {
             Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if is_no(status.code) => {
                 self.refused = Some(status.message.clone());
             }
-            // Nothing would tell when it may be watched again: a list does.
-            Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if is_no(status.code) => return true,
             // What was known stays while the API server is away; the watch comes back by itself.
             Err(error) => warn!(%error, "a watch for the cluster's ranges failed, and is tried again"),
         }
-        false
     }
 
     fn known(&self) -> Option<Result<&BTreeMap<String, T>, String>> {
@@ -121,25 +122,107 @@ fn is_no(code: u16) -> bool {
     matches!(code, 403 | 404)
 }
 
+/// Whether the API server said no, rather than that it is away.
+fn is_refused<K>(event: &watcher::Result<Event<K>>) -> bool {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    matches!(event, Err(InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status))) if is_no(status.code))
+}
+
+/// A watch that waits after every failure, longer each time.
+///
+/// Not kube's own back-off: that one forgets what failed with each `Init`, which comes before each list, refused or not.
+struct Patient<K> {
+    /// `None` while it is to be made anew.
+    events: Option<Events<K>>,
+    make: Box<dyn Fn() -> Events<K> + Send + Sync>,
+    backoff: DefaultBackoff,
+    until: Option<Instant>,
+}
+
+impl<K> Patient<K> {
+    fn new(make: impl Fn() -> Events<K> + Send + Sync + 'static) -> Self {
+        Self {
+            events: None,
+            make: Box::new(make),
+            backoff: DefaultBackoff::default(),
+            until: None,
+        }
+    }
+
+    /// The next event. May be dropped while it waits.
+    async fn next(&mut self) -> watcher::Result<Event<K>> {
+        loop {
+            if let Some(until) = self.until {
+                sleep_until(until).await;
+                self.until = None;
+            }
+            let event = self.events.get_or_insert_with(&self.make).next().await;
+            // Where it may not be watched, a list made anew is what tells of changes, and of the right that is given back.
+            if event.as_ref().is_none_or(is_refused) {
+                self.events = None;
+            }
+            if event.as_ref().is_none_or(Result::is_err) {
+                self.until = Some(Instant::now() + self.backoff.next().unwrap_or(RETRY));
+            }
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Seen {
     services: Listed<Vec<String>>,
     nodes: Listed<NodeFacts>,
+    /// Since when a Node is known that has no range.
+    awaited: BTreeMap<String, Instant>,
 }
 
 impl Seen {
+    /// Notes which Nodes have no range and may still get one, and says when the first of them should have it.
+    fn wait_for_ranges(&mut self) -> Option<Instant> {
+        let Some(Ok(nodes)) = self.nodes.known() else {
+            return None;
+        };
+        let now = Instant::now();
+        let lacking = nodes.iter().filter(|(_, node)| node.lacks_range());
+        let since = |name: &String| self.awaited.get(name).copied().unwrap_or(now);
+        let awaited: BTreeMap<_, _> = lacking.map(|(name, _)| (name.clone(), since(name))).collect();
+        self.awaited = awaited;
+        // Where none has a range, none is to come.
+        let ends = self.awaited.values().map(|since| *since + GRACE);
+        ends.filter(|end| nodes.len() > self.awaited.len() && *end > now).min()
+    }
+
+    fn is_awaited(&self, name: &str) -> bool {
+        let since = self.awaited.get(name);
+        since.is_some_and(|since| *since + GRACE > Instant::now())
+    }
+
     /// `None` while something is still to be read.
     fn detection(&self, context: &Context) -> Option<Detection> {
+        let refused = |kind: &str, resource: &str, why: String| {
+            format!(
+                "{kind} cannot be read ({why}): Ringfence's account needs list and watch on {resource}, as its ClusterRole has it in the chart"
+            )
+        };
         let (services, nodes) = match (self.services.known()?, self.nodes.known()?) {
-            (Err(why), _) => return Some(Err(format!("ServiceCIDRs cannot be read ({why})"))),
-            (_, Err(why)) => return Some(Err(format!("Nodes cannot be read ({why})"))),
+            (Err(why), _) if why == NOT_SERVED => return Some(Err(format!("ServiceCIDRs cannot be read ({why})"))),
+            (Err(why), _) => return Some(Err(refused("ServiceCIDRs", "servicecidrs.networking.k8s.io", why))),
+            (_, Err(why)) => return Some(Err(refused("Nodes", "nodes", why))),
             (Ok(services), Ok(nodes)) => (services, nodes),
         };
         if nodes.len() > MAX_NODES {
             return Some(Err(format!("there are more than {MAX_NODES} Nodes")));
         }
         let services: Vec<_> = services.values().flatten().cloned().collect();
-        Some(detect(&services, nodes.values(), &context.own_addresses))
+        let excused = |(name, node): (&String, &NodeFacts)| NodeFacts {
+            excused: node.excused || self.is_awaited(name),
+            ..node.clone()
+        };
+        let nodes: Vec<_> = nodes.iter().map(excused).collect();
+        Some(detect(&services, &nodes, &context.own_addresses))
     }
 }
 
@@ -147,42 +230,54 @@ impl Seen {
 pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
     let mut seen = Seen::default();
-    let mut nodes = watch_nodes(&client);
-    let mut services: Option<Events<ServiceCidr>> = None;
-    let mut look = Instant::now();
+    let mut nodes = {
+        let client = client.clone();
+        Patient::new(move || watch_nodes(&client))
+    };
+    let mut services: Option<Patient<ServiceCidr>> = None;
+    let (mut look, mut backoff) = (Instant::now(), DefaultBackoff::default());
     let mut due = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(event) = nodes.next() => {
-                if seen.nodes.take(event, read_node) {
-                    nodes = watch_nodes(&client);
-                }
-                due.get_or_insert(Instant::now() + SETTLE);
+            event = nodes.next() => {
+                seen.nodes.take(event, read_node);
+                soon(&mut due);
             }
-            Some(event) = next(&mut services) => {
-                if seen.services.take(event, |cidr| cidr.spec.cidrs.clone()) {
+            event = next(&mut services) => {
+                // It may be that they are served in another version since.
+                if is_refused(&event) {
                     services = None;
-                    look = Instant::now() + RETRY;
+                    look = Instant::now() + backoff.next().unwrap_or(RETRY);
                 }
-                due.get_or_insert(Instant::now() + SETTLE);
+                seen.services.take(event, |cidr| cidr.spec.cidrs.clone());
+                soon(&mut due);
             }
             () = sleep_until(look), if services.is_none() => {
-                let served = serving_version(&client).await;
-                match &served {
-                    Ok(Some(version)) => services = Some(watch_service_cidrs(&client, version)),
-                    Ok(None) => {
-                        seen.services.refused = Some("this API server does not serve them; Kubernetes 1.33 does".to_owned());
-                        due.get_or_insert(Instant::now() + SETTLE);
-                    }
-                    Err(error) => warn!(error = error.explain(), "cannot tell whether ServiceCIDRs are served"),
-                }
                 // A control plane that is upgraded serves them later.
-                look = Instant::now() + if served.is_ok() { RESYNC } else { RETRY };
+                look = Instant::now() + RESYNC;
+                match serving_version(&client).await {
+                    Ok(Some(version)) => {
+                        let client = client.clone();
+                        services = Some(Patient::new(move || watch_service_cidrs(&client, version)));
+                    }
+                    Ok(None) => {
+                        seen.services.refused = Some(NOT_SERVED.to_owned());
+                        soon(&mut due);
+                    }
+                    Err(error) => {
+                        warn!(error = error.explain(), "cannot tell whether ServiceCIDRs are served");
+                        look = Instant::now() + backoff.next().unwrap_or(RETRY);
+                    }
+                }
             }
             () = until(due) => {
-                due = None;
-                publish(seen.detection(&context), &context);
+                due = seen.wait_for_ranges();
+                // What the process before found out stays until this one knows better.
+                let is_first = context.ranges.borrow().is_none();
+                if due.is_none() || !is_first {
+                    publish(seen.detection(&context), &context);
+                }
             }
         }
     }
@@ -203,6 +298,12 @@ fn publish(found: Option<Detection>, context: &Context) {
     }
 }
 
+/// Something has changed: it is published once changes have been gathered, also where a Node is waited for.
+fn soon(due: &mut Option<Instant>) {
+    let settled = Instant::now() + SETTLE;
+    *due = Some(due.map_or(settled, |due| due.min(settled)));
+}
+
 /// Ends when the time has come; never where there is none.
 async fn until(due: Option<Instant>) {
     match due {
@@ -211,9 +312,9 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-async fn next<K>(events: &mut Option<Events<K>>) -> Option<watcher::Result<Event<K>>> {
-    match events {
-        Some(events) => events.next().await,
+async fn next<K>(watch: &mut Option<Patient<K>>) -> watcher::Result<Event<K>> {
+    match watch {
+        Some(watch) => watch.next().await,
         None => std::future::pending().await,
     }
 }
@@ -229,7 +330,10 @@ pub(super) fn changes(context: &Context) -> impl Stream<Item = ()> + Send + 'sta
 fn read_node(node: &Node) -> NodeFacts {
     let addresses = node.status.iter().flat_map(|status| &status.addresses);
     let addresses = addresses.map(|address| (address.type_.as_str(), address.address.as_str()));
-    NodeFacts::new(node.spec.pod_cidrs.clone(), addresses)
+    NodeFacts {
+        excused: node.metadata.deletion_timestamp.is_some(),
+        ..NodeFacts::new(node.spec.pod_cidrs.clone(), addresses)
+    }
 }
 
 fn watch_nodes(client: &Client) -> Events<Node> {
@@ -252,9 +356,7 @@ where
     K: Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let api = Api::<K>::all_with(client.clone(), resource);
-    watcher(api, watcher::Config::default().page_size(PAGE))
-        .default_backoff()
-        .boxed()
+    watcher::watcher(api, watcher::Config::default().page_size(PAGE)).boxed()
 }
 
 /// The version in which ServiceCIDRs are served, if they are: 1.33 has v1, 1.31 may have v1beta1.
@@ -372,8 +474,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nodes("/nodes", "Nodes cannot be read (no right)")]
-    #[case::service_cidrs("/servicecidrs", "ServiceCIDRs cannot be read (no right)")]
+    #[case::nodes(
+        "/nodes",
+        "Nodes cannot be read (no right): Ringfence's account needs list and watch on nodes,"
+    )]
+    #[case::service_cidrs(
+        "/servicecidrs",
+        "ServiceCIDRs cannot be read (no right): Ringfence's account needs list and watch on servicecidrs.networking.k8s.io,"
+    )]
     #[tokio::test]
     async fn a_right_that_is_taken_away_and_given_back_is_noticed(#[case] resource: &'static str, #[case] why: &str) {
         let forbidden: Arc<Mutex<&'static str>> = Arc::default();
@@ -382,7 +490,8 @@ mod tests {
         let running = tokio::spawn(run(context.clone(), stop.clone()));
         assert!(found(&context, Result::is_ok).await.is_ok());
         *forbidden.lock().unwrap() = resource;
-        assert_eq!(found(&context, Result::is_err).await.unwrap_err(), why);
+        let said = found(&context, Result::is_err).await.unwrap_err();
+        assert!(said.starts_with(why), "{said}");
         *forbidden.lock().unwrap() = "";
         assert!(found(&context, Result::is_ok).await.is_ok());
         stop.cancel();

@@ -112,6 +112,8 @@ pub(super) async fn workflows(
     let (of_account, owner_of_account) = (workflows.clone(), owner(&workflows));
     let registration = paged().fields(&format!("metadata.name={}", context.registration));
     let release_namespace = context.release_namespace.clone();
+    let scanned = context.scanned.changes();
+    let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     controller
         .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
         .watches(Api::<ServiceAccount>::all(client.clone()), owned(), move |account| {
@@ -178,7 +180,7 @@ pub(super) async fn workflows(
                 })
             },
         )
-        .reconcile_all_on(context.scanned.changes())
+        .reconcile_on(scanned)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(workflow::reconcile, on_error, context)

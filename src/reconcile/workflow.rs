@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, trust};
+use super::{
+    CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, reach, trust,
+};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowStatus, ConditionStatus, ConditionType,
-        DEFAULT_DENY_NAME, MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
+        MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
     },
     plan::{self, Change, Child, INSTANCE_LABEL, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
@@ -14,7 +16,7 @@ use crate::{
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, PostParams},
+    api::PostParams,
     runtime::{controller::Action, events::EventType},
 };
 
@@ -186,8 +188,8 @@ pub(super) async fn around(
         predecessors,
         registration: None,
         compliance: None,
-        grants: grants(workflow, reads).await?,
-        peers: peers(workflow, reads).await?,
+        grants: reach::grants(workflow, reads).await?,
+        peers: reach::peers(workflow, reads).await?,
         api_server: if needs_api_server {
             cluster::api_server(reads).await?
         } else {
@@ -217,36 +219,6 @@ async fn launching_workflows(
             let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
             found.insert(account, owner);
         }
-    }
-    Ok(found)
-}
-
-async fn peers(workflow: &AIWorkflow, reads: &Reads) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
-    let mut found = BTreeMap::new();
-    // Bounded by the CRD: at most 64 sources and 64 destinations.
-    for key in plan::peers_of(workflow) {
-        let (namespace, name) = &key;
-        let api = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
-        let what = format!("read AIWorkflow {namespace}/{name}");
-        if let Some(peer) = calls::optional(calls::bounded(&what, api.get(name)).await)? {
-            found.insert(key, peer);
-        }
-    }
-    Ok(found)
-}
-
-/// Grants of the namespaces that the workflow declares rights in.
-async fn grants(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<AIWorkflowGrant>, CallError> {
-    let mut found = Vec::new();
-    // Bounded by the CRD: at most 16 namespaces.
-    for namespace in plan::reached_into(workflow) {
-        let api = Api::<AIWorkflowGrant>::namespaced(reads.client.clone(), namespace);
-        let what = format!("list AIWorkflowGrants of namespace {namespace}");
-        found.extend(
-            calls::bounded(&what, api.list(&ListParams::default().limit(500)))
-                .await?
-                .items,
-        );
     }
     Ok(found)
 }

@@ -70,7 +70,7 @@ fn done(tally: Tally, results: &Results, metrics: &Metrics, duration: Duration) 
         seconds = duration.as_secs_f64(),
         "scanned what stands"
     );
-    results.replace(workflows);
+    results.replace(workflows, extent.gaps.into_iter().next());
 }
 
 /// Up to a tenth longer, so that the scans of many clusters do not come together.

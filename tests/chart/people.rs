@@ -60,6 +60,9 @@ const LEFT_OUT: [(&str, &str, &[&str], &str); 11] = [
     ("networking.k8s.io", "networkpolicies", WRITE, "the fence itself"),
 ];
 
+/// What it holds and `edit` does not: half of a fence, which `ringfence check` and `ringfence diff` read.
+const ADDED: [&str; 2] = ["roles", "rolebindings"];
+
 type Right = (String, String, String);
 
 /// Every right of a cluster role, one by one.
@@ -103,8 +106,13 @@ async fn the_tenants_role_is_edit_without_what_is_named_here() {
     assert_eq!(admin.get("/apis/extensions").await.unwrap_err().code, 404);
     edit.retain(|(group, _, _)| group != "extensions");
 
-    let more: Vec<_> = tenant.difference(&edit).collect();
-    assert!(more.is_empty(), "ringfence-tenant holds more than edit: {more:?}");
+    let more: BTreeSet<Right> = tenant.difference(&edit).cloned().collect();
+    let added = ADDED.iter().flat_map(|resource| {
+        let group = "rbac.authorization.k8s.io";
+        READ.iter()
+            .map(move |verb| (group.to_owned(), (*resource).to_owned(), (*verb).to_owned()))
+    });
+    assert_eq!(more, added.collect(), "what ringfence-tenant holds and edit does not");
     let left_out: BTreeSet<Right> = LEFT_OUT
         .iter()
         .flat_map(|(group, resource, verbs, why)| {
@@ -220,6 +228,19 @@ async fn each_role_may_what_its_people_expect() {
             "networkpolicies",
             [false, false, true, true],
         ),
+        ("list", "rbac.authorization.k8s.io", "roles", [false, true, false, true]),
+        (
+            "get",
+            "rbac.authorization.k8s.io",
+            "rolebindings",
+            [false, true, false, true],
+        ),
+        (
+            "update",
+            "rbac.authorization.k8s.io",
+            "roles",
+            [false, false, false, true],
+        ),
         (
             "create",
             "rbac.authorization.k8s.io",
@@ -284,11 +305,17 @@ async fn a_tenant_works_and_reads_no_secret_by_any_request() {
             "{method} {path}: {found}"
         );
     }
-    for path in [format!("{core}/pods/x"), format!("{core}/serviceaccounts"), workflows] {
+    let rbac = format!("{RBAC}/namespaces/{ns}");
+    for path in [
+        format!("{core}/pods/x"),
+        format!("{core}/serviceaccounts"),
+        format!("{rbac}/roles"),
+        format!("{rbac}/rolebindings"),
+        workflows,
+    ] {
         assert_eq!(fate(tenant.get(&path).await), "done", "{path}");
     }
 
-    let rbac = format!("{RBAC}/namespaces/{ns}");
     let policies = format!("/apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies");
     let grants = format!("/apis/{OURS}/v1alpha1/namespaces/{ns}/aiworkflowgrants");
     let nothing = json!({});
@@ -331,7 +358,6 @@ async fn a_tenant_works_and_reads_no_secret_by_any_request() {
         (Method::POST, format!("{core}/bindings"), Some(&named)),
         (Method::POST, policies.clone(), Some(&named)),
         (Method::DELETE, policies, None),
-        (Method::GET, format!("{rbac}/rolebindings"), None),
         (Method::POST, format!("{rbac}/roles"), Some(&named)),
         (Method::POST, format!("{rbac}/rolebindings"), Some(&named)),
         (Method::POST, grants, Some(&named)),

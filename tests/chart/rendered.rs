@@ -173,6 +173,13 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             assert_eq!(webhook["timeoutSeconds"], 5);
             if webhook["name"] == "kinds.ringfence.dev" {
                 assert_eq!(webhook.get("namespaceSelector"), None, "everywhere, exempt or not");
+                // The operator believes nothing that is narrower, so it has to know this one.
+                let metadata = json!({"uid": "x", "creationTimestamp": "2026-01-01T12:00:00Z"});
+                let stored = json!({"metadata": metadata, "webhooks": [webhook]});
+                assert!(
+                    ringfence::plan::Registration::from_object(&stored).is_some(),
+                    "{webhook}"
+                );
             } else {
                 let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
                 let names = expressions

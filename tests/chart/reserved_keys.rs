@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::fate;
-use crate::chart::{RINGFENCE, namespace, with_chart};
+use crate::api::{Api, eventually, fate};
+use crate::chart::{RINGFENCE, namespace, with_chart, with_chart_alone};
 
 const GUARD: &str = "guard ringfence-reserved-keys";
 const KINDS: &str = "webhook kinds.ringfence.dev";
@@ -224,4 +224,154 @@ async fn big_objects_without_such_keys_pass() {
         ),
         "done"
     );
+}
+
+/// Who may write roles and bindings and give away any right, but does not hold `approve`; and who holds both.
+async fn with_and_without_approve(admin: &Api, name: &str) -> (Api, Api) {
+    let approver = format!("{name}-approver");
+    let rbac = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["*"]}]);
+    admin.allow(&format!("{name}-rbac"), &[name, &approver], rbac).await;
+    let approve = json!([{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "verbs": ["approve"]}]);
+    admin.allow(&format!("{name}-approve"), &[&approver], approve).await;
+    eventually("the rights", || async {
+        let role = |by: &str| json!({"metadata": {"name": format!("{by}-probe")}, "rules": [{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "verbs": ["approve"]}]});
+        for user in [name, &approver] {
+            let path = format!("{RBAC}/clusterroles?dryRun=All");
+            let found = fate(admin.user(user).post(&path, role(user)).await);
+            if found != "done" {
+                return Err(found);
+            }
+        }
+        Ok(())
+    })
+    .await;
+    (admin.user(name), admin.user(&approver))
+}
+
+#[tokio::test]
+async fn what_ringfence_holds_grows_by_approve_alone() {
+    let (admin, _chart) = with_chart_alone().await;
+    let (without, with) = with_and_without_approve(&admin, "giver").await;
+    let roles = format!("{RBAC}/clusterroles");
+    let secrets = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
+    let owners = json!({"metadata": {"name": "power-owners", "labels": {"ringfence.dev/aggregate-to-owners": "true"}}, "rules": []});
+    admin.post(&roles, owners).await.unwrap();
+    // Of our own, by name and by label; the last takes the label off in the same write.
+    let select = json!({"clusterRoleSelectors": [{"matchLabels": {"anything": "else"}}]});
+    for (role, change) in [
+        ("ringfence-ceiling-read", json!({"rules": secrets})),
+        ("ringfence-ceiling-read", json!({"aggregationRule": select})),
+        ("power-owners", json!({"rules": secrets})),
+        ("ringfence", json!({"rules": secrets})),
+        ("ringfence", json!({"aggregationRule": select})),
+        ("ringfence-ceiling", json!({"rules": secrets})),
+        ("ringfence-ceiling", json!({"aggregationRule": select})),
+        ("ringfence-owners", json!({"aggregationRule": select})),
+        (
+            "ringfence-ceiling-read",
+            json!({"rules": secrets, "metadata": {"labels": {"ringfence.dev/aggregate-to-ceiling": null}}}),
+        ),
+    ] {
+        let path = format!("{roles}/{role}?dryRun=All");
+        assert_eq!(
+            fate(without.patch(&path, change.clone()).await),
+            GUARD,
+            "{role} {change}"
+        );
+        assert_eq!(fate(with.patch(&path, change.clone()).await), "done", "{role} {change}");
+    }
+    let anew = json!({"metadata": {"name": "ringfence-owners"}, "rules": secrets});
+    assert_eq!(fate(without.post(&format!("{roles}?dryRun=All"), anew).await), GUARD);
+    let refusal = without
+        .patch(&format!("{roles}/ringfence"), json!({"rules": null}))
+        .await
+        .unwrap_err();
+    assert!(
+        refusal.message.contains("verb approve") && refusal.message.contains("Fix:"),
+        "{}",
+        refusal.message
+    );
+    // What changes nothing of it goes on, and so do roles that have nothing to do with Ringfence.
+    let note = json!({"metadata": {"annotations": {"note": "x"}}});
+    for role in [
+        "ringfence",
+        "ringfence-ceiling",
+        "ringfence-ceiling-read",
+        "power-owners",
+    ] {
+        assert_eq!(
+            fate(without.patch(&format!("{roles}/{role}?dryRun=All"), note.clone()).await),
+            "done",
+            "{role}"
+        );
+    }
+    let plain = json!({"metadata": {"name": "power-plain"}, "aggregationRule": select, "rules": secrets});
+    assert_eq!(fate(without.post(&roles, plain).await), "done");
+    assert_eq!(
+        fate(
+            without
+                .patch(&format!("{roles}/power-plain"), json!({"rules": null}))
+                .await
+        ),
+        "done"
+    );
+    // The aggregation controller's rights do not stretch to what it never does.
+    let controller = admin.master("system:serviceaccount:kube-system:clusterrole-aggregation-controller");
+    let path = format!("{roles}/ringfence-ceiling?dryRun=All");
+    assert_eq!(fate(controller.patch(&path, json!({"rules": secrets})).await), "done");
+    for role in ["power-owners", "power-plain"] {
+        admin.delete(&format!("{roles}/{role}")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_binds_ringfence_without_approve() {
+    let (admin, _chart) = with_chart().await;
+    let ns = namespace(&admin, "reserved-bindings", json!({})).await;
+    let (without, with) = with_and_without_approve(&admin, "binder").await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"});
+    let binding = |subjects: Value| json!({"metadata": {"name": "binds"}, "roleRef": role, "subjects": subjects});
+    let group = "rbac.authorization.k8s.io";
+    let account = json!({"kind": "ServiceAccount", "name": "ringfence", "namespace": "ringfence-system"});
+    let other = json!({"kind": "ServiceAccount", "name": "ringfence", "namespace": "elsewhere"});
+    for collection in [
+        format!("{RBAC}/clusterrolebindings"),
+        format!("{RBAC}/namespaces/{ns}/rolebindings"),
+    ] {
+        let dry = format!("{collection}?dryRun=All");
+        for subjects in [
+            json!([account]),
+            json!([other, account]),
+            json!([{"kind": "User", "apiGroup": group, "name": RINGFENCE}]),
+            json!([{"kind": "Group", "apiGroup": group, "name": "system:serviceaccounts:ringfence-system"}]),
+        ] {
+            assert_eq!(
+                fate(without.post(&dry, binding(subjects.clone())).await),
+                GUARD,
+                "{subjects}"
+            );
+            assert_eq!(
+                fate(with.post(&dry, binding(subjects.clone())).await),
+                "done",
+                "{subjects}"
+            );
+        }
+        let people: Vec<Value> = (0..20_000)
+            .map(|i| json!({"kind": "ServiceAccount", "name": format!("p{i}"), "namespace": "x"}))
+            .collect();
+        for subjects in [json!(null), json!([]), json!([other]), json!(people)] {
+            let fate = fate(without.post(&dry, binding(subjects)).await);
+            assert_eq!(fate, "done", "{dry}");
+        }
+        // Added to one that stands; and taken out, with the rest as it was, it gives nobody more.
+        assert_eq!(fate(without.post(&collection, binding(json!([other]))).await), "done");
+        let path = format!("{collection}/binds");
+        let both = json!({"subjects": [other, account]});
+        assert_eq!(fate(without.patch(&path, both.clone()).await), GUARD);
+        assert_eq!(fate(with.patch(&path, both).await), "done");
+        let note = json!({"metadata": {"annotations": {"note": "x"}}});
+        assert_eq!(fate(without.patch(&path, note).await), "done");
+        assert_eq!(fate(without.patch(&path, json!({"subjects": [other]})).await), "done");
+        admin.delete(&path).await.unwrap();
+    }
 }

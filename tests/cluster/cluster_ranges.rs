@@ -254,7 +254,18 @@ async fn what_lies_inside_is_refused(scene: &Scene) {
 
 /// A network plugin with pools of its own: where its pods are, no Node says.
 async fn what_cannot_be_detected_closes_every_range(scene: &Scene) {
+    // A new one is waited for, and closes nothing meanwhile; what never gets a range does.
     scene.node("b", &[], &["198.18.0.8"]).await;
+    eventually(SOON, || async {
+        let carved = scene.carved().await?;
+        ensure!(carved.iter().any(|range| range == "198.18.0.8/32"), "{carved:?}");
+        Ok(())
+    })
+    .await;
+    scene.class_says("Detected", "ServiceCIDRs and Nodes").await;
+    scene
+        .class_says("NotDetected", "1 of 2 Nodes have no spec.podCIDRs")
+        .await;
     scene.admin.delete(&format!("{NODES}/a")).await.ok();
     let started = Instant::now();
     scene.class_says("NotDetected", "no Node has spec.podCIDRs").await;
@@ -308,9 +319,9 @@ async fn too_many_ranges_are_not_detected(scene: &Scene) {
         .collect();
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     scene.node("c", &["10.244.2.0/24"], &addresses).await;
+    scene.admin.delete(&format!("{NODES}/b")).await.ok();
     scene.class_says("NotDetected", "512 are the most").await;
     scene.admin.delete(&format!("{NODES}/c")).await.ok();
-    scene.admin.delete(&format!("{NODES}/b")).await.ok();
     scene.ready("world", "True", "Fenced").await;
     scene.carves(&["10.112.0.0/20", "10.96.0.0/16"]).await;
 }
@@ -327,9 +338,40 @@ async fn a_right_that_is_missing_is_said(scene: &Scene, ringfence: Ringfence) {
     ringfence.kill();
     scene.admin.patch(OWN_ROLE, &json!({"rules": without})).await.ok();
     let ringfence = scene.cluster.spawn_ringfence(BINARY, port, metrics_port).await;
-    let _ringfence = ringfence.expect("ready all the same");
+    let ringfence = ringfence.expect("ready all the same");
     scene.class_says("NotDetected", "Nodes cannot be read").await;
+    scene.class_says("NotDetected", "needs list and watch on nodes").await;
     scene.ready("world", "False", "OutsideClass").await;
-    scene.admin.patch(OWN_ROLE, &json!({"rules": rules})).await.ok();
+
+    // A list without a watch: seldom asked for, and all the same it tells of what is new.
+    let mut listed = rules.clone();
+    for rule in listed.iter_mut().filter(|rule| rule["resources"] == json!(["nodes"])) {
+        rule["verbs"] = json!(["list"]);
+    }
+    scene.admin.patch(OWN_ROLE, &json!({"rules": listed})).await.ok();
     scene.ready("world", "True", "Fenced").await;
+    ringfence.kill();
+    let ringfence = scene.cluster.spawn_ringfence(BINARY, port, metrics_port).await;
+    let _ringfence = ringfence.expect("ready with a list alone");
+    scene.ready("world", "True", "Fenced").await;
+    let before = lists_of_nodes(&scene.admin).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let lists = lists_of_nodes(&scene.admin).await - before;
+    assert!(lists <= 10.0, "{lists} lists of Nodes in ten seconds");
+    scene.node("d", &["10.244.4.0/24"], &[]).await;
+    scene.carves(&["10.112.0.0/20", "10.244.4.0/24", "10.96.0.0/16"]).await;
+    scene.admin.delete(&format!("{NODES}/d")).await.ok();
+    scene.admin.patch(OWN_ROLE, &json!({"rules": rules})).await.ok();
+    scene.carves(&["10.112.0.0/20", "10.96.0.0/16"]).await;
+}
+
+/// Lists of Nodes that the API server has answered, to whomever.
+async fn lists_of_nodes(admin: &Actor) -> f64 {
+    let metrics = admin.text("/metrics").await;
+    let of_nodes = metrics.lines().filter(|line| {
+        let parts = ["apiserver_request_total{", "resource=\"nodes\"", "verb=\"LIST\""];
+        parts.iter().all(|part| line.contains(part))
+    });
+    let counts = of_nodes.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    counts.sum()
 }

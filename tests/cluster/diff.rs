@@ -330,8 +330,75 @@ async fn what_is_somebody_elses_and_what_may_not_be_read_is_said() {
         let named = said
             .stderr
             .contains("cannot get resource \"aiworkflowclasses\" in API group \"ringfence.dev\"");
-        anyhow::ensure!(said.code == Some(2) && said.stdout.is_empty() && named, "{said}");
+        let whole = said
+            .stderr
+            .contains("ask whoever runs the cluster for the ClusterRole ringfence-class-view");
+        anyhow::ensure!(
+            said.code == Some(2) && said.stdout.is_empty() && named && whole,
+            "{said}"
+        );
         Ok(())
     })
     .await;
+}
+
+/// With the two ClusterRoles that the chart has for it, and nothing else.
+#[tokio::test]
+async fn a_tenant_checks_and_compares_by_the_roles_that_are_meant_for_it() {
+    let world = World::shared().await;
+    let home = world.enforced("diff-tenant").await;
+    let spec = json!({"permissions": {"rules": [rule("configmaps", &["get"])]}});
+    world.ready(&home, "triage", &spec).await;
+    let (tenant, _) = world.person(&home, crate::world::TENANT).await;
+    let Identity::User { name, .. } = &tenant else {
+        unreachable!()
+    };
+    let check = async |more: &[&str]| {
+        let arguments = [&["check", "namespace", home.as_str(), "-o", "json"], more].concat();
+        let said = world.cluster.ringfence_as(&tenant, BINARY, &arguments).await;
+        said.expect("ringfence check")
+    };
+    let same = [in_namespace(&home, "triage", &spec)];
+
+    // Without the second one both name it.
+    let missing = "ask whoever runs the cluster for the ClusterRole ringfence-class-view";
+    for said in [
+        check(&["--skip-secrets"]).await,
+        diff_as(&world, &tenant, &same, &[]).await,
+    ] {
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said}");
+        assert!(said.stderr.contains(missing), "{said}");
+    }
+
+    let binding = json!({
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ringfence-class-view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    world.admin.post(bindings, &binding).await.ok();
+    support::eventually(crate::world::SOON, || async {
+        let said = check(&["--skip-secrets"]).await;
+        anyhow::ensure!(said.code == Some(0), "{said}");
+        let report: Value = serde_json::from_str(&said.stdout)?;
+        let summary = (&report["summary"]["complete"], &report["findings"]);
+        anyhow::ensure!(summary == (&json!(true), &json!([])), "{report}");
+        Ok(())
+    })
+    .await;
+    // Secrets are not a tenant's to read, and that is said.
+    let said = check(&[]).await;
+    assert!(said.code == Some(2) && said.stdout.contains("secrets"), "{said}");
+
+    let said = diff_as(&world, &tenant, &same, &[]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said}");
+    let more = json!({"permissions": {"rules": [rule("configmaps", &["get", "list"])]}});
+    for changed in [
+        in_namespace(&home, "triage", &more),
+        in_namespace(&home, "second", &spec),
+    ] {
+        let said = diff_as(&world, &tenant, &[changed], &[]).await;
+        assert_eq!(said.code, Some(1), "{said}");
+        assert!(said.stdout.contains("+++ applied/Role/"), "{said}");
+    }
 }

@@ -44,6 +44,7 @@ async fn what_stands_and_does_not_fit_is_told_within_a_period_and_nothing_is_kil
     scene.what_fits_is_compliant_and_then_nothing_is_written().await;
     let pods = scene.what_slipped_in_is_named().await;
     scene.extra_rights_and_foreign_policies_are_named().await;
+    scene.what_every_account_holds_is_an_extra_right().await;
     scene.what_nobody_owns_is_found().await;
     scene.reports_are_for_people_and_machines().await;
     scene.what_may_not_be_read_is_a_gap_and_not_a_pass().await;
@@ -210,6 +211,38 @@ impl Scene {
             Ok(())
         })
         .await;
+    }
+
+    /// Kubernetes ships such bindings, and they say nothing; another one is everybody's, and told once.
+    async fn what_every_account_holds_is_an_extra_right(&self) {
+        let every =
+            json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:serviceaccounts"}]);
+        let shipped = self.admin.items(CLUSTER_BINDINGS).await.unwrap();
+        assert!(
+            shipped.iter().any(|binding| binding["subjects"] == every),
+            "Kubernetes ships none any more"
+        );
+        self.counts("extra-binding", 1.0).await;
+        let name = "everybody-everywhere";
+        let binding = json!({
+            "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}, "subjects": every,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        });
+        self.admin.post(CLUSTER_BINDINGS, &binding).await.ok();
+        self.counts("extra-binding", 2.0).await;
+        eventually(SOON, || async {
+            let workflow = self.admin.read(&one("AIWorkflow", &self.ns, "triage")).await?;
+            let message = condition(&workflow, "Compliant")["message"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            let part = format!("2 bindings give its account more than is declared: ClusterRoleBinding {name}, ");
+            ensure!(message.contains(&part), "{part} is missing in: {message}");
+            Ok(())
+        })
+        .await;
+        self.admin.delete(&format!("{CLUSTER_BINDINGS}/{name}")).await.ok();
+        self.counts("extra-binding", 1.0).await;
     }
 
     async fn what_nobody_owns_is_found(&self) {

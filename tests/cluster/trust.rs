@@ -152,7 +152,51 @@ async fn what_was_written_while_nobody_reviewed_gets_nothing_new() {
     what_was_left_alone_goes_on(&scene, &second).await;
     what_was_edited_waits_for_an_administrator(&scene, &second).await;
     what_was_made_has_nothing(&scene).await;
+    a_registration_that_looks_away_is_none(&scene).await;
     the_registration_alone_going_and_coming_is_noticed(&scene, ringfence.port).await;
+}
+
+/// It stands, fails closed, and is asked about nothing.
+async fn a_registration_that_looks_away_is_none(scene: &Scene) {
+    let webhooks = scene.admin.read(REGISTRATION).await.unwrap()["webhooks"].clone();
+    let at = webhooks
+        .as_array()
+        .unwrap()
+        .iter()
+        .position(|webhook| webhook["name"] == "kinds.ringfence.dev");
+    let path = format!("/webhooks/{}/objectSelector", at.unwrap());
+    let narrow = json!([{"op": "add", "path": path, "value": {"matchLabels": {"no": "object"}}}]);
+    scene.admin.json_patch(REGISTRATION, &narrow).await.ok();
+    let invalid = workflow("unseen", &json!({"images": ["UPPER"]}));
+    eventually(SOON, || async {
+        let answer = scene.tenant.post(&all("AIWorkflow", &scene.ns), &invalid).await;
+        ensure!(answer.code == 201, "the webhook is still asked: {}", answer.message());
+        Ok(())
+    })
+    .await;
+    let mend = json!({"spec": {"images": ["a.example/**"]}});
+    scene
+        .tenant
+        .patch(&one("AIWorkflow", &scene.ns, "unseen"), &mend)
+        .await
+        .ok();
+    let held = scene.condition("unseen", "False", "NotReviewed").await;
+    let message = condition(&held, "Ready")["message"].as_str().unwrap();
+    assert!(message.contains("no selector"), "{message}");
+    assert!(
+        !scene
+            .admin
+            .is_there(&one("ServiceAccount", &scene.ns, "unseen"))
+            .await
+            .unwrap()
+    );
+    scene.condition("kept", "True", "Fenced").await;
+
+    let whole = json!([{"op": "replace", "path": path, "value": {}}]);
+    let before = scene.registration().await;
+    scene.admin.json_patch(REGISTRATION, &whole).await.ok();
+    scene.condition("unseen", "True", "Fenced").await;
+    assert_eq!(scene.registration().await, before);
 }
 
 async fn what_was_left_alone_goes_on(scene: &Scene, registration: &Value) {

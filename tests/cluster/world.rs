@@ -74,6 +74,15 @@ impl Actor {
         Ok(Answer { code, body, warnings })
     }
 
+    /// What is no JSON, as the API server's metrics.
+    pub async fn text(&self, path: &str) -> String {
+        let request = Request::get(path).body(Vec::new()).expect("a request");
+        let answer = timeout(REQUEST, self.0.request_text(request)).await;
+        answer
+            .expect("an answer in time")
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
     async fn must(&self, method: Method, path: &str, content_type: &str, body: Option<&Value>) -> Answer {
         let sent = self.send(method, path, content_type, body).await;
         sent.unwrap_or_else(|error| panic!("{path}: {error:#}"))

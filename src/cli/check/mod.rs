@@ -15,7 +15,7 @@ use super::{
     cluster::{self, Connection, Release},
     policies::PolicyFiles,
     report::Output,
-    terminal,
+    rights, terminal,
 };
 use crate::{
     api::{AUDIT_LABEL, DEFAULT_CLASS, ENFORCE_LABEL, WARN_LABEL, is_dns_label, is_dns_subdomain},
@@ -95,11 +95,12 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
             cluster::serves_our_kinds(&client).await?;
             let namespace = find(&live, &args.name, |name| Key::Namespace(name.to_owned()), is_dns_label).await?;
             let class = args.class.clone().unwrap_or_else(|| class_of(&namespace));
-            find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain)
-                .await
-                .map_err(|error| {
-                    error.context(format!("cannot judge by class {class}: name another one with --class"))
-                })?;
+            let found = find(&live, &class, |name| Key::Class(name.to_owned()), is_dns_subdomain).await;
+            if let Err(error) =
+                found.with_context(|| format!("cannot judge by class {class}: name another one with --class"))
+            {
+                return Err(rights::class_unread(&client, &class, error).await);
+            }
             anyhow::Ok((namespace, class))
         };
         let (namespace, class) = cluster::patiently("reading the namespace and its class", asking).await?;

@@ -241,7 +241,10 @@ impl<'a> Proposal<'a> {
 
     /// A class as it would be: what the input says, with what the operator has found out about the cluster.
     async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>> {
-        let live = self.reads.class(name).await.map_err(told)?;
+        let live = match self.reads.class(name).await.map_err(told) {
+            Ok(live) => live,
+            Err(error) => return Err(rights::class_unread(&self.client, name, error).await),
+        };
         let Some(declared) = self.manifests.classes.get(name) else {
             return Ok(live);
         };

@@ -33,7 +33,7 @@ fn services_pods_and_nodes_are_joined_and_sorted() {
         node(&["10.244.1.0/24", "fd00:1::/64"], &["198.18.0.2"]),
         node(&["10.244.0.0/24"], &["198.18.0.3", "::ffff:198.18.0.9", "fd00:2::1"]),
         NodeFacts::new(
-            Vec::new(),
+            strings(&["10.244.0.0/24"]),
             [
                 ("ExternalIP", "203.0.113.9"),
                 ("Hostname", "192.0.2.1"),
@@ -76,6 +76,7 @@ fn facts_are_read_as_kubernetes_writes_them(#[case] text: &str, #[case] expected
 #[rstest]
 #[case::no_service_range(&[], vec![node(&["10.244.0.0/24"], &[])], &[], "no ServiceCIDR")]
 #[case::pools_of_the_plugin(&["10.96.0.0/16"], vec![node(&[], &["198.18.0.2"])], &[], "no Node has spec.podCIDRs")]
+#[case::of_one_of_two(&["10.96.0.0/16"], vec![node(&["10.244.0.0/24"], &[]), node(&[], &["198.18.0.2"])], &[], "1 of 2 Nodes have no spec.podCIDRs")]
 #[case::pods_elsewhere(&["10.96.0.0/16"], vec![node(&["10.244.0.0/24"], &[])], &["192.168.3.4"], "192.168.3.4")]
 #[case::unreadable(&["10.96.0.0/16"], vec![node(&["ten"], &[])], &[], "\"ten\" is no range")]
 fn what_may_be_incomplete_is_not_detected(
@@ -96,13 +97,17 @@ fn what_may_be_incomplete_is_not_detected(
     );
 }
 
-/// No node, no pod: the first one brings its range along. One that has none yet is waited for.
+/// No node, no pod: the first one brings its range along. One that goes brings none any more.
 #[test]
-fn a_cluster_that_is_just_growing_is_detected() {
+fn a_cluster_that_is_growing_or_shrinking_is_detected() {
     let services = strings(&["10.96.0.0/16"]);
     assert_eq!(said(&detect(&services, &[], &[])), ["10.96.0.0/16"]);
     let own = ["10.244.0.7".parse().unwrap()];
-    let nodes = [node(&["10.244.0.0/24"], &[]), node(&[], &["198.18.0.2"])];
+    let leaving = NodeFacts {
+        excused: true,
+        ..node(&[], &["198.18.0.2"])
+    };
+    let nodes = [node(&["10.244.0.0/24"], &[]), leaving];
     assert_eq!(said(&detect(&services, &nodes, &own)).len(), 3);
 }
 

@@ -220,7 +220,10 @@ fn stored_workflow(reviewed: Value) -> Value {
 
 fn registration() -> Value {
     let metadata = json!({"uid": "registration-uid", "creationTimestamp": "2026-01-01T00:00:00Z"});
-    json!({"metadata": metadata, "webhooks": [{"name": "kinds.ringfence.dev", "failurePolicy": "Fail"}]})
+    let rule = json!({"operations": ["*"], "apiGroups": ["ringfence.dev"], "apiVersions": ["*"], "resources": ["*"]});
+    let kinds =
+        json!({"name": "kinds.ringfence.dev", "failurePolicy": "Fail", "matchPolicy": "Equivalent", "rules": [rule]});
+    json!({"metadata": metadata, "webhooks": [kinds]})
 }
 
 #[rstest]
