@@ -13,6 +13,7 @@ use crate::world::{
 };
 
 const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const OWN_ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ringfence";
 /// Several scans.
 const SCANS: Duration = Duration::from_secs(5);
 
@@ -51,6 +52,7 @@ async fn what_stands_and_does_not_fit_is_told_within_a_period_and_nothing_is_kil
     scene.secrets_that_are_missing_are_found_by_who_may_read_them().await;
     assert_eq!(scene.pods().await, pods, "nothing was killed");
     scene.what_is_mended_is_compliant_again().await;
+    scene.what_cannot_be_looked_at_is_not_called_compliant().await;
 }
 
 impl Scene {
@@ -391,5 +393,35 @@ impl Scene {
         self.counts("ownerless-object", 0.0).await;
         let said = self.says(&Identity::Admin, &["scan", "--namespace", &self.ns]).await;
         assert_eq!(said.code, Some(0), "{said}");
+    }
+
+    /// Without the right to list namespaces a scan finds nothing anywhere, which is no proof of anything.
+    async fn what_cannot_be_looked_at_is_not_called_compliant(&self) {
+        let role = self.admin.get(OWN_ROLE).await.ok();
+        let rules = |lists: bool| {
+            let mut rules = role["rules"].clone();
+            for rule in rules.as_array_mut().unwrap() {
+                let is_of_namespaces = rule["resources"].as_array().unwrap().contains(&json!("namespaces"));
+                if is_of_namespaces && !lists {
+                    rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != "list");
+                }
+            }
+            json!({"rules": rules})
+        };
+        self.admin.patch(OWN_ROLE, &rules(false)).await.ok();
+        let path = one("AIWorkflow", &self.ns, "triage");
+        let says = async |wanted: &str| {
+            eventually(SOON, || async {
+                let workflow = self.admin.read(&path).await?;
+                let found = condition(&workflow, "Compliant");
+                ensure!(found["status"] == wanted, "Compliant should be {wanted}: {found}");
+                Ok(found["message"].as_str().unwrap_or_default().to_owned())
+            })
+            .await
+        };
+        let message = says("Unknown").await;
+        assert!(message.contains("the namespaces of"), "{message}");
+        self.admin.patch(OWN_ROLE, &rules(true)).await.ok();
+        says("True").await;
     }
 }
