@@ -139,7 +139,8 @@ pub struct ClassImages {
     pub require_digest: bool,
 }
 
-/// A level of the Pod Security Standards.
+/// Pod Security Standard that the API server itself must enforce in each namespace, and that policies ask of pods. Absent:
+/// Restricted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum PodSecurity {
     /// What is known to lead out of a container is refused.

@@ -6,16 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
 
-/// Declared peers. What is not declared is closed.
+/// Declared peers. What is not declared is closed: without ingress nobody reaches the pods, without egress they reach nothing but the
+/// cluster's DNS.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
-    /// Who may reach the workflow's pods.
+    /// Who may reach the workflow's pods. Absent: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ingress: Vec<IngressRule>,
-    /// What the workflow's pods may reach, beside the cluster's DNS.
+    /// What the workflow's pods may reach, beside the cluster's DNS. Absent: nothing but the DNS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

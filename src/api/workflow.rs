@@ -57,7 +57,7 @@ pub struct AIWorkflowSpec {
     /// What the service account may do at the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Permissions>,
-    /// Where the pods may talk. Absent: nowhere but the cluster's DNS.
+    /// Where the pods may talk. Absent: nobody reaches them, and they reach nothing but the cluster's DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     /// What people may open into running pods, and until when. Absent: nothing.
@@ -247,7 +247,7 @@ pub struct AIWorkflowStatus {
     /// Rules that each launcher that is a service account of its own holds in this namespace by the engine's profile, and not the
     /// workflow's pods. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub launcher_rules: Vec<PolicyRule>,
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,9 @@ use super::{
     peer::{Peer, invalid_peer, invalid_ports},
     rules, shape,
 };
-use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Reason, is_dns_label, is_dns_subdomain};
+use crate::api::{
+    AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Mode, Reason, is_dns_label, is_dns_subdomain,
+};
 use crate::images::is_pattern;
 use std::collections::BTreeMap;
 
@@ -30,7 +32,8 @@ const MAX_MESSAGE: usize = 4096;
 
 /// Judges a declaration by itself and against its class.
 ///
-/// `class_name` is what the namespace's label says for the mode that is asked about; `class` is that class if it exists.
+/// `class_name` is what the namespace's label says for the mode that is asked about; `class` is that class if it exists. Where no label
+/// fences, `class` may be the one that `audit` names: it is asked, and what it says is told.
 /// Ratcheting lets values stay that today's CRD would refuse, so everything that CEL checks is checked again.
 pub fn accept(
     workflow: &AIWorkflow,
@@ -44,9 +47,11 @@ pub fn accept(
                 "namespace {} belongs to the platform and is never fenced: declare the workflow elsewhere",
                 namespace.name
             )
+        } else if let Some(audit) = namespace.class_for(Mode::Audit) {
+            only_audits(workflow, namespace, audit, class)
         } else {
             format!(
-                "namespace {} is not fenced: ask the platform team to label it ringfence.dev/enforce=<class> (verb approve on that class)",
+                "namespace {} is not fenced: ask the platform team to label it ringfence.dev/warn=<class> first, and ringfence.dev/enforce=<class> once nothing is warned of (verb approve on that class)",
                 namespace.name
             )
         };
@@ -74,6 +79,34 @@ pub fn accept(
         message,
         problems: Vec::new(),
     }
+}
+
+/// What a workflow hears where decisions are only counted: that nothing is made, and what the class would say of it.
+fn only_audits(
+    workflow: &AIWorkflow,
+    namespace: &NamespaceFacts,
+    audit: &str,
+    class: Option<&AIWorkflowClass>,
+) -> String {
+    let mut message = format!(
+        "namespace {} only audits (ringfence.dev/audit={audit}): nothing is made until the platform team labels it ringfence.dev/warn=<class>, and nothing is refused until ringfence.dev/enforce=<class> (verb approve on that class)",
+        namespace.name
+    );
+    let mut problems = workflow_problems(workflow);
+    if problems.is_empty() {
+        problems.extend(
+            class
+                .into_iter()
+                .flat_map(|class| outside_class(workflow, namespace, audit, class)),
+        );
+    }
+    if !problems.is_empty() {
+        message.push_str(&format!(
+            ". AIWorkflowClass {audit} would not accept it: {}",
+            summary(&problems)
+        ));
+    }
+    message
 }
 
 pub(super) fn refused(reason: Reason, message: String, problems: Vec<Problem>) -> Acceptance {

@@ -133,7 +133,7 @@ pub fn cluster_condition(
         (Some(_), _) if Ranges::of(class).known() => (
             ConditionStatus::True,
             Reason::Declared,
-            "spec.cluster.clusterCIDRs says them".to_owned(),
+            "ranges of pods, Services and nodes: see spec.cluster.clusterCIDRs".to_owned(),
         ),
         (Some(_), _) => (
             ConditionStatus::False,
@@ -143,7 +143,7 @@ pub fn cluster_condition(
         (None, Some(Ok(_))) => (
             ConditionStatus::True,
             Reason::Detected,
-            "status.cluster says them, from ServiceCIDRs and Nodes; pods with addresses of other pools need spec.cluster.clusterCIDRs".to_owned(),
+            "ranges of pods, Services and nodes: see status.cluster, read from ServiceCIDRs and Nodes; pods with addresses of other pools need spec.cluster.clusterCIDRs".to_owned(),
         ),
         (None, Some(Err(why))) => (
             ConditionStatus::False,

@@ -105,7 +105,7 @@ impl fmt::Display for Problem {
 pub struct Observed {
     /// The workflow's namespace.
     pub namespace: NamespaceFacts,
-    /// The class that fences it, if it exists.
+    /// The class that judges it, if it exists: the one that fences, else that of `audit`.
     pub class: Option<AIWorkflowClass>,
     /// Objects that carry Ringfence's labels for this workflow, by kind, as the API server sent them.
     pub children: Vec<(Child, Value)>,

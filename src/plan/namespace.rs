@@ -67,6 +67,11 @@ impl NamespaceFacts {
     pub fn fencing_class(&self) -> Option<&str> {
         self.class_for(Mode::Enforce).or_else(|| self.class_for(Mode::Warn))
     }
+
+    /// Class by which workflows are judged here: the one that fences, else that of `audit`, by which nothing is made.
+    pub fn judging_class(&self) -> Option<&str> {
+        self.fencing_class().or_else(|| self.class_for(Mode::Audit))
+    }
 }
 
 /// The namespace's default-deny: nothing in, nothing out, for every pod of it.

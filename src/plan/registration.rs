@@ -17,7 +17,16 @@ const KINDS: [(&str, bool); 4] = [
 /// The chart's condition that lets Ringfence's own writes pass: this, and the name of its account.
 const NOT_RINGFENCE: (&str, &str) = ("request.userInfo.username != 'system:serviceaccount:", ":ringfence'");
 /// The chart's condition that lets pass what changes nothing that a rule looks at. A test holds the chart to it.
-const CHANGES: &str = "request.operation != 'UPDATE' || object == null || oldObject == null \
+const CHANGES: &str = "!(request.userInfo.username in ['system:kube-controller-manager', \
+'system:serviceaccount:kube-system:generic-garbage-collector'] \
+|| (object != null && oldObject != null && has(object.metadata) && has(oldObject.metadata) \
+&& (has(oldObject.metadata.finalizers) \
+&& (!has(object.metadata.finalizers) || size(object.metadata.finalizers) < size(oldObject.metadata.finalizers)) \
+|| (has(object.metadata.finalizers) == has(oldObject.metadata.finalizers) \
+&& (!has(object.metadata.finalizers) || object.metadata.finalizers == oldObject.metadata.finalizers) \
+&& has(object.metadata.managedFields) == has(oldObject.metadata.managedFields) \
+&& (!has(object.metadata.managedFields) || object.metadata.managedFields == oldObject.metadata.managedFields))))) \
+|| request.operation != 'UPDATE' || object == null || oldObject == null \
 || !object.all(k, k == 'metadata' || (k in oldObject && object[k] == oldObject[k])) \
 || !oldObject.all(k, k in object) \
 || !has(object.metadata) || !has(oldObject.metadata) \

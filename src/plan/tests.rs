@@ -318,6 +318,33 @@ fn nothing_is_made_where_nothing_is_fenced(#[case] namespace: NamespaceFacts, #[
     assert_eq!((plan.acceptance.reason, plan.changes.len()), (reason, 0));
 }
 
+#[rstest]
+#[case::inside(json!({}), &[])]
+#[case::outside(json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}]}}), &["spec.permissions.rules[0]", "it allows: "])]
+#[case::invalid(json!({"images": []}), &["spec.images"])]
+fn where_only_audit_is_set_the_next_step_is_named_and_what_its_class_would_say(
+    #[case] spec: Value,
+    #[case] said: &[&str],
+) {
+    let audited = Observed {
+        namespace: namespace(&[("audit", "default")]),
+        ..observed()
+    };
+    let acceptance = plan(&workflow(spec), &audited).acceptance;
+    let message = acceptance.message;
+    assert_eq!(acceptance.reason, Reason::NamespaceNotFenced);
+    for part in [
+        "only audits (ringfence.dev/audit=default)",
+        "ringfence.dev/warn=<class>",
+    ]
+    .iter()
+    .chain(said)
+    {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+    assert_eq!(message.contains("would not accept it"), !said.is_empty(), "{message}");
+}
+
 #[test]
 fn a_missing_class_touches_nothing() {
     let plan = plan(
@@ -611,6 +638,8 @@ fn ready_says_whether_the_fence_is_closed(#[case] labels: &[(&str, &str)], #[cas
             .iter()
             .all(|condition| condition.observed_generation == Some(3))
     );
+    let resolved = crate::api::find(&first.conditions, crate::api::ConditionType::ResolvedRefs).unwrap();
+    assert_eq!(resolved.message, "no peer is missing", "it names none");
     assert_eq!(first.mode, observed.namespace.mode());
 
     let again = AIWorkflow {

@@ -134,7 +134,7 @@ pub(super) async fn workflows(
                     &namespace.metadata,
                     is_exempt(&namespace.name_any(), release_namespace.as_deref()),
                 );
-                facts.fencing_class() == Some(class.as_str())
+                facts.judging_class() == Some(class.as_str())
             };
             let fenced: Vec<_> = namespaces
                 .state()

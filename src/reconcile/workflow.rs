@@ -124,7 +124,7 @@ fn explain(error: &CallError, engine: Option<&str>) -> (Reason, String) {
 async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, CallError> {
     let own = workflow.namespace().unwrap_or_default();
     let (namespace, registration) = tokio::try_join!(context.namespace(&own), context.registration())?;
-    let class = match namespace.fencing_class() {
+    let class = match namespace.judging_class() {
         Some(class) => context.class(class).await?,
         None => None,
     };
@@ -132,7 +132,8 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     observed.registration = registration;
     let uid = workflow.uid().unwrap_or_default();
     observed.compliance = context.scanned.of(&observed.namespace.name, &workflow.name_any(), &uid);
-    if observed.class.is_some() && !plan::has_account(workflow, &observed) {
+    let is_fenced = observed.namespace.fencing_class().is_some() && observed.class.is_some();
+    if is_fenced && !plan::has_account(workflow, &observed) {
         observed.claims = context.known.claims(workflow).await?;
     }
     Ok(observed)
@@ -149,6 +150,7 @@ pub(super) async fn around(
     if namespace.fencing_class().is_none() {
         return Ok(Observed {
             namespace,
+            class,
             ..Observed::default()
         });
     }

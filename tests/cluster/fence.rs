@@ -353,6 +353,12 @@ async fn a_weaker_mode_makes_less() {
             .condition(ns, "triage", "Ready", "False", "NamespaceNotFenced")
             .await;
         assert_eq!(condition(&workflow, "Accepted")["reason"], "NamespaceNotFenced");
+        let message = condition(&workflow, "Accepted")["message"].as_str().unwrap();
+        assert!(
+            message.contains("ringfence.dev/warn=<class>"),
+            "the next step: {message}"
+        );
+        assert_eq!(message.contains("only audits"), *ns == audited, "{message}");
         assert_eq!(workflow["status"]["serviceAccount"], Value::Null);
         for kind in KINDS {
             let made = world.admin.items(&all(kind, ns)).await.unwrap();

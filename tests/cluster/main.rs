@@ -17,6 +17,7 @@ mod diff;
 mod direct;
 mod draft;
 mod drift;
+mod engines;
 mod examples;
 mod exceptions;
 mod faults;

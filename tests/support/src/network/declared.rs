@@ -27,7 +27,7 @@ const METADATA: [&str; 12] = [
 /// What people declared, and the cluster that they declared it in.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
-    /// AIWorkflows with metadata, those that Ringfence serves: an invalid one opens nothing, so leave it out.
+    /// AIWorkflows with metadata, of an invalid one what is valid: an invalid rule opens nothing, so leave it out.
     pub workflows: Vec<Value>,
     /// AIWorkflowClasses.
     pub classes: Vec<Value>,
