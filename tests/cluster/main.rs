@@ -34,6 +34,7 @@ mod people;
 mod predecessors;
 mod scan;
 mod shape;
+mod steady;
 mod surroundings;
 mod trust;
 mod world;
