@@ -36,6 +36,7 @@ mod people;
 mod predecessors;
 mod scan;
 mod shape;
+mod steady;
 mod surroundings;
 mod trust;
 mod world;
