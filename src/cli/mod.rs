@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::vetting;
+
 /// A fence around AI workflows on Kubernetes.
 ///
 /// Exit codes: 0 success, 1 failure, 2 wrong arguments or an input that cannot be read.
@@ -39,6 +41,9 @@ enum Command {
     Check(check::Args),
     Draft(draft::Args),
     Scan(scan::Args),
+    /// Vets policies for the process that started it: no command for people.
+    #[command(name = vetting::SUBCOMMAND, hide = true)]
+    Vet,
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -50,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return check::main(&args),
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
+        Command::Vet => return vetting::answer(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -94,6 +94,20 @@ impl PolicySet {
         Self::build(read, parameters, errors)
     }
 
+    /// Compiles one policy by itself: of the parameters, those of other policies do not count.
+    pub fn compile_alone(source: Source, parameters: &BTreeMap<String, Json>) -> Result<Self, Vec<LoadError>> {
+        if is_test(&source.file) {
+            return Self::compile(Vec::new(), &BTreeMap::new());
+        }
+        let metadata = metadata::parse(&source.file, &source.text).map_err(|error| vec![error])?;
+        let own = parameters.get_key_value(&metadata.name);
+        let own = own
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .into_iter()
+            .collect();
+        Self::build(vec![(metadata, source, true)], &own, Vec::new())
+    }
+
     /// Compiles policies without METADATA, such as those written for plain OPA.
     pub fn compile_plain(
         sources: Vec<(Plain, Source)>,
