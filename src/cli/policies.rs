@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -14,13 +15,18 @@ use serde_json::Value;
 
 use crate::{
     policy::{LoadError, PolicySet, Source},
+    telemetry::Metrics,
     vetting::Vetting,
+    webhook::Pool,
 };
 
 /// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
 const MAX_POLICY_FILE: u64 = 256 * 1024;
 /// Most policy files in one directory tree.
 const MAX_POLICY_FILES: usize = 1024;
+
+/// Most threads of a command: one that evaluates, and those that policies which do not end have taken along.
+const THREADS: usize = 16;
 
 /// Where the policies are.
 #[derive(ClapArgs, Debug)]
@@ -34,6 +40,15 @@ pub(super) struct PolicyFiles {
 }
 
 impl PolicyFiles {
+    /// The same with threads to evaluate them, for a command that asks about one object after the other.
+    pub(super) fn pool(&self, metrics: &Arc<Metrics>) -> Result<Arc<Pool>> {
+        Ok(Arc::new(Pool::new(
+            Arc::new(self.load()?),
+            THREADS,
+            Arc::clone(metrics),
+        )))
+    }
+
     /// Reads and compiles them; those of a folder, once child processes have survived the same.
     pub(super) fn load(&self) -> Result<PolicySet> {
         let parameters: BTreeMap<String, Value> = match &self.policy_parameters {

@@ -72,7 +72,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(name) = only.filter(|name| !is_dns_label(name)) {
         bail!("no namespace can be called {name:?}");
     }
-    let policies = Arc::new(args.policies.load()?);
+    let metrics = Arc::new(Metrics::new());
+    let policies = args.policies.pool(&metrics)?;
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         cluster::patiently(
@@ -82,7 +83,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         .await?;
         let live = Arc::new(Live::new(client, &args.webhook_configuration));
         let release = &args.release_namespace;
-        let admission = Admission::new(live.clone(), policies, release, Arc::new(Metrics::new()));
+        let admission = Admission::new(live.clone(), policies, release, metrics);
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();
         let shows = heard.shows;

@@ -86,6 +86,9 @@ pub enum EvalError {
     /// It was not asked: it did not finish for an earlier request, and goes on all the same.
     #[error("the policy has not ended yet for an earlier request, which nothing can stop")]
     Unended,
+    /// It was not asked: there was no thread for it.
+    #[error("no thread was free for the policy: too many evaluations have not ended yet")]
+    NoThread,
 }
 
 impl EvalError {

@@ -147,7 +147,7 @@ fn refused(set: &PolicySet, verdict: &Verdict, sample: &Sample, scope: Scope, ti
             "it made the engine panic on {name}, and would refuse whatever is like it: find the call of a built-in function \
              with arguments that make no sense, such as an empty string to look for"
         ),
-        (EvalError::Error(_) | EvalError::Unended, _) => return None,
+        (EvalError::Error(_) | EvalError::Unended | EvalError::NoThread, _) => return None,
     };
     let policy = set.policies().find(|policy| policy.metadata.name == verdict.policy);
     let file = policy.map_or(verdict.policy.as_str(), |policy| policy.file.as_str());

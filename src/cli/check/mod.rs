@@ -84,7 +84,8 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
-    let policies = Arc::new(args.policies.load()?);
+    let metrics = Arc::new(Metrics::new());
+    let policies = args.policies.pool(&metrics)?;
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         let live = Arc::new(Live::new(client.clone(), REGISTRATION));
@@ -99,7 +100,7 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
         };
         let (namespace, class) = cluster::patiently("reading the namespace and its class", asking).await?;
 
-        let admission = Admission::new(live.clone(), policies, "", Arc::new(Metrics::new()));
+        let admission = Admission::new(live.clone(), policies, "", metrics);
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
         let mut heard = Heard::default();
         let look = Box::pin(scanner.look(&namespace, &class, Bounds::all(), &mut heard));
