@@ -171,3 +171,50 @@ fn bounded(mut errors: Vec<LoadError>) -> Vec<LoadError> {
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::policy::Source;
+
+    fn set(body: &str) -> PolicySet {
+        let text = format!(
+            "# METADATA\n# title: T\n# description: D\n# custom:\n#   name: p\n#   severity: low\n#   remediation: R\n\
+             #   scope: pod\npackage p\n{body}\n"
+        );
+        let file = "p.rego".to_owned();
+        PolicySet::compile(vec![Source { file, text }], &BTreeMap::new()).expect("it is good")
+    }
+
+    #[rstest]
+    #[case::alone(Scope::Alone, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
+    #[case::together(Scope::Set, "p.rego: there was no time left for it on an ordinary Pod")]
+    fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] scope: Scope, #[case] words: &str) {
+        let errors = on_samples(&set("deny contains \"x\""), scope, Duration::ZERO);
+        let [error] = errors.as_slice() else {
+            panic!("one error expected: {errors:?}")
+        };
+        assert!(error.to_string().starts_with(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::refuses("deny contains \"x\"")]
+    #[case::fails("deny contains \"x\" if startswith(input.pod.spec, \"a\")")]
+    #[case::fails_always("deny contains 1")]
+    fn a_policy_may_refuse_a_sample_and_fail_on_it(#[case] body: &str) {
+        assert_eq!(on_samples(&set(body), Scope::Alone, Duration::from_secs(20)), []);
+    }
+
+    #[test]
+    fn errors_are_bounded_and_the_rest_is_counted() {
+        let long = "é".repeat(MAX_MESSAGE * 2);
+        let errors = bounded(vec![LoadError::file("p.rego", long); MAX_ERRORS + 7]);
+        assert_eq!(errors.len(), MAX_ERRORS + 1);
+        assert_eq!(errors[0].message.chars().count(), MAX_MESSAGE + 1);
+        assert_eq!(errors[MAX_ERRORS].to_string(), "policies: 7 more errors are not listed");
+    }
+}

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 
 /// Longest that one of them may take: the processor time of a child, on a machine that has other things to do.
-const SOON: Duration = Duration::from_secs(25);
+const SOON: Duration = Duration::from_secs(110);
 /// Most memory that this process may ever have held, in KiB: the policies below ask for gigabytes.
 const HARMLESS: u64 = 400 << 10;
 

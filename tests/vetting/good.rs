@@ -1,7 +1,5 @@
 //! Policies that are good, and sets that do not fit together.
 
-use ringfence::policy::{PolicyInput, Target};
-
 use super::*;
 
 const GOOD: &str = "deny contains \"x\" if input.request.bad";
@@ -60,42 +58,5 @@ fn parameters_reach_the_policy_that_they_are_for() {
         joined(&errors).contains("no parameter `misspelt`"),
         "{}",
         joined(&errors)
-    );
-}
-
-/// Each is quick enough by itself; a review has to wait for all of them.
-#[test]
-fn policies_that_are_slow_together_are_refused() {
-    let numbers: Vec<_> = (0..40).map(|number| number.to_string()).collect();
-    let loops = format!(
-        "l := [{}]\ndeny contains \"x\" if count([1 | some a in l; some b in l; some c in l; a + b + c == -1]) > 0",
-        numbers.join(",")
-    );
-    let one = PolicySet::compile(vec![policy("slow", &loops)], &BTreeMap::new()).expect("it is good");
-    let request = serde_json::json!({});
-    let input = PolicyInput {
-        target: Target::Pod,
-        request: &request,
-        pod: None,
-        workflow: None,
-        class: None,
-        engine: None,
-        namespace: None,
-    };
-    let took = (0..5).map(|_| one.evaluate(&input, Duration::from_secs(20))[0].duration);
-    // Ten times what it takes is enough for each, even where the machine is busy, and too little for a third of them all.
-    let bounds = Bounds {
-        cpu: Duration::from_secs(30),
-        sample: took.min().expect("five") * 10,
-        ..bounds()
-    };
-    let vetting = Vetting::with(PathBuf::from(env!("CARGO_BIN_EXE_ringfence")), bounds);
-    let sources = (0..60)
-        .map(|number| policy(&format!("slow-{number}"), &loops))
-        .collect();
-    let said = joined(&vetting.compile(sources, &BTreeMap::new()).expect_err("too slow"));
-    assert!(
-        said.contains("there was no time left for it on an ordinary Pod"),
-        "{said}"
     );
 }
