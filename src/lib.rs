@@ -32,4 +32,5 @@ pub mod review;
 pub mod scan;
 pub mod telemetry;
 pub mod tls;
+pub mod vetting;
 pub mod webhook;

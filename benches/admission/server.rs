@@ -16,7 +16,7 @@ use ringfence::telemetry::{self, LogFormat, Metrics};
 use ringfence::tls::Resolver;
 use ringfence::webhook::admit::Admission;
 use ringfence::webhook::lookup::{Live, Lookup};
-use ringfence::webhook::{Admit, Limits, Webhook, router, serve, tls_config};
+use ringfence::webhook::{Admit, Limits, Pool, Webhook, router, serve, tls_config};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
@@ -121,9 +121,10 @@ fn admission(lookup: Arc<dyn Lookup>, copies: usize, policies: &mut usize) -> Re
         .policies()
         .filter(|policy| policy.metadata.target == Target::Pod)
         .count();
+    let pool = Pool::new(Arc::new(set), Limits::default().evaluations, Arc::default());
     Ok(Admission::new(
         lookup,
-        Arc::new(set),
+        Arc::new(pool),
         "ringfence-system",
         Arc::default(),
     ))

@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::vetting;
+
 /// A fence around AI workflows on Kubernetes.
 ///
 /// Exit codes: 0 success; 1 failure, findings or differences, as each command says; 2 wrong arguments, or an input or a cluster
@@ -40,6 +42,9 @@ enum Command {
     Check(check::Args),
     Draft(draft::Args),
     Scan(scan::Args),
+    /// Vets policies for the process that started it: no command for people.
+    #[command(name = vetting::SUBCOMMAND, hide = true)]
+    Vet,
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -51,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return check::main(&args),
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
+        Command::Vet => return vetting::answer(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,21 +1,32 @@
 //! The policies of a subcommand that judges: the shipped ones, or those of a folder.
+//!
+//! Must never: look into a file of policies that no child process has survived; bytes are read here, and made text.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 use serde_json::Value;
 
-use crate::policy::{LoadError, PolicySet, Source};
+use crate::{
+    policy::{LoadError, PolicySet, Source},
+    telemetry::Metrics,
+    vetting::Vetting,
+    webhook::Pool,
+};
 
 /// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
 const MAX_POLICY_FILE: u64 = 256 * 1024;
 /// Most policy files in one directory tree.
 const MAX_POLICY_FILES: usize = 1024;
+
+/// Most threads of a command: one that evaluates, and those that policies which do not end have taken along.
+const THREADS: usize = 16;
 
 /// Where the policies are.
 #[derive(ClapArgs, Debug)]
@@ -29,7 +40,16 @@ pub(super) struct PolicyFiles {
 }
 
 impl PolicyFiles {
-    /// Reads and compiles them.
+    /// The same with threads to evaluate them, for a command that asks about one object after the other.
+    pub(super) fn pool(&self, metrics: &Arc<Metrics>) -> Result<Arc<Pool>> {
+        Ok(Arc::new(Pool::new(
+            Arc::new(self.load()?),
+            THREADS,
+            Arc::clone(metrics),
+        )))
+    }
+
+    /// Reads and compiles them; those of a folder, once child processes have survived the same.
     pub(super) fn load(&self) -> Result<PolicySet> {
         let parameters: BTreeMap<String, Value> = match &self.policy_parameters {
             Some(file) => {
@@ -49,7 +69,9 @@ impl PolicyFiles {
                         folder.display()
                     );
                 }
-                PolicySet::compile(sources, &parameters)
+                let vetting =
+                    Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
+                vetting.compile(sources, &parameters)
             }
             None => PolicySet::embedded(&parameters),
         };
@@ -86,12 +108,33 @@ fn read_policies(folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
                     path.display()
                 );
             }
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            sources.push(Source {
-                file: path.display().to_string(),
-                text,
-            });
+            let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file = path.display().to_string();
+            let text = text(&file, bytes)?;
+            sources.push(Source { file, text });
         }
     }
     Ok(())
+}
+
+/// The text of a file, without the mark that some editors of Windows put in front.
+fn text(file: &str, bytes: Vec<u8>) -> Result<String, LoadError> {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
+        let line = before.matches('\n').count().saturating_add(1);
+        let column = before
+            .chars()
+            .rev()
+            .take_while(|c| *c != '\n')
+            .count()
+            .saturating_add(1);
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let message = "this is no UTF-8: save the file in that encoding";
+        LoadError::at(file, number(line), Some(number(column)), message)
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
 }

@@ -23,8 +23,8 @@ use crate::{
     telemetry::{self, LogFormat, Metrics, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     webhook::{
-        Gate, Limits, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve, serve_health,
-        tls_config,
+        Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
+        serve_health, tls_config,
     },
 };
 
@@ -34,6 +34,9 @@ const CRD_RETRY: Duration = Duration::from_secs(2);
 const START_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a stopping replica keeps answering while the Service forgets it.
 const DRAIN: Duration = Duration::from_secs(3);
+/// How long most threads that evaluate policies may be gone until this replica ends: longer than its Service takes to forget it,
+/// and than an evaluation that is only slow.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest that stopping may take after that: the webhook's own grace, and a second.
 const FINISH: Duration = Duration::from_secs(32);
 
@@ -135,7 +138,24 @@ async fn run(args: Args) -> Result<()> {
 
     let resolver = Arc::new(Resolver::default());
     let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
-    let judge = Arc::new(Admission::new(live.clone(), policies, &args.namespace, metrics.clone()));
+    let pool = Arc::new(Pool::new(policies, limits.evaluations, metrics.clone()));
+    let judge = Arc::new(Admission::new(
+        live.clone(),
+        pool.clone(),
+        &args.namespace,
+        metrics.clone(),
+    ));
+    let (gates, serving) = (readiness.clone(), stop_serving.clone());
+    tasks.spawn(async move {
+        let names = tokio::select! {
+            names = pool.exhausted(&gates, PATIENCE) => names.join(", "),
+            () = serving.cancelled() => return Ok(()),
+        };
+        bail!(
+            "more than half of the threads that evaluate policies were lost to policies that do not end ({names}), and only a new \
+             start brings them back: see ringfence_policy_overruns_total, and take these policies out or correct them"
+        )
+    });
     let scanner = Scanner::new(judge.clone(), live.clone(), live.clone());
     let admit = Preview::new(judge, scanner.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());

@@ -74,7 +74,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(only) = only {
         args.release.refuse_exempt(only)?;
     }
-    let policies = Arc::new(args.policies.load()?);
+    let metrics = Arc::new(Metrics::new());
+    let policies = args.policies.pool(&metrics)?;
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         cluster::patiently(
@@ -84,7 +85,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         .await?;
         let live = Arc::new(Live::new(client, &args.webhook_configuration));
         let release = &args.release.release_namespace;
-        let admission = Admission::new(live.clone(), policies, release, Arc::new(Metrics::new()));
+        let admission = Admission::new(live.clone(), policies, release, metrics);
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();
         let shows = heard.shows;

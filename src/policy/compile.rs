@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
+use serde::{Deserialize, Serialize};
 
 use super::builtins;
 use super::convert::Converter;
@@ -23,7 +24,7 @@ use super::vet::{self, EntryPoint, Purpose, Vetted};
 const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
 /// One file of Rego.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Source {
     /// Its name in errors.
     pub file: String,

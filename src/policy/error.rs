@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a policy was not loaded.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub struct LoadError {
     /// File, as the caller named it.
     pub file: String,
@@ -19,7 +21,8 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    pub(super) fn file(file: &str, message: impl Into<String>) -> Self {
+    /// An error of a whole file.
+    pub fn file(file: &str, message: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
             line: None,
@@ -28,7 +31,8 @@ impl LoadError {
         }
     }
 
-    pub(super) fn at(file: &str, line: u32, column: Option<u32>, message: impl Into<String>) -> Self {
+    /// An error at a place in a file.
+    pub fn at(file: &str, line: u32, column: Option<u32>, message: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
             line: Some(line),
@@ -79,6 +83,12 @@ pub enum EvalError {
     /// The engine panicked.
     #[error("the policy made the engine panic")]
     Panic,
+    /// It was not asked: it did not finish for an earlier request, and goes on all the same.
+    #[error("the policy has not ended yet for an earlier request, which nothing can stop")]
+    Unended,
+    /// It was not asked: there was no thread for it.
+    #[error("no thread was free for the policy: too many evaluations have not ended yet")]
+    NoThread,
 }
 
 impl EvalError {

@@ -21,7 +21,7 @@ pub use error::{EvalError, LoadError};
 pub use exception::{Exceptions, Excusable, names_objects};
 pub use findings::{Findings, MAX_FINDINGS};
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
-pub use set::{Plain, PolicyInput, PolicySet, Verdict};
+pub use set::{Asked, Plain, PolicyInput, PolicySet, Verdict};
 pub use table::render as render_table;
 pub use testing::{TestOutcome, run_tests};
 pub use vet::EntryPoint;

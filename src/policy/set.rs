@@ -94,6 +94,20 @@ impl PolicySet {
         Self::build(read, parameters, errors)
     }
 
+    /// Compiles one policy by itself: of the parameters, those of other policies do not count.
+    pub fn compile_alone(source: Source, parameters: &BTreeMap<String, Json>) -> Result<Self, Vec<LoadError>> {
+        if is_test(&source.file) {
+            return Self::compile(Vec::new(), &BTreeMap::new());
+        }
+        let metadata = metadata::parse(&source.file, &source.text).map_err(|error| vec![error])?;
+        let own = parameters.get_key_value(&metadata.name);
+        let own = own
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .into_iter()
+            .collect();
+        Self::build(vec![(metadata, source, true)], &own, Vec::new())
+    }
+
     /// Compiles policies without METADATA, such as those written for plain OPA.
     pub fn compile_plain(
         sources: Vec<(Plain, Source)>,
@@ -218,31 +232,55 @@ impl PolicySet {
     }
 
     /// Asks every policy of the target. One verdict each, ordered by name; all of them within `budget`, of which each policy
-    /// may use half of what is left, so that one that runs away does not silence the others.
+    /// may use half of what is left, so that one that runs away does not silence the others. No timer reaches into the engine's
+    /// built-in functions: who must not wait for those asks one by one, on another thread.
     pub fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
         let start = Instant::now();
-        let shared = Shared::new(input);
-        let path = input.pod.map_or("", |(path, _)| path);
-        let judge = |policy: &Policy| {
-            let begin = Instant::now();
-            let share = budget.saturating_sub(start.elapsed()) / 2;
-            let outcome = match &shared {
-                Some(shared) => policy.evaluate(shared.with(&policy.parameters), path, &mut || {
-                    share.saturating_sub(begin.elapsed())
-                }),
-                None => Err(EvalError::Error("the request is nested too deeply".to_owned())),
-            };
-            Verdict {
-                policy: policy.info.metadata.name.clone(),
-                outcome,
-                duration: begin.elapsed(),
-            }
-        };
-        self.policies
-            .iter()
-            .filter(|policy| policy.info.metadata.target == input.target)
-            .map(judge)
+        let asked = self.ask(input);
+        let share = || budget.saturating_sub(start.elapsed()) / 2;
+        let numbers = 0..asked.policies.len();
+        numbers
+            .filter_map(|number| self.judge(&asked, number, share()))
             .collect()
+    }
+
+    /// What every policy of the target is asked about a request.
+    pub fn ask(&self, input: &PolicyInput<'_>) -> Asked {
+        let of_target = |(_, policy): &(usize, &Policy)| policy.info.metadata.target == input.target;
+        Asked {
+            shared: Shared::new(input),
+            path: input.pod.map_or("", |(path, _)| path).to_owned(),
+            policies: self
+                .policies
+                .iter()
+                .enumerate()
+                .filter(of_target)
+                .map(|(at, _)| at)
+                .collect(),
+        }
+    }
+
+    /// Names of the policies that are asked, in their order.
+    pub fn names<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = &'a str> {
+        let policies = asked.policies.iter().filter_map(|at| self.policies.get(*at));
+        policies.map(|policy| policy.info.metadata.name.as_str())
+    }
+
+    /// Asks one of them; `None` where there are not so many.
+    pub fn judge(&self, asked: &Asked, number: usize, time: Duration) -> Option<Verdict> {
+        let begin = Instant::now();
+        let policy = self.policies.get(*asked.policies.get(number)?)?;
+        let outcome = match &asked.shared {
+            Some(shared) => policy.evaluate(shared.with(&policy.parameters), &asked.path, &mut || {
+                time.saturating_sub(begin.elapsed())
+            }),
+            None => Err(EvalError::Error("the request is nested too deeply".to_owned())),
+        };
+        Some(Verdict {
+            policy: policy.info.metadata.name.clone(),
+            outcome,
+            duration: begin.elapsed(),
+        })
     }
 
     /// The policies, ordered by name.
@@ -253,6 +291,22 @@ impl PolicySet {
     /// Short hash over sources and parameters, for logs and metrics.
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+}
+
+/// What policies are asked about one request, converted once. It borrows nothing: another thread may keep it.
+pub struct Asked {
+    shared: Option<Shared>,
+    path: String,
+    policies: Vec<usize>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the request: it may hold secrets.
+        f.debug_struct("Asked")
+            .field("policies", &self.policies)
+            .finish_non_exhaustive()
     }
 }
 

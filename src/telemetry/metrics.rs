@@ -55,6 +55,8 @@ pub struct Metrics {
     request_seconds: Family<WebhookLabels, Histogram, fn() -> Histogram>,
     evaluation_seconds: Family<PolicyLabels, Histogram, fn() -> Histogram>,
     decisions: Family<DecisionLabels, Counter>,
+    overruns: Family<PolicyLabels, Counter>,
+    overrunning: Gauge,
     policies: Family<PolicyInfoLabels, Gauge>,
     exceptions_used: Family<PolicyLabels, Counter>,
     workflows: Family<WorkflowLabels, Gauge>,
@@ -176,6 +178,8 @@ impl Metrics {
             request_seconds: Family::new_with_constructor(seconds),
             evaluation_seconds: Family::new_with_constructor(seconds),
             decisions: Family::default(),
+            overruns: Family::default(),
+            overrunning: Gauge::default(),
             policies: Family::default(),
             exceptions_used: Family::default(),
             workflows: Family::default(),
@@ -227,6 +231,18 @@ impl Metrics {
                 action: action.as_str(),
             })
             .inc();
+    }
+
+    /// One evaluation did not end in its time, and goes on all the same. Of dry runs too: it is about threads.
+    pub fn overrun(&self, policy: &str) {
+        let policy = policy.to_owned();
+        self.overruns.get_or_create(&PolicyLabels { policy }).inc();
+        self.overrunning.inc();
+    }
+
+    /// One of those evaluations has ended.
+    pub fn overrun_ended(&self) {
+        self.overrunning.dec();
     }
 
     /// One refusal of a policy that an exception excused, of a request that passed. Not for dry-run.
@@ -334,6 +350,16 @@ impl Metrics {
             "policy_decisions",
             "What policies said of reviews",
             self.decisions.clone(),
+        );
+        registry.register(
+            "policy_overruns",
+            "Evaluations that did not end in their time, nor when they were told to",
+            self.overruns.clone(),
+        );
+        registry.register(
+            "policy_overruns_running",
+            "Threads that such evaluations hold now",
+            self.overrunning.clone(),
         );
         registry.register(
             "exceptions_used",

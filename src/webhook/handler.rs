@@ -19,6 +19,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
+use super::held::holding;
 use super::limits::{COPIES, SMALL_BODY, answer_within, default_answer_within};
 use super::{Admit, Limits, Webhook};
 use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
@@ -233,8 +234,8 @@ async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Held, de
     let admit = Arc::clone(&app.admit);
     let runtime = Handle::current();
     let task = tokio::task::spawn_blocking(move || {
-        let _held = held;
-        runtime.block_on(timeout_at(deadline, admit.admit(webhook, &review, deadline)))
+        let work = timeout_at(deadline, admit.admit(webhook, &review, deadline));
+        runtime.block_on(holding(Arc::new(held), work))
     });
     let fault = match timeout_at(deadline, task).await {
         Ok(Ok(Ok(decision))) => return decision,

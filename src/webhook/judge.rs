@@ -13,26 +13,17 @@ use crate::api::{Mode, is_exempt};
 use crate::fence::debug::Session;
 use crate::fence::{Case, Facts, Subject};
 use crate::fence::{modes, pod_security};
-use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, PolicySet, Target, Verdict};
+use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, Target, Verdict};
 use crate::review::{Decision, Excuse, Fault, FaultCause, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
 
-/// Policies that judge. A seam: tests let them fail in ways that Rego cannot be made to.
+/// Policies that judge, each within its time: [`super::Pool`] keeps it. A seam: tests let them fail in ways that Rego cannot be made
+/// to.
 pub trait Policies: Send + Sync + 'static {
     /// One verdict for each policy that matches.
     fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict>;
     /// Which policies these are.
     fn revision(&self) -> &str;
-}
-
-impl Policies for PolicySet {
-    fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
-        Self::evaluate(self, input, budget)
-    }
-
-    fn revision(&self) -> &str {
-        Self::revision(self)
-    }
 }
 
 /// What judges once the facts are there.

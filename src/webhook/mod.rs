@@ -8,11 +8,14 @@ mod body;
 mod connection;
 mod handler;
 mod health;
+mod held;
 mod judge;
 mod limits;
 pub mod lookup;
 pub mod pages;
+mod pool;
 mod server;
+mod threads;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -21,6 +24,7 @@ pub use handler::router;
 pub use health::{Gate, Readiness, health_router};
 pub use judge::Policies;
 pub use limits::{Limits, duration};
+pub use pool::{OneByOne, Pool};
 pub use server::{serve, serve_health, tls_config};
 
 use crate::review::{Decision, Review};

@@ -4,5 +4,6 @@
 
 mod cluster;
 mod logs;
+mod policies;
 mod render;
 mod run;

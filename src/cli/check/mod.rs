@@ -87,7 +87,8 @@ pub(super) fn main(args: &Args) -> ExitCode {
 
 fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
     args.release.refuse_exempt(&args.name)?;
-    let policies = Arc::new(args.policies.load()?);
+    let metrics = Arc::new(Metrics::new());
+    let policies = args.policies.pool(&metrics)?;
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         let live = Arc::new(Live::new(client.clone(), REGISTRATION));
@@ -105,12 +106,8 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
         };
         let (namespace, class) = cluster::patiently("reading the namespace and its class", asking).await?;
 
-        let admission = Admission::new(
-            live.clone(),
-            policies,
-            &args.release.release_namespace,
-            Arc::new(Metrics::new()),
-        );
+        let release = &args.release.release_namespace;
+        let admission = Admission::new(live.clone(), policies, release, metrics);
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
         let mut heard = Heard::default();
         let look = Box::pin(scanner.look(&namespace, &class, Bounds::all(), &mut heard));

@@ -8,6 +8,7 @@ use crate::fence::testing::{facts, pod, unset};
 use crate::findings::Tally;
 use crate::plan::{Compliance, owned_name};
 use crate::policy::PolicySet;
+use crate::webhook::Pool;
 use crate::webhook::admit::Admission;
 use crate::webhook::lookup::{Fixed, Key};
 
@@ -64,10 +65,15 @@ fn cluster() -> Fixed {
         .listing("aiworkflows", None, vec![workflow])
 }
 
+fn none() -> Arc<Pool> {
+    let policies = PolicySet::compile(Vec::new(), &Default::default()).unwrap();
+    Arc::new(Pool::new(Arc::new(policies), 1, Arc::default()))
+}
+
 async fn scan(cluster: Fixed) -> Tally {
     let cluster = Arc::new(cluster);
-    let policies = PolicySet::compile(Vec::new(), &Default::default()).unwrap();
-    let admission = Admission::new(cluster.clone(), Arc::new(policies), "ringfence", Arc::default());
+    let policies = none();
+    let admission = Admission::new(cluster.clone(), policies, "ringfence", Arc::default());
     let scanner = Scanner::new(Arc::new(admission), cluster.clone(), cluster);
     let mut tally = Tally::default();
     let extent = scanner.scan(None, false, &mut tally).await;
@@ -223,8 +229,8 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
             triage(),
         )],
     );
-    let policies = PolicySet::compile(Vec::new(), &Default::default()).unwrap();
-    let admission = Admission::new(Arc::new(fixed.clone()), Arc::new(policies), "ringfence", Arc::default());
+    let policies = none();
+    let admission = Admission::new(Arc::new(fixed.clone()), policies, "ringfence", Arc::default());
     let lists = Arc::new(Later(fixed.clone(), Default::default()));
     let scanner = Scanner::new(Arc::new(admission), Arc::new(fixed), lists);
     let mut tally = Tally::default();

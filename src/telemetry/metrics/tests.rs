@@ -33,6 +33,9 @@ fn names_and_labels_are_those_of_the_contract() {
     metrics.admitted("fence", Some(Operation::Create), "pods", Outcome::Deny, second);
     metrics.admitted("fence", None, "other", Outcome::Fault, second);
     metrics.evaluated("approved-images", PolicyAction::Deny, second);
+    metrics.overrun("approved-images");
+    metrics.overrun("approved-images");
+    metrics.overrun_ended();
     metrics.exception_used("approved-images");
     metrics.set_policies([("gone", "r1", PolicyState::Broken)]);
     metrics.set_policies([("approved-images", "r2", PolicyState::Compiled)]);
@@ -50,6 +53,8 @@ fn names_and_labels_are_those_of_the_contract() {
         r#"ringfence_admission_duration_seconds_bucket{le="10.0",webhook="fence"} 2"#,
         r#"ringfence_policy_evaluation_duration_seconds_count{policy="approved-images"} 1"#,
         r#"ringfence_policy_decisions_total{policy="approved-images",action="deny"} 1"#,
+        r#"ringfence_policy_overruns_total{policy="approved-images"} 2"#,
+        "ringfence_policy_overruns_running 1",
         r#"ringfence_exceptions_used_total{policy="approved-images"} 1"#,
         r#"ringfence_policy_info{policy="approved-images",revision="r2",state="compiled"} 1"#,
         r#"ringfence_workflows{condition="Ready",status="True"} 3"#,

@@ -1,0 +1,220 @@
+//! The child's side: takes rights and resources from itself, reads, compiles and evaluates policies, and says what it found.
+//!
+//! Must never: read a policy before the limits are set, or say that nothing is wrong when it did not get to the end.
+
+use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, Scope};
+use super::samples::{SAMPLES, Sample};
+use crate::policy::{EvalError, LoadError, PolicySet, Verdict};
+
+/// Address space beside memory in use: the binary itself, and what the allocator reserves without using it.
+const ADDRESSES: u64 = 1 << 30;
+
+/// Answers the question on standard input.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    // Texts of policies are but strings here: they are looked into once the limits are set.
+    let question: Question = serde_json::from_slice(&text)?;
+    drop(text);
+    let stack = u64::try_from(question.stack).unwrap_or(u64::MAX);
+    limit(Resource::Core, 0)?;
+    // At the softer limit the signal says what happened; at the harder one it would be one that anybody may have sent.
+    limit_within(
+        Resource::Cpu,
+        question.cpu_seconds,
+        question.cpu_seconds.saturating_add(1),
+    )?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Nofile, 0)?;
+    limit(Resource::Data, question.memory.saturating_add(stack))?;
+    // Where the kernel does not count the former, such as on macOS, this holds, if less closely.
+    limit(
+        Resource::As,
+        question.memory.saturating_add(stack).saturating_add(ADDRESSES),
+    )?;
+    let thread = thread::Builder::new().stack_size(question.stack).spawn(move || {
+        // Threads count as processes: this one was the last.
+        limit(Resource::Nproc, 0)?;
+        serde_json::to_vec(&judge(question)).map_err(io::Error::from)
+    })?;
+    let answer = thread
+        .join()
+        .map_err(|_| io::Error::other("the thread that vets panicked"))??;
+    let mut out = io::stdout().lock();
+    out.write_all(&answer)?;
+    out.flush()
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    limit_within(resource, most, most)
+}
+
+/// Sets a limit, or as much of it as may be set: a lower one that is there already is as good.
+fn limit_within(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let there = getrlimit(resource).maximum;
+    let most = |wanted: u64| Some(there.map_or(wanted, |there| there.min(wanted)));
+    let limits = Rlimit {
+        current: most(soft),
+        maximum: most(hard),
+    };
+    match setrlimit(resource, limits) {
+        Err(error) if cfg!(target_os = "linux") => Err(io::Error::other(format!("cannot limit {resource:?}: {error}"))),
+        // Elsewhere each system knows some of them.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn doing(what: &str) {
+    // It goes to the parent for its error, and there is nobody to tell when it cannot be written.
+    let _ = writeln!(io::stderr(), "{DOING}{what}");
+}
+
+fn judge(question: Question) -> Answer {
+    let Question {
+        mut sources,
+        parameters,
+        scope,
+        sample_milliseconds,
+        ..
+    } = question;
+    doing(COMPILING);
+    let compiled = match (scope, sources.pop()) {
+        (Scope::Alone, Some(source)) => PolicySet::compile_alone(source, &parameters),
+        (_, last) => {
+            sources.extend(last);
+            PolicySet::compile(sources, &parameters)
+        }
+    };
+    match compiled {
+        Ok(set) => Answer {
+            on_samples: bounded(on_samples(&set, scope, Duration::from_millis(sample_milliseconds))),
+            ..Answer::default()
+        },
+        Err(errors) => Answer {
+            refused: bounded(errors),
+            ..Answer::default()
+        },
+    }
+}
+
+/// Evaluates the policies on each sample, up to the first on which one hangs or panics. That one of them fails is no mistake:
+/// the sample is none of its author's.
+fn on_samples(set: &PolicySet, scope: Scope, time: Duration) -> Vec<LoadError> {
+    for sample in SAMPLES.iter() {
+        doing(&format!("evaluated on {}", sample.name));
+        // A policy may use half of what is left.
+        let verdicts = set.evaluate(&sample.input(), time * 2).into_iter();
+        let errors: Vec<_> = verdicts
+            .filter_map(|verdict| refused(set, &verdict, sample, scope, time))
+            .collect();
+        if !errors.is_empty() {
+            return errors;
+        }
+    }
+    Vec::new()
+}
+
+fn refused(set: &PolicySet, verdict: &Verdict, sample: &Sample, scope: Scope, time: Duration) -> Option<LoadError> {
+    let name = sample.name;
+    let what = match (verdict.outcome.as_ref().err()?, scope) {
+        (EvalError::Timeout, Scope::Alone) => format!(
+            "it did not finish in {} ms on {name}: make it look at less; all policies together have seconds for a review",
+            time.as_millis()
+        ),
+        (EvalError::Timeout, Scope::Set) => format!(
+            "there was no time left for it on {name}: the policies before it took most of {} ms, and all of them together \
+             have seconds for a review; make the slow ones look at less",
+            time.as_millis() * 2
+        ),
+        (EvalError::Panic, _) => format!(
+            "it made the engine panic on {name}, and would refuse whatever is like it: find the call of a built-in function \
+             with arguments that make no sense, such as an empty string to look for"
+        ),
+        (EvalError::Error(_) | EvalError::Unended | EvalError::NoThread, _) => return None,
+    };
+    let policy = set.policies().find(|policy| policy.metadata.name == verdict.policy);
+    let file = policy.map_or(verdict.policy.as_str(), |policy| policy.file.as_str());
+    Some(LoadError::file(file, what))
+}
+
+fn bounded(mut errors: Vec<LoadError>) -> Vec<LoadError> {
+    let more = errors.len().saturating_sub(MAX_ERRORS);
+    errors.truncate(MAX_ERRORS);
+    for error in &mut errors {
+        if let Some((at, _)) = error.message.char_indices().nth(MAX_MESSAGE) {
+            error.message.truncate(at);
+            error.message.push('…');
+        }
+    }
+    if more > 0 {
+        errors.push(LoadError::file(
+            "policies",
+            format!("{more} more errors are not listed"),
+        ));
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::policy::Source;
+
+    fn set(body: &str) -> PolicySet {
+        let text = format!(
+            "# METADATA\n# title: T\n# description: D\n# custom:\n#   name: p\n#   severity: low\n#   remediation: R\n\
+             #   scope: pod\npackage p\n{body}\n"
+        );
+        let file = "p.rego".to_owned();
+        PolicySet::compile(vec![Source { file, text }], &BTreeMap::new()).expect("it is good")
+    }
+
+    #[rstest]
+    #[case::alone(Scope::Alone, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
+    #[case::together(Scope::Set, "p.rego: there was no time left for it on an ordinary Pod")]
+    fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] scope: Scope, #[case] words: &str) {
+        let errors = on_samples(&set("deny contains \"x\""), scope, Duration::ZERO);
+        let [error] = errors.as_slice() else {
+            panic!("one error expected: {errors:?}")
+        };
+        assert!(error.to_string().starts_with(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::refuses("deny contains \"x\"")]
+    #[case::fails("deny contains \"x\" if startswith(input.pod.spec, \"a\")")]
+    #[case::fails_always("deny contains 1")]
+    fn a_policy_may_refuse_a_sample_and_fail_on_it(#[case] body: &str) {
+        assert_eq!(on_samples(&set(body), Scope::Alone, Duration::from_secs(20)), []);
+    }
+
+    #[test]
+    fn errors_are_bounded_and_the_rest_is_counted() {
+        let long = "é".repeat(MAX_MESSAGE * 2);
+        let errors = bounded(vec![LoadError::file("p.rego", long); MAX_ERRORS + 7]);
+        assert_eq!(errors.len(), MAX_ERRORS + 1);
+        assert_eq!(errors[0].message.chars().count(), MAX_MESSAGE + 1);
+        assert_eq!(errors[MAX_ERRORS].to_string(), "policies: 7 more errors are not listed");
+    }
+}

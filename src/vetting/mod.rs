@@ -1,0 +1,219 @@
+//! Vets policies in a child process of this binary before this process trusts them.
+//!
+//! Nothing catches a stack overflow, no timer of the engine reaches into its built-in functions, and memory that is used up takes
+//! the process along: so a child, which may die of it, reads, checks, compiles and evaluates each policy first. The checks of
+//! `policy` run there too, and find most of it with file, line and column; the child is for what they miss.
+//!
+//! The policies that the binary carries are a part of it like its code, and are not vetted at start; tests vet them.
+//!
+//! Must never: parse or compile here what no child has survived, take a child that gave no answer for a good one, or wait for
+//! one without a deadline.
+
+mod child;
+mod process;
+mod question;
+mod samples;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use child::main as answer;
+
+use crate::policy::{LoadError, PolicySet, Source};
+use process::Death;
+use question::{Answer, Question, Scope};
+
+/// The hidden subcommand that a child is started with.
+pub const SUBCOMMAND: &str = "vet-policies";
+
+/// Stack of threads that compile or evaluate policies here: twice the child's, for what is deeper than its samples.
+pub const STACK: usize = 2 * CHILD_STACK;
+/// The deepest that were found to pass the checks took 2 MiB of it.
+const CHILD_STACK: usize = 16 << 20;
+
+/// Children at a time. Together they stay well under the chart's memory limit.
+const CHILDREN: usize = 2;
+
+/// What a child may use.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Processor time of one child, in whole seconds.
+    pub cpu: Duration,
+    /// How long one child may take.
+    pub wall: Duration,
+    /// How long until no more children are started: with the last one, and with that for the set, it is less than the chart's
+    /// startup probe waits.
+    pub total: Duration,
+    /// Memory of one child, in bytes, beside its stack. A usual policy takes less than a tenth of it.
+    pub memory: u64,
+    /// Stack of the thread of the child that does it all, in bytes.
+    pub stack: usize,
+    /// How long one policy may take on one sample, which takes a usual one about a millisecond.
+    pub sample: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            cpu: Duration::from_secs(8),
+            wall: Duration::from_secs(10),
+            total: Duration::from_secs(35),
+            memory: 160 << 20,
+            stack: CHILD_STACK,
+            sample: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Starts children and hears them.
+#[derive(Clone, Debug)]
+pub struct Vetting {
+    program: PathBuf,
+    bounds: Bounds,
+}
+
+impl Vetting {
+    /// With this very binary, and the product's own bounds.
+    ///
+    /// # Errors
+    /// Where the system does not tell which file it is.
+    pub fn new() -> std::io::Result<Self> {
+        // An upgrade in place may have put another version where this one was started from.
+        let program = if cfg!(target_os = "linux") {
+            PathBuf::from("/proc/self/exe")
+        } else {
+            std::env::current_exe()?
+        };
+        Ok(Self::with(program, Bounds::default()))
+    }
+
+    /// With another file that has the subcommand, such as a test has.
+    pub fn with(program: PathBuf, bounds: Bounds) -> Self {
+        Self { program, bounds }
+    }
+
+    /// Compiles policies once children have survived the same: one child for each policy, so that it is known which one ends it,
+    /// and one for all of them together. Blocks, for `bounds.total` and two more children at most.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, in their order.
+    pub fn compile(
+        &self,
+        sources: Vec<Source>,
+        parameters: &BTreeMap<String, Value>,
+    ) -> Result<PolicySet, Vec<LoadError>> {
+        self.vet(&sources, parameters)?;
+        on_large_stack(|| PolicySet::compile(sources, parameters))
+    }
+
+    fn vet(&self, sources: &[Source], parameters: &BTreeMap<String, Value>) -> Result<(), Vec<LoadError>> {
+        let until = Instant::now() + self.bounds.total;
+        let heard = self.ask_about_each(sources, parameters, until);
+        let mut errors = Vec::new();
+        let mut whole = true;
+        for (source, heard) in sources.iter().zip(heard) {
+            match heard {
+                Ok(Answer { refused, on_samples }) => {
+                    whole &= on_samples.is_empty();
+                    errors.extend(refused.into_iter().chain(on_samples));
+                }
+                Err(death) => {
+                    whole = false;
+                    errors.push(LoadError::file(&source.file, death.of_policy(&self.bounds)));
+                }
+            }
+        }
+        // Where one of them ends its child, all of them together would tell no more.
+        if whole {
+            // It is alone, and has the memory of all.
+            let bounds = Bounds {
+                memory: self.bounds.memory * CHILDREN as u64,
+                ..self.bounds.clone()
+            };
+            let question = bounds.question(sources.to_vec(), parameters, Scope::Set);
+            match process::ask(&self.program, &question, bounds.wall) {
+                Ok(answer) => {
+                    let found = answer.refused.into_iter().chain(answer.on_samples);
+                    for error in found {
+                        if !errors.contains(&error) {
+                            errors.push(error);
+                        }
+                    }
+                }
+                Err(death) => errors.push(LoadError::file("policies", death.of_set(&bounds))),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn ask_about_each(
+        &self,
+        sources: &[Source],
+        parameters: &BTreeMap<String, Value>,
+        until: Instant,
+    ) -> Vec<Result<Answer, Death>> {
+        let next = AtomicUsize::new(0);
+        let heard = Mutex::new(BTreeMap::new());
+        thread::scope(|scope| {
+            for _ in 0..CHILDREN.min(sources.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(source) = sources.get(number) else { return };
+                        let left = until.saturating_duration_since(Instant::now());
+                        let answer = if left.is_zero() {
+                            Err(Death::NotAsked)
+                        } else {
+                            let question = self.bounds.question(vec![source.clone()], parameters, Scope::Alone);
+                            process::ask(&self.program, &question, self.bounds.wall)
+                        };
+                        let mut heard = heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        heard.insert(number, answer);
+                    }
+                });
+            }
+        });
+        let mut heard = heard.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (0..sources.len())
+            .map(|number| heard.remove(&number).unwrap_or(Err(Death::NotAsked)))
+            .collect()
+    }
+}
+
+impl Bounds {
+    fn question(&self, sources: Vec<Source>, parameters: &BTreeMap<String, Value>, scope: Scope) -> Question {
+        Question {
+            sources,
+            parameters: parameters.clone(),
+            scope,
+            cpu_seconds: self.cpu.as_secs().max(1),
+            memory: self.memory,
+            stack: self.stack,
+            sample_milliseconds: u64::try_from(self.sample.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Compiles on a thread whose stack is larger than the one that it fitted in the child.
+fn on_large_stack(
+    compile: impl FnOnce() -> Result<PolicySet, Vec<LoadError>> + Send,
+) -> Result<PolicySet, Vec<LoadError>> {
+    let failed = |message: &str| Err(vec![LoadError::file("policies", message)]);
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("compile policies".to_owned())
+            .stack_size(STACK);
+        match thread.spawn_scoped(scope, compile) {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|_| failed("the engine panicked while it compiled them")),
+            Err(error) => failed(&format!("no thread can be started to compile them: {error}")),
+        }
+    })
+}

@@ -1,0 +1,209 @@
+//! One child: started with nothing of this process around it, asked, heard, ended at its deadline, and what it died of.
+
+use std::fmt;
+use std::io::{self, Read, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::question::{Answer, COMPILING, DOING, MAX_ANSWER, Question};
+use super::{Bounds, SUBCOMMAND};
+
+/// How much of what a child says of itself is heard. The standard library says little, and says it last.
+const MAX_SAID: u64 = 64 << 10;
+/// How often an ending child is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Death {
+    /// The time for all policies was over before its turn.
+    NotAsked,
+    /// It could not be started, or broke off.
+    Failed(String),
+    /// It was killed at its deadline.
+    Late(Doing),
+    /// It used up its processor time.
+    Cpu(Doing),
+    /// It asked for more memory than it may have.
+    Memory(Doing),
+    /// Its stack was too small.
+    Stack(Doing),
+    /// Another signal, which somebody else may have sent.
+    Signal(i32, Doing),
+}
+
+/// What it was about when it died.
+#[derive(Debug)]
+pub(super) struct Doing(String);
+
+impl Death {
+    /// Of one policy: what happened, and what to do.
+    pub(super) fn of_policy(&self, bounds: &Bounds) -> String {
+        self.say("the policy", "it was", bounds)
+    }
+
+    /// Of all policies together.
+    pub(super) fn of_set(&self, bounds: &Bounds) -> String {
+        self.say(
+            "each policy is good by itself, but all of them together",
+            "they were",
+            bounds,
+        )
+    }
+
+    fn say(&self, who: &str, was: &str, bounds: &Bounds) -> String {
+        match self {
+            Self::NotAsked => format!(
+                "not vetted, and so not used: the {} s for all policies were over; see to those that take long, or use fewer",
+                bounds.total.as_secs()
+            ),
+            Self::Failed(why) => format!(
+                "not vetted, and so not used: the process that vets policies {why}; see that Ringfence may start processes \
+                 and is not short of memory"
+            ),
+            Self::Late(doing) => format!(
+                "{who} did not end in {} s while {was} {doing}: no timer stops that; {}",
+                bounds.wall.as_secs(),
+                doing.advice()
+            ),
+            Self::Cpu(doing) => format!(
+                "{who} used more than {} s of processor time while {was} {doing}: no timer stops that; {}",
+                bounds.cpu.as_secs(),
+                doing.advice()
+            ),
+            Self::Memory(doing) => format!(
+                "{who} took more than {} MiB of memory while {was} {doing}: that would end Ringfence; {}",
+                bounds.memory >> 20,
+                doing.advice()
+            ),
+            Self::Stack(doing) => format!(
+                "{who} overflowed the stack while {was} {doing}: that would end Ringfence; make chains of rules, expressions \
+                 and nestings shorter"
+            ),
+            Self::Signal(signal, doing) => format!(
+                "not vetted, and so not used: signal {signal} ended the process that vets policies while {was} {doing}; if the \
+                 container is short of memory, give it more, else leave the policy out and report it"
+            ),
+        }
+    }
+}
+
+impl Doing {
+    fn advice(&self) -> &'static str {
+        match self.0.as_str() {
+            COMPILING => "make it shorter, split it, or pass long lists as parameters",
+            _ => {
+                "look for built-in functions that are given huge numbers or texts, for texts and numbers that grow from rule to \
+                 rule, and for loops in loops"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Ends the child whatever happens to who waits for it.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // An error of either says that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a child, and waits for its answer for so long at most.
+pub(super) fn ask(program: &Path, question: &Question, wall: Duration) -> Result<Answer, Death> {
+    let until = Instant::now() + wall;
+    let question = serde_json::to_vec(question).map_err(|_| Death::Failed("could not be asked".to_owned()))?;
+    // The standard library opens every descriptor so that no child inherits it.
+    let mut child = Command::new(program)
+        .arg(SUBCOMMAND)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map(Ended)
+        .map_err(failed("cannot be started"))?;
+    let (stdin, stdout, stderr) = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        // A child that stopped reading has said why, or its signal does.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&question)));
+        let said = scope.spawn(move || stderr.map(|stderr| heard(stderr, MAX_SAID)).unwrap_or_default());
+        scope.spawn(move || tell.send(stdout.map(|stdout| heard(stdout, MAX_ANSWER)).unwrap_or_default()));
+        let answer = told.recv_timeout(until.saturating_duration_since(Instant::now()));
+        // Killed or ended, it lets go of the pipes, and so the threads above end.
+        let status = wait(&mut child.0, until).map_err(failed("cannot be waited for"));
+        drop(child);
+        let said = said.join().unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let doing = said.lines().rev().find_map(|line| line.strip_prefix(DOING));
+        let doing = Doing(doing.unwrap_or("handed over").to_owned());
+        match (status?, answer) {
+            (None, _) | (Some(_), Err(mpsc::RecvTimeoutError::Timeout)) => Err(Death::Late(doing)),
+            (Some(status), Ok(answer)) if status.success() => {
+                serde_json::from_slice(&answer).map_err(|_| Death::Failed("gave no answer that can be read".to_owned()))
+            }
+            (Some(status), _) => Err(cause(status, &said, doing)),
+        }
+    })
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> Death {
+    move |error| Death::Failed(format!("{what}: {error}"))
+}
+
+fn heard(from: impl Read, most: u64) -> Vec<u8> {
+    let mut heard = Vec::new();
+    // What breaks off is no answer, and is found not to be one.
+    let _ = from.take(most).read_to_end(&mut heard);
+    heard
+}
+
+/// `None` where it had not ended by then; it is killed.
+fn wait(child: &mut Child, until: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= until {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn cause(status: ExitStatus, said: &str, doing: Doing) -> Death {
+    match status.signal() {
+        // The standard library's own words, in front of the abort.
+        Some(_) if said.contains("has overflowed its stack") => Death::Stack(doing),
+        Some(_) if said.contains("memory allocation of") => Death::Memory(doing),
+        Some(signal) if signal == Signal::XCPU.as_raw() => Death::Cpu(doing),
+        Some(signal) => Death::Signal(signal, doing),
+        None => {
+            let last = said
+                .lines()
+                .rev()
+                .find(|line| !line.starts_with(DOING))
+                .unwrap_or_default();
+            let last: String = last.chars().filter(|c| !c.is_control()).take(200).collect();
+            Death::Failed(format!("ended with {status} ({last})"))
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a child is asked, and what it answers: one JSON document each way.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::policy::{LoadError, Source};
+
+/// Most errors of an answer: nobody reads more of them.
+pub(super) const MAX_ERRORS: usize = 100;
+/// Longest text of an error, in characters. The engine quotes whole lines of source.
+pub(super) const MAX_MESSAGE: usize = 2000;
+/// Largest answer, in bytes: what the bounds above come to, each character escaped.
+pub(super) const MAX_ANSWER: u64 = 4 << 20;
+/// What the child writes to standard error in front of what it is about to do.
+pub(super) const DOING: &str = "vetting: ";
+/// The first thing that it does with a policy.
+pub(super) const COMPILING: &str = "read and compiled";
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Question {
+    pub sources: Vec<Source>,
+    pub parameters: BTreeMap<String, Value>,
+    pub scope: Scope,
+    pub cpu_seconds: u64,
+    pub memory: u64,
+    pub stack: usize,
+    pub sample_milliseconds: u64,
+}
+
+/// Whether one policy is looked at by itself, or a whole set for how it fits together.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum Scope {
+    Alone,
+    Set,
+}
+
+/// Nothing in it means that nothing is wrong.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Answer {
+    /// What reading, checking and compiling found.
+    pub refused: Vec<LoadError>,
+    /// What evaluation on the samples found.
+    pub on_samples: Vec<LoadError>,
+}

@@ -1,0 +1,134 @@
+//! Threads with large stacks, as many as there is work, up to a bound. Some of them may not come back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::vetting::STACK;
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+pub(super) struct Threads {
+    most: usize,
+    state: Mutex<State>,
+    work: Condvar,
+    /// Whether more than half of them are gone.
+    mostly_gone: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+    /// How many threads each policy has taken along.
+    overrun: BTreeMap<String, usize>,
+}
+
+impl Threads {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most: most.max(1),
+            state: Mutex::default(),
+            work: Condvar::new(),
+            mostly_gone: watch::Sender::new(false),
+        })
+    }
+
+    /// Has a thread do that once one is free. Where none can be started, who waits for it finds out by waiting.
+    pub(super) fn submit(self: &Arc<Self>, job: Job) {
+        let mut state = self.lock();
+        state.queue.push_back(job);
+        if state.idle >= state.queue.len() {
+            self.work.notify_one();
+        } else if state.threads < self.most {
+            let threads = Arc::clone(self);
+            let thread = thread::Builder::new().name("evaluate policies".to_owned());
+            if thread.stack_size(STACK).spawn(move || threads.serve()).is_ok() {
+                state.threads += 1;
+            }
+        }
+    }
+
+    /// Ends the threads once they have nothing to do.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
+    }
+
+    /// A policy has taken a thread along.
+    pub(super) fn overrun(&self, policy: &str) {
+        let mut state = self.lock();
+        *state.overrun.entry(policy.to_owned()).or_default() += 1;
+        self.tell(&state);
+    }
+
+    /// It gave it back.
+    pub(super) fn ended(&self, policy: &str) {
+        let mut state = self.lock();
+        if let Some(count) = state.overrun.get_mut(policy) {
+            *count = count.saturating_sub(1);
+        }
+        state.overrun.retain(|_, count| *count > 0);
+        self.tell(&state);
+    }
+
+    /// Whether more than half of the threads are gone.
+    pub(super) fn mostly_gone(&self) -> watch::Receiver<bool> {
+        self.mostly_gone.subscribe()
+    }
+
+    fn tell(&self, state: &State) {
+        let gone = state.overrun.values().sum::<usize>() * 2 > self.most;
+        self.mostly_gone
+            .send_if_modified(|told| std::mem::replace(told, gone) != gone);
+    }
+
+    pub(super) fn is_overrun_by(&self, policy: &str) -> bool {
+        self.lock().overrun.contains_key(policy)
+    }
+
+    /// The policies that have taken threads along.
+    pub(super) fn overrun_by(&self) -> Vec<String> {
+        self.lock().overrun.keys().cloned().collect()
+    }
+
+    fn serve(&self) {
+        let mut state = self.lock();
+        loop {
+            while let Some(job) = state.queue.pop_front() {
+                drop(state);
+                // Jobs catch what policies do. What they do not catch must not cost a thread that nobody counts.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                state = self.lock();
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let waited = self
+                .work
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = waited.0;
+            state.idle -= 1;
+            if waited.1.timed_out() && state.queue.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+
+    /// A panic elsewhere leaves whole values behind: each is written at once.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
