@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/simulator
+GO_MODULES := tests/controlplane tests/simulator tests/opa
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
@@ -39,8 +39,12 @@ controlplane: tools ## Build the control plane for tests and demo (about ten min
 simulator: tools ## Build the simulator of NetworkPolicies that tests ask (seconds after the control plane)
 	$(call step,build the simulator of NetworkPolicies,tests/simulator/build.sh)
 
+.PHONY: opa
+opa: tools ## Build the Open Policy Agent that the tests ask (two minutes the first time)
+	$(call step,build the Open Policy Agent,tests/opa/build.sh)
+
 .PHONY: test
-test: tools lint controlplane simulator compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (under 6 minutes when warm)
+test: tools lint controlplane simulator opa compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (under 6 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -59,6 +63,8 @@ $(TESTS:%=test-%): test-%: compile
 $(CLUSTER_TESTS:%=test-%): controlplane
 
 test-network test-cluster: simulator
+
+test-conformance: opa
 
 # The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
 .PHONY: test-demo

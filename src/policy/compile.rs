@@ -173,12 +173,12 @@ pub(super) fn add(
     };
     // Vetted in an engine of its own first: a module cannot be taken out of an engine again.
     let mut alone = Engine::new();
-    let parse = |engine: &mut Engine| {
+    let parse = |engine: &mut Engine, text: &str| {
         engine.set_rego_v0(version == RegoVersion::V0);
-        catch_unwind(AssertUnwindSafe(|| engine.add_policy(file.clone(), text.clone())))
+        catch_unwind(AssertUnwindSafe(|| engine.add_policy(file.clone(), text.to_owned())))
             .unwrap_or_else(|_| Err(anyhow::anyhow!("the parser panicked")))
     };
-    parse(&mut alone).map_err(|error| failed(&error))?;
+    parse(&mut alone, text).map_err(|error| failed(&error))?;
     let tree = alone.get_ast_as_json().map_err(|_| unreadable())?;
     let tree: serde_json::Value = serde_json::from_str(&tree).map_err(|_| unreadable())?;
     let Some(module) = tree.get(0).and_then(|module| module.get("ast")) else {
@@ -191,7 +191,7 @@ pub(super) fn add(
         .map(|package| package.components)
         .unwrap_or_default();
     let vetted = vet::vet(file, text, module, &package, purpose)?;
-    parse(engine).map_err(|error| failed(&error))?;
+    parse(engine, text).map_err(|error| failed(&error))?;
     Ok(Module { vetted, package })
 }
 

@@ -29,6 +29,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<(), LoadError> {
         chains: vec![0],
         fresh_line: true,
         after_operator: false,
+        after_operand: false,
     };
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -58,6 +59,11 @@ pub(super) fn check(file: &str, text: &str) -> Result<(), LoadError> {
                 }
                 scan.operand();
             }
+            '(' if scan.goes_on() => {
+                let message =
+                    "a line that begins with `(` is read as a call of the line before: end that line with `;`";
+                return Err(scan.error(file, at, message.to_owned()));
+            }
             '(' | '[' | '{' => scan.open(file, at)?,
             ')' | ']' | '}' => scan.close(),
             ',' | ';' => scan.separate(),
@@ -86,6 +92,8 @@ struct Scan {
     chains: Vec<u32>,
     fresh_line: bool,
     after_operator: bool,
+    /// Whether what stands before could be called.
+    after_operand: bool,
 }
 
 impl Scan {
@@ -102,9 +110,16 @@ impl Scan {
         }
         self.fresh_line = false;
         self.after_operator = false;
+        self.after_operand = true;
+    }
+
+    /// Whether a bracket that opens now would go on with the line before. The engine takes one for a call, and OPA does not.
+    fn goes_on(&self) -> bool {
+        self.fresh_line && self.after_operand && !self.after_operator
     }
 
     fn separate(&mut self) {
+        self.after_operand = false;
         if let Some(chain) = self.chains.last_mut() {
             *chain = 0;
         }
@@ -113,6 +128,7 @@ impl Scan {
 
     fn operator(&mut self, file: &str, at: usize) -> Result<(), LoadError> {
         self.after_operator = true;
+        self.after_operand = false;
         self.fresh_line = false;
         let Some(chain) = self.chains.last_mut() else {
             return Ok(());
@@ -133,6 +149,7 @@ impl Scan {
             return Err(self.error(file, at, message));
         }
         self.chains.push(0);
+        self.after_operand = false;
         Ok(())
     }
 
@@ -143,6 +160,7 @@ impl Scan {
         }
         self.fresh_line = false;
         self.after_operator = false;
+        self.after_operand = true;
     }
 
     fn error(&self, file: &str, at: usize, message: String) -> LoadError {

@@ -16,6 +16,7 @@ mod table;
 mod testing;
 mod vet;
 
+pub use builtins::{builtin_functions, render_support};
 pub use compile::{PolicyInfo, Source};
 pub use error::{EvalError, LoadError};
 pub use exception::{Exceptions, Excusable, names_objects};
@@ -23,5 +24,5 @@ pub use findings::{Findings, MAX_FINDINGS};
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
 pub use set::{Asked, Plain, PolicyInput, PolicySet, Verdict};
 pub use table::render as render_table;
-pub use testing::{TestOutcome, run_tests};
+pub use testing::{Failure, TestOutcome, evaluate, run_tests};
 pub use vet::EntryPoint;

@@ -1,4 +1,4 @@
-//! Runs the `test_*` rules of a policy's tests, in the engine and under the rules that the policy itself runs in.
+//! Runs the `test_*` rules of a policy's tests, or one rule, in the engine and under the rules that a policy itself runs in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use regorus::Value;
 
 use super::compile::{self, Source};
+use super::convert::Converter;
 use super::error::{EvalError, LoadError};
-use super::metadata;
+use super::metadata::{self, RegoVersion};
 use super::vet::Purpose;
 
 /// Longest run of one test rule.
@@ -54,4 +55,44 @@ pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Ve
             TestOutcome { name, outcome }
         })
         .collect())
+}
+
+/// Why a rule has no value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// The module was refused.
+    Load(Vec<LoadError>),
+    /// The rule failed.
+    Eval(EvalError),
+}
+
+/// Value of one rule of a module, which needs no METADATA and no verdict; `None` where it is undefined. Sets become sorted
+/// arrays. It is what conformance is measured by, so nothing may differ from how a policy is loaded and evaluated.
+pub fn evaluate(
+    source: &Source,
+    version: RegoVersion,
+    rule: &str,
+    input: &serde_json::Value,
+) -> Result<Option<serde_json::Value>, Failure> {
+    let mut engine = compile::new_engine(&source.file).map_err(Failure::Load)?;
+    let module = compile::add(&mut engine, source, version, Purpose::Query).map_err(Failure::Load)?;
+    let path = module.rule_path(rule);
+    compile::prepare(&mut engine, &source.file, &path).map_err(Failure::Load)?;
+    let failed = |what: &str| Failure::Eval(EvalError::Error(what.to_owned()));
+    let input = Converter::new(None).convert(input);
+    let input = input.ok_or_else(|| failed("the input is nested too deeply"))?;
+    let run = AssertUnwindSafe(|| {
+        let mut engine = engine.clone();
+        engine.set_input(input);
+        compile::evaluate_rule(&mut engine, &path, LIMIT)
+    });
+    let value = catch_unwind(run)
+        .unwrap_or(Err(EvalError::Panic))
+        .map_err(Failure::Eval)?;
+    if value == Value::Undefined {
+        return Ok(None);
+    }
+    let text = value.to_json_str().map_err(|_| failed("the value is no JSON"))?;
+    let json = serde_json::from_str(&text).map_err(|_| failed("the value is no JSON"))?;
+    Ok(Some(json))
 }

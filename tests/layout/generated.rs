@@ -55,6 +55,11 @@ fn the_charts_engines_are_the_shipped_ones() {
     );
 }
 
+#[test]
+fn what_of_rego_is_supported_is_what_the_code_says() {
+    check("docs/rego-support.md", &ringfence::policy::render_support());
+}
+
 fn yaml(crd: &CustomResourceDefinition) -> String {
     // Through a JSON value, whose keys are sorted: the file must not change with the order of fields in a struct.
     let value = serde_json::to_value(crd).unwrap();

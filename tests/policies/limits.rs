@@ -84,8 +84,8 @@ fn a_policy_that_fails_gives_an_error_and_never_nothing(#[case] body: &str) {
 }
 
 #[test]
-fn a_panic_of_the_engine_is_a_verdict_and_the_next_review_is_judged() {
-    // An empty needle makes the engine's own function panic.
+fn what_makes_the_engine_panic_is_answered_and_the_next_review_is_judged() {
+    // With an empty needle the engine's own function panics; ours has its place.
     let set = compile(vec![policy(
         "one",
         "{}",
@@ -93,7 +93,7 @@ fn a_panic_of_the_engine_is_a_verdict_and_the_next_review_is_judged() {
     )]);
     for _ in 0..3 {
         let verdicts = set.evaluate(&input(&json!({"needle": ""})), Duration::from_secs(5));
-        assert_eq!(verdicts[0].outcome, Err(EvalError::Panic));
+        assert_eq!(verdicts[0].outcome.as_ref().map(|findings| findings.deny.len()), Ok(1));
         let verdicts = set.evaluate(&input(&json!({"needle": "a"})), Duration::from_secs(5));
         assert_eq!(verdicts[0].outcome.as_ref().map(|findings| findings.deny.len()), Ok(1));
     }

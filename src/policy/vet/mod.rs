@@ -3,6 +3,7 @@
 //! Recursion overflows the stack and takes the process along, and an unknown function or an unknown document is found by the
 //! engine only when the rule is reached. Must never trust a name that it cannot resolve.
 
+mod patterns;
 mod recursion;
 mod tree;
 mod unbound;
@@ -51,10 +52,13 @@ pub(super) struct Vetted {
     pub rules: Vec<String>,
 }
 
-/// Whether the module is a policy or its tests, which may look into other packages and mock what they like.
+/// What the module is for.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Purpose {
     Policy,
+    /// As a policy, but any of its rules is asked, and none need give a verdict.
+    Query,
+    /// Tests may look into other packages and mock what they like.
     Tests,
 }
 
@@ -99,6 +103,7 @@ pub(super) fn vet(
                 reader.visit(&head.name, part);
             }
             reader.unbound(rule);
+            reader.patterns(rule);
         }
     }
     reader.recursion();
@@ -184,7 +189,7 @@ impl Reader<'_> {
         let local = path.names.is_empty() && self.rules.contains_key(path.root);
         if local || path.root == "data" || self.imports.contains_key(path.root) {
             self.reference(rule, &path);
-        } else if self.purpose == Purpose::Policy
+        } else if self.purpose != Purpose::Tests
             && let Some(why) = builtins::refusal(&path.dotted())
         {
             self.errors.push(at(self.file, path.place, why));
@@ -205,12 +210,12 @@ impl Reader<'_> {
         };
         let own = rest.len() > self.package.len() && rest.iter().zip(self.package).all(|(name, own)| *name == own);
         if let Some(name) = rest.get(self.package.len()).filter(|_| own) {
-            if !self.rules.contains_key(*name) && self.purpose == Purpose::Policy {
+            if !self.rules.contains_key(*name) && self.purpose != Purpose::Tests {
                 let message = format!("`{}` is not there: this package has no rule `{name}`", full.join("."));
                 self.errors.push(at(self.file, path.place, message));
             }
             self.uses(rule, name);
-        } else if self.purpose == Purpose::Policy {
+        } else if self.purpose != Purpose::Tests {
             let message = format!(
                 "`{}` is not there, and a rule that looks at it would never fire: a policy sees `input` and the rules of its \
                  own package",

@@ -80,7 +80,7 @@ fn a_long_chain_of_functions_is_refused() {
 #[case::misspelt("x := startwith(\"a\", \"b\")", "startwith")]
 #[case::http("x := http.send({})", "another server")]
 #[case::http_in_brackets("x := http[\"send\"]({})", "another server")]
-#[case::jwt("x := io.jwt.decode(\"a\")", "no built-in function")]
+#[case::jwt("x := io.jwt.verify_hs256(\"a\", \"k\")", "no built-in function")]
 #[case::range("x := numbers.range(1, 200000000)", "memory")]
 #[case::runtime("x := opa.runtime()", "environment")]
 #[case::clock("x := time.now_ns()", "same answer")]

@@ -10,6 +10,8 @@ mod control_plane;
 mod eventually;
 mod identity;
 pub mod network;
+pub mod opa;
+mod oracle;
 mod ringfence;
 
 pub use commands::Output;

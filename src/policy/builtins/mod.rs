@@ -3,42 +3,42 @@
 //! Must never let a call through that the engine answers with nothing: the engine finds an unknown function only when the rule
 //! that calls it is evaluated, and a rule that has not fired refuses nobody.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod arguments;
+mod collections;
+mod crypto;
+mod encoding;
+mod format;
+mod net;
+mod numbers;
+mod page;
+mod regexes;
+mod strings;
+mod syntax;
+mod times;
 
-use anyhow::{anyhow, bail};
-use regex::{Regex, RegexBuilder};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::bail;
 use regorus::{Engine, Value};
 
-/// Built-in functions of this build of the engine; a test calls each.
-pub(super) const ALLOWED: [&str; 97] = [
-    "__builtin_sets.intersection",
-    "__builtin_sets.union",
+use arguments::{Arguments, Own};
+use regexes::Patterns;
+
+pub use page::render_support;
+
+/// Built-in functions of this build of the engine that answer as OPA's do; a test calls each.
+pub(super) const ENGINES: [&str; 44] = [
     "abs",
     "array.concat",
     "array.reverse",
-    "array.slice",
-    "base64.decode",
     "base64.encode",
-    "base64.is_valid",
-    "bits.and",
-    "bits.negate",
-    "bits.or",
-    "bits.rsh",
-    "bits.xor",
-    "ceil",
     "concat",
     "contains",
     "count",
     "endswith",
-    "floor",
-    "format_int",
-    "glob.match",
-    "glob.quote_meta",
     "hex.decode",
     "hex.encode",
-    "indexof",
-    "indexof_n",
     "intersection",
     "is_array",
     "is_boolean",
@@ -47,57 +47,24 @@ pub(super) const ALLOWED: [&str; 97] = [
     "is_object",
     "is_set",
     "is_string",
-    "json.filter",
-    "json.is_valid",
-    "json.marshal",
-    "json.marshal_with_options",
-    "json.remove",
-    "json.unmarshal",
-    "lower",
     "max",
     "min",
-    "net.cidr_contains",
-    "net.cidr_is_valid",
     "object.filter",
     "object.get",
     "object.keys",
     "object.remove",
-    "object.subset",
     "object.union",
     "object.union_n",
-    "product",
-    "regex.find_all_string_submatch_n",
-    "regex.find_n",
-    "regex.is_valid",
-    "regex.match",
-    "regex.replace",
-    "regex.split",
-    "regex.template_match",
-    "replace",
     "round",
-    "semver.compare",
-    "semver.is_valid",
-    "sort",
     "split",
-    "sprintf",
     "startswith",
+    "product",
     "strings.any_prefix_match",
     "strings.any_suffix_match",
-    "strings.count",
-    "strings.replace_n",
     "strings.reverse",
-    "substring",
-    "sum",
-    "time.add_date",
     "time.clock",
     "time.date",
-    "time.diff",
-    "time.format",
-    "time.parse_duration_ns",
-    "time.parse_ns",
-    "time.parse_rfc3339_ns",
     "time.weekday",
-    "to_number",
     "trim",
     "trim_left",
     "trim_prefix",
@@ -106,14 +73,11 @@ pub(super) const ALLOWED: [&str; 97] = [
     "trim_suffix",
     "type_name",
     "union",
-    "units.parse",
-    "units.parse_bytes",
-    "upper",
 ];
 
 /// Refused, with the number of arguments that stops them at evaluation too (a call may hide from the reader of the policy) and
 /// the reason.
-pub(super) const REFUSED: [(&str, u8, &str); 12] = [
+pub(super) const REFUSED: [(&str, u8, &str); 16] = [
     ("bits.lsh", 2, "it can use up the memory, and no time limit stops it"),
     (
         "http.send",
@@ -143,14 +107,57 @@ pub(super) const REFUSED: [(&str, u8, &str); 12] = [
         0,
         "the same request must get the same answer; pass a date as a parameter",
     ),
+    (
+        "regex.globs_match",
+        2,
+        "whether two globs meet is not decided here; use regex.match or glob.match on the value itself",
+    ),
+    (
+        "time.diff",
+        2,
+        "its calendar is not OPA's here; subtract the nanoseconds, or use time.date",
+    ),
+    (
+        "time.format",
+        1,
+        "its layouts are not OPA's here; use time.date and time.clock, and time.parse_rfc3339_ns to read",
+    ),
+    (
+        "time.parse_ns",
+        2,
+        "its layouts are not OPA's here; use time.parse_rfc3339_ns",
+    ),
     ("trace", 1, "it would write the request into the log"),
     ("uuid.rfc4122", 1, "the same request must get the same answer"),
     ("print", 1, "it would write the request into the log"),
 ];
 
+/// Functions of ours, in the place of the engine's own or beside them.
+fn ours() -> impl Iterator<Item = &'static Own> {
+    let families: [&[Own]; 8] = [
+        &collections::FUNCTIONS,
+        &crypto::FUNCTIONS,
+        &encoding::FUNCTIONS,
+        &format::FUNCTIONS,
+        &net::FUNCTIONS,
+        &numbers::FUNCTIONS,
+        &strings::FUNCTIONS,
+        &times::FUNCTIONS,
+    ];
+    families.into_iter().flatten()
+}
+
+/// Names of the built-in functions that a policy may call, in order.
+pub fn builtin_functions() -> impl Iterator<Item = &'static str> {
+    let ours = ours().map(|(name, _, _)| *name);
+    let regexes = regexes::FUNCTIONS.iter().map(|(name, _, _)| *name);
+    let names: BTreeSet<_> = ENGINES.into_iter().chain(ours).chain(regexes).collect();
+    names.into_iter()
+}
+
 /// Why a function may not be called; `None` when it may.
 pub(super) fn refusal(name: &str) -> Option<String> {
-    if ALLOWED.contains(&name) {
+    if builtin_functions().any(|allowed| allowed == name) {
         return None;
     }
     match REFUSED.iter().find(|(refused, _, _)| *refused == name) {
@@ -162,61 +169,24 @@ pub(super) fn refusal(name: &str) -> Option<String> {
     }
 }
 
-/// Takes the place of the engine's own functions: refused ones fail, `regex.match` and `regex.replace` keep what they compiled.
+/// Takes the place of the engine's own functions: refused ones fail, and ours answer as OPA's do.
 pub(super) fn install(engine: &mut Engine) -> anyhow::Result<()> {
     for (name, arguments, why) in REFUSED {
         let refuse =
             move |_: Vec<Value>| -> anyhow::Result<Value> { bail!("{name} is not available in policies: {why}") };
         engine.add_extension(name.to_owned(), arguments, Box::new(refuse))?;
     }
-    let patterns = Arc::new(Patterns::default());
-    let regex_match = move |arguments: Vec<Value>| -> anyhow::Result<Value> {
-        let [pattern, value] = arguments.as_slice() else {
-            bail!("regex.match expects 2 arguments")
-        };
-        // The texts are the engine's own: they quote no value.
-        let text = |value: &Value| match value {
-            Value::String(text) => Ok(text.clone()),
-            _ => Err(anyhow!("`regex.match` expects string argument")),
-        };
-        let (pattern, value) = (text(pattern)?, text(value)?);
-        Ok(Value::from(patterns.get(&pattern)?.is_match(&value)))
-    };
-    engine.add_extension("regex.match".to_owned(), 2, Box::new(regex_match))?;
-    let patterns = Arc::new(Patterns::default());
-    let regex_replace = move |arguments: Vec<Value>| -> anyhow::Result<Value> {
-        let [Value::String(text), Value::String(pattern), Value::String(with)] = arguments.as_slice() else {
-            bail!("`regex.replace` expects string arguments")
-        };
-        Ok(Value::from(
-            patterns.get(pattern)?.replace_all(text, with.as_ref()).into_owned(),
-        ))
-    };
-    engine.add_extension("regex.replace".to_owned(), 3, Box::new(regex_replace))
-}
-
-/// Compiled patterns of one policy. The engine would compile a pattern at each call, which costs a hundred times the match.
-#[derive(Default)]
-struct Patterns(Mutex<HashMap<String, Arc<Regex>>>);
-
-impl Patterns {
-    /// Patterns come from the policy and are few. What comes from an input finds the cache full, and is compiled each time.
-    const MAX: usize = 64;
-    /// The engine's own bound: what compiles here compiles for every user of the engine.
-    const MAX_COMPILED_BYTES: usize = 100 * 1024;
-
-    fn get(&self, pattern: &str) -> anyhow::Result<Arc<Regex>> {
-        if let Some(found) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(pattern) {
-            return Ok(Arc::clone(found));
-        }
-        let compiled = RegexBuilder::new(pattern).size_limit(Self::MAX_COMPILED_BYTES).build();
-        let compiled = Arc::new(compiled.map_err(|_| anyhow!("invalid regex"))?);
-        let mut patterns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if patterns.len() < Self::MAX {
-            patterns.insert(pattern.to_owned(), Arc::clone(&compiled));
-        }
-        Ok(compiled)
+    for (name, arguments, call) in ours() {
+        let function = move |values: Vec<Value>| call(&Arguments { name, values: &values });
+        engine.add_extension((*name).to_owned(), *arguments, Box::new(function))?;
     }
+    let patterns = Arc::new(Patterns::default());
+    for (name, arguments, call) in &regexes::FUNCTIONS {
+        let patterns = Arc::clone(&patterns);
+        let function = move |values: Vec<Value>| call(&Arguments { name, values: &values }, &patterns);
+        engine.add_extension((*name).to_owned(), *arguments, Box::new(function))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -237,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_allowed_function_is_there() {
-        for name in ALLOWED {
+        for name in builtin_functions() {
             for arguments in ["", "[]", "[], []", "[], [], []", "[], [], [], []"] {
                 // object.subset([], []) panics: what panics is there, and evaluation catches it.
                 let answer = std::panic::catch_unwind(|| call(name, arguments)).unwrap_or(Ok(Value::Undefined));
@@ -305,6 +275,6 @@ mod tests {
                     .is_match(&format!("a{number}"))
             );
         }
-        assert_eq!(patterns.0.lock().expect("lock").len(), Patterns::MAX);
+        assert_eq!(patterns.len(), Patterns::MAX);
     }
 }
