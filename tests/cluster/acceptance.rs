@@ -90,7 +90,7 @@ async fn what_nobody_may_hold_cannot_be_declared_across_namespaces() {
             .await
             .ok();
         world.condition(ns, "triage", "Accepted", "False", "Invalid").await;
-        world.admin.delete(&one("AIWorkflow", ns, "triage")).await.ok();
+        world.tess.delete(&one("AIWorkflow", ns, "triage")).await.ok();
         world.admin.gone(&one("AIWorkflow", ns, "triage")).await;
     }
 }

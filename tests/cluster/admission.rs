@@ -189,7 +189,7 @@ async fn warn_warns_and_audit_counts() {
         .namespace("warns", &json!({"ringfence.dev/warn": "default"}))
         .await;
     world
-        .admin
+        .tess
         .post(
             &all("AIWorkflow", warned),
             &crate::world::workflow("triage", &json!({})),
@@ -234,7 +234,7 @@ async fn warn_warns_and_audit_counts() {
         .namespace("audits", &json!({"ringfence.dev/audit": "default"}))
         .await;
     world
-        .admin
+        .tess
         .post(
             &all("AIWorkflow", audited),
             &crate::world::workflow("triage", &json!({})),
@@ -355,7 +355,7 @@ async fn what_ends_a_job_and_a_namespace_is_never_refused() {
     );
     // Stricter than when it was admitted: what is there must still be able to end.
     world
-        .admin
+        .tess
         .patch(
             &one("AIWorkflow", ns, "triage"),
             &json!({"spec": {"images": ["registry.example.com/other/**"]}}),
@@ -382,7 +382,7 @@ async fn what_ends_a_job_and_a_namespace_is_never_refused() {
     })
     .await;
     world
-        .admin
+        .tess
         .patch(
             &one("AIWorkflow", ns, "triage"),
             &json!({"spec": {"images": ["registry.example.com/finance/**"]}}),

@@ -34,7 +34,7 @@ async fn an_account_joins_when_the_platform_says_so_and_it_is_as_declared() {
         "triage",
         &json!({"identity": identity, "permissions": {"rules": [read]}}),
     );
-    world.admin.post(&all("AIWorkflow", ns), &object).await.ok();
+    world.tess.post(&all("AIWorkflow", ns), &object).await.ok();
     world.condition(ns, "triage", "Ready", "False", "NameTaken").await;
 
     // A tenant may write accounts, and this key all the same not.
@@ -108,7 +108,7 @@ async fn an_account_joins_when_the_platform_says_so_and_it_is_as_declared() {
         Ok(())
     })
     .await;
-    world.admin.delete(&one("AIWorkflow", ns, "triage")).await.ok();
+    world.tess.delete(&one("AIWorkflow", ns, "triage")).await.ok();
     world.admin.gone(&path).await;
 }
 

@@ -1,13 +1,52 @@
-//! Every field of an AIWorkflow at its bounds and one beyond, with a tenant's credentials. The fields and their bounds are read
-//! from the definition, so a new field is tested as soon as it is there.
+//! Every field of our kinds at its bounds and one beyond, an AIWorkflow's with a tenant's credentials. The fields and their bounds
+//! are read from the definitions, so a new field is tested as soon as it is there.
 
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
 
-use crate::world::{TENANT, World, all, workflow};
+use crate::world::{Actor, CLASSES, TENANT, World, all};
 
 /// Requests at the same time.
 const TOGETHER: usize = 8;
+
+/// A class in which every field is set.
+fn class() -> Value {
+    let rule = json!({"apiGroups": [""], "resources": ["services"], "resourceNames": ["x"], "verbs": ["get"]});
+    let selector = json!({
+        "matchLabels": {"app": "x"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a"]}],
+    });
+    let images = json!(["registry.example.com/**"]);
+    json!({
+        "engines": [{"name": "custom", "worker": [rule], "launcher": [rule], "images": images, "podAnnotations": ["example.com/x"]}],
+        "images": {"allowed": images, "injected": images, "requireDigest": true},
+        "permissions": [rule],
+        "crossNamespacePermissions": [rule],
+        "network": {"cidrs": ["203.0.113.0/24"], "namespaces": ["x"]},
+        "identity": {"annotations": ["example.com/x"], "audiences": ["x"], "maxTokenSeconds": 600},
+        "podSecurity": "Baseline",
+        "volumes": {"types": ["emptyDir", "csi"], "csiDrivers": ["x.example.com"]},
+        "podAnnotations": ["example.com/"],
+        "launchers": [{"user": "lea"}, {"group": "people"}, {"serviceAccount": {"namespace": "x", "name": "x"}}],
+        "debug": {"maxHours": 8},
+        "exceptions": {"namespaces": ["x"], "maxDays": 30},
+        "cluster": {
+            "dns": {"namespace": "kube-system", "selector": selector, "cidrs": ["169.254.20.10/32"]},
+            "apiServer": {"cidrs": ["192.0.2.1/32"], "ports": [6443]},
+            "clusterCIDRs": ["10.0.0.0/8"],
+        },
+    })
+}
+
+fn grant() -> Value {
+    let rule = json!({"apiGroups": [""], "resources": ["services"], "resourceNames": ["x"], "verbs": ["get"]});
+    json!({"from": [{"namespace": "x", "name": "x"}], "rules": [rule]})
+}
+
+/// One of `names` and `objectSelector`, which do not go together.
+fn exception(of: &str, objects: &Value) -> Value {
+    json!({"policies": ["no-literal-secrets"], "reason": "x", "expiresAt": "2030-12-01T12:00:00Z", of: objects})
+}
 
 /// A declaration in which every field is set somewhere: of a union each member in an element of its own.
 fn everything() -> Value {
@@ -61,6 +100,8 @@ struct Case {
 
 struct Cases {
     whole: Value,
+    /// Fields that another whole has.
+    elsewhere: &'static [&'static str],
     found: Vec<Case>,
 }
 
@@ -116,8 +157,14 @@ impl Cases {
                 if count("minLength").is_some() {
                     self.put(&at, "empty", json!(""), false);
                 }
-                if schema["pattern"].is_string() {
-                    self.put(&at, "in another script", json!("prüfung"), false);
+                match schema["pattern"].as_str() {
+                    // Text, of which only something must be there.
+                    Some(r"\S") => {
+                        self.put(&at, "blank", json!("   "), false);
+                        self.put(&at, "in another script", json!("prüfung"), true);
+                    }
+                    Some(_) => self.put(&at, "in another script", json!("prüfung"), false),
+                    None => {}
                 }
             }
             Value::Number(_) => {
@@ -139,7 +186,8 @@ impl Cases {
                         item
                     }
                     (_, Some(choices)) => choices[index % choices.len()].clone(),
-                    _ => items[0].clone(),
+                    _ if schema["x-kubernetes-list-type"] == "set" => json!(format!("x-{index}")),
+                    _ => items[index % items.len()].clone(),
                 };
                 self.put(&at, format!("{most} elements"), (0..most).map(item).collect(), true);
                 self.put(
@@ -181,7 +229,9 @@ impl Cases {
                     less.remove(required.as_str().unwrap());
                     self.put(&at, format!("without {required}"), Value::Object(less), false);
                 }
-                for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+                let properties = schema["properties"].as_object().into_iter().flatten();
+                let here = properties.filter(|(name, _)| !self.elsewhere.contains(&name.as_str()));
+                for (name, schema) in here.collect::<Vec<_>>() {
                     let inside = self.under(places, |place, value| {
                         value.get(name).map(|_| format!("{place}/{name}")).into_iter().collect()
                     });
@@ -203,33 +253,28 @@ impl Cases {
     }
 }
 
-fn cases() -> Vec<Case> {
-    let definition: Value =
-        serde_saphyr::from_str(include_str!("../../crds/aiworkflows.yaml")).expect("the definition");
+fn cases(definition: &str, whole: Value, elsewhere: &'static [&'static str]) -> Vec<Case> {
+    let definition: Value = serde_saphyr::from_str(definition).expect("the definition");
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut cases = Cases {
-        whole: everything(),
+        whole,
+        elsewhere,
         found: Vec::new(),
     };
     cases.walk(schema, &[String::new()]);
     cases.found
 }
 
-#[tokio::test]
-async fn every_field_is_taken_at_its_bounds_and_refused_beyond() {
-    let world = World::shared().await;
-    let ns = &world.enforced("bounds-of-fields").await;
-    let (_, tenant) = world.person(ns, TENANT).await;
-    let collection = format!("{}?dryRun=All", all("AIWorkflow", ns));
+/// Asks as `actor` about every case; each must be taken, or refused with its field.
+async fn each(actor: &Actor, kind: &str, collection: &str, whole: &Value, cases: &[Case]) {
+    let collection = format!("{collection}?dryRun=All");
     let say = async |spec: &Value| {
-        let mut object = workflow("x", &json!({}));
-        object["spec"] = spec.clone();
-        tenant.post(&collection, &object).await
+        let object =
+            json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+        actor.post(&collection, &object).await
     };
-    say(&everything()).await.ok();
-    let cases = cases();
-    assert!(cases.len() > 300, "{} cases", cases.len());
-    let wrong: Vec<String> = futures::stream::iter(&cases)
+    say(whole).await.ok();
+    let wrong: Vec<String> = futures::stream::iter(cases)
         .map(|case| async {
             let answer = say(&case.spec).await;
             let names_it = answer.message().contains(&case.field);
@@ -253,4 +298,47 @@ async fn every_field_is_taken_at_its_bounds_and_refused_beyond() {
         cases.len(),
         wrong.join("\n")
     );
+}
+
+#[tokio::test]
+async fn every_field_is_taken_at_its_bounds_and_refused_beyond() {
+    let world = World::shared().await;
+    let ns = &world.enforced("bounds-of-fields").await;
+    let (_, tenant) = world.person(ns, TENANT).await;
+    let cases = cases(include_str!("../../crds/aiworkflows.yaml"), everything(), &[]);
+    assert!(cases.len() > 300, "{} cases", cases.len());
+    each(&tenant, "AIWorkflow", &all("AIWorkflow", ns), &everything(), &cases).await;
+}
+
+#[tokio::test]
+async fn so_is_every_field_of_what_the_platform_and_other_namespaces_say() {
+    let world = World::shared().await;
+    let ns = &world.enforced("bounds-of-others").await;
+    let found = cases(include_str!("../../crds/aiworkflowclasses.yaml"), class(), &[]);
+    assert!(found.len() > 200, "{} cases", found.len());
+    each(&world.admin, "AIWorkflowClass", CLASSES, &class(), &found).await;
+
+    let (_, owner) = world.person(ns, "admin").await;
+    let found = cases(include_str!("../../crds/aiworkflowgrants.yaml"), grant(), &[]);
+    assert!(found.len() > 30, "{} cases", found.len());
+    each(&owner, "AIWorkflowGrant", &all("AIWorkflowGrant", ns), &grant(), &found).await;
+
+    let selector = json!({
+        "matchLabels": {"app": "x"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a"]}],
+    });
+    for (of, objects, elsewhere) in [
+        ("names", json!(["x"]), &["objectSelector"][..]),
+        ("objectSelector", selector, &["names"][..]),
+    ] {
+        let whole = exception(of, &objects);
+        let found = cases(
+            include_str!("../../crds/regopolicyexceptions.yaml"),
+            whole.clone(),
+            elsewhere,
+        );
+        assert!(found.len() > 15, "{} cases", found.len());
+        let collection = all("RegoPolicyException", ns);
+        each(&world.admin, "RegoPolicyException", &collection, &whole, &found).await;
+    }
 }

@@ -138,7 +138,8 @@ async fn a_namespace_goes_from_audit_over_warn_to_enforce_and_nothing_stops() {
         ("web", json!(["registry.example.com/finance/**"])),
         ("batch", json!(["docker.io/library/python"])),
     ] {
-        admin
+        world
+            .tess
             .post(&all("AIWorkflow", ns), &workflow(name, &json!({"images": images})))
             .await
             .ok();

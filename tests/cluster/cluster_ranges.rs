@@ -8,7 +8,9 @@ use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::{ControlPlane, Options, Ringfence, eventually};
 
-use crate::world::{Actor, BINARY, CLASSES, SOON, all, condition, in_force, master, namespace, one, pod, workflow};
+use crate::world::{
+    Actor, BINARY, CLASSES, SOON, all, condition, in_force, master, namespace, one, pod, tenant_everywhere, workflow,
+};
 
 const CLASS: &str = "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/ranges";
 const NODES: &str = "/api/v1/nodes";
@@ -21,6 +23,7 @@ const QUICK: Duration = Duration::from_secs(20);
 struct Scene {
     cluster: ControlPlane,
     admin: Actor,
+    tess: Actor,
     lea: Actor,
     ns: String,
 }
@@ -38,9 +41,11 @@ async fn what_is_the_clusters_own_stays_closed() {
     admin.post(CLASSES, &class).await.ok();
     let ns = namespace(&admin, "ranges", &json!({"ringfence.dev/enforce": "ranges"})).await;
     let lea = master(&cluster, "lea", &[]).await;
+    let tess = tenant_everywhere(&cluster, &admin).await;
     let scene = Scene {
         cluster,
         admin,
+        tess,
         lea,
         ns,
     };
@@ -55,7 +60,7 @@ async fn what_is_the_clusters_own_stays_closed() {
 impl Scene {
     async fn declare(&self, name: &str, network: &Value) {
         let object = workflow(name, &json!({"network": network}));
-        self.admin.post(&all("AIWorkflow", &self.ns), &object).await.ok();
+        self.tess.post(&all("AIWorkflow", &self.ns), &object).await.ok();
     }
 
     async fn ready(&self, name: &str, status: &str, reason: &str) -> Value {

@@ -207,7 +207,7 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
     let spec = json!({"permissions": {"rules": [rule("configmaps", &["get"])]}});
     world.ready(&one_space, "reader", &spec).await;
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", &other_space), &workflow("waiting", &spec))
         .await
         .ok();

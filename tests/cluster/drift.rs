@@ -96,7 +96,7 @@ async fn foreign_edits_are_put_back_and_counted() {
                 .namespace("drift", &json!({"ringfence.dev/warn": "default"}))
                 .await;
             let declared = workflow("triage", &spec());
-            world.admin.post(&all("AIWorkflow", ns), &declared).await.ok();
+            world.tess.post(&all("AIWorkflow", ns), &declared).await.ok();
             world.condition(ns, "triage", "Programmed", "True", "Applied").await;
             let (kind, path) = &owned(ns)[at];
             edits_are_put_back(world, kind, path).await;

@@ -10,13 +10,14 @@ use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 
 use crate::world::{
     Actor, Answer, BINARY, CLASSES, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one, pod,
-    workflow, workload,
+    tenant_everywhere, workflow, workload,
 };
 
 struct Scene {
     cluster: ControlPlane,
     ringfence: Ringfence,
     admin: Actor,
+    tess: Actor,
     /// Who launches.
     lea: Actor,
     /// Who may write exceptions, by the shipped role, and nothing else.
@@ -74,10 +75,12 @@ impl Scene {
         let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
         admin.post(bindings, &binding).await.ok();
         let open = namespace(&admin, "open", &json!({})).await;
+        let tess = tenant_everywhere(&cluster, &admin).await;
         let scene = Self {
             cluster,
             ringfence,
             admin,
+            tess,
             lea,
             platform,
             open,
@@ -102,7 +105,7 @@ impl Scene {
             .await
             .ok();
         let triage = workflow("triage", &json!({}));
-        self.admin.post(&all("AIWorkflow", namespace), &triage).await.ok();
+        self.tess.post(&all("AIWorkflow", namespace), &triage).await.ok();
         let path = one("AIWorkflow", namespace, "triage");
         eventually(SOON, || async {
             let workflow = self.admin.read(&path).await?;

@@ -315,7 +315,7 @@ async fn a_weaker_mode_makes_less() {
         .namespace("warned", &json!({"ringfence.dev/warn": "default"}))
         .await;
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", warned), &crate::world::workflow("triage", &spec))
         .await
         .ok();
@@ -345,7 +345,7 @@ async fn a_weaker_mode_makes_less() {
     let plain = world.namespace("plain", &json!({})).await;
     for ns in [&audited, &plain] {
         world
-            .admin
+            .tess
             .post(&all("AIWorkflow", ns), &crate::world::workflow("triage", &spec))
             .await
             .ok();

@@ -99,7 +99,7 @@ async fn a_declaration_that_no_class_could_take_is_invalid() {
         "network": {"egress": [{"name": "x", "to": {"cidrs": ["10.0.0.1/8"]}, "ports": [{"port": 1}]}]},
     });
     let object = workflow("triage", &spec);
-    let answer = world.admin.post(&all("AIWorkflow", ns), &object).await;
+    let answer = world.tess.post(&all("AIWorkflow", ns), &object).await;
     let said = answer.refused_by("valid-declaration");
     assert!(
         said.contains("10.0.0.1/8") && said.contains("secrets"),
@@ -140,7 +140,7 @@ async fn a_foreign_account_is_neither_touched_nor_bound() {
     let before = world.admin.get(&path).await.ok();
     let spec = json!({"permissions": {"rules": [rule("", "configmaps", "get")]}});
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", ns), &workflow("triage", &spec))
         .await
         .ok();
@@ -183,7 +183,7 @@ async fn a_foreign_policy_in_the_place_of_the_default_deny_keeps_the_fence_open_
         .await
         .ok();
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))
         .await
         .ok();
@@ -205,7 +205,7 @@ async fn peers_resolve_when_both_ends_name_each_other() {
     let sender =
         json!({"network": {"egress": [{"name": "out", "to": {"workflow": {"name": "receiver"}}, "ports": ports}]}});
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", ns), &workflow("sender", &sender))
         .await
         .ok();
@@ -234,7 +234,7 @@ async fn peers_resolve_when_both_ends_name_each_other() {
     let named =
         json!({"network": {"ingress": [{"name": "in", "from": {"workflow": {"name": "sender"}}, "ports": ports}]}});
     world
-        .admin
+        .tess
         .patch(&one("AIWorkflow", ns, "receiver"), &json!({"spec": named}))
         .await
         .ok();
@@ -250,7 +250,7 @@ async fn peers_resolve_when_both_ends_name_each_other() {
     let peer = json!({"matchLabels": {"ringfence.dev/workflow": "sender"}});
     assert_eq!(allow["spec"]["ingress"][0]["from"][0]["podSelector"], peer);
 
-    world.admin.delete(&one("AIWorkflow", ns, "receiver")).await.ok();
+    world.tess.delete(&one("AIWorkflow", ns, "receiver")).await.ok();
     world.condition(ns, "sender", "Ready", "False", "PeerMissing").await;
 }
 

@@ -55,7 +55,7 @@ async fn a_right_in_another_namespace_comes_and_goes_with_the_grant() {
             "permissions": {"crossNamespace": [{"namespace": vectors, "rules": declared}]},
         },
     });
-    world.admin.post(&all("AIWorkflow", &home), &workflow).await.ok();
+    world.tess.post(&all("AIWorkflow", &home), &workflow).await.ok();
     world
         .condition(&home, "triage", "ResolvedRefs", "False", "NoGrant")
         .await;
@@ -180,7 +180,7 @@ async fn a_grant_gives_nothing_to_a_workflow_that_is_gone_or_refused() {
         Ok(())
     })
     .await;
-    world.admin.delete(&one("AIWorkflow", &home, "triage")).await.ok();
+    world.tess.delete(&one("AIWorkflow", &home, "triage")).await.ok();
     eventually(SOON, || async {
         ensure!(
             bound().await?.is_empty(),
@@ -279,7 +279,7 @@ async fn an_engine_gives_its_launcher_rights_when_the_platform_opens_them() {
     let scheduler = format!("system:serviceaccount:{airflow}:scheduler");
     let launchers = json!([{"serviceAccount": {"namespace": airflow, "name": "scheduler"}}]);
     let object = crate::world::workflow("triage", &json!({"engine": "airflow", "launchers": launchers}));
-    world.admin.post(&all("AIWorkflow", &home), &object).await.ok();
+    world.tess.post(&all("AIWorkflow", &home), &object).await.ok();
     // The class opens the engine; the ceiling does not yet, and the API server's own check says so.
     let workflow = world
         .condition(&home, "triage", "Programmed", "False", "AboveCeiling")
@@ -323,7 +323,7 @@ async fn an_engine_gives_its_launcher_rights_when_the_platform_opens_them() {
 
     // Another engine, and the rights go.
     world
-        .admin
+        .tess
         .patch(&one("AIWorkflow", &home, "triage"), &json!({"spec": {"engine": "job"}}))
         .await
         .ok();

@@ -16,7 +16,7 @@ async fn an_account_is_known_to_a_cloud_only_where_the_class_allows_it() {
     let identity =
         json!({"annotations": {KEY: "arn:aws:iam::1:role/triage"}, "imagePullSecrets": [{"name": "registry"}]});
     let object = workflow("triage", &json!({"identity": identity}));
-    world.admin.post(&all("AIWorkflow", &namespace), &object).await.ok();
+    world.tess.post(&all("AIWorkflow", &namespace), &object).await.ok();
     let refused = world
         .condition(&namespace, "triage", "Accepted", "False", "OutsideClass")
         .await;

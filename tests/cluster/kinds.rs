@@ -83,7 +83,7 @@ async fn what_comes_in_any_order_is_warned_of_and_the_platforms_own_namespaces_t
     let world = World::shared().await;
     let plain = &world.namespace("kinds-plain", &json!({})).await;
     let answer = world
-        .admin
+        .tess
         .post(&all("AIWorkflow", plain), &workflow("triage", &json!({})))
         .await;
     assert!(
@@ -97,7 +97,7 @@ async fn what_comes_in_any_order_is_warned_of_and_the_platforms_own_namespaces_t
     answer.ok();
     for exempt in ["kube-system", "kube-public", support::RELEASE_NAMESPACE] {
         let answer = world
-            .admin
+            .tess
             .post(&all("AIWorkflow", exempt), &workflow("triage", &json!({})))
             .await;
         answer.refused_by("exempt-namespace");

@@ -87,7 +87,7 @@ async fn a_tenant_does_not_become_a_launcher_by_choosing_its_name() {
     world.condition(&b, "honest", "Ready", "True", "Fenced").await;
     world.ready(&home, "later", &launched_by(&b, "honest")).await;
     world
-        .admin
+        .tess
         .patch(
             &one("AIWorkflow", &b, "honest"),
             &json!({"spec": {"owner": {"team": "x"}}}),
@@ -100,7 +100,7 @@ async fn a_tenant_does_not_become_a_launcher_by_choosing_its_name() {
     world.admin.post(&all("ServiceAccount", &b), &made).await.ok();
     world.condition(&b, "for-ghost", "Ready", "True", "Fenced").await;
     // Nobody names it any more, and it is free.
-    world.admin.delete(&one("AIWorkflow", &home, "etl")).await.ok();
+    world.tess.delete(&one("AIWorkflow", &home, "etl")).await.ok();
     world.condition(&b, "for-spectre", "Ready", "True", "Fenced").await;
 }
 
@@ -206,10 +206,10 @@ async fn another_workflows_account_gets_no_rights_of_an_engine_that_it_does_not_
     })
     .await;
     // Gone, it is a launcher like any other account: the next to declare the name is held back.
-    world.admin.delete(&one("AIWorkflow", &other, "loader")).await.ok();
+    world.tess.delete(&one("AIWorkflow", &other, "loader")).await.ok();
     world.condition(&home, "triage", "Ready", "True", "Fenced").await;
     world
-        .admin
+        .tess
         .post(&all("AIWorkflow", &other), &workflow("load", &json!({})))
         .await
         .ok();

@@ -72,7 +72,7 @@ async fn what_is_promised_is_served_and_names_nobody() {
         .namespace("metered", &json!({"ringfence.dev/warn": "default"}))
         .await;
     world
-        .admin
+        .tess
         .post(
             &all("AIWorkflow", warned),
             &crate::world::workflow("metered-drift", &json!({})),

@@ -136,7 +136,7 @@ async fn every_kind_that_makes_pods_has_the_shape_that_the_class_allows() {
         assert!(message.contains(said), "{message}");
     }
     let fits = json!({"spec": {"identity": {"audiences": [{"audience": "vault", "maxExpirationSeconds": 600}]}}});
-    world.admin.patch(&one("AIWorkflow", ns, "triage"), &fits).await.ok();
+    world.tess.patch(&one("AIWorkflow", ns, "triage"), &fits).await.ok();
     world.condition(ns, "triage", "Accepted", "True", "Accepted").await;
 }
 

@@ -227,20 +227,12 @@ impl World {
         let cluster = ControlPlane::shared();
         let ringfence = cluster.ringfence(BINARY).await;
         let admin = Actor::new(cluster.admin().await);
-        let tess = Actor::new(cluster.client(&tess()).await);
         let ready = async || {
             in_force(&admin).await;
-            let binding = json!({
-                "metadata": {"name": "tess"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": TENANT},
-                "subjects": [{"kind": "User", "name": "tess"}],
-            });
-            let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
-            admin.post(bindings, &binding).await.ok();
-            let workflows = all("AIWorkflow", "default");
-            eventually(SOON, || async { tess.read(&workflows).await }).await;
+            tenant_everywhere(cluster, &admin).await;
         };
         IN_FORCE.get_or_init(ready).await;
+        let tess = Actor::new(cluster.client(&tess()).await);
         Self {
             cluster,
             ringfence,
@@ -353,6 +345,21 @@ impl World {
             .await
             .expect("kubectl")
     }
+}
+
+/// Makes [`tess`] the tenant of every namespace of a cluster.
+pub async fn tenant_everywhere(cluster: &ControlPlane, admin: &Actor) -> Actor {
+    let tess = Actor::new(cluster.client(&tess()).await);
+    let binding = json!({
+        "metadata": {"name": "tess"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": TENANT},
+        "subjects": [{"kind": "User", "name": "tess"}],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    admin.post(bindings, &binding).await.ok();
+    let workflows = all("AIWorkflow", "default");
+    eventually(SOON, || async { tess.read(&workflows).await }).await;
+    tess
 }
 
 /// The sum of a counter over the series whose labels hold all of `labels`.
