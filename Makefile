@@ -44,7 +44,7 @@ opa: tools ## Build the Open Policy Agent that the tests ask (two minutes the fi
 	$(call step,build the Open Policy Agent,tests/opa/build.sh)
 
 .PHONY: test
-test: tools lint controlplane simulator opa compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (under 6 minutes when warm)
+test: tools lint controlplane simulator opa compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 7 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile

@@ -78,8 +78,10 @@ fn head(text: &mut String, draft: &Draft, looked_at: &[String], unread: &[String
     steps.extend([
         "As a launcher, put the label ringfence.dev/workflow: NAME on every workload and its template, and the account into the template; ringfence render FILE --pod NAME prints the block.".to_owned(),
         "Delete the RoleBindings and NetworkPolicies that this replaces.".to_owned(),
-        format!("ringfence check namespace {namespace} says what would be refused. When that is nothing:"),
-        format!("kubectl label namespace {namespace} ringfence.dev/enforce=default"),
+        format!("ringfence check namespace {namespace} says what would be refused. When that is nothing but the namespace's Pod Security level:"),
+        format!(
+            "kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=restricted ringfence.dev/enforce=default    (the level that the class asks for, not before the pods meet it)"
+        ),
     ]);
     let mut number = 0;
     for step in steps {
