@@ -18,7 +18,7 @@ pub use bindings::Accounts;
 pub use declared::Declared;
 pub use groups::Groups;
 pub use ownerless::{Ownerless, of_no_owner};
-pub use owners::Owners;
+pub use owners::{Origin, Owners};
 pub use policies::Foreign;
 pub use report::Report;
 pub use secrets::{Secrets, token_secret};

@@ -1,7 +1,7 @@
 //! Objects that Ringfence made for an owner that is gone: left behind where somebody deleted it with `--cascade=orphan`, or took
 //! the owner reference off.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Finding, Owners, Place, Severity};
 use crate::api::DEFAULT_DENY_NAME;
@@ -17,10 +17,9 @@ pub struct Ownerless {
 
 /// Reads an object of a kind that Ringfence makes. `None` where one of these owns it, where it is not Ringfence's, and where the
 /// garbage collector is about to take it. A default-deny is never left behind: without it a namespace is open.
-pub fn of_no_owner(kind: &str, object: &Map<String, Value>, owners: &Owners) -> Option<Ownerless> {
-    let object = Value::Object(object.clone());
-    let owner = owner_uid(&object).filter(|uid| !owners.has(uid))?;
-    if kind == "NetworkPolicy" && name_of(&object) == DEFAULT_DENY_NAME {
+pub fn of_no_owner(kind: &str, object: &Value, owners: &Owners) -> Option<Ownerless> {
+    let owner = owner_uid(object).filter(|uid| !owners.has(uid))?;
+    if kind == "NetworkPolicy" && name_of(object) == DEFAULT_DENY_NAME {
         return None;
     }
     let references = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
@@ -33,7 +32,7 @@ pub fn of_no_owner(kind: &str, object: &Map<String, Value>, owners: &Owners) -> 
         place: Place {
             namespace: namespace.unwrap_or_default().to_owned(),
             kind: kind.to_owned(),
-            name: name_of(&object).to_owned(),
+            name: name_of(object).to_owned(),
             workflow: None,
         },
         owner: owner.to_owned(),
@@ -88,22 +87,21 @@ mod tests {
     #[case::with_another_owner(json!({"annotations": {"ringfence.dev/owner-uid": "w-0"}, "ownerReferences": [{"uid": "x"}]}), true)]
     fn an_object_is_ownerless_when_nobody_keeps_it(#[case] metadata: Value, #[case] expected: bool) {
         let object = json!({"metadata": metadata});
-        let found = of_no_owner("Role", object.as_object().unwrap(), &owners("w-1"));
+        let found = of_no_owner("Role", &object, &owners("w-1"));
         assert_eq!(found.is_some(), expected);
     }
 
     #[test]
     fn nobody_is_told_to_delete_a_default_deny() {
         let object = json!({"metadata": {"name": "ringfence", "annotations": {"ringfence.dev/owner-uid": "w-0"}}});
-        let object = object.as_object().unwrap();
-        assert!(of_no_owner("NetworkPolicy", object, &owners("w-1")).is_none());
-        assert!(of_no_owner("Role", object, &owners("w-1")).is_some());
+        assert!(of_no_owner("NetworkPolicy", &object, &owners("w-1")).is_none());
+        assert!(of_no_owner("Role", &object, &owners("w-1")).is_some());
     }
 
     #[test]
     fn an_owner_that_is_only_new_is_an_owner() {
         let object = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": "w-2"}}});
-        let found = of_no_owner("Role", object.as_object().unwrap(), &owners("w-1")).unwrap();
+        let found = of_no_owner("Role", &object, &owners("w-1")).unwrap();
         assert!(found.finding(&owners("w-2")).is_none());
         assert!(
             found

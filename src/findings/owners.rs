@@ -5,11 +5,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Declared;
 use crate::api::DEFAULT_DENY_NAME;
 use crate::plan::{granted_names, name_of, owned_names, owner_uid};
+
+/// What says whose an object is, as far as it is there to be read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    /// UID of the owner that its annotation names.
+    pub owner: String,
+}
+
+impl Origin {
+    /// Reads an object. `None` where it names no owner of ours.
+    pub fn of(kind: &'static str, object: &Value) -> Option<Self> {
+        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let owner = owner_uid(object).filter(|uid| !uid.is_empty())?;
+        Some(Self {
+            kind,
+            namespace: namespace.unwrap_or_default().to_owned(),
+            name: name_of(object).to_owned(),
+            owner: owner.to_owned(),
+        })
+    }
+}
 
 /// What an owner may have made, by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -35,10 +59,9 @@ impl Owners {
     }
 
     /// Adds an AIWorkflowGrant, from raw JSON.
-    pub fn add_grant(&mut self, grant: &Map<String, Value>) {
-        let grant = Value::Object(grant.clone());
+    pub fn add_grant(&mut self, grant: &Value) {
         let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let (Some(uid), Some(namespace)) = (text(&grant, "/metadata/uid"), text(&grant, "/metadata/namespace")) else {
+        let (Some(uid), Some(namespace)) = (text(grant, "/metadata/uid"), text(grant, "/metadata/namespace")) else {
             return;
         };
         let from = grant
@@ -47,7 +70,7 @@ impl Owners {
             .into_iter()
             .flatten();
         let grantees = from.filter_map(|from| Some((text(from, "/namespace")?, text(from, "/name")?)));
-        let names = grantees.flat_map(|(namespace, name)| granted_names(&namespace, &name, name_of(&grant)));
+        let names = grantees.flat_map(|(namespace, name)| granted_names(&namespace, &name, name_of(grant)));
         let makes = Makes {
             namespace,
             account: None,
@@ -72,17 +95,14 @@ impl Owners {
     }
 
     /// Whether an object is what its owner, of those that are known, makes.
-    pub fn made(&self, kind: &str, object: &Value) -> bool {
-        let Some(makes) = owner_uid(object).and_then(|uid| self.0.get(uid)) else {
-            return false;
-        };
-        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
-        let name = name_of(object);
-        let is_named = match kind {
-            "ServiceAccount" => makes.account.as_deref() == Some(name),
-            _ => makes.names.contains(name),
-        };
-        is_named && namespace == Some(makes.namespace.as_str())
+    pub fn made(&self, origin: &Origin) -> bool {
+        self.0.get(&origin.owner).is_some_and(|makes| {
+            let is_named = match origin.kind {
+                "ServiceAccount" => makes.account.as_ref() == Some(&origin.name),
+                _ => makes.names.contains(&origin.name),
+            };
+            is_named && origin.namespace == makes.namespace
+        })
     }
 }
 
@@ -104,7 +124,7 @@ mod tests {
             account: "runner".into(),
         });
         let grant = json!({"metadata": {"name": "g", "namespace": "there", "uid": "g-1"}, "spec": {"from": [{"namespace": "ai", "name": "triage"}]}});
-        owners.add_grant(grant.as_object().unwrap());
+        owners.add_grant(&grant);
         owners.add_namespace("ai", "n-1");
         owners
     }
@@ -124,13 +144,14 @@ mod tests {
     #[case::beside_the_default_deny("NetworkPolicy", "ai", "open".to_owned(), "n-1", false)]
     #[case::unknown_owner("Role", "ai", owned_name("ai", "triage", "role"), "w-0", false)]
     fn what_is_ours_has_the_name_that_its_owner_gives(
-        #[case] kind: &str,
+        #[case] kind: &'static str,
         #[case] namespace: &str,
         #[case] name: String,
         #[case] owner: &str,
         #[case] expected: bool,
     ) {
         let object = json!({"metadata": {"name": name, "namespace": namespace, "annotations": {"ringfence.dev/owner-uid": owner}}});
-        assert_eq!(owners().made(kind, &object), expected);
+        let origin = Origin::of(kind, &object).unwrap();
+        assert_eq!(owners().made(&origin), expected);
     }
 }

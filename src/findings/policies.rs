@@ -3,11 +3,9 @@
 
 use std::cmp::Reverse;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Finding, Owners, Place, Severity};
-use crate::api::OWNER_UID_ANNOTATION;
-use crate::plan::owner_uid;
+use super::{Finding, Origin, Owners, Place, Severity};
 use crate::review::Violation;
 
 /// Rule of these findings.
@@ -20,8 +18,8 @@ pub struct Foreign {
     name: String,
     opens: &'static str,
     selector: Value,
-    /// Its metadata, which says whose it is.
-    metadata: Value,
+    /// Whose it says it is.
+    origin: Option<Origin>,
     /// How much of the fence it opens: pods that it selects, and peers.
     width: (bool, bool),
 }
@@ -46,17 +44,13 @@ impl Foreign {
                 is_open_to_all(spec),
             ),
             selector: spec.get("podSelector").cloned().unwrap_or_default(),
-            metadata: json!({
-                "name": policy.pointer("/metadata/name"),
-                "namespace": namespace,
-                "annotations": {OWNER_UID_ANNOTATION: owner_uid(&policy)},
-            }),
+            origin: Origin::of("NetworkPolicy", &policy),
         })
     }
 
     /// Whether one of these made it: then it is Ringfence's, and foreign to nobody.
     pub fn is_made_by(&self, owners: &Owners) -> bool {
-        owners.made("NetworkPolicy", &json!({"metadata": self.metadata}))
+        self.origin.as_ref().is_some_and(|origin| owners.made(origin))
     }
 
     /// Puts what opens the most first: whoever adds many small ones hides no wide one behind them.

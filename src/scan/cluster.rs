@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::kinds::{CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OWNED, ROLE_BINDING, WORKFLOW};
 use super::look::{Bounds, Scanner};
-use crate::api::{MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION};
-use crate::findings::{Accounts, Declared, Extent, Finding, Ownerless, Owners, Sink, of_no_owner};
-use crate::plan::{NamespaceFacts, name_of, owner_uid};
+use crate::api::{MANAGED_BY_LABEL, MANAGER};
+use crate::findings::{Accounts, Declared, Extent, Finding, Origin, Ownerless, Owners, Sink, of_no_owner};
+use crate::plan::NamespaceFacts;
 use crate::webhook::pages::{Ask, Listed, Page};
 
 /// Longest that one page may take.
@@ -40,8 +40,8 @@ struct Pass<'a> {
 
 enum Doubt {
     Ownerless(Ownerless),
-    /// What says whose a binding is, and its kind, with what it would give if nobody owns it.
-    Binding(Value, &'static str, Vec<Finding>),
+    /// Whose a binding says it is, with what it would give if nobody owns it.
+    Binding(Origin, Vec<Finding>),
 }
 
 impl Scanner {
@@ -102,18 +102,34 @@ impl Pass<'_> {
         Some((page, goes_on))
     }
 
+    /// The same of owners. Where not all of them can be had, nothing can be said to have none.
+    async fn page_of_owners(&mut self, ask: &mut Ask) -> Option<(Page, bool)> {
+        let page = self.page(ask).await;
+        self.knows_owners &= page.is_some();
+        page
+    }
+
     /// Reads every namespace before the first is looked at: a look takes long, and a list that is left open expires.
     async fn namespaces(&mut self) {
+        let bounds = Bounds {
+            rests: self.rests,
+            ..Bounds::all()
+        };
+        for (name, class, namespace) in self.read_namespaces().await {
+            self.fenced.insert(name.clone());
+            let extent = self.scanner.look(&namespace, &class, bounds, self.sink).await;
+            self.sink.looked_at_namespace(&name, &extent);
+        }
+    }
+
+    /// Names of the namespaces that have a mode, each with its class and the object.
+    async fn read_namespaces(&mut self) -> Vec<(String, String, Value)> {
         let mut with_a_mode = Vec::new();
         let mut ask = Ask::all(NAMESPACE, None);
         if let Some(only) = self.only {
             ask.fields = format!("metadata.name={only}");
         }
-        loop {
-            let Some((page, goes_on)) = self.page(&mut ask).await else {
-                self.knows_owners = false;
-                break;
-            };
+        while let Some((page, goes_on)) = self.page_of_owners(&mut ask).await {
             for namespace in page.items.into_iter().map(Value::Object) {
                 let Some(facts) = NamespaceFacts::from_object(&namespace, |name| self.scanner.is_exempt(name)) else {
                     continue;
@@ -121,7 +137,6 @@ impl Pass<'_> {
                 self.owners.add_namespace(&facts.name, &facts.uid);
                 let class = facts.mode().and_then(|mode| facts.class_for(mode)).map(str::to_owned);
                 if let Some(class) = class.filter(|_| !facts.terminating) {
-                    self.fenced.insert(facts.name.clone());
                     with_a_mode.push((facts.name, class, namespace));
                 }
             }
@@ -129,28 +144,17 @@ impl Pass<'_> {
                 break;
             }
         }
-        let bounds = Bounds {
-            rests: self.rests,
-            ..Bounds::all()
-        };
-        for (name, class, namespace) in with_a_mode {
-            let extent = self.scanner.look(&namespace, &class, bounds, self.sink).await;
-            self.sink.looked_at_namespace(&name, &extent);
-        }
+        with_a_mode
     }
 
     /// Reads who owns what Ringfence makes; the accounts too, the first time.
     async fn read_owners(&mut self, accounts: bool) {
         for kind in [WORKFLOW, GRANT] {
             let mut ask = Ask::all(kind, self.only);
-            loop {
-                let Some((page, goes_on)) = self.page(&mut ask).await else {
-                    self.knows_owners = false;
-                    break;
-                };
+            while let Some((page, goes_on)) = self.page_of_owners(&mut ask).await {
                 for object in page.items {
                     if kind == GRANT {
-                        self.owners.add_grant(&object);
+                        self.owners.add_grant(&Value::Object(object));
                         continue;
                     }
                     let Some(workflow) = Declared::of(object) else { continue };
@@ -166,50 +170,19 @@ impl Pass<'_> {
         }
     }
 
-    /// Namespaces that are newer than the list of them.
-    async fn read_namespaces_again(&mut self) {
-        let mut ask = Ask {
-            metadata_only: true,
-            ..Ask::all(NAMESPACE, None)
-        };
-        if let Some(only) = self.only {
-            ask.fields = format!("metadata.name={only}");
-        }
-        loop {
-            let Some((page, goes_on)) = self.page(&mut ask).await else {
-                self.knows_owners = false;
-                return;
-            };
-            for namespace in page.items.into_iter().map(Value::Object) {
-                let uid = namespace.pointer("/metadata/uid").and_then(Value::as_str);
-                self.owners.add_namespace(name_of(&namespace), uid.unwrap_or_default());
-            }
-            if !goes_on {
-                return;
-            }
-        }
-    }
-
     async fn bindings(&mut self, kind: Listed, namespace: Option<&str>) {
         let mut ask = Ask::all(kind, namespace);
         while let Some((page, goes_on)) = self.page(&mut ask).await {
-            for object in page.items {
-                if let Some(ownerless) = of_no_owner(kind.kind, &object, &self.owners) {
+            for binding in page.items.into_iter().map(Value::Object) {
+                if let Some(ownerless) = of_no_owner(kind.kind, &binding, &self.owners) {
                     self.doubt(Doubt::Ownerless(ownerless));
                 }
-                let binding = Value::Object(object);
                 let findings = self.accounts.bound_by(kind.kind, &binding);
-                match owner_uid(&binding).filter(|uid| !uid.is_empty()) {
-                    _ if findings.is_empty() || self.owners.made(kind.kind, &binding) => {}
+                match Origin::of(kind.kind, &binding) {
+                    _ if findings.is_empty() => {}
+                    Some(origin) if self.owners.made(&origin) => {}
                     // Its owner may be newer than the list of owners.
-                    Some(owner) if !self.owners.has(owner) => {
-                        let whose = json!({"metadata": {
-                            "name": name_of(&binding),
-                            "namespace": binding.pointer("/metadata/namespace"),
-                            "annotations": {OWNER_UID_ANNOTATION: owner},
-                        }});
-                        self.doubt(Doubt::Binding(whose, kind.kind, findings));
-                    }
+                    Some(origin) if !self.owners.has(&origin.owner) => self.doubt(Doubt::Binding(origin, findings)),
                     _ => findings.into_iter().for_each(|finding| self.sink.found(finding)),
                 }
             }
@@ -227,7 +200,7 @@ impl Pass<'_> {
             ..Ask::all(kind, self.only)
         };
         while let Some((page, goes_on)) = self.page(&mut ask).await {
-            for object in page.items {
+            for object in page.items.into_iter().map(Value::Object) {
                 if let Some(ownerless) = of_no_owner(kind.kind, &object, &self.owners) {
                     self.doubt(Doubt::Ownerless(ownerless));
                 }
@@ -255,7 +228,8 @@ impl Pass<'_> {
         if self.doubted.is_empty() {
             return;
         }
-        self.read_namespaces_again().await;
+        // Others may have come since: what they are is for the next scan.
+        self.read_namespaces().await;
         self.read_owners(false).await;
         for doubt in std::mem::take(&mut self.doubted) {
             match doubt {
@@ -263,8 +237,8 @@ impl Pass<'_> {
                     let finding = ownerless.finding(&self.owners).filter(|_| self.knows_owners);
                     finding.into_iter().for_each(|finding| self.sink.found(finding));
                 }
-                Doubt::Binding(binding, kind, _) if self.owners.made(kind, &binding) => {}
-                Doubt::Binding(.., findings) if self.knows_owners => {
+                Doubt::Binding(origin, _) if self.owners.made(&origin) => {}
+                Doubt::Binding(_, findings) if self.knows_owners => {
                     findings.into_iter().for_each(|finding| self.sink.found(finding));
                 }
                 Doubt::Binding(..) => {}
