@@ -37,11 +37,11 @@ controlplane: tools ## Build the control plane for tests and demo (about ten min
 
 .PHONY: simulator
 simulator: tools ## Build the simulator of NetworkPolicies that tests ask (seconds after the control plane)
-	$(call step,build the simulator of NetworkPolicies,tests/simulator/build.sh)
+	$(call step,build the simulator of NetworkPolicies,tests/support/build-oracle.sh simulator)
 
 .PHONY: opa
 opa: tools ## Build the Open Policy Agent that the tests ask (two minutes the first time)
-	$(call step,build the Open Policy Agent,tests/opa/build.sh)
+	$(call step,build the Open Policy Agent,tests/support/build-oracle.sh opa)
 
 .PHONY: test
 test: tools lint controlplane simulator opa compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 7 minutes when warm)

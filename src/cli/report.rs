@@ -54,12 +54,59 @@ impl Output {
             Format::Table => report.table(terminal::has_colour(&io::stdout())),
         };
         terminal::print(&text)?;
-        Ok(if !report.is_complete() {
-            ExitCode::from(2)
-        } else if report.is_clean() || !(self.fail_on == FailOn::Warning || report.has_errors()) {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(ExitCode::from(self.fail_on.code(report)))
+    }
+}
+
+impl FailOn {
+    fn code(self, report: &Report) -> u8 {
+        let fails = match self {
+            Self::Error => report.has_errors(),
+            Self::Warning => !report.is_clean(),
+        };
+        if report.is_complete() { u8::from(fails) } else { 2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::findings::{Extent, Place, Severity, Sink as _};
+    use crate::review::Violation;
+
+    #[rstest]
+    #[case::nothing(None, [0, 0])]
+    #[case::warning(Some(Severity::Warning), [0, 1])]
+    #[case::error(Some(Severity::Error), [1, 1])]
+    fn the_exit_code_is_by_the_worst_finding_and_by_gaps(#[case] found: Option<Severity>, #[case] codes: [u8; 2]) {
+        let mut report = Report::default();
+        if let Some(severity) = found {
+            let place = Place {
+                namespace: "ai".into(),
+                kind: "Pod".into(),
+                name: "p".into(),
+                workflow: None,
+            };
+            let violation = Violation {
+                policy: "r".into(),
+                path: String::new(),
+                value: None,
+                message: "m".into(),
+                fix: "f".into(),
+            };
+            report.found(place.finding(violation, severity));
+        }
+        assert_eq!([FailOn::Error, FailOn::Warning].map(|on| on.code(&report)), codes);
+        let gaps = vec!["pods".to_owned()];
+        report.looked(
+            1,
+            Extent {
+                gaps,
+                ..Extent::default()
+            },
+        );
+        assert_eq!([FailOn::Error, FailOn::Warning].map(|on| on.code(&report)), [2, 2]);
     }
 }

@@ -158,10 +158,10 @@ impl Session {
 /// Checks what is put into a pod to look into it: it reads no Secret that the pod itself does not, or whoever may debug could read
 /// every Secret of the namespace by its name.
 pub(super) fn check_containers(review: &Review, violations: &mut Vec<Violation>) {
-    let containers = |object: Option<&Value>| -> Vec<Value> {
+    fn containers(object: Option<&Value>) -> &[Value] {
         let list = object.and_then(|object| object.pointer("/spec/ephemeralContainers"));
-        list.and_then(Value::as_array).cloned().unwrap_or_default()
-    };
+        list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
     let old = containers(review.old_object());
     for (index, container) in containers(review.object()).iter().enumerate() {
         if old.contains(container) {

@@ -339,6 +339,11 @@ fn a_binding_does_not_relabel_its_pod() {
 #[rstest]
 #[case::image("/spec/containers/0/image", json!("evil.example/a"), &["approved-images"])]
 #[case::ephemeral("/spec/ephemeralContainers", json!([{"image": "evil.example/a"}]), &["debug-window", "approved-images"])]
+#[case::ephemeral_with_a_secret(
+    "/spec/ephemeralContainers",
+    json!([{"image": "ok/a", "envFrom": [{"secretRef": {"name": "s"}}]}]),
+    &["debug-window", "debug-window"]
+)]
 #[case::allowed_image("/spec/containers/0/image", json!("ok/b"), &[])]
 #[case::annotation("/metadata/annotations", json!({"a": "b"}), &["pod-annotations"])]
 #[case::label("/metadata/labels/a", json!("b"), &[])]

@@ -203,6 +203,20 @@ mod tests {
         assert_eq!(tally.rules["extra-binding"], 1);
     }
 
+    /// RBAC takes such names.
+    #[test]
+    fn a_name_in_a_condition_cannot_speak_to_a_terminal() {
+        let mut tally = tally();
+        let hostile = Finding {
+            name: "a\u{1b}[2J\nError\u{202e}".into(),
+            ..finding("ai", "RoleBinding", Some("triage"), "extra-binding", Severity::Error)
+        };
+        tally.found(hostile);
+        let compliance = &tally.workflows[&("ai".to_owned(), "triage".to_owned())];
+        let names: Vec<_> = compliance.bindings.names().collect();
+        assert_eq!(names, ["RoleBinding ai/a [2J Error "]);
+    }
+
     #[test]
     fn a_gap_is_known_to_the_workflows_that_it_concerns() {
         let mut tally = tally();

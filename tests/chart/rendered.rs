@@ -258,6 +258,7 @@ async fn guards_fail_closed_and_deny() {
 async fn the_pod_is_restricted_and_gets_the_flags() {
     let objects = render(&[
         "policyParameters.approved-namespaces.allowed[0]=a",
+        "scan.period=10m",
         "webhook.url.host=[fd00::5]:9443",
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
     ])
@@ -288,7 +289,7 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
         "--tls-secret=ringfence-webhook-tls",
         "--policy-parameters=/etc/ringfence/policy-parameters.yaml",
         "--log-format=json",
-        "--scan-period=5m",
+        "--scan-period=10m",
     ] {
         assert!(flags.contains(&flag), "{flag} is missing in {flags:?}");
     }

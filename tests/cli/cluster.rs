@@ -285,6 +285,9 @@ fn a_file_is_read_before_anybody_is_asked() {
 #[case(&["draft", "ai", "--launcher", "group:system:authenticated"], "hold everybody")]
 #[case(&["draft", "ai", "--workflow", "app"], "KEY=VALUE")]
 #[case(&["diff", "-", "-o", "yaml"], "json")]
+#[case::draft_of_the_platform(&["draft", "ringfence-system"], "belongs to the platform")]
+#[case::check_of_the_platform(&["check", "namespace", "kube-system"], "belongs to the platform")]
+#[case::scan_of_the_platform(&["scan", "--namespace", "fence", "--release-namespace", "fence"], "belongs to the platform")]
 fn wrong_arguments_are_code_2(#[case] arguments: &[&str], #[case] why: &str) {
     let said = run(arguments, b"");
     assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");

@@ -75,6 +75,17 @@ impl Scene {
         .await
     }
 
+    /// Waits until the condition says that among others.
+    async fn tells(&self, part: &str) {
+        eventually(SOON, || async {
+            let workflow = self.admin.read(&one("AIWorkflow", &self.ns, "triage")).await?;
+            let message = condition(&workflow, "Compliant")["message"].to_string();
+            ensure!(message.contains(part), "{part} is missing in: {message}");
+            Ok(())
+        })
+        .await;
+    }
+
     /// Waits until the last scan counted that many findings of a rule.
     async fn counts(&self, rule: &str, wanted: f64) {
         let label = format!("rule=\"{rule}\"");
@@ -206,21 +217,10 @@ impl Scene {
         self.admin.post(&all("NetworkPolicy", &self.ns), &policy).await.ok();
         self.counts("extra-binding", 1.0).await;
         self.counts("foreign-network-policy", 1.0).await;
-        eventually(SOON, || async {
-            let workflow = self.admin.read(&one("AIWorkflow", &self.ns, "triage")).await?;
-            let message = condition(&workflow, "Compliant")["message"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            for part in [
-                "1 binding gives its account more than is declared: ClusterRoleBinding everybody-here",
-                &format!("opens more than is declared: NetworkPolicy {}/open", self.ns),
-            ] {
-                ensure!(message.contains(part), "{part} is missing in: {message}");
-            }
-            Ok(())
-        })
-        .await;
+        self.tells("1 binding gives its account more than is declared: ClusterRoleBinding everybody-here")
+            .await;
+        self.tells(&format!("opens more than is declared: NetworkPolicy {}/open", self.ns))
+            .await;
     }
 
     /// Kubernetes ships such bindings, and they say nothing; another one is everybody's, and told once.
@@ -240,16 +240,9 @@ impl Scene {
         });
         self.admin.post(CLUSTER_BINDINGS, &binding).await.ok();
         self.counts("extra-binding", 2.0).await;
-        eventually(SOON, || async {
-            let workflow = self.admin.read(&one("AIWorkflow", &self.ns, "triage")).await?;
-            let message = condition(&workflow, "Compliant")["message"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            let part = format!("2 bindings give its account more than is declared: ClusterRoleBinding {name}, ");
-            ensure!(message.contains(&part), "{part} is missing in: {message}");
-            Ok(())
-        })
+        self.tells(&format!(
+            "2 bindings give its account more than is declared: ClusterRoleBinding {name}, "
+        ))
         .await;
         self.admin.delete(&format!("{CLUSTER_BINDINGS}/{name}")).await.ok();
         self.counts("extra-binding", 1.0).await;

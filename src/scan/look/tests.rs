@@ -251,6 +251,26 @@ async fn what_has_ended_is_left_alone() {
     assert_eq!(extent.looked, 1);
 }
 
+/// Whoever may write NetworkPolicies could else hide a wide one behind as many as are looked at.
+#[tokio::test]
+async fn a_wide_policy_is_not_hidden_by_narrow_ones() {
+    let policy = |name: String, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let narrow = json!({"podSelector": {"matchLabels": {"app": "gone"}}, "ingress": [{"from": [{"podSelector": {}}]}]});
+    let mut policies: Vec<_> = (0..MAX_FOREIGN)
+        .map(|at| policy(format!("a{at}"), narrow.clone()))
+        .collect();
+    policies.push(policy("zz-open".into(), json!({"podSelector": {}, "egress": [{}]})));
+    let cluster = cluster().listing("networkpolicies", Some("ai"), policies).listing(
+        "deployments",
+        Some("ai"),
+        vec![called(workload("d"), "d", "d-1")],
+    );
+    let (heard, extent) = look(cluster, bounds()).await;
+    let told = heard.told();
+    assert!(told.contains(&"NetworkPolicy/zz-open triage foreign-network-policy".to_owned()));
+    assert_eq!((told.len(), extent.gaps.len()), (MAX_FOREIGN, 1), "{:?}", extent.gaps);
+}
+
 #[tokio::test]
 async fn a_foreign_policy_is_told_with_each_workflow_whose_pods_it_opens() {
     let policy = |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});

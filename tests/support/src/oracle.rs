@@ -12,7 +12,7 @@ use crate::control_plane::repository;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A running program that answers each JSON value with one line. Its source and `build.sh` are in `tests/NAME`.
+/// A running program that answers each JSON value with one line. Its source is in `tests/NAME`.
 #[derive(Debug)]
 pub(crate) struct Oracle {
     name: &'static str,
@@ -25,12 +25,16 @@ impl Oracle {
     /// Builds it where it is missing or old, and starts it.
     pub(crate) fn start(name: &'static str) -> Result<Self> {
         let directory = repository().join("target").join(name);
-        let script = repository().join("tests").join(name).join("build.sh");
-        let status = Command::new(&script).arg(&directory).stdin(Stdio::null()).status();
-        let status = status.with_context(|| format!("running {}", script.display()))?;
+        let script = repository().join("tests/support/build-oracle.sh");
+        let building = Command::new(&script)
+            .arg(name)
+            .arg(&directory)
+            .stdin(Stdio::null())
+            .status();
+        let status = building.with_context(|| format!("running {}", script.display()))?;
         ensure!(
             status.success(),
-            "building {name} failed: see above, or run {}",
+            "building {name} failed: see above, or run {} {name}",
             script.display()
         );
         let mut process = Command::new(directory.join(name))
