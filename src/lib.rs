@@ -28,6 +28,7 @@ pub mod images;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;
+pub mod registry;
 pub mod review;
 pub mod scan;
 pub mod telemetry;

@@ -59,6 +59,10 @@ pub enum ConditionType {
     Ready,
     /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
     ClusterRangesKnown,
+    /// Of a RegoPolicy: this generation was vetted, and decides.
+    Compiled,
+    /// Of a RegoPolicy: the API server asks about all that it matches.
+    Enforced,
 }
 
 impl ConditionType {
@@ -80,6 +84,8 @@ impl ConditionType {
             Self::Compliant => "Compliant",
             Self::Ready => "Ready",
             Self::ClusterRangesKnown => "ClusterRangesKnown",
+            Self::Compiled => "Compiled",
+            Self::Enforced => "Enforced",
         }
     }
 }
@@ -155,6 +161,16 @@ pub enum Reason {
     TooMany,
     /// It names a policy that judges no object of a namespace.
     UnknownPolicy,
+    /// Compiled: it was vetted and decides.
+    Vetted,
+    /// Not compiled: it does not compile, fails a sample, or did not survive vetting.
+    Rejected,
+    /// Not enforced: its generation does not decide, or the data that it asks for is not there.
+    NotReady,
+    /// Enforced: the webhook configuration covers all that it matches.
+    Intercepted,
+    /// Not enforced: the webhook configuration does not cover its match.
+    NotIntercepted,
 }
 
 impl Reason {
@@ -194,6 +210,11 @@ impl Reason {
             Self::TooLong => "TooLong",
             Self::TooMany => "TooMany",
             Self::UnknownPolicy => "UnknownPolicy",
+            Self::Vetted => "Vetted",
+            Self::Rejected => "Rejected",
+            Self::NotReady => "NotReady",
+            Self::Intercepted => "Intercepted",
+            Self::NotIntercepted => "NotIntercepted",
         }
     }
 }

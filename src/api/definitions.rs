@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use kube::CustomResourceExt;
 
-use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException};
+use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException};
 
 /// Every definition of the group.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
@@ -11,6 +11,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         AIWorkflow::crd(),
         AIWorkflowClass::crd(),
         AIWorkflowGrant::crd(),
+        RegoPolicy::crd(),
         RegoPolicyException::crd(),
     ];
     for definition in &mut definitions {

@@ -13,6 +13,8 @@ mod exception;
 mod grant;
 mod names;
 mod network;
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
+mod policy;
 mod shared;
 mod workflow;
 
@@ -29,6 +31,10 @@ pub use names::{is_dns_label, is_dns_subdomain, is_exempt};
 pub use network::{
     Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,
     Protocol, WorkflowPeer,
+};
+pub use policy::{
+    FailurePolicy, InventoryKind, MatchConstraints, MatchOperation, MatchPolicy, MatchRule, MatchScope, PolicySample,
+    Rego, RegoModule, RegoPolicy, RegoPolicySpec, RegoPolicyStatus, RegoVersion, Templates, ValidationAction, Verdict,
 };
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{

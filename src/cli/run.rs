@@ -20,7 +20,7 @@ use crate::{
     policy::Target,
     reconcile,
     scan::{self, Preview, Scanner},
-    telemetry::{self, LogFormat, Metrics, PolicyState},
+    telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     webhook::{
         Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
@@ -98,13 +98,11 @@ async fn run(args: Args) -> Result<()> {
     let readiness = Readiness::default();
     let limits = Limits::default();
     let policies = Arc::new(args.policies.load()?);
-    metrics.set_policies(policies.policies().map(|policy| {
-        (
-            policy.metadata.name.as_str(),
-            policies.revision(),
-            PolicyState::Compiled,
-        )
-    }));
+    let compiled = policies.policies().map(|policy| {
+        let name = policy.metadata.name.as_str();
+        (name, policies.revision(), PolicyState::Compiled)
+    });
+    metrics.set_policies(PolicyOrigin::Files, compiled);
     // A Namespace lies in none, so no exception is for what judges Namespaces.
     let excusable = policies
         .policies()

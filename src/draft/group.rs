@@ -277,7 +277,7 @@ fn sources(seen: &Seen) -> Vec<Source<'_>> {
         if key.0 != "Pod" && above.contains_key(&key) {
             continue;
         }
-        let Some(pod) = fence::pod_of(group, &key.0, object) else {
+        let Some((_, pod)) = fence::template_of(group, &key.0, object) else {
             continue;
         };
         let mut top = key;

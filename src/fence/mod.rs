@@ -26,7 +26,7 @@ mod volumes;
 pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
-pub use template::{Template, pod_of};
+pub use template::{Template, template_of};
 pub use update::Change;
 
 use std::collections::BTreeMap;

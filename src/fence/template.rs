@@ -93,10 +93,11 @@ pub(super) fn shape(group: &str, kind: &str) -> Option<&'static Shape> {
     SHAPES.iter().find(|shape| shape.group == group && shape.kind == kind)
 }
 
-/// The pod, or the pod template, of an object of a kind that makes pods; `None` for every other kind, and where it is none.
-pub fn pod_of<'a>(group: &str, kind: &str, object: &'a Value) -> Option<&'a Value> {
+/// The pod, or the pod template, of an object of a kind that makes pods, and its path; `None` for every other kind, and where it is
+/// none.
+pub fn template_of<'a>(group: &str, kind: &str, object: &'a Value) -> Option<(&'static str, &'a Value)> {
     let template = shape(group, kind)?.template(object).ok()?;
-    Some(template.pod)
+    Some((template.path, template.pod))
 }
 
 impl Shape {

@@ -62,7 +62,7 @@ pub use references::{is_grantee, peers_of, reached_into};
 pub use registration::Registration;
 pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
-pub use selector::selects;
+pub use selector::{problems as selector_problems, selects};
 pub use status::{Outcome, status, unobserved_status};
 
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed, is_dns_subdomain};

@@ -10,6 +10,13 @@ const MAX_NAME: usize = 63;
 /// Longest prefix of a key.
 const MAX_PREFIX: usize = 253;
 
+/// What is wrong with a selector at that path.
+pub fn problems(path: &str, selector: &LabelSelector) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    invalid(path, selector, &mut problems);
+    problems
+}
+
 /// What is wrong with a selector. That an empty one is refused is another rule's.
 pub(super) fn invalid(path: &str, selector: &LabelSelector, problems: &mut Vec<Problem>) {
     let mut refuse = |path: String, value: &str, message: &str, fix: &str| {

@@ -18,7 +18,7 @@ use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
 use super::metadata::{Metadata, RegoVersion};
-use super::vet::{self, EntryPoint, Purpose, Vetted};
+use super::vet::{self, EntryPoint, Purpose, Shape, Vetted};
 
 /// Steps of the engine between two looks at the clock: a look costs as much as a step.
 const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(64).unwrap();
@@ -50,7 +50,14 @@ pub(super) struct Policy {
     pub info: PolicyInfo,
     pub parameters: Value,
     engine: Engine,
-    entries: Vec<(EntryPoint, String)>,
+    entries: Vec<Entry>,
+}
+
+/// A rule that gives a verdict, and its path.
+struct Entry {
+    point: EntryPoint,
+    shape: Shape,
+    path: String,
 }
 
 impl Policy {
@@ -61,28 +68,37 @@ impl Policy {
         defaults_are_complete: bool,
     ) -> Result<Self, Vec<LoadError>> {
         let parameters = effective(&metadata, source, parameters, defaults_are_complete)?;
-        let mut engine = new_engine(&source.file)?;
-        let module = add(&mut engine, source, metadata.rego, Purpose::Policy)?;
-        let entries: Vec<_> = module
-            .vetted
-            .entry_points
-            .iter()
-            .map(|entry| (*entry, module.rule_path(entry.as_str())))
-            .collect();
-        for (_, path) in &entries {
-            prepare(&mut engine, &source.file, path)?;
+        Self::of_modules(metadata, std::slice::from_ref(source), parameters, false)
+    }
+
+    /// A policy of several modules, of which the first one's package gives the verdict.
+    pub(super) fn of_modules(
+        metadata: Metadata,
+        sources: &[Source],
+        parameters: BTreeMap<String, serde_json::Value>,
+        inventory: bool,
+    ) -> Result<Self, Vec<LoadError>> {
+        let file = sources.first().map_or("policy", |source| source.file.as_str());
+        let mut engine = new_engine(file)?;
+        let module = add(&mut engine, sources, metadata.rego, Purpose::Policy, inventory)?;
+        let mut entries = Vec::new();
+        for (point, shape) in &module.vetted.entry_points {
+            let path = module.rule_path(point.as_str());
+            prepare(&mut engine, file, &path)?;
+            entries.push(Entry {
+                point: *point,
+                shape: *shape,
+                path,
+            });
         }
         let json = serde_json::Value::Object(parameters.clone().into_iter().collect());
         let Some(value) = Converter::new(None).convert(&json) else {
-            return Err(vec![LoadError::file(
-                &source.file,
-                "the parameters are nested too deeply",
-            )]);
+            return Err(vec![LoadError::file(file, "the parameters are nested too deeply")]);
         };
         let info = PolicyInfo {
             metadata,
-            file: source.file.clone(),
-            entry_points: module.vetted.entry_points,
+            file: file.to_owned(),
+            entry_points: entries.iter().map(|entry| entry.point).collect(),
             parameters,
         };
         Ok(Self {
@@ -97,6 +113,7 @@ impl Policy {
     pub(super) fn evaluate(
         &self,
         input: Value,
+        inventory: Option<Value>,
         path: &str,
         limit: &mut dyn FnMut() -> Duration,
     ) -> Result<Findings, EvalError> {
@@ -111,10 +128,16 @@ impl Policy {
         let run = AssertUnwindSafe(|| {
             let mut engine = self.engine.clone();
             engine.set_input(input);
+            if let Some(inventory) = inventory {
+                let data = BTreeMap::from([(Value::from("inventory"), inventory)]);
+                engine
+                    .add_data(Value::from(data))
+                    .map_err(|_| EvalError::Error("the inventory could not be handed over".to_owned()))?;
+            }
             let mut findings = Findings::default();
-            for (entry, path) in &self.entries {
-                let value = evaluate_rule(&mut engine, path, limit())?;
-                findings.add(*entry, &value, &defaults)?;
+            for entry in &self.entries {
+                let value = evaluate_rule(&mut engine, &entry.path, limit())?;
+                findings.add(entry.point, entry.shape, &value, &defaults)?;
             }
             Ok(findings.finish())
         });
@@ -122,27 +145,16 @@ impl Policy {
     }
 }
 
-/// A module that was added to an engine.
+/// Modules that were added to an engine.
 pub(super) struct Module {
     pub vetted: Vetted,
     package: Vec<String>,
 }
 
 impl Module {
-    /// Path of a rule, with brackets where a component is no identifier.
+    /// Path of a rule of the package that gives the verdict.
     pub(super) fn rule_path(&self, rule: &str) -> String {
-        let mut path = "data".to_owned();
-        for component in self.package.iter().map(String::as_str).chain([rule]) {
-            let plain = component.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && !component.starts_with(|c: char| c.is_ascii_digit());
-            if plain {
-                path.push('.');
-                path.push_str(component);
-            } else {
-                path.push_str(&format!("[{}]", serde_json::Value::from(component)));
-            }
-        }
-        path
+        vet::rule_path(&self.package, rule)
     }
 }
 
@@ -155,44 +167,76 @@ pub(super) fn new_engine(file: &str) -> Result<Engine, Vec<LoadError>> {
     Ok(engine)
 }
 
-/// Adds a module once its text and its tree have been found harmless.
+/// Adds modules once their texts and trees have been found harmless.
 pub(super) fn add(
     engine: &mut Engine,
-    source: &Source,
+    sources: &[Source],
     version: RegoVersion,
     purpose: Purpose,
+    inventory: bool,
 ) -> Result<Module, Vec<LoadError>> {
-    let Source { file, text } = source;
-    lexical::check(file, text).map_err(|error| vec![error])?;
-    let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error)];
-    let unreadable = || {
-        vec![LoadError::file(
-            file,
-            "the policy is nested too deeply: name the inner parts as rules",
-        )]
-    };
-    // Vetted in an engine of its own first: a module cannot be taken out of an engine again.
-    let mut alone = Engine::new();
-    let parse = |engine: &mut Engine, text: &str| {
-        engine.set_rego_v0(version == RegoVersion::V0);
-        catch_unwind(AssertUnwindSafe(|| engine.add_policy(file.clone(), text.to_owned())))
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("the parser panicked")))
-    };
-    parse(&mut alone, text).map_err(|error| failed(&error))?;
-    let tree = alone.get_ast_as_json().map_err(|_| unreadable())?;
-    let tree: serde_json::Value = serde_json::from_str(&tree).map_err(|_| unreadable())?;
-    let Some(module) = tree.get(0).and_then(|module| module.get("ast")) else {
-        return Err(unreadable());
-    };
-    let package = alone.get_policy_package_components().map_err(|error| failed(&error))?;
-    let package = package
-        .into_iter()
-        .next()
-        .map(|package| package.components)
-        .unwrap_or_default();
-    let vetted = vet::vet(file, text, module, &package, purpose)?;
-    parse(engine, text).map_err(|error| failed(&error))?;
+    let mut read = Vec::new();
+    for source in sources {
+        read.push(Read::parse(source, version)?);
+    }
+    let units: Vec<_> = read.iter().map(Read::unit).collect();
+    let vetted = vet::vet(&units, purpose, inventory)?;
+    for Read { source, .. } in &read {
+        parse(engine, source, version).map_err(|error| vec![LoadError::engine(&source.file, &error)])?;
+    }
+    let package = read.into_iter().next().map(|read| read.package).unwrap_or_default();
     Ok(Module { vetted, package })
+}
+
+/// A module in an engine of its own: one cannot be taken out of an engine again.
+struct Read<'a> {
+    source: &'a Source,
+    tree: serde_json::Value,
+    package: Vec<String>,
+}
+
+impl<'a> Read<'a> {
+    fn parse(source: &'a Source, version: RegoVersion) -> Result<Self, Vec<LoadError>> {
+        let Source { file, text } = source;
+        lexical::check(file, text).map_err(|error| vec![error])?;
+        let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error)];
+        let unreadable = || {
+            vec![LoadError::file(
+                file,
+                "the policy is nested too deeply: name the inner parts as rules",
+            )]
+        };
+        let mut alone = Engine::new();
+        parse(&mut alone, source, version).map_err(|error| failed(&error))?;
+        let tree = alone.get_ast_as_json().map_err(|_| unreadable())?;
+        let mut tree: serde_json::Value = serde_json::from_str(&tree).map_err(|_| unreadable())?;
+        let tree = tree
+            .pointer_mut("/0/ast")
+            .map(serde_json::Value::take)
+            .ok_or_else(unreadable)?;
+        let package = alone.get_policy_package_components().map_err(|error| failed(&error))?;
+        let package = package
+            .into_iter()
+            .next()
+            .map(|package| package.components)
+            .unwrap_or_default();
+        Ok(Self { source, tree, package })
+    }
+
+    fn unit(&self) -> vet::Unit<'_> {
+        vet::Unit {
+            file: &self.source.file,
+            text: &self.source.text,
+            tree: &self.tree,
+            package: &self.package,
+        }
+    }
+}
+
+fn parse(engine: &mut Engine, source: &Source, version: RegoVersion) -> anyhow::Result<String> {
+    engine.set_rego_v0(version == RegoVersion::V0);
+    let add = AssertUnwindSafe(|| engine.add_policy(source.file.clone(), source.text.clone()));
+    catch_unwind(add).unwrap_or_else(|_| Err(anyhow::anyhow!("the parser panicked")))
 }
 
 /// Makes the engine analyse the rules now, so that what it finds is a load error, and clones need not do it again.

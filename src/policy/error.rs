@@ -80,6 +80,15 @@ pub enum EvalError {
     /// The policy failed; the text names the place in the policy, and no value of the input.
     #[error("the policy failed: {0}")]
     Error(String),
+    /// An entry point gave what is no verdict.
+    #[error("the policy gave no verdict: {0}")]
+    Shape(String),
+    /// It is not what was declared last, and nothing decides in its place.
+    #[error("the policy is broken: {0}")]
+    Broken(String),
+    /// The objects that it looks at beside the request are not there.
+    #[error("the policy looks at objects that are not there: {0}")]
+    Unsynced(String),
     /// The engine panicked.
     #[error("the policy made the engine panic")]
     Panic,

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use regorus::Value;
 
 use super::error::EvalError;
-use super::vet::EntryPoint;
+use super::vet::{EntryPoint, Shape};
 use crate::review::Violation;
 
 /// Most findings of one policy in one review. A person reads a few; the answer to the API server is bounded anyway.
@@ -37,33 +37,33 @@ pub(super) struct Defaults<'a> {
 }
 
 impl Findings {
-    /// Adds the value of one entry point.
-    pub(super) fn add(&mut self, entry: EntryPoint, value: &Value, defaults: &Defaults<'_>) -> Result<(), EvalError> {
-        match (entry, value) {
-            (EntryPoint::Allow, Value::Bool(true)) => Ok(()),
+    /// Adds the value of one entry point. A complete rule may be undefined, a boolean, one finding, or a collection of them.
+    pub(super) fn add(
+        &mut self,
+        entry: EntryPoint,
+        shape: Shape,
+        value: &Value,
+        defaults: &Defaults<'_>,
+    ) -> Result<(), EvalError> {
+        let elements = match (entry, value) {
+            (EntryPoint::Allow, Value::Bool(true)) => return Ok(()),
             (EntryPoint::Allow, _) => {
-                self.deny.push(violation(
-                    defaults,
-                    format!("{}: `allow` is not true", defaults.title),
-                    None,
-                    None,
-                    None,
-                ));
-                Ok(())
+                let message = format!("{}: `allow` is not true", defaults.title);
+                vec![violation(defaults, message, None, None, None)]
             }
-            (_, Value::Set(elements)) => {
-                for element in elements.iter() {
-                    let finding = read(entry, element, defaults)?;
-                    if entry == EntryPoint::Warn {
-                        self.warn.push(finding)
-                    } else {
-                        self.deny.push(finding)
-                    }
-                }
-                Ok(())
-            }
-            _ => Err(shape(entry, "is not a set")),
+            (_, Value::Set(elements)) => read_all(entry, elements.iter(), defaults)?,
+            (_, _) if shape == Shape::Partial => return Err(wrong(entry, "is not a set")),
+            (_, Value::Undefined | Value::Bool(false)) => return Ok(()),
+            (_, Value::Bool(true)) => vec![violation(defaults, defaults.title.to_owned(), None, None, None)],
+            (_, Value::String(_) | Value::Object(_)) => vec![read(entry, value, defaults)?],
+            (_, Value::Array(elements)) => read_all(entry, elements.iter(), defaults)?,
+            (_, _) => return Err(wrong(entry, "is neither a finding nor a collection of them")),
+        };
+        match entry {
+            EntryPoint::Warn => self.warn.extend(elements),
+            EntryPoint::Allow | EntryPoint::Deny | EntryPoint::Violation => self.deny.extend(elements),
         }
+        Ok(())
     }
 
     /// Orders, removes doubles and bounds; refusals come before warnings where not all fit.
@@ -84,15 +84,23 @@ impl Findings {
     }
 }
 
+fn read_all<'a>(
+    entry: EntryPoint,
+    elements: impl Iterator<Item = &'a Value>,
+    defaults: &Defaults<'_>,
+) -> Result<Vec<Violation>, EvalError> {
+    elements.map(|element| read(entry, element, defaults)).collect()
+}
+
 fn read(entry: EntryPoint, element: &Value, defaults: &Defaults<'_>) -> Result<Violation, EvalError> {
     if let Value::String(message) = element {
         if entry == EntryPoint::Violation {
-            return Err(shape(entry, "has an element that is no object with `msg`"));
+            return Err(wrong(entry, "has an element that is no object with `msg`"));
         }
         return Ok(violation(defaults, message.to_string(), None, None, None));
     }
     if !matches!(element, Value::Object(_)) {
-        return Err(shape(
+        return Err(wrong(
             entry,
             "has an element that is neither a string nor an object with `msg`",
         ));
@@ -102,10 +110,10 @@ fn read(entry: EntryPoint, element: &Value, defaults: &Defaults<'_>) -> Result<V
         Value::String(text) => Ok(Some(text.to_string())),
         Value::Bool(bool) => Ok(Some(bool.to_string())),
         number @ Value::Number(_) => Ok(number.to_json_str().ok()),
-        _ => Err(shape(entry, &format!("has an element whose `{field}` is not text"))),
+        _ => Err(wrong(entry, &format!("has an element whose `{field}` is not text"))),
     };
     let Some(message) = text("msg")?.filter(|message| !message.trim().is_empty()) else {
-        return Err(shape(entry, "has an element without `msg`"));
+        return Err(wrong(entry, "has an element without `msg`"));
     };
     Ok(violation(
         defaults,
@@ -132,8 +140,8 @@ fn violation(
     }
 }
 
-fn shape(entry: EntryPoint, what: &str) -> EvalError {
-    EvalError::Error(format!("`{}` {what}", entry.as_str()))
+fn wrong(entry: EntryPoint, what: &str) -> EvalError {
+    EvalError::Shape(format!("`{}` {what}", entry.as_str()))
 }
 
 /// One line of at most `max` characters. Names in a pod come from its author, who must not be able to move the reader's cursor,
@@ -207,7 +215,9 @@ mod tests {
             value
         };
         let mut findings = Findings::default();
-        findings.add(entry, &value, &DEFAULTS).map(|()| findings.finish())
+        findings
+            .add(entry, Shape::Partial, &value, &DEFAULTS)
+            .map(|()| findings.finish())
     }
 
     #[test]
@@ -248,17 +258,39 @@ mod tests {
     #[case::message_is_a_list(EntryPoint::Warn, r#"[{"msg": ["x"]}]"#, true)]
     #[case::violation_is_a_string(EntryPoint::Violation, r#"["x"]"#, true)]
     fn a_wrong_shape_is_an_error(#[case] entry: EntryPoint, #[case] json: &str, #[case] as_set: bool) {
-        assert!(matches!(add(entry, json, as_set), Err(EvalError::Error(_))));
+        assert!(matches!(add(entry, json, as_set), Err(EvalError::Shape(_))));
     }
 
     #[test]
     fn undefined_refuses_or_is_an_error() {
         let mut findings = Findings::default();
-        assert!(findings.add(EntryPoint::Deny, &Value::Undefined, &DEFAULTS).is_err());
+        assert!(
+            findings
+                .add(EntryPoint::Deny, Shape::Partial, &Value::Undefined, &DEFAULTS)
+                .is_err()
+        );
         findings
-            .add(EntryPoint::Allow, &Value::Undefined, &DEFAULTS)
+            .add(EntryPoint::Allow, Shape::Complete, &Value::Undefined, &DEFAULTS)
             .expect("a finding");
         assert_eq!(findings.deny.len(), 1);
+    }
+
+    #[rstest]
+    #[case::nothing("false", Ok(0))]
+    #[case::the_title("true", Ok(1))]
+    #[case::text("\"x\"", Ok(1))]
+    #[case::object(r#"{"msg": "x"}"#, Ok(1))]
+    #[case::list(r#"["x", {"msg": "y"}]"#, Ok(2))]
+    #[case::number("1", Err(()))]
+    #[case::null("null", Err(()))]
+    #[case::object_without_message("{}", Err(()))]
+    fn a_complete_rule_gives_one_finding_or_several(#[case] json: &str, #[case] found: Result<usize, ()>) {
+        let mut findings = Findings::default();
+        let value = Value::from_json_str(json).expect("json");
+        let added = findings.add(EntryPoint::Deny, Shape::Complete, &value, &DEFAULTS);
+        assert_eq!(added.map(|()| findings.deny.len()).map_err(drop), found);
+        let undefined = Findings::default().add(EntryPoint::Warn, Shape::Complete, &Value::Undefined, &DEFAULTS);
+        assert_eq!(undefined, Ok(()));
     }
 
     #[rstest]

@@ -7,14 +7,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use include_dir::{Dir, include_dir};
-use regorus::Value;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use super::compile::{Policy, PolicyInfo, Source};
-use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::findings::Findings;
+use super::input::{PolicyInput, Shared};
 use super::metadata::{self, Metadata, RegoVersion, Severity, Target};
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
@@ -31,25 +30,6 @@ pub struct Plain {
     pub target: Target,
     /// Version of the language.
     pub rego: RegoVersion,
-}
-
-/// What the policies see, as `input` and its fields of the same names.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyInput<'a> {
-    /// Which policies are asked.
-    pub target: Target,
-    /// The AdmissionRequest as sent.
-    pub request: &'a Json,
-    /// Path and value of the pod template: `""` and the object for a Pod, `spec.template` and so on for others.
-    pub pod: Option<(&'a str, &'a Json)>,
-    /// The AIWorkflow that the pod's label names.
-    pub workflow: Option<&'a Json>,
-    /// The class of the namespace.
-    pub class: Option<&'a Json>,
-    /// Name and image patterns of the engine's profile, as the class opens it.
-    pub engine: Option<&'a Json>,
-    /// The Namespace.
-    pub namespace: Option<&'a Json>,
 }
 
 /// What one policy says.
@@ -271,7 +251,7 @@ impl PolicySet {
         let begin = Instant::now();
         let policy = self.policies.get(*asked.policies.get(number)?)?;
         let outcome = match &asked.shared {
-            Some(shared) => policy.evaluate(shared.with(&policy.parameters), &asked.path, &mut || {
+            Some(shared) => policy.evaluate(shared.with(&policy.parameters), None, &asked.path, &mut || {
                 time.saturating_sub(begin.elapsed())
             }),
             None => Err(EvalError::Error("the request is nested too deeply".to_owned())),
@@ -307,41 +287,6 @@ impl std::fmt::Debug for Asked {
         f.debug_struct("Asked")
             .field("policies", &self.policies)
             .finish_non_exhaustive()
-    }
-}
-
-/// The part of the input that is the same for every policy. Values are counted references, so a copy is a few pointers.
-struct Shared(BTreeMap<Value, Value>);
-
-impl Shared {
-    fn new(input: &PolicyInput<'_>) -> Option<Self> {
-        let mut converter = Converter::new(input.pod.map(|(_, pod)| pod));
-        let request = converter.convert(input.request)?;
-        let mut fields = BTreeMap::new();
-        let mut set = |name: &str, value: Value| fields.insert(Value::from(name), value);
-        set("review", request.clone());
-        set("request", request);
-        if let Some((path, _)) = input.pod {
-            set("pod", converter.part()?);
-            set("podPath", Value::from(path));
-        }
-        for (name, document) in [
-            ("workflow", input.workflow),
-            ("class", input.class),
-            ("engine", input.engine),
-            ("namespace", input.namespace),
-        ] {
-            if let Some(document) = document {
-                set(name, Converter::new(None).convert(document)?);
-            }
-        }
-        Some(Self(fields))
-    }
-
-    fn with(&self, parameters: &Value) -> Value {
-        let mut fields = self.0.clone();
-        fields.insert(Value::from("parameters"), parameters.clone());
-        Value::from(fields)
     }
 }
 

@@ -27,8 +27,20 @@ pub struct TestOutcome {
 pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Vec<LoadError>> {
     let metadata = metadata::parse(&policy.file, &policy.text).map_err(|error| vec![error])?;
     let mut engine = compile::new_engine(&tests.file)?;
-    compile::add(&mut engine, policy, metadata.rego, Purpose::Policy)?;
-    let module = compile::add(&mut engine, tests, metadata.rego, Purpose::Tests)?;
+    compile::add(
+        &mut engine,
+        std::slice::from_ref(policy),
+        metadata.rego,
+        Purpose::Policy,
+        false,
+    )?;
+    let module = compile::add(
+        &mut engine,
+        std::slice::from_ref(tests),
+        metadata.rego,
+        Purpose::Tests,
+        false,
+    )?;
     let names: Vec<_> = module
         .vetted
         .rules
@@ -75,7 +87,14 @@ pub fn evaluate(
     input: &serde_json::Value,
 ) -> Result<Option<serde_json::Value>, Failure> {
     let mut engine = compile::new_engine(&source.file).map_err(Failure::Load)?;
-    let module = compile::add(&mut engine, source, version, Purpose::Query).map_err(Failure::Load)?;
+    let module = compile::add(
+        &mut engine,
+        std::slice::from_ref(source),
+        version,
+        Purpose::Query,
+        false,
+    )
+    .map_err(Failure::Load)?;
     let path = module.rule_path(rule);
     compile::prepare(&mut engine, &source.file, &path).map_err(Failure::Load)?;
     let failed = |what: &str| Failure::Eval(EvalError::Error(what.to_owned()));

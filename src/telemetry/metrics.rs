@@ -3,6 +3,7 @@
 //! Must never: take a label from a request as it is. Label values are words of ours, or names of policies in force.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -58,6 +59,7 @@ pub struct Metrics {
     overruns: Family<PolicyLabels, Counter>,
     overrunning: Gauge,
     policies: Family<PolicyInfoLabels, Gauge>,
+    told: Mutex<BTreeMap<PolicyOrigin, Vec<PolicyInfoLabels>>>,
     exceptions_used: Family<PolicyLabels, Counter>,
     workflows: Family<WorkflowLabels, Gauge>,
     reconciles: Family<ControllerLabels, Counter>,
@@ -95,6 +97,15 @@ pub enum PolicyState {
     Compiled,
 }
 
+/// Where policies come from.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum PolicyOrigin {
+    /// The binary, or a folder.
+    Files,
+    /// RegoPolicy objects.
+    Objects,
+}
+
 /// The controllers of the operator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Controller {
@@ -106,6 +117,8 @@ pub enum Controller {
     AIWorkflowGrant,
     /// Keeps the default-deny of each namespace.
     Namespace,
+    /// Keeps the registration and the status of each `RegoPolicy`.
+    RegoPolicy,
     /// Keeps the status of each `RegoPolicyException`.
     RegoPolicyException,
 }
@@ -181,6 +194,7 @@ impl Metrics {
             overruns: Family::default(),
             overrunning: Gauge::default(),
             policies: Family::default(),
+            told: Mutex::default(),
             exceptions_used: Family::default(),
             workflows: Family::default(),
             reconciles: Family::default(),
@@ -251,16 +265,42 @@ impl Metrics {
         self.exceptions_used.get_or_create(&PolicyLabels { policy }).inc();
     }
 
-    /// The policies in force, all of them: those that are not named any more go.
-    pub fn set_policies<'a>(&self, policies: impl IntoIterator<Item = (&'a str, &'a str, PolicyState)>) {
-        self.policies.clear();
-        for (policy, revision, state) in policies {
-            let labels = PolicyInfoLabels {
+    /// The policies in force of one origin, all of them: those that are not named any more go.
+    pub fn set_policies<'a>(
+        &self,
+        origin: PolicyOrigin,
+        policies: impl IntoIterator<Item = (&'a str, &'a str, PolicyState)>,
+    ) {
+        let labels = |(policy, revision, state): (&str, &str, PolicyState)| PolicyInfoLabels {
+            policy: policy.into(),
+            revision: revision.into(),
+            state: state.as_str(),
+        };
+        let now: Vec<_> = policies.into_iter().map(labels).collect();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.insert(origin, now.clone()).unwrap_or_default();
+        for labels in before.iter().filter(|labels| !now.contains(labels)) {
+            self.policies.remove(labels);
+            if !now.iter().any(|other| other.policy == labels.policy) {
+                self.forget(&labels.policy);
+            }
+        }
+        for labels in &now {
+            self.policies.get_or_create(labels).set(1);
+        }
+    }
+
+    /// Names of policies that are gone would else add up for as long as this process lives.
+    fn forget(&self, policy: &str) {
+        let labels = PolicyLabels { policy: policy.into() };
+        self.evaluation_seconds.remove(&labels);
+        self.overruns.remove(&labels);
+        self.exceptions_used.remove(&labels);
+        for action in PolicyAction::ALL {
+            self.decisions.remove(&DecisionLabels {
                 policy: policy.into(),
-                revision: revision.into(),
-                state: state.as_str(),
-            };
-            self.policies.get_or_create(&labels).set(1);
+                action: action.as_str(),
+            });
         }
     }
 
@@ -409,6 +449,8 @@ impl Metrics {
 }
 
 impl PolicyAction {
+    const ALL: [Self; 5] = [Self::Allow, Self::Audit, Self::Deny, Self::Error, Self::Warn];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -436,6 +478,7 @@ impl Controller {
             Self::AIWorkflowClass => "aiworkflowclass",
             Self::AIWorkflowGrant => "aiworkflowgrant",
             Self::Namespace => "namespace",
+            Self::RegoPolicy => "regopolicy",
             Self::RegoPolicyException => "regopolicyexception",
         }
     }

@@ -8,4 +8,4 @@ mod metrics;
 
 pub use decision_line::DecisionLine;
 pub use log::{LogError, LogFormat, init};
-pub use metrics::{Controller, Metrics, PolicyAction, PolicyState, resource_label};
+pub use metrics::{Controller, Metrics, PolicyAction, PolicyOrigin, PolicyState, resource_label};

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, Scope};
-use super::samples::{SAMPLES, Sample};
-use crate::policy::{EvalError, LoadError, PolicySet, Verdict};
+use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, What};
+use super::samples::SAMPLES;
+use crate::api::RegoPolicySpec;
+use crate::fence::template_of;
+use crate::policy::{EvalError, LoadError, PolicySet, Registered};
 
 /// Address space beside memory in use: the binary itself, and what the allocator reserves without using it.
 const ADDRESSES: u64 = 1 << 30;
@@ -87,42 +89,44 @@ fn doing(what: &str) {
 }
 
 fn judge(question: Question) -> Answer {
-    let Question {
-        mut sources,
-        parameters,
-        scope,
-        sample_milliseconds,
-        ..
-    } = question;
+    let time = Duration::from_millis(question.sample_milliseconds);
     doing(COMPILING);
-    let compiled = match (scope, sources.pop()) {
-        (Scope::Alone, Some(source)) => PolicySet::compile_alone(source, &parameters),
-        (_, last) => {
-            sources.extend(last);
-            PolicySet::compile(sources, &parameters)
+    let on_samples = match question.what {
+        What::File { source, parameters } => PolicySet::compile_alone(source, &parameters)
+            .map(|set| of_set(&set, time, |name, outcome, file| of_one(name, outcome, file, time))),
+        What::Set { sources, parameters } => PolicySet::compile(sources, &parameters)
+            .map(|set| of_set(&set, time, |name, outcome, file| of_many(name, outcome, file, time))),
+        What::Object { name, spec } => {
+            Registered::compile(&name, "", 0, &spec).map(|policy| of_object(&policy, &spec, time))
         }
     };
-    match compiled {
-        Ok(set) => Answer {
-            on_samples: bounded(on_samples(&set, scope, Duration::from_millis(sample_milliseconds))),
-            ..Answer::default()
-        },
-        Err(errors) => Answer {
-            refused: bounded(errors),
-            ..Answer::default()
-        },
+    let (refused, on_samples) = match on_samples {
+        Ok(found) => (Vec::new(), found),
+        Err(errors) => (errors, Vec::new()),
+    };
+    Answer {
+        refused: bounded(refused),
+        on_samples: bounded(on_samples),
     }
 }
 
-/// Evaluates the policies on each sample, up to the first on which one hangs or panics. That one of them fails is no mistake:
+/// Evaluates policies of files on each sample, up to the first on which one hangs or panics. That one of them fails is no mistake:
 /// the sample is none of its author's.
-fn on_samples(set: &PolicySet, scope: Scope, time: Duration) -> Vec<LoadError> {
+fn of_set(
+    set: &PolicySet,
+    time: Duration,
+    wrong: impl Fn(&str, &EvalError, &str) -> Option<LoadError>,
+) -> Vec<LoadError> {
     for sample in SAMPLES.iter() {
         doing(&format!("evaluated on {}", sample.name));
         // A policy may use half of what is left.
         let verdicts = set.evaluate(&sample.input(), time * 2).into_iter();
         let errors: Vec<_> = verdicts
-            .filter_map(|verdict| refused(set, &verdict, sample, scope, time))
+            .filter_map(|verdict| {
+                let policy = set.policies().find(|policy| policy.metadata.name == verdict.policy);
+                let file = policy.map_or(verdict.policy.as_str(), |policy| policy.file.as_str());
+                wrong(sample.name, verdict.outcome.as_ref().err()?, file)
+            })
             .collect();
         if !errors.is_empty() {
             return errors;
@@ -131,26 +135,61 @@ fn on_samples(set: &PolicySet, scope: Scope, time: Duration) -> Vec<LoadError> {
     Vec::new()
 }
 
-fn refused(set: &PolicySet, verdict: &Verdict, sample: &Sample, scope: Scope, time: Duration) -> Option<LoadError> {
-    let name = sample.name;
-    let what = match (verdict.outcome.as_ref().err()?, scope) {
-        (EvalError::Timeout, Scope::Alone) => format!(
-            "it did not finish in {} ms on {name}: make it look at less; all policies together have seconds for a review",
+/// The same of a RegoPolicy, and then its own samples.
+fn of_object(policy: &Registered, spec: &RegoPolicySpec, time: Duration) -> Vec<LoadError> {
+    let file = spec
+        .rego
+        .modules
+        .first()
+        .map_or("policy", |module| module.name.as_str());
+    for sample in SAMPLES.iter() {
+        doing(&format!("evaluated on {}", sample.name));
+        let outcome = policy.on(&sample.input(), time);
+        if let Some(error) = outcome.err().and_then(|error| of_one(sample.name, &error, file, time)) {
+            return vec![error];
+        }
+    }
+    doing("evaluated on its own samples");
+    policy.on_own_samples(template_of, time)
+}
+
+fn of_one(sample: &str, error: &EvalError, file: &str, time: Duration) -> Option<LoadError> {
+    let what = match error {
+        EvalError::Timeout => format!(
+            "it did not finish in {} ms on {sample}: make it look at less; all policies together have seconds for a review",
             time.as_millis()
         ),
-        (EvalError::Timeout, Scope::Set) => format!(
-            "there was no time left for it on {name}: the policies before it took most of {} ms, and all of them together \
+        other => return of_any(sample, other, file),
+    };
+    Some(LoadError::file(file, what))
+}
+
+fn of_many(sample: &str, error: &EvalError, file: &str, time: Duration) -> Option<LoadError> {
+    let what = match error {
+        EvalError::Timeout => format!(
+            "there was no time left for it on {sample}: the policies before it took most of {} ms, and all of them together \
              have seconds for a review; make the slow ones look at less",
             time.as_millis() * 2
         ),
-        (EvalError::Panic, _) => format!(
-            "it made the engine panic on {name}, and would refuse whatever is like it: find the call of a built-in function \
+        other => return of_any(sample, other, file),
+    };
+    Some(LoadError::file(file, what))
+}
+
+fn of_any(sample: &str, error: &EvalError, file: &str) -> Option<LoadError> {
+    let what = match error {
+        EvalError::Panic => format!(
+            "it made the engine panic on {sample}, and would refuse whatever is like it: find the call of a built-in function \
              with arguments that make no sense, such as an empty string to look for"
         ),
-        (EvalError::Error(_) | EvalError::Unended | EvalError::NoThread, _) => return None,
+        EvalError::Shape(what) => format!("{what}, on {sample}: see what the entry points may give"),
+        EvalError::Broken(_)
+        | EvalError::Error(_)
+        | EvalError::NoThread
+        | EvalError::Timeout
+        | EvalError::Unended
+        | EvalError::Unsynced(_) => return None,
     };
-    let policy = set.policies().find(|policy| policy.metadata.name == verdict.policy);
-    let file = policy.map_or(verdict.policy.as_str(), |policy| policy.file.as_str());
     Some(LoadError::file(file, what))
 }
 
@@ -190,11 +229,17 @@ mod tests {
         PolicySet::compile(vec![Source { file, text }], &BTreeMap::new()).expect("it is good")
     }
 
+    type Wrong = fn(&str, &EvalError, &str, Duration) -> Option<LoadError>;
+
+    fn on_samples(set: &PolicySet, wrong: Wrong, time: Duration) -> Vec<LoadError> {
+        of_set(set, time, |name, outcome, file| wrong(name, outcome, file, time))
+    }
+
     #[rstest]
-    #[case::alone(Scope::Alone, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
-    #[case::together(Scope::Set, "p.rego: there was no time left for it on an ordinary Pod")]
-    fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] scope: Scope, #[case] words: &str) {
-        let errors = on_samples(&set("deny contains \"x\""), scope, Duration::ZERO);
+    #[case::alone(of_one, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
+    #[case::together(of_many, "p.rego: there was no time left for it on an ordinary Pod")]
+    fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] wrong: Wrong, #[case] words: &str) {
+        let errors = on_samples(&set("deny contains \"x\""), wrong, Duration::ZERO);
         let [error] = errors.as_slice() else {
             panic!("one error expected: {errors:?}")
         };
@@ -204,9 +249,19 @@ mod tests {
     #[rstest]
     #[case::refuses("deny contains \"x\"")]
     #[case::fails("deny contains \"x\" if startswith(input.pod.spec, \"a\")")]
-    #[case::fails_always("deny contains 1")]
     fn a_policy_may_refuse_a_sample_and_fail_on_it(#[case] body: &str) {
-        assert_eq!(on_samples(&set(body), Scope::Alone, Duration::from_secs(20)), []);
+        assert_eq!(on_samples(&set(body), of_one, Duration::from_secs(20)), []);
+    }
+
+    #[test]
+    fn what_is_no_verdict_is_an_error_of_the_first_sample() {
+        let errors = on_samples(&set("deny contains 1"), of_one, Duration::from_secs(20));
+        assert_eq!(
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "p.rego: `deny` has an element that is neither a string nor an object with `msg`, on an ordinary Pod: see what the entry points may give"
+            ]
+        );
     }
 
     #[test]

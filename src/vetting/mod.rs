@@ -25,9 +25,10 @@ use serde_json::Value;
 
 pub use child::main as answer;
 
-use crate::policy::{LoadError, PolicySet, Source};
+use crate::api::RegoPolicySpec;
+use crate::policy::{LoadError, PolicySet, Registered, Source};
 use process::Death;
-use question::{Answer, Question, Scope};
+use question::{Answer, Question, What};
 
 /// The hidden subcommand that a child is started with.
 pub const SUBCOMMAND: &str = "vet-policies";
@@ -67,6 +68,42 @@ impl Default for Bounds {
             memory: 160 << 20,
             stack: CHILD_STACK,
             sample: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A RegoPolicy object.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What it declares.
+    pub spec: RegoPolicySpec,
+}
+
+/// Why a RegoPolicy is not compiled.
+#[derive(Clone, Debug)]
+pub enum NotVetted {
+    /// It is wrong, and will stay so.
+    Refused(Vec<LoadError>),
+    /// It could not be found out, which says nothing of the policy: it is worth another try.
+    Unknown(LoadError),
+}
+
+impl NotVetted {
+    fn unknown(object: &Declared, death: &Death, bounds: &Bounds) -> Self {
+        Self::Unknown(LoadError::file(&object.name, death.of_policy(bounds)))
+    }
+
+    /// Everything that was found.
+    pub fn errors(&self) -> &[LoadError] {
+        match self {
+            Self::Refused(errors) => errors,
+            Self::Unknown(error) => std::slice::from_ref(error),
         }
     }
 }
@@ -112,9 +149,62 @@ impl Vetting {
         on_large_stack(|| PolicySet::compile(sources, parameters))
     }
 
+    /// Compiles a RegoPolicy once a child has survived it, and its samples in it. Blocks, for so long at most.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that nothing is known of it.
+    pub fn compile_object(&self, object: &Declared, within: Duration) -> Result<Registered, NotVetted> {
+        let bounds = Bounds {
+            wall: self.bounds.wall.min(within),
+            ..self.bounds.clone()
+        };
+        let this = Self::with(self.program.clone(), bounds);
+        // A little more, so that the child's end is the policy's, and not that of the time for all.
+        let mut all = this.compile_objects(std::slice::from_ref(object), within + within / 8);
+        all.pop()
+            .unwrap_or(Err(NotVetted::unknown(object, &Death::NotAsked, &self.bounds)))
+    }
+
+    /// The same of several, some at a time. One outcome each, in their order.
+    pub fn compile_objects(&self, objects: &[Declared], within: Duration) -> Vec<Result<Registered, NotVetted>> {
+        let until = Instant::now() + within;
+        let what = |object: &Declared| What::Object {
+            name: object.name.clone(),
+            spec: Box::new(object.spec.clone()),
+        };
+        let heard = self.ask_about_each(objects, &what, until).into_iter();
+        let compiled = heard.zip(objects).map(|(heard, object)| match heard {
+            Err(death) if death.is_of_the_policy() => {
+                let file = object
+                    .spec
+                    .rego
+                    .modules
+                    .first()
+                    .map_or("policy", |module| module.name.as_str());
+                Err(NotVetted::Refused(vec![LoadError::file(
+                    file,
+                    death.of_policy(&self.bounds),
+                )]))
+            }
+            Err(death) => Err(NotVetted::unknown(object, &death, &self.bounds)),
+            Ok(Answer { refused, on_samples }) if refused.is_empty() && on_samples.is_empty() => {
+                on_large_stack(|| Registered::compile(&object.name, &object.uid, object.generation, &object.spec))
+                    .map_err(NotVetted::Refused)
+            }
+            Ok(Answer { refused, on_samples }) => {
+                Err(NotVetted::Refused(refused.into_iter().chain(on_samples).collect()))
+            }
+        });
+        compiled.collect()
+    }
+
     fn vet(&self, sources: &[Source], parameters: &BTreeMap<String, Value>) -> Result<(), Vec<LoadError>> {
         let until = Instant::now() + self.bounds.total;
-        let heard = self.ask_about_each(sources, parameters, until);
+        let what = |source: &Source| What::File {
+            source: source.clone(),
+            parameters: parameters.clone(),
+        };
+        let heard = self.ask_about_each(sources, &what, until);
         let mut errors = Vec::new();
         let mut whole = true;
         for (source, heard) in sources.iter().zip(heard) {
@@ -136,7 +226,10 @@ impl Vetting {
                 memory: self.bounds.memory * CHILDREN as u64,
                 ..self.bounds.clone()
             };
-            let question = bounds.question(sources.to_vec(), parameters, Scope::Set);
+            let question = bounds.question(What::Set {
+                sources: sources.to_vec(),
+                parameters: parameters.clone(),
+            });
             match process::ask(&self.program, &question, bounds.wall) {
                 Ok(answer) => {
                     let found = answer.refused.into_iter().chain(answer.on_samples);
@@ -152,26 +245,31 @@ impl Vetting {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn ask_about_each(
+    fn ask_about_each<T: Sync>(
         &self,
-        sources: &[Source],
-        parameters: &BTreeMap<String, Value>,
+        policies: &[T],
+        what: &(dyn Fn(&T) -> What + Sync),
         until: Instant,
     ) -> Vec<Result<Answer, Death>> {
         let next = AtomicUsize::new(0);
         let heard = Mutex::new(BTreeMap::new());
         thread::scope(|scope| {
-            for _ in 0..CHILDREN.min(sources.len()) {
+            for _ in 0..CHILDREN.min(policies.len()) {
                 scope.spawn(|| {
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(source) = sources.get(number) else { return };
+                        let Some(policy) = policies.get(number) else { return };
                         let left = until.saturating_duration_since(Instant::now());
                         let answer = if left.is_zero() {
                             Err(Death::NotAsked)
                         } else {
-                            let question = self.bounds.question(vec![source.clone()], parameters, Scope::Alone);
-                            process::ask(&self.program, &question, self.bounds.wall)
+                            let question = self.bounds.question(what(policy));
+                            let heard = process::ask(&self.program, &question, self.bounds.wall.min(left));
+                            // It had less time than it may take.
+                            match heard {
+                                Err(Death::Late(_)) if left < self.bounds.wall => Err(Death::NotAsked),
+                                heard => heard,
+                            }
                         };
                         let mut heard = heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         heard.insert(number, answer);
@@ -180,18 +278,16 @@ impl Vetting {
             }
         });
         let mut heard = heard.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (0..sources.len())
+        (0..policies.len())
             .map(|number| heard.remove(&number).unwrap_or(Err(Death::NotAsked)))
             .collect()
     }
 }
 
 impl Bounds {
-    fn question(&self, sources: Vec<Source>, parameters: &BTreeMap<String, Value>, scope: Scope) -> Question {
+    fn question(&self, what: What) -> Question {
         Question {
-            sources,
-            parameters: parameters.clone(),
-            scope,
+            what,
             cpu_seconds: self.cpu.as_secs().max(1),
             memory: self.memory,
             stack: self.stack,
@@ -201,9 +297,7 @@ impl Bounds {
 }
 
 /// Compiles on a thread whose stack is larger than the one that it fitted in the child.
-fn on_large_stack(
-    compile: impl FnOnce() -> Result<PolicySet, Vec<LoadError>> + Send,
-) -> Result<PolicySet, Vec<LoadError>> {
+fn on_large_stack<T: Send>(compile: impl FnOnce() -> Result<T, Vec<LoadError>> + Send) -> Result<T, Vec<LoadError>> {
     let failed = |message: &str| Err(vec![LoadError::file("policies", message)]);
     thread::scope(|scope| {
         let thread = thread::Builder::new()

@@ -43,6 +43,14 @@ pub(super) enum Death {
 pub(super) struct Doing(String);
 
 impl Death {
+    /// Whether it is the policy's doing, and not that of who waits, of the machine, or of somebody who kills.
+    pub(super) fn is_of_the_policy(&self) -> bool {
+        match self {
+            Self::Late(_) | Self::Cpu(_) | Self::Memory(_) | Self::Stack(_) => true,
+            Self::Failed(_) | Self::NotAsked | Self::Signal(..) => false,
+        }
+    }
+
     /// Of one policy: what happened, and what to do.
     pub(super) fn of_policy(&self, bounds: &Bounds) -> String {
         self.say("the policy", "it was", bounds)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::RegoPolicySpec;
 use crate::policy::{LoadError, Source};
 
 /// Most errors of an answer: nobody reads more of them.
@@ -20,20 +21,28 @@ pub(super) const COMPILING: &str = "read and compiled";
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Question {
-    pub sources: Vec<Source>,
-    pub parameters: BTreeMap<String, Value>,
-    pub scope: Scope,
+    pub what: What,
     pub cpu_seconds: u64,
     pub memory: u64,
     pub stack: usize,
     pub sample_milliseconds: u64,
 }
 
-/// Whether one policy is looked at by itself, or a whole set for how it fits together.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Scope {
-    Alone,
-    Set,
+/// What is looked at.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) enum What {
+    /// A file by itself.
+    File {
+        source: Source,
+        parameters: BTreeMap<String, Value>,
+    },
+    /// Files, for how they fit together.
+    Set {
+        sources: Vec<Source>,
+        parameters: BTreeMap<String, Value>,
+    },
+    /// A RegoPolicy, with its own samples.
+    Object { name: String, spec: Box<RegoPolicySpec> },
 }
 
 /// Nothing in it means that nothing is wrong.

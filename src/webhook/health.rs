@@ -27,6 +27,8 @@ pub enum Gate {
     Crds,
     /// Every policy is compiled, or known to be broken.
     Policies,
+    /// Every RegoPolicy that is there has been vetted, and this replica hears of changes.
+    RegoPolicies,
 }
 
 /// What this replica still waits for. Cheap to clone; all clones are one.
@@ -94,7 +96,13 @@ impl Readiness {
 }
 
 impl Gate {
-    const ALL: [Self; 4] = [Self::Crds, Self::Caches, Self::Policies, Self::Certificate];
+    const ALL: [Self; 5] = [
+        Self::Crds,
+        Self::Caches,
+        Self::Policies,
+        Self::RegoPolicies,
+        Self::Certificate,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -102,6 +110,7 @@ impl Gate {
             Self::Certificate => "certificate",
             Self::Crds => "crds",
             Self::Policies => "policies",
+            Self::RegoPolicies => "rego-policies",
         }
     }
 }

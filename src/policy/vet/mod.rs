@@ -8,7 +8,7 @@ mod recursion;
 mod tree;
 mod unbound;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -44,10 +44,19 @@ impl EntryPoint {
     }
 }
 
-/// What the tree of one module says.
+/// How an entry point gives its value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Shape {
+    /// One value, or none.
+    Complete,
+    /// Element by element.
+    Partial,
+}
+
+/// What the trees of modules say.
 #[derive(Debug)]
 pub(super) struct Vetted {
-    pub entry_points: Vec<EntryPoint>,
+    pub entry_points: Vec<(EntryPoint, Shape)>,
     /// Names of the rules, in order of appearance.
     pub rules: Vec<String>,
 }
@@ -62,77 +71,195 @@ pub(super) enum Purpose {
     Tests,
 }
 
-/// Vets one module. `module` is the engine's own rendering of its tree, `package` its components.
-pub(super) fn vet(
-    file: &str,
-    text: &str,
-    module: &Value,
-    package: &[String],
-    purpose: Purpose,
-) -> Result<Vetted, Vec<LoadError>> {
-    let mut reader = Reader {
-        file,
-        package,
-        purpose,
-        imports: BTreeMap::new(),
-        rules: BTreeMap::new(),
-        errors: Vec::new(),
+/// A module as the engine renders it: its file, its text, its tree, and the components of its package.
+#[derive(Clone, Copy)]
+pub(super) struct Unit<'a> {
+    pub file: &'a str,
+    pub text: &'a str,
+    pub tree: &'a Value,
+    pub package: &'a [String],
+}
+
+/// Vets modules that are loaded together. The package of the first gives the verdict. With an inventory, `data.inventory` is there.
+pub(super) fn vet(units: &[Unit<'_>], purpose: Purpose, inventory: bool) -> Result<Vetted, Vec<LoadError>> {
+    let Some(main) = units.first() else {
+        return Err(vec![LoadError::file("policy", "there is no module")]);
     };
-    reader.imports(text, module);
+    let known = Known::of(units);
+    let mut rules = BTreeMap::new();
+    let mut errors = known.conflicts(main.file, inventory);
     let mut order = Vec::new();
-    for rule in items(module, "rules") {
-        let Some(head) = Head::read(rule) else {
-            reader
-                .errors
-                .push(LoadError::file(file, "a rule has a head that is not a name"));
-            continue;
+    for unit in units {
+        let mut reader = Reader {
+            file: unit.file,
+            package: unit.package,
+            purpose,
+            known: &known,
+            inventory,
+            imports: BTreeMap::new(),
+            rules,
+            errors,
         };
-        if !order.contains(&head.name) {
-            order.push(head.name.clone());
+        let names = reader.read(unit);
+        if unit.package == main.package {
+            order.extend(names);
         }
-        reader
-            .rules
-            .entry(head.name)
-            .or_insert_with(|| Rule::new(head.place))
-            .kinds
-            .insert(head.kind);
+        (rules, errors) = (reader.rules, reader.errors);
     }
-    for rule in items(module, "rules") {
-        if let Some(head) = Head::read(rule) {
-            for part in head.parts(rule) {
-                reader.visit(&head.name, part);
-            }
-            reader.unbound(rule);
-            reader.patterns(rule);
-        }
-    }
-    reader.recursion();
+    let mut seen = BTreeSet::new();
+    order.retain(|name| seen.insert(name.clone()));
+    errors.extend(recursion::check(main.file, &rules));
     let entry_points = if purpose == Purpose::Policy {
-        reader.entry_points()
+        entry_points(main.file, &rules, &mut errors)
     } else {
         Vec::new()
     };
-    if reader.errors.is_empty() {
+    if errors.is_empty() {
         Ok(Vetted {
             entry_points,
             rules: order,
         })
     } else {
-        Err(reader.errors)
+        Err(errors)
     }
+}
+
+/// The rules that are there, by package, and how each is called where rules are compared.
+struct Known {
+    main: Vec<String>,
+    packages: BTreeMap<Vec<String>, BTreeSet<String>>,
+}
+
+impl Known {
+    fn of(units: &[Unit<'_>]) -> Self {
+        let mut packages: BTreeMap<Vec<String>, BTreeSet<String>> = BTreeMap::new();
+        for unit in units {
+            let heads = items(unit.tree, "rules").filter_map(Head::read);
+            packages
+                .entry(unit.package.to_vec())
+                .or_default()
+                .extend(heads.map(|head| head.name));
+        }
+        Self {
+            main: units.first().map(|unit| unit.package.to_vec()).unwrap_or_default(),
+            packages,
+        }
+    }
+
+    fn has(&self, package: &[String], rule: &str) -> bool {
+        self.packages.get(package).is_some_and(|rules| rules.contains(rule))
+    }
+
+    /// Plain in the package that gives the verdict, and the whole path elsewhere.
+    fn key(&self, package: &[String], rule: &str) -> String {
+        if package == self.main {
+            rule.to_owned()
+        } else {
+            rule_path(package, rule)
+        }
+    }
+
+    /// Of a path below `data`: the package that it leads into, the innermost where one lies in another.
+    fn package_of(&self, path: &[&str]) -> Option<&Vec<String>> {
+        let leads_in = |package: &&Vec<String>| {
+            path.len() > package.len() && package.iter().zip(path).all(|(name, step)| name == step)
+        };
+        self.packages
+            .keys()
+            .filter(leads_in)
+            .max_by_key(|package| package.len())
+    }
+
+    /// Where a rule stands in the way of a package, or of what is synced, one of them would not be seen.
+    fn conflicts(&self, file: &str, inventory: bool) -> Vec<LoadError> {
+        let mut errors = Vec::new();
+        for (outer, rules) in &self.packages {
+            for inner in self.packages.keys() {
+                let next = inner.get(outer.len()).filter(|_| inner.starts_with(outer));
+                if let Some(name) = next.filter(|name| rules.contains(*name)) {
+                    let message = format!(
+                        "rule `{name}` of package `{}` and package `{}` are in each other's way: rename one",
+                        outer.join("."),
+                        inner.join(".")
+                    );
+                    errors.push(LoadError::file(file, message));
+                }
+            }
+            if inventory && outer.first().is_some_and(|first| first == "inventory") {
+                let message = "no package may begin with `inventory`: that is where the synced objects are";
+                errors.push(LoadError::file(file, message));
+            }
+        }
+        errors
+    }
+}
+
+/// Path of a rule, with brackets where a component is no identifier.
+pub(super) fn rule_path(package: &[String], rule: &str) -> String {
+    let mut path = "data".to_owned();
+    for component in package.iter().map(String::as_str).chain([rule]) {
+        let plain = component.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !component.starts_with(|c: char| c.is_ascii_digit());
+        if plain {
+            path.push('.');
+            path.push_str(component);
+        } else {
+            path.push_str(&format!("[{}]", Value::from(component)));
+        }
+    }
+    path
 }
 
 struct Reader<'a> {
     file: &'a str,
     package: &'a [String],
     purpose: Purpose,
+    known: &'a Known,
+    inventory: bool,
     /// Alias to the path that it stands for.
     imports: BTreeMap<String, Vec<String>>,
+    /// By key, of all modules so far.
     rules: BTreeMap<String, Rule>,
     errors: Vec<LoadError>,
 }
 
 impl Reader<'_> {
+    /// Reads one module, and tells its rules in order of appearance.
+    fn read(&mut self, unit: &Unit<'_>) -> Vec<String> {
+        self.imports(unit.text, unit.tree);
+        let mut order = Vec::new();
+        for rule in items(unit.tree, "rules") {
+            let Some(head) = Head::read(rule) else {
+                self.errors
+                    .push(LoadError::file(self.file, "a rule has a head that is not a name"));
+                continue;
+            };
+            let key = self.known.key(self.package, &head.name);
+            self.rules
+                .entry(key)
+                .or_insert_with(|| Rule::new(self.file, head.place))
+                .kinds
+                .insert(head.kind);
+            order.push(head.name);
+        }
+        for rule in items(unit.tree, "rules") {
+            if let Some(head) = Head::read(rule) {
+                let key = self.known.key(self.package, &head.name);
+                for part in head.parts(rule) {
+                    self.visit(&key, part);
+                }
+                self.unbound(rule);
+                self.patterns(rule);
+            }
+        }
+        order
+    }
+
+    /// Whether it is a rule of this package, in whichever module.
+    fn is_rule(&self, name: &str) -> bool {
+        self.known.has(self.package, name)
+    }
+
     fn imports(&mut self, text: &str, module: &Value) {
         for import in items(module, "imports") {
             let Some(path) = import.get("refr").and_then(Path::read) else {
@@ -186,7 +313,7 @@ impl Reader<'_> {
                 .push(at(self.file, place, "a call of something that is not a name"));
             return;
         };
-        let local = path.names.is_empty() && self.rules.contains_key(path.root);
+        let local = path.names.is_empty() && self.is_rule(path.root);
         if local || path.root == "data" || self.imports.contains_key(path.root) {
             self.reference(rule, &path);
         } else if self.purpose != Purpose::Tests
@@ -200,7 +327,7 @@ impl Reader<'_> {
         let mut full: Vec<&str> = vec![path.root];
         let imported = self.imports.get(path.root).cloned();
         // Which of a rule, an import and a local variable of that name is meant is not decided here: each counts.
-        self.uses(rule, path.root);
+        self.uses(rule, self.package, path.root);
         if let Some(imported) = &imported {
             full = imported.iter().map(String::as_str).collect();
         }
@@ -208,13 +335,21 @@ impl Reader<'_> {
         let Some(("data", rest)) = full.split_first().map(|(root, rest)| (*root, rest)) else {
             return;
         };
-        let own = rest.len() > self.package.len() && rest.iter().zip(self.package).all(|(name, own)| *name == own);
-        if let Some(name) = rest.get(self.package.len()).filter(|_| own) {
-            if !self.rules.contains_key(*name) && self.purpose != Purpose::Tests {
-                let message = format!("`{}` is not there: this package has no rule `{name}`", full.join("."));
+        if self.inventory && rest.first() == Some(&"inventory") {
+            return;
+        }
+        let owner = self.known.package_of(rest);
+        if let Some((package, name)) = owner.and_then(|package| Some((package, rest.get(package.len())?))) {
+            if !self.known.has(package, name) && self.purpose != Purpose::Tests {
+                let whose = if package == self.package {
+                    "this package"
+                } else {
+                    "that package"
+                };
+                let message = format!("`{}` is not there: {whose} has no rule `{name}`", full.join("."));
                 self.errors.push(at(self.file, path.place, message));
             }
-            self.uses(rule, name);
+            self.uses(rule, package, name);
         } else if self.purpose != Purpose::Tests {
             let message = format!(
                 "`{}` is not there, and a rule that looks at it would never fire: a policy sees `input` and the rules of its \
@@ -225,61 +360,43 @@ impl Reader<'_> {
         }
     }
 
-    fn uses(&mut self, rule: &str, name: &str) {
-        if self.rules.contains_key(name)
+    fn uses(&mut self, rule: &str, package: &[String], name: &str) {
+        if self.known.has(package, name)
             && let Some(rule) = self.rules.get_mut(rule)
         {
-            rule.uses.insert(name.to_owned());
+            rule.uses.insert(self.known.key(package, name));
         }
     }
+}
 
-    fn recursion(&mut self) {
-        let names: Vec<String> = self.rules.keys().cloned().collect();
-        let mut depths: BTreeMap<String, usize> = BTreeMap::new();
-        for name in names {
-            let mut trail = Vec::new();
-            if let Err(message) = recursion::depth(&self.rules, &name, &mut trail, &mut depths) {
-                let place = trail
-                    .last()
-                    .and_then(|last| self.rules.get(last))
-                    .map_or((0, 0), |rule| rule.place);
-                self.errors.push(at(self.file, place, message));
-                return;
-            }
+/// The rules of the package that give its verdict.
+fn entry_points(file: &str, rules: &BTreeMap<String, Rule>, errors: &mut Vec<LoadError>) -> Vec<(EntryPoint, Shape)> {
+    let mut found = Vec::new();
+    for entry in EntryPoint::ALL {
+        let Some(rule) = rules.get(entry.as_str()) else {
+            continue;
+        };
+        let all = |good: &[Kind]| rule.kinds.iter().all(|kind| good.contains(kind));
+        let shape = if all(&[Kind::Complete, Kind::Default]) {
+            Ok(Shape::Complete)
+        } else if entry == EntryPoint::Allow {
+            Err("must be a boolean rule: write `allow if { … }`")
+        } else if all(&[Kind::Set]) {
+            Ok(Shape::Partial)
+        } else {
+            Err("must be a set, whose elements refuse or warn: write `contains message if { … }` after its name")
+        };
+        match shape {
+            Ok(shape) => found.push((entry, shape)),
+            Err(advice) => errors.push(at(&rule.file, rule.place, format!("`{}` {advice}", entry.as_str()))),
         }
     }
-
-    fn entry_points(&mut self) -> Vec<EntryPoint> {
-        let mut found = Vec::new();
-        for entry in EntryPoint::ALL {
-            let name = entry.as_str();
-            let Some(rule) = self.rules.get(name) else { continue };
-            let (good, advice) = match entry {
-                EntryPoint::Allow => (
-                    rule.kinds
-                        .iter()
-                        .all(|kind| matches!(kind, Kind::Complete | Kind::Default)),
-                    "must be a boolean rule: write `allow if { … }`",
-                ),
-                _ => (
-                    rule.kinds.iter().all(|kind| *kind == Kind::Set),
-                    "must be a set, whose elements refuse or warn: write `contains message if { … }` after its name",
-                ),
-            };
-            if good {
-                found.push(entry);
-            } else {
-                self.errors
-                    .push(at(self.file, rule.place, format!("`{name}` {advice}")));
-            }
-        }
-        if found.is_empty() && self.errors.is_empty() {
-            let message = "no rule gives a verdict: a policy has `deny` (strings, or objects with msg, path, value, fix), \
-                           `violation` (objects with msg, details), `warn`, or `allow` (boolean)";
-            self.errors.push(LoadError::file(self.file, message));
-        }
-        found
+    if found.is_empty() && errors.is_empty() {
+        let message = "no rule gives a verdict: a policy has `deny` (strings, or objects with msg, path, value, fix), \
+                       `violation` (objects with msg, details), `warn`, or `allow` (boolean)";
+        errors.push(LoadError::file(file, message));
     }
+    found
 }
 
 fn at(file: &str, (line, column): Place, message: impl Into<String>) -> LoadError {

@@ -2,13 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use super::at;
 use super::tree::Rule;
+use crate::policy::error::LoadError;
 
 /// Longest chain of rules and functions that call each other; three thousand overflow the stack.
 const MAX_CALL_DEPTH: usize = 64;
 
+/// The first recursion, or chain that is too long.
+pub(super) fn check(file: &str, rules: &BTreeMap<String, Rule>) -> Option<LoadError> {
+    let mut depths: BTreeMap<String, usize> = BTreeMap::new();
+    for name in rules.keys() {
+        let mut trail = Vec::new();
+        if let Err(message) = depth(rules, name, &mut trail, &mut depths) {
+            let rule = trail.last().and_then(|last| rules.get(last));
+            let (file, place) = rule.map_or((file, (0, 0)), |rule| (rule.file.as_str(), rule.place));
+            return Some(at(file, place, message));
+        }
+    }
+    None
+}
+
 /// Length of the longest chain of uses that starts at `name`; an error when it is endless or too long.
-pub(super) fn depth(
+fn depth(
     rules: &BTreeMap<String, Rule>,
     name: &str,
     trail: &mut Vec<String>,

@@ -11,8 +11,8 @@ fn vet_as(text: &str, version: RegoVersion) -> Result<Vec<EntryPoint>, String> {
         text: text.to_owned(),
     };
     let mut engine = new_engine("p.rego").expect("engine");
-    match add(&mut engine, &source, version, Purpose::Policy) {
-        Ok(module) => Ok(module.vetted.entry_points),
+    match add(&mut engine, &[source], version, Purpose::Policy, false) {
+        Ok(module) => Ok(module.vetted.entry_points.into_iter().map(|(entry, _)| entry).collect()),
         Err(errors) => Err(errors.iter().map(LoadError::to_string).collect::<Vec<_>>().join("\n")),
     }
 }
@@ -33,8 +33,7 @@ fn every_entry_point_is_found() {
 #[rstest]
 #[case::none("package p\nrefuse contains \"x\" if input.x\n", "`violation`")]
 #[case::empty("package p\n", "no rule gives a verdict")]
-#[case::deny_is_a_boolean("package p\ndeny if input.x\n", "p.rego:2:1: `deny` must be a set")]
-#[case::deny_is_a_list("package p\ndeny := [\"x\"]\n", "`deny` must be a set")]
+#[case::deny_is_both("package p\ndeny := {\"x\"} if input.x\ndeny contains \"y\"\n", "`deny`")]
 #[case::deny_is_an_object("package p\ndeny[msg] if { msg := \"x\" }\n", "`deny` must be a set")]
 #[case::deny_is_a_function("package p\ndeny(x) := \"x\"\n", "`deny` must be a set")]
 #[case::allow_is_a_set("package p\nallow contains \"x\" if input.x\n", "`allow` must be a boolean")]

@@ -16,14 +16,16 @@ pub(super) enum Kind {
 pub(super) type Place = (u32, u32);
 
 pub(super) struct Rule {
+    pub(super) file: String,
     pub(super) place: Place,
     pub(super) kinds: BTreeSet<Kind>,
     pub(super) uses: BTreeSet<String>,
 }
 
 impl Rule {
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(file: &str, place: Place) -> Self {
         Self {
+            file: file.to_owned(),
             place,
             kinds: BTreeSet::new(),
             uses: BTreeSet::new(),

@@ -59,7 +59,7 @@ impl Reader<'_> {
                     }
                 } else if let Some(var) = node.get("Var").filter(|_| is_output) {
                     let name = var.get("value").and_then(Value::as_str).unwrap_or_default();
-                    let global = self.rules.contains_key(name) || self.imports.contains_key(name);
+                    let global = self.is_rule(name) || self.imports.contains_key(name);
                     if !global && !bound.contains(name) && !matches!(name, "input" | "data") {
                         let message =
                             format!("nothing gives variable `{name}` a value: this would never yield anything");

@@ -37,8 +37,9 @@ fn names_and_labels_are_those_of_the_contract() {
     metrics.overrun("approved-images");
     metrics.overrun_ended();
     metrics.exception_used("approved-images");
-    metrics.set_policies([("gone", "r1", PolicyState::Broken)]);
-    metrics.set_policies([("approved-images", "r2", PolicyState::Compiled)]);
+    metrics.set_policies(PolicyOrigin::Objects, [("kept", "r1", PolicyState::Compiled)]);
+    metrics.set_policies(PolicyOrigin::Files, [("gone", "r1", PolicyState::Broken)]);
+    metrics.set_policies(PolicyOrigin::Files, [("approved-images", "r2", PolicyState::Compiled)]);
     metrics.set_workflows(ConditionType::Ready, ConditionStatus::True, 3);
     metrics.reconciled(Controller::AIWorkflow, false, second);
     metrics.set_certificate_expiry(1_900_000_000);

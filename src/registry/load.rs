@@ -1,0 +1,221 @@
+//! From what is watched to what is in force: each object that changed is vetted, and all of them are put in force at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Outcome, Published, Registry};
+use crate::api::RegoPolicy;
+use crate::policy::{LoadError, Registered, Snapshot};
+use crate::telemetry::{PolicyOrigin, PolicyState};
+use crate::vetting::{Declared, NotVetted};
+use crate::webhook::{Gate, Readiness};
+
+/// How long changes are gathered before they are vetted together.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long all children of one change may take: the startup probe waits longer.
+const WITHIN: Duration = Duration::from_secs(35);
+/// When what could not be vetted, for no fault of its own, is tried again.
+const RETRY: Duration = Duration::from_secs(15);
+/// Most RegoPolicies that are used. What is beyond, by age, answers by its failurePolicy.
+const MAX_POLICIES: usize = 256;
+/// Objects in one page of the list: each may carry a megabyte of samples and modules.
+const PAGE: u32 = 20;
+
+/// One object as it was last looked at.
+struct Seen {
+    outcome: Outcome,
+    decides: Option<Arc<Registered>>,
+}
+
+pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &CancellationToken) {
+    let (store, writer) = reflector::store::<RegoPolicy>();
+    let changed = Notify::new();
+    let watch = async {
+        let config = watcher::Config::default().page_size(PAGE);
+        let events = watcher(Api::<RegoPolicy>::all(registry.client.clone()), config);
+        let mut events = events.default_backoff().reflect(writer).boxed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.next() => match event {
+                    Some(Ok(_)) => changed.notify_one(),
+                    Some(Err(error)) => warn!(%error, "the watch of RegoPolicies failed, and is tried again"),
+                    None => return,
+                }
+            }
+        }
+    };
+    let serve = async {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            ready = store.wait_until_ready() => if ready.is_err() { return },
+        }
+        let mut seen = BTreeMap::new();
+        loop {
+            let again = reload(registry, &store, &mut seen).await;
+            readiness.set(Gate::RegoPolicies, Ok(()));
+            let retry = async {
+                if again {
+                    sleep(RETRY).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = retry => {}
+                () = changed.notified() => sleep(GATHER).await,
+            }
+        }
+    };
+    tokio::join!(watch, serve);
+}
+
+/// Puts in force what is there now; whether something has to be tried again.
+async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTreeMap<String, Seen>) -> bool {
+    let objects = oldest_first(store);
+    let names: Vec<String> = objects.iter().map(|object| object.name_any()).collect();
+    seen.retain(|name, _| names.contains(name));
+    let is_new = |object: &&Arc<RegoPolicy>| {
+        let known = seen.get(&object.name_any()).map(|seen| &seen.outcome);
+        known.is_none_or(|known| !known.is_final || !is_of(known, object))
+    };
+    let (within, beyond) = objects.split_at(objects.len().min(MAX_POLICIES));
+    let new: Vec<Declared> = within.iter().filter(is_new).map(|object| declared(object)).collect();
+    if !new.is_empty() {
+        registry.loading.store(true, std::sync::atomic::Ordering::Relaxed);
+        let vetting = registry.vetting.clone();
+        let asked = new.clone();
+        let vetted = tokio::task::spawn_blocking(move || vetting.compile_objects(&asked, WITHIN)).await;
+        let Ok(vetted) = vetted else {
+            warn!("vetting panicked: what was in force stays");
+            return true;
+        };
+        for (object, vetted) in new.into_iter().zip(vetted) {
+            keep(seen, object, vetted);
+        }
+    }
+    for object in beyond {
+        let why = LoadError::file(
+            &object.name_any(),
+            format!("there are more than {MAX_POLICIES} RegoPolicies, and only the oldest are used: delete some"),
+        );
+        seen.remove(&object.name_any());
+        keep(seen, declared(object), Err(NotVetted::Refused(vec![why])));
+    }
+    publish(registry, seen);
+    registry.loading.store(false, std::sync::atomic::Ordering::Relaxed);
+    seen.values().any(|seen| !seen.outcome.is_final)
+}
+
+/// What decides from now on for an object, and what is said of it.
+fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Registered, NotVetted>) {
+    let before = seen
+        .remove(&object.name)
+        .filter(|before| before.outcome.uid == object.uid);
+    let mut outcome = Outcome {
+        uid: object.uid.clone(),
+        generation: object.generation,
+        errors: Vec::new(),
+        is_final: true,
+        instead: None,
+    };
+    let decides = match vetted {
+        Ok(policy) => {
+            info!(
+                policy = object.name,
+                generation = object.generation,
+                "a RegoPolicy is in force"
+            );
+            Arc::new(policy)
+        }
+        Err(not) => {
+            outcome.errors = not.errors().to_vec();
+            outcome.is_final = matches!(not, NotVetted::Refused(_));
+            let good = before
+                .and_then(|before| before.decides)
+                .filter(|policy| policy.why_broken().is_none());
+            outcome.instead = good.as_ref().map(|policy| policy.version().1);
+            // Its text may hold anything; what the engine says of it is for its author, in the condition.
+            warn!(
+                policy = object.name,
+                generation = object.generation,
+                instead = outcome.instead,
+                errors = outcome.errors.len(),
+                "a RegoPolicy cannot be used: see its condition Compiled"
+            );
+            let why = || {
+                not.errors()
+                    .first()
+                    .map_or_else(String::new, |error| error.message.clone())
+            };
+            good.unwrap_or_else(|| {
+                let Declared {
+                    name,
+                    uid,
+                    generation,
+                    spec,
+                } = &object;
+                Arc::new(Registered::broken(name, uid, *generation, spec, &why()))
+            })
+        }
+    };
+    let decides = Some(decides);
+    seen.insert(object.name, Seen { outcome, decides });
+}
+
+fn publish(registry: &Registry, seen: &BTreeMap<String, Seen>) {
+    let policies = seen.values().filter_map(|seen| seen.decides.clone()).collect();
+    let snapshot = Arc::new(Snapshot::new(policies));
+    let states = snapshot.policies().iter().map(|policy| {
+        let state = match policy.why_broken() {
+            Some(_) => PolicyState::Broken,
+            None => PolicyState::Compiled,
+        };
+        (policy.name(), snapshot.revision(), state)
+    });
+    registry.metrics.set_policies(PolicyOrigin::Objects, states);
+    let outcomes = seen
+        .iter()
+        .map(|(name, seen)| (name.clone(), seen.outcome.clone()))
+        .collect();
+    registry.in_force.store(Arc::clone(&snapshot));
+    registry.published.send_replace(Arc::new(Published {
+        snapshot,
+        outcomes,
+        synced: true,
+    }));
+}
+
+fn declared(object: &Arc<RegoPolicy>) -> Declared {
+    Declared {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        spec: object.spec.clone(),
+    }
+}
+
+fn is_of(known: &Outcome, object: &RegoPolicy) -> bool {
+    object.uid().as_deref() == Some(known.uid.as_str()) && object.metadata.generation == Some(known.generation)
+}
+
+fn oldest_first(store: &Store<RegoPolicy>) -> Vec<Arc<RegoPolicy>> {
+    let mut objects = store.state();
+    let age = |object: &Arc<RegoPolicy>| {
+        let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (created, object.name_any())
+    };
+    objects.sort_by_key(age);
+    objects
+}

@@ -1,0 +1,140 @@
+//! RegoPolicy objects as this replica serves them: watched, vetted, and put in force as a whole.
+//!
+//! Must never: serve a policy that no child process has survived, take away the last good version because a newer one is broken, or
+//! let a request see half of a change.
+
+mod fresh;
+mod load;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use kube::Client;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Duration, Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::policy::{EntryId, LoadError, Snapshot};
+use crate::telemetry::Metrics;
+use crate::vetting::{Declared, NotVetted, Vetting};
+use crate::webhook::Readiness;
+
+/// Policies that are vetted at admission at a time: each takes a process. The others wait, within their deadline.
+const AT_ADMISSION: usize = 2;
+
+/// The RegoPolicies of one replica.
+pub struct Registry {
+    client: Client,
+    vetting: Vetting,
+    metrics: Arc<Metrics>,
+    in_force: ArcSwap<Snapshot>,
+    published: watch::Sender<Arc<Published>>,
+    admission: Semaphore,
+    loading: AtomicBool,
+}
+
+/// What is in force, and what became of each object.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// What decides.
+    pub snapshot: Arc<Snapshot>,
+    /// What became of each object, by name.
+    pub outcomes: BTreeMap<String, Outcome>,
+    /// Whether every object that was there at the start has been looked at.
+    pub synced: bool,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// UID of the object.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What is wrong with it; empty where it decides.
+    pub errors: Vec<LoadError>,
+    /// Whether it was found wrong, and not only not vetted yet.
+    pub is_final: bool,
+    /// The generation that decides instead, where an older one was good.
+    pub instead: Option<i64>,
+}
+
+impl Registry {
+    /// Empty until [`Self::run`] has listed what is there.
+    pub fn new(client: Client, vetting: Vetting, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            vetting,
+            metrics,
+            in_force: ArcSwap::default(),
+            published: watch::Sender::default(),
+            admission: Semaphore::new(AT_ADMISSION),
+            loading: AtomicBool::new(false),
+        }
+    }
+
+    /// What is in force now. Whoever decides keeps it to the end.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.in_force.load_full()
+    }
+
+    /// What is in force and what became of each object, whenever it changes.
+    pub fn changes(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.subscribe()
+    }
+
+    /// Watches the objects and serves them until `stop`; says at the readiness when it cannot.
+    pub async fn run(&self, readiness: Readiness, stop: CancellationToken) {
+        tokio::join!(load::run(self, &readiness, &stop), fresh::run(self, &readiness, &stop));
+    }
+
+    /// What is in force for a webhook of the registration whose policies are of that version: at once where they are the same, or where
+    /// the API server confirms that what is served is the newest; else as soon as it is. `None` where the time is over before that.
+    pub async fn at_version(&self, id: EntryId, version: &str, deadline: Instant) -> Option<Arc<Snapshot>> {
+        let mut changes = self.published.subscribe();
+        loop {
+            let published = Arc::clone(&changes.borrow_and_update());
+            if published.synced && published.snapshot.version_of(id) == version {
+                return Some(Arc::clone(&published.snapshot));
+            }
+            if published.synced && matches!(timeout_at(deadline, self.is_newest(&published)).await, Ok(true)) {
+                return Some(Arc::clone(&published.snapshot));
+            }
+            timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    /// Whether children vet a change that is not in force yet.
+    fn is_loading(&self) -> bool {
+        self.loading.load(Ordering::Relaxed)
+    }
+
+    async fn is_newest(&self, published: &Published) -> bool {
+        let there = fresh::list(&self.client).await;
+        there.is_ok_and(|there| fresh::known(published) == there)
+    }
+
+    /// Vets an object that is about to be written, within that time.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it could not be found out.
+    pub async fn vet(&self, object: Declared, deadline: Instant) -> Result<(), NotVetted> {
+        let late = || {
+            NotVetted::Unknown(LoadError::file(
+                &object.name,
+                "as many policies are vetted as may be at a time: try again",
+            ))
+        };
+        let Ok(Ok(_turn)) = timeout_at(deadline, self.admission.acquire()).await else {
+            return Err(late());
+        };
+        // The child ends before the answer has to leave.
+        let within = deadline.saturating_duration_since(Instant::now());
+        let within = within.saturating_sub(Duration::from_millis(300).min(within / 4));
+        let (vetting, declared) = (self.vetting.clone(), object.clone());
+        let vetted = tokio::task::spawn_blocking(move || vetting.compile_object(&declared, within).map(drop));
+        vetted.await.unwrap_or_else(|_| Err(late()))
+    }
+}
