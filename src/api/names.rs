@@ -8,6 +8,18 @@ pub fn is_exempt(namespace: &str, release: Option<&str>) -> bool {
     SYSTEM_NAMESPACES.contains(&namespace) || release == Some(namespace)
 }
 
+/// Whether no RegoPolicy is ever asked about a kind: heartbeats and records never wait for us, nobody could authenticate if reviews
+/// of that did, and the policies themselves must stay within reach.
+pub fn is_exempt_kind(group: &str, resource: &str) -> bool {
+    match group {
+        "" => matches!(resource, "events" | "nodes"),
+        "coordination.k8s.io" => resource == "leases",
+        "events.k8s.io" => resource == "events",
+        "authentication.k8s.io" | "authorization.k8s.io" | super::GROUP => true,
+        _ => false,
+    }
+}
+
 /// Whether it is a DNS label (RFC 1123): at most 63 lower-case letters, digits and `-`, the last not at an end.
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();

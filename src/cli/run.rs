@@ -16,12 +16,14 @@ use tracing::{error, info, warn};
 
 use super::policies::PolicyFiles;
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
     policy::Target,
     reconcile,
+    registry::Registry,
     scan::{self, Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
+    vetting::Vetting,
     webhook::{
         Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
         serve_health, tls_config,
@@ -103,6 +105,7 @@ async fn run(args: Args) -> Result<()> {
         (name, policies.revision(), PolicyState::Compiled)
     });
     metrics.set_policies(PolicyOrigin::Files, compiled);
+    let names = policies.policies().map(|policy| policy.metadata.name.clone()).collect();
     // A Namespace lies in none, so no exception is for what judges Namespaces.
     let excusable = policies
         .policies()
@@ -137,16 +140,16 @@ async fn run(args: Args) -> Result<()> {
     let resolver = Arc::new(Resolver::default());
     let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
     let pool = Arc::new(Pool::new(policies, limits.evaluations, metrics.clone()));
-    let judge = Arc::new(Admission::new(
-        live.clone(),
-        pool.clone(),
-        &args.namespace,
-        metrics.clone(),
-    ));
+    let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
+    let registry = Arc::new(Registry::new(client.clone(), vetting, metrics.clone()));
+    let evaluator = pool.evaluator();
+    let lost = evaluator.clone();
+    let judge = Admission::new(live.clone(), pool, &args.namespace, metrics.clone());
+    let judge = Arc::new(judge.with_objects(registry.clone(), evaluator, names));
     let (gates, serving) = (readiness.clone(), stop_serving.clone());
     tasks.spawn(async move {
         let names = tokio::select! {
-            names = pool.exhausted(&gates, PATIENCE) => names.join(", "),
+            names = lost.exhausted(&gates, PATIENCE) => names.join(", "),
             () = serving.cancelled() => return Ok(()),
         };
         bail!(
@@ -189,7 +192,12 @@ async fn run(args: Args) -> Result<()> {
             scan::run(scanner, results, metrics, period, stop_scanning).await;
         }
     };
-    let controllers = operate(client, Arc::new(context), readiness.clone(), scanning, stop.clone());
+    let serving = (readiness.clone(), stop_serving.clone());
+    let policies = async move { registry.run(serving.0, serving.1).await };
+    let beside = async move {
+        tokio::join!(scanning, policies);
+    };
+    let controllers = operate(client, Arc::new(context), readiness.clone(), beside, stop.clone());
     tasks.spawn(async move {
         Box::pin(controllers).await;
         Ok(())
@@ -270,7 +278,7 @@ async fn operate(
     client: Client,
     context: Arc<reconcile::Context>,
     readiness: Readiness,
-    scanning: impl Future<Output = ()>,
+    beside: impl Future<Output = ()>,
     stop: CancellationToken,
 ) {
     loop {
@@ -285,7 +293,7 @@ async fn operate(
     }
     readiness.set(Gate::Crds, Ok(()));
     let reconciling = reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(())));
-    tokio::join!(reconciling, scanning);
+    tokio::join!(reconciling, beside);
 }
 
 /// A duration as Kubernetes writes it, at least a second, or 0.
@@ -308,7 +316,8 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
             .await
             .map(drop)
     };
-    let asked = async { tokio::try_join!(workflows, classes, grants, exceptions) };
+    let policies = async { Api::<RegoPolicy>::all(client.clone()).list(&one).await.map(drop) };
+    let asked = async { tokio::try_join!(workflows, classes, grants, exceptions, policies) };
     match tokio::time::timeout(START_DEADLINE, asked).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(

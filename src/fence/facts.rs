@@ -164,17 +164,11 @@ impl<'a> Subject<'a> {
 
     /// The object as exceptions to policies name it. An owner counts as far as the chain holds.
     pub fn excusable<'b>(&'b self, facts: &'b Facts) -> Excusable<'b> {
-        let holds = |owner: &&Owner| owner.found.as_ref().and_then(uid) == Some(owner.reference.uid.as_str());
-        let owners = facts
-            .owners
-            .iter()
-            .take_while(holds)
-            .map(|owner| owner.reference.name.as_str());
         let own = self.object.pointer("/metadata/name").and_then(Value::as_str);
         Excusable {
             namespace: self.namespace.unwrap_or_default(),
             labels: self.object.pointer("/metadata/labels"),
-            names: own.into_iter().chain(owners).collect(),
+            names: own.into_iter().chain(facts.owner_names()).collect(),
         }
     }
 }
@@ -259,6 +253,13 @@ impl Facts {
         } else {
             controller(found)
         }
+    }
+
+    /// Names of the owners, as far as the chain holds.
+    pub fn owner_names(&self) -> impl Iterator<Item = &str> {
+        let holds = |owner: &&Owner| owner.found.as_ref().and_then(uid) == Some(owner.reference.uid.as_str());
+        let holding = self.owners.iter().take_while(holds);
+        holding.map(|owner| owner.reference.name.as_str())
     }
 
     /// A class, if it is there.

@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::MAX_VIOLATIONS;
 use super::facts::{Facts, read};
 use super::object::{shown, violation};
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicyException, is_dns_label};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicy, RegoPolicyException, is_dns_label};
 use crate::plan::{self, NamespaceFacts, Problem};
+use crate::policy::Declared;
 use crate::review::{Operation, Review, Violation};
 
 const VALID: &str = "valid-declaration";
@@ -32,6 +33,7 @@ enum Kind {
     Class,
     Exception,
     Grant,
+    Policy,
     Workflow,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Subject<'a> {
             (GROUP, "AIWorkflow") => Kind::Workflow,
             (GROUP, "AIWorkflowClass") => Kind::Class,
             (GROUP, "AIWorkflowGrant") => Kind::Grant,
+            (GROUP, "RegoPolicy") => Kind::Policy,
             (GROUP, "RegoPolicyException") => Kind::Exception,
             _ => return Err("this Ringfence does not know that kind: its registrations are of another version"),
         };
@@ -86,7 +89,7 @@ impl<'a> Subject<'a> {
         refusals.extend(self.check_size());
         if self.changes_spec() {
             let namespace = self.review.namespace.as_deref().unwrap_or_default();
-            let exempt_here = self.kind != Kind::Class && exempt(namespace);
+            let exempt_here = !matches!(self.kind, Kind::Class | Kind::Policy) && exempt(namespace);
             if exempt_here {
                 let message = format!(
                     "{} belongs to the platform, and no workflow reaches into it",
@@ -106,13 +109,25 @@ impl<'a> Subject<'a> {
             let outside = match self.kind {
                 Kind::Workflow if refusals.is_empty() => self.outside(namespace, facts),
                 Kind::Exception if refusals.is_empty() => self.idle(namespace, facts),
-                Kind::Class | Kind::Exception | Kind::Grant | Kind::Workflow => Ok(Vec::new()),
+                Kind::Class | Kind::Exception | Kind::Grant | Kind::Policy | Kind::Workflow => Ok(Vec::new()),
             };
             warnings = outside.unwrap_or_else(|violation| vec![*violation]);
         }
         refusals.truncate(MAX_VIOLATIONS);
         warnings.truncate(MAX_VIOLATIONS);
         (refusals, warnings)
+    }
+
+    /// The policy that is written, where it is one and is not what it was.
+    pub fn policy(&self) -> Option<Declared> {
+        let is_new = self.kind == Kind::Policy && self.changes_spec();
+        let policy: RegoPolicy = is_new.then(|| self.typed(self.object).ok()).flatten()?;
+        Some(Declared {
+            name: self.review.name().to_owned(),
+            uid: policy.uid().unwrap_or_default(),
+            generation: policy.metadata.generation.unwrap_or_default(),
+            spec: policy.spec,
+        })
     }
 
     fn changes_spec(&self) -> bool {
@@ -124,6 +139,8 @@ impl<'a> Subject<'a> {
         Ok(match self.kind {
             Kind::Workflow => plan::workflow_problems(&self.typed(self.object)?),
             Kind::Exception => plan::exception_problems(&self.typed(self.object)?),
+            // What its Rego is worth, a child process finds out.
+            Kind::Policy => self.typed::<RegoPolicy>(self.object).map(|_| Vec::new())?,
             // The namespace has been judged.
             Kind::Grant => {
                 plan::grant_problems(&self.typed::<AIWorkflowGrant>(self.object)?, &NamespaceFacts::default())

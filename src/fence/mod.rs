@@ -27,7 +27,7 @@ pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
 pub use template::{Template, template_of};
-pub use update::Change;
+pub use update::{Change, is_inert};
 
 use std::collections::BTreeMap;
 

@@ -99,7 +99,8 @@ fn debugs(old: &Value, new: &Value) -> bool {
     without(old) == without(new)
 }
 
-fn is_inert(old: &Value, new: &Value) -> bool {
+/// Whether an UPDATE touches nothing but finalizers, status, what the API server writes, or takes owners away.
+pub fn is_inert(old: &Value, new: &Value) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return false;
     };

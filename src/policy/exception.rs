@@ -78,13 +78,21 @@ impl Exceptions {
         }
     }
 
+    /// Whether any matches the object.
+    pub fn are_any(&self) -> bool {
+        self.too_many || !self.in_force.is_empty()
+    }
+
     /// Turns refusals that one exception excuses into warnings that say so, and tells which. Where none covers all that
-    /// refuses, each refusal stays, and says what an exception lacks.
-    pub fn apply(&self, verdicts: &mut [Verdict]) -> Vec<Excuse> {
-        let refusing = verdicts.iter().filter_map(|verdict| match &verdict.outcome {
-            Err(_) => Some((verdict.policy.clone(), Refusal::NoVerdict)),
-            Ok(findings) => (!findings.deny.is_empty()).then(|| (verdict.policy.clone(), Refusal::Found)),
-        });
+    /// refuses, `beside` included, which another webhook says, each refusal stays, and says what an exception lacks.
+    pub fn apply(&self, verdicts: &mut [Verdict], beside: &[Verdict]) -> Vec<Excuse> {
+        let refusing = verdicts
+            .iter()
+            .chain(beside)
+            .filter_map(|verdict| match &verdict.outcome {
+                Err(_) => Some((verdict.policy.clone(), Refusal::NoVerdict)),
+                Ok(findings) => (!findings.deny.is_empty()).then(|| (verdict.policy.clone(), Refusal::Found)),
+            });
         let refusing: BTreeMap<String, Refusal> = refusing.collect();
         let covers = |one: &&InForce| one.leaves(&refusing).next().is_none();
         let lasting = |one: &&InForce| (one.until, Reverse(one.name.clone()));

@@ -25,7 +25,9 @@ pub use exception::{Exceptions, Excusable, names_objects};
 pub use findings::{Findings, MAX_FINDINGS};
 pub use input::PolicyInput;
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
-pub use registered::{Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf};
+pub use registered::{
+    Declared, Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf,
+};
 pub use set::{Asked, Plain, PolicySet, Verdict};
 pub use table::render as render_table;
 pub use testing::{Failure, TestOutcome, evaluate, run_tests};

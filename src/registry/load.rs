@@ -15,9 +15,9 @@ use tracing::{info, warn};
 
 use super::{Outcome, Published, Registry};
 use crate::api::RegoPolicy;
-use crate::policy::{LoadError, Registered, Snapshot};
+use crate::policy::{Declared, LoadError, Registered, Snapshot};
 use crate::telemetry::{PolicyOrigin, PolicyState};
-use crate::vetting::{Declared, NotVetted};
+use crate::vetting::NotVetted;
 use crate::webhook::{Gate, Readiness};
 
 /// How long changes are gathered before they are vetted together.
@@ -159,15 +159,7 @@ fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Regi
                     .first()
                     .map_or_else(String::new, |error| error.message.clone())
             };
-            good.unwrap_or_else(|| {
-                let Declared {
-                    name,
-                    uid,
-                    generation,
-                    spec,
-                } = &object;
-                Arc::new(Registered::broken(name, uid, *generation, spec, &why()))
-            })
+            good.unwrap_or_else(|| Arc::new(Registered::broken(object.clone(), &why())))
         }
     };
     let decides = Some(decides);

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use futures::future::{BoxFuture, FutureExt};
 use kube::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::policy::{EntryId, LoadError, Snapshot};
+use crate::api::InventoryKind;
+use crate::policy::{Declared, EntryId, LoadError, Snapshot};
 use crate::telemetry::Metrics;
-use crate::vetting::{Declared, NotVetted, Vetting};
-use crate::webhook::Readiness;
+use crate::vetting::{NotVetted, Vetting};
+use crate::webhook::{Readiness, RegoPolicies};
 
 /// Policies that are vetted at admission at a time: each takes a process. The others wait, within their deadline.
 const AT_ADMISSION: usize = 2;
@@ -136,5 +138,33 @@ impl Registry {
         let (vetting, declared) = (self.vetting.clone(), object.clone());
         let vetted = tokio::task::spawn_blocking(move || vetting.compile_object(&declared, within).map(drop));
         vetted.await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+impl RegoPolicies for Registry {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Self::snapshot(self)
+    }
+
+    fn at_version<'a>(
+        &'a self,
+        id: EntryId,
+        version: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Option<Arc<Snapshot>>> {
+        Self::at_version(self, id, version, deadline).boxed()
+    }
+
+    fn inventory(&self, _: &[InventoryKind]) -> Result<regorus::Value, String> {
+        Err("this replica watches no inventory".to_owned())
+    }
+
+    fn vet(&self, object: Declared, deadline: Instant) -> BoxFuture<'_, Result<(), Vec<LoadError>>> {
+        async move {
+            Self::vet(self, object, deadline)
+                .await
+                .map_err(|not| not.errors().to_vec())
+        }
+        .boxed()
     }
 }

@@ -28,6 +28,10 @@ pub struct Decision {
     pub excused: Vec<Excuse>,
     /// Why it could not be decided, or not wholly. Refuses too.
     pub fault: Option<Fault>,
+    /// Revision of the policies that decided, where they are not those that the process was started with.
+    pub revision: Option<String>,
+    /// Whether a fault lets pass: what asked has said that it may.
+    pub fails_open: bool,
 }
 
 /// A policy's refusal that an exception excused.
@@ -93,7 +97,7 @@ impl Decision {
 
     /// Whether the request passes.
     pub fn allowed(&self) -> bool {
-        self.denials.is_empty() && self.fault.is_none()
+        self.denials.is_empty() && (self.fault.is_none() || self.fails_open)
     }
 
     /// The decision in one word. A refusal with good reasons is one, whatever failed beside it.
@@ -109,6 +113,17 @@ impl Decision {
         } else {
             Outcome::Allow
         }
+    }
+
+    /// Takes in what else was found about the same request.
+    pub fn add(&mut self, other: Self) {
+        self.denials.extend(other.denials);
+        self.warnings.extend(other.warnings);
+        self.audits.extend(other.audits);
+        self.excused.extend(other.excused);
+        self.fault = self.fault.take().or(other.fault);
+        self.revision = self.revision.take().or(other.revision);
+        self.fails_open &= other.fails_open;
     }
 
     /// The excuses by which it passed; none where it was refused all the same.

@@ -29,7 +29,14 @@ impl Decision {
             ("allowed".to_owned(), self.allowed().into()),
         ]);
         response.extend(self.status(&subject(kind)).map(|status| ("status".to_owned(), status)));
-        let warnings = warnings(&self.warnings);
+        let mut warnings = warnings(&self.warnings);
+        if let Some(fault) = self.fault.as_ref().filter(|_| self.allowed()) {
+            let text = format!(
+                "ringfence: not reviewed, and let pass as the policy's failurePolicy says: {}",
+                said(fault)
+            );
+            warnings.push(clip(&text, MAX_WARNING));
+        }
         if !warnings.is_empty() {
             response.insert("warnings".to_owned(), warnings.into());
         }
@@ -41,6 +48,7 @@ impl Decision {
     fn status(&self, subject: &str) -> Option<Value> {
         let (code, reason, message) = match (self.denials.as_slice(), &self.fault) {
             ([], None) => return None,
+            ([], Some(_)) if self.fails_open => return None,
             ([], Some(fault)) => (
                 fault.cause.code(),
                 fault.cause.reason(),
@@ -377,7 +385,7 @@ mod tests {
             let all: Vec<Violation> =
                 texts.iter().map(|(policy, value, message, fix)| violation(policy, "p", Some(value), message, fix)).collect();
             let fault = Some(Fault::new(FaultCause::Internal, texts[0].2.clone(), texts[0].3.clone()));
-            let decision = Decision { denials: all.clone(), warnings: all, audits: Vec::new(), excused: Vec::new(), fault };
+            let decision = Decision { denials: all.clone(), warnings: all, fault, ..Decision::default() };
             let review: Value = serde_json::from_slice(&decision.render("u", &kind)).unwrap();
             let message = review["response"]["status"]["message"].as_str().unwrap();
             prop_assert!(message.len() <= MAX_MESSAGE, "{}", message.len());

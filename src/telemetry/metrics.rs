@@ -68,6 +68,7 @@ pub struct Metrics {
     certificate_expiry: Gauge,
     drift: Family<KindLabels, Counter>,
     break_glass: Counter,
+    audits_skipped: Counter,
     scan_findings: Family<RuleLabels, Gauge>,
     scan_seconds: Histogram,
     scan_success: Gauge,
@@ -203,6 +204,7 @@ impl Metrics {
             certificate_expiry: Gauge::default(),
             drift: Family::default(),
             break_glass: Counter::default(),
+            audits_skipped: Counter::default(),
             scan_findings: Family::default(),
             scan_seconds: Histogram::new(SCAN_BUCKETS),
             scan_success: Gauge::default(),
@@ -302,6 +304,11 @@ impl Metrics {
                 action: action.as_str(),
             });
         }
+    }
+
+    /// One request was not audited, because as many audits are behind as may be.
+    pub fn audit_skipped(&self) {
+        self.audits_skipped.inc();
     }
 
     /// How many workflows have the condition at this status now.
@@ -433,6 +440,11 @@ impl Metrics {
             "break_glass",
             "Namespaces seen to have lost their enforce label",
             self.break_glass.clone(),
+        );
+        registry.register(
+            "audits_skipped",
+            "Requests that policies with the action Audit were not asked about, because as many as may be were behind",
+            self.audits_skipped.clone(),
         );
         registry.register(
             "scan_findings",

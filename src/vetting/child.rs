@@ -96,9 +96,7 @@ fn judge(question: Question) -> Answer {
             .map(|set| of_set(&set, time, |name, outcome, file| of_one(name, outcome, file, time))),
         What::Set { sources, parameters } => PolicySet::compile(sources, &parameters)
             .map(|set| of_set(&set, time, |name, outcome, file| of_many(name, outcome, file, time))),
-        What::Object { name, spec } => {
-            Registered::compile(&name, "", 0, &spec).map(|policy| of_object(&policy, &spec, time))
-        }
+        What::Object(declared) => Registered::compile(&declared).map(|policy| of_object(&policy, &declared.spec, time)),
     };
     let (refused, on_samples) = match on_samples {
         Ok(found) => (Vec::new(), found),

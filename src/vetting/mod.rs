@@ -25,8 +25,7 @@ use serde_json::Value;
 
 pub use child::main as answer;
 
-use crate::api::RegoPolicySpec;
-use crate::policy::{LoadError, PolicySet, Registered, Source};
+use crate::policy::{Declared, LoadError, PolicySet, Registered, Source};
 use process::Death;
 use question::{Answer, Question, What};
 
@@ -70,19 +69,6 @@ impl Default for Bounds {
             sample: Duration::from_secs(1),
         }
     }
-}
-
-/// A RegoPolicy object.
-#[derive(Clone, Debug)]
-pub struct Declared {
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    /// Its generation.
-    pub generation: i64,
-    /// What it declares.
-    pub spec: RegoPolicySpec,
 }
 
 /// Why a RegoPolicy is not compiled.
@@ -168,10 +154,7 @@ impl Vetting {
     /// The same of several, some at a time. One outcome each, in their order.
     pub fn compile_objects(&self, objects: &[Declared], within: Duration) -> Vec<Result<Registered, NotVetted>> {
         let until = Instant::now() + within;
-        let what = |object: &Declared| What::Object {
-            name: object.name.clone(),
-            spec: Box::new(object.spec.clone()),
-        };
+        let what = |object: &Declared| What::Object(Box::new(object.clone()));
         let heard = self.ask_about_each(objects, &what, until).into_iter();
         let compiled = heard.zip(objects).map(|(heard, object)| match heard {
             Err(death) if death.is_of_the_policy() => {
@@ -188,8 +171,7 @@ impl Vetting {
             }
             Err(death) => Err(NotVetted::unknown(object, &death, &self.bounds)),
             Ok(Answer { refused, on_samples }) if refused.is_empty() && on_samples.is_empty() => {
-                on_large_stack(|| Registered::compile(&object.name, &object.uid, object.generation, &object.spec))
-                    .map_err(NotVetted::Refused)
+                on_large_stack(|| Registered::compile(object)).map_err(NotVetted::Refused)
             }
             Ok(Answer { refused, on_samples }) => {
                 Err(NotVetted::Refused(refused.into_iter().chain(on_samples).collect()))

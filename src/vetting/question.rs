@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::RegoPolicySpec;
-use crate::policy::{LoadError, Source};
+use crate::policy::{Declared, LoadError, Source};
 
 /// Most errors of an answer: nobody reads more of them.
 pub(super) const MAX_ERRORS: usize = 100;
@@ -42,7 +41,7 @@ pub(super) enum What {
         parameters: BTreeMap<String, Value>,
     },
     /// A RegoPolicy, with its own samples.
-    Object { name: String, spec: Box<RegoPolicySpec> },
+    Object(Box<Declared>),
 }
 
 /// Nothing in it means that nothing is wrong.

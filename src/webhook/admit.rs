@@ -3,7 +3,7 @@
 //! Must never: decide with a fact missing, or spend time that the request does not have. Judging does not yield: whoever calls
 //! `admit` does so on a thread that may block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::judge::{Judge, Policies, late, unusable};
 use super::lookup::{Key, Lookup, LookupError};
+use super::pool::Evaluator;
+use super::registered::{Objects, RegoPolicies};
 use super::{Admit, Webhook};
 use crate::api::is_dns_subdomain;
 use crate::fence::debug::Session;
@@ -30,9 +32,11 @@ const MODE_LABELS: [&str; 3] = [
 ];
 
 /// The real [`Admit`].
+#[derive(Clone)]
 pub struct Admission {
     lookup: Arc<dyn Lookup>,
-    judge: Judge,
+    pub(super) judge: Judge,
+    pub(super) objects: Option<Objects>,
 }
 
 impl Admission {
@@ -46,6 +50,16 @@ impl Admission {
         Self {
             lookup,
             judge: Judge::new(policies, release_namespace, metrics),
+            objects: None,
+        }
+    }
+
+    /// The same, asking RegoPolicies too. `taken` are the names of the other policies.
+    #[must_use]
+    pub fn with_objects(self, policies: Arc<dyn RegoPolicies>, evaluator: Evaluator, taken: BTreeSet<String>) -> Self {
+        Self {
+            objects: Some(Objects::new(policies, evaluator, taken)),
+            ..self
         }
     }
 
@@ -55,6 +69,7 @@ impl Admission {
         Self {
             lookup,
             judge: self.judge.clone(),
+            objects: self.objects.clone(),
         }
     }
 
@@ -72,10 +87,12 @@ impl Admission {
         if review.is_of_namespace() {
             return self.decide_modes(review, deadline).await;
         }
-        match Subject::standing(review).map_err(unusable)? {
-            Some(subject) => self.decide_subject(review, &subject, deadline).await,
-            None => Ok(Decision::default()),
-        }
+        let mut decision = match Subject::standing(review).map_err(unusable)? {
+            Some(subject) => self.decide_subject(review, &subject, deadline).await?,
+            None => Decision::default(),
+        };
+        decision.add(self.standing_registered(review, deadline).await?);
+        Ok(decision)
     }
 
     async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -84,6 +101,7 @@ impl Admission {
             Webhook::Modes => self.decide_modes(review, deadline).await,
             Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
             Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
+            Webhook::Policies(asked) => self.decide_registered(asked, review, deadline).await,
         }
     }
 
@@ -101,7 +119,12 @@ impl Admission {
         deadline: Instant,
     ) -> Result<Decision, Fault> {
         let facts = within(deadline, self.gather(subject)).await?;
-        self.judge.object(review, subject, &facts, deadline)
+        let beside = if facts.exceptions.as_ref().is_some_and(are_any) {
+            self.beside_registered(review, &facts, deadline)
+        } else {
+            Vec::new()
+        };
+        self.judge.object(review, subject, &facts, &beside, deadline)
     }
 
     async fn decide_session(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -140,7 +163,10 @@ impl Admission {
             now: Some(Timestamp::now()),
             ..Facts::default()
         };
-        let (denials, warnings) = subject.judge(&facts, |name| self.judge.is_exempt(name));
+        let (mut denials, warnings) = subject.judge(&facts, |name| self.judge.is_exempt(name));
+        if let Some(policy) = subject.policy().filter(|_| denials.is_empty()) {
+            denials = self.vet(policy, deadline).await?;
+        }
         Ok(Decision {
             denials,
             warnings,
@@ -154,7 +180,7 @@ impl Admission {
             let (namespace, classes) = self.namespace_with_classes(needs.namespace.clone()).await?;
             let judged = needs.namespace.clone().filter(|_| subject.template().is_some());
             let open = judged.filter(|name| classes.values().flatten().any(|class| opens_exceptions(class, name)));
-            let exceptions = self.ask(open.map(Key::Exceptions)).await?;
+            let exceptions = self.exceptions(open).await?;
             Ok((namespace, classes, exceptions))
         };
         let (with_exceptions, with_registration, default_deny, account, launcher, owners) = tokio::try_join!(
@@ -214,6 +240,14 @@ impl Admission {
         })
     }
 
+    pub(super) async fn exceptions(&self, namespace: Option<String>) -> Result<Option<Value>, LookupError> {
+        self.ask(namespace.map(Key::Exceptions)).await
+    }
+
+    pub(super) async fn workflow(&self, named: Option<Named>) -> Result<Option<Value>, LookupError> {
+        self.ask(named.map(Key::Workflow)).await
+    }
+
     async fn ask(&self, key: Option<Key>) -> Result<Option<Value>, LookupError> {
         match key {
             None => Ok(None),
@@ -232,7 +266,7 @@ impl Admission {
         Ok((workflow, registration))
     }
 
-    async fn namespace_with_classes(
+    pub(super) async fn namespace_with_classes(
         &self,
         name: Option<String>,
     ) -> Result<(Option<Value>, BTreeMap<String, Option<Value>>), LookupError> {
@@ -265,7 +299,11 @@ impl Admission {
     }
 
     /// The owners as far as they can be asked for, one after the other: each link names the next.
-    async fn climb(&self, namespace: Option<String>, first: Option<OwnerRef>) -> (Vec<Owner>, Result<(), LookupError>) {
+    pub(super) async fn climb(
+        &self,
+        namespace: Option<String>,
+        first: Option<OwnerRef>,
+    ) -> (Vec<Owner>, Result<(), LookupError>) {
         let mut facts = Facts::default();
         let (Some(namespace), mut next) = (namespace, first) else {
             return (facts.owners, Ok(()));
@@ -296,13 +334,21 @@ impl Admit for Admission {
     }
 }
 
+fn are_any(list: &Value) -> bool {
+    let items = list.get("items").and_then(Value::as_array);
+    items.is_some_and(|items| !items.is_empty())
+}
+
 /// Whether a class may let exceptions of a namespace count: whether to ask for them at all.
-fn opens_exceptions(class: &Value, namespace: &str) -> bool {
+pub(super) fn opens_exceptions(class: &Value, namespace: &str) -> bool {
     let open = class.pointer("/spec/exceptions/namespaces").and_then(Value::as_array);
     open.into_iter().flatten().any(|open| open == namespace)
 }
 
-async fn within<T>(deadline: Instant, asked: impl Future<Output = Result<T, LookupError>>) -> Result<T, Fault> {
+pub(super) async fn within<T>(
+    deadline: Instant,
+    asked: impl Future<Output = Result<T, LookupError>>,
+) -> Result<T, Fault> {
     match timeout_at(deadline, asked).await {
         Ok(Ok(facts)) => Ok(facts),
         Ok(Err(error)) => {

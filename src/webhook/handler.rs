@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::body::{End, Received, discard, receive};
 use super::held::holding;
 use super::limits::{COPIES, SMALL_BODY, answer_within, default_answer_within};
-use super::{Admit, Limits, Webhook};
+use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
 use crate::telemetry::{DecisionLine, Metrics, resource_label};
 
@@ -49,6 +49,7 @@ pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> 
     };
     Router::new()
         .route("/admit/{webhook}", post(handle))
+        .route("/admit/policies/{entry}/{version}", post(handle_entry))
         .layer(CatchPanicLayer::new())
         .with_state(Arc::new(app))
 }
@@ -88,8 +89,22 @@ async fn handle(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
+    handle_webhook(&app, Webhook::parse(&segment), query, request).await
+}
+
+async fn handle_entry(
+    State(app): State<Arc<App>>,
+    Path((entry, version)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Response {
+    let webhook = EntryAsked::parse(&entry, &version).map(Webhook::Policies);
+    handle_webhook(&app, webhook, query, request).await
+}
+
+async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<String>, request: Request) -> Response {
     let started = Instant::now();
-    let Some(webhook) = Webhook::parse(&segment) else {
+    let Some(webhook) = webhook else {
         return (
             StatusCode::NOT_FOUND,
             "no such webhook: check the path in the registration\n",
@@ -98,7 +113,7 @@ async fn handle(
     };
     let within = answer_within(query.as_deref());
     let deadline = started + within.unwrap_or_else(default_answer_within);
-    let mut answer = answer(&app, webhook, request, deadline).await;
+    let mut answer = answer(app, webhook, request, deadline).await;
     if within.is_none() && answer.decision.fault.is_none() {
         let fault = Fault::new(
             FaultCause::Invalid,
@@ -107,7 +122,8 @@ async fn handle(
         );
         answer.decision = Decision::from_fault(fault);
     }
-    respond(&app, webhook, &answer, started.elapsed())
+    answer.decision.fails_open = webhook.fails_open();
+    respond(app, webhook, &answer, started.elapsed())
 }
 
 async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant) -> Answer {
@@ -268,7 +284,7 @@ fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> 
         tracing::debug!(webhook = webhook.as_str(), "a request without a readable uid");
         return anonymous(decision);
     };
-    let revision = app.admit.revision();
+    let revision = decision.revision.clone().unwrap_or_else(|| app.admit.revision());
     let webhook = webhook.as_str();
     DecisionLine {
         webhook,

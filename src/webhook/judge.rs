@@ -81,6 +81,7 @@ impl Judge {
         review: &Review,
         subject: &Subject<'_>,
         facts: &Facts,
+        beside: &[Verdict],
         deadline: Instant,
     ) -> Result<Decision, Fault> {
         let case = Case::new(subject, facts, |name| self.is_exempt(name));
@@ -111,7 +112,8 @@ impl Judge {
                     let by = (class.as_str(), facts.class(&class));
                     let exceptions = Exceptions::of(facts.exceptions.as_ref(), &object, by, facts.now);
                     let counted = (mode, review.dry_run);
-                    by_class.insert(class.clone(), self.policies(&input, &exceptions, counted, deadline)?);
+                    let excusing = (&exceptions, beside);
+                    by_class.insert(class.clone(), self.policies(&input, excusing, counted, deadline)?);
                 }
                 let of_policies = by_class.get(&class).cloned().unwrap_or_default();
                 // A policy that is named like a built-in rule says the same of a field in other words: once is enough.
@@ -168,7 +170,10 @@ impl Judge {
                 };
                 // A Namespace lies in none, so nothing excuses it.
                 let (none, counted) = (Exceptions::default(), (setting.mode, review.dry_run));
-                by_class.insert(setting.class.clone(), self.policies(&input, &none, counted, deadline)?);
+                by_class.insert(
+                    setting.class.clone(),
+                    self.policies(&input, (&none, &[]), counted, deadline)?,
+                );
             }
             let mut said = by_class.get(&setting.class).cloned().unwrap_or_default();
             if let Some(violation) = pod_security::check_setting(review, &setting, facts) {
@@ -181,12 +186,39 @@ impl Judge {
         Ok(decision)
     }
 
+    /// What the shipped policies would say of an object by that class, where they are asked about it at all.
+    pub(super) fn shipped(&self, review: &Review, facts: &Facts, class: &str, deadline: Instant) -> Vec<Verdict> {
+        let Ok(Some(subject)) = Subject::of(review) else {
+            return Vec::new();
+        };
+        let Some(Ok(template)) = subject.template() else {
+            return Vec::new();
+        };
+        let case = Case::new(&subject, facts, |name| self.is_exempt(name));
+        let engine = case.engine(class);
+        let input = PolicyInput {
+            target: Target::Pod,
+            request: &review.request,
+            pod: Some((template.path, template.pod)),
+            workflow: facts.workflow.as_ref(),
+            class: facts.class(class),
+            engine: engine.as_ref(),
+            namespace: facts.namespace.as_ref(),
+        };
+        let budget = deadline.saturating_duration_since(Instant::now()) / 2;
+        self.policies.evaluate(&input, budget)
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// What the policies say, and what exceptions make of it. A policy that gave no verdict refuses, and is named. Counted by
     /// the strongest mode that asks, and not for a dry run.
     fn policies(
         &self,
         input: &PolicyInput<'_>,
-        exceptions: &Exceptions,
+        (exceptions, beside): (&Exceptions, &[Verdict]),
         (mode, dry_run): (Mode, bool),
         deadline: Instant,
     ) -> Result<Said, Fault> {
@@ -196,7 +228,7 @@ impl Judge {
         }
         let mut verdicts = self.policies.evaluate(input, budget);
         let mut said = Said {
-            excused: exceptions.apply(&mut verdicts),
+            excused: exceptions.apply(&mut verdicts, beside),
             ..Said::default()
         };
         for Verdict {

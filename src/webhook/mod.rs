@@ -14,8 +14,10 @@ mod limits;
 pub mod lookup;
 pub mod pages;
 mod pool;
+mod registered;
 mod server;
 mod threads;
+mod vet;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -24,9 +26,13 @@ pub use handler::router;
 pub use health::{Gate, Readiness, health_router};
 pub use judge::Policies;
 pub use limits::{Limits, duration};
-pub use pool::{OneByOne, Pool};
+pub use pool::{Asks, Evaluator, OneByOne, Pool};
+pub use registered::RegoPolicies;
 pub use server::{serve, serve_health, tls_config};
+pub use vet::quoted;
 
+use crate::api::FailurePolicy;
+use crate::policy::EntryId;
 use crate::review::{Decision, Review};
 
 /// The registrations, each with a path of its own.
@@ -40,6 +46,31 @@ pub enum Webhook {
     Kinds,
     /// Namespaces that get a mode.
     Modes,
+    /// What RegoPolicies match.
+    Policies(EntryAsked),
+}
+
+/// Which webhook of the registration `ringfence-policies` asks, and of which version its policies are.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct EntryAsked {
+    id: EntryId,
+    version: u64,
+}
+
+impl EntryAsked {
+    /// Reads both from the end of a path.
+    fn parse(id: &str, version: &str) -> Option<Self> {
+        let plain = version.len() == 12 && version.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let version = u64::from_str_radix(version, 16).ok().filter(|_| plain)?;
+        Some(Self {
+            id: id.parse().ok()?,
+            version,
+        })
+    }
+
+    fn version(self) -> String {
+        format!("{:012x}", self.version)
+    }
 }
 
 /// Decides reviews. One implementation decides for real; tests script their own.
@@ -55,8 +86,8 @@ pub trait Admit: Send + Sync + 'static {
 }
 
 impl Webhook {
-    /// Every registration.
-    pub const ALL: [Self; 4] = [Self::Fence, Self::Label, Self::Kinds, Self::Modes];
+    /// Those of fixed paths.
+    pub const FIXED: [Self; 4] = [Self::Fence, Self::Label, Self::Kinds, Self::Modes];
 
     /// The last segment of the path, and the label in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -65,10 +96,19 @@ impl Webhook {
             Self::Label => "label",
             Self::Kinds => "kinds",
             Self::Modes => "modes",
+            Self::Policies(_) => "policies",
+        }
+    }
+
+    /// Whether the API server lets pass what it gets no answer about, and so we do.
+    fn fails_open(self) -> bool {
+        match self {
+            Self::Fence | Self::Kinds | Self::Label | Self::Modes => false,
+            Self::Policies(asked) => asked.id.failure == FailurePolicy::Ignore,
         }
     }
 
     fn parse(segment: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|webhook| webhook.as_str() == segment)
+        Self::FIXED.into_iter().find(|webhook| webhook.as_str() == segment)
     }
 }

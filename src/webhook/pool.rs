@@ -30,22 +30,22 @@ const GRACE: Duration = Duration::from_millis(250);
 pub trait OneByOne: Send + Sync + 'static {
     /// What they are asked about one request. It borrows nothing.
     type Asked: Send + Sync + 'static;
-    /// What every policy that matches is asked.
-    fn ask(&self, input: &PolicyInput<'_>) -> Self::Asked;
     /// Names of those policies, in their order.
     fn names(&self, asked: &Self::Asked) -> Vec<String>;
     /// Asks one of them, which has so much time; `None` where there are not so many.
     fn judge(&self, asked: &Self::Asked, number: usize, time: Duration) -> Option<Verdict>;
+}
+
+/// Policies that stay the same, and tell themselves which of them match.
+pub trait Asks: OneByOne {
+    /// What every policy that matches is asked.
+    fn ask(&self, input: &PolicyInput<'_>) -> Self::Asked;
     /// Which policies these are.
     fn revision(&self) -> &str;
 }
 
 impl OneByOne for PolicySet {
     type Asked = Asked;
-
-    fn ask(&self, input: &PolicyInput<'_>) -> Asked {
-        Self::ask(self, input)
-    }
 
     fn names(&self, asked: &Asked) -> Vec<String> {
         Self::names(self, asked).map(str::to_owned).collect()
@@ -54,6 +54,12 @@ impl OneByOne for PolicySet {
     fn judge(&self, asked: &Asked, number: usize, time: Duration) -> Option<Verdict> {
         Self::judge(self, asked, number, time)
     }
+}
+
+impl Asks for PolicySet {
+    fn ask(&self, input: &PolicyInput<'_>) -> Asked {
+        Self::ask(self, input)
+    }
 
     fn revision(&self) -> &str {
         Self::revision(self)
@@ -61,8 +67,14 @@ impl OneByOne for PolicySet {
 }
 
 /// Policies, and the threads that evaluate them.
-pub struct Pool<P: OneByOne = PolicySet> {
+pub struct Pool<P: Asks = PolicySet> {
     policies: Arc<P>,
+    evaluator: Evaluator,
+}
+
+/// The threads by themselves, for whatever policies. All clones share them.
+#[derive(Clone)]
+pub struct Evaluator {
     threads: Arc<Threads>,
     metrics: Arc<Metrics>,
 }
@@ -87,16 +99,23 @@ struct Progress {
     left_behind: bool,
 }
 
-impl<P: OneByOne> Pool<P> {
+impl<P: Asks> Pool<P> {
     /// Policies with so many threads at most, which are started as they are needed.
     pub fn new(policies: Arc<P>, threads: usize, metrics: Arc<Metrics>) -> Self {
+        let threads = Threads::new(threads);
         Self {
             policies,
-            threads: Threads::new(threads),
-            metrics,
+            evaluator: Evaluator { threads, metrics },
         }
     }
 
+    /// The threads, for other policies too.
+    pub fn evaluator(&self) -> Evaluator {
+        self.evaluator.clone()
+    }
+}
+
+impl Evaluator {
     /// Says that this replica is not ready while more than half of the threads are left behind, and ends when that has been so for
     /// that long, with the policies that hold them. They may hold any amount of memory, and only the end of the process ends them.
     pub async fn exhausted(&self, readiness: &Readiness, patience: Duration) -> Vec<String> {
@@ -116,7 +135,11 @@ impl<P: OneByOne> Pool<P> {
     }
 
     /// Has a thread judge from that policy on.
-    fn start(&self, evaluation: &Arc<Evaluation<P>>, first: usize) -> (Arc<Turn>, mpsc::Receiver<Verdict>) {
+    fn start<P: OneByOne>(
+        &self,
+        evaluation: &Arc<Evaluation<P>>,
+        first: usize,
+    ) -> (Arc<Turn>, mpsc::Receiver<Verdict>) {
         let (tell, told) = mpsc::channel();
         let turn = Arc::new(Turn::default());
         let (evaluation, threads, metrics) = (
@@ -170,20 +193,31 @@ impl<P: OneByOne> Pool<P> {
     }
 }
 
-impl<P: OneByOne> Drop for Pool<P> {
+impl<P: Asks> Drop for Pool<P> {
     fn drop(&mut self) {
-        self.threads.close();
+        self.evaluator.threads.close();
     }
 }
 
-impl<P: OneByOne> Policies for Pool<P> {
+impl<P: Asks> Policies for Pool<P> {
     fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
+        let asked = self.policies.ask(input);
+        self.evaluator.evaluate(&self.policies, asked, budget)
+    }
+
+    fn revision(&self) -> &str {
+        self.policies.revision()
+    }
+}
+
+impl Evaluator {
+    /// One verdict for each policy that is asked, in their order, all of them within `budget`.
+    pub fn evaluate<P: OneByOne>(&self, policies: &Arc<P>, asked: P::Asked, budget: Duration) -> Vec<Verdict> {
         // What is kept back is for the answer: without it, it would say that it is late, and not because of whom.
         let until = Instant::now() + (budget - budget / 16);
-        let asked = self.policies.ask(input);
         let evaluation = Arc::new(Evaluation {
-            names: self.policies.names(&asked),
-            policies: Arc::clone(&self.policies),
+            names: policies.names(&asked),
+            policies: Arc::clone(policies),
             asked,
             until,
             _held: held(),
@@ -217,10 +251,6 @@ impl<P: OneByOne> Policies for Pool<P> {
             }
         }
         verdicts
-    }
-
-    fn revision(&self) -> &str {
-        self.policies.revision()
     }
 }
 

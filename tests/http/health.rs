@@ -44,7 +44,7 @@ async fn readiness_names_what_is_pending_and_liveness_does_not_care() {
         (reply.status, serde_json::from_str::<Value>(&reply.text).unwrap())
     };
     let gate = |gate: &str, reason: &str| json!({"gate": gate, "reason": reason});
-    let all = ["crds", "caches", "policies", "certificate"].map(|name| gate(name, "not checked yet"));
+    let all = ["crds", "caches", "policies", "rego-policies", "certificate"].map(|name| gate(name, "not checked yet"));
     assert_eq!(
         ready().await,
         (
@@ -53,7 +53,7 @@ async fn readiness_names_what_is_pending_and_liveness_does_not_care() {
         )
     );
 
-    for open in [Gate::Crds, Gate::Caches, Gate::Policies] {
+    for open in [Gate::Crds, Gate::Caches, Gate::Policies, Gate::RegoPolicies] {
         readiness.set(open, Ok(()));
     }
     readiness.set(Gate::Certificate, Err("nobody trusts it".to_owned()));

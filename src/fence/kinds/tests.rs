@@ -205,7 +205,7 @@ fn what_stays_in_memory_is_bounded_and_may_shrink() {
 
 #[test]
 fn reviews_of_another_registration_are_faults() {
-    let other = review("CREATE", "ringfence.dev", "RegoPolicy", Some(&json!({})), None);
+    let other = review("CREATE", "ringfence.dev", "RegoThing", Some(&json!({})), None);
     assert!(Subject::of(&other).is_err());
     let halved = review("UPDATE", "ringfence.dev", "AIWorkflow", Some(&workflow_object()), None);
     assert!(Subject::of(&halved).is_err());

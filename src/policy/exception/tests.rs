@@ -96,7 +96,7 @@ fn denied(verdicts: &[Verdict]) -> Vec<(&str, &str)> {
 #[case::unreadable(json!({"names": "nightly"}), false)]
 fn an_exception_is_for_its_objects(#[case] spec: Value, #[case] excused: bool) {
     let mut verdicts = verdicts(false, None);
-    let used = exceptions(&list(&[exception("one", &["a"], spec)])).apply(&mut verdicts);
+    let used = exceptions(&list(&[exception("one", &["a"], spec)])).apply(&mut verdicts, &[]);
     let expected = Excuse {
         exception: "one".into(),
         policy: "a".into(),
@@ -108,7 +108,7 @@ fn an_exception_is_for_its_objects(#[case] spec: Value, #[case] excused: bool) {
 #[test]
 fn what_is_excused_is_told_and_what_only_warned_still_does() {
     let mut verdicts = verdicts(false, None);
-    exceptions(&list(&[exception("one", &["a"], json!({"names": ["nightly"]}))])).apply(&mut verdicts);
+    exceptions(&list(&[exception("one", &["a"], json!({"names": ["nightly"]}))])).apply(&mut verdicts, &[]);
     let findings = verdicts[0].outcome.as_ref().unwrap();
     let told = "excused by RegoPolicyException ai/one until 2026-11-23T12:00:00Z: no";
     assert_eq!(findings.warn, [finding("a", told), finding("a", "careful")]);
@@ -123,7 +123,7 @@ fn two_never_add_up() {
         exception("only-b", &["b"], nightly.clone()),
     );
     let mut both = verdicts(true, None);
-    let used = exceptions(&list(&[only_a.clone(), only_b.clone()])).apply(&mut both);
+    let used = exceptions(&list(&[only_a.clone(), only_b.clone()])).apply(&mut both, &[]);
     assert_eq!(used, []);
     let lacking = |name: &str, other: &str| {
         format!(
@@ -140,7 +140,7 @@ fn two_never_add_up() {
 
     let whole = exception("whole", &["b", "a", "z"], nightly);
     let mut both = verdicts(true, None);
-    let used = exceptions(&list(&[only_a, only_b, whole])).apply(&mut both);
+    let used = exceptions(&list(&[only_a, only_b, whole])).apply(&mut both, &[]);
     assert_eq!(denied(&both), []);
     let used: Vec<_> = used
         .iter()
@@ -155,7 +155,7 @@ fn two_never_add_up() {
 fn what_could_not_be_judged_is_never_excused(#[case] failing: &str) {
     let one = exception("one", &["a", "b"], json!({"names": ["nightly"]}));
     let mut verdicts = verdicts(false, Some(failing));
-    assert_eq!(exceptions(&list(&[one])).apply(&mut verdicts), []);
+    assert_eq!(exceptions(&list(&[one])).apply(&mut verdicts, &[]), []);
     let fix = format!(
         "change it; RegoPolicyException ai/one excuses all that refuses an object or nothing of it, and not {failing}"
     );
@@ -167,7 +167,7 @@ fn what_could_not_be_judged_is_never_excused(#[case] failing: &str) {
 fn of_several_the_last_to_end_is_named() {
     let until = |name: &str, end: &str| exception(name, &["a"], json!({"names": ["nightly"], "expiresAt": end}));
     let all = [until("b", "2026-11-23T00:00:00Z"), until("z", END), until("a", END)];
-    let used = exceptions(&list(&all)).apply(&mut verdicts(false, None));
+    let used = exceptions(&list(&all)).apply(&mut verdicts(false, None), &[]);
     assert_eq!(used[0].exception, "a");
 }
 
@@ -175,12 +175,12 @@ fn of_several_the_last_to_end_is_named() {
 fn of_too_many_none_counts_and_each_refusal_says_so() {
     let one = |index: usize| exception(&format!("e{index}"), &["a"], json!({"names": ["nightly"]}));
     let full: Vec<_> = (0..MAX_EXCEPTIONS).map(one).collect();
-    assert_eq!(exceptions(&list(&full)).apply(&mut verdicts(false, None)).len(), 1);
+    assert_eq!(exceptions(&list(&full)).apply(&mut verdicts(false, None), &[]).len(), 1);
     let mut more = list(&full);
     more["metadata"]["continue"] = json!("token");
     for list in [more, list(&[full, vec![one(MAX_EXCEPTIONS)]].concat())] {
         let mut verdicts = verdicts(false, None);
-        assert_eq!(exceptions(&list).apply(&mut verdicts), []);
+        assert_eq!(exceptions(&list).apply(&mut verdicts, &[]), []);
         let [(_, fix)] = denied(&verdicts)[..] else {
             panic!("{verdicts:?}")
         };

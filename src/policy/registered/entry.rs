@@ -14,6 +14,7 @@ use crate::api::{
     FailurePolicy, LabelSelector, MatchOperation, MatchPolicy, MatchRule, MatchScope, RegoPolicySpec, Templates,
     ValidationAction,
 };
+use crate::review::Review;
 
 /// Most webhooks that differ in nothing but their selectors. Above that one asks for all, and selectors are judged here.
 const MAX_NARROW: usize = 8;
@@ -71,6 +72,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Whether it asks about the templates of what a request is about.
+    pub(super) fn is_of_template(&self, review: &Review) -> bool {
+        self.template && self.rule.api_groups.contains(&review.resource.group)
+    }
+
     pub(super) fn is_asked_by(&self, id: EntryId) -> bool {
         id == self.narrow || id == self.wide
     }

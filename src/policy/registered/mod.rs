@@ -8,12 +8,15 @@ mod entry;
 mod expand;
 mod matching;
 mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use regorus::Value as RegoValue;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -31,12 +34,22 @@ use crate::review::Review;
 use entry::Place;
 use matching::Matched;
 
+/// A RegoPolicy object.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What it declares.
+    pub spec: RegoPolicySpec,
+}
+
 /// One RegoPolicy as it decides: compiled, or known to be broken.
 pub struct Registered {
-    name: String,
-    uid: String,
-    generation: i64,
-    spec: RegoPolicySpec,
+    declared: Declared,
     places: Vec<Place>,
     policy: Result<Policy, String>,
 }
@@ -80,30 +93,22 @@ impl Registered {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn compile(name: &str, uid: &str, generation: i64, spec: &RegoPolicySpec) -> Result<Self, Vec<LoadError>> {
-        let policy = declared::compile(name, spec)?;
-        Ok(Self::with(name, uid, generation, spec, Ok(policy)))
+    pub fn compile(declared: &Declared) -> Result<Self, Vec<LoadError>> {
+        let policy = declared::compile(&declared.name, &declared.spec)?;
+        Ok(Self::with(declared.clone(), Ok(policy)))
     }
 
     /// An object of which it is known that it cannot be used: it answers by its failurePolicy where it matches.
-    pub fn broken(name: &str, uid: &str, generation: i64, spec: &RegoPolicySpec, why: &str) -> Self {
-        Self::with(name, uid, generation, spec, Err(why.to_owned()))
+    pub fn broken(declared: Declared, why: &str) -> Self {
+        Self::with(declared, Err(why.to_owned()))
     }
 
-    fn with(name: &str, uid: &str, generation: i64, spec: &RegoPolicySpec, policy: Result<Policy, String>) -> Self {
+    fn with(declared: Declared, policy: Result<Policy, String>) -> Self {
         Self {
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            generation,
-            spec: spec.clone(),
-            places: entry::places(spec),
+            places: entry::places(&declared.spec),
+            declared,
             policy,
         }
-    }
-
-    /// What is wrong with a declaration beside its Rego.
-    pub fn problems(name: &str, spec: &RegoPolicySpec) -> Vec<LoadError> {
-        declared::problems(name, spec)
     }
 
     /// Evaluates it on a request that it need not match, with nothing in its inventory.
@@ -111,24 +116,24 @@ impl Registered {
         let compiled = self.policy.as_ref().map_err(|why| EvalError::Broken(why.clone()))?;
         let shared =
             Shared::new(input).ok_or_else(|| EvalError::Error("the request is nested too deeply".to_owned()))?;
-        let inventory = (!self.spec.inventory.is_empty()).then(RegoValue::new_object);
+        let inventory = (!self.declared.spec.inventory.is_empty()).then(RegoValue::new_object);
         let path = input.pod.map_or("", |(path, _)| path);
         Snapshot::evaluate(self, shared.with(&compiled.parameters), inventory, path, time)
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.declared.name
     }
 
     /// UID and generation of the object that it is made of.
     pub fn version(&self) -> (&str, i64) {
-        (&self.uid, self.generation)
+        (&self.declared.uid, self.declared.generation)
     }
 
     /// What is declared.
     pub fn spec(&self) -> &RegoPolicySpec {
-        &self.spec
+        &self.declared.spec
     }
 
     /// Who it is; `None` where it is broken.
@@ -145,8 +150,8 @@ impl Registered {
 impl std::fmt::Debug for Registered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registered")
-            .field("name", &self.name)
-            .field("generation", &self.generation)
+            .field("name", &self.declared.name)
+            .field("generation", &self.declared.generation)
             .field("broken", &self.why_broken())
             .finish_non_exhaustive()
     }
@@ -155,29 +160,29 @@ impl std::fmt::Debug for Registered {
 impl Match {
     /// Name of the policy.
     pub fn name(&self) -> &str {
-        &self.policy.name
+        &self.policy.declared.name
     }
 
     /// What a refusal does, at its strongest.
     pub fn action(&self) -> ValidationAction {
-        let actions = self.policy.spec.validation_actions.iter().copied();
+        let actions = self.policy.declared.spec.validation_actions.iter().copied();
         // One that says nothing is invalid, and refuses.
         actions.max().unwrap_or(ValidationAction::Deny)
     }
 
     /// What it means that there is no verdict.
     pub fn failure_policy(&self) -> FailurePolicy {
-        self.policy.spec.failure_policy
+        self.policy.declared.spec.failure_policy
     }
 
     /// Kinds that it looks at beside the request.
     pub fn inventory(&self) -> &[InventoryKind] {
-        &self.policy.spec.inventory
+        &self.policy.declared.spec.inventory
     }
 
     /// Whether it is matched by the labels of its namespace; `None` for what lies in no namespace.
     pub fn is_in_namespace(&self, labels: Option<Option<&Value>>) -> bool {
-        let selector = self.policy.spec.match_constraints.namespace_selector.as_ref();
+        let selector = self.policy.declared.spec.match_constraints.namespace_selector.as_ref();
         matching::namespace_selected(selector, labels)
     }
 }
@@ -185,7 +190,7 @@ impl Match {
 impl Snapshot {
     /// These policies, whole.
     pub fn new(mut policies: Vec<Arc<Registered>>) -> Self {
-        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        policies.sort_by(|a, b| a.name().cmp(b.name()));
         let revision = hash(policies.iter());
         Self { policies, revision }
     }
@@ -224,13 +229,17 @@ impl Snapshot {
         let mut matches = Vec::new();
         for policy in &self.policies {
             let asked = |place: &&Place| id.is_none_or(|id| place.is_asked_by(id));
-            let constraints = &policy.spec.match_constraints;
+            let constraints = &policy.declared.spec.match_constraints;
             let rules = policy.places.iter().filter(asked).filter(|place| !place.template);
             let itself = matching::matches_itself(constraints, rules.map(|place| &place.rule), occasion.review)
                 && matching::object_selected(constraints.object_selector.as_ref(), occasion.review);
-            let of_template = policy.places.iter().filter(asked).any(|place| place.template)
+            let of_template = policy
+                .places
+                .iter()
+                .filter(asked)
+                .any(|place| place.is_of_template(occasion.review))
                 && occasion.changes_template
-                && matching::matches_template(&policy.spec, occasion.review)
+                && matching::matches_template(&policy.declared.spec, occasion.review)
                 && occasion.template.is_some_and(|(_, pod)| {
                     matching::template_selected(constraints.object_selector.as_ref(), pod.pointer("/metadata/labels"))
                 });
@@ -293,7 +302,7 @@ impl Question {
         let one = self.matches.get(number)?;
         let outcome = self.outcome(one, self.inventories.get(number)?, time);
         Some(Verdict {
-            policy: one.policy.name.clone(),
+            policy: one.policy.declared.name.clone(),
             outcome,
             duration: begin.elapsed(),
         })
@@ -341,8 +350,9 @@ impl std::fmt::Debug for Question {
 fn hash<'a>(policies: impl Iterator<Item = &'a Arc<Registered>>) -> String {
     let mut hash = Sha256::new();
     for policy in policies {
+        let (uid, generation) = policy.version();
         // No name or UID holds a line break.
-        hash.update(format!("{}\n{}\n{}\n", policy.name, policy.uid, policy.generation));
+        hash.update(format!("{}\n{}\n{}\n", policy.name(), uid, generation));
     }
     hash.finalize()
         .iter()

@@ -328,7 +328,9 @@ fn without_time_nothing_is_judged() {
     let judge = Judge::new(Arc::new(Scripted::default()), "ringfence", Arc::default());
     let review = by_scheduler();
     let subject = Subject::of(&review).unwrap().unwrap();
-    let fault = judge.object(&review, &subject, &facts(), Instant::now()).unwrap_err();
+    let fault = judge
+        .object(&review, &subject, &facts(), &[], Instant::now())
+        .unwrap_err();
     assert_eq!(fault.cause, FaultCause::Timeout);
 }
 

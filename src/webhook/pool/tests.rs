@@ -24,8 +24,6 @@ struct Scripted {
 impl OneByOne for Scripted {
     type Asked = ();
 
-    fn ask(&self, _: &PolicyInput<'_>) {}
-
     fn names(&self, (): &()) -> Vec<String> {
         self.names.iter().map(|name| (*name).to_owned()).collect()
     }
@@ -50,6 +48,10 @@ impl OneByOne for Scripted {
             duration: time,
         })
     }
+}
+
+impl Asks for Scripted {
+    fn ask(&self, _: &PolicyInput<'_>) {}
 
     fn revision(&self) -> &str {
         "r1"
@@ -78,11 +80,11 @@ fn input(request: &Value) -> PolicyInput<'_> {
 }
 
 /// Each policy and what became of it.
-fn asked<P: OneByOne>(pool: &Pool<P>, budget: Duration) -> Vec<(String, Option<EvalError>)> {
+fn asked<P: Asks>(pool: &Pool<P>, budget: Duration) -> Vec<(String, Option<EvalError>)> {
     asked_about(pool, &json!({}), budget)
 }
 
-fn asked_about<P: OneByOne>(pool: &Pool<P>, request: &Value, budget: Duration) -> Vec<(String, Option<EvalError>)> {
+fn asked_about<P: Asks>(pool: &Pool<P>, request: &Value, budget: Duration) -> Vec<(String, Option<EvalError>)> {
     let start = Instant::now();
     let verdicts = pool.evaluate(&input(request), budget);
     let took = start.elapsed();
@@ -103,14 +105,14 @@ fn said(verdicts: &[(String, Option<EvalError>)]) -> Vec<(&str, Option<&EvalErro
 fn release(pool: &Pool<Scripted>) {
     pool.policies.release.store(true, Ordering::Relaxed);
     let until = Instant::now() + PATIENCE;
-    while !pool.threads.overrun_by().is_empty() {
+    while !pool.evaluator.threads.overrun_by().is_empty() {
         assert!(Instant::now() < until, "the threads do not come back");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn running(pool: &Pool<Scripted>) -> String {
-    let text = pool.metrics.encode().expect("text");
+    let text = pool.evaluator.metrics.encode().expect("text");
     let line = text
         .lines()
         .find(|line| line.starts_with("ringfence_policy_overruns_running "));
@@ -216,12 +218,18 @@ async fn what_a_request_holds_stays_with_the_evaluation_that_is_left_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_most_threads_are_gone_the_replica_is_not_ready_and_then_ends() {
     let readiness = Readiness::default();
-    for gate in [Gate::Caches, Gate::Certificate, Gate::Crds, Gate::Policies] {
+    for gate in [
+        Gate::Caches,
+        Gate::Certificate,
+        Gate::Crds,
+        Gate::Policies,
+        Gate::RegoPolicies,
+    ] {
         readiness.set(gate, Ok(()));
     }
     let pool = Arc::new(pool(&["hangs-1", "hangs-2"], 3));
     let (watched, gates) = (pool.clone(), readiness.clone());
-    let watching = tokio::spawn(async move { watched.exhausted(&gates, Duration::from_secs(1)).await });
+    let watching = tokio::spawn(async move { watched.evaluator.exhausted(&gates, Duration::from_secs(1)).await });
     let asking = pool.clone();
     tokio::task::spawn_blocking(move || asked(&asking, Duration::from_secs(2)))
         .await
@@ -239,12 +247,18 @@ async fn when_most_threads_are_gone_the_replica_is_not_ready_and_then_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn threads_that_come_back_in_time_make_it_ready_again() {
     let readiness = Readiness::default();
-    for gate in [Gate::Caches, Gate::Certificate, Gate::Crds, Gate::Policies] {
+    for gate in [
+        Gate::Caches,
+        Gate::Certificate,
+        Gate::Crds,
+        Gate::Policies,
+        Gate::RegoPolicies,
+    ] {
         readiness.set(gate, Ok(()));
     }
     let pool = Arc::new(pool(&["hangs-1", "hangs-2"], 3));
     let (watched, gates) = (pool.clone(), readiness.clone());
-    let watching = tokio::spawn(async move { watched.exhausted(&gates, PATIENCE).await });
+    let watching = tokio::spawn(async move { watched.evaluator.exhausted(&gates, PATIENCE).await });
     let asking = pool.clone();
     tokio::task::spawn_blocking(move || asked(&asking, Duration::from_secs(2)))
         .await
@@ -289,5 +303,5 @@ fn a_policy_that_an_input_makes_run_away_is_bounded(#[case] body: &str, #[case] 
         said(&asked_about(&pool, &request, Duration::from_secs(2))),
         [("absurd", Some(&EvalError::Timeout)), ("after", None)]
     );
-    assert_eq!(!pool.threads.overrun_by().is_empty(), takes_its_thread_along);
+    assert_eq!(!pool.evaluator.threads.overrun_by().is_empty(), takes_its_thread_along);
 }

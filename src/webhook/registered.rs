@@ -1,0 +1,502 @@
+//! What RegoPolicies say of a request: the facts that they are shown, exceptions, and what each one's action makes of it.
+//!
+//! Must never: decide by half of a change (one snapshot decides, to the end), or let what only audits keep a caller waiting.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Duration, Instant};
+
+use super::EntryAsked;
+use super::admit::{Admission, opens_exceptions, within};
+use super::held::{held, holding};
+use super::judge::{late, of_policy};
+use super::pool::{Evaluator, OneByOne};
+use crate::api::{FailurePolicy, InventoryKind, Mode, ValidationAction, WORKFLOW_LABEL, is_dns_label, is_exempt_kind};
+use crate::fence::{Facts, Named, controller, is_inert, template_of};
+use crate::plan::NamespaceFacts;
+use crate::policy::{
+    Declared, EntryId, EvalError, Exceptions, Excusable, Findings, LoadError, Match, Occasion, PolicyInput, Question,
+    Snapshot, Target, Verdict, names_objects,
+};
+use crate::review::{Decision, Fault, FaultCause, Operation, Outcome, Review, Violation};
+use crate::telemetry::{DecisionLine, PolicyAction};
+
+/// Requests whose audits are behind their answers at a time. What is beyond is not audited, and counted.
+const AUDITS: usize = 8;
+/// What the decision line of an audit that is made behind an answer has for the webhook. Its uid is that of the answer's line.
+const BEHIND: &str = "policies-audit";
+/// How long audits of one request may take: nobody waits for them.
+const AUDIT_TIME: Duration = Duration::from_secs(10);
+
+/// The RegoPolicies of this replica. A seam: tests put some in force without a cluster.
+pub trait RegoPolicies: Send + Sync + 'static {
+    /// What is in force now.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    /// What is in force for a webhook of the registration, once this replica has what the registration was made of; `None` where
+    /// that takes too long.
+    fn at_version<'a>(
+        &'a self,
+        id: EntryId,
+        version: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Option<Arc<Snapshot>>>;
+
+    /// What policies that name these kinds see as `data.inventory`, or why it is not there.
+    fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String>;
+
+    /// Vets an object that is about to be written. Errors: what is wrong with it, or that it could not be found out.
+    fn vet(&self, object: Declared, deadline: Instant) -> BoxFuture<'_, Result<(), Vec<LoadError>>>;
+}
+
+/// RegoPolicies, and what evaluates them.
+#[derive(Clone)]
+pub(super) struct Objects {
+    pub policies: Arc<dyn RegoPolicies>,
+    pub evaluator: Evaluator,
+    /// Names of the policies that are no objects.
+    pub taken: Arc<BTreeSet<String>>,
+    audits: Arc<Semaphore>,
+}
+
+impl Objects {
+    pub(super) fn new(policies: Arc<dyn RegoPolicies>, evaluator: Evaluator, taken: BTreeSet<String>) -> Self {
+        Self {
+            policies,
+            evaluator,
+            taken: Arc::new(taken),
+            audits: Arc::new(Semaphore::new(AUDITS)),
+        }
+    }
+}
+
+/// The pool asks them one by one.
+impl OneByOne for Question {
+    type Asked = ();
+
+    fn names(&self, (): &()) -> Vec<String> {
+        self.matches().iter().map(|one| one.name().to_owned()).collect()
+    }
+
+    fn judge(&self, (): &(), number: usize, time: Duration) -> Option<Verdict> {
+        Self::judge(self, number, time)
+    }
+}
+
+impl Admission {
+    /// What the API server is told by a webhook of the registration `ringfence-policies`.
+    pub(super) async fn decide_registered(
+        &self,
+        asked: EntryAsked,
+        review: &Review,
+        deadline: Instant,
+    ) -> Result<Decision, Fault> {
+        let Some(objects) = &self.objects else {
+            return Err(late("waiting for RegoPolicies, which this process does not serve"));
+        };
+        // Half of the time is for the policies themselves.
+        let now = Instant::now();
+        let until = now + deadline.saturating_duration_since(now) / 2;
+        let served = objects.policies.at_version(asked.id, &asked.version(), until).await;
+        let Some(snapshot) = served else {
+            let message = "this replica does not serve the newest RegoPolicies yet";
+            let fix =
+                "try again; if it stays so, see the condition Compiled of the RegoPolicies and the replica's /readyz";
+            return Err(Fault::new(FaultCause::Unavailable, message, fix));
+        };
+        if self.is_unasked(review) {
+            return Ok(Decision::default());
+        }
+        let matches = snapshot.matching(Some(asked.id), &occasion(review));
+        let decision = self
+            .decide_matching(objects, (matches, snapshot.revision()), review, deadline)
+            .await?;
+        Ok(Decision {
+            revision: Some(snapshot.revision().to_owned()),
+            ..decision
+        })
+    }
+
+    /// What RegoPolicies say of what stands, as if it were made now.
+    pub(super) async fn standing_registered(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(objects) = self.objects.as_ref().filter(|_| !self.is_unasked(review)) else {
+            return Ok(Decision::default());
+        };
+        let matches = objects.policies.snapshot().matching(None, &occasion(review));
+        if matches.is_empty() {
+            return Ok(Decision::default());
+        }
+        let (facts, labels) = self.facts_of(review, deadline).await?;
+        let matches = selected(matches, labels.as_ref());
+        self.judge_matching(objects, matches, review, &facts, deadline).await
+    }
+
+    /// What other policies refuse of the same object: exceptions of two registrations must not add up.
+    pub(super) fn beside_registered(&self, review: &Review, facts: &Facts, deadline: Instant) -> Vec<Verdict> {
+        let Some(objects) = self.objects.as_ref().filter(|_| !self.is_unasked(review)) else {
+            return Vec::new();
+        };
+        let matches = objects.policies.snapshot().matching(None, &occasion(review));
+        let labels = facts
+            .namespace
+            .as_ref()
+            .map(|namespace| namespace.pointer("/metadata/labels"));
+        let refusing = |one: &Match| one.action() == ValidationAction::Deny && one.is_in_namespace(labels);
+        let matches: Vec<_> = matches.into_iter().filter(refusing).collect();
+        let outcomes = self.verdicts(objects, matches, review, facts, deadline);
+        let counts = |(one, verdict): (Match, Verdict)| {
+            let is_nothing = verdict.outcome.is_err() && one.failure_policy() == FailurePolicy::Ignore;
+            (!is_nothing).then_some(verdict)
+        };
+        outcomes.into_iter().filter_map(counts).collect()
+    }
+
+    /// Whether no RegoPolicy is ever asked: the system's own, and what only ends something.
+    fn is_unasked(&self, review: &Review) -> bool {
+        let of_namespace = review.is_of_namespace().then(|| review.name());
+        let namespace = of_namespace.or(review.namespace.as_deref());
+        let ends = review.operation == Operation::Update
+            && matches!((review.old_object(), review.object()), (Some(old), Some(new)) if is_inert(old, new) && review.subresource.is_empty());
+        is_exempt_kind(&review.resource.group, &review.resource.resource)
+            || namespace.is_some_and(|namespace| self.is_exempt(namespace))
+            || ends
+    }
+
+    async fn decide_matching(
+        &self,
+        objects: &Objects,
+        (matches, revision): (Vec<Match>, &str),
+        review: &Review,
+        deadline: Instant,
+    ) -> Result<Decision, Fault> {
+        let (audits, acting): (Vec<_>, Vec<_>) = matches
+            .into_iter()
+            .partition(|one| one.action() == ValidationAction::Audit);
+        if acting.is_empty() {
+            if !audits.is_empty() {
+                self.audit(objects, audits, review, revision);
+            }
+            return Ok(Decision::default());
+        }
+        let (facts, labels) = self.facts_of(review, deadline).await?;
+        let acting = selected(acting, labels.as_ref());
+        let mode = strongest(&facts, |name| self.is_exempt(name));
+        // Under audit alone nobody is refused or warned, so nobody waits.
+        let (behind, acting) = if mode == Some(Mode::Audit) {
+            (acting, Vec::new())
+        } else {
+            (Vec::new(), acting)
+        };
+        let audits: Vec<_> = audits.into_iter().chain(behind).collect();
+        if !audits.is_empty() {
+            self.audit(objects, audits, review, revision);
+        }
+        self.judge_matching(objects, acting, review, &facts, deadline).await
+    }
+
+    /// Judges behind the answer, as far as there is room for it.
+    fn audit(&self, objects: &Objects, matches: Vec<Match>, review: &Review, revision: &str) {
+        let began = Instant::now();
+        let metrics = self.judge.metrics();
+        let Ok(room) = Arc::clone(&objects.audits).try_acquire_owned() else {
+            metrics.audit_skipped();
+            return;
+        };
+        let (this, objects, review, revision) = (self.clone(), objects.clone(), review.clone(), revision.to_owned());
+        // Its memory is counted until it ends, like that of the request itself.
+        let counted = held();
+        let audit = async move {
+            let _room = room;
+            let deadline = Instant::now() + AUDIT_TIME;
+            let judged = async {
+                let (facts, labels) = this.facts_of(&review, deadline).await?;
+                let matches = selected(matches, labels.as_ref());
+                this.judge_matching(&objects, matches, &review, &facts, deadline).await
+            };
+            let mut decision = judged.await.unwrap_or_else(Decision::from_fault);
+            // Whatever they say, the answer has left.
+            let said: Vec<_> = decision.denials.drain(..).chain(decision.warnings.drain(..)).collect();
+            decision.audits.extend(said);
+            if decision.outcome() != Outcome::Allow {
+                let line = DecisionLine {
+                    webhook: BEHIND,
+                    uid: &review.uid,
+                    review: Some(&review),
+                    decision: &decision,
+                    revision: &revision,
+                    sha256: "",
+                    duration: began.elapsed(),
+                };
+                line.log();
+            }
+        };
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || match counted {
+            Some(counted) => runtime.block_on(holding(counted, audit)),
+            None => runtime.block_on(audit),
+        });
+    }
+
+    /// The namespace, its classes, the workflow that is named, and exceptions; and the labels by which namespaces are selected.
+    async fn facts_of(&self, review: &Review, deadline: Instant) -> Result<(Facts, Option<Option<Value>>), Fault> {
+        let namespace = review
+            .namespace
+            .clone()
+            .filter(|name| is_dns_label(name) && !review.is_of_namespace());
+        let object = review.current();
+        let label = workflow_label(review);
+        let named = namespace
+            .clone()
+            .zip(label)
+            .map(|(namespace, name)| Named { namespace, name });
+        let gathered = async {
+            let ((found, classes), workflow) =
+                tokio::try_join!(self.namespace_with_classes(namespace.clone()), self.workflow(named))?;
+            let open = namespace
+                .clone()
+                .filter(|name| classes.values().flatten().any(|class| opens_exceptions(class, name)));
+            let exceptions = self.exceptions(open).await?;
+            let owners = match (&exceptions, object.and_then(controller)) {
+                (Some(list), owner @ Some(_)) if names_objects(list) => self.climb(namespace.clone(), owner).await.0,
+                _ => Vec::new(),
+            };
+            Ok(Facts {
+                namespace: found,
+                classes,
+                workflow,
+                exceptions,
+                owners,
+                now: Some(Timestamp::now()),
+                ..Facts::default()
+            })
+        };
+        let facts = within(deadline, gathered).await?;
+        let labels = if review.is_of_namespace() {
+            Some(object.and_then(|object| object.pointer("/metadata/labels")).cloned())
+        } else if let Some(name) = &namespace {
+            let Some(found) = &facts.namespace else {
+                let message = format!("namespace {name} is not there, and so no policy can tell whether it selects it");
+                return Err(Fault::new(FaultCause::Unavailable, message, "make the namespace first"));
+            };
+            Some(found.pointer("/metadata/labels").cloned())
+        } else {
+            None
+        };
+        Ok((facts, labels))
+    }
+
+    /// One verdict each, in their order.
+    fn verdicts(
+        &self,
+        objects: &Objects,
+        matches: Vec<Match>,
+        review: &Review,
+        facts: &Facts,
+        deadline: Instant,
+    ) -> Vec<(Match, Verdict)> {
+        if matches.is_empty() {
+            return Vec::new();
+        }
+        let class = facts
+            .namespace
+            .as_ref()
+            .and_then(|namespace| NamespaceFacts::from_object(namespace, |name| self.is_exempt(name)))
+            .and_then(|namespace| namespace.judging_class().map(str::to_owned));
+        let occasion = occasion(review);
+        let input = PolicyInput {
+            target: Target::Pod,
+            request: &review.request,
+            pod: occasion.template,
+            workflow: facts.workflow.as_ref(),
+            class: class.as_deref().and_then(|class| facts.class(class)),
+            engine: None,
+            namespace: facts
+                .namespace
+                .as_ref()
+                .or_else(|| review.current().filter(|_| review.is_of_namespace())),
+        };
+        let question = Question::new(matches.clone(), &input, &occasion, |kinds| {
+            objects.policies.inventory(kinds)
+        });
+        let budget = deadline.saturating_duration_since(Instant::now());
+        let verdicts = objects.evaluator.evaluate(&Arc::new(question), (), budget);
+        matches.into_iter().zip(verdicts).collect()
+    }
+
+    async fn judge_matching(
+        &self,
+        objects: &Objects,
+        matches: Vec<Match>,
+        review: &Review,
+        facts: &Facts,
+        deadline: Instant,
+    ) -> Result<Decision, Fault> {
+        let mut decision = Decision::default();
+        if matches.is_empty() {
+            return Ok(decision);
+        }
+        if deadline <= Instant::now() {
+            return Err(late("judging"));
+        }
+        let mode = strongest(facts, |name| self.is_exempt(name));
+        let judged = self.verdicts(objects, matches, review, facts, deadline);
+        let (matches, mut verdicts): (Vec<_>, Vec<_>) = judged.into_iter().unzip();
+        let refuses = |one: &Match| weaker(one.action(), mode) == ValidationAction::Deny;
+        if matches.iter().any(refuses) && facts.exceptions.is_some() {
+            self.except(review, facts, &mut decision, &mut verdicts, deadline);
+        }
+        for (one, verdict) in matches.iter().zip(verdicts) {
+            let action = weaker(one.action(), mode);
+            if !review.dry_run {
+                let counted = counted(&verdict.outcome, action);
+                self.judge
+                    .metrics()
+                    .evaluated(&verdict.policy, counted, verdict.duration);
+            }
+            add(&mut decision, one, action, verdict);
+        }
+        Ok(decision)
+    }
+
+    /// Excuses what one exception covers, whoever refuses it: the shipped policies are asked about the same object by another webhook,
+    /// and an exception for these and one for those would else add up.
+    fn except(
+        &self,
+        review: &Review,
+        facts: &Facts,
+        decision: &mut Decision,
+        verdicts: &mut [Verdict],
+        deadline: Instant,
+    ) {
+        let class = facts
+            .namespace
+            .as_ref()
+            .and_then(|namespace| NamespaceFacts::from_object(namespace, |name| self.is_exempt(name)))
+            .and_then(|namespace| namespace.judging_class().map(str::to_owned));
+        let Some(class) = class else { return };
+        let object = excusable(review, facts);
+        let by = (class.as_str(), facts.class(&class));
+        let exceptions = Exceptions::of(facts.exceptions.as_ref(), &object, by, facts.now);
+        if !exceptions.are_any() {
+            return;
+        }
+        let beside = self.judge.shipped(review, facts, &class, deadline);
+        decision.excused = exceptions.apply(verdicts, &beside);
+    }
+}
+
+/// What a policy's verdict becomes.
+fn add(decision: &mut Decision, one: &Match, action: ValidationAction, verdict: Verdict) {
+    let name = verdict.policy;
+    let findings = match verdict.outcome {
+        Ok(findings) => findings,
+        Err(error) => {
+            let fix = "tell who wrote that RegoPolicy, and see its conditions: kubectl describe regopolicy";
+            let said = of_policy(&name, format!("could not be judged: {error}"), fix);
+            match one.failure_policy() {
+                FailurePolicy::Fail => list(decision, action).push(said),
+                FailurePolicy::Ignore => decision.audits.push(said),
+            }
+            return;
+        }
+    };
+    let Findings {
+        deny,
+        mut warn,
+        omitted,
+    } = findings;
+    if omitted > 0 {
+        let message = format!("found {omitted} things more than are listed");
+        let more = of_policy(&name, message, "correct those that are listed, and try again");
+        if deny.is_empty() {
+            warn.push(more);
+        } else {
+            list(decision, action).push(more);
+        }
+    }
+    list(decision, action).extend(deny);
+    list(decision, action.min(ValidationAction::Warn)).extend(warn);
+}
+
+fn list(decision: &mut Decision, action: ValidationAction) -> &mut Vec<Violation> {
+    match action {
+        ValidationAction::Audit => &mut decision.audits,
+        ValidationAction::Warn => &mut decision.warnings,
+        ValidationAction::Deny => &mut decision.denials,
+    }
+}
+
+/// The weaker of a policy's action and the namespace's strongest mode; without one, as it is written.
+fn weaker(action: ValidationAction, mode: Option<Mode>) -> ValidationAction {
+    action.min(match mode {
+        None | Some(Mode::Enforce) => ValidationAction::Deny,
+        Some(Mode::Warn) => ValidationAction::Warn,
+        Some(Mode::Audit) => ValidationAction::Audit,
+    })
+}
+
+fn counted(outcome: &Result<Findings, EvalError>, action: ValidationAction) -> PolicyAction {
+    match (outcome, action) {
+        (Err(_), _) => PolicyAction::Error,
+        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
+        (Ok(_), ValidationAction::Audit) => PolicyAction::Audit,
+        (Ok(findings), ValidationAction::Deny) if !findings.deny.is_empty() => PolicyAction::Deny,
+        (Ok(_), ValidationAction::Deny | ValidationAction::Warn) => PolicyAction::Warn,
+    }
+}
+
+fn strongest(facts: &Facts, exempt: impl Fn(&str) -> bool) -> Option<Mode> {
+    let namespace = facts.namespace.as_ref()?;
+    NamespaceFacts::from_object(namespace, exempt)?.mode()
+}
+
+fn selected(matches: Vec<Match>, labels: Option<&Option<Value>>) -> Vec<Match> {
+    let labels = labels.map(Option::as_ref);
+    matches.into_iter().filter(|one| one.is_in_namespace(labels)).collect()
+}
+
+fn occasion(review: &Review) -> Occasion<'_> {
+    let (group, kind) = (review.kind.group.as_str(), review.kind.kind.as_str());
+    let of = |object: Option<&'_ Value>| -> Option<(&'static str, Value)> {
+        let (path, pod) = template_of(group, kind, object?)?;
+        Some((path, pod.clone()))
+    };
+    let template = review.current().and_then(|object| template_of(group, kind, object));
+    let before = of(review.old_object().filter(|_| review.operation == Operation::Update));
+    let same = |(_, before): &(&str, Value)| template.is_some_and(|(_, now)| now == before);
+    Occasion {
+        review,
+        template,
+        changes_template: template.is_some() && !before.as_ref().is_some_and(same),
+    }
+}
+
+/// The workflow that an object, or the template in it, says that it belongs to.
+fn workflow_label(review: &Review) -> Option<String> {
+    let object = review.current()?;
+    let (_, template) = template_of(&review.kind.group, &review.kind.kind, object).unwrap_or(("", object));
+    let label = |object: &Value| {
+        let labels = object.get("metadata")?.get("labels")?;
+        labels.get(WORKFLOW_LABEL)?.as_str().map(str::to_owned)
+    };
+    label(object)
+        .or_else(|| label(template))
+        .filter(|name| is_dns_label(name))
+}
+
+fn excusable<'a>(review: &'a Review, facts: &'a Facts) -> Excusable<'a> {
+    let object = review.current();
+    let own = object
+        .and_then(|object| object.pointer("/metadata/name"))
+        .and_then(Value::as_str);
+    Excusable {
+        namespace: review.namespace.as_deref().unwrap_or_default(),
+        labels: object.and_then(|object| object.pointer("/metadata/labels")),
+        names: own.into_iter().chain(facts.owner_names()).collect(),
+    }
+}
