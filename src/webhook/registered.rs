@@ -500,3 +500,6 @@ fn excusable<'a>(review: &'a Review, facts: &'a Facts) -> Excusable<'a> {
         names: own.into_iter().chain(facts.owner_names()).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
