@@ -34,6 +34,7 @@ mod network;
 mod objects;
 mod people;
 mod predecessors;
+mod rego;
 mod scan;
 mod shape;
 mod steady;

@@ -33,6 +33,68 @@ async fn each_registration_has_its_path(#[case] path: &str, #[case] webhook: Web
     assert_eq!(server.script.seen.lock().unwrap()[0].0, webhook);
 }
 
+const FAIL: &str = "/admit/policies/fail-0123456789abcdef/0123456789ab";
+const IGNORE: &str = "/admit/policies/ignore-0123456789abcdef/0123456789ab";
+
+/// What the API server would let pass without an answer passes with one that says why; what was found refuses all the same.
+#[rstest]
+#[case::refused(IGNORE, "denied", Some("ringfence refused this Pod"), None)]
+#[case::fault_that_lets_pass(
+    IGNORE,
+    "panics",
+    None,
+    Some("let pass as the policy's failurePolicy says: Ringfence failed while it decided")
+)]
+#[case::fault_that_refuses(
+    FAIL,
+    "panics",
+    Some("ringfence could not review this Pod: Ringfence failed while it decided"),
+    None
+)]
+#[tokio::test]
+async fn a_webhook_of_policies_fails_as_its_policies_say(
+    #[case] path: &str,
+    #[case] name: &str,
+    #[case] refusal: Option<&str>,
+    #[case] warning: Option<&str>,
+) {
+    let server = Server::start(Limits::default());
+    let request = request(path, "application/json", review(name).to_string());
+    let response = server.send_http1(request).await.response();
+    assert_eq!(response["allowed"], refusal.is_none(), "{response}");
+    let said = response["status"]["message"].as_str();
+    assert_eq!(said.is_some(), refusal.is_some());
+    assert!(
+        said.is_none_or(|said| said.starts_with(refusal.unwrap_or_default())),
+        "{response}"
+    );
+    let warned = response["warnings"][0].as_str();
+    assert_eq!(warned.is_some(), warning.is_some());
+    assert!(
+        warned.is_none_or(|warned| warned.contains(warning.unwrap_or_default())),
+        "{response}"
+    );
+    let fault = r#"ringfence_admission_requests_total{webhook="policies",operation="CREATE",resource="pods",decision="fault"} 1"#;
+    let metrics = server.metrics.encode().unwrap();
+    assert_eq!(metrics.contains(fault), name == "panics", "{metrics}");
+}
+
+#[rstest]
+#[case("/admit/policies")]
+#[case("/admit/policies/fail-0123456789abcdef")]
+#[case("/admit/policies/fail-0123456789abcdef/x")]
+#[case("/admit/policies/maybe-0123456789abcdef/0123456789ab")]
+#[case("/admit/policies/fail-0123456789abcdef/0123456789ab/more")]
+#[tokio::test]
+async fn a_path_of_no_registration_is_not_found(#[case] path: &str) {
+    let server = Server::start(Limits::default());
+    let reply = server
+        .send_http1(request(path, "application/json", review("fine").to_string()))
+        .await;
+    assert_eq!(reply.status, 404);
+    assert!(server.script.seen.lock().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_kind_that_nobody_knows_is_decided_like_any_other() {
     let server = Server::start(Limits::default());
