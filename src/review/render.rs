@@ -377,7 +377,7 @@ mod tests {
             let all: Vec<Violation> =
                 texts.iter().map(|(policy, value, message, fix)| violation(policy, "p", Some(value), message, fix)).collect();
             let fault = Some(Fault::new(FaultCause::Internal, texts[0].2.clone(), texts[0].3.clone()));
-            let decision = Decision { denials: all.clone(), warnings: all, audits: Vec::new(), excused: Vec::new(), fault };
+            let decision = Decision { denials: all.clone(), warnings: all, fault, ..Decision::default() };
             let review: Value = serde_json::from_slice(&decision.render("u", &kind)).unwrap();
             let message = review["response"]["status"]["message"].as_str().unwrap();
             prop_assert!(message.len() <= MAX_MESSAGE, "{}", message.len());

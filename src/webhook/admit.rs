@@ -15,6 +15,7 @@ use super::judge::{Judge, Policies, late, unusable};
 use super::lookup::{Key, Lookup, LookupError};
 use super::{Admit, Webhook};
 use crate::api::is_dns_subdomain;
+use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
 use crate::fence::{Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
@@ -46,6 +47,15 @@ impl Admission {
         Self {
             lookup,
             judge: Judge::new(policies, release_namespace, metrics),
+        }
+    }
+
+    /// The same, with so much of what it decides from in the decision.
+    #[must_use]
+    pub fn recording(self, input: DecisionInput) -> Self {
+        Self {
+            judge: self.judge.recording(input),
+            ..self
         }
     }
 
@@ -293,6 +303,10 @@ impl Admit for Admission {
 
     fn revision(&self) -> String {
         self.judge.revision().to_owned()
+    }
+
+    fn records(&self) -> DecisionInput {
+        self.judge.records()
     }
 }
 

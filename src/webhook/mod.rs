@@ -27,6 +27,7 @@ pub use limits::{Limits, duration};
 pub use pool::{OneByOne, Pool};
 pub use server::{serve, serve_health, tls_config};
 
+use crate::decisions::DecisionInput;
 use crate::review::{Decision, Review};
 
 /// The registrations, each with a path of its own.
@@ -51,6 +52,11 @@ pub trait Admit: Send + Sync + 'static {
     /// Revision of the policies in force, for the decision line.
     fn revision(&self) -> String {
         String::new()
+    }
+
+    /// How much of what was decided about goes into the decision line.
+    fn records(&self) -> DecisionInput {
+        DecisionInput::None
     }
 }
 
