@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::input::Input;
+use super::input::{Input, MAX_INPUT};
 use super::mask::MASKED;
 use super::read::Logged;
 use super::replay::{Effect, Found, replay};
 use super::rules::{RULES, Rule, rule_of};
+use crate::api::{is_dns_label, is_dns_subdomain};
 use crate::policy::{PolicyInfo, PolicyInput, Verdict};
 use crate::review::Outcome;
 
@@ -197,18 +198,23 @@ pub fn explain(
             line.revision
         ));
     }
-    let input = line.input.as_deref().map(serde_json::from_str::<Input>);
+    let input = line.input.as_deref().map(read_input);
     let mut found = None;
     let mut masked = Vec::new();
     match (&input, line.input_left_out) {
         (Some(Ok(input)), _) => {
             masked = masked_paths(input);
             match replay(input, &names, judge) {
-                Ok(all) => found = Some(all),
+                Ok(Some(all)) => found = Some(all),
+                Ok(None) if names.is_empty() => {}
+                Ok(None) => notes.push(
+                    "no policy was asked about it, and what its rules look at is in no line: the answer that the caller got says what was found"
+                        .to_owned(),
+                ),
                 Err(why) => notes.push(format!("its input cannot be replayed: {why}")),
             }
         }
-        (Some(Err(_)), _) => notes.push("its input cannot be read: it is not what this Ringfence writes".to_owned()),
+        (Some(Err(())), _) => notes.push("its input cannot be read: it is not what this Ringfence writes".to_owned()),
         (None, Some(size)) => notes.push(format!(
             "its input of {size} bytes was too large for a line: which fields were at fault is in the answer that the caller got"
         )),
@@ -219,6 +225,7 @@ pub fn explain(
                 .to_owned(),
         ),
     }
+    let done = found.is_some();
     let all = found.unwrap_or_default();
     let others: BTreeSet<&str> = all
         .iter()
@@ -231,7 +238,6 @@ pub fn explain(
             "the replay finds more than the decision did, because masked values are not those that were sent, or because policies differ: {others}"
         ));
     }
-    let done = matches!(input, Some(Ok(_))) && !notes.iter().any(|note| note.starts_with("its input cannot"));
     let is_masked =
         |found: &Found| masked.contains(&found.path) || found.value.as_deref().is_some_and(|v| v.starts_with(MASKED));
     let policies = names.iter().map(|name| {
@@ -276,15 +282,29 @@ pub fn explain(
     }
 }
 
+/// Reads an input. A line can come from anywhere, so not a larger one than could be ours, once what ships logs has written it anew.
+fn read_input(text: &str) -> Result<Input, ()> {
+    if text.len() > 4 * MAX_INPUT {
+        return Err(());
+    }
+    serde_json::from_str(text).map_err(drop)
+}
+
 fn names(joined: &str) -> Vec<&str> {
     joined.split(',').filter(|name| !name.is_empty()).collect()
 }
 
 fn used(name: &str, namespace: &str) -> Used {
+    // Somebody may paste this into a shell, and a line can come from anywhere.
+    let see = if is_dns_subdomain(name) && is_dns_label(namespace) {
+        format!("kubectl get regopolicyexception {name} --namespace {namespace} -o yaml")
+    } else {
+        "no exception can have that name".to_owned()
+    };
     Used {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
-        see: format!("kubectl get regopolicyexception {name} --namespace {namespace} -o yaml"),
+        see,
     }
 }
 
@@ -299,9 +319,13 @@ fn effect(found: &Found, verdict: Outcome, excused: bool) -> Effect {
 
 fn note(name: &str, described: &[Described], replayed_without_findings: bool) -> Option<String> {
     if described.is_empty() {
-        return Some(format!(
-            "no policy of that name is loaded, and no built-in rule has it: name the folder that holds it with --policies; if it is an object of the cluster, see kubectl get regopolicy {name} -o yaml"
-        ));
+        let mut note = "no policy of that name is loaded, and no built-in rule has it: name the folder that holds it with --policies".to_owned();
+        if is_dns_subdomain(name) {
+            note.push_str(&format!(
+                "; if it is an object of the cluster, see kubectl get regopolicy {name} -o yaml"
+            ));
+        }
+        return Some(note);
     }
     if !replayed_without_findings {
         return None;

@@ -7,6 +7,10 @@ use serde_json::Value;
 use super::line::{Line, MESSAGE, TARGET};
 use crate::review::clean;
 
+/// Longest text that is read as JSON documents, in bytes; beyond, each is a line. Parsed, JSON can weigh a hundred times as much.
+const MAX_DOCUMENTS: usize = 4 << 20;
+/// Longest line that can be a decision's, wrapped and escaped, in bytes.
+const MAX_LINE: usize = 1 << 20;
 /// Most keys of a line of another program that are named.
 const MAX_KEYS: usize = 6;
 /// Longest such key, in characters.
@@ -46,8 +50,10 @@ enum Kind {
 pub fn read(text: &str) -> Read {
     let mut read = Read::default();
     let mut kinds = Vec::new();
-    let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let mut is_json = true;
+    // As one, for what a program has written over several lines.
+    let mut is_json = text.len() <= MAX_DOCUMENTS;
+    let documents = if is_json { text } else { "" };
+    let documents = serde_json::Deserializer::from_str(documents).into_iter::<Value>();
     for document in documents {
         match document {
             Ok(Value::Array(items)) => kinds.extend(items.iter().map(|item| (None, of_value(item, true)))),
@@ -106,6 +112,9 @@ fn of_text(text: &str, outermost: bool) -> Kind {
         };
     };
     let json = text.get(start..).unwrap_or_default().trim_end();
+    if json.len() > MAX_LINE {
+        return Kind::Nothing;
+    }
     match serde_json::from_str(json) {
         Ok(value) => of_value(&value, outermost),
         Err(_) if !text.contains(TARGET) => Kind::Nothing,
@@ -191,6 +200,17 @@ mod tests {
     fn decision_lines_are_found_wherever_they_stand(#[case] text: String, #[case] count: usize) {
         assert_eq!(uids(&text), vec!["u-1"; count], "{text}");
         assert_eq!(read(&text).lines[0].timestamp.as_deref(), Some("2026-11-26T12:00:00Z"));
+    }
+
+    #[test]
+    fn a_long_log_is_read_line_by_line() {
+        let text = format!(
+            "{}\n{}\n{{\"x\":\"{}\"}}\n",
+            line(),
+            "y".repeat(MAX_DOCUMENTS),
+            "z".repeat(MAX_LINE)
+        );
+        assert_eq!(uids(&text), ["u-1"]);
     }
 
     #[test]

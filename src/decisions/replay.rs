@@ -65,17 +65,17 @@ impl Effect {
     }
 }
 
-/// Everything that is found in the input. Built-in rules are asked for those of `names` alone: they need most of what a line does
+/// Everything that is found in the input; nothing where it holds no facts to judge by. Built-in rules are asked for those of `names` alone: they need most of what a line does
 /// not hold.
 pub(super) fn replay(
     input: &Input,
     names: &[&str],
     judge: &dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
-) -> Result<Vec<Found>, String> {
+) -> Result<Option<Vec<Found>>, String> {
     let sent = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": input.request});
     let review = Review::parse(sent.to_string().as_bytes()).map_err(|error| error.to_string())?;
     let Some(facts) = &input.facts else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let mut found = Vec::new();
     if facts.target == Target::Pod {
@@ -83,7 +83,7 @@ pub(super) fn replay(
     }
     let pod = match (&facts.pod_path, facts.target) {
         (Some(path), Target::Pod) => Some((path.as_str(), pod_at(&review, path)?)),
-        (None, Target::Pod) => return Ok(found),
+        (None, Target::Pod) => return Ok(Some(found)),
         (_, Target::Namespace) => None,
     };
     let mut of_policies = Vec::new();
@@ -114,7 +114,7 @@ pub(super) fn replay(
     };
     of_policies.retain(is_new);
     found.extend(of_policies);
-    Ok(found)
+    Ok(Some(found))
 }
 
 fn pod_at<'a>(review: &'a Review, path: &str) -> Result<&'a Value, String> {

@@ -481,6 +481,32 @@ fn an_input_that_is_none_is_said_and_not_repeated(#[case] input: &str, #[case] w
 }
 
 #[test]
+fn a_session_has_no_facts_to_judge_by() {
+    let input = recorded(&request("", "PodExecOptions", json!({"command": ["sh"]})), None);
+    let explanation = explained(Line {
+        input: Some(input.into()),
+        ..line("debug-window")
+    });
+    assert!(
+        !explanation.replay.done && explanation.notes[0].contains("no policy was asked"),
+        "{explanation:?}"
+    );
+}
+
+/// A line can come from anywhere, and somebody may paste what is printed.
+#[test]
+fn no_command_is_made_of_a_name_that_is_none() {
+    let mut hostile = line("x; rm -rf /");
+    hostile.exceptions = "$(reboot)".into();
+    let explanation = explained(hostile);
+    assert!(!explanation.exceptions[0].see.contains("kubectl"), "{explanation:?}");
+    assert!(
+        !explanation.policies[0].note.as_ref().unwrap().contains("kubectl"),
+        "{explanation:?}"
+    );
+}
+
+#[test]
 fn an_exception_is_named_with_what_shows_it() {
     let mut used = with_input("approved-images");
     used.verdict = Outcome::Warn;
