@@ -56,6 +56,8 @@ pub(super) enum Shape {
     Who,
     /// The object of the request: see [`Masked::request`].
     Object,
+    /// One of these texts, which say nothing of anybody.
+    OneOf(&'static [&'static str]),
     /// Any keys, each with a value of that shape.
     Map(&'static Self),
     /// Items of that shape.
@@ -137,6 +139,7 @@ impl Shape {
             Self::Plain | Self::Open => is_plain(text),
             Self::Image => is_image(text),
             Self::Who => is_who(text),
+            Self::OneOf(known) => known.contains(&text),
             Self::Closed | Self::Dropped | Self::Object | Self::Map(_) | Self::List(_) | Self::Fields(_) => false,
         }
     }

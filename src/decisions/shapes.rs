@@ -3,9 +3,8 @@
 //! Must never: list a field that can hold what somebody made up (env values, arguments, annotations, data of ConfigMaps and
 //! Secrets). What a newer Kubernetes adds is masked until it stands here.
 
+use super::mask::Shape::{self, Closed, Dropped, Fields, Image, List, Map, Object, OneOf, Open, Plain, Who};
 use crate::api::GROUP;
-
-use super::mask::Shape::{self, Closed, Dropped, Fields, Image, List, Map, Object, Open, Plain, Who};
 
 static NAMES: Shape = List(&Plain);
 static LABELS: Shape = Map(&Plain);
@@ -103,11 +102,19 @@ pub(super) static NAMESPACE: Shape = Fields(&[
     ("spec", &Fields(&[("finalizers", &NAMES)])),
     ("status", &Fields(&[("phase", &Plain)])),
 ]);
+/// What controllers count; what they say is masked.
+static STATUS: Shape = Fields(&[
+    ("phase", &Plain),
+    ("qosClass", &Plain),
+    ("replicas", &Plain),
+    ("active", &Plain),
+]);
 static POD: Shape = Fields(&[
     ("apiVersion", &Plain),
     ("kind", &Plain),
     ("metadata", &METADATA),
     ("spec", &POD_SPEC),
+    ("status", &STATUS),
 ]);
 static POD_TEMPLATE: Shape = Fields(&[
     ("apiVersion", &Plain),
@@ -120,6 +127,7 @@ static WORKLOAD: Shape = Fields(&[
     ("kind", &Plain),
     ("metadata", &METADATA),
     ("spec", &WORKLOAD_SPEC),
+    ("status", &STATUS),
 ]);
 
 static SELECTOR: Shape = Fields(&[("matchLabels", &LABELS), ("matchExpressions", &EXPRESSIONS)]);
@@ -142,6 +150,7 @@ static WORKLOAD_SPEC: Shape = Fields(&[
     ("parallelism", &Plain),
     ("completions", &Plain),
     ("completionMode", &Plain),
+    ("podReplacementPolicy", &Plain),
     ("backoffLimit", &Plain),
     ("activeDeadlineSeconds", &Plain),
     ("ttlSecondsAfterFinished", &Plain),
@@ -239,6 +248,7 @@ static CONTAINER: Shape = Fields(&[
         "lifecycle",
         &Fields(&[("preStop", &PROBE), ("postStart", &PROBE), ("stopSignal", &Plain)]),
     ),
+    ("terminationMessagePath", &OneOf(&["/dev/termination-log"])),
     ("terminationMessagePolicy", &Plain),
     ("targetContainerName", &Plain),
 ]);

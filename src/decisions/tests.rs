@@ -424,6 +424,41 @@ fn what_the_masked_copy_adds_is_no_finding_of_the_decision() {
     );
 }
 
+/// What is masked must not look like something that a policy refuses, or nobody believes what is listed.
+#[test]
+fn what_fits_is_as_clean_in_a_replay() {
+    let object = json!({
+        "metadata": {"name": "p", "labels": {"ringfence.dev/workflow": "triage"}},
+        "spec": {
+            "serviceAccountName": "triage", "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "main", "image": "ok/a:1", "command": ["python", "-m", "app"], "args": ["--db=postgres://$(USER):$(PASS)@db/x"],
+                "env": [
+                    {"name": "LOG_LEVEL", "value": "info"}, {"name": "EMPTY_TOKEN", "value": ""},
+                    {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                ],
+                "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8080, "httpHeaders": [{"name": "Accept", "value": "*/*"}]}},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    let (namespace, workflow, class) = objects();
+    let mut request = set(request("", "Pod", object), "/operation", json!("CREATE"));
+    request["oldObject"] = Value::Null;
+    let input = recorded(&request, Some(&seen(&namespace, &workflow, &class)));
+    let explanation = explained(Line {
+        input: Some(input.into()),
+        verdict: Outcome::Allow,
+        ..line("")
+    });
+    assert!(
+        explanation.replay.done && explanation.notes.is_empty(),
+        "{:?}",
+        explanation.notes
+    );
+}
+
 #[test]
 fn a_line_without_input_is_explained_by_what_its_names_mean() {
     let explanation = explained(line("no-literal-secrets,own-service-account,mine"));
