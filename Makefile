@@ -80,7 +80,7 @@ lint: tools ## Check format and lints of Rust and Go; warnings are errors
 	$(call step,lints of Go,(for module in $(GO_MODULES); do (cd "$$module" && $(GO) vet .) || exit; done))
 
 .PHONY: generate
-generate: tools ## Write what is generated from the code: CRDs, the chart's copy of them, tables
+generate: tools ## Write what is generated from the code: CRDs, the chart's copy of them, tables, a schema
 	$(call step,generate,UPDATE_GENERATED=1 cargo test --locked --test layout --test policies)
 
 .PHONY: bench

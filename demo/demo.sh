@@ -157,8 +157,10 @@ start_ringfence() {
 
     say "Starting ringfence with the rights of its own service account …"
     ( umask 077; ringfence_kubeconfig >"$state/ringfence.kubeconfig" )
+    # A scan that falls between two steps of the story says what does not fit, and Ready waits until the next one says otherwise.
     local command=("${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" run --namespace ringfence-system
-        --webhook-host 127.0.0.1 --listen "127.0.0.1:$port" --metrics-listen "127.0.0.1:$metrics_port" --log-format text)
+        --webhook-host 127.0.0.1 --listen "127.0.0.1:$port" --metrics-listen "127.0.0.1:$metrics_port"
+        --decision-input masked --scan-period 5s)
     if [ -n "${KEEP:-}" ]; then
         KUBECONFIG=$state/ringfence.kubeconfig nohup "${command[@]}" </dev/null >"$state/ringfence.log" 2>&1 3>&- &
         operator=$!

@@ -85,6 +85,17 @@ tell_the_fence() {
     fi
 }
 
+# What decided, from the log alone. It holds what was decided about, and not the key.
+explained() {
+    local output
+    step "Why was that? The decision log tells, policy by policy, without the cluster and without the key"
+    prompt 'grep no-literal-secrets ringfence.log | tail -n 1 | ringfence explain'
+    output=$(grep no-literal-secrets "$state/ringfence.log" | tail -n 1 | ringfence explain) || fail "the line should be explained"
+    say "$output"
+    grep -q 'refuses: spec.template.spec.containers\[0\].env\[0\].value = ' <<<"$output" || fail "the field should be found again"
+    if grep -q demo-0f3c9a71b2d84e65a9c1 "$state/ringfence.log"; then fail "the log repeats the key"; fi
+}
+
 tell_the_refusals() {
     kubectl create namespace "$unfenced" >/dev/null
     until_true "the namespaces have their default account" \
@@ -106,6 +117,7 @@ tell_the_refusals() {
     if kubectl apply -f demo/refused/4-literal-key.yaml 2>&1 | grep -q demo-0f3c9a71b2d84e65a9c1; then
         fail "the refusal repeats the key"
     fi
+    if [ -z "${CONTEXT:-}" ]; then explained; fi
 
     step "Refused: a tenant who takes the fence down, with every right that a tenant needs for that"
     run kubectl create role tenant --namespace "$namespace" --verb=get,update,patch --resource=namespaces

@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod diff;
 mod draft;
+mod explain;
 mod manifests;
 mod policies;
 mod render;
@@ -42,6 +43,7 @@ enum Command {
     Check(check::Args),
     Draft(draft::Args),
     Scan(scan::Args),
+    Explain(explain::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return check::main(&args),
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
+        Command::Explain(args) => return explain::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {

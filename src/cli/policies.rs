@@ -42,11 +42,12 @@ pub(super) struct PolicyFiles {
 impl PolicyFiles {
     /// The same with threads to evaluate them, for a command that asks about one object after the other.
     pub(super) fn pool(&self, metrics: &Arc<Metrics>) -> Result<Arc<Pool>> {
-        Ok(Arc::new(Pool::new(
-            Arc::new(self.load()?),
-            THREADS,
-            Arc::clone(metrics),
-        )))
+        Ok(Self::threads(Arc::new(self.load()?), metrics))
+    }
+
+    /// Threads for policies that were loaded.
+    pub(super) fn threads(policies: Arc<PolicySet>, metrics: &Arc<Metrics>) -> Arc<Pool> {
+        Arc::new(Pool::new(policies, THREADS, Arc::clone(metrics)))
     }
 
     /// Reads and compiles them; those of a folder, once child processes have survived the same.

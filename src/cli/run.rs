@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::policies::PolicyFiles;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
+    decisions::DecisionInput,
     policy::Target,
     reconcile,
     registry::Registry,
@@ -77,6 +78,9 @@ pub(super) struct Args {
     /// How often all that stands is scanned, such as 5m; 0 is never.
     #[arg(long, env = "RINGFENCE_SCAN_PERIOD", default_value = "5m", value_parser = period)]
     scan_period: Duration,
+    /// What decision lines hold of what was decided about: enough to replay it with `ringfence explain`.
+    #[arg(long, env = "RINGFENCE_DECISION_INPUT", value_enum, default_value_t)]
+    decision_input: DecisionInput,
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -158,7 +162,9 @@ async fn run(args: Args) -> Result<()> {
         )
     });
     let scanner = Scanner::new(judge.clone(), live.clone(), live.clone());
-    let admit = Preview::new(judge, scanner.clone());
+    // What is scanned leaves no decision line.
+    let recording = judge.over(live.clone()).recording(args.decision_input);
+    let admit = Preview::new(Arc::new(recording), scanner.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());
     let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
     tasks.spawn(async move {

@@ -1,5 +1,10 @@
 //! What was decided about a request, and how that is said to the API server.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::decisions::Seen;
+
 /// One thing that does not fit inside the fence, said so that a person can act on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Violation {
@@ -32,6 +37,8 @@ pub struct Decision {
     pub revision: Option<String>,
     /// Whether a fault lets pass: what asked has said that it may.
     pub fails_open: bool,
+    /// What the decision was made from, masked, where its line is to hold it.
+    pub seen: Option<Seen>,
 }
 
 /// A policy's refusal that an exception excused.
@@ -72,7 +79,8 @@ pub enum FaultCause {
 }
 
 /// A decision in one word: a label of metrics and a field of the decision line.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Nothing was found.
     Allow,
@@ -81,6 +89,7 @@ pub enum Outcome {
     /// Refused.
     Deny,
     /// Refused, because it could not be decided.
+    #[default]
     Fault,
     /// Allowed, with warnings.
     Warn,

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::look::{Bounds, Scanner};
+use crate::decisions::DecisionInput;
 use crate::fence::modes::settings;
 use crate::findings::{Extent, Groups};
 use crate::review::{Decision, Operation, Review};
@@ -86,5 +87,9 @@ impl Admit for Preview {
 
     fn revision(&self) -> String {
         self.admission.revision()
+    }
+
+    fn records(&self) -> DecisionInput {
+        self.admission.records()
     }
 }

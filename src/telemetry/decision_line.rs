@@ -1,9 +1,12 @@
 //! One line for each decision: who asked for what, and what came of it.
 //!
-//! Must never: hold a value of the object. The hash tells whether a review at hand is the one that was decided.
+//! Must never: hold a value of the object that `decisions` has not masked, or any where nobody asked for it. The hash tells whether
+//! a review at hand is the one that was decided.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::decisions::{Line, MESSAGE, Recorded, TARGET};
 use crate::review::{Decision, Outcome, Review, clip_bytes};
 
 /// The longest name that is written, in bytes: more than any that the API server takes.
@@ -26,14 +29,52 @@ pub struct DecisionLine<'a> {
     pub sha256: &'a str,
     /// From the first byte of the request to the answer.
     pub duration: Duration,
+    /// What it was made from, masked, where the line is to hold it.
+    pub input: Option<&'a Recorded>,
 }
 
 impl DecisionLine<'_> {
     /// Writes the line.
     pub fn log(&self) {
-        let outcome = self.decision.outcome();
+        let line = self.line();
+        // The names of the fields are those of `Line`, which a test holds them to.
+        macro_rules! write {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: TARGET,
+                    webhook = &*line.webhook,
+                    uid = &*line.uid,
+                    user = &*line.user,
+                    operation = &*line.operation,
+                    group = &*line.group,
+                    resource = &*line.resource,
+                    subresource = &*line.subresource,
+                    namespace = &*line.namespace,
+                    name = &*line.name,
+                    dry_run = line.dry_run,
+                    verdict = line.verdict.as_str(),
+                    policies = &*line.policies,
+                    exceptions = &*line.exceptions,
+                    revision = &*line.revision,
+                    sha256 = &*line.sha256,
+                    seconds = line.seconds,
+                    fault = line.fault.as_deref(),
+                    input = line.input.as_deref(),
+                    input_left_out = line.input_left_out,
+                    "{MESSAGE}"
+                )
+            };
+        }
+        match line.verdict {
+            Outcome::Fault => write!(warn),
+            Outcome::Allow | Outcome::Audit | Outcome::Deny | Outcome::Warn => write!(info),
+        }
+    }
+
+    fn line(&self) -> Line<'_> {
+        let verdict = self.decision.outcome();
         let review = self.review;
-        let text = |field: fn(&Review) -> &str| review.map_or("", |review| clip(field(review)));
+        let text = |field: fn(&Review) -> &str| Cow::from(review.map_or("", |review| clip(field(review))));
         let mut exceptions: Vec<&str> = self
             .decision
             .used()
@@ -42,33 +83,32 @@ impl DecisionLine<'_> {
             .collect();
         exceptions.sort_unstable();
         exceptions.dedup();
-        macro_rules! line {
-            ($level:ident, $($more:tt)*) => {
-                tracing::$level!(
-                    target: "ringfence::decision",
-                    webhook = self.webhook,
-                    uid = clip(self.uid),
-                    user = text(|review| &review.user.username),
-                    operation = text(|review| review.operation.as_str()),
-                    group = text(|review| &review.resource.group),
-                    resource = text(|review| &review.resource.resource),
-                    subresource = text(|review| &review.subresource),
-                    namespace = text(|review| review.namespace.as_deref().unwrap_or_default()),
-                    name = text(Review::name),
-                    dry_run = review.is_some_and(|review| review.dry_run),
-                    verdict = outcome.as_str(),
-                    policies = self.decision.policies().join(","),
-                    exceptions = exceptions.join(","),
-                    revision = self.revision,
-                    sha256 = self.sha256,
-                    seconds = self.duration.as_secs_f64(),
-                    $($more)*
-                )
-            };
-        }
-        match (outcome, &self.decision.fault) {
-            (Outcome::Fault, Some(fault)) => line!(warn, fault = fault.cause.reason(), "decided"),
-            _ => line!(info, "decided"),
+        let fault = self.decision.fault.as_ref().filter(|_| verdict == Outcome::Fault);
+        let (input, input_left_out) = match self.input {
+            Some(Recorded::Input(json)) => (Some(json.into()), None),
+            Some(Recorded::LeftOut(size)) => (None, u64::try_from(*size).ok()),
+            None => (None, None),
+        };
+        Line {
+            webhook: self.webhook.into(),
+            uid: clip(self.uid).into(),
+            user: text(|review| &review.user.username),
+            operation: text(|review| review.operation.as_str()),
+            group: text(|review| &review.resource.group),
+            resource: text(|review| &review.resource.resource),
+            subresource: text(|review| &review.subresource),
+            namespace: text(|review| review.namespace.as_deref().unwrap_or_default()),
+            name: text(Review::name),
+            dry_run: review.is_some_and(|review| review.dry_run),
+            verdict,
+            policies: self.decision.policies().join(",").into(),
+            exceptions: exceptions.join(",").into(),
+            revision: self.revision.into(),
+            sha256: self.sha256.into(),
+            seconds: self.duration.as_secs_f64(),
+            fault: fault.map(|fault| fault.cause.reason().into()),
+            input,
+            input_left_out,
         }
     }
 }
@@ -85,7 +125,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::review::{Fault, FaultCause, Violation};
+    use crate::decisions::schema;
+    use crate::review::{Excuse, Fault, FaultCause, Violation};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -138,6 +179,7 @@ mod tests {
             revision: "r7",
             sha256: "ab",
             duration,
+            input: None,
         }
     }
 
@@ -176,6 +218,127 @@ mod tests {
             (&line["level"], &line["verdict"], &line["fault"]),
             (&json!("WARN"), &json!("fault"), &json!("Timeout"))
         );
+    }
+
+    /// A JSON Schema of one flat object is little enough to be checked here.
+    #[track_caller]
+    fn is_of_schema(line: &Value, schema: &Value) {
+        let properties = schema["properties"].as_object().unwrap();
+        for name in schema["required"].as_array().unwrap() {
+            assert!(line.get(name.as_str().unwrap()).is_some(), "{name} is required: {line}");
+        }
+        assert_eq!(schema["additionalProperties"], false);
+        for (name, value) in line.as_object().unwrap() {
+            let property = properties
+                .get(name)
+                .unwrap_or_else(|| panic!("{name} is not in the schema: {line}"));
+            let is_of = |wanted: &Value| match wanted.as_str().unwrap() {
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "number" => value.is_number(),
+                "integer" => value.is_u64(),
+                "null" => value.is_null(),
+                other => panic!("{name}: {other} is checked by nothing"),
+            };
+            let is_right_type = match &property["type"] {
+                Value::Array(types) => types.iter().any(is_of),
+                Value::Null => true,
+                one => is_of(one),
+            };
+            let choices = [("enum", &property["enum"]), ("const", &property["const"])];
+            let is_allowed = choices.iter().all(|(keyword, choice)| match (*keyword, *choice) {
+                (_, Value::Null) => true,
+                ("enum", choices) => choices.as_array().unwrap().contains(value),
+                (_, only) => only == value,
+            });
+            let of_one = property["oneOf"].as_array();
+            let is_one = of_one.is_none_or(|choices| choices.iter().any(|choice| choice["const"] == *value));
+            let has_a_check = ["type", "enum", "const", "oneOf"]
+                .iter()
+                .any(|keyword| !property[*keyword].is_null());
+            assert!(
+                has_a_check && is_right_type && is_allowed && is_one,
+                "{name} = {value} is not {property}"
+            );
+        }
+    }
+
+    /// Every outcome, with and without what a line may lack; and no property of the schema that none of them has.
+    #[test]
+    fn lines_of_every_outcome_are_what_the_published_schema_says() {
+        let schema = schema();
+        let finding = Violation {
+            policy: "p".into(),
+            path: String::new(),
+            value: None,
+            message: String::new(),
+            fix: String::new(),
+        };
+        let list = vec![finding];
+        let excused = vec![Excuse {
+            exception: "e".into(),
+            policy: "p".into(),
+        }];
+        let fault = Some(Fault::new(FaultCause::TooLarge, "m", "f"));
+        let base = Decision::default;
+        let decisions = [
+            ("allow", Decision { ..base() }),
+            (
+                "audit",
+                Decision {
+                    audits: list.clone(),
+                    ..base()
+                },
+            ),
+            (
+                "warn",
+                Decision {
+                    warnings: list.clone(),
+                    excused,
+                    ..base()
+                },
+            ),
+            (
+                "deny",
+                Decision {
+                    denials: list.clone(),
+                    ..base()
+                },
+            ),
+            (
+                "deny",
+                Decision {
+                    denials: list,
+                    fault: fault.clone(),
+                    ..base()
+                },
+            ),
+            ("fault", Decision { fault, ..base() }),
+        ];
+        let review = review();
+        let recorded = [Recorded::of(&review, None), Recorded::LeftOut(70_000)];
+        let inputs = [None, Some(&recorded[0]), Some(&recorded[1])];
+        let mut seen = std::collections::BTreeSet::new();
+        for (verdict, decision) in &decisions {
+            for input in inputs {
+                for review in [None, Some(&review)] {
+                    let text = logged(&DecisionLine {
+                        input,
+                        ..line(review, decision)
+                    });
+                    let line: Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!(line["verdict"], *verdict);
+                    is_of_schema(&line, &schema);
+                    seen.extend(line.as_object().unwrap().keys().cloned());
+                    // What explains lines reads it as it was.
+                    let read: Line<'_> = serde_json::from_value(line.clone()).unwrap();
+                    assert_eq!(read.input_left_out, line["input_left_out"].as_u64());
+                    assert_eq!(read.input.as_deref(), line["input"].as_str());
+                }
+            }
+        }
+        let known: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), known);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::pool::Evaluator;
 use super::registered::{Objects, RegoPolicies};
 use super::{Admit, Webhook};
 use crate::api::is_dns_subdomain;
+use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
 use crate::fence::{Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
@@ -59,6 +60,15 @@ impl Admission {
     pub fn with_objects(self, policies: Arc<dyn RegoPolicies>, evaluator: Evaluator, taken: BTreeSet<String>) -> Self {
         Self {
             objects: Some(Objects::new(policies, evaluator, taken)),
+            ..self
+        }
+    }
+
+    /// The same, with so much of what it decides from in the decision.
+    #[must_use]
+    pub fn recording(self, input: DecisionInput) -> Self {
+        Self {
+            judge: self.judge.recording(input),
             ..self
         }
     }
@@ -331,6 +341,10 @@ impl Admit for Admission {
 
     fn revision(&self) -> String {
         self.judge.revision().to_owned()
+    }
+
+    fn records(&self) -> DecisionInput {
+        self.judge.records()
     }
 }
 

@@ -22,6 +22,7 @@ use super::body::{End, Received, discard, receive};
 use super::held::holding;
 use super::limits::{COPIES, SMALL_BODY, answer_within, default_answer_within};
 use super::{Admit, EntryAsked, Limits, Webhook};
+use crate::decisions::{DecisionInput, Recorded, Seen};
 use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
 use crate::telemetry::{DecisionLine, Metrics, resource_label};
 
@@ -74,6 +75,7 @@ struct Answer {
     review: Option<Arc<Review>>,
     sha256: String,
     decision: Decision,
+    input: Option<Recorded>,
 }
 
 /// What a request's work holds until it ends.
@@ -178,12 +180,14 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         },
         Ok(review) => {
             let review = Arc::new(review);
-            let decision = decide(app, webhook, Arc::clone(&review), held, deadline).await;
+            let mut decision = decide(app, webhook, Arc::clone(&review), held, deadline).await;
+            let input = record(app, &review, decision.seen.take(), deadline).await;
             Answer {
                 uid: Some(review.uid.clone()),
                 review: Some(review),
                 sha256,
                 decision,
+                input,
             }
         }
     }
@@ -262,12 +266,24 @@ async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Held, de
     Decision::from_fault(fault)
 }
 
+/// Masks what was decided about, for the line; nothing where it is not asked for, or takes longer than there is time. A review
+/// can be large, so not on a thread that serves connections.
+async fn record(app: &App, review: &Arc<Review>, seen: Option<Seen>, deadline: Instant) -> Option<Recorded> {
+    if app.admit.records() == DecisionInput::None {
+        return None;
+    }
+    let review = Arc::clone(review);
+    let masked = tokio::task::spawn_blocking(move || Recorded::of(&review, seen.as_ref()));
+    timeout_at(deadline, masked).await.ok()?.ok()
+}
+
 fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> Response {
     let Answer {
         uid,
         review,
         sha256,
         decision,
+        input,
     } = answer;
     let review = review.as_deref();
     if !review.is_some_and(|review| review.dry_run) {
@@ -294,6 +310,7 @@ fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> 
         revision: &revision,
         sha256,
         duration,
+        input: input.as_ref(),
     }
     .log();
     let kind = review.map_or("", |review| &review.kind.kind);
@@ -325,6 +342,7 @@ impl Answer {
             review: None,
             sha256: String::new(),
             decision: Decision::from_fault(fault),
+            input: None,
         }
     }
 }

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::api::{Mode, is_exempt};
+use crate::decisions::{DecisionInput, Seen, Shown, ShownClass};
 use crate::fence::debug::Session;
 use crate::fence::{Case, Facts, Subject};
 use crate::fence::{modes, pod_security};
@@ -32,6 +34,7 @@ pub(super) struct Judge {
     policies: Arc<dyn Policies>,
     release_namespace: Arc<str>,
     metrics: Arc<Metrics>,
+    input: DecisionInput,
 }
 
 /// What a class makes of a request: refusals and warnings.
@@ -65,7 +68,16 @@ impl Judge {
             policies,
             release_namespace: release_namespace.into(),
             metrics,
+            input: DecisionInput::None,
         }
+    }
+
+    pub(super) fn recording(self, input: DecisionInput) -> Self {
+        Self { input, ..self }
+    }
+
+    pub(super) fn records(&self) -> DecisionInput {
+        self.input
     }
 
     pub(super) fn revision(&self) -> &str {
@@ -129,6 +141,13 @@ impl Judge {
             }
             sort(&mut decision, mode, said);
         }
+        decision.seen = self.seen(
+            Target::Pod,
+            template.map(|template| template.path),
+            &case.modes(),
+            facts,
+            &|class| case.engine(class),
+        );
         Ok(decision)
     }
 
@@ -183,6 +202,9 @@ impl Judge {
             }
             sort(&mut decision, setting.mode, said);
         }
+        let set = modes::settings(review).into_iter();
+        let set: Vec<_> = set.map(|setting| (setting.mode, setting.class)).collect();
+        decision.seen = self.seen(Target::Namespace, None, &set, facts, &|_| None);
         Ok(decision)
     }
 
@@ -211,6 +233,36 @@ impl Judge {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What is kept of the facts for the decision line, masked here: nothing else of them leaves this judgement.
+    fn seen(
+        &self,
+        target: Target,
+        pod_path: Option<&str>,
+        modes: &[(Mode, String)],
+        facts: &Facts,
+        engine: &dyn Fn(&str) -> Option<Value>,
+    ) -> Option<Seen> {
+        if self.input == DecisionInput::None {
+            return None;
+        }
+        let mut names: Vec<&str> = modes.iter().map(|(_, class)| class.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let classes = names.into_iter().map(|name| ShownClass {
+            name,
+            class: facts.class(name),
+            engine: engine(name),
+        });
+        Some(Seen::of(&Shown {
+            target,
+            pod_path,
+            namespace: facts.namespace.as_ref(),
+            workflow: facts.workflow.as_ref(),
+            modes,
+            classes: &classes.collect::<Vec<_>>(),
+        }))
     }
 
     /// What the policies say, and what exceptions make of it. A policy that gave no verdict refuses, and is named. Counted by

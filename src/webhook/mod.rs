@@ -32,6 +32,7 @@ pub use server::{serve, serve_health, tls_config};
 pub use vet::quoted;
 
 use crate::api::FailurePolicy;
+use crate::decisions::DecisionInput;
 use crate::policy::EntryId;
 use crate::review::{Decision, Review};
 
@@ -82,6 +83,11 @@ pub trait Admit: Send + Sync + 'static {
     /// Revision of the policies in force, for the decision line.
     fn revision(&self) -> String {
         String::new()
+    }
+
+    /// How much of what was decided about goes into the decision line.
+    fn records(&self) -> DecisionInput {
+        DecisionInput::None
     }
 }
 

@@ -231,6 +231,7 @@ impl Admission {
                     revision: &revision,
                     sha256: "",
                     duration: began.elapsed(),
+                    input: None,
                 };
                 line.log();
             }

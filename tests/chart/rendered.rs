@@ -63,6 +63,7 @@ async fn unknown_and_wrong_values_are_refused() {
         "replicaCount=2",
         "replicaCount=-1",
         "logFormat=xml",
+        "decisionInput=all",
         "scan.period=soon",
         "scan.nope=1",
         "image.digest=abc",
@@ -258,6 +259,7 @@ async fn guards_fail_closed_and_deny() {
 async fn the_pod_is_restricted_and_gets_the_flags() {
     let objects = render(&[
         "policyParameters.approved-namespaces.allowed[0]=a",
+        "decisionInput=masked",
         "scan.period=10m",
         "webhook.url.host=[fd00::5]:9443",
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
@@ -288,6 +290,7 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
         "--webhook-configuration=ringfence",
         "--tls-secret=ringfence-webhook-tls",
         "--policy-parameters=/etc/ringfence/policy-parameters.yaml",
+        "--decision-input=masked",
         "--log-format=json",
         "--scan-period=10m",
     ] {

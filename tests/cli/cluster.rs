@@ -297,7 +297,7 @@ fn wrong_arguments_are_code_2(#[case] arguments: &[&str], #[case] why: &str) {
 #[test]
 fn every_command_says_its_exit_codes_and_shows_an_example() {
     let all = run(&["--help"], b"");
-    for command in ["render", "diff", "draft"] {
+    for command in ["render", "diff", "draft", "explain"] {
         assert!(all.out.contains(&format!("  {command} ")), "{all:?}");
         let said = run(&[command, "--help"], b"");
         assert_eq!(said.code, 0, "{said:?}");

@@ -4,5 +4,6 @@ mod health;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod lines;
 mod reviews;
 mod support;

@@ -1,6 +1,7 @@
 //! A server on a free port, a CA of the test, and a client that trusts only that.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use ringfence::decisions::DecisionInput;
 use ringfence::review::{Decision, Review, Violation};
 use ringfence::telemetry::Metrics;
 use ringfence::tls::Resolver;
@@ -37,6 +39,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Script {
     pub seen: Mutex<Vec<(Webhook, Review)>>,
+    /// Whether lines hold what was decided about.
+    pub records: AtomicBool,
 }
 
 impl Admit for Script {
@@ -80,6 +84,14 @@ impl Admit for Script {
 
     fn revision(&self) -> String {
         "r1".to_owned()
+    }
+
+    fn records(&self) -> DecisionInput {
+        if self.records.load(Ordering::Relaxed) {
+            DecisionInput::Masked
+        } else {
+            DecisionInput::None
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `crds/` and the chart's copies of it come from the types in `src/api`; the chart's engines are those of `engines/`.
+//! `crds/` and the chart's copies of it come from the types in `src/api`; the chart's engines are those of `engines/`; pages and
+//! schemas of `docs/` come from the code.
 
 use std::{fs, path::Path};
 
@@ -58,6 +59,14 @@ fn the_charts_engines_are_the_shipped_ones() {
 #[test]
 fn what_of_rego_is_supported_is_what_the_code_says() {
     check("docs/rego-support.md", &ringfence::policy::render_support());
+}
+
+/// `src/telemetry` holds the lines that are logged to it.
+#[test]
+fn the_schema_of_a_decision_line_is_what_the_code_says() {
+    let mut text = serde_json::to_string_pretty(&ringfence::decisions::schema()).unwrap();
+    text.push('\n');
+    check("docs/decision-line.schema.json", &text);
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> String {

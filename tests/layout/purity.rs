@@ -2,8 +2,16 @@
 
 use std::{fs, path::Path};
 
-const PURE_ROOMS: [&str; 8] = [
-    "api", "draft", "fence", "findings", "images", "plan", "policy", "review",
+const PURE_ROOMS: [&str; 9] = [
+    "api",
+    "decisions",
+    "draft",
+    "fence",
+    "findings",
+    "images",
+    "plan",
+    "policy",
+    "review",
 ];
 
 /// What would make a decision depend on more than its arguments.

@@ -9,6 +9,7 @@ use tokio::sync::Barrier;
 use super::super::judge::of_policy;
 use super::super::lookup::Fixed;
 use super::*;
+use crate::decisions::Recorded;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
 use crate::policy::{EvalError, Findings, PolicyInput, Verdict};
@@ -120,6 +121,44 @@ async fn a_pod_that_fits_passes_and_policies_see_all_of_it() {
         "namespace": facts.namespace, "request": review.request,
     });
     assert_eq!(*policies.seen.lock().unwrap(), [expected]);
+}
+
+/// What explains a line later judges by what it holds: all that the policies saw, and nothing where nobody asked for it.
+#[rstest]
+#[case::pod(Webhook::Fence, review("CREATE", "", "Pod", Some(&pod()), None), Some(json!("")), json!("triage"))]
+#[case::job(Webhook::Fence, review("CREATE", "batch", "Job", Some(&workload("j")), None), Some(json!("spec.template")), json!("triage"))]
+#[case::namespace(Webhook::Modes, review("CREATE", "", "Namespace", facts().namespace.as_ref(), None), None, Value::Null)]
+#[tokio::test]
+async fn what_was_seen_is_kept_for_the_line_on_request(
+    #[case] webhook: Webhook,
+    #[case] review: Review,
+    #[case] path: Option<Value>,
+    #[case] workflow: Value,
+) {
+    let admission = |input| {
+        let policies = Arc::<Scripted>::default();
+        Admission::new(Arc::new(cluster()), policies, "ringfence", Arc::default()).recording(input)
+    };
+    let none = admission(DecisionInput::None).admit(webhook, &review, soon()).await;
+    assert_eq!(none.seen, None);
+    let masked = admission(DecisionInput::Masked).admit(webhook, &review, soon()).await;
+    let Recorded::Input(input) = Recorded::of(&review, masked.seen.as_ref()) else {
+        panic!("it fits")
+    };
+    let input: Value = serde_json::from_str(&input).unwrap();
+    assert_eq!(input["facts"].get("podPath"), path.as_ref());
+    assert_eq!(
+        input["facts"]["modes"],
+        json!([{"mode": "Enforce", "class": "default"}])
+    );
+    let class = &input["facts"]["classes"][0];
+    assert_eq!(
+        (&class["name"], &class["class"]["metadata"]["name"]),
+        (&json!("default"), &json!("default"))
+    );
+    assert_eq!(input["facts"]["workflow"]["metadata"]["name"], workflow);
+    assert_eq!(class["engine"].is_object(), path.is_some());
+    assert_eq!(input["request"]["object"]["metadata"]["name"], review.name());
 }
 
 #[tokio::test]

@@ -1,0 +1,25 @@
+//! The decision log: the line that each decision leaves, the input that it holds on request, and what explains a line later.
+//!
+//! Pure. Must never: put a value into a line that is not known to be harmless. What is readable is listed; all else is masked.
+
+mod explain;
+mod input;
+mod line;
+mod mask;
+mod read;
+mod replay;
+mod rules;
+mod shapes;
+mod text;
+
+pub use explain::{Catalogue, Described, Explained, Explanation, Kind, Replay, Used, explain};
+pub use input::{
+    DecisionInput, Input, InputClass, InputFacts, InputMode, MAX_INPUT, Recorded, Seen, Shown, ShownClass,
+};
+pub use line::{Line, MESSAGE, TARGET, schema};
+pub use read::{Logged, Read, read};
+pub use replay::{Effect, Found};
+pub use rules::{RULES, Rule, rule_of};
+
+#[cfg(test)]
+mod tests;
