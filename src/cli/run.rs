@@ -16,12 +16,14 @@ use tracing::{error, info, warn};
 
 use super::policies::PolicyFiles;
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicyException},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
     policy::Target,
     reconcile,
+    registry::Registry,
     scan::{self, Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
+    vetting::Vetting,
     webhook::{
         Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
         serve_health, tls_config,
@@ -175,6 +177,8 @@ async fn run(args: Args) -> Result<()> {
         .pod_ips
         .split(',')
         .filter_map(|address| address.trim().parse().ok());
+    let vetting = Vetting::new().context("cannot tell which file this is")?;
+    let registry = Arc::new(Registry::new(client.clone(), vetting, metrics.clone()));
     let context = reconcile::Context::new(
         client.clone(),
         metrics.clone(),
@@ -182,6 +186,7 @@ async fn run(args: Args) -> Result<()> {
         args.webhook_configuration,
         own_addresses.collect(),
         excusable,
+        registry.clone(),
     );
     let (results, stop_scanning, period) = (context.scanned(), stop.clone(), args.scan_period);
     let scanning = async move {
@@ -189,7 +194,8 @@ async fn run(args: Args) -> Result<()> {
             scan::run(scanner, results, metrics, period, stop_scanning).await;
         }
     };
-    let controllers = operate(client, Arc::new(context), readiness.clone(), scanning, stop.clone());
+    let (context, gates) = (Arc::new(context), readiness.clone());
+    let controllers = operate(client, context, registry, gates, scanning, stop.clone());
     tasks.spawn(async move {
         Box::pin(controllers).await;
         Ok(())
@@ -269,6 +275,7 @@ async fn keeper(
 async fn operate(
     client: Client,
     context: Arc<reconcile::Context>,
+    registry: Arc<Registry>,
     readiness: Readiness,
     scanning: impl Future<Output = ()>,
     stop: CancellationToken,
@@ -284,8 +291,9 @@ async fn operate(
         }
     }
     readiness.set(Gate::Crds, Ok(()));
+    let serving = registry.run(readiness.clone(), stop.clone());
     let reconciling = reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(())));
-    tokio::join!(reconciling, scanning);
+    tokio::join!(serving, reconciling, scanning);
 }
 
 /// A duration as Kubernetes writes it, at least a second, or 0.
@@ -302,13 +310,14 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let workflows = async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) };
     let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
     let grants = async { Api::<AIWorkflowGrant>::all(client.clone()).list(&one).await.map(drop) };
+    let policies = async { Api::<RegoPolicy>::all(client.clone()).list(&one).await.map(drop) };
     let exceptions = async {
         Api::<RegoPolicyException>::all(client.clone())
             .list(&one)
             .await
             .map(drop)
     };
-    let asked = async { tokio::try_join!(workflows, classes, grants, exceptions) };
+    let asked = async { tokio::try_join!(workflows, classes, grants, policies, exceptions) };
     match tokio::time::timeout(START_DEADLINE, asked).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(

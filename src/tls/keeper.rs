@@ -210,7 +210,7 @@ mod tests {
 
     fn ready_but_for_the_certificate() -> Readiness {
         let readiness = Readiness::default();
-        for gate in [Gate::Caches, Gate::Crds, Gate::Policies] {
+        for gate in [Gate::Caches, Gate::Crds, Gate::Policies, Gate::RegoPolicies] {
             readiness.set(gate, Ok(()));
         }
         readiness
