@@ -20,6 +20,12 @@ pub fn is_exempt_kind(group: &str, resource: &str) -> bool {
     }
 }
 
+/// The namespaces that Ringfence never fences, each once.
+pub fn exempt_namespaces(release: &str) -> Vec<&str> {
+    let release = (!SYSTEM_NAMESPACES.contains(&release)).then_some(release);
+    SYSTEM_NAMESPACES.into_iter().chain(release).collect()
+}
+
 /// Whether it is a DNS label (RFC 1123): at most 63 lower-case letters, digits and `-`, the last not at an end.
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();

@@ -59,7 +59,7 @@ pub struct RegoPolicySpec {
     pub remediation: Option<String>,
     /// What a refusal of the policy does: `Deny` refuses the request, `Warn` warns the caller, `Audit` only logs and counts, and costs
     /// the caller nothing. In a namespace with mode labels the weaker of this and its strongest mode counts.
-    #[schemars(length(min = 1, max = 3))]
+    #[schemars(length(min = 1, max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub validation_actions: Vec<ValidationAction>,
     /// What it means that the policy gives no verdict: an error, a time-out, data that is not there yet. `Fail`: a refusal, which does

@@ -191,6 +191,7 @@ async fn run(args: Args) -> Result<()> {
         args.webhook_configuration,
         own_addresses.collect(),
         excusable,
+        registry.clone(),
     );
     let (results, stop_scanning, period) = (context.scanned(), stop.clone(), args.scan_period);
     let scanning = async move {

@@ -20,6 +20,8 @@ mod network;
 mod object;
 mod outside;
 mod peer;
+mod policy_registration;
+mod policy_status;
 mod predecessors;
 mod references;
 mod registration;
@@ -57,6 +59,8 @@ pub use object::{
     replacing, same,
 };
 pub use peer::{egress_problems, ingress_problems};
+pub use policy_registration::{policy_webhooks, registers, with_webhooks};
+pub use policy_status::{PolicyObserved, Vetted, policy_status};
 pub use predecessors::{Predecessors, may_have_predecessors};
 pub use references::{is_grantee, peers_of, reached_into};
 pub use registration::Registration;

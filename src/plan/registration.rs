@@ -8,25 +8,20 @@ use serde_json::Value;
 use crate::api::{GROUP, KINDS_WEBHOOK};
 
 /// Our kinds, and whether they live in namespaces.
-const KINDS: [(&str, bool); 4] = [
+const KINDS: [(&str, bool); 5] = [
     ("aiworkflows", true),
     ("aiworkflowclasses", false),
     ("aiworkflowgrants", true),
+    ("regopolicies", false),
     ("regopolicyexceptions", true),
 ];
-/// The chart's condition that lets Ringfence's own writes pass: this, and the name of its account.
-const NOT_RINGFENCE: (&str, &str) = ("request.userInfo.username != 'system:serviceaccount:", ":ringfence'");
-/// The chart's condition that lets pass what changes nothing that a rule looks at. A test holds the chart to it.
-const CHANGES: &str = "!(request.userInfo.username in ['system:kube-controller-manager', \
-'system:serviceaccount:kube-system:generic-garbage-collector'] \
-|| (object != null && oldObject != null && has(object.metadata) && has(oldObject.metadata) \
-&& (has(oldObject.metadata.finalizers) \
-&& (!has(object.metadata.finalizers) || size(object.metadata.finalizers) < size(oldObject.metadata.finalizers)) \
-|| (has(object.metadata.finalizers) == has(oldObject.metadata.finalizers) \
-&& (!has(object.metadata.finalizers) || object.metadata.finalizers == oldObject.metadata.finalizers) \
-&& has(object.metadata.managedFields) == has(oldObject.metadata.managedFields) \
-&& (!has(object.metadata.managedFields) || object.metadata.managedFields == oldObject.metadata.managedFields))))) \
-|| request.operation != 'UPDATE' || object == null || oldObject == null \
+/// The chart's condition that lets Ringfence's own writes pass: this around the namespace of its account.
+pub(super) const NOT_RINGFENCE: (&str, &str) = ("request.userInfo.username != 'system:serviceaccount:", ":ringfence'");
+/// The chart's condition of a webhook that judges objects: it lets pass what changes nothing that a rule looks at. Tests hold the chart
+/// to it.
+macro_rules! changes {
+    () => {
+        "request.operation != 'UPDATE' || object == null || oldObject == null \
 || !object.all(k, k == 'metadata' || (k in oldObject && object[k] == oldObject[k])) \
 || !oldObject.all(k, k in object) \
 || !has(object.metadata) || !has(oldObject.metadata) \
@@ -38,7 +33,26 @@ const CHANGES: &str = "!(request.userInfo.username in ['system:kube-controller-m
 && (!has(oldObject.metadata.ownerReferences) \
 || (object.metadata.ownerReferences != oldObject.metadata.ownerReferences \
 && (size(oldObject.metadata.ownerReferences) > 32 \
-|| !object.metadata.ownerReferences.all(r, r in oldObject.metadata.ownerReferences)))))";
+|| !object.metadata.ownerReferences.all(r, r in oldObject.metadata.ownerReferences)))))"
+    };
+}
+pub(super) const CHANGES: &str = changes!();
+/// Its name.
+pub(super) const CHANGES_NAME: &str = "changes-what-is-judged";
+/// The same for our own kinds, which asks about more.
+const CHANGES_OF_KINDS: &str = concat!(
+    "!(request.userInfo.username in ['system:kube-controller-manager', \
+'system:serviceaccount:kube-system:generic-garbage-collector'] \
+|| (object != null && oldObject != null && has(object.metadata) && has(oldObject.metadata) \
+&& (has(oldObject.metadata.finalizers) \
+&& (!has(object.metadata.finalizers) || size(object.metadata.finalizers) < size(oldObject.metadata.finalizers)) \
+|| (has(object.metadata.finalizers) == has(oldObject.metadata.finalizers) \
+&& (!has(object.metadata.finalizers) || object.metadata.finalizers == oldObject.metadata.finalizers) \
+&& has(object.metadata.managedFields) == has(oldObject.metadata.managedFields) \
+&& (!has(object.metadata.managedFields) || object.metadata.managedFields == oldObject.metadata.managedFields))))) \
+|| ",
+    changes!()
+);
 
 /// The registration under which writes of our kinds are reviewed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -124,7 +138,7 @@ fn is_the_charts(condition: &Value) -> bool {
                         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
             })
         }
-        "changes-what-is-judged" => expression.split_whitespace().eq(CHANGES.split_whitespace()),
+        CHANGES_NAME => expression.split_whitespace().eq(CHANGES_OF_KINDS.split_whitespace()),
         _ => false,
     }
 }
@@ -144,11 +158,11 @@ mod tests {
             "objectSelector": {}, "namespaceSelector": {},
             "rules": [{
                 "operations": ["CREATE", "UPDATE"], "apiGroups": ["ringfence.dev"], "apiVersions": ["*"], "scope": "*",
-                "resources": ["aiworkflows", "aiworkflowclasses", "aiworkflowgrants", "regopolicyexceptions"],
+                "resources": ["aiworkflows", "aiworkflowclasses", "aiworkflowgrants", "regopolicies", "regopolicyexceptions"],
             }],
             "matchConditions": [
                 {"name": "not-ringfence", "expression": OWN},
-                {"name": "changes-what-is-judged", "expression": CHANGES.replace(" || ", "\n  || ")},
+                {"name": "changes-what-is-judged", "expression": CHANGES_OF_KINDS.replace(" || ", "\n  || ")},
             ],
         });
         for (field, value) in change.as_object().unwrap() {
@@ -201,6 +215,7 @@ mod tests {
     #[case::of_deletions(json!({"rules": [rule(&json!({"operations": ["DELETE"]}))]}))]
     #[case::of_others(json!({"rules": [rule(&json!({"apiGroups": ["apps"]}))]}))]
     #[case::of_other_versions(json!({"rules": [rule(&json!({"apiVersions": ["v9"]}))]}))]
+    #[case::of_all_but_policies(json!({"rules": [rule(&json!({"resources": ["aiworkflows", "aiworkflowclasses", "aiworkflowgrants", "regopolicyexceptions"]}))]}))]
     #[case::of_one_kind(json!({"rules": [rule(&json!({"resources": ["aiworkflows"]}))]}))]
     #[case::of_subresources(json!({"rules": [rule(&json!({"resources": ["*/status"]}))]}))]
     #[case::of_the_cluster(json!({"rules": [rule(&json!({"scope": "Cluster"}))]}))]

@@ -210,14 +210,14 @@ impl Calls {
     }
 }
 
-fn writing() -> PostParams {
+pub(super) fn writing() -> PostParams {
     PostParams {
         field_manager: Some(crate::api::MANAGER.to_owned()),
         ..PostParams::default()
     }
 }
 
-fn parse(what: &str, object: Value) -> Result<DynamicObject, CallError> {
+pub(super) fn parse(what: &str, object: Value) -> Result<DynamicObject, CallError> {
     serde_json::from_value(object).map_err(|source| CallError::Shape {
         what: what.to_owned(),
         source,

@@ -1,8 +1,12 @@
 //! One exception: what is said of it. Admission acts by the same function and reads everything live, so nothing waits for this.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
@@ -13,12 +17,14 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error, paged};
 use crate::{
     api::{AIWorkflowClass, Mode, RegoPolicyException, RegoPolicyExceptionStatus, is_dns_subdomain},
     plan::{ExceptionObserved, MAX_EXCEPTIONS, exception_status},
+    registry::Published,
     telemetry,
 };
 
@@ -45,6 +51,7 @@ pub(super) async fn run(controller: Controller<RegoPolicyException>, context: Ar
         .watches(Api::<AIWorkflowClass>::all(client), paged(), move |_| {
             all_of(&of_class, &|_| true)
         })
+        .reconcile_all_on(names(context.registry.changes()))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
@@ -57,6 +64,38 @@ pub(super) async fn run(controller: Controller<RegoPolicyException>, context: Ar
         )
         .for_each(|result| async move { log("exception", result.map(drop)) })
         .await;
+}
+
+/// Whenever RegoPolicies come or go: an exception names some.
+fn names(changes: watch::Receiver<Arc<Published>>) -> impl Stream<Item = ()> + Send + 'static {
+    stream::unfold((changes, None), |(mut changes, before)| async move {
+        loop {
+            changes.changed().await.ok()?;
+            let now = in_force(&changes.borrow_and_update());
+            if now.is_some() && now != before {
+                return Some(((), (changes, now)));
+            }
+        }
+    })
+}
+
+/// Names of the RegoPolicies in force; `None` until all that were there at the start have been looked at.
+fn in_force(published: &Published) -> Option<BTreeSet<String>> {
+    let policies = published.snapshot.policies().iter();
+    published
+        .synced
+        .then(|| policies.map(|policy| policy.name().to_owned()).collect())
+}
+
+/// Every policy that an exception may name. An exception of one that is not heard of yet would be said to excuse nothing.
+async fn excusable(context: &Context) -> Result<BTreeSet<String>, CallError> {
+    let mut changes = context.registry.changes();
+    let synced = timeout(calls::DEADLINE, changes.wait_for(|published| published.synced)).await;
+    let found = synced.ok().and_then(|published| in_force(&*published.ok()?));
+    let found = found.ok_or_else(|| CallError::Timeout {
+        what: "know every RegoPolicy".to_owned(),
+    })?;
+    Ok(context.policies.iter().cloned().chain(found).collect())
 }
 
 async fn reconcile(
@@ -95,10 +134,11 @@ async fn say(
             classes.insert(name.to_owned(), class);
         }
     }
+    let policies = excusable(context).await?;
     let observed = ExceptionObserved {
         namespace,
         classes,
-        policies: &context.policies,
+        policies: &policies,
         crowded: known
             .state()
             .iter()

@@ -9,8 +9,10 @@ mod class;
 mod cluster;
 mod exception;
 mod grant;
+mod interception;
 mod known;
 mod namespace;
+mod policy;
 mod ranges;
 mod reach;
 mod reads;
@@ -38,15 +40,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use calls::{CallError, DEADLINE};
+use interception::Interception;
 use known::Known;
 pub use reads::Reads;
 
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, MANAGER, RegoPolicyException,
-        find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, MANAGER, RegoPolicy,
+        RegoPolicyException, find,
     },
     plan::{Detection, NamespaceFacts},
+    registry::Registry,
     scan::Results,
     telemetry::Metrics,
 };
@@ -68,8 +72,11 @@ pub struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     own_addresses: Vec<IpAddr>,
-    /// Names of the policies that judge objects of namespaces.
+    /// Names of the policies from files that judge objects of namespaces.
     policies: BTreeSet<String>,
+    /// The RegoPolicies in force.
+    registry: Arc<Registry>,
+    interception: watch::Sender<Interception>,
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
     known: Known,
@@ -87,7 +94,7 @@ impl Deref for Context {
 
 impl Context {
     /// Builds the context of one process. `registration` names the ValidatingWebhookConfiguration under which writes of our kinds are
-    /// reviewed; `own_addresses` are those of its pod, where it is one; `policies` are those that judge objects of namespaces.
+    /// reviewed; `own_addresses` are those of its pod, where it is one; `policies` are those from files that judge objects of namespaces.
     pub fn new(
         client: Client,
         metrics: Arc<Metrics>,
@@ -95,6 +102,7 @@ impl Context {
         registration: String,
         own_addresses: Vec<IpAddr>,
         policies: BTreeSet<String>,
+        registry: Arc<Registry>,
     ) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
@@ -106,6 +114,8 @@ impl Context {
             metrics,
             recorder,
             policies,
+            registry,
+            interception: watch::Sender::default(),
             own_addresses,
             ranges: watch::Sender::new(None),
             known: Known::default(),
@@ -159,7 +169,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), paged());
     let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), paged());
     let exceptions = Controller::new(Api::<RegoPolicyException>::all(client.clone()), paged());
-    let caches: [BoxFuture<'_, bool>; 5] = [
+    let policies = Controller::new(Api::<RegoPolicy>::all(client.clone()), paged());
+    let caches: [BoxFuture<'_, bool>; 6] = [
+        wait(policies.store()).boxed(),
         wait(exceptions.store()).boxed(),
         wait(grants.store()).boxed(),
         wait(namespaces.store()).boxed(),
@@ -190,6 +202,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         watches::classes(classes, context.clone(), stop.clone()),
         watches::grants(grants, context.clone(), stop.clone()),
         exception::run(exceptions, context.clone(), stop.clone()),
+        policy::run(policies, context.clone(), stop.clone()),
+        interception::run(context.clone(), stop.clone()),
         ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),

@@ -387,7 +387,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::registry::Registry;
     use crate::telemetry::Metrics;
+    use crate::vetting::Vetting;
 
     const SERVED: &str = r#"{"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": [{"name": "servicecidrs", "singularName": "", "namespaced": false, "kind": "ServiceCIDR", "verbs": []}]}"#;
     const OTHERS: &str = r#"{"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": []}"#;
@@ -440,13 +442,15 @@ mod tests {
     }
 
     fn context(client: Client) -> Arc<Context> {
+        let metrics = Arc::new(Metrics::new());
         Arc::new(Context::new(
-            client,
-            Arc::new(Metrics::new()),
+            client.clone(),
+            metrics.clone(),
             "ringfence-system".to_owned(),
             "ringfence".to_owned(),
             Vec::new(),
             BTreeSet::new(),
+            Arc::new(Registry::new(client, Vetting::new().unwrap(), metrics)),
         ))
     }
 

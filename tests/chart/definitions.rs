@@ -14,6 +14,7 @@ async fn our_definitions_go_only_with_approve() {
         "aiworkflows.ringfence.dev",
         "aiworkflowclasses.ringfence.dev",
         "aiworkflowgrants.ringfence.dev",
+        "regopolicies.ringfence.dev",
         "regopolicyexceptions.ringfence.dev",
     ] {
         let path = format!("{CRDS}/{name}?dryRun=All");

@@ -1,9 +1,12 @@
 //! Upgrade, uninstall, install again.
 
+use std::sync::Arc;
+
+use ringfence::policy::{Registered, Snapshot};
 use serde_json::{Value, json};
 
 use crate::api::{Api, eventually, fate};
-use crate::chart::{RINGFENCE, VALUES, helm, in_force, install, namespace, with_chart_alone};
+use crate::chart::{RELEASE, RINGFENCE, VALUES, helm, in_force, install, namespace, with_chart_alone};
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
@@ -33,6 +36,24 @@ async fn ceiling(admin: &Api) -> Value {
         .clone()
 }
 
+/// Writes what the operator would write for a policy, with its rights. Returns where it is, and what is stored.
+async fn filled_with_policies(admin: &Api, chart: &Value) -> (String, Value) {
+    // Of no kind that is served, so that no other test is asked about.
+    let mut spec = support::cel::valid("RegoPolicy", "x", &json!({}))["spec"].take();
+    spec["matchConstraints"]["resourceRules"][0]["apiGroups"] = json!(["test.example.com"]);
+    let policy = Registered::broken("x", "x", 1, &serde_json::from_value(spec).unwrap(), "of a test");
+    let entries = Snapshot::new(vec![Arc::new(policy)]).entries();
+    let wanted = ringfence::plan::policy_webhooks(&entries, chart, RELEASE).unwrap();
+    let path = format!("{ADMISSION}/validatingwebhookconfigurations/ringfence-policies");
+    let stored = admin.get(&path).await.unwrap();
+    assert!(ringfence::plan::registers(&stored, &[]), "{stored}");
+    let whole = ringfence::plan::with_webhooks(stored, wanted.clone());
+    let put = format!("{path}?fieldManager=ringfence");
+    let written = admin.user(RINGFENCE).put(&put, whole).await.unwrap();
+    assert!(ringfence::plan::registers(&written, &wanted), "{written}");
+    (path, json!(wanted))
+}
+
 #[tokio::test]
 async fn an_upgrade_keeps_what_others_filled_in() {
     let (admin, _chart) = with_chart_alone().await;
@@ -54,6 +75,7 @@ async fn an_upgrade_keeps_what_others_filled_in() {
         .unwrap();
     let bundles = each_webhook(&filled, "caBundle");
     assert!(bundles.iter().all(|bundle| *bundle == authority));
+    let (policies, wanted) = filled_with_policies(&admin, &filled).await;
     eventually("the aggregated ceiling", || async {
         let rules = ceiling(&admin).await;
         if rules.as_array().is_some_and(|rules| !rules.is_empty()) {
@@ -80,7 +102,12 @@ async fn an_upgrade_keeps_what_others_filled_in() {
         let by_url = each_webhook(&upgraded, "url").iter().all(Value::is_string);
         assert_eq!(by_url, values.contains(&VALUES[1]), "{values:?}");
         assert_eq!(ceiling(&admin).await, rules, "{values:?}");
+        let upgraded = admin.get(&policies).await.unwrap();
+        assert_eq!(upgraded["webhooks"], wanted, "{values:?}");
     }
+    let mut empty = admin.get(&policies).await.unwrap();
+    empty["webhooks"] = json!([]);
+    admin.user(RINGFENCE).put(&policies, empty).await.unwrap();
     // The rest of the suite expects connections refused at a port of its own, so the last upgrade is the first install.
     in_force(&admin).await;
 }
@@ -119,6 +146,7 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         "aiworkflows.ringfence.dev",
         "aiworkflowclasses.ringfence.dev",
         "aiworkflowgrants.ringfence.dev",
+        "regopolicies.ringfence.dev",
         "regopolicyexceptions.ringfence.dev",
     ] {
         admin

@@ -200,6 +200,9 @@ async fn each_role_may_what_its_people_expect() {
         ("delete", OURS, "regopolicyexceptions", nobody),
         ("deletecollection", OURS, "regopolicyexceptions", nobody),
         ("update", OURS, "regopolicyexceptions/status", nobody),
+        ("get", OURS, "regopolicies", nobody),
+        ("create", OURS, "regopolicies", nobody),
+        ("update", OURS, "regopolicies", nobody),
         ("get", OURS, "aiworkflowclasses", nobody),
         ("update", OURS, "aiworkflowclasses", nobody),
         ("approve", OURS, "aiworkflowclasses", nobody),
@@ -404,26 +407,70 @@ async fn edit_acts_as_the_workflow_and_a_tenant_does_not() {
     assert!(!said.success && said.stderr.contains("cannot impersonate"), "{said}");
 }
 
-#[tokio::test]
-async fn classes_are_read_by_a_role_of_their_own_and_written_by_the_platform() {
-    let (admin, _chart) = with_chart().await;
-    let reference =
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ringfence-class-view"});
-    let subjects = json!([{"kind": "User", "name": "class-reader"}]);
-    let binding = json!({"metadata": {"name": "people-class-view"}, "roleRef": reference, "subjects": subjects});
+/// Binds a cluster role everywhere, and returns its only holder once the binding acts.
+async fn holder_everywhere(admin: &Api, role: &str, reads: &str) -> String {
+    let user = format!("{role}-everywhere");
+    let reference = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
+    let subjects = json!([{"kind": "User", "name": user}]);
+    let binding = json!({"metadata": {"name": user}, "roleRef": reference, "subjects": subjects});
     admin
         .post(&format!("{RBAC}/clusterrolebindings"), binding)
         .await
         .unwrap();
-    let reader = admin.user("class-reader");
-    let classes = format!("/apis/{OURS}/v1alpha1/aiworkflowclasses");
     eventually("the binding", || async {
-        let answer = reader.get(&classes).await;
+        let answer = admin.user(&user).get(reads).await;
         answer.map(drop).map_err(|refusal| refusal.message)
     })
     .await;
+    user
+}
+
+#[tokio::test]
+async fn classes_are_read_by_a_role_of_their_own_and_written_by_the_platform() {
+    let (admin, _chart) = with_chart().await;
+    let classes = format!("/apis/{OURS}/v1alpha1/aiworkflowclasses");
+    let reader = holder_everywhere(&admin, "ringfence-class-view", &classes).await;
     let class = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "x"}, "spec": {}});
-    let refused = fate(reader.post(&classes, class).await);
+    let refused = fate(admin.user(&reader).post(&classes, class).await);
     assert!(refused.starts_with("403 "), "{refused}");
-    assert!(!may(&admin, "class-reader", "", "approve", OURS, "aiworkflowclasses").await);
+    assert!(!may(&admin, &reader, "", "approve", OURS, "aiworkflowclasses").await);
+}
+
+#[tokio::test]
+async fn policies_are_read_and_written_by_roles_of_their_own() {
+    let (admin, _chart) = with_chart().await;
+    let policies = format!("/apis/{OURS}/v1alpha1/regopolicies");
+    let reader = holder_everywhere(&admin, "ringfence-policy-view", &policies).await;
+    let writer = holder_everywhere(&admin, "ringfence-policies", &policies).await;
+    for (verb, resource, writes) in [
+        ("watch", "regopolicies", false),
+        ("get", "regopolicies/status", false),
+        ("create", "regopolicies", true),
+        ("update", "regopolicies", true),
+        ("patch", "regopolicies", true),
+        ("delete", "regopolicies", true),
+        ("deletecollection", "regopolicies", true),
+    ] {
+        assert!(
+            may(&admin, &writer, "", verb, OURS, resource).await,
+            "{verb} {resource}"
+        );
+        assert_eq!(
+            may(&admin, &reader, "", verb, OURS, resource).await,
+            !writes,
+            "{verb} {resource}"
+        );
+    }
+    for user in [&reader, &writer] {
+        for (verb, resource) in [
+            ("update", "regopolicies/status"),
+            ("create", "regopolicyexceptions"),
+            ("get", "aiworkflowclasses"),
+        ] {
+            assert!(
+                !may(&admin, user, "", verb, OURS, resource).await,
+                "{user}: {verb} {resource}"
+            );
+        }
+    }
 }

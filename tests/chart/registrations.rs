@@ -406,6 +406,9 @@ async fn our_own_kinds_are_asked_about_everywhere() {
         "from": [{"namespace": "a", "name": "b"}],
         "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}],
     });
+    let policy = support::cel::valid("RegoPolicy", "x", &json!({}));
+    let changed = json!({"description": "x"});
+    written.push((format!("{group}/regopolicies"), policy, changed));
     for ns in [enforced.as_str(), &plain, "kube-system", RELEASE] {
         let place = format!("{group}/namespaces/{ns}");
         let workflow = object("AIWorkflow", json!({"launchers": [], "images": ["a/b"]}));

@@ -1,17 +1,23 @@
 //! Facts about what the chart renders.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringfence::policy::{Registered, Snapshot};
 use serde_json::{Value, json};
 
 use crate::chart::{RELEASE, helm, render};
 
 /// Roles that the chart makes and binds to nobody; `people` tests what they give.
-const FOR_PEOPLE: [&str; 8] = [
+const FOR_PEOPLE: [&str; 10] = [
     "ringfence-admin",
     "ringfence-approver",
     "ringfence-class-view",
     "ringfence-debugger",
     "ringfence-edit",
     "ringfence-exceptions",
+    "ringfence-policies",
+    "ringfence-policy-view",
     "ringfence-tenant",
     "ringfence-view",
 ];
@@ -150,8 +156,10 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
     for (value, by_url) in [("replicaCount=1", false), ("webhook.url.host=10.0.0.5:9443", true)] {
         let objects = render(&[value]).await;
         let configurations = of_kind(&objects, "ValidatingWebhookConfiguration");
-        assert_eq!(configurations.len(), 1);
+        assert_eq!(configurations.len(), 2);
         assert_eq!(configurations[0]["metadata"]["name"], "ringfence");
+        assert_eq!(configurations[1]["metadata"]["name"], "ringfence-policies");
+        assert_eq!(configurations[1]["webhooks"], json!([]), "the operator's to fill");
         let webhooks = configurations[0]["webhooks"].as_array().unwrap();
         let names: Vec<&str> = webhooks
             .iter()
@@ -212,6 +220,76 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
                 assert_eq!(*client, json!({"service": service}));
             }
         }
+    }
+}
+
+/// What the operator registers for policies is reached and spared as the chart's own registrations are.
+#[tokio::test]
+async fn webhooks_of_policies_are_like_the_charts_own() {
+    let spec = json!({
+        "validationActions": ["Deny"],
+        "matchConstraints": {"resourceRules": [
+            {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]},
+        ]},
+        "rego": {"modules": [{"name": "a.rego", "source": "package a"}]},
+    });
+    let policy = Registered::broken("a", "a", 1, &serde_json::from_value(spec).unwrap(), "of a test");
+    let entries = Snapshot::new(vec![Arc::new(policy)]).entries();
+    for (value, by_url) in [("replicaCount=1", false), ("webhook.url.host=10.0.0.5:9443", true)] {
+        let objects = render(&[value]).await;
+        let mut chart = of_kind(&objects, "ValidatingWebhookConfiguration")[0].clone();
+        for webhook in chart["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = json!("Q0E=");
+        }
+        let webhooks = ringfence::plan::policy_webhooks(&entries, &chart, RELEASE).unwrap();
+        let [policies] = &webhooks[..] else {
+            panic!("{webhooks:?}")
+        };
+        let fence = &chart["webhooks"][0];
+        let client = &policies["clientConfig"];
+        let path = if by_url {
+            &client["url"]
+        } else {
+            &client["service"]["path"]
+        };
+        let path = path
+            .as_str()
+            .unwrap()
+            .strip_prefix(if by_url { "https://10.0.0.5:9443" } else { "" });
+        assert!(path.unwrap().starts_with("/admit/policies/fail-"), "{client}");
+        for field in ["name", "namespace", "port"] {
+            let of_chart = &fence["clientConfig"]["service"][field];
+            assert_eq!(client["service"][field], *of_chart, "{field}");
+        }
+        for field in [
+            "failurePolicy",
+            "matchPolicy",
+            "sideEffects",
+            "timeoutSeconds",
+            "admissionReviewVersions",
+        ] {
+            assert_eq!(policies[field], fence[field], "{field}");
+        }
+        let expressions = fence["namespaceSelector"]["matchExpressions"].as_array().unwrap();
+        let spared = expressions
+            .iter()
+            .find(|one| one["key"] == "kubernetes.io/metadata.name");
+        assert_eq!(policies["namespaceSelector"]["matchExpressions"][0], *spared.unwrap());
+        let said = |webhook: &Value| -> BTreeMap<String, Vec<String>> {
+            let conditions = webhook["matchConditions"].as_array().unwrap().iter();
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+            conditions
+                .map(|one| {
+                    (
+                        one["name"].as_str().unwrap().to_owned(),
+                        words(one["expression"].as_str().unwrap()),
+                    )
+                })
+                .collect()
+        };
+        let (chart, mut policies) = (said(fence), said(policies));
+        assert!(policies.remove("may-be-asked-about").is_some());
+        assert_eq!(policies, chart);
     }
 }
 

@@ -254,8 +254,11 @@ async fn what_ringfence_holds_grows_by_approve_alone() {
     let (without, with) = with_and_without_approve(&admin, "giver").await;
     let roles = format!("{RBAC}/clusterroles");
     let secrets = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
-    let owners = json!({"metadata": {"name": "power-owners", "labels": {"ringfence.dev/aggregate-to-owners": "true"}}, "rules": []});
-    admin.post(&roles, owners).await.unwrap();
+    for part in ["owners", "inventory"] {
+        let labels = json!({format!("ringfence.dev/aggregate-to-{part}"): "true"});
+        let role = json!({"metadata": {"name": format!("power-{part}"), "labels": labels}, "rules": []});
+        admin.post(&roles, role).await.unwrap();
+    }
     // Of our own, by name and by label; the last takes the label off in the same write.
     let select = json!({"clusterRoleSelectors": [{"matchLabels": {"anything": "else"}}]});
     for (role, change) in [
@@ -267,6 +270,8 @@ async fn what_ringfence_holds_grows_by_approve_alone() {
         ("ringfence-ceiling", json!({"rules": secrets})),
         ("ringfence-ceiling", json!({"aggregationRule": select})),
         ("ringfence-owners", json!({"aggregationRule": select})),
+        ("ringfence-inventory", json!({"aggregationRule": select})),
+        ("power-inventory", json!({"rules": secrets})),
         (
             "ringfence-ceiling-read",
             json!({"rules": secrets, "metadata": {"labels": {"ringfence.dev/aggregate-to-ceiling": null}}}),

@@ -44,6 +44,11 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("update", "ringfence.dev", "regopolicyexceptions/status", "x", "x", true),
         ("update", "ringfence.dev", "regopolicyexceptions", "x", "x", false),
         ("create", "ringfence.dev", "regopolicyexceptions", "x", "", false),
+        ("watch", "ringfence.dev", "regopolicies", "", "", true),
+        ("update", "ringfence.dev", "regopolicies/status", "", "x", true),
+        ("update", "ringfence.dev", "regopolicies", "", "x", false),
+        ("create", "ringfence.dev", "regopolicies", "", "", false),
+        ("delete", "ringfence.dev", "regopolicies", "", "x", false),
         ("update", "ringfence.dev", "aiworkflows", "x", "x", false),
         ("update", "ringfence.dev", "aiworkflows/status", "x", "x", true),
         ("create", "ringfence.dev", "aiworkflowclasses", "", "", true),
@@ -118,6 +123,46 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             "ringfence",
             false,
         ),
+        (
+            "get",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-policies",
+            true,
+        ),
+        (
+            "watch",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-policies",
+            true,
+        ),
+        (
+            "update",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-policies",
+            true,
+        ),
+        (
+            "patch",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-policies",
+            false,
+        ),
+        (
+            "delete",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-policies",
+            false,
+        ),
         ("patch", "", "secrets", RELEASE, "ringfence-webhook-tls", false),
         ("patch", "ringfence.dev", "aiworkflows/status", "x", "x", false),
         ("create", admission, "validatingwebhookconfigurations", "", "", false),
@@ -150,11 +195,10 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
 async fn lists_by_name_are_lists_with_a_field_selector() {
     let (admin, _chart) = with_chart().await;
     let ringfence = admin.user(RINGFENCE);
+    let registrations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
     for (path, name) in [
-        (
-            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned(),
-            "ringfence",
-        ),
+        (registrations.to_owned(), "ringfence"),
+        (registrations.to_owned(), "ringfence-policies"),
         (format!("/api/v1/namespaces/{RELEASE}/secrets"), "ringfence-webhook-tls"),
     ] {
         assert_eq!(ringfence.get(&path).await.unwrap_err().code, 403, "{path}");
@@ -226,32 +270,34 @@ async fn grants_end_at_the_ceiling_which_the_platform_raises() {
     .await;
 }
 
+/// By ClusterRoles of the platform's own: owners are asked for one by one, what policies look at is watched.
 #[tokio::test]
-async fn the_platform_lets_ringfence_read_owners_of_its_operators_kinds() {
+async fn the_platform_lets_ringfence_read_what_it_brings_along() {
     let (admin, _chart) = with_chart().await;
-    let may_get = || may(&admin, "get", "example.com", "flows", "x", "x");
-    assert!(!may_get().await);
-    let labels = json!({"ringfence.dev/aggregate-to-owners": "true"});
-    let rules = json!([{"apiGroups": ["example.com"], "resources": ["flows"], "verbs": ["get"]}]);
-    let role = json!({"metadata": {"name": "test-owners", "labels": labels}, "rules": rules});
-    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
-    assert_eq!(
-        fate(
-            admin
-                .user("tenant")
-                .post(roles, json!({"metadata": role["metadata"], "rules": []}))
-                .await
-        ),
-        "guard ringfence-reserved-keys"
-    );
-    admin.post(roles, role).await.unwrap();
-    eventually("the right to read owners", || async {
-        if may_get().await {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
-    })
-    .await;
-    admin.delete(&format!("{roles}/test-owners")).await.unwrap();
+    for (part, resource, verb) in [("owners", "flows", "get"), ("inventory", "gadgets", "watch")] {
+        let may_read = || may(&admin, verb, "example.com", resource, "x", "x");
+        assert!(!may_read().await, "{part}");
+        let name = format!("test-{part}");
+        let labels = json!({format!("ringfence.dev/aggregate-to-{part}"): "true"});
+        let rules = json!([{"apiGroups": ["example.com"], "resources": [resource], "verbs": [verb]}]);
+        let role = json!({"metadata": {"name": name, "labels": labels}, "rules": rules});
+        let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+        let without_rules = json!({"metadata": role["metadata"], "rules": []});
+        let tenant = admin.user("tenant");
+        assert_eq!(
+            fate(tenant.post(roles, without_rules).await),
+            "guard ringfence-reserved-keys",
+            "{part}"
+        );
+        admin.post(roles, role).await.unwrap();
+        eventually("the right to read", || async {
+            if may_read().await {
+                Ok(())
+            } else {
+                Err("not yet".to_owned())
+            }
+        })
+        .await;
+        admin.delete(&format!("{roles}/{name}")).await.unwrap();
+    }
 }

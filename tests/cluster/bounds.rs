@@ -4,7 +4,7 @@
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
 
-use crate::world::{Actor, CLASSES, TENANT, World, all};
+use crate::world::{Actor, CLASSES, POLICIES, TENANT, World, all, unasked};
 
 /// Requests at the same time.
 const TOGETHER: usize = 8;
@@ -46,6 +46,40 @@ fn grant() -> Value {
 /// One of `names` and `objectSelector`, which do not go together.
 fn exception(of: &str, objects: &Value) -> Value {
     json!({"policies": ["no-literal-secrets"], "reason": "x", "expiresAt": "2030-12-01T12:00:00Z", of: objects})
+}
+
+/// A policy in which every field is set: a sample is of an input or of an object.
+fn policy() -> Value {
+    let selector = json!({
+        "matchLabels": {"app": "x"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a"]}],
+    });
+    let rule = json!({
+        "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"], "scope": "Namespaced",
+        "resourceNames": ["x"],
+    });
+    json!({
+        "description": "x",
+        "remediation": "x",
+        "validationActions": ["Audit"],
+        "failurePolicy": "Ignore",
+        "matchConstraints": {
+            "resourceRules": [rule],
+            "excludeResourceRules": [rule],
+            "namespaceSelector": selector,
+            "objectSelector": selector,
+            "matchPolicy": "Exact",
+        },
+        "templates": "Expand",
+        "parameters": {"any": ["thing"]},
+        "parametersSchema": {"type": "object"},
+        "inventory": [{"group": "networking.k8s.io", "version": "v1", "kind": "Ingress", "fields": ["spec.rules"]}],
+        "samples": [
+            {"name": "of an input", "expect": "Allow", "input": {"request": {}}},
+            {"name": "of an object", "expect": "Allow", "object": {"kind": "Pod"}, "inventory": {}},
+        ],
+        "rego": {"version": "V1", "modules": [{"name": "policy.rego", "source": "package x"}]},
+    })
 }
 
 /// A declaration in which every field is set somewhere: of a union each member in an element of its own.
@@ -176,8 +210,12 @@ impl Cases {
             }
             Value::Array(items) => {
                 let most = count("maxItems").unwrap_or_else(|| panic!("{} has no bound", field(&at)));
-                let choices = schema["items"]["enum"].as_array();
-                let item = |index: usize| match (&schema["x-kubernetes-list-map-keys"], choices) {
+                // What stands for all the others goes with none of them.
+                let choices = schema["items"]["enum"].as_array().map(|choices| {
+                    let plain = choices.iter().filter(|choice| *choice != "*");
+                    plain.cloned().collect::<Vec<_>>()
+                });
+                let item = |index: usize| match (&schema["x-kubernetes-list-map-keys"], &choices) {
                     (Value::Array(keys), _) => {
                         let mut item = items[0].clone();
                         for key in keys {
@@ -317,6 +355,12 @@ async fn so_is_every_field_of_what_the_platform_and_other_namespaces_say() {
     let found = cases(include_str!("../../crds/aiworkflowclasses.yaml"), class(), &[]);
     assert!(found.len() > 200, "{} cases", found.len());
     each(&world.admin, "AIWorkflowClass", CLASSES, &class(), &found).await;
+
+    // What a policy does is found out where it is written, and would refuse most of these.
+    let unasked = unasked(world.cluster).await;
+    let found = cases(include_str!("../../crds/regopolicies.yaml"), policy(), &[]);
+    assert!(found.len() > 100, "{} cases", found.len());
+    each(&unasked, "RegoPolicy", POLICIES, &policy(), &found).await;
 
     let (_, owner) = world.person(ns, "admin").await;
     let found = cases(include_str!("../../crds/aiworkflowgrants.yaml"), grant(), &[]);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use support::cel::{cases, valid};
 use support::{eventually, unique};
 
-use crate::world::{Actor, CLASSES, SOON, World, all, unasked};
+use crate::world::{Actor, CLASSES, POLICIES, SOON, World, all, unasked};
 
 /// What the API server said, cause by cause, without the value that it repeats: null, the word "object", or the object itself.
 fn causes(body: &Value) -> Vec<String> {
@@ -28,6 +28,7 @@ async fn each_case_is_refused_with_its_message_and_no_other() {
     for case in cases() {
         let collection = match case.kind.as_str() {
             "AIWorkflowClass" => CLASSES.to_owned(),
+            "RegoPolicy" => POLICIES.to_owned(),
             kind => all(kind, &world.namespace("cel", &json!({})).await),
         };
         let mut object = case.object();
@@ -68,6 +69,7 @@ async fn our_definitions_are_served_within_the_cost_budget() {
         "aiworkflows",
         "aiworkflowclasses",
         "aiworkflowgrants",
+        "regopolicies",
         "regopolicyexceptions",
     ] {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ringfence.dev");

@@ -33,6 +33,7 @@ mod narrowing;
 mod network;
 mod objects;
 mod people;
+mod policies;
 mod predecessors;
 mod rego;
 mod scan;

@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use support::cel::valid;
 use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 
 use crate::world::{
-    Actor, BINARY, CLASSES, NAMESPACES, SOON, TENANT, all, condition, counted, in_force, namespace, one, workflow,
+    Actor, BINARY, CLASSES, NAMESPACES, POLICIES, SOON, TENANT, all, condition, counted, in_force, namespace, one,
+    unasked, workflow,
 };
 
 /// How often every controller looks at everything again: each start is such a look, as a resync is.
@@ -25,11 +27,12 @@ const WRITTEN: [&str; 7] = [
     "serviceaccounts",
     "validatingwebhookconfigurations",
 ];
-const CONTROLLERS: [&str; 5] = [
+const CONTROLLERS: [&str; 6] = [
     "aiworkflow",
     "aiworkflowclass",
     "aiworkflowgrant",
     "namespace",
+    "regopolicy",
     "regopolicyexception",
 ];
 
@@ -42,7 +45,7 @@ struct Scene {
 }
 
 /// Writes that the API server was asked for, by verb, resource and subresource: of what Ringfence writes.
-async fn writes(admin: &Actor) -> BTreeMap<String, f64> {
+pub async fn writes(admin: &Actor) -> BTreeMap<String, f64> {
     let metrics = admin.text("/metrics").await;
     let mut found = BTreeMap::new();
     for line in metrics
@@ -100,6 +103,8 @@ async fn nothing_is_written_where_nothing_changes() {
         "POST roles/",
         "POST networkpolicies/",
         "PUT aiworkflows/status",
+        "PUT regopolicies/status",
+        "PUT validatingwebhookconfigurations/",
         "POST events/",
     ] {
         assert!(before.contains_key(written), "{written} was not counted: {before:?}");
@@ -160,6 +165,10 @@ impl Scene {
             object["kind"] = json!(kind);
             self.admin.post(&all(kind, &self.ns), &object).await.ok();
         }
+        // Of no kind that is served: nothing else is asked about.
+        let mut policy = valid("RegoPolicy", &unique("steady"), &json!({}));
+        policy["spec"]["matchConstraints"]["resourceRules"][0]["apiGroups"] = json!(["test.example.com"]);
+        unasked(&self.cluster).await.post(POLICIES, &policy).await.ok();
         eventually(SOON, || async {
             let workflow = self.admin.read(&one("AIWorkflow", &self.ns, "triage")).await?;
             let ready = condition(&workflow, "Ready")["status"] == "True";

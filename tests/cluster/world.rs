@@ -25,6 +25,8 @@ const REQUEST: Duration = Duration::from_secs(60);
 pub const TENANT: &str = "ringfence-tenant";
 /// Where classes are.
 pub const CLASSES: &str = "/apis/ringfence.dev/v1alpha1/aiworkflowclasses";
+/// Where RegoPolicies are.
+pub const POLICIES: &str = "/apis/ringfence.dev/v1alpha1/regopolicies";
 /// Where namespaces are.
 pub const NAMESPACES: &str = "/api/v1/namespaces";
 

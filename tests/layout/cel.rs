@@ -34,6 +34,7 @@ fn what_a_valid_spec_says_is_not_refused() {
         "AIWorkflow",
         "AIWorkflowClass",
         "AIWorkflowGrant",
+        "RegoPolicy",
         "RegoPolicyException",
     ] {
         assert_eq!(

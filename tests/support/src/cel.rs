@@ -48,6 +48,13 @@ pub fn valid(kind: &str, name: &str, spec: &Value) -> Value {
             "from": [{"namespace": "ai", "name": "triage"}],
             "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}],
         }),
+        "RegoPolicy" => json!({
+            "validationActions": ["Deny"],
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]},
+            ]},
+            "rego": {"modules": [{"name": "policy.rego", "source": "package valid\n\ndeny contains \"no\" if input.never\n"}]},
+        }),
         "RegoPolicyException" => json!({
             "policies": ["no-literal-secrets"], "names": ["nightly"], "reason": "vendor image",
             "expiresAt": "2026-12-01T12:00:00Z",
