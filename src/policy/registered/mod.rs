@@ -17,6 +17,7 @@ use regorus::Value as RegoValue;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use declared::is_secret;
 pub use entry::{Entry, EntryId, EntryRule};
 pub use sample::TemplateOf;
 
