@@ -51,9 +51,11 @@ pub(super) struct Policy {
     pub parameters: Value,
     engine: Engine,
     entries: Vec<Entry>,
+    /// Whether its rules are asked with an inventory.
+    looks: bool,
 }
 
-/// A rule that gives a verdict, and its path.
+/// A rule that gives a verdict, and the path by which it is asked.
 struct Entry {
     point: EntryPoint,
     shape: Shape,
@@ -83,13 +85,17 @@ impl Policy {
         let module = add(&mut engine, sources, metadata.rego, Purpose::Policy, inventory)?;
         let mut entries = Vec::new();
         for (point, shape) in &module.vetted.entry_points {
-            let path = module.rule_path(point.as_str());
-            prepare(&mut engine, file, &path)?;
             entries.push(Entry {
                 point: *point,
                 shape: *shape,
-                path,
+                path: module.rule_path(point.as_str()),
             });
+        }
+        if inventory {
+            ask_with_inventory(&mut engine, &mut entries).map_err(|error| vec![LoadError::engine(file, &error)])?;
+        }
+        for entry in &entries {
+            prepare(&mut engine, file, &entry.path)?;
         }
         let json = serde_json::Value::Object(parameters.clone().into_iter().collect());
         let Some(value) = Converter::new(None).convert(&json) else {
@@ -106,10 +112,11 @@ impl Policy {
             parameters: value,
             engine,
             entries,
+            looks: inventory,
         })
     }
 
-    /// Evaluates every entry point; the time is for all of them.
+    /// Evaluates every entry point; the time is for all of them. A policy that looks at an inventory has one, or no verdict.
     pub(super) fn evaluate(
         &self,
         input: Value,
@@ -127,13 +134,15 @@ impl Policy {
         // The clone is dropped, whatever happened to it; nothing else is reachable from the closure.
         let run = AssertUnwindSafe(|| {
             let mut engine = self.engine.clone();
-            engine.set_input(input);
-            if let Some(inventory) = inventory {
-                let data = BTreeMap::from([(Value::from("inventory"), inventory)]);
-                engine
-                    .add_data(Value::from(data))
-                    .map_err(|_| EvalError::Error("the inventory could not be handed over".to_owned()))?;
-            }
+            engine.set_input(match (inventory, self.looks) {
+                (Some(inventory), true) => both(input, inventory),
+                (None, false) => input,
+                (Some(_), false) | (None, true) => {
+                    return Err(EvalError::Error(
+                        "its inventory was not handed over as it was compiled".to_owned(),
+                    ));
+                }
+            });
             let mut findings = Findings::default();
             for entry in &self.entries {
                 let value = evaluate_rule(&mut engine, &entry.path, limit())?;
@@ -260,6 +269,35 @@ pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) ->
         .map_err(|error| EvalError::engine(&error))
 }
 
+/// Puts a rule before each entry point that asks it with an inventory, which comes beside the input. Data that is added to an engine
+/// makes it analyse all modules again, at every evaluation; `with` only puts it in its place, once both values have been read,
+/// and every rule is evaluated under it.
+fn ask_with_inventory(engine: &mut Engine, entries: &mut [Entry]) -> anyhow::Result<()> {
+    let packages = engine.get_packages()?;
+    // A name that the policy has not: its own rules would come together with these.
+    let mut package = "asked".to_owned();
+    while packages.iter().any(|known| known.contains(&package)) {
+        package.push('_');
+    }
+    let mut text = format!("package {package}\n");
+    for entry in entries {
+        let (point, path) = (entry.point.as_str(), &entry.path);
+        text.push_str(&format!(
+            "\n{point} := verdict if {{\n    verdict := {path} with data.inventory as input.inventory with input as input.input\n}}\n"
+        ));
+        entry.path = vet::rule_path(std::slice::from_ref(&package), point);
+    }
+    let file = "inventory".to_owned();
+    parse(engine, &Source { file, text }, RegoVersion::V1).map(drop)
+}
+
+fn both(input: Value, inventory: Value) -> Value {
+    Value::from(BTreeMap::from([
+        (Value::from("input"), input),
+        (Value::from("inventory"), inventory),
+    ]))
+}
+
 /// Defaults with overrides over them. A name or a type that the policy does not know is an error, not a rule switched off.
 fn effective(
     metadata: &Metadata,
@@ -301,3 +339,6 @@ fn effective(
     }
     if errors.is_empty() { Ok(effective) } else { Err(errors) }
 }
+
+#[cfg(test)]
+mod tests;

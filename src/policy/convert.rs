@@ -10,6 +10,11 @@ use regorus::Value;
 /// Deepest input. What comes as JSON text is at most 128 deep already.
 const MAX_DEPTH: usize = 200;
 
+/// A document as the engine has it; `None` where it is nested too deeply.
+pub fn engine_value(document: &serde_json::Value) -> Option<Value> {
+    Converter::new(None).convert(document)
+}
+
 /// Converts a document, and hands out the converted copy of one of its parts, so that a part is not converted twice.
 pub(super) struct Converter<'a> {
     part: Option<&'a serde_json::Value>,

@@ -20,13 +20,14 @@ mod vet;
 
 pub use builtins::{builtin_functions, render_support};
 pub use compile::{PolicyInfo, Source};
+pub use convert::engine_value;
 pub use error::{EvalError, LoadError};
 pub use exception::{Exceptions, Excusable, names_objects};
 pub use findings::{Findings, MAX_FINDINGS};
 pub use input::PolicyInput;
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
 pub use registered::{
-    Declared, Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf,
+    Declared, Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf, is_secret,
 };
 pub use set::{Asked, Plain, PolicySet, Verdict};
 pub use table::render as render_table;

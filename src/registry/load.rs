@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Outcome, Published, Registry};
-use crate::api::RegoPolicy;
+use crate::api::{InventoryKind, RegoPolicy};
 use crate::policy::{Declared, LoadError, Registered, Snapshot};
 use crate::telemetry::{PolicyOrigin, PolicyState};
 use crate::vetting::NotVetted;
@@ -93,6 +93,9 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
     let (within, beyond) = objects.split_at(objects.len().min(MAX_POLICIES));
     let new: Vec<Declared> = within.iter().filter(is_new).map(|object| declared(object)).collect();
     if !new.is_empty() {
+        // While children vet them: a policy whose objects are not there yet has no verdict.
+        let coming = new.iter().map(|object| object.spec.inventory.as_slice());
+        registry.inventory.want(coming.chain(asked_for(&registry.snapshot())));
         registry.loading.store(true, std::sync::atomic::Ordering::Relaxed);
         let vetting = registry.vetting.clone();
         let asked = new.clone();
@@ -181,12 +184,22 @@ fn publish(registry: &Registry, seen: &BTreeMap<String, Seen>) {
         .iter()
         .map(|(name, seen)| (name.clone(), seen.outcome.clone()))
         .collect();
+    registry.inventory.want(asked_for(&snapshot));
     registry.in_force.store(Arc::clone(&snapshot));
     registry.published.send_replace(Arc::new(Published {
         snapshot,
         outcomes,
         synced: true,
     }));
+}
+
+/// Kinds that policies look at beside the request; one that is broken looks at nothing.
+fn asked_for(snapshot: &Snapshot) -> impl Iterator<Item = &[InventoryKind]> {
+    let looking = snapshot
+        .policies()
+        .iter()
+        .filter(|policy| policy.why_broken().is_none());
+    looking.map(|policy| policy.spec().inventory.as_slice())
 }
 
 fn declared(object: &Arc<RegoPolicy>) -> Declared {

@@ -4,6 +4,7 @@
 //! let a request see half of a change.
 
 mod fresh;
+mod inventory;
 mod load;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use kube::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+pub use inventory::{INVENTORY_BUDGET, Inventory};
 
 use crate::api::InventoryKind;
 use crate::policy::{Declared, EntryId, LoadError, Snapshot};
@@ -35,6 +38,7 @@ pub struct Registry {
     published: watch::Sender<Arc<Published>>,
     admission: Semaphore,
     loading: AtomicBool,
+    inventory: Inventory,
 }
 
 /// What is in force, and what became of each object.
@@ -64,9 +68,15 @@ pub struct Outcome {
 }
 
 impl Registry {
-    /// Empty until [`Self::run`] has listed what is there.
+    /// Empty until [`Self::run`] has listed what is there. What policies look at beside requests may take [`INVENTORY_BUDGET`].
     pub fn new(client: Client, vetting: Vetting, metrics: Arc<Metrics>) -> Self {
+        Self::with_budget(client, vetting, metrics, INVENTORY_BUDGET)
+    }
+
+    /// The same with another budget, in bytes.
+    pub fn with_budget(client: Client, vetting: Vetting, metrics: Arc<Metrics>, inventory: usize) -> Self {
         Self {
+            inventory: Inventory::new(client.clone(), Arc::clone(&metrics), inventory),
             client,
             vetting,
             metrics,
@@ -89,7 +99,19 @@ impl Registry {
 
     /// Watches the objects and serves them until `stop`; says at the readiness when it cannot.
     pub async fn run(&self, readiness: Readiness, stop: CancellationToken) {
-        tokio::join!(load::run(self, &readiness, &stop), fresh::run(self, &readiness, &stop));
+        tokio::join!(
+            load::run(self, &readiness, &stop),
+            fresh::run(self, &readiness, &stop),
+            self.inventory.run(&stop),
+        );
+    }
+
+    /// What a policy that asks for these kinds sees as `data.inventory`: a few pointers to what never changes.
+    ///
+    /// # Errors
+    /// Which kind is not synced, and why: its failurePolicy decides.
+    pub fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String> {
+        self.inventory.of(kinds)
     }
 
     /// What is in force for a webhook of the registration whose policies are of that version: at once where they are the same, or where
@@ -155,8 +177,8 @@ impl RegoPolicies for Registry {
         Self::at_version(self, id, version, deadline).boxed()
     }
 
-    fn inventory(&self, _: &[InventoryKind]) -> Result<regorus::Value, String> {
-        Err("this replica watches no inventory".to_owned())
+    fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String> {
+        Self::inventory(self, kinds)
     }
 
     fn vet(&self, object: Declared, deadline: Instant) -> BoxFuture<'_, Result<(), Vec<LoadError>>> {

@@ -72,6 +72,7 @@ pub struct Metrics {
     scan_findings: Family<RuleLabels, Gauge>,
     scan_seconds: Histogram,
     scan_success: Gauge,
+    cache: Family<CacheLabels, Gauge>,
 }
 
 /// What a policy said of one request.
@@ -176,6 +177,11 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct CacheLabels {
+    kind: String,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -208,6 +214,7 @@ impl Metrics {
             scan_findings: Family::default(),
             scan_seconds: Histogram::new(SCAN_BUCKETS),
             scan_success: Gauge::default(),
+            cache: Family::default(),
         };
         metrics.register();
         metrics
@@ -373,6 +380,19 @@ impl Metrics {
         }
     }
 
+    /// How many bytes the objects take that policies look at beside the request: of a kind that a policy in force asks for.
+    pub fn set_cache(&self, kind: &str, bytes: usize) {
+        let labels = CacheLabels { kind: kind.into() };
+        self.cache
+            .get_or_create(&labels)
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// No policy asks for that kind any more.
+    pub fn forget_cache(&self, kind: &str) {
+        self.cache.remove(&CacheLabels { kind: kind.into() });
+    }
+
     /// All of it as OpenMetrics text.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
@@ -456,6 +476,11 @@ impl Metrics {
             "scan_last_success_timestamp_seconds",
             "When a scan last ended that could look at everything",
             self.scan_success.clone(),
+        );
+        registry.register(
+            "cache_bytes",
+            "Bytes of the objects that policies look at beside the request",
+            self.cache.clone(),
         );
     }
 }

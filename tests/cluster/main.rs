@@ -25,6 +25,7 @@ mod fence;
 mod fence_conditions;
 mod grants;
 mod identity;
+mod inventory;
 mod kinds;
 mod launcher_names;
 mod launching;

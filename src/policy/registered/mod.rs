@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use declared::is_secret;
 pub use entry::{Entry, EntryId, EntryRule};
 pub use sample::TemplateOf;
 

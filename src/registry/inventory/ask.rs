@@ -1,0 +1,282 @@
+//! What is asked of the API server about one kind: what it is called, its objects page by page, and their changes.
+//!
+//! Must never: hold more of a list than a page, or let a page be as large as its objects can be made; repeat what an answer holds
+//! beyond the API server's own words for a failure.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
+use kube::core::Request;
+use kube::core::params::{ListParams, WatchParams};
+use kube::core::watch::WatchEvent;
+use serde_json::Value as Json;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::Kind;
+use crate::api::is_dns_subdomain;
+use crate::review::parse_within;
+
+/// Most bytes of one page. An object of the API server has at most 3 MiB.
+const MAX_PAGE: usize = 4 << 20;
+/// Most that a page may weigh once it is parsed.
+const MAX_PAGE_WEIGHT: usize = 32 << 20;
+/// Objects of a page, where nothing says that they are large.
+const PAGE: u32 = 250;
+/// Pages that are read at a time, of all kinds: the others wait.
+pub(super) const PAGES: usize = 2;
+/// Longest until the API server begins to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest that a page may take from there on.
+const BODY: Duration = Duration::from_secs(15);
+/// Longest text of the API server that an error repeats.
+const MAX_REASON: usize = 200;
+
+/// Why something could not be had.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Failure {
+    /// For whoever is refused.
+    pub why: String,
+    /// Whether what is known of the objects cannot be gone on from: they must be listed again.
+    pub lost: bool,
+}
+
+impl Failure {
+    pub(super) fn lost(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            lost: true,
+        }
+    }
+
+    pub(super) fn passing(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            lost: false,
+        }
+    }
+}
+
+/// Where the objects of a kind are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Served {
+    /// Path of all of them.
+    pub path: String,
+    pub plural: String,
+    pub namespaced: bool,
+}
+
+/// Some objects of a list.
+pub(super) struct Page {
+    pub items: Vec<Json>,
+    /// Where the next page begins.
+    pub next: Option<String>,
+    /// What a watch goes on from.
+    pub version: String,
+}
+
+/// What happened to an object; `Version` is how far the watch has come where nothing did.
+pub(super) enum Change {
+    Put(Json),
+    Gone(Json),
+    Version(String),
+}
+
+/// Asks what a kind is called in URLs, and where its objects lie.
+pub(super) async fn discover(client: &Client, kind: &Kind) -> Result<Served, Failure> {
+    let root = if kind.group.is_empty() {
+        format!("/api/{}", kind.version)
+    } else {
+        format!("/apis/{}/{}", kind.group, kind.version)
+    };
+    let absent = || {
+        Failure::lost(format!(
+            "the API server serves no {} of {}: install what brings it, or correct the policy",
+            kind.kind,
+            kind.group_version()
+        ))
+    };
+    let request = axum::http::Request::get(&root).body(Vec::new());
+    let request = request.map_err(|_| Failure::lost("its group or version cannot be part of a URL"))?;
+    let list = match answer(client, request, None).await? {
+        Answer::Json(list) => list,
+        Answer::TooLarge => return Err(Failure::lost("what the API server says of its group is too large")),
+        Answer::Refused(404, _) => return Err(absent()),
+        Answer::Refused(code, said) => return Err(Failure::lost(format!("{said} ({code})"))),
+    };
+    let resources = list.get("resources").and_then(Json::as_array);
+    let text = |resource: &Json, field: &str| {
+        resource
+            .get(field)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    // A subresource may be of the same kind; its name holds a slash.
+    let is_it = |resource: &&Json| text(resource, "kind") == kind.kind && is_dns_subdomain(&text(resource, "name"));
+    let resource = resources.into_iter().flatten().find(is_it).ok_or_else(absent)?;
+    let verbs = resource.get("verbs").and_then(Json::as_array);
+    let can = |verb: &str| verbs.is_some_and(|verbs| verbs.iter().any(|known| known == verb));
+    if !can("list") || !can("watch") {
+        return Err(Failure::lost(
+            "it is of a kind that cannot be listed and watched: correct the policy",
+        ));
+    }
+    let plural = text(resource, "name");
+    Ok(Served {
+        path: format!("{root}/{plural}"),
+        namespaced: resource.get("namespaced").and_then(Json::as_bool).unwrap_or_default(),
+        plural,
+    })
+}
+
+/// A list in the making.
+pub(super) struct Listing<'a> {
+    pub client: &'a Client,
+    pub pages: &'a Semaphore,
+    pub kind: &'a Kind,
+    pub served: &'a Served,
+}
+
+impl Listing<'_> {
+    /// Asks for one page; for a smaller one where the objects are large.
+    pub(super) async fn page(&self, next: Option<&str>) -> Result<Page, Failure> {
+        let mut limit = PAGE;
+        loop {
+            match self.attempt(next, limit).await? {
+                Some(page) => return Ok(page),
+                None if limit > 1 => limit = (limit / 8).max(1),
+                None => return Err(Failure::lost("one of its objects is larger than any can be")),
+            }
+        }
+    }
+
+    async fn attempt(&self, next: Option<&str>, limit: u32) -> Result<Option<Page>, Failure> {
+        let mut params = ListParams::default().limit(limit);
+        params.continue_token = next.map(str::to_owned);
+        let request = Request::new(&*self.served.path).list(&params);
+        let request = request.map_err(|error| Failure::lost(error.to_string()))?;
+        let mut list = match answer(self.client, request, Some(self.pages)).await? {
+            Answer::Json(list) => list,
+            Answer::TooLarge => return Ok(None),
+            Answer::Refused(code, said) => return Err(refused(self.kind, self.served, "list", code, &said)),
+        };
+        let text = |pointer: &str| list.pointer(pointer).and_then(Json::as_str).map(str::to_owned);
+        let next = text("/metadata/continue").filter(|token| !token.is_empty());
+        let version = text("/metadata/resourceVersion").unwrap_or_default();
+        let items = match list.get_mut("items").map(Json::take) {
+            Some(Json::Array(items)) => items,
+            // How an empty list may be written.
+            Some(Json::Null) => Vec::new(),
+            _ => return Err(Failure::lost("what the API server answers is no list")),
+        };
+        Ok(Some(Page { items, next, version }))
+    }
+}
+
+/// Opens the stream of changes since a version. It ends by itself after so long.
+pub(super) async fn changes(
+    client: &Client,
+    kind: &Kind,
+    served: &Served,
+    version: &str,
+    length: Duration,
+) -> Result<impl Stream<Item = Result<Change, Failure>> + use<>, Failure> {
+    let params = WatchParams {
+        timeout: u32::try_from(length.as_secs()).ok(),
+        ..WatchParams::default()
+    };
+    let request = Request::new(&*served.path).watch(&params, version);
+    let request = request.map_err(|error| Failure::lost(error.to_string()))?;
+    let events = match timeout(ANSWER, client.request_events::<Json>(request)).await {
+        Ok(Ok(events)) => events,
+        Ok(Err(kube::Error::Api(status))) => {
+            return Err(refused(kind, served, "watch", status.code, &status.message));
+        }
+        Ok(Err(_)) | Err(_) => return Err(Failure::passing("the API server does not answer its watch")),
+    };
+    Ok(events.map(|event| match event {
+        Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Ok(Change::Put(object)),
+        Ok(WatchEvent::Deleted(object)) => Ok(Change::Gone(object)),
+        Ok(WatchEvent::Bookmark(bookmark)) => Ok(Change::Version(bookmark.metadata.resource_version)),
+        Ok(WatchEvent::Error(status)) => Err(Failure::lost(short(&status.message, status.code))),
+        Err(kube::Error::Api(status)) => Err(Failure::lost(short(&status.message, status.code))),
+        // An event was missed.
+        Err(kube::Error::SerdeError(_)) => Err(Failure::lost("an event of its watch could not be read")),
+        Err(_) => Err(Failure::passing("its watch broke off")),
+    }))
+}
+
+/// What to do about an answer that is no list.
+fn refused(kind: &Kind, served: &Served, verb: &str, code: u16, said: &str) -> Failure {
+    let of = if kind.group.is_empty() {
+        String::new()
+    } else {
+        format!(" of {}", kind.group)
+    };
+    match code {
+        401 | 403 => Failure::lost(format!(
+            "Ringfence may not {verb} {plural}{of}: label a ClusterRole that may get, list and watch {plural}{of} \
+             ringfence.dev/aggregate-to-inventory: \"true\"",
+            plural = served.plural
+        )),
+        404 => Failure::lost(format!("the API server serves no {}{of} any more", served.plural)),
+        // Too many requests, or something that passes.
+        429 | 500.. if verb == "watch" => Failure {
+            lost: false,
+            ..Failure::lost(short(said, code))
+        },
+        _ => Failure::lost(short(said, code)),
+    }
+}
+
+fn short(said: &str, code: u16) -> String {
+    let said: String = said.chars().take(MAX_REASON).collect();
+    format!("{said} ({code})")
+}
+
+enum Answer {
+    Json(Json),
+    /// Larger or heavier than may be.
+    TooLarge,
+    /// Status and the API server's own words.
+    Refused(u16, String),
+}
+
+/// Sends a request; what is read of the answer at a time is bounded by turns.
+async fn answer(
+    client: &Client,
+    request: axum::http::Request<Vec<u8>>,
+    turns: Option<&Semaphore>,
+) -> Result<Answer, Failure> {
+    let silent = || Failure::passing("the API server does not answer");
+    // The text of a transport error may hold anything.
+    let sent = timeout(ANSWER, client.send(request.map(Into::into))).await;
+    let response = sent.map_err(|_| silent())?.map_err(|_| silent())?;
+    let status = response.status();
+    let _turn = match turns {
+        Some(turns) => Some(turns.acquire().await.map_err(|_| silent())?),
+        None => None,
+    };
+    let broke_off = || Failure::passing("the API server's answer broke off");
+    let body = timeout(BODY, Limited::new(response.into_body(), MAX_PAGE).collect()).await;
+    let bytes = match body.map_err(|_| broke_off())? {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Ok(Answer::TooLarge),
+        Err(_) => return Err(broke_off()),
+    };
+    let json = parse_within(&bytes, MAX_PAGE_WEIGHT);
+    if !status.is_success() {
+        let said = json.ok();
+        let said = said.as_ref().and_then(|said| said.get("message")?.as_str());
+        let said: String = said.unwrap_or("no reason given").chars().take(MAX_REASON).collect();
+        return Ok(Answer::Refused(status.as_u16(), said));
+    }
+    match json {
+        Ok(json) => Ok(Answer::Json(json)),
+        Err(error) if error.is_data() => Ok(Answer::TooLarge),
+        Err(_) => Err(Failure::lost("what the API server answers is no JSON that can be read")),
+    }
+}

@@ -1,0 +1,498 @@
+//! One kind from its first list to the end of its watch, for as long as policies ask for it.
+//!
+//! Must never: put a list in force before its last page, give up, or keep what does not fit into the budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::{FutureExt, StreamExt};
+use regorus::Value;
+use serde_json::Value as Json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::ask::{self, Change, Failure, Listing, Served};
+use super::budget::Share;
+use super::fields::{Fields, Pruner, TooDeep};
+use super::objects::{Objects, Place};
+use super::{Kind, LINGER, Shared, Wanted, is_secret};
+
+/// How long a watch may fail before what is held counts as not synced. Where it only goes silent, that begins when it should
+/// have ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When a watch is opened anew, or a little later: one that is silent looks like one on which nothing happens.
+const WATCH: Duration = Duration::from_secs(30);
+/// How much later than it should a watch may end.
+const MARGIN: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// When what did not fit into the budget is tried again, unless policies change before.
+const HEAVY_RETRY: Duration = Duration::from_secs(300);
+/// Changes that are put in force together, where so many have come.
+const TOGETHER: usize = 64;
+
+/// The sets of fields that policies ask of a kind.
+pub(super) type Views = BTreeSet<Fields>;
+
+/// A kind as it is read.
+pub(super) struct Followed {
+    kind: Kind,
+    views: watch::Sender<Views>,
+    state: ArcSwap<State>,
+}
+
+#[derive(Clone)]
+struct State {
+    /// All objects, by the fields that are kept of them, with their version; `None` where there is no whole list.
+    held: Option<(u64, BTreeMap<Fields, Value>)>,
+    /// Until when what is held counts.
+    fresh_until: Instant,
+    /// Why nothing is held, or why it counts no longer.
+    why: String,
+}
+
+impl Followed {
+    pub(super) fn new(kind: Kind, views: Views) -> Self {
+        let state = State {
+            held: None,
+            fresh_until: Instant::now(),
+            why: "its objects are being listed".to_owned(),
+        };
+        Self {
+            kind,
+            views: watch::Sender::new(views),
+            state: ArcSwap::from_pointee(state),
+        }
+    }
+
+    /// What policies ask of it from now on.
+    pub(super) fn want(&self, views: &Views) {
+        self.views.send_if_modified(|before| {
+            let changed = before != views;
+            before.clone_from(views);
+            changed
+        });
+    }
+
+    /// All objects with these fields, and their version; or why not.
+    pub(super) fn look(&self, fields: &Fields, now: Instant) -> Result<(u64, Value), String> {
+        let state = self.state.load();
+        let Some((version, held)) = &state.held else {
+            return Err(state.why.clone());
+        };
+        let listing = || "its objects are being listed with the fields that are asked for now".to_owned();
+        let value = held.get(fields).ok_or_else(listing)?;
+        if now > state.fresh_until {
+            let seconds = PATIENCE.as_secs();
+            return Err(format!("its watch has failed for more than {seconds} s: {}", state.why));
+        }
+        Ok((*version, value.clone()))
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        let mut state = State::clone(&self.state.load());
+        change(&mut state);
+        self.state.store(Arc::new(state));
+    }
+
+    /// Something failed: what is held counts for a while yet.
+    fn fail(&self, why: &str) {
+        if self.state.load().why != why {
+            warn!(
+                kind = self.kind.label(),
+                why, "policies look at objects that cannot be watched, which is tried again"
+            );
+        }
+        let until = Instant::now() + PATIENCE;
+        self.set(|state| {
+            state.fresh_until = state.fresh_until.min(until);
+            why.clone_into(&mut state.why);
+        });
+    }
+
+    fn heard(&self, until: Instant) {
+        self.set(|state| {
+            state.fresh_until = until;
+            state.why.clear();
+        });
+    }
+}
+
+/// Follows a kind until `stop`.
+pub(super) async fn run(
+    followed: Arc<Followed>,
+    shared: Arc<Shared>,
+    wanted: watch::Receiver<Wanted>,
+    stop: CancellationToken,
+) {
+    let label = followed.kind.label();
+    let follow = async {
+        loop {
+            let mut follower = Follower {
+                share: shared.budget.share(),
+                views: followed.views.subscribe(),
+                wanted: wanted.clone(),
+                followed: &followed,
+                shared: &shared,
+                retry: FIRST_RETRY,
+            };
+            // What is held goes with the follower.
+            let _panicked = AssertUnwindSafe(follower.run()).catch_unwind().await;
+            drop(follower);
+            followed.set(|state| state.held = None);
+            followed.fail("its watch ended by a mistake of Ringfence's");
+            sleep(LAST_RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow => {}
+    }
+    shared.metrics.forget_cache(&label);
+}
+
+/// How a turn of list and watch ended.
+enum End {
+    /// Policies ask for other fields.
+    Views,
+    Failed(Failure),
+    /// It does not fit into the budget.
+    Heavy,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<TooDeep> for End {
+    fn from(TooDeep: TooDeep) -> Self {
+        Self::Failed(Failure::lost("one of its objects is nested too deeply"))
+    }
+}
+
+struct Follower<'a> {
+    followed: &'a Followed,
+    shared: &'a Shared,
+    share: Share,
+    views: watch::Receiver<Views>,
+    wanted: watch::Receiver<Wanted>,
+    retry: Duration,
+}
+
+impl Follower<'_> {
+    /// Returns never.
+    async fn run(&mut self) {
+        let kind = &self.followed.kind;
+        if is_secret(&kind.kind) {
+            self.followed
+                .fail("Ringfence reads no Secrets: ask for what names them");
+            std::future::pending::<()>().await;
+        }
+        loop {
+            match self.turn().await {
+                End::Views => {}
+                End::Failed(failure) => {
+                    self.followed.fail(&failure.why);
+                    self.pause().await;
+                }
+                End::Heavy => {
+                    let limit = self.shared.budget.limit() >> 20;
+                    let why = format!(
+                        "its objects do not fit into what all kinds together may take, {limit} MiB: ask for fewer kinds or \
+                         fields, or raise --inventory-budget"
+                    );
+                    self.followed.set(|state| state.held = None);
+                    self.followed.fail(&why);
+                    self.share.set(0);
+                    self.tell(0);
+                    self.wanted.mark_unchanged();
+                    tokio::select! {
+                        () = sleep(jittered(HEAVY_RETRY)) => {}
+                        _ = self.views.changed() => {}
+                        // What others held is given back once they are stopped.
+                        _ = self.wanted.changed() => sleep(LINGER + FIRST_RETRY).await,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits longer each time, until a watch goes well; not where policies ask for something else.
+    async fn pause(&mut self) {
+        let pause = jittered(self.retry);
+        self.retry = (self.retry * 2).min(LAST_RETRY);
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.views.changed() => {}
+        }
+    }
+
+    async fn turn(&mut self) -> End {
+        match self.list_and_watch().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn list_and_watch(&mut self) -> Result<std::convert::Infallible, End> {
+        let views = self.views.borrow_and_update().clone();
+        let kind = &self.followed.kind;
+        let served = ask::discover(&self.shared.client, kind).await?;
+        if kind.group.is_empty() && served.plural == "secrets" {
+            return Err(Failure::lost("Ringfence reads no Secrets: ask for what names them").into());
+        }
+        let mut held = Held::new(kind, &views, served.namespaced);
+        let mut version = self.list(&served, &mut held).await?;
+        self.publish(&held, Some(Instant::now() + PATIENCE));
+        info!(
+            kind = kind.label(),
+            bytes = held.weight(),
+            "objects that policies look at are synced"
+        );
+        loop {
+            let begun = Instant::now();
+            match self.watch(&served, &mut held, &mut version).await {
+                Ok(()) if begun.elapsed() < FIRST_RETRY => sleep(jittered(FIRST_RETRY)).await,
+                Ok(()) => {}
+                Err(End::Failed(failure)) if !failure.lost => {
+                    self.followed.fail(&failure.why);
+                    self.pause().await;
+                }
+                Err(end) => return Err(end),
+            }
+            let views = self.views.borrow_and_update().clone();
+            if !held.narrow(&views) {
+                return Err(End::Views);
+            }
+            self.publish(&held, None);
+        }
+    }
+
+    async fn list(&mut self, served: &Served, held: &mut Held) -> Result<String, End> {
+        let listing = Listing {
+            client: &self.shared.client,
+            pages: &self.shared.pages,
+            kind: &self.followed.kind,
+            served,
+        };
+        let before = self.share.held();
+        let mut next = None;
+        loop {
+            let page = listing.page(next.as_deref()).await?;
+            for object in &page.items {
+                held.put(held.prune(object)?);
+            }
+            // What was in force is still held, and counts no more than the larger of both.
+            if !self.share.set(before.max(held.weight())) {
+                return Err(End::Heavy);
+            }
+            match page.next {
+                Some(more) => next = Some(more),
+                None if page.version.is_empty() => {
+                    return Err(Failure::lost("its list has no version to watch from").into());
+                }
+                None => return Ok(page.version),
+            }
+        }
+    }
+
+    /// Follows one watch to its end, which is no failure.
+    async fn watch(&mut self, served: &Served, held: &mut Held, version: &mut String) -> Result<(), End> {
+        let length = jittered(WATCH);
+        let kind = &self.followed.kind;
+        let changes = ask::changes(&self.shared.client, kind, served, version, length).await?;
+        let end = Instant::now() + length + MARGIN;
+        self.followed.heard(end + PATIENCE);
+        let cut = held.cut();
+        // Cut down as they come: only what is kept waits for the others.
+        let changes = changes.map(move |change| Ok::<_, End>(cut.change(change?)?));
+        let mut changes = pin!(changes.ready_chunks(TOGETHER));
+        loop {
+            let some = tokio::select! {
+                some = timeout_at(end, changes.next()) => some,
+                // Whoever called looks at them.
+                _ = self.views.changed() => return Ok(()),
+            };
+            let some = match some {
+                Ok(Some(some)) => some,
+                Ok(None) => return Ok(()),
+                Err(_) => return Err(Failure::passing("its watch went silent").into()),
+            };
+            let mut changed = false;
+            let mut failed = None;
+            for change in some {
+                match change {
+                    Ok((at, change)) => {
+                        changed |= held.apply(change);
+                        *version = at;
+                        self.retry = FIRST_RETRY;
+                    }
+                    Err(end) => {
+                        failed = Some(end);
+                        break;
+                    }
+                }
+            }
+            if changed {
+                if !self.share.set(held.weight()) {
+                    return Err(End::Heavy);
+                }
+                self.publish(held, None);
+            }
+            if let Some(end) = failed {
+                return Err(end);
+            }
+        }
+    }
+
+    fn publish(&mut self, held: &Held, fresh_until: Option<Instant>) {
+        // A list that took the place of a larger one gives back what that took.
+        self.share.set(held.weight());
+        let values = held
+            .objects
+            .iter()
+            .map(|(fields, objects)| (fields.clone(), objects.value()));
+        let values = (self.shared.next_version(), values.collect());
+        self.followed.set(|state| {
+            state.held = Some(values);
+            if let Some(until) = fresh_until {
+                state.fresh_until = until;
+                state.why.clear();
+            }
+        });
+        self.tell(held.weight());
+    }
+
+    fn tell(&self, bytes: usize) {
+        self.shared.metrics.set_cache(&self.followed.kind.label(), bytes);
+    }
+}
+
+/// The objects of a kind while they are followed.
+struct Held {
+    objects: BTreeMap<Fields, Objects>,
+    cut: Arc<Cut>,
+}
+
+/// How objects are cut down, by the fields that are asked for.
+struct Cut {
+    pruners: Vec<(Fields, Pruner)>,
+    namespaced: bool,
+}
+
+/// An object as it is kept.
+type Kept = (Place, Vec<(Fields, Value)>);
+
+enum Applied {
+    Put(Kept),
+    Gone(Place),
+    Nothing,
+}
+
+impl Held {
+    fn new(kind: &Kind, views: &Views, namespaced: bool) -> Self {
+        let of = kind.group_version();
+        let pruner = |fields: &Fields| (fields.clone(), Pruner::new(&of, &kind.kind, fields));
+        let objects = |fields: &Fields| (fields.clone(), Objects::new(&of, &kind.kind));
+        Self {
+            objects: views.iter().map(objects).collect(),
+            cut: Arc::new(Cut {
+                pruners: views.iter().map(pruner).collect(),
+                namespaced,
+            }),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        self.objects.values().map(Objects::weight).sum()
+    }
+
+    fn cut(&self) -> Arc<Cut> {
+        Arc::clone(&self.cut)
+    }
+
+    fn prune(&self, object: &Json) -> Result<Kept, End> {
+        self.cut.prune(object)
+    }
+
+    fn put(&mut self, (place, values): Kept) {
+        for (fields, value) in values {
+            if let Some(objects) = self.objects.get_mut(&fields) {
+                objects.insert(&place, value);
+            }
+        }
+    }
+
+    /// Whether it is another list then.
+    fn apply(&mut self, change: Applied) -> bool {
+        match change {
+            Applied::Put(kept) => self.put(kept),
+            Applied::Gone(place) => self.objects.values_mut().for_each(|objects| objects.remove(&place)),
+            Applied::Nothing => return false,
+        }
+        true
+    }
+
+    /// Drops what is not asked for any more; `false` where something is asked for that is not there.
+    fn narrow(&mut self, views: &Views) -> bool {
+        self.objects.retain(|fields, _| views.contains(fields));
+        self.objects.len() == views.len()
+    }
+}
+
+impl Cut {
+    fn prune(&self, object: &Json) -> Result<Kept, End> {
+        let place = self.place(object)?;
+        let values = self.pruners.iter();
+        let values = values.map(|(fields, pruner)| Ok((fields.clone(), pruner.prune(object)?)));
+        Ok((place, values.collect::<Result<_, TooDeep>>()?))
+    }
+
+    /// What becomes of a change, and how far the watch has come with it.
+    fn change(&self, change: Change) -> Result<(String, Applied), End> {
+        let version = |object: &Json| {
+            let version = object.pointer("/metadata/resourceVersion").and_then(Json::as_str);
+            version.filter(|version| !version.is_empty()).map(str::to_owned)
+        };
+        let unversioned = || End::from(Failure::lost("an event of its watch has no version"));
+        Ok(match change {
+            Change::Put(object) => (
+                version(&object).ok_or_else(unversioned)?,
+                Applied::Put(self.prune(&object)?),
+            ),
+            Change::Gone(object) => (
+                version(&object).ok_or_else(unversioned)?,
+                Applied::Gone(self.place(&object)?),
+            ),
+            Change::Version(version) => (version, Applied::Nothing),
+        })
+    }
+
+    fn place(&self, object: &Json) -> Result<Place, Failure> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).map(str::to_owned);
+        let nowhere = || Failure::lost("one of its objects has no name, or no namespace");
+        Ok(Place {
+            namespace: match self.namespaced {
+                true => Some(text("/metadata/namespace").ok_or_else(nowhere)?),
+                false => None,
+            },
+            name: text("/metadata/name").ok_or_else(nowhere)?,
+        })
+    }
+}
+
+/// Up to half as long again, so that the watches of many replicas do not come together.
+fn jittered(base: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
+    base + base.mul_f64(f64::from(nanos % 1000) / 2000.0)
+}

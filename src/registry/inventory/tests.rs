@@ -1,0 +1,297 @@
+//! Against an API server that answers from a table.
+
+use std::sync::Mutex;
+
+use axum::http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value as Json, json};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Answers by the path and query of a request: status and body. A watch that is not in the table ends at once.
+type Answers = Box<dyn FnMut(&str) -> (u16, String) + Send>;
+
+struct Fake {
+    inventory: Arc<Inventory>,
+    metrics: Arc<Metrics>,
+    asked: Arc<Mutex<Vec<String>>>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Fake {
+    fn new(budget: usize, answers: impl FnMut(&str) -> (u16, String) + Send + 'static) -> Self {
+        let answers: Arc<Mutex<Answers>> = Arc::new(Mutex::new(Box::new(answers)));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let url = request.uri().to_string();
+            log.lock().unwrap().push(url.clone());
+            let (status, body) = answers.lock().unwrap()(&url);
+            std::future::ready(Response::builder().status(status).body(Body::from(body.into_bytes())))
+        });
+        let metrics = Arc::new(Metrics::new());
+        let inventory = Inventory::new(Client::new(service, "default"), Arc::clone(&metrics), budget);
+        let inventory = Arc::new(inventory);
+        let stop = CancellationToken::new();
+        let (running, stopped) = (Arc::clone(&inventory), stop.clone());
+        tokio::spawn(async move { running.run(&stopped).await });
+        Self {
+            inventory,
+            metrics,
+            asked,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// Waits until what a policy sees is of that kind, and passes.
+    async fn sees(
+        &self,
+        kinds: &[InventoryKind],
+        good: impl Fn(&Result<Json, String>) -> bool,
+    ) -> Result<Json, String> {
+        let mut last = None;
+        let looked = timeout(SOON, async {
+            loop {
+                let seen = self.inventory.of(kinds).map(|value| json_of(&value));
+                if good(&seen) {
+                    return seen;
+                }
+                last = Some(seen);
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        looked.await.unwrap_or_else(|_| panic!("not seen: {last:?}"))
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|url| url.contains(what))
+            .count()
+    }
+}
+
+fn json_of(value: &Value) -> Json {
+    serde_json::from_str(&value.to_json_str().expect("text")).expect("json")
+}
+
+fn kind(group: &str, version: &str, kind: &str, fields: &[&str]) -> InventoryKind {
+    InventoryKind {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+    }
+}
+
+fn core() -> String {
+    let verbs = ["list", "watch"];
+    json!({"resources": [
+        {"name": "pods/eviction", "kind": "Pod", "namespaced": true, "verbs": ["create"]},
+        {"name": "pods", "kind": "Pod", "namespaced": true, "verbs": verbs},
+        {"name": "namespaces", "kind": "Namespace", "namespaced": false, "verbs": verbs},
+        {"name": "bindings", "kind": "Binding", "namespaced": true, "verbs": ["create"]},
+        {"name": "secrets", "kind": "Hidden", "namespaced": true, "verbs": verbs},
+    ]})
+    .to_string()
+}
+
+fn pod(name: &str, version: &str, x: &Json) -> Json {
+    json!({"metadata": {"name": name, "namespace": "a", "resourceVersion": version}, "spec": {"x": x, "y": 2}})
+}
+
+fn page(items: &[Json], next: &str) -> String {
+    json!({"metadata": {"resourceVersion": "10", "continue": next}, "items": items}).to_string()
+}
+
+fn event(what: &str, object: &Json) -> String {
+    format!("{}\n", json!({"type": what, "object": object}))
+}
+
+#[tokio::test]
+async fn one_list_in_pages_and_one_watch_serve_policies_that_see_different_fields() {
+    let fake = Fake::new(INVENTORY_BUDGET, |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.contains("watch=true") && url.ends_with("resourceVersion=10") => {
+            let gone = event("DELETED", &pod("one", "11", &json!(1)));
+            (200, gone + &event("ADDED", &pod("three", "12", &json!(3))))
+        }
+        url if url.contains("watch=true") => (200, String::new()),
+        url if url.contains("continue=") => (200, page(&[pod("two", "2", &json!([{"z": 1}]))], "")),
+        _ => (200, page(&[pod("one", "1", &json!(1))], "more")),
+    });
+    let x = [kind("", "v1", "Pod", &["spec.x"])];
+    let y = [kind("", "v1", "Pod", &["spec.y"])];
+    fake.inventory.want([x.as_slice(), y.as_slice()]);
+    let seen = fake.sees(&x, |seen| {
+        seen.as_ref().is_ok_and(|seen| seen.to_string().contains("three"))
+    });
+    let seen = seen.await.unwrap();
+    let spec = |name: &str| seen.pointer(&format!("/namespace/a/v1/Pod/{name}/spec")).cloned();
+    assert_eq!(spec("one"), None);
+    assert_eq!(spec("two"), Some(json!({"x": [{"z": 1}]})));
+    assert_eq!(spec("three"), Some(json!({"x": 3})));
+    let seen = json_of(&fake.inventory.of(&y).unwrap());
+    assert_eq!(seen.pointer("/namespace/a/v1/Pod/three/spec"), Some(&json!({"y": 2})));
+    assert_eq!(fake.count("/api/v1/pods?&limit"), 2, "{:?}", fake.asked.lock().unwrap());
+    let text = fake.metrics.encode().unwrap();
+    assert!(text.contains("ringfence_cache_bytes{kind=\"v1/Pod\"} "), "{text}");
+    let other = [kind("", "v1", "Pod", &["spec"])];
+    assert!(
+        fake.inventory
+            .of(&other)
+            .unwrap_err()
+            .contains("fields that are asked for now")
+    );
+    assert!(
+        fake.inventory
+            .of(&[kind("", "v1", "Node", &["spec"])])
+            .unwrap_err()
+            .contains("not begun")
+    );
+}
+
+#[tokio::test]
+async fn each_kind_says_why_it_is_not_synced_and_the_others_go_on() {
+    let fake = Fake::new(INVENTORY_BUDGET, |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.starts_with("/api/v1/pods?") => (403, json!({"message": "no"}).to_string()),
+        url if url.contains("watch=true") => (200, String::new()),
+        url if url.starts_with("/api/v1/namespaces?") => (200, page(&[json!({"metadata": {"name": "a"}})], "")),
+        url if url.starts_with("/apis/broken.io") => (500, "oops".to_owned()),
+        _ => (404, json!({"message": "not found"}).to_string()),
+    });
+    let cases = [
+        (
+            kind("", "v1", "Pod", &["spec"]),
+            "may not list pods: label a ClusterRole that may get, list and watch pods ringfence.dev/aggregate-to-inventory: \"true\"",
+        ),
+        (kind("", "v1", "Binding", &["spec"]), "cannot be listed and watched"),
+        (kind("", "v1", "Pods", &["spec"]), "serves no Pods of v1"),
+        (
+            kind("x.io", "v1", "X", &["spec"]),
+            "serves no X of x.io/v1: install what brings it",
+        ),
+        (kind("broken.io", "v1", "X", &["spec"]), "no reason given (500)"),
+        (kind("", "v1", "Secret", &["data"]), "reads no Secrets"),
+        (kind("", "v1", "secret", &["data"]), "reads no Secrets"),
+        (kind("", "v1", "Hidden", &["data"]), "reads no Secrets"),
+    ];
+    let good = [kind("", "v1", "Namespace", &["spec"])];
+    let asked = cases.iter().map(|(kind, _)| std::slice::from_ref(kind));
+    fake.inventory.want(asked.chain([good.as_slice()]));
+    let seen = fake.sees(&good, Result::is_ok).await.unwrap();
+    assert_eq!(seen["cluster"]["v1"]["Namespace"]["a"]["metadata"]["name"], "a");
+    for (kind, why) in &cases {
+        let kinds = [kind.clone(), good[0].clone()];
+        let said = fake
+            .sees(&kinds, |seen| seen.as_ref().is_err_and(|said| said.contains(why)))
+            .await;
+        let said = said.unwrap_err();
+        assert!(
+            said.starts_with(&format!("{} is not synced: ", Kind::of(kind))),
+            "{said}"
+        );
+    }
+    assert_eq!(fake.count("/api/v1/secrets"), 0);
+}
+
+/// A policy must not decide on half a list.
+#[tokio::test]
+async fn a_kind_that_does_not_fit_is_dropped_whole_until_less_is_asked_for() {
+    let fake = Fake::new(100_000, |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.contains("watch=true") => (200, String::new()),
+        url if url.starts_with("/api/v1/namespaces?") => (200, page(&[json!({"metadata": {"name": "a"}})], "")),
+        url if url.contains("continue=") => (200, page(&[pod("two", "2", &json!("x".repeat(90_000)))], "")),
+        _ => (200, page(&[pod("one", "1", &json!("x".repeat(50_000)))], "more")),
+    });
+    let (x, y) = (
+        [kind("", "v1", "Pod", &["spec.x"])],
+        [kind("", "v1", "Pod", &["spec.y"])],
+    );
+    let other = [kind("", "v1", "Namespace", &["spec"])];
+    fake.inventory.want([x.as_slice(), &other]);
+    let said = fake
+        .sees(&x, |seen| seen.as_ref().is_err_and(|why| why.contains("do not fit")))
+        .await;
+    assert!(said.unwrap_err().contains("--inventory-budget"));
+    fake.sees(&other, Result::is_ok).await.unwrap();
+    let text = fake.metrics.encode().unwrap();
+    assert!(text.contains("ringfence_cache_bytes{kind=\"v1/Pod\"} 0"), "{text}");
+    fake.inventory.want([y.as_slice(), &other]);
+    let both = [y[0].clone(), other[0].clone()];
+    let seen = fake.sees(&both, Result::is_ok).await.unwrap();
+    assert_eq!(seen["namespace"]["a"]["v1"]["Pod"]["one"]["spec"], json!({"y": 2}));
+    assert_eq!(seen["cluster"]["v1"]["Namespace"]["a"]["metadata"]["name"], "a");
+}
+
+#[tokio::test]
+async fn what_is_held_stays_while_it_is_listed_again_but_not_for_long() {
+    let mut lists = 0;
+    let fake = Fake::new(INVENTORY_BUDGET, move |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.contains("watch=true") => {
+            let gone =
+                json!({"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410});
+            (200, event("ERROR", &gone))
+        }
+        _ => {
+            lists += 1;
+            match lists {
+                1 => (200, page(&[pod("one", "1", &json!(1))], "")),
+                _ => (500, json!({"message": "etcd is away"}).to_string()),
+            }
+        }
+    });
+    let x = [kind("", "v1", "Pod", &["spec.x"])];
+    fake.inventory.want([x.as_slice()]);
+    fake.sees(&x, Result::is_ok).await.unwrap();
+    timeout(SOON, async {
+        while fake.count("limit=") < 3 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let seen = json_of(&fake.inventory.of(&x).expect("the old list"));
+    assert_eq!(seen["namespace"]["a"]["v1"]["Pod"]["one"]["spec"], json!({"x": 1}));
+    let followed = fake.inventory.followed.load_full();
+    let followed = &followed[&Kind::of(&x[0])];
+    let fields = Fields::of(&x[0].fields);
+    let said = followed
+        .look(&fields, Instant::now() + Duration::from_secs(31))
+        .unwrap_err();
+    assert_eq!(said, "its watch has failed for more than 30 s: etcd is away (500)");
+}
+
+#[tokio::test]
+async fn no_more_kinds_are_watched_than_may_be() {
+    let fake = Fake::new(INVENTORY_BUDGET, |_| (404, "{}".to_owned()));
+    let many: Vec<_> = (0..=MAX_KINDS)
+        .map(|n| kind("x.io", "v1", &format!("K{n:03}"), &["spec"]))
+        .collect();
+    fake.inventory.want(many.chunks(8));
+    let last = &many[MAX_KINDS..];
+    let said = fake
+        .sees(last, |seen| {
+            seen.as_ref().is_err_and(|why| why.contains("more than 64 kinds"))
+        })
+        .await;
+    assert!(said.unwrap_err().contains("ask for fewer"));
+}
+
+#[test]
+fn a_kind_that_a_policy_names_twice_is_one_with_all_its_fields() {
+    let twice = [
+        kind("", "v1", "Pod", &["spec.x"]),
+        kind("", "v1", "Pod", &["spec.y", "status"]),
+    ];
+    let once = [kind("", "v1", "Pod", &["status", "spec.x", "spec.y"])];
+    assert_eq!(by_kind(&twice), by_kind(&once));
+}

@@ -1,0 +1,299 @@
+//! What policies look at beside a request, on a real API server: by the inventory alone, with a client of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ringfence::api::InventoryKind;
+use ringfence::registry::{INVENTORY_BUDGET, Inventory};
+use ringfence::telemetry::Metrics;
+use serde_json::{Value, json};
+use support::{ControlPlane, Identity, eventually, unique};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::world::{Actor, SOON};
+
+const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+const CLUSTER_ROLE_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+struct Watching {
+    inventory: Arc<Inventory>,
+    metrics: Arc<Metrics>,
+    _stop: DropGuard,
+}
+
+impl Watching {
+    async fn with(identity: &Identity, budget: usize, policies: &[&[InventoryKind]]) -> Self {
+        let client = ControlPlane::shared().client(identity).await;
+        let metrics = Arc::new(Metrics::new());
+        let inventory = Arc::new(Inventory::new(client, Arc::clone(&metrics), budget));
+        inventory.want(policies.iter().copied());
+        let stop = CancellationToken::new();
+        let (running, stopped) = (Arc::clone(&inventory), stop.clone());
+        tokio::spawn(async move { running.run(&stopped).await });
+        Self {
+            inventory,
+            metrics,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    fn look(&self, kinds: &[InventoryKind]) -> Result<Value> {
+        let value = self.inventory.of(kinds).map_err(|why| anyhow!(why))?;
+        Ok(serde_json::from_str(&value.to_json_str()?)?)
+    }
+
+    /// Waits until something is seen there, or nothing.
+    async fn sees(&self, kinds: &[InventoryKind], pointer: &str, wanted: Option<&Value>) {
+        let seen = || async {
+            let seen = self.look(kinds)?;
+            ensure!(
+                seen.pointer(pointer) == wanted,
+                "{pointer} should be {wanted:?}: {seen}"
+            );
+            Ok(())
+        };
+        eventually(SOON, seen).await;
+    }
+
+    async fn says(&self, kinds: &[InventoryKind], why: &str) {
+        let said = || async {
+            let said = self.look(kinds).err().context("it is synced")?.to_string();
+            ensure!(said.contains(why), "should say {why}: {said}");
+            Ok(())
+        };
+        eventually(SOON, said).await;
+    }
+
+    fn bytes(&self, kind: &str) -> Option<u64> {
+        let text = self.metrics.encode().expect("metrics");
+        let series = format!("ringfence_cache_bytes{{kind=\"{kind}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&series))?;
+        Some(value.parse().expect("a number"))
+    }
+}
+
+fn kind(group: &str, version: &str, kind: &str, fields: &[&str]) -> InventoryKind {
+    InventoryKind {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+    }
+}
+
+async fn admin() -> Actor {
+    Actor::new(ControlPlane::shared().admin().await)
+}
+
+async fn namespace(admin: &Actor) -> String {
+    let name = unique("inventory");
+    let namespace = json!({"metadata": {"name": name, "labels": {"owner": "ml"}}});
+    admin.post("/api/v1/namespaces", &namespace).await.ok();
+    name
+}
+
+fn ingress(name: &str, host: &str) -> Value {
+    let http = json!({"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}]});
+    json!({
+        "metadata": {"name": name, "labels": {"app": "web"}, "annotations": {"not": "declared"}},
+        "spec": {"rules": [{"host": host, "http": http}], "ingressClassName": "x"},
+    })
+}
+
+#[tokio::test]
+async fn objects_come_cut_down_change_and_go() {
+    let admin = admin().await;
+    let name = namespace(&admin).await;
+    let ingresses = format!("/apis/networking.k8s.io/v1/namespaces/{name}/ingresses");
+    admin.post(&ingresses, &ingress("before", "a.io")).await.ok();
+    let hosts = [kind("networking.k8s.io", "v1", "Ingress", &["spec.rules.host"])];
+    let both = [
+        kind("", "v1", "ConfigMap", &["data"]),
+        kind("networking.k8s.io", "v1", "Ingress", &["spec.ingressClassName"]),
+        kind("", "v1", "Namespace", &["spec.finalizers"]),
+    ];
+    let watching = Watching::with(&Identity::Admin, INVENTORY_BUDGET, &[&hosts, &both]).await;
+    let at = |object: &str| format!("/namespace/{name}/networking.k8s.io~1v1/Ingress/{object}");
+    let kept = |object: &str, host: &str| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": object, "namespace": name, "labels": {"app": "web"}},
+            "spec": {"rules": [{"host": host}]},
+        })
+    };
+    watching
+        .sees(&hosts, &at("before"), Some(&kept("before", "a.io")))
+        .await;
+    let seen_before = watching.inventory.of(&hosts).expect("synced");
+    admin.post(&ingresses, &ingress("after", "b.io")).await.ok();
+    watching.sees(&hosts, &at("after"), Some(&kept("after", "b.io"))).await;
+    let mut changed = admin.read(&format!("{ingresses}/before")).await.expect("an Ingress");
+    changed["spec"]["rules"][0]["host"] = "c.io".into();
+    admin.put(&format!("{ingresses}/before"), &changed).await.ok();
+    watching
+        .sees(&hosts, &at("before"), Some(&kept("before", "c.io")))
+        .await;
+    watching
+        .sees(
+            &both,
+            &format!("{}/spec", at("before")),
+            Some(&json!({"ingressClassName": "x"})),
+        )
+        .await;
+    let config_map = json!({"metadata": {"name": "c"}, "data": {"k": "v"}, "binaryData": {"b": "AA=="}});
+    admin
+        .post(&format!("/api/v1/namespaces/{name}/configmaps"), &config_map)
+        .await
+        .ok();
+    let at_config_map = format!("/namespace/{name}/v1/ConfigMap/c");
+    watching
+        .sees(&both, &format!("{at_config_map}/data"), Some(&json!({"k": "v"})))
+        .await;
+    watching.sees(&both, &format!("{at_config_map}/binaryData"), None).await;
+    let finalizers = format!("/cluster/v1/Namespace/{name}/spec/finalizers");
+    watching.sees(&both, &finalizers, Some(&json!(["kubernetes"]))).await;
+    assert!(
+        watching
+            .bytes("networking.k8s.io/v1/Ingress")
+            .is_some_and(|bytes| bytes > 500)
+    );
+    for object in ["before", "after"] {
+        admin.delete(&format!("{ingresses}/{object}")).await.ok();
+    }
+    // Nothing is left of a namespace in which there is nothing: as Gatekeeper has it, it is undefined.
+    watching.sees(&hosts, &format!("/namespace/{name}"), None).await;
+    let text = seen_before.to_json_str().expect("text");
+    assert!(
+        text.contains("a.io") && !text.contains("b.io"),
+        "what a request has seen does not change"
+    );
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_says_so_until_it_may_and_touches_nothing_else() {
+    let admin = admin().await;
+    let person = Identity::user(&unique("inventory"), &[]);
+    let Identity::User { name: user, .. } = &person else {
+        unreachable!()
+    };
+    let role = |name: &str, group: &str, plural: &str| json!({"metadata": {"name": name}, "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get", "list", "watch"]}]});
+    let allow = async |group: &str, plural: &str| {
+        let name = unique("inventory");
+        admin.post(CLUSTER_ROLES, &role(&name, group, plural)).await.ok();
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "User", "name": user}],
+        });
+        admin.post(CLUSTER_ROLE_BINDINGS, &binding).await.ok();
+    };
+    allow("", "namespaces").await;
+    let namespaces = [kind("", "v1", "Namespace", &["spec"])];
+    let roles = [kind("rbac.authorization.k8s.io", "v1", "ClusterRole", &["rules"])];
+    let secrets = [kind("", "v1", "Secret", &["data"])];
+    let watching = Watching::with(&person, INVENTORY_BUDGET, &[&namespaces, &roles, &secrets]).await;
+    watching
+        .sees(
+            &namespaces,
+            "/cluster/v1/Namespace/default/metadata/name",
+            Some(&json!("default")),
+        )
+        .await;
+    let why = "ClusterRole of rbac.authorization.k8s.io/v1 is not synced: Ringfence may not list clusterroles of \
+               rbac.authorization.k8s.io: label a ClusterRole that may get, list and watch clusterroles of \
+               rbac.authorization.k8s.io ringfence.dev/aggregate-to-inventory: \"true\"";
+    watching.says(&roles, why).await;
+    watching.says(&secrets, "Ringfence reads no Secrets").await;
+    allow("rbac.authorization.k8s.io", "clusterroles").await;
+    let at = "/cluster/rbac.authorization.k8s.io~1v1/ClusterRole/cluster-admin/rules/1/verbs";
+    watching.sees(&roles, at, Some(&json!(["*"]))).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_comes_later_is_seen_then() {
+    let admin = admin().await;
+    let name = unique("later");
+    let plural = name.replace('-', "");
+    let kind_name = format!("L{plural}");
+    let kinds = [kind("inventory.example.com", "v1", &kind_name, &["spec.n"])];
+    let watching = Watching::with(&Identity::Admin, INVENTORY_BUDGET, &[&kinds]).await;
+    watching.says(&kinds, "install what brings it").await;
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.inventory.example.com")},
+        "spec": {
+            "group": "inventory.example.com", "scope": "Cluster",
+            "names": {"plural": plural, "kind": kind_name},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            }}}],
+        },
+    });
+    admin.post(DEFINITIONS, &definition).await.ok();
+    let objects = format!("/apis/inventory.example.com/v1/{plural}");
+    let object = json!({
+        "apiVersion": "inventory.example.com/v1", "kind": kind_name,
+        "metadata": {"name": "one"}, "spec": {"n": 9_007_199_254_740_993_u64, "m": 1},
+    });
+    eventually(SOON, || async {
+        let answer = admin.post(&objects, &object).await;
+        ensure!(answer.code == 201, "{}", answer.body);
+        Ok(())
+    })
+    .await;
+    let at = format!("/cluster/inventory.example.com~1v1/{kind_name}/one/spec");
+    watching
+        .sees(&kinds, &at, Some(&json!({"n": 9_007_199_254_740_993_u64})))
+        .await;
+    admin
+        .delete(&format!("{DEFINITIONS}/{plural}.inventory.example.com"))
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_kind_that_grows_beyond_the_budget_is_dropped_whole() {
+    let admin = admin().await;
+    let name = namespace(&admin).await;
+    let config_maps = [kind("", "v1", "ConfigMap", &["data"])];
+    let namespaces = [kind("", "v1", "Namespace", &["metadata.name"])];
+    let watching = Watching::with(&Identity::Admin, 1 << 20, &[&config_maps, &namespaces]).await;
+    watching
+        .sees(&config_maps, &format!("/namespace/{name}/v1/ConfigMap/large"), None)
+        .await;
+    let path = format!("/api/v1/namespaces/{name}/configmaps");
+    let large = json!({"metadata": {"name": "large"}, "data": {"x": "x".repeat(900_000)}});
+    admin.post(&path, &large).await.ok();
+    let larger = json!({"metadata": {"name": "larger"}, "data": {"x": "x".repeat(500_000)}});
+    admin.post(&path, &larger).await.ok();
+    watching
+        .says(&config_maps, "ConfigMap of v1 is not synced: its objects do not fit")
+        .await;
+    assert_eq!(watching.bytes("v1/ConfigMap"), Some(0));
+    watching
+        .sees(
+            &namespaces,
+            &format!("/cluster/v1/Namespace/{name}/metadata/name"),
+            Some(&json!(name)),
+        )
+        .await;
+    admin.delete(&format!("{path}/large")).await.ok();
+    admin.delete(&format!("{path}/larger")).await.ok();
+    // It is tried again when what policies ask for changes, once nobody holds what was stopped.
+    watching.inventory.want([config_maps.as_slice()]);
+    let root = kube_root(&name);
+    watching
+        .sees(&config_maps, &root, Some(&json!("kube-root-ca.crt")))
+        .await;
+    eventually(Duration::from_secs(30), || async {
+        ensure!(watching.bytes("v1/Namespace").is_none(), "nobody asks for it any more");
+        Ok(())
+    })
+    .await;
+}
+
+fn kube_root(namespace: &str) -> String {
+    format!("/namespace/{namespace}/v1/ConfigMap/kube-root-ca.crt/metadata/name")
+}
