@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
-use ringfence::api::RegoPolicySpec;
 use ringfence::plan::{policy_webhooks, registers};
-use ringfence::policy::{Registered, Snapshot};
+use ringfence::policy::{Declared, Registered, Snapshot};
 use serde_json::{Value, json};
 use support::cel::valid;
 use support::{ControlPlane, Options, RELEASE_NAMESPACE, Ringfence, eventually};
@@ -92,12 +91,15 @@ impl Scene {
     async fn wanted(&self) -> Result<Vec<Value>> {
         let mut policies = Vec::new();
         for object in self.admin.items(POLICIES).await? {
-            let spec: RegoPolicySpec = serde_json::from_value(object["spec"].clone())?;
             let metadata = &object["metadata"];
             let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-            let generation = metadata["generation"].as_i64().unwrap_or_default();
-            let policy = Registered::broken(text("name"), text("uid"), generation, &spec, "of a test");
-            policies.push(Arc::new(policy));
+            let declared = Declared {
+                name: text("name").to_owned(),
+                uid: text("uid").to_owned(),
+                generation: metadata["generation"].as_i64().unwrap_or_default(),
+                spec: serde_json::from_value(object["spec"].clone())?,
+            };
+            policies.push(Arc::new(Registered::broken(declared, "of a test")));
         }
         let chart = self.admin.read(&format!("{REGISTRATIONS}/ringfence")).await?;
         policy_webhooks(&Snapshot::new(policies).entries(), &chart, RELEASE_NAMESPACE).map_err(anyhow::Error::msg)

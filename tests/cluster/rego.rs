@@ -151,7 +151,7 @@ async fn what_cannot_work_is_refused_where_it_is_written(scene: &Scene) {
             "unknown function",
             "package p\ndeny contains \"x\" if startwith(input.review.name, \"a\")\n",
             json!({}),
-            vec!["policy.rego:2:23", "startwith", "in the line: deny contains"],
+            vec!["policy.rego:2:22", "startwith", "in the line: deny contains"],
         ),
         (
             "another server",
