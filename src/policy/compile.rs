@@ -17,6 +17,7 @@ use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
+use super::memory;
 use super::metadata::{Metadata, RegoVersion};
 use super::vet::{self, EntryPoint, Purpose, Vetted};
 
@@ -211,9 +212,10 @@ pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) ->
         limit,
         check_interval: CHECK_INTERVAL,
     });
+    let before = memory::Before::now();
     engine
         .eval_rule(path.to_owned())
-        .map_err(|error| EvalError::engine(&error))
+        .map_err(|error| before.blame(EvalError::engine(&error)))
 }
 
 /// Defaults with overrides over them. A name or a type that the policy does not know is an error, not a rule switched off.

@@ -7,6 +7,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::memory;
+
+/// Message of a [`LoadError`] where the process has no memory left for the policy.
+pub const NO_MEMORY: &str =
+    "no memory is left to read and compile it: make it shorter, split it, or pass long lists as parameters";
+
 /// Why a policy was not loaded.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub struct LoadError {
@@ -49,6 +55,11 @@ impl LoadError {
             "" => text.trim(),
             message => message,
         };
+        let message = if memory::says_shortage(message) {
+            NO_MEMORY
+        } else {
+            message
+        };
         Self {
             file: file.to_owned(),
             line: located.line,
@@ -83,6 +94,15 @@ pub enum EvalError {
     /// The engine panicked.
     #[error("the policy made the engine panic")]
     Panic,
+    /// It held most of what was taken when no memory was left for policies.
+    #[error("the policy took more than {mebibytes} MiB of memory, and there was no more of it")]
+    Memory {
+        /// What it took, in MiB.
+        mebibytes: u64,
+    },
+    /// No memory was left for policies while it was evaluated, and it is not known whose doing that is.
+    #[error("this replica is short of memory, which need not be because of this policy")]
+    NoMemory,
     /// It was not asked: it did not finish for an earlier request, and goes on all the same.
     #[error("the policy has not ended yet for an earlier request, which nothing can stop")]
     Unended,
@@ -98,12 +118,16 @@ impl EvalError {
         for cause in error.chain() {
             match cause.downcast_ref::<LimitError>() {
                 Some(LimitError::TimeLimitExceeded { .. }) => return Self::Timeout,
+                Some(limit) if memory::is_shortage(limit) => return Self::NoMemory,
                 Some(_) => return Self::Error("it exceeded a limit of the engine".to_owned()),
                 None => {}
             }
         }
         let text = format!("{error:#}");
         let located = Located::parse(&text);
+        if memory::says_shortage(located.message) {
+            return Self::NoMemory;
+        }
         let what = without_values(located.message);
         Self::Error(match (located.line, located.column) {
             (Some(line), Some(column)) => format!("{what} at {}:{line}:{column}", located.file),

@@ -11,8 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, Scope};
 use super::samples::{SAMPLES, Sample};
-use crate::policy::{EvalError, LoadError, PolicySet, Verdict};
+use crate::policy::{EvalError, LoadError, NO_MEMORY, PolicySet, Verdict, limit_memory};
 
+/// What the allocator may hold beyond what is counted, so that the count strikes first, which says more.
+const SLACK: u64 = 32 << 20;
 /// Address space beside memory in use: the binary itself, and what the allocator reserves without using it.
 const ADDRESSES: u64 = 1 << 30;
 
@@ -43,12 +45,10 @@ fn run() -> io::Result<()> {
     )?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, 0)?;
-    limit(Resource::Data, question.memory.saturating_add(stack))?;
+    let memory = question.memory.saturating_add(SLACK).saturating_add(stack);
+    limit(Resource::Data, memory)?;
     // Where the kernel does not count the former, such as on macOS, this holds, if less closely.
-    limit(
-        Resource::As,
-        question.memory.saturating_add(stack).saturating_add(ADDRESSES),
-    )?;
+    limit(Resource::As, memory.saturating_add(ADDRESSES))?;
     let thread = thread::Builder::new().stack_size(question.stack).spawn(move || {
         // Threads count as processes: this one was the last.
         limit(Resource::Nproc, 0)?;
@@ -92,8 +92,12 @@ fn judge(question: Question) -> Answer {
         parameters,
         scope,
         sample_milliseconds,
+        memory,
         ..
     } = question;
+    // Stops most of what takes too much with an error that names it. The limits of the system are for what the engine does between
+    // two looks, and end the process.
+    limit_memory(memory);
     doing(COMPILING);
     let compiled = match (scope, sources.pop()) {
         (Scope::Alone, Some(source)) => PolicySet::compile_alone(source, &parameters),
@@ -104,25 +108,45 @@ fn judge(question: Question) -> Answer {
     };
     match compiled {
         Ok(set) => Answer {
-            on_samples: bounded(on_samples(&set, scope, Duration::from_millis(sample_milliseconds))),
+            on_samples: bounded(on_samples(
+                &set,
+                &Trial {
+                    scope,
+                    memory,
+                    time: Duration::from_millis(sample_milliseconds),
+                },
+            )),
             ..Answer::default()
         },
-        Err(errors) => Answer {
-            refused: bounded(errors),
-            ..Answer::default()
-        },
+        Err(mut errors) => {
+            for error in errors.iter_mut().filter(|error| error.message == NO_MEMORY) {
+                error.message = scope.took_memory(COMPILING, memory);
+            }
+            Answer {
+                refused: bounded(errors),
+                ..Answer::default()
+            }
+        }
     }
+}
+
+/// What policies are tried within.
+struct Trial {
+    scope: Scope,
+    memory: u64,
+    /// Of one policy on one sample.
+    time: Duration,
 }
 
 /// Evaluates the policies on each sample, up to the first on which one hangs or panics. That one of them fails is no mistake:
 /// the sample is none of its author's.
-fn on_samples(set: &PolicySet, scope: Scope, time: Duration) -> Vec<LoadError> {
+fn on_samples(set: &PolicySet, trial: &Trial) -> Vec<LoadError> {
     for sample in SAMPLES.iter() {
-        doing(&format!("evaluated on {}", sample.name));
+        doing(&evaluated_on(sample));
         // A policy may use half of what is left.
-        let verdicts = set.evaluate(&sample.input(), time * 2).into_iter();
+        let verdicts = set.evaluate(&sample.input(), trial.time * 2).into_iter();
         let errors: Vec<_> = verdicts
-            .filter_map(|verdict| refused(set, &verdict, sample, scope, time))
+            .filter_map(|verdict| refused(set, &verdict, sample, trial))
             .collect();
         if !errors.is_empty() {
             return errors;
@@ -131,9 +155,13 @@ fn on_samples(set: &PolicySet, scope: Scope, time: Duration) -> Vec<LoadError> {
     Vec::new()
 }
 
-fn refused(set: &PolicySet, verdict: &Verdict, sample: &Sample, scope: Scope, time: Duration) -> Option<LoadError> {
-    let name = sample.name;
-    let what = match (verdict.outcome.as_ref().err()?, scope) {
+fn evaluated_on(sample: &Sample) -> String {
+    format!("evaluated on {}", sample.name)
+}
+
+fn refused(set: &PolicySet, verdict: &Verdict, sample: &Sample, trial: &Trial) -> Option<LoadError> {
+    let (name, time) = (sample.name, trial.time);
+    let what = match (verdict.outcome.as_ref().err()?, trial.scope) {
         (EvalError::Timeout, Scope::Alone) => format!(
             "it did not finish in {} ms on {name}: make it look at less; all policies together have seconds for a review",
             time.as_millis()
@@ -147,6 +175,9 @@ fn refused(set: &PolicySet, verdict: &Verdict, sample: &Sample, scope: Scope, ti
             "it made the engine panic on {name}, and would refuse whatever is like it: find the call of a built-in function \
              with arguments that make no sense, such as an empty string to look for"
         ),
+        (EvalError::Memory { .. } | EvalError::NoMemory, scope) => {
+            scope.took_memory(&evaluated_on(sample), trial.memory)
+        }
         (EvalError::Error(_) | EvalError::Unended | EvalError::NoThread, _) => return None,
     };
     let policy = set.policies().find(|policy| policy.metadata.name == verdict.policy);
@@ -190,11 +221,19 @@ mod tests {
         PolicySet::compile(vec![Source { file, text }], &BTreeMap::new()).expect("it is good")
     }
 
+    fn trial(scope: Scope, time: Duration) -> Trial {
+        Trial {
+            scope,
+            memory: 160 << 20,
+            time,
+        }
+    }
+
     #[rstest]
     #[case::alone(Scope::Alone, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
     #[case::together(Scope::Set, "p.rego: there was no time left for it on an ordinary Pod")]
     fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] scope: Scope, #[case] words: &str) {
-        let errors = on_samples(&set("deny contains \"x\""), scope, Duration::ZERO);
+        let errors = on_samples(&set("deny contains \"x\""), &trial(scope, Duration::ZERO));
         let [error] = errors.as_slice() else {
             panic!("one error expected: {errors:?}")
         };
@@ -206,7 +245,10 @@ mod tests {
     #[case::fails("deny contains \"x\" if startswith(input.pod.spec, \"a\")")]
     #[case::fails_always("deny contains 1")]
     fn a_policy_may_refuse_a_sample_and_fail_on_it(#[case] body: &str) {
-        assert_eq!(on_samples(&set(body), Scope::Alone, Duration::from_secs(20)), []);
+        assert_eq!(
+            on_samples(&set(body), &trial(Scope::Alone, Duration::from_secs(20))),
+            []
+        );
     }
 
     #[test]
