@@ -7,6 +7,7 @@ mod cluster;
 mod diff;
 mod draft;
 mod manifests;
+mod memory;
 mod policies;
 mod render;
 mod report;
