@@ -125,8 +125,17 @@ impl EvalError {
         }
         let text = format!("{error:#}");
         let located = Located::parse(&text);
-        if memory::says_shortage(located.message) {
+        // What ends a function, or a call of one of ours, comes as words alone.
+        let said = if located.message.is_empty() {
+            &text
+        } else {
+            located.message
+        };
+        if memory::says_shortage(said) {
             return Self::NoMemory;
+        }
+        if said.starts_with(TIME_IS_OVER) {
+            return Self::Timeout;
         }
         let what = without_values(located.message);
         Self::Error(match (located.line, located.column) {
@@ -135,6 +144,9 @@ impl EvalError {
         })
     }
 }
+
+/// How the engine begins to say that the time is over.
+const TIME_IS_OVER: &str = "execution exceeded time limit (elapsed=";
 
 /// Sentences of the engine that quote nothing.
 const PLAIN: [&str; 8] = [
@@ -222,6 +234,27 @@ mod tests {
             let error = EvalError::engine(&anyhow::anyhow!("--> p.rego:1:2\nerror: {message}")).to_string();
             assert!(!error.contains("hunter2"), "{error}");
             assert!(error.contains("p.rego:1:2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_told_from_other_errors_where_only_its_words_are_left() {
+        use regorus::LimitError::{MemoryLimitExceeded, TimeLimitExceeded};
+        use std::time::Duration;
+        let memory = MemoryLimitExceeded { usage: 2, limit: 1 };
+        let (elapsed, limit) = (Duration::from_secs(2), Duration::from_secs(1));
+        let time = TimeLimitExceeded { elapsed, limit };
+        for (limit, error) in [(memory, EvalError::NoMemory), (time, EvalError::Timeout)] {
+            assert_eq!(EvalError::engine(&anyhow::anyhow!("{limit}")), error);
+            assert_eq!(
+                EvalError::engine(&anyhow::anyhow!("\n--> p.rego:1:2\n\nerror: {limit}")),
+                error
+            );
+            let quoted = format!("--> p.rego:1:2\nerror: `a` expects {limit}");
+            assert!(matches!(
+                EvalError::engine(&anyhow::anyhow!(quoted)),
+                EvalError::Error(_)
+            ));
         }
     }
 

@@ -32,14 +32,26 @@ fn policy(name: &str, body: &str) -> Source {
     }
 }
 
-/// Texts of 2 MiB, as many as the list is long.
+/// Rules up to a text of 2 MiB, and as many more of that size as a list is long.
+const MANY: &str = "[concat(\"\", [a18, sprintf(\"%d\", [n])]) | some n in list]";
+
+fn doubled() -> String {
+    let rule = |number: usize| format!("a{number} := concat(\"\", [a{0}, a{0}])\n", number - 1);
+    format!("a0 := \"xxxxxxxx\"\n{}", (1..=18).map(rule).collect::<String>())
+}
+
 fn texts() -> String {
-    let rules: String = (1..=18)
-        .map(|number| format!("a{number} := concat(\"\", [a{0}, a{0}])\n", number - 1))
-        .collect();
     format!(
-        "a0 := \"xxxxxxxx\"\n{rules}\
-         deny contains \"x\" if count([concat(\"\", [a18, sprintf(\"%d\", [n])]) | some n in input.request.list]) < 0"
+        "{}deny contains \"x\" if {{\n\tlist := input.request.list\n\tcount({MANY}) < 0\n}}",
+        doubled()
+    )
+}
+
+/// The engine passes on no more than the words of what ends a function.
+fn within_a_function() -> String {
+    format!(
+        "{}f(list) := {MANY}\ndeny contains \"x\" if count(f(input.request.list)) < 0",
+        doubled()
     )
 }
 
@@ -98,6 +110,7 @@ fn outcome<'a>(verdicts: &'a [Verdict], policy: &str) -> &'a Result<ringfence::p
 #[case::texts(&texts())]
 #[case::sets(&sets())]
 #[case::lists(&lists())]
+#[case::within_a_function(&within_a_function())]
 fn one_that_eats_memory_is_stopped_and_named_and_the_next_is_judged(#[case] body: &str) {
     let _alone = alone();
     let pool = Pool::new(Arc::new(vetted(vec![policy("eats", body), good()])), 2, Arc::default());
