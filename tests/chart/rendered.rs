@@ -264,10 +264,8 @@ async fn the_pod_is_told_its_limit_on_memory_where_it_has_one() {
     ] {
         let objects = render(values).await;
         let container = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
-        let variables = container["env"].as_array().into_iter().flatten();
-        let told = variables
-            .filter(|variable| variable["name"] == "RINGFENCE_MEMORY_LIMIT")
-            .next();
+        let mut variables = container["env"].as_array().into_iter().flatten();
+        let told = variables.find(|variable| variable["name"] == "RINGFENCE_MEMORY_LIMIT");
         assert_eq!(
             told.map_or(Value::Null, |told| told["valueFrom"].clone()),
             expected,
