@@ -97,10 +97,15 @@ impl Kept {
         loop {
             every.tick().await;
             if let Some(resident) = resident() {
-                limit_memory(counted + counted_memory().saturating_sub(resident));
+                limit_memory(corrected(counted, counted_memory(), resident));
             }
         }
     }
+}
+
+/// The limit on what is counted by which no more may be held than by `limit`.
+fn corrected(limit: u64, counted: u64, resident: u64) -> u64 {
+    limit.saturating_add(counted.saturating_sub(resident))
 }
 
 /// What the process has in pages, in bytes.
@@ -216,6 +221,24 @@ mod tests {
             error.contains("256 MiB") && error.contains("480 MiB") && error.contains("resources.limits.memory"),
             "{error}"
         );
+    }
+
+    #[rstest]
+    #[case::right(300, 200, 220, 300)]
+    #[case::wrong_by_more_than_all_that_is_there(300, 500, 100, 700)]
+    #[case::absurd(u64::MAX, u64::MAX, 0, u64::MAX)]
+    fn what_is_counted_and_held_no_more_does_not_count(
+        #[case] limit: u64,
+        #[case] counted: u64,
+        #[case] resident: u64,
+        #[case] expected: u64,
+    ) {
+        assert_eq!(corrected(limit, counted, resident), expected);
+    }
+
+    #[test]
+    fn the_process_knows_what_it_holds() {
+        assert!(resident().is_some_and(|bytes| (1 << 20..1 << 36).contains(&bytes)));
     }
 
     #[rstest]
