@@ -4,8 +4,10 @@
 //! ratios of neighbours say more than any time. Must never: count an answer that was not checked, or leave a process behind.
 
 mod client;
+mod generated;
 mod live;
 mod measure;
+mod policies;
 mod process;
 mod report;
 mod review;
@@ -21,6 +23,7 @@ use measure::{Growth, Pace, Probe, Row};
 use process::Process;
 use report::Report;
 use review::{Expected, Pod};
+use ringfence::vetting;
 use server::Spec;
 
 /// The pod of the main table: about what Airflow or a Job of three containers sends.
@@ -39,6 +42,7 @@ usage: cargo bench [-- --json] [-- --quick]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first().map(String::as_str) {
+        Some(vetting::SUBCOMMAND) => return vetting::answer(),
         Some("serve") => server::main(arguments.get(1).map_or("", String::as_str)),
         _ => bench(&arguments),
     };
@@ -159,29 +163,45 @@ async fn measure(pace: &Pace) -> Result<Report> {
     size.measure(pace).await?;
 
     say(started, "what grows with the number of policies");
-    let mut policies = Growth::new("policies", &["ringfence"]);
-    let mut servers = Vec::new();
-    for copies in [1, 4, 16] {
-        let server = Process::start(&Spec::Ringfence { copies }, None)?;
-        let connection = Connection::open(&server).await?;
-        let targets = vec![connection.prepare(&usual, Expected::Allowed).await?];
-        policies
-            .rows
-            .push(Row::new(server.policies().to_string(), usual.len(), targets));
-        servers.push(server);
-    }
-    policies.measure(pace).await?;
-    for (row, server) in policies.rows.iter_mut().zip(&servers) {
-        row.resident = Some(server.resident()?);
-    }
+    let copies = [1, 4, 16].map(|copies| Spec::Ringfence { copies });
+    let policies = of_policies("policies", &copies, &usual, pace).await?;
+    say(started, "what grows with the number of small policies");
+    let small = [0, 1, 50, 100, 200].map(|count| Spec::Small { count });
+    let small = of_policies("small ones", &small, &usual, pace).await?;
+    drop((to_bare, to_once, bare, once));
+    say(started, "what each policy takes");
+    let each = policies::each(&usual, pace)?;
+    say(started, "what it takes to trust policies");
+    let loading = policies::vetting(pace)?;
     let took = started.elapsed();
     say(started, "done");
     Ok(Report {
         machine,
         probes,
-        growths: vec![containers, size, policies],
+        growths: vec![containers, size, policies, small],
+        each,
+        loading,
         quick: pace.quick,
         reviews: (usual.len(), bad.len()),
         took: Duration::from_secs(took.as_secs()),
     })
+}
+
+/// Servers that differ in their policies alone.
+async fn of_policies(by: &'static str, specs: &[Spec], review: &[u8], pace: &Pace) -> Result<Growth> {
+    let mut growth = Growth::new(by, &["ringfence"]);
+    let mut servers = Vec::new();
+    for spec in specs {
+        let server = Process::start(spec, None)?;
+        let connection = Connection::open(&server).await?;
+        let targets = vec![connection.prepare(review, Expected::Allowed).await?];
+        let row = Row::new(server.policies().to_string(), review.len(), targets);
+        growth.rows.push(row.of_policies(server.policies()));
+        servers.push(server);
+    }
+    growth.measure(pace).await?;
+    for (row, server) in growth.rows.iter_mut().zip(&servers) {
+        row.resident = Some(server.resident()?);
+    }
+    Ok(growth)
 }

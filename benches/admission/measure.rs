@@ -150,6 +150,8 @@ pub struct Row {
     pub label: String,
     /// Size of the review.
     pub bytes: usize,
+    /// How many policies judge it, where rows differ in that.
+    pub policies: Option<usize>,
     targets: Vec<Prepared>,
     /// By column: sorted latencies of each round.
     pub columns: Vec<Vec<Vec<u64>>>,
@@ -163,9 +165,18 @@ impl Row {
         Self {
             label,
             bytes,
+            policies: None,
             targets,
             columns,
             resident: None,
+        }
+    }
+
+    /// With so many policies.
+    pub fn of_policies(self, policies: usize) -> Self {
+        Self {
+            policies: Some(policies),
+            ..self
         }
     }
 }
@@ -196,7 +207,7 @@ impl Growth {
     }
 }
 
-fn sorted(mut values: Vec<u64>) -> Vec<u64> {
+pub fn sorted(mut values: Vec<u64>) -> Vec<u64> {
     values.sort_unstable();
     values
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use ringfence::policy::ALLOCATOR;
 
 use crate::server::{Ready, Spec};
 
@@ -26,6 +27,8 @@ impl Process {
         command
             .arg("serve")
             .arg(serde_json::to_string(spec)?)
+            // As `ringfence run` begins.
+            .envs(ALLOCATOR)
             .env_remove("RUST_LOG")
             // The engine goes on after errors that it makes by the hundred, and each would take a backtrace.
             .env_remove("RUST_BACKTRACE")

@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::measure::{Growth, IN_FLIGHT, Probe, Row, percentile, spread};
+use crate::policies::{Each, Loading};
 
 /// The row that needs a control plane.
 pub const LIVE: &str = "ringfence, live facts";
+/// Fewer policies add less than two servers differ by.
+const ENOUGH: usize = 10;
 const NOT_MEASURED: &str = "not measured: run make controlplane";
 
 pub struct Report {
@@ -16,6 +19,8 @@ pub struct Report {
     /// The first is what the others are compared with.
     pub probes: Vec<Probe>,
     pub growths: Vec<Growth>,
+    pub each: Each,
+    pub loading: Loading,
     pub quick: bool,
     /// Sizes of the review that is admitted and of the one that is refused.
     pub reviews: (usize, usize),
@@ -127,6 +132,7 @@ impl Report {
             out.push('\n');
             out.push_str(&table(growth));
         }
+        let _ = write!(out, "\n{}\n{}", self.each.text(), self.loading.text());
         out
     }
 
@@ -145,7 +151,6 @@ impl Report {
     }
 
     pub fn json(&self) -> Value {
-        let three = |[median, least, largest]: [f64; 3]| json!({"median": median, "min": least, "max": largest});
         let servers: Vec<Value> = self
             .lines()
             .iter()
@@ -167,7 +172,9 @@ impl Report {
                         ((*name).to_owned(), value)
                     });
                     let columns: serde_json::Map<String, Value> = columns.collect();
-                    json!({"label": row.label, "bytes": row.bytes, "residentKiB": row.resident, "servers": columns})
+                    json!({
+                        "label": row.label, "bytes": row.bytes, "policies": row.policies, "residentKiB": row.resident, "servers": columns,
+                    })
                 });
                 json!({"by": growth.by, "rows": rows.collect::<Vec<_>>()})
             })
@@ -176,7 +183,7 @@ impl Report {
             "machine": {"cores": self.machine.cores, "model": self.machine.model, "load": self.machine.load},
             "quick": self.quick, "debug": cfg!(debug_assertions), "seconds": self.took.as_secs(), "inFlight": IN_FLIGHT,
             "reviewBytes": {"admitted": self.reviews.0, "refused": self.reviews.1},
-            "servers": servers, "growth": growths,
+            "servers": servers, "growth": growths, "onePolicy": self.each.json(), "load": self.loading.json(),
         })
     }
 }
@@ -188,6 +195,9 @@ fn table(growth: &Growth) -> String {
     }
     if growth.rows.iter().any(|row| row.resident.is_some()) {
         let _ = write!(out, "  {:>8}", "memory");
+    }
+    if growth.rows.iter().any(|row| row.policies.is_some()) {
+        let _ = write!(out, "  {:>10} {:>12}", "/ policy", "/ 100 of them");
     }
     out.push('\n');
     for row in &growth.rows {
@@ -203,6 +213,9 @@ fn table(growth: &Growth) -> String {
         if let Some(resident) = row.resident {
             let _ = write!(out, "  {:>8}", memory(resident));
         }
+        if let Some((nanoseconds, bytes)) = added(growth, row) {
+            let _ = write!(out, "  {:>10} {:>10.1} MB", time(nanoseconds), bytes * 100.0 / 1e6);
+        }
         out.push('\n');
     }
     out
@@ -211,6 +224,17 @@ fn table(growth: &Growth) -> String {
 fn p50(row: &Row, column: usize) -> f64 {
     let rounds = row.columns.get(column).into_iter().flatten();
     spread(rounds.map(|round| percentile(round, 0.5)).collect())[0]
+}
+
+/// What each policy beyond those of the first row adds: nanoseconds in the first column, and bytes.
+fn added(growth: &Growth, row: &Row) -> Option<(f64, f64)> {
+    let first = growth.rows.first()?;
+    let more = row
+        .policies?
+        .checked_sub(first.policies?)
+        .filter(|more| *more >= ENOUGH)? as f64;
+    let bytes = (row.resident? as f64 - first.resident? as f64) * 1024.0;
+    Some(((p50(row, 0) - p50(first, 0)) / more, bytes / more))
 }
 
 fn to_first(growth: &Growth, row: &Row, column: usize) -> [f64; 3] {
@@ -222,7 +246,7 @@ fn to_first(growth: &Growth, row: &Row, column: usize) -> [f64; 3] {
     spread(rounds(row).iter().zip(&first).map(|(a, b)| a / b).collect())
 }
 
-fn time(nanoseconds: f64) -> String {
+pub fn time(nanoseconds: f64) -> String {
     let microseconds = nanoseconds / 1e3;
     if microseconds < 1e4 {
         format!("{microseconds:.0} µs")
@@ -231,10 +255,14 @@ fn time(nanoseconds: f64) -> String {
     }
 }
 
+pub fn three([median, least, largest]: [f64; 3]) -> Value {
+    json!({"median": median, "min": least, "max": largest})
+}
+
 fn memory(kib: u64) -> String {
     format!("{:.1} MB", kib as f64 * 1024.0 / 1e6)
 }
 
-fn range([median, least, largest]: [f64; 3]) -> String {
+pub fn range([median, least, largest]: [f64; 3]) -> String {
     format!("{median:.2} ({least:.2}–{largest:.2})")
 }

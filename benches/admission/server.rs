@@ -2,7 +2,6 @@
 //!
 //! Must never outlive the bench: it ends when its standard input does, and the kernel closes that however the bench ended.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ringfence::policy::{PolicySet, Source, Target};
+use ringfence::policy::{PolicySet, Source, Target, count_thread, limit_memory};
 use ringfence::review::{Decision, Review};
 use ringfence::telemetry::{self, LogFormat, Metrics};
 use ringfence::tls::Resolver;
@@ -23,7 +22,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::review;
+use crate::{generated, review};
+
+/// What the chart's limit on memory leaves for what is counted: keeping it costs time too.
+const LIMIT: u64 = 384 << 20;
 
 /// Name in every server's certificate.
 pub const NAME: &str = "ringfence-webhook.ringfence-system.svc";
@@ -38,6 +40,11 @@ pub enum Spec {
     Ringfence {
         /// How many times over the shipped policies are loaded.
         copies: usize,
+    },
+    /// The real decision with so many small policies; facts from a table.
+    Small {
+        /// How many.
+        count: usize,
     },
     /// The real decision; facts from the API server of `KUBECONFIG`.
     Live,
@@ -72,8 +79,12 @@ pub fn main(spec: &str) -> Result<()> {
         bail!("another TLS provider is installed already");
     }
     telemetry::init(LogFormat::Json)?;
+    limit_memory(LIMIT);
     // As `ringfence run` has it.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_stop(count_thread)
+        .build()?;
     runtime.block_on(run(&spec))
 }
 
@@ -81,10 +92,18 @@ async fn run(spec: &Spec) -> Result<()> {
     let mut policies = 0;
     let admit: Arc<dyn Admit> = match spec {
         Spec::Bare => Arc::new(Yes),
-        Spec::Ringfence { copies } => Arc::new(admission(Arc::new(review::facts()?), *copies, &mut policies)?),
+        Spec::Ringfence { copies } => {
+            let set = generated::compile(shipped(*copies)?)?;
+            Arc::new(admission(Arc::new(review::facts()?), set, &mut policies))
+        }
+        Spec::Small { count } => {
+            let set = generated::compile(generated::small(*count))?;
+            Arc::new(admission(Arc::new(review::facts()?), set, &mut policies))
+        }
         Spec::Live => {
             let client = kube::Client::try_from(kube::Config::infer().await?)?;
-            Arc::new(admission(Arc::new(Live::new(client, "ringfence")), 1, &mut policies)?)
+            let set = generated::compile(shipped(1)?)?;
+            Arc::new(admission(Arc::new(Live::new(client, "ringfence")), set, &mut policies))
         }
     };
     let (limits, resolver) = (Limits::default(), Arc::new(Resolver::default()));
@@ -115,29 +134,20 @@ async fn run(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn admission(lookup: Arc<dyn Lookup>, copies: usize, policies: &mut usize) -> Result<Admission> {
-    let set = shipped(copies)?;
+fn admission(lookup: Arc<dyn Lookup>, set: PolicySet, policies: &mut usize) -> Admission {
     *policies = set
         .policies()
         .filter(|policy| policy.metadata.target == Target::Pod)
         .count();
     let pool = Pool::new(Arc::new(set), Limits::default().evaluations, Arc::default());
-    Ok(Admission::new(
-        lookup,
-        Arc::new(pool),
-        "ringfence-system",
-        Arc::default(),
-    ))
+    Admission::new(lookup, Arc::new(pool), "ringfence-system", Arc::default())
 }
 
 /// The shipped policies that many times over, each copy by a name of its own.
-fn shipped(copies: usize) -> Result<PolicySet> {
+fn shipped(copies: usize) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for copy in 1..=copies {
-        for source in PolicySet::embedded_sources() {
-            if source.file.ends_with("_test.rego") {
-                continue;
-            }
+        for source in generated::shipped() {
             let text = if copy == 1 {
                 source.text
             } else {
@@ -149,10 +159,7 @@ fn shipped(copies: usize) -> Result<PolicySet> {
             });
         }
     }
-    PolicySet::compile(sources, &BTreeMap::new()).map_err(|errors| {
-        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the policies cannot be used:\n{}", all.join("\n"))
-    })
+    Ok(sources)
 }
 
 fn renamed(text: &str, copy: usize) -> Option<String> {

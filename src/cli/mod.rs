@@ -8,6 +8,7 @@ mod diff;
 mod draft;
 mod explain;
 mod manifests;
+mod memory;
 mod policies;
 mod render;
 mod report;

@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::memory::{MemoryLimit, settle_allocator};
 use super::policies::PolicyFiles;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
     decisions::DecisionInput,
-    policy::Target,
+    policy::{Target, count_thread},
     reconcile,
     registry::Registry,
     scan::{self, Preview, Scanner},
@@ -72,6 +73,8 @@ pub(super) struct Args {
     tls_secret: String,
     #[command(flatten)]
     policies: PolicyFiles,
+    #[command(flatten)]
+    memory: MemoryLimit,
     /// Addresses of its own pod, separated by commas: what the cluster's ranges must hold to be believed. The chart sets it.
     #[arg(long, env = "RINGFENCE_POD_IPS", default_value = "")]
     pod_ips: String,
@@ -88,12 +91,14 @@ pub(super) struct Args {
 
 pub(super) fn main(args: Args) -> Result<()> {
     telemetry::init(args.log_format)?;
+    settle_allocator();
     // Both kube's client and our server use it; rustls panics when two providers are there and none is installed.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         bail!("another TLS provider is installed already");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_stop(count_thread)
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(run(args))
@@ -103,6 +108,7 @@ async fn run(args: Args) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::default();
     let limits = Limits::default();
+    let kept = args.memory.keep(&limits)?;
     let policies = Arc::new(args.policies.load()?);
     let compiled = policies.policies().map(|policy| {
         let name = policy.metadata.name.as_str();
@@ -141,6 +147,14 @@ async fn run(args: Args) -> Result<()> {
         served.context("the health server ended")
     });
 
+    let serving = stop_serving.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = kept.correct() => {}
+            () = serving.cancelled() => {}
+        }
+        Ok(())
+    });
     let resolver = Arc::new(Resolver::default());
     let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
     let pool = Arc::new(Pool::new(policies, limits.evaluations, metrics.clone()));

@@ -17,6 +17,7 @@ use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
+use super::memory;
 use super::metadata::{Metadata, RegoVersion};
 use super::vet::{self, EntryPoint, Purpose, Shape, Vetted};
 
@@ -264,9 +265,10 @@ pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) ->
         limit,
         check_interval: CHECK_INTERVAL,
     });
+    let before = memory::Before::now();
     engine
         .eval_rule(path.to_owned())
-        .map_err(|error| EvalError::engine(&error))
+        .map_err(|error| before.blame(EvalError::engine(&error)))
 }
 
 /// Puts a rule before each entry point that asks it with an inventory, which comes beside the input. Data that is added to an engine

@@ -7,6 +7,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::memory;
+
+/// Message of a [`LoadError`] where the process has no memory left for the policy.
+pub const NO_MEMORY: &str =
+    "no memory is left to read and compile it: make it shorter, split it, or pass long lists as parameters";
+
 /// Why a policy was not loaded.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub struct LoadError {
@@ -48,6 +54,11 @@ impl LoadError {
         let message = match located.message {
             "" => text.trim(),
             message => message,
+        };
+        let message = if memory::says_shortage(message) {
+            NO_MEMORY
+        } else {
+            message
         };
         Self {
             file: file.to_owned(),
@@ -92,6 +103,15 @@ pub enum EvalError {
     /// The engine panicked.
     #[error("the policy made the engine panic")]
     Panic,
+    /// It held most of what was taken when no memory was left for policies.
+    #[error("the policy took more than {mebibytes} MiB of memory, and there was no more of it")]
+    Memory {
+        /// What it took, in MiB.
+        mebibytes: u64,
+    },
+    /// No memory was left for policies while it was evaluated, and it is not known whose doing that is.
+    #[error("this replica is short of memory, which need not be because of this policy")]
+    NoMemory,
     /// It was not asked: it did not finish for an earlier request, and goes on all the same.
     #[error("the policy has not ended yet for an earlier request, which nothing can stop")]
     Unended,
@@ -107,12 +127,25 @@ impl EvalError {
         for cause in error.chain() {
             match cause.downcast_ref::<LimitError>() {
                 Some(LimitError::TimeLimitExceeded { .. }) => return Self::Timeout,
+                Some(limit) if memory::is_shortage(limit) => return Self::NoMemory,
                 Some(_) => return Self::Error("it exceeded a limit of the engine".to_owned()),
                 None => {}
             }
         }
         let text = format!("{error:#}");
         let located = Located::parse(&text);
+        // What ends a function, or a call of one of ours, comes as words alone.
+        let said = if located.message.is_empty() {
+            &text
+        } else {
+            located.message
+        };
+        if memory::says_shortage(said) {
+            return Self::NoMemory;
+        }
+        if said.starts_with(TIME_IS_OVER) {
+            return Self::Timeout;
+        }
         let what = without_values(located.message);
         Self::Error(match (located.line, located.column) {
             (Some(line), Some(column)) => format!("{what} at {}:{line}:{column}", located.file),
@@ -120,6 +153,9 @@ impl EvalError {
         })
     }
 }
+
+/// How the engine begins to say that the time is over.
+const TIME_IS_OVER: &str = "execution exceeded time limit (elapsed=";
 
 /// Sentences of the engine that quote nothing.
 const PLAIN: [&str; 8] = [
@@ -207,6 +243,27 @@ mod tests {
             let error = EvalError::engine(&anyhow::anyhow!("--> p.rego:1:2\nerror: {message}")).to_string();
             assert!(!error.contains("hunter2"), "{error}");
             assert!(error.contains("p.rego:1:2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_told_from_other_errors_where_only_its_words_are_left() {
+        use regorus::LimitError::{MemoryLimitExceeded, TimeLimitExceeded};
+        use std::time::Duration;
+        let memory = MemoryLimitExceeded { usage: 2, limit: 1 };
+        let (elapsed, limit) = (Duration::from_secs(2), Duration::from_secs(1));
+        let time = TimeLimitExceeded { elapsed, limit };
+        for (limit, error) in [(memory, EvalError::NoMemory), (time, EvalError::Timeout)] {
+            assert_eq!(EvalError::engine(&anyhow::anyhow!("{limit}")), error);
+            assert_eq!(
+                EvalError::engine(&anyhow::anyhow!("\n--> p.rego:1:2\n\nerror: {limit}")),
+                error
+            );
+            let quoted = format!("--> p.rego:1:2\nerror: `a` expects {limit}");
+            assert!(matches!(
+                EvalError::engine(&anyhow::anyhow!(quoted)),
+                EvalError::Error(_)
+            ));
         }
     }
 

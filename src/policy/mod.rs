@@ -11,6 +11,7 @@ mod exception;
 mod findings;
 mod input;
 mod lexical;
+mod memory;
 mod metadata;
 mod registered;
 mod set;
@@ -21,10 +22,11 @@ mod vet;
 pub use builtins::{builtin_functions, render_support};
 pub use compile::{PolicyInfo, Source};
 pub use convert::engine_value;
-pub use error::{EvalError, LoadError};
+pub use error::{EvalError, LoadError, NO_MEMORY};
 pub use exception::{Exceptions, Excusable, names_objects};
 pub use findings::{Findings, MAX_FINDINGS};
 pub use input::PolicyInput;
+pub use memory::{ALLOCATOR, count_thread, counted_memory, limit_memory};
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
 pub use registered::{
     Declared, Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf, is_secret,

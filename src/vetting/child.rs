@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, What};
-use super::samples::SAMPLES;
+use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, Scope, What};
+use super::samples::{SAMPLES, Sample};
 use crate::api::RegoPolicySpec;
 use crate::fence::template_of;
-use crate::policy::{EvalError, LoadError, PolicySet, Registered};
+use crate::policy::{EvalError, LoadError, NO_MEMORY, PolicySet, Registered, limit_memory};
 
+/// What the allocator may hold beyond what is counted, so that the count strikes first, which says more.
+const SLACK: u64 = 32 << 20;
 /// Address space beside memory in use: the binary itself, and what the allocator reserves without using it.
 const ADDRESSES: u64 = 1 << 30;
 
@@ -45,12 +47,10 @@ fn run() -> io::Result<()> {
     )?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, 0)?;
-    limit(Resource::Data, question.memory.saturating_add(stack))?;
+    let memory = question.memory.saturating_add(SLACK).saturating_add(stack);
+    limit(Resource::Data, memory)?;
     // Where the kernel does not count the former, such as on macOS, this holds, if less closely.
-    limit(
-        Resource::As,
-        question.memory.saturating_add(stack).saturating_add(ADDRESSES),
-    )?;
+    limit(Resource::As, memory.saturating_add(ADDRESSES))?;
     let thread = thread::Builder::new().stack_size(question.stack).spawn(move || {
         // Threads count as processes: this one was the last.
         limit(Resource::Nproc, 0)?;
@@ -89,41 +89,66 @@ fn doing(what: &str) {
 }
 
 fn judge(question: Question) -> Answer {
-    let time = Duration::from_millis(question.sample_milliseconds);
+    // Stops most of what takes too much with an error that names it. The limits of the system are for what the engine does between
+    // two looks, and end the process.
+    limit_memory(question.memory);
+    let trial = Trial {
+        scope: match question.what {
+            What::File { .. } | What::Object(_) => Scope::Alone,
+            What::Set { .. } => Scope::Set,
+        },
+        memory: question.memory,
+        time: Duration::from_millis(question.sample_milliseconds),
+    };
     doing(COMPILING);
-    let on_samples = match question.what {
-        What::File { source, parameters } => PolicySet::compile_alone(source, &parameters)
-            .map(|set| of_set(&set, time, |name, outcome, file| of_one(name, outcome, file, time))),
-        What::Set { sources, parameters } => PolicySet::compile(sources, &parameters)
-            .map(|set| of_set(&set, time, |name, outcome, file| of_many(name, outcome, file, time))),
-        What::Object(declared) => Registered::compile(&declared).map(|policy| of_object(&policy, &declared.spec, time)),
+    let tried = match question.what {
+        What::File { source, parameters } => {
+            PolicySet::compile_alone(source, &parameters).map(|set| on_samples(&set, &trial))
+        }
+        What::Set { sources, parameters } => {
+            PolicySet::compile(sources, &parameters).map(|set| on_samples(&set, &trial))
+        }
+        What::Object(declared) => {
+            Registered::compile(&declared).map(|policy| on_all_samples(&policy, &declared.spec, &trial))
+        }
     };
-    let (refused, on_samples) = match on_samples {
-        Ok(found) => (Vec::new(), found),
-        Err(errors) => (errors, Vec::new()),
-    };
-    Answer {
-        refused: bounded(refused),
-        on_samples: bounded(on_samples),
+    match tried {
+        Ok(found) => Answer {
+            on_samples: bounded(found),
+            ..Answer::default()
+        },
+        Err(mut errors) => {
+            for error in errors.iter_mut().filter(|error| error.message == NO_MEMORY) {
+                error.message = trial.scope.took_memory(COMPILING, trial.memory);
+            }
+            Answer {
+                refused: bounded(errors),
+                ..Answer::default()
+            }
+        }
     }
+}
+
+/// What policies are tried within.
+struct Trial {
+    scope: Scope,
+    memory: u64,
+    /// Of one policy on one sample.
+    time: Duration,
 }
 
 /// Evaluates policies of files on each sample, up to the first on which one hangs or panics. That one of them fails is no mistake:
 /// the sample is none of its author's.
-fn of_set(
-    set: &PolicySet,
-    time: Duration,
-    wrong: impl Fn(&str, &EvalError, &str) -> Option<LoadError>,
-) -> Vec<LoadError> {
+fn on_samples(set: &PolicySet, trial: &Trial) -> Vec<LoadError> {
     for sample in SAMPLES.iter() {
-        doing(&format!("evaluated on {}", sample.name));
+        doing(&evaluated_on(sample));
         // A policy may use half of what is left.
-        let verdicts = set.evaluate(&sample.input(), time * 2).into_iter();
+        let verdicts = set.evaluate(&sample.input(), trial.time * 2).into_iter();
         let errors: Vec<_> = verdicts
             .filter_map(|verdict| {
                 let policy = set.policies().find(|policy| policy.metadata.name == verdict.policy);
                 let file = policy.map_or(verdict.policy.as_str(), |policy| policy.file.as_str());
-                wrong(sample.name, verdict.outcome.as_ref().err()?, file)
+                trial.refused(file, sample, verdict.outcome.as_ref().err()?)
             })
             .collect();
         if !errors.is_empty() {
@@ -134,61 +159,56 @@ fn of_set(
 }
 
 /// The same of a RegoPolicy, and then its own samples.
-fn of_object(policy: &Registered, spec: &RegoPolicySpec, time: Duration) -> Vec<LoadError> {
-    let file = spec
-        .rego
-        .modules
-        .first()
-        .map_or("policy", |module| module.name.as_str());
+fn on_all_samples(policy: &Registered, spec: &RegoPolicySpec, trial: &Trial) -> Vec<LoadError> {
+    let first = spec.rego.modules.first();
+    let file = first.map_or("policy", |module| module.name.as_str());
     for sample in SAMPLES.iter() {
-        doing(&format!("evaluated on {}", sample.name));
-        let outcome = policy.on(&sample.input(), time);
-        if let Some(error) = outcome.err().and_then(|error| of_one(sample.name, &error, file, time)) {
+        doing(&evaluated_on(sample));
+        let outcome = policy.on(&sample.input(), trial.time);
+        if let Some(error) = outcome.err().and_then(|error| trial.refused(file, sample, &error)) {
             return vec![error];
         }
     }
     doing("evaluated on its own samples");
-    policy.on_own_samples(template_of, time)
+    policy.on_own_samples(template_of, trial.time)
 }
 
-fn of_one(sample: &str, error: &EvalError, file: &str, time: Duration) -> Option<LoadError> {
-    let what = match error {
-        EvalError::Timeout => format!(
-            "it did not finish in {} ms on {sample}: make it look at less; all policies together have seconds for a review",
-            time.as_millis()
-        ),
-        other => return of_any(sample, other, file),
-    };
-    Some(LoadError::file(file, what))
+fn evaluated_on(sample: &Sample) -> String {
+    format!("evaluated on {}", sample.name)
 }
 
-fn of_many(sample: &str, error: &EvalError, file: &str, time: Duration) -> Option<LoadError> {
-    let what = match error {
-        EvalError::Timeout => format!(
-            "there was no time left for it on {sample}: the policies before it took most of {} ms, and all of them together \
-             have seconds for a review; make the slow ones look at less",
-            time.as_millis() * 2
-        ),
-        other => return of_any(sample, other, file),
-    };
-    Some(LoadError::file(file, what))
-}
-
-fn of_any(sample: &str, error: &EvalError, file: &str) -> Option<LoadError> {
-    let what = match error {
-        EvalError::Panic => format!(
-            "it made the engine panic on {sample}, and would refuse whatever is like it: find the call of a built-in function \
-             with arguments that make no sense, such as an empty string to look for"
-        ),
-        EvalError::Shape(what) => format!("{what}, on {sample}: see what the entry points may give"),
-        EvalError::Broken(_)
-        | EvalError::Error(_)
-        | EvalError::NoThread
-        | EvalError::Timeout
-        | EvalError::Unended
-        | EvalError::Unsynced(_) => return None,
-    };
-    Some(LoadError::file(file, what))
+impl Trial {
+    fn refused(&self, file: &str, sample: &Sample, error: &EvalError) -> Option<LoadError> {
+        let (name, time) = (sample.name, self.time);
+        let what = match (error, self.scope) {
+            (EvalError::Timeout, Scope::Alone) => format!(
+                "it did not finish in {} ms on {name}: make it look at less; all policies together have seconds for a review",
+                time.as_millis()
+            ),
+            (EvalError::Timeout, Scope::Set) => format!(
+                "there was no time left for it on {name}: the policies before it took most of {} ms, and all of them together \
+                 have seconds for a review; make the slow ones look at less",
+                time.as_millis() * 2
+            ),
+            (EvalError::Panic, _) => format!(
+                "it made the engine panic on {name}, and would refuse whatever is like it: find the call of a built-in function \
+                 with arguments that make no sense, such as an empty string to look for"
+            ),
+            (EvalError::Shape(what), _) => format!("{what}, on {name}: see what the entry points may give"),
+            (EvalError::Memory { .. } | EvalError::NoMemory, scope) => {
+                scope.took_memory(&evaluated_on(sample), self.memory)
+            }
+            (
+                EvalError::Broken(_)
+                | EvalError::Error(_)
+                | EvalError::NoThread
+                | EvalError::Unended
+                | EvalError::Unsynced(_),
+                _,
+            ) => return None,
+        };
+        Some(LoadError::file(file, what))
+    }
 }
 
 fn bounded(mut errors: Vec<LoadError>) -> Vec<LoadError> {
@@ -227,17 +247,19 @@ mod tests {
         PolicySet::compile(vec![Source { file, text }], &BTreeMap::new()).expect("it is good")
     }
 
-    type Wrong = fn(&str, &EvalError, &str, Duration) -> Option<LoadError>;
-
-    fn on_samples(set: &PolicySet, wrong: Wrong, time: Duration) -> Vec<LoadError> {
-        of_set(set, time, |name, outcome, file| wrong(name, outcome, file, time))
+    fn trial(scope: Scope, time: Duration) -> Trial {
+        Trial {
+            scope,
+            memory: 160 << 20,
+            time,
+        }
     }
 
     #[rstest]
-    #[case::alone(of_one, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
-    #[case::together(of_many, "p.rego: there was no time left for it on an ordinary Pod")]
-    fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] wrong: Wrong, #[case] words: &str) {
-        let errors = on_samples(&set("deny contains \"x\""), wrong, Duration::ZERO);
+    #[case::alone(Scope::Alone, "p.rego: it did not finish in 0 ms on an ordinary Pod")]
+    #[case::together(Scope::Set, "p.rego: there was no time left for it on an ordinary Pod")]
+    fn no_time_left_is_an_error_of_the_first_sample_alone(#[case] scope: Scope, #[case] words: &str) {
+        let errors = on_samples(&set("deny contains \"x\""), &trial(scope, Duration::ZERO));
         let [error] = errors.as_slice() else {
             panic!("one error expected: {errors:?}")
         };
@@ -248,12 +270,15 @@ mod tests {
     #[case::refuses("deny contains \"x\"")]
     #[case::fails("deny contains \"x\" if startswith(input.pod.spec, \"a\")")]
     fn a_policy_may_refuse_a_sample_and_fail_on_it(#[case] body: &str) {
-        assert_eq!(on_samples(&set(body), of_one, Duration::from_secs(20)), []);
+        assert_eq!(
+            on_samples(&set(body), &trial(Scope::Alone, Duration::from_secs(20))),
+            []
+        );
     }
 
     #[test]
     fn what_is_no_verdict_is_an_error_of_the_first_sample() {
-        let errors = on_samples(&set("deny contains 1"), of_one, Duration::from_secs(20));
+        let errors = on_samples(&set("deny contains 1"), &trial(Scope::Alone, Duration::from_secs(20)));
         assert_eq!(
             errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [

@@ -11,13 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::question::{Answer, COMPILING, DOING, MAX_ANSWER, Question};
+use super::question::{Answer, COMPILING, DOING, MAX_ANSWER, Question, Scope};
 use super::{Bounds, SUBCOMMAND};
+use crate::policy::ALLOCATOR;
 
 /// How much of what a child says of itself is heard. The standard library says little, and says it last.
 const MAX_SAID: u64 = 64 << 10;
 /// How often an ending child is looked at.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// A child's allocator must not reserve memory ahead: where the system then refuses to hand out a part of it, it was seen to end by
+/// signal 11, which says nothing of memory.
+const NO_ARENA: (&str, &str) = ("MIMALLOC_DISALLOW_ARENA_ALLOC", "1");
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -53,16 +58,14 @@ impl Death {
 
     /// Of one policy: what happened, and what to do.
     pub(super) fn of_policy(&self, bounds: &Bounds) -> String {
-        self.say("the policy", "it was", bounds)
+        let (who, was) = Scope::Alone.words();
+        self.say(who, was, bounds)
     }
 
     /// Of all policies together.
     pub(super) fn of_set(&self, bounds: &Bounds) -> String {
-        self.say(
-            "each policy is good by itself, but all of them together",
-            "they were",
-            bounds,
-        )
+        let (who, was) = Scope::Set.words();
+        self.say(who, was, bounds)
     }
 
     fn say(&self, who: &str, was: &str, bounds: &Bounds) -> String {
@@ -85,11 +88,7 @@ impl Death {
                 bounds.cpu.as_secs(),
                 doing.advice()
             ),
-            Self::Memory(doing) => format!(
-                "{who} took more than {} MiB of memory while {was} {doing}: that would end Ringfence; {}",
-                bounds.memory >> 20,
-                doing.advice()
-            ),
+            Self::Memory(doing) => doing.took_memory(who, was, bounds.memory),
             Self::Stack(doing) => format!(
                 "{who} overflowed the stack while {was} {doing}: that would end Ringfence; make chains of rules, expressions \
                  and nestings shorter"
@@ -102,7 +101,31 @@ impl Death {
     }
 }
 
+impl Scope {
+    /// Who is meant, and what they did.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Alone => ("the policy", "it was"),
+            Self::Set => ("each policy is good by itself, but all of them together", "they were"),
+        }
+    }
+
+    /// What a child says that was stopped at its limit, in the words that are used of one that died of it.
+    pub(super) fn took_memory(self, doing: &str, bytes: u64) -> String {
+        let (who, was) = self.words();
+        Doing(doing.to_owned()).took_memory(who, was, bytes)
+    }
+}
+
 impl Doing {
+    fn took_memory(&self, who: &str, was: &str, bytes: u64) -> String {
+        format!(
+            "{who} took more than {} MiB of memory while {was} {self}: that would end Ringfence; {}",
+            bytes >> 20,
+            self.advice()
+        )
+    }
+
     fn advice(&self) -> &'static str {
         match self.0.as_str() {
             COMPILING => "make it shorter, split it, or pass long lists as parameters",
@@ -139,6 +162,8 @@ pub(super) fn ask(program: &Path, question: &Question, wall: Duration) -> Result
     let mut child = Command::new(program)
         .arg(SUBCOMMAND)
         .env_clear()
+        .envs(ALLOCATOR)
+        .env(NO_ARENA.0, NO_ARENA.1)
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

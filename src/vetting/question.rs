@@ -44,6 +44,13 @@ pub(super) enum What {
     Object(Box<Declared>),
 }
 
+/// Whether one policy is looked at by itself, or a whole set for how it fits together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    Alone,
+    Set,
+}
+
 /// Nothing in it means that nothing is wrong.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Answer {

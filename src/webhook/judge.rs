@@ -312,7 +312,13 @@ impl Judge {
                     said.warn.extend(findings.warn);
                 }
                 Err(error) => {
-                    let fix = "tell who wrote that policy; nothing passes that it cannot judge";
+                    let fix = match error {
+                        EvalError::NoMemory => {
+                            "try again; if it persists, tell who runs Ringfence: see which policy or review takes much memory, or \
+                             raise resources.limits.memory of the chart"
+                        }
+                        _ => "tell who wrote that policy; nothing passes that it cannot judge",
+                    };
                     said.deny
                         .push(of_policy(&policy, format!("could not be judged: {error}"), fix));
                 }

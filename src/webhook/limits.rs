@@ -60,6 +60,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What requests in flight may hold together, in bytes, beside what policies take while they are evaluated.
+    pub fn in_flight(&self) -> usize {
+        self.bodies + self.small_bodies + self.reviews
+    }
+}
+
 /// How long the answer to a request may take: what its `timeout` parameter says, less what the way back needs. `None` if the
 /// parameter is no duration.
 pub(super) fn answer_within(query: Option<&str>) -> Option<Duration> {

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::held::{Held, held};
 use super::judge::Policies;
-use super::threads::Threads;
+use super::threads::{Goes, Threads};
 use super::{Gate, Readiness};
 use crate::policy::{Asked, EvalError, PolicyInput, PolicySet, Verdict};
 use crate::telemetry::Metrics;
@@ -149,11 +149,15 @@ impl Evaluator {
         );
         let mine = Arc::clone(&turn);
         self.threads.submit(Box::new(move || {
+            let mut goes = Goes::On;
             for number in first..evaluation.names.len() {
                 if !mine.goes_on() {
-                    return;
+                    return goes;
                 }
                 let verdict = evaluation.judge(number, &threads);
+                if let Err(EvalError::Memory { .. } | EvalError::NoMemory) = verdict.outcome {
+                    goes = Goes::Away;
+                }
                 let mut progress = mine.lock();
                 progress.running = false;
                 if progress.left_behind {
@@ -164,11 +168,12 @@ impl Evaluator {
                         seconds = verdict.duration.as_secs_f64(),
                         "an evaluation has ended that was left behind"
                     );
-                    return;
+                    return goes;
                 }
                 // Whoever does not listen any more has gone with the request.
                 let _ = tell.send(verdict);
             }
+            goes
         }));
         (turn, told)
     }

@@ -8,12 +8,22 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::policy::count_thread;
 use crate::vetting::STACK;
 
 /// How long a thread without work stays.
 const IDLE: Duration = Duration::from_secs(60);
 
-pub(super) type Job = Box<dyn FnOnce() + Send>;
+/// Work, which says whether its thread may do other work afterwards.
+pub(super) type Job = Box<dyn FnOnce() -> Goes + Send>;
+
+/// What becomes of a thread.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Goes {
+    On,
+    /// Another takes its place. Its own count of memory has seen a peak, which would hide what a later evaluation takes.
+    Away,
+}
 
 pub(super) struct Threads {
     most: usize,
@@ -49,7 +59,13 @@ impl Threads {
         state.queue.push_back(job);
         if state.idle >= state.queue.len() {
             self.work.notify_one();
-        } else if state.threads < self.most {
+        } else {
+            self.grow(&mut state);
+        }
+    }
+
+    fn grow(self: &Arc<Self>, state: &mut State) {
+        if state.threads < self.most {
             let threads = Arc::clone(self);
             let thread = thread::Builder::new().name("evaluate policies".to_owned());
             if thread.stack_size(STACK).spawn(move || threads.serve()).is_ok() {
@@ -101,16 +117,20 @@ impl Threads {
         self.lock().overrun.keys().cloned().collect()
     }
 
-    fn serve(&self) {
+    fn serve(self: &Arc<Self>) {
         let mut state = self.lock();
+        let mut goes = Goes::On;
         loop {
             while let Some(job) = state.queue.pop_front() {
                 drop(state);
                 // Jobs catch what policies do. What they do not catch must not cost a thread that nobody counts.
-                let _ = catch_unwind(AssertUnwindSafe(job));
+                goes = catch_unwind(AssertUnwindSafe(job)).unwrap_or(Goes::On);
                 state = self.lock();
+                if goes == Goes::Away {
+                    break;
+                }
             }
-            if state.closed {
+            if state.closed || goes == Goes::Away {
                 break;
             }
             state.idle += 1;
@@ -125,6 +145,11 @@ impl Threads {
             }
         }
         state.threads -= 1;
+        if !state.queue.is_empty() {
+            self.grow(&mut state);
+        }
+        drop(state);
+        count_thread();
     }
 
     /// A panic elsewhere leaves whole values behind: each is written at once.

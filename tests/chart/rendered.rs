@@ -333,6 +333,26 @@ async fn guards_fail_closed_and_deny() {
     }
 }
 
+/// Without a limit the downward API tells what the node has, which is no limit of this container.
+#[tokio::test]
+async fn the_pod_is_told_its_limit_on_memory_where_it_has_one() {
+    for (values, expected) in [
+        (&[][..], json!({"resourceFieldRef": {"resource": "limits.memory"}})),
+        (&["resources.limits.memory=null"], Value::Null),
+        (&["resources=null"], Value::Null),
+    ] {
+        let objects = render(values).await;
+        let container = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+        let mut variables = container["env"].as_array().into_iter().flatten();
+        let told = variables.find(|variable| variable["name"] == "RINGFENCE_MEMORY_LIMIT");
+        assert_eq!(
+            told.map_or(Value::Null, |told| told["valueFrom"].clone()),
+            expected,
+            "{values:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_pod_is_restricted_and_gets_the_flags() {
     let objects = render(&[

@@ -3,6 +3,34 @@
 use std::process::Command;
 
 #[test]
+fn a_limit_on_memory_that_is_too_small_is_refused_before_anything_is_served() {
+    let run = |limit: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringfence"))
+            .args(["run", "--namespace", "x", "--memory-limit", limit])
+            .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+            .env_clear()
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run("256Mi");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("may take 256 MiB") && said.contains("raise resources.limits.memory"),
+        "{said}"
+    );
+    // There is no cluster to talk to: that it got so far is what is looked for.
+    let (_, said) = run("512Mi");
+    assert!(
+        said.contains("\"counted_mebibytes\":384") && said.contains("set KUBECONFIG"),
+        "{said}"
+    );
+    let (code, said) = run("lots");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("like 512Mi"), "{said}");
+}
+
+#[test]
 fn log_lines_in_a_file_have_no_colours() {
     // There is no cluster to talk to: it says what it has done so far, why it ends, and ends.
     let output = Command::new(env!("CARGO_BIN_EXE_ringfence"))

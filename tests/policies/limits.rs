@@ -20,9 +20,13 @@ fn thousand() -> Value {
 
 const RUNAWAY: &str = "deny contains \"x\" if count([1 | some a in input.request.list; some b in input.request.list; some c in input.request.list; a + b + c == -1]) > 0";
 
-#[test]
-fn a_runaway_comprehension_is_stopped_within_the_budget() {
-    let set = compile(vec![policy("runaway", "{}", RUNAWAY)]);
+const RUNAWAY_FUNCTION: &str = "deny contains \"x\" if f(input.request.list) > 0\nf(l) := count([1 | some a in l; some b in l; some c in l; a + b + c == -1])";
+
+#[rstest]
+#[case::rule(RUNAWAY)]
+#[case::function(RUNAWAY_FUNCTION)]
+fn a_runaway_comprehension_is_stopped_within_the_budget(#[case] body: &str) {
+    let set = compile(vec![policy("runaway", "{}", body)]);
     let budget = Duration::from_millis(300);
     let start = Instant::now();
     let verdicts = set.evaluate(&input(&thousand()), budget);

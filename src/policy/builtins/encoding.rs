@@ -7,6 +7,7 @@ use regorus::Value;
 
 use super::super::convert::Converter;
 use super::arguments::{Answer, Arguments, Own};
+use crate::review::parse_within;
 
 pub(super) const FUNCTIONS: [Own; 5] = [
     ("base64.decode", 1, decode),
@@ -15,6 +16,9 @@ pub(super) const FUNCTIONS: [Own; 5] = [
     ("json.marshal", 1, marshal),
     ("json.unmarshal", 1, unmarshal),
 ];
+
+/// What a document that is read may weigh: many times what Kubernetes takes for annotations, which are what holds JSON as text.
+const MAX_UNMARSHALLED: usize = 16 << 20;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -43,7 +47,7 @@ fn is_json(arguments: &Arguments<'_>) -> Answer {
     let Value::String(text) = arguments.get(0) else {
         return Ok(Value::from(false));
     };
-    let valid = serde_json::from_str::<serde_json::Value>(text).is_ok();
+    let valid = parse_within(text.as_bytes(), MAX_UNMARSHALLED).is_ok();
     // Go takes half a surrogate, numbers without bound, and more depth.
     if !valid && (text.contains("\\u") || text.contains(['e', 'E']) || text.len() > 128) {
         return Err(arguments.expects("JSON that can be read here"));
@@ -53,6 +57,7 @@ fn is_json(arguments: &Arguments<'_>) -> Answer {
 
 /// As Go does, what HTML would read is escaped.
 fn marshal(arguments: &Arguments<'_>) -> Answer {
+    arguments.writable(arguments.get(0))?;
     let failed = |_| arguments.expects("a value that JSON can hold");
     let pretty = arguments.get(0).to_json_str().map_err(failed)?;
     let json: serde_json::Value =
@@ -72,7 +77,8 @@ fn marshal(arguments: &Arguments<'_>) -> Answer {
 
 /// Not by the engine's own reader, which takes some objects for numbers.
 fn unmarshal(arguments: &Arguments<'_>) -> Answer {
-    let json = serde_json::from_str(arguments.text(0)?).map_err(|_| arguments.expects("JSON"))?;
+    let text = arguments.text(0)?.as_bytes();
+    let json = parse_within(text, MAX_UNMARSHALLED).map_err(|_| arguments.expects("JSON"))?;
     let value = Converter::new(None).convert(&json);
     value.ok_or_else(|| arguments.expects("JSON that is not nested deeply"))
 }

@@ -108,6 +108,7 @@ fn sprintf(arguments: &Arguments<'_>) -> Answer {
             Some(verb) => match values.next() {
                 None => result.push_str(&format!("%!{verb}(MISSING)")),
                 Some(value) => {
+                    arguments.writable(value)?;
                     let printed = print(verb, &flags, &argument(value).ok_or_else(|| no_form(arguments))?);
                     result.push_str(&printed.ok_or_else(unsupported)?);
                 }
@@ -117,6 +118,8 @@ fn sprintf(arguments: &Arguments<'_>) -> Answer {
     }
     let mut extra = Vec::new();
     for value in values {
+        arguments.writable(value)?;
+        arguments.bounded(extra.iter().map(String::len).sum())?;
         let value = argument(value).ok_or_else(|| no_form(arguments))?;
         extra.push(format!("{}={}", kind(&value), plain(&value)));
     }

@@ -22,18 +22,17 @@ use std::sync::Arc;
 use anyhow::bail;
 use regorus::{Engine, Value};
 
+use super::memory;
 use arguments::{Arguments, Own};
 use regexes::Patterns;
 
 pub use page::render_support;
 
 /// Built-in functions of this build of the engine that answer as OPA's do; a test calls each.
-pub(super) const ENGINES: [&str; 44] = [
+pub(super) const ENGINES: [&str; 42] = [
     "abs",
-    "array.concat",
     "array.reverse",
     "base64.encode",
-    "concat",
     "contains",
     "count",
     "endswith",
@@ -177,13 +176,22 @@ pub(super) fn install(engine: &mut Engine) -> anyhow::Result<()> {
         engine.add_extension(name.to_owned(), arguments, Box::new(refuse))?;
     }
     for (name, arguments, call) in ours() {
-        let function = move |values: Vec<Value>| call(&Arguments { name, values: &values });
+        // The engine looks at the memory after calls of its own functions, not of ours.
+        let function = move |values: Vec<Value>| {
+            let value = call(&Arguments { name, values: &values })?;
+            memory::room()?;
+            Ok(value)
+        };
         engine.add_extension((*name).to_owned(), *arguments, Box::new(function))?;
     }
     let patterns = Arc::new(Patterns::default());
     for (name, arguments, call) in &regexes::FUNCTIONS {
         let patterns = Arc::clone(&patterns);
-        let function = move |values: Vec<Value>| call(&Arguments { name, values: &values }, &patterns);
+        let function = move |values: Vec<Value>| {
+            let value = call(&Arguments { name, values: &values }, &patterns)?;
+            memory::room()?;
+            Ok(value)
+        };
         engine.add_extension((*name).to_owned(), *arguments, Box::new(function))?;
     }
     Ok(())
@@ -262,6 +270,58 @@ mod tests {
                 .expect_err("bad type")
                 .contains("expects string")
         );
+    }
+
+    /// Few values that hold each other stand for texts without end, and a step that makes them is one that nothing stops.
+    #[test]
+    fn what_a_function_makes_is_bounded_before_it_is_made() {
+        let body = |last: &str, step: &dyn Fn(usize) -> String| {
+            let steps: String = (1..=40).map(|n| format!("a{n} := {}\n", step(n - 1))).collect();
+            format!("package p\na0 := \"x\"\nb0 := [1]\n{steps}x := {last}\n")
+        };
+        let twice = |n: usize| format!("[a{n}, a{n}]");
+        for (text, words) in [
+            (
+                body("json.marshal(a40)", &twice),
+                "`json.marshal` expects a value whose text is shorter",
+            ),
+            (
+                body("sprintf(\"%v\", [a40])", &twice),
+                "`sprintf` expects a value whose text is shorter",
+            ),
+            (
+                body("sprintf(\"\", [a40])", &twice),
+                "`sprintf` expects a value whose text is shorter",
+            ),
+            (
+                body("a40", &|n| format!("concat(\",\", [a{n}, a{n}])")),
+                "`concat` expects arguments whose result is shorter",
+            ),
+            (
+                body("a40", &|n| match n {
+                    0 => "b0".to_owned(),
+                    _ => format!("array.concat(a{n}, a{n})"),
+                }),
+                "`array.concat` expects arguments whose result has fewer items",
+            ),
+        ] {
+            let mut engine = Engine::new();
+            install(&mut engine).expect("installs");
+            engine.add_policy("p.rego".to_owned(), text).expect("it is well formed");
+            let error = engine.eval_rule("data.p.x".to_owned()).expect_err(words);
+            assert!(format!("{error:#}").contains(words), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn lists_and_texts_are_joined_as_by_the_engine() {
+        assert_eq!(call("concat", "\", \", [\"a\", \"b\"]"), Ok(Value::from("a, b")));
+        assert_eq!(call("concat", "\",\", {\"b\", \"a\"}"), Ok(Value::from("a,b")));
+        assert_eq!(call("concat", "\",\", []"), Ok(Value::from("")));
+        assert!(call("concat", "\",\", [1]").is_err_and(|error| error.contains("`concat` expects string")));
+        let joined = Value::from(vec![Value::from(1), Value::from("a")]);
+        assert_eq!(call("array.concat", "[1], [\"a\"]"), Ok(joined));
+        assert!(call("array.concat", "[1], {2}").is_err_and(|error| error.contains("`array.concat` expects array")));
     }
 
     #[test]

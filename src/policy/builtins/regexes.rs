@@ -7,7 +7,8 @@ use anyhow::anyhow;
 use regex::{Captures, Regex, RegexBuilder};
 use regorus::Value;
 
-use super::arguments::{Answer, Arguments};
+use super::super::memory;
+use super::arguments::{Answer, Arguments, LOOK};
 use super::syntax::{Refused, translate};
 
 type Function = (&'static str, u8, fn(&Arguments<'_>, &Patterns) -> Answer);
@@ -99,7 +100,7 @@ fn find(arguments: &Arguments<'_>, patterns: &Patterns) -> Answer {
     let pattern = patterns.get(pattern)?;
     let found = pattern.find_iter(text).take(wanted);
     Ok(Value::from(
-        found.map(|found| Value::from(found.as_str())).collect::<Vec<_>>(),
+        arguments.list(found.map(|found| Value::from(found.as_str())))?,
     ))
 }
 
@@ -113,7 +114,7 @@ fn find_submatches(arguments: &Arguments<'_>, patterns: &Patterns) -> Answer {
         Value::from(groups.collect::<Vec<_>>())
     };
     Ok(Value::from(
-        pattern.captures_iter(text).take(wanted).map(groups).collect::<Vec<_>>(),
+        arguments.list(pattern.captures_iter(text).take(wanted).map(groups))?,
     ))
 }
 
@@ -132,6 +133,9 @@ fn split(arguments: &Arguments<'_>, patterns: &Patterns) -> Answer {
             parts.push(Value::from(text.get(begin..end).unwrap_or_default()));
         }
         begin = found.end();
+        if parts.len() % LOOK == 0 {
+            memory::room()?;
+        }
     }
     if end != text.len() {
         parts.push(Value::from(text.get(begin..).unwrap_or_default()));

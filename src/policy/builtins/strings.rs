@@ -4,7 +4,8 @@ use regorus::Value;
 
 use super::arguments::{Answer, Arguments, Own};
 
-pub(super) const FUNCTIONS: [Own; 10] = [
+pub(super) const FUNCTIONS: [Own; 11] = [
+    ("concat", 2, concat),
     ("format_int", 2, format_int),
     ("indexof", 2, indexof),
     ("indexof_n", 2, indexof_n),
@@ -16,6 +17,14 @@ pub(super) const FUNCTIONS: [Own; 10] = [
     ("substring", 3, substring),
     ("upper", 1, upper),
 ];
+
+/// As the engine does, but bounded: a text that is put after itself again and again doubles in each step.
+fn concat(arguments: &Arguments<'_>) -> Answer {
+    let (between, parts) = (arguments.text(0)?, arguments.texts(arguments.elements(1)?.into_iter())?);
+    let texts = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+    arguments.bounded(texts.saturating_add(between.len().saturating_mul(parts.len().saturating_sub(1))))?;
+    Ok(Value::from(parts.join(between)))
+}
 
 fn format_int(arguments: &Arguments<'_>) -> Answer {
     let Value::Number(number) = arguments.get(0) else {
@@ -62,7 +71,7 @@ fn indexof(arguments: &Arguments<'_>) -> Answer {
 
 fn indexof_n(arguments: &Arguments<'_>) -> Answer {
     Ok(Value::from(
-        places(arguments)?.into_iter().map(Value::from).collect::<Vec<_>>(),
+        arguments.list(places(arguments)?.into_iter().map(Value::from))?,
     ))
 }
 
@@ -148,8 +157,8 @@ fn replace_n(arguments: &Arguments<'_>) -> Answer {
 fn split_n(arguments: &Arguments<'_>) -> Answer {
     let (text, separator, wanted) = (arguments.text(0)?, arguments.text(1)?, arguments.integer(2)?);
     let parts: Vec<Value> = match separator {
-        "" => text.chars().map(|c| Value::from(c.to_string())).collect(),
-        _ => text.split(separator).map(Value::from).collect(),
+        "" => arguments.list(text.chars().map(|c| Value::from(c.to_string())))?,
+        _ => arguments.list(text.split(separator).map(Value::from))?,
     };
     let count = usize::try_from(wanted.unsigned_abs())
         .unwrap_or(usize::MAX)

@@ -428,6 +428,8 @@ async fn each_mode_is_judged_by_its_own_class() {
 #[case::timeout(EvalError::Timeout)]
 #[case::error(EvalError::Error("to_number".into()))]
 #[case::panic(EvalError::Panic)]
+#[case::memory(EvalError::Memory { mebibytes: 300 })]
+#[case::shortage(EvalError::NoMemory)]
 #[tokio::test]
 async fn a_policy_without_verdict_refuses_and_is_named(#[case] error: EvalError) {
     for (labels, refuses) in [

@@ -44,7 +44,10 @@ impl OneByOne for Scripted {
         }
         Some(Verdict {
             policy: policy.to_owned(),
-            outcome: Ok(Findings::default()),
+            outcome: match policy {
+                "eats" => Err(EvalError::NoMemory),
+                _ => Ok(Findings::default()),
+            },
             duration: time,
         })
     }
@@ -174,6 +177,28 @@ fn where_no_thread_is_left_that_is_said_in_time() {
         said(&asked(&pool, Duration::from_secs(4))),
         [("hangs-1", None), ("hangs-2", None), ("z", None)]
     );
+}
+
+/// Its thread has another take its place once there is work.
+#[test]
+fn a_shortage_of_memory_is_a_verdict_and_costs_no_thread_that_is_missed() {
+    let pool = pool(&["a", "eats", "slow", "z"], 1);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let verdicts = asked(&pool, Duration::from_secs(8));
+                assert_eq!(
+                    said(&verdicts),
+                    [
+                        ("a", None),
+                        ("eats", Some(&EvalError::NoMemory)),
+                        ("slow", None),
+                        ("z", None)
+                    ]
+                );
+            });
+        }
+    });
 }
 
 #[test]
