@@ -18,9 +18,13 @@ use crate::{
 /// of connections, and what one step takes between two looks at the count.
 const UNCOUNTED: u64 = 128 << 20;
 
-/// What the process holds by itself: compiled policies (some 0.5 MB for each), caches of the reconciler, and what a few usual policies
-/// take at a time.
-const OWN: u64 = 64 << 20;
+/// What the one child takes at the most that vets a RegoPolicy while requests go on: what it may use, and what its allocator may hold
+/// beyond that.
+const VETTED: u64 = 192 << 20;
+
+/// What the process holds by itself: compiled policies (some 0.5 MB for each), caches of the reconciler, inventories, and what a few
+/// usual policies take at a time.
+const OWN: u64 = 96 << 20;
 
 /// How often the count is corrected.
 const CORRECTED: Duration = Duration::from_secs(10);
@@ -142,7 +146,7 @@ impl MemoryLimit {
 
 /// What may be counted, of so much memory.
 fn counted(memory: u64, limits: &Limits) -> Result<u64> {
-    let least = UNCOUNTED + OWN + u64::try_from(limits.in_flight()).unwrap_or(u64::MAX);
+    let least = UNCOUNTED + VETTED + OWN + u64::try_from(limits.in_flight()).unwrap_or(u64::MAX);
     if memory < least {
         bail!(
             "Ringfence may take {} MiB of memory, and requests in flight alone can make it need {} MiB: raise resources.limits.memory \
@@ -151,7 +155,7 @@ fn counted(memory: u64, limits: &Limits) -> Result<u64> {
             least >> 20
         );
     }
-    Ok(memory - UNCOUNTED)
+    Ok(memory - UNCOUNTED - VETTED)
 }
 
 /// The least limit of this process' control group and of those above it, of either version; `None` where there is none, or none that
@@ -204,7 +208,8 @@ mod tests {
         assert_eq!(text.parse::<Size>().ok(), bytes.map(Size));
     }
 
-    /// 512 MiB = 128 that are not counted + 96 of bodies + 192 of reviews, parsed and converted + 64 of the process itself + 32 to spare.
+    /// 768 MiB = 128 that are not counted + 192 of a child + 96 of bodies + 192 of reviews, parsed and converted + 96 of the process itself
+    /// + 64 to spare.
     #[test]
     fn the_charts_limit_holds_all_that_may_be_in_flight() {
         let values: Value = serde_saphyr::from_str(include_str!("../../charts/ringfence/values.yaml")).expect("YAML");
@@ -215,10 +220,10 @@ mod tests {
             .expect("a size");
         let limits = Limits::default();
         assert_eq!(limits.in_flight(), (96 + 192) << 20);
-        assert_eq!(counted(memory, &limits).expect("it fits"), 384 << 20);
+        assert_eq!(counted(memory, &limits).expect("it fits"), 448 << 20);
         let error = counted(256 << 20, &limits).expect_err("too small").to_string();
         assert!(
-            error.contains("256 MiB") && error.contains("480 MiB") && error.contains("resources.limits.memory"),
+            error.contains("256 MiB") && error.contains("704 MiB") && error.contains("resources.limits.memory"),
             "{error}"
         );
     }

@@ -27,7 +27,7 @@ use crate::vetting::{NotVetted, Vetting};
 use crate::webhook::{Readiness, RegoPolicies};
 
 /// Policies that are vetted at admission at a time: each takes a process. The others wait, within their deadline.
-const AT_ADMISSION: usize = 2;
+const AT_ADMISSION: usize = 1;
 
 /// The RegoPolicies of one replica.
 pub struct Registry {

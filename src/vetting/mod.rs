@@ -16,8 +16,8 @@ mod samples;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -99,6 +99,8 @@ impl NotVetted {
 pub struct Vetting {
     program: PathBuf,
     bounds: Bounds,
+    /// Held by whoever has a child, where there may be but one.
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl Vetting {
@@ -118,7 +120,20 @@ impl Vetting {
 
     /// With another file that has the subcommand, such as a test has.
     pub fn with(program: PathBuf, bounds: Bounds) -> Self {
-        Self { program, bounds }
+        Self {
+            program,
+            bounds,
+            turn: None,
+        }
+    }
+
+    /// The same with one child at a time, for all clones together: beside requests there is memory for one.
+    #[must_use]
+    pub fn one_at_a_time(self) -> Self {
+        Self {
+            turn: Some(Arc::default()),
+            ..self
+        }
     }
 
     /// Compiles policies once children have survived the same: one child for each policy, so that it is known which one ends it,
@@ -144,7 +159,7 @@ impl Vetting {
             wall: self.bounds.wall.min(within),
             ..self.bounds.clone()
         };
-        let this = Self::with(self.program.clone(), bounds);
+        let this = Self { bounds, ..self.clone() };
         // A little more, so that the child's end is the policy's, and not that of the time for all.
         let mut all = this.compile_objects(std::slice::from_ref(object), within + within / 8);
         all.pop()
@@ -241,6 +256,10 @@ impl Vetting {
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let Some(policy) = policies.get(number) else { return };
+                        let _turn = self
+                            .turn
+                            .as_ref()
+                            .map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
                         let left = until.saturating_duration_since(Instant::now());
                         let answer = if left.is_zero() {
                             Err(Death::NotAsked)
@@ -253,13 +272,13 @@ impl Vetting {
                                 heard => heard,
                             }
                         };
-                        let mut heard = heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                         heard.insert(number, answer);
                     }
                 });
             }
         });
-        let mut heard = heard.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut heard = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
         (0..policies.len())
             .map(|number| heard.remove(&number).unwrap_or(Err(Death::NotAsked)))
             .collect()

@@ -33,7 +33,7 @@ use follow::{Followed, Views};
 
 /// What the objects of all kinds together may take, in bytes. While a kind is listed again its old list is held beside the new
 /// one, and so are lists that requests are decided on: leave as much again beside it.
-pub const INVENTORY_BUDGET: usize = 64 << 20;
+pub const INVENTORY_BUDGET: usize = 32 << 20;
 /// Most kinds that are watched. Whoever asks for more has no verdict.
 const MAX_KINDS: usize = 64;
 /// How long a kind is watched on that no policy asks for any more: it may have been replaced, and not deleted.
