@@ -28,6 +28,8 @@ const WITHIN: Duration = Duration::from_secs(35);
 const RETRY: Duration = Duration::from_secs(15);
 /// Most RegoPolicies that are used. What is beyond, by age, answers by its failurePolicy.
 const MAX_POLICIES: usize = 256;
+/// How long a replica that starts waits for the objects that policies look at.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Objects in one page of the list: each may carry a megabyte of samples and modules.
 const PAGE: u32 = 20;
 
@@ -61,8 +63,13 @@ pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &Cance
             ready = store.wait_until_ready() => if ready.is_err() { return },
         }
         let mut seen = BTreeMap::new();
+        let mut begins = true;
         loop {
             let again = reload(registry, &store, &mut seen).await;
+            if std::mem::take(&mut begins) {
+                // Otherwise a replica that comes up would have no verdict for a moment, where the one that went had one.
+                registry.inventory.settle(SETTLE).await;
+            }
             readiness.set(Gate::RegoPolicies, Ok(()));
             let retry = async {
                 if again {
@@ -91,7 +98,7 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         known.is_none_or(|known| !known.is_final || !is_of(known, object))
     };
     let (within, beyond) = objects.split_at(objects.len().min(MAX_POLICIES));
-    let new: Vec<Declared> = within.iter().filter(is_new).map(|object| declared(object)).collect();
+    let new: Vec<Declared> = within.iter().filter(is_new).map(declared).collect();
     if !new.is_empty() {
         // While children vet them: a policy whose objects are not there yet has no verdict.
         let coming = new.iter().map(|object| object.spec.inventory.as_slice());

@@ -11,16 +11,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::{FutureExt, StreamExt};
 use regorus::Value;
-use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::ask::{self, Change, Failure, Listing, Served};
+use super::ask::{self, Failure, Listing, Served};
 use super::budget::Share;
-use super::fields::{Fields, Pruner, TooDeep};
-use super::objects::{Objects, Place};
+use super::fields::Fields;
+use super::held::Held;
 use super::{Kind, LINGER, Shared, Wanted, is_secret};
 
 /// How long a watch may fail before what is held counts as not synced. Where it only goes silent, that begins when it should
@@ -28,6 +27,9 @@ use super::{Kind, LINGER, Shared, Wanted, is_secret};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// When a watch is opened anew, or a little later: one that is silent looks like one on which nothing happens.
 const WATCH: Duration = Duration::from_secs(30);
+/// Longest that watches may be opened and break off, without an event, a bookmark or their own end, until what is held counts as not
+/// synced.
+const UNPROVEN: Duration = Duration::from_secs(180);
 /// How much later than it should a watch may end.
 const MARGIN: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -36,6 +38,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const HEAVY_RETRY: Duration = Duration::from_secs(300);
 /// Changes that are put in force together, where so many have come.
 const TOGETHER: usize = 64;
+
+/// Why there is nothing before the first list has ended, or failed.
+const LISTING: &str = "its objects are being listed";
 
 /// The sets of fields that policies ask of a kind.
 pub(super) type Views = BTreeSet<Fields>;
@@ -62,7 +67,7 @@ impl Followed {
         let state = State {
             held: None,
             fresh_until: Instant::now(),
-            why: "its objects are being listed".to_owned(),
+            why: LISTING.to_owned(),
         };
         Self {
             kind,
@@ -99,6 +104,12 @@ impl Followed {
         let mut state = State::clone(&self.state.load());
         change(&mut state);
         self.state.store(Arc::new(state));
+    }
+
+    /// Whether it is known if its objects can be had.
+    pub(super) fn is_settled(&self) -> bool {
+        let state = self.state.load();
+        state.held.is_some() || state.why != LISTING
     }
 
     /// Something failed: what is held counts for a while yet.
@@ -141,6 +152,7 @@ pub(super) async fn run(
                 followed: &followed,
                 shared: &shared,
                 retry: FIRST_RETRY,
+                proven: Instant::now(),
             };
             // What is held goes with the follower.
             let _panicked = AssertUnwindSafe(follower.run()).catch_unwind().await;
@@ -172,12 +184,6 @@ impl From<Failure> for End {
     }
 }
 
-impl From<TooDeep> for End {
-    fn from(TooDeep: TooDeep) -> Self {
-        Self::Failed(Failure::lost("one of its objects is nested too deeply"))
-    }
-}
-
 struct Follower<'a> {
     followed: &'a Followed,
     shared: &'a Shared,
@@ -185,6 +191,8 @@ struct Follower<'a> {
     views: watch::Receiver<Views>,
     wanted: watch::Receiver<Wanted>,
     retry: Duration,
+    /// When what is held was last known to be what there is.
+    proven: Instant,
 }
 
 impl Follower<'_> {
@@ -251,6 +259,7 @@ impl Follower<'_> {
         }
         let mut held = Held::new(kind, &views, served.namespaced);
         let mut version = self.list(&served, &mut held).await?;
+        self.proven = Instant::now();
         self.publish(&held, Some(Instant::now() + PATIENCE));
         info!(
             kind = kind.label(),
@@ -261,7 +270,7 @@ impl Follower<'_> {
             let begun = Instant::now();
             match self.watch(&served, &mut held, &mut version).await {
                 Ok(()) if begun.elapsed() < FIRST_RETRY => sleep(jittered(FIRST_RETRY)).await,
-                Ok(()) => {}
+                Ok(()) => self.retry = FIRST_RETRY,
                 Err(End::Failed(failure)) if !failure.lost => {
                     self.followed.fail(&failure.why);
                     self.pause().await;
@@ -310,7 +319,7 @@ impl Follower<'_> {
         let kind = &self.followed.kind;
         let changes = ask::changes(&self.shared.client, kind, served, version, length).await?;
         let end = Instant::now() + length + MARGIN;
-        self.followed.heard(end + PATIENCE);
+        self.followed.heard((end + PATIENCE).min(self.proven + UNPROVEN));
         let cut = held.cut();
         // Cut down as they come: only what is kept waits for the others.
         let changes = changes.map(move |change| Ok::<_, End>(cut.change(change?)?));
@@ -323,7 +332,12 @@ impl Follower<'_> {
             };
             let some = match some {
                 Ok(Some(some)) => some,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    if Instant::now() + 2 * MARGIN >= end {
+                        self.proven = Instant::now();
+                    }
+                    return Ok(());
+                }
                 Err(_) => return Err(Failure::passing("its watch went silent").into()),
             };
             let mut changed = false;
@@ -334,6 +348,7 @@ impl Follower<'_> {
                         changed |= held.apply(change);
                         *version = at;
                         self.retry = FIRST_RETRY;
+                        self.proven = Instant::now();
                     }
                     Err(end) => {
                         failed = Some(end);
@@ -356,11 +371,7 @@ impl Follower<'_> {
     fn publish(&mut self, held: &Held, fresh_until: Option<Instant>) {
         // A list that took the place of a larger one gives back what that took.
         self.share.set(held.weight());
-        let values = held
-            .objects
-            .iter()
-            .map(|(fields, objects)| (fields.clone(), objects.value()));
-        let values = (self.shared.next_version(), values.collect());
+        let values = (self.shared.next_version(), held.values());
         self.followed.set(|state| {
             state.held = Some(values);
             if let Some(until) = fresh_until {
@@ -373,119 +384,6 @@ impl Follower<'_> {
 
     fn tell(&self, bytes: usize) {
         self.shared.metrics.set_cache(&self.followed.kind.label(), bytes);
-    }
-}
-
-/// The objects of a kind while they are followed.
-struct Held {
-    objects: BTreeMap<Fields, Objects>,
-    cut: Arc<Cut>,
-}
-
-/// How objects are cut down, by the fields that are asked for.
-struct Cut {
-    pruners: Vec<(Fields, Pruner)>,
-    namespaced: bool,
-}
-
-/// An object as it is kept.
-type Kept = (Place, Vec<(Fields, Value)>);
-
-enum Applied {
-    Put(Kept),
-    Gone(Place),
-    Nothing,
-}
-
-impl Held {
-    fn new(kind: &Kind, views: &Views, namespaced: bool) -> Self {
-        let of = kind.group_version();
-        let pruner = |fields: &Fields| (fields.clone(), Pruner::new(&of, &kind.kind, fields));
-        let objects = |fields: &Fields| (fields.clone(), Objects::new(&of, &kind.kind));
-        Self {
-            objects: views.iter().map(objects).collect(),
-            cut: Arc::new(Cut {
-                pruners: views.iter().map(pruner).collect(),
-                namespaced,
-            }),
-        }
-    }
-
-    fn weight(&self) -> usize {
-        self.objects.values().map(Objects::weight).sum()
-    }
-
-    fn cut(&self) -> Arc<Cut> {
-        Arc::clone(&self.cut)
-    }
-
-    fn prune(&self, object: &Json) -> Result<Kept, End> {
-        self.cut.prune(object)
-    }
-
-    fn put(&mut self, (place, values): Kept) {
-        for (fields, value) in values {
-            if let Some(objects) = self.objects.get_mut(&fields) {
-                objects.insert(&place, value);
-            }
-        }
-    }
-
-    /// Whether it is another list then.
-    fn apply(&mut self, change: Applied) -> bool {
-        match change {
-            Applied::Put(kept) => self.put(kept),
-            Applied::Gone(place) => self.objects.values_mut().for_each(|objects| objects.remove(&place)),
-            Applied::Nothing => return false,
-        }
-        true
-    }
-
-    /// Drops what is not asked for any more; `false` where something is asked for that is not there.
-    fn narrow(&mut self, views: &Views) -> bool {
-        self.objects.retain(|fields, _| views.contains(fields));
-        self.objects.len() == views.len()
-    }
-}
-
-impl Cut {
-    fn prune(&self, object: &Json) -> Result<Kept, End> {
-        let place = self.place(object)?;
-        let values = self.pruners.iter();
-        let values = values.map(|(fields, pruner)| Ok((fields.clone(), pruner.prune(object)?)));
-        Ok((place, values.collect::<Result<_, TooDeep>>()?))
-    }
-
-    /// What becomes of a change, and how far the watch has come with it.
-    fn change(&self, change: Change) -> Result<(String, Applied), End> {
-        let version = |object: &Json| {
-            let version = object.pointer("/metadata/resourceVersion").and_then(Json::as_str);
-            version.filter(|version| !version.is_empty()).map(str::to_owned)
-        };
-        let unversioned = || End::from(Failure::lost("an event of its watch has no version"));
-        Ok(match change {
-            Change::Put(object) => (
-                version(&object).ok_or_else(unversioned)?,
-                Applied::Put(self.prune(&object)?),
-            ),
-            Change::Gone(object) => (
-                version(&object).ok_or_else(unversioned)?,
-                Applied::Gone(self.place(&object)?),
-            ),
-            Change::Version(version) => (version, Applied::Nothing),
-        })
-    }
-
-    fn place(&self, object: &Json) -> Result<Place, Failure> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).map(str::to_owned);
-        let nowhere = || Failure::lost("one of its objects has no name, or no namespace");
-        Ok(Place {
-            namespace: match self.namespaced {
-                true => Some(text("/metadata/namespace").ok_or_else(nowhere)?),
-                false => None,
-            },
-            name: text("/metadata/name").ok_or_else(nowhere)?,
-        })
     }
 }
 

@@ -8,6 +8,7 @@ mod ask;
 mod budget;
 mod fields;
 mod follow;
+mod held;
 mod objects;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use kube::Client;
 use regorus::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::InventoryKind;
@@ -38,6 +39,10 @@ pub const INVENTORY_BUDGET: usize = 32 << 20;
 const MAX_KINDS: usize = 64;
 /// How long a kind is watched on that no policy asks for any more: it may have been replaced, and not deleted.
 const LINGER: Duration = Duration::from_secs(10);
+/// How often what was put together for policies is dropped, and made anew for the next request: it holds objects that are gone.
+const ANEW: Duration = Duration::from_secs(60);
+/// How often it is looked whether every kind is known to be there or not.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A kind of object.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -56,8 +61,11 @@ pub struct Inventory {
     followed: ArcSwap<BTreeMap<Kind, Arc<Followed>>>,
     wanted: watch::Sender<Wanted>,
     /// Several kinds put together for a policy, with the versions that they were made of.
-    together: Mutex<BTreeMap<Vec<InventoryKind>, (Vec<u64>, Value)>>,
+    together: Mutex<BTreeMap<Vec<InventoryKind>, Together>>,
 }
+
+/// Versions of kinds, and what they are together.
+type Together = (Vec<u64>, Value);
 
 /// What the watches of all kinds have in common.
 struct Shared {
@@ -177,6 +185,22 @@ impl Inventory {
         Ok(value)
     }
 
+    /// Waits, within that time, until of every kind that is wanted it is known whether its objects can be had.
+    pub async fn settle(&self, within: Duration) {
+        let is_settled = || {
+            let (wanted, followed) = (self.wanted.borrow(), self.followed.load());
+            let begun = followed.len() >= MAX_KINDS || wanted.keys().all(|kind| followed.contains_key(kind));
+            begun && followed.values().all(|one| one.is_settled())
+        };
+        let settled = async {
+            while !is_settled() {
+                sleep(LOOK).await;
+            }
+        };
+        // Late is as good as never: the policies that look at it say so.
+        let _late = timeout(within, settled).await;
+    }
+
     /// Watches what is wanted, until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
         let mut wanted = self.wanted.subscribe();
@@ -196,6 +220,7 @@ impl Inventory {
                 () = stop.cancelled() => break,
                 changed = wanted.changed() => if changed.is_err() { break },
                 () = linger => {}
+                () = sleep(ANEW) => {}
                 // Those that were stopped, and nothing else, end.
                 Some(_) = tasks.join_next() => {}
             }

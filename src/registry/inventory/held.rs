@@ -1,0 +1,137 @@
+//! The objects of one kind while it is followed: what is kept of each, for every set of fields that policies ask for.
+//!
+//! Must never: take an object that says not where it lies for one that lies elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use regorus::Value;
+use serde_json::Value as Json;
+
+use super::Kind;
+use super::ask::{Change, Failure};
+use super::fields::{Fields, Pruner, TooDeep};
+use super::follow::Views;
+use super::objects::{Objects, Place};
+
+/// The objects of a kind while they are followed.
+pub(super) struct Held {
+    objects: BTreeMap<Fields, Objects>,
+    cut: Arc<Cut>,
+}
+
+/// How objects are cut down, by the fields that are asked for.
+pub(super) struct Cut {
+    pruners: Vec<(Fields, Pruner)>,
+    namespaced: bool,
+}
+
+/// An object as it is kept.
+pub(super) type Kept = (Place, Vec<(Fields, Value)>);
+
+pub(super) enum Applied {
+    Put(Kept),
+    Gone(Place),
+    Nothing,
+}
+
+impl Held {
+    pub(super) fn new(kind: &Kind, views: &Views, namespaced: bool) -> Self {
+        let of = kind.group_version();
+        let pruner = |fields: &Fields| (fields.clone(), Pruner::new(&of, &kind.kind, fields));
+        let objects = |fields: &Fields| (fields.clone(), Objects::new(&of, &kind.kind));
+        Self {
+            objects: views.iter().map(objects).collect(),
+            cut: Arc::new(Cut {
+                pruners: views.iter().map(pruner).collect(),
+                namespaced,
+            }),
+        }
+    }
+
+    /// All of them as they are now, by the fields that are kept.
+    pub(super) fn values(&self) -> BTreeMap<Fields, Value> {
+        let objects = self.objects.iter();
+        objects
+            .map(|(fields, objects)| (fields.clone(), objects.value()))
+            .collect()
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.objects.values().map(Objects::weight).sum()
+    }
+
+    pub(super) fn cut(&self) -> Arc<Cut> {
+        Arc::clone(&self.cut)
+    }
+
+    pub(super) fn prune(&self, object: &Json) -> Result<Kept, Failure> {
+        self.cut.prune(object)
+    }
+
+    pub(super) fn put(&mut self, (place, values): Kept) {
+        for (fields, value) in values {
+            if let Some(objects) = self.objects.get_mut(&fields) {
+                objects.insert(&place, value);
+            }
+        }
+    }
+
+    /// Whether it is another list then.
+    pub(super) fn apply(&mut self, change: Applied) -> bool {
+        match change {
+            Applied::Put(kept) => self.put(kept),
+            Applied::Gone(place) => self.objects.values_mut().for_each(|objects| objects.remove(&place)),
+            Applied::Nothing => return false,
+        }
+        true
+    }
+
+    /// Drops what is not asked for any more; `false` where something is asked for that is not there.
+    pub(super) fn narrow(&mut self, views: &Views) -> bool {
+        self.objects.retain(|fields, _| views.contains(fields));
+        self.objects.len() == views.len()
+    }
+}
+
+impl Cut {
+    pub(super) fn prune(&self, object: &Json) -> Result<Kept, Failure> {
+        let place = self.place(object)?;
+        let values = self.pruners.iter();
+        let values = values.map(|(fields, pruner)| Ok((fields.clone(), pruner.prune(object)?)));
+        let deep = |TooDeep| Failure::lost("one of its objects is nested too deeply");
+        Ok((place, values.collect::<Result<_, TooDeep>>().map_err(deep)?))
+    }
+
+    /// What becomes of a change, and how far the watch has come with it.
+    pub(super) fn change(&self, change: Change) -> Result<(String, Applied), Failure> {
+        let version = |object: &Json| {
+            let version = object.pointer("/metadata/resourceVersion").and_then(Json::as_str);
+            version.filter(|version| !version.is_empty()).map(str::to_owned)
+        };
+        let unversioned = || Failure::lost("an event of its watch has no version");
+        Ok(match change {
+            Change::Put(object) => (
+                version(&object).ok_or_else(unversioned)?,
+                Applied::Put(self.prune(&object)?),
+            ),
+            Change::Gone(object) => (
+                version(&object).ok_or_else(unversioned)?,
+                Applied::Gone(self.place(&object)?),
+            ),
+            Change::Version(version) => (version, Applied::Nothing),
+        })
+    }
+
+    fn place(&self, object: &Json) -> Result<Place, Failure> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).map(str::to_owned);
+        let nowhere = || Failure::lost("one of its objects has no name, or no namespace");
+        Ok(Place {
+            namespace: match self.namespaced {
+                true => Some(text("/metadata/namespace").ok_or_else(nowhere)?),
+                false => None,
+            },
+            name: text("/metadata/name").ok_or_else(nowhere)?,
+        })
+    }
+}
