@@ -91,7 +91,7 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         known.is_none_or(|known| !known.is_final || !is_of(known, object))
     };
     let (within, beyond) = objects.split_at(objects.len().min(MAX_POLICIES));
-    let new: Vec<Declared> = within.iter().filter(is_new).map(|object| declared(object)).collect();
+    let new: Vec<Declared> = within.iter().filter(is_new).map(declared).collect();
     if !new.is_empty() {
         registry.loading.store(true, std::sync::atomic::Ordering::Relaxed);
         let vetting = registry.vetting.clone();
