@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
     metrics_listen: SocketAddr,
-    /// ValidatingWebhookConfiguration whose caBundle is kept.
+    /// ValidatingWebhookConfiguration whose caBundle is kept. That of its name and `-policies` is written for RegoPolicies.
     #[arg(long, env = "RINGFENCE_WEBHOOK_CONFIGURATION", default_value = "ringfence")]
     webhook_configuration: String,
     /// Secret that holds the certificate.
@@ -328,8 +328,8 @@ fn period(text: &str) -> std::result::Result<Duration, String> {
 
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let one = ListParams::default().limit(1);
-    let workflows = async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) };
-    let classes = async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) };
+    let workflows = Box::pin(async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) });
+    let classes = Box::pin(async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) });
     let grants = async { Api::<AIWorkflowGrant>::all(client.clone()).list(&one).await.map(drop) };
     let exceptions = async {
         Api::<RegoPolicyException>::all(client.clone())

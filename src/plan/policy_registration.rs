@@ -56,8 +56,29 @@ pub fn policy_webhooks(
 
 /// Whether a registration, as the API server stores it, says exactly that.
 pub fn registers(stored: &Value, webhooks: &[Value]) -> bool {
+    webhooks_of(stored) == webhooks
+}
+
+/// The webhooks of a registration as it is stored: none are left out.
+pub fn webhooks_of(stored: &Value) -> &[Value] {
     let found = stored.get("webhooks").and_then(Value::as_array);
-    found.map_or(&[][..], Vec::as_slice) == webhooks
+    found.map_or(&[][..], Vec::as_slice)
+}
+
+/// Whether what the API server answered to a write says all that was written, and nothing but fields that it has filled in beside
+/// that: a newer one may know more of them.
+pub fn says_all(answered: &[Value], written: &[Value]) -> bool {
+    answered.len() == written.len() && answered.iter().zip(written).all(|(answered, one)| says(answered, one))
+}
+
+fn says(answered: &Value, written: &Value) -> bool {
+    match (answered, written) {
+        (Value::Object(answered), Value::Object(written)) => written
+            .iter()
+            .all(|(key, value)| answered.get(key).is_some_and(|answered| says(answered, value))),
+        (Value::Array(answered), Value::Array(written)) => says_all(answered, written),
+        _ => answered == written,
+    }
 }
 
 /// What is stored with these webhooks in place of its own. The rest, such as whose release it is part of, belongs to others.

@@ -17,7 +17,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error, paged};
@@ -87,17 +87,6 @@ fn in_force(published: &Published) -> Option<BTreeSet<String>> {
         .then(|| policies.map(|policy| policy.name().to_owned()).collect())
 }
 
-/// Every policy that an exception may name. An exception of one that is not heard of yet would be said to excuse nothing.
-async fn excusable(context: &Context) -> Result<BTreeSet<String>, CallError> {
-    let mut changes = context.registry.changes();
-    let synced = timeout(calls::DEADLINE, changes.wait_for(|published| published.synced)).await;
-    let found = synced.ok().and_then(|published| in_force(&*published.ok()?));
-    let found = found.ok_or_else(|| CallError::Timeout {
-        what: "know every RegoPolicy".to_owned(),
-    })?;
-    Ok(context.policies.iter().cloned().chain(found).collect())
-}
-
 async fn reconcile(
     exception: Arc<RegoPolicyException>,
     known: &Store<RegoPolicyException>,
@@ -122,6 +111,11 @@ async fn say(
     known: &Store<RegoPolicyException>,
     context: &Context,
 ) -> Result<Option<Timestamp>, CallError> {
+    // What is not heard of yet would be said to be no policy. The names that come wake every exception.
+    let Some(in_force) = in_force(&context.registry.changes().borrow()) else {
+        return Ok(None);
+    };
+    let policies = context.policies.iter().cloned().chain(in_force).collect();
     let own = exception.namespace().unwrap_or_default();
     let namespace = context.namespace(&own).await?;
     let mut classes = BTreeMap::new();
@@ -134,7 +128,6 @@ async fn say(
             classes.insert(name.to_owned(), class);
         }
     }
-    let policies = excusable(context).await?;
     let observed = ExceptionObserved {
         namespace,
         classes,

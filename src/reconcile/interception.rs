@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
 use crate::{
-    plan::{policy_webhooks, registers, with_webhooks},
+    plan::{policy_webhooks, registers, says_all, webhooks_of, with_webhooks},
     policy::Snapshot,
 };
 
@@ -88,12 +88,19 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
+/// Webhooks that stood.
+struct Stood {
+    wanted: Vec<Value>,
+    /// The same as the API server stores them.
+    stored: Vec<Value>,
+}
+
 struct Keeper {
     context: Arc<Context>,
     api: Api<DynamicObject>,
     name: String,
-    /// The webhooks that stood when it was last looked: a difference from them, where the same are still wanted, is somebody's edit.
-    stood: Option<Vec<Value>>,
+    /// What stood when it was last looked: a difference from it, where the same is still wanted, is somebody's edit.
+    stood: Option<Stood>,
 }
 
 impl Keeper {
@@ -174,11 +181,15 @@ impl Keeper {
             Ok(wanted) => wanted,
             Err(why) => return Ok(Looked::Not(format!("{KIND} {chart}: {why}"))),
         };
-        if registers(&stored, &wanted) {
-            self.stood = Some(wanted);
+        let before = self.stood.as_ref().filter(|stood| stood.wanted == wanted);
+        let was_edited = before.is_some();
+        if registers(&stored, &wanted) || before.is_some_and(|stood| registers(&stored, &stood.stored)) {
+            self.stood = Some(Stood {
+                wanted,
+                stored: webhooks_of(&stored).to_vec(),
+            });
             return Ok(Looked::Stands { written: false });
         }
-        let was_edited = self.stood.as_ref() == Some(&wanted);
         let written = match self.replace(with_webhooks(stored, wanted.clone())).await {
             Ok(written) => written,
             Err(error) if error.is_conflict() || error.is_not_found() => return Ok(Looked::Lost),
@@ -193,16 +204,19 @@ impl Keeper {
         if was_edited {
             self.say_reverted(&written).await;
         }
-        if !registers(&written, &wanted) {
-            // Written again, it would be the same again.
+        let answered = webhooks_of(&written);
+        if !says_all(answered, &wanted) {
             let why = format!(
-                "the API server, or something in it that changes objects, stores {KIND} {} in another way than Ringfence wrote it: see \
-                 which mutating webhooks and policies act on it, and take them off",
+                "the API server stores {KIND} {} in another way than Ringfence wrote it, so nobody can tell what it asks about: use a \
+                 Ringfence that knows this version of Kubernetes",
                 self.name
             );
             return Ok(Looked::Not(why));
         }
-        self.stood = Some(wanted);
+        self.stood = Some(Stood {
+            stored: answered.to_vec(),
+            wanted,
+        });
         Ok(Looked::Stands { written: true })
     }
 

@@ -169,7 +169,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), paged());
     let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), paged());
     let exceptions = Controller::new(Api::<RegoPolicyException>::all(client.clone()), paged());
-    let policies = Controller::new(Api::<RegoPolicy>::all(client.clone()), paged());
+    let policies = Controller::new(Api::<RegoPolicy>::all(client.clone()), policy::paged());
     let caches: [BoxFuture<'_, bool>; 6] = [
         wait(policies.store()).boxed(),
         wait(exceptions.store()).boxed(),

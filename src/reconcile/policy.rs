@@ -13,6 +13,7 @@ use kube::{
         Controller,
         controller::{Action, Config},
         events::EventType,
+        watcher,
     },
 };
 use tokio::{sync::watch, time::timeout};
@@ -29,6 +30,13 @@ use crate::{
 /// How long a change is waited for that is under way, so that one status is written and not two.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Objects in one page of the initial list: each may hold a megabyte of modules and samples.
+const PAGE: u32 = 10;
+
+pub(super) fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 pub(super) async fn run(controller: Controller<RegoPolicy>, context: Arc<Context>, stop: CancellationToken) {
     let published = told(context.registry.changes());
     let intercepted = told(context.interception.subscribe());
@@ -42,7 +50,7 @@ pub(super) async fn run(controller: Controller<RegoPolicy>, context: Arc<Context
 }
 
 /// Whenever what is watched has changed.
-pub(super) fn told<T: Send + Sync + 'static>(watched: watch::Receiver<T>) -> impl Stream<Item = ()> + Send + 'static {
+fn told<T: Send + Sync + 'static>(watched: watch::Receiver<T>) -> impl Stream<Item = ()> + Send + 'static {
     stream::unfold(watched, |mut watched| async {
         watched.changed().await.ok()?;
         Some(((), watched))

@@ -124,6 +124,16 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         "guard ringfence-owned-objects"
     );
 
+    let mut chart = admin
+        .get(&format!("{ADMISSION}/validatingwebhookconfigurations/ringfence"))
+        .await
+        .unwrap();
+    let authority = authority();
+    for webhook in chart["webhooks"].as_array_mut().unwrap() {
+        webhook["clientConfig"]["caBundle"] = authority.clone();
+    }
+    filled_with_policies(&admin, &chart).await;
+
     helm(&["uninstall", "ringfence"], &[]).await.unwrap();
     for kind in [
         "validatingwebhookconfigurations",

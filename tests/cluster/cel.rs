@@ -215,4 +215,51 @@ async fn bounds_are_where_they_are_said_to_be() {
     let unasked = unasked(world.cluster).await;
     let answer = unasked.post(&format!("{CLASSES}?dryRun=All"), &class).await;
     assert_eq!(answer.code, 201, "a class at its bounds: {}", answer.message());
+    let answer = unasked
+        .post(&format!("{POLICIES}?dryRun=All"), &policy_at_its_bounds())
+        .await;
+    assert_eq!(answer.code, 201, "a policy at its bounds: {}", answer.message());
+}
+
+/// A policy with as much of everything as the definition takes, but for the size of what is stored.
+fn policy_at_its_bounds() -> Value {
+    let many = |count: usize, length: usize| -> Vec<String> {
+        (0..count).map(|number| format!("{number:a>length$}")).collect()
+    };
+    let rule = json!({
+        "apiGroups": many(16, 253), "apiVersions": many(16, 63), "resources": many(32, 128), "resourceNames": many(32, 253),
+        "operations": ["CONNECT", "CREATE", "DELETE", "UPDATE"], "scope": "Namespaced",
+    });
+    let labels: serde_json::Map<_, _> = many(16, 63)
+        .into_iter()
+        .map(|key| (key, json!("a".repeat(63))))
+        .collect();
+    let expressions: Vec<_> = many(16, 63)
+        .into_iter()
+        .map(|key| json!({"key": key, "operator": "In", "values": many(16, 63)}))
+        .collect();
+    let selector = json!({"matchLabels": labels, "matchExpressions": expressions});
+    let samples: Vec<_> = many(32, 128)
+        .into_iter()
+        .map(|name| json!({"name": name, "expect": "Allow", "object": {"kind": "x".repeat(4096)}}))
+        .collect();
+    let modules: Vec<_> = many(16, 63)
+        .into_iter()
+        .map(|name| json!({"name": name, "source": "x".repeat(16 << 10)}))
+        .collect();
+    let fields = |kind: String| json!({"version": "v1", "kind": kind, "fields": many(16, 253)});
+    let inventory: Vec<_> = many(8, 1).into_iter().map(|_| fields("K".repeat(63))).collect();
+    valid(
+        "RegoPolicy",
+        &unique("bounds"),
+        &json!({
+            "description": "ü".repeat(1024), "remediation": "ü".repeat(1024), "validationActions": ["Audit", "Deny"],
+            "matchConstraints": {
+                "resourceRules": vec![rule.clone(); 16], "excludeResourceRules": vec![rule; 16],
+                "namespaceSelector": selector, "objectSelector": selector,
+            },
+            "parameters": {"x": "y".repeat(60_000)}, "parametersSchema": {"x": "y".repeat(60_000)},
+            "samples": samples, "inventory": inventory, "rego": {"modules": modules},
+        }),
+    )
 }

@@ -188,3 +188,20 @@ fn what_is_stored_is_compared_whole_and_only_webhooks_are_replaced() {
     edited["webhooks"][0]["newerThanUs"] = json!(true);
     assert!(!registers(&edited, &wanted));
 }
+
+#[rstest]
+#[case::the_same(json!({}), true)]
+#[case::a_field_of_a_newer_api_server(json!({"newerThanUs": true}), true)]
+#[case::another_rule(json!({"rules": [{"apiGroups": ["*"]}]}), false)]
+#[case::another_word(json!({"failurePolicy": "Ignore"}), false)]
+#[case::one_condition_more(json!({"matchConditions": [{}, {}, {}, {}]}), false)]
+fn what_the_api_server_fills_in_is_no_difference(#[case] change: Value, #[case] expected: bool) {
+    let wanted = webhooks(&[spec(&json!({}))]);
+    let mut answered = wanted.clone();
+    answered[0]
+        .as_object_mut()
+        .unwrap()
+        .extend(change.as_object().unwrap().clone());
+    assert_eq!(says_all(&answered, &wanted), expected);
+    assert!(!says_all(&[], &wanted) && !says_all(&answered, &[]));
+}
