@@ -4,12 +4,12 @@
 //! on the prepared engine itself: a panic leaves an engine that answers nothing but errors.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use regorus::utils::limits::ExecutionTimerConfig;
-use regorus::{Engine, Value};
+use regorus::{Engine, PolicyLengthConfig, Value};
 use serde::{Deserialize, Serialize};
 
 use super::builtins;
@@ -18,6 +18,7 @@ use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
 use super::metadata::{Metadata, RegoVersion};
+use super::rewrite::{self, Origins};
 use super::vet::{self, EntryPoint, Purpose, Vetted};
 
 /// Steps of the engine between two looks at the clock: a look costs as much as a step.
@@ -50,6 +51,7 @@ pub(super) struct Policy {
     pub info: PolicyInfo,
     pub parameters: Value,
     engine: Engine,
+    origins: Origins,
     entries: Vec<(EntryPoint, String)>,
 }
 
@@ -62,7 +64,8 @@ impl Policy {
     ) -> Result<Self, Vec<LoadError>> {
         let parameters = effective(&metadata, source, parameters, defaults_are_complete)?;
         let mut engine = new_engine(&source.file)?;
-        let module = add(&mut engine, source, metadata.rego, Purpose::Policy)?;
+        let mut origins = Origins::default();
+        let module = add(&mut engine, source, metadata.rego, Purpose::Policy, &mut origins)?;
         let entries: Vec<_> = module
             .vetted
             .entry_points
@@ -70,7 +73,7 @@ impl Policy {
             .map(|entry| (*entry, module.rule_path(entry.as_str())))
             .collect();
         for (_, path) in &entries {
-            prepare(&mut engine, &source.file, path)?;
+            prepare(&mut engine, &source.file, path, &origins)?;
         }
         let json = serde_json::Value::Object(parameters.clone().into_iter().collect());
         let Some(value) = Converter::new(None).convert(&json) else {
@@ -89,6 +92,7 @@ impl Policy {
             info,
             parameters: value,
             engine,
+            origins,
             entries,
         })
     }
@@ -113,7 +117,7 @@ impl Policy {
             engine.set_input(input);
             let mut findings = Findings::default();
             for (entry, path) in &self.entries {
-                let value = evaluate_rule(&mut engine, path, limit())?;
+                let value = evaluate_rule(&mut engine, path, limit(), &self.origins)?;
                 findings.add(*entry, &value, &defaults)?;
             }
             Ok(findings.finish())
@@ -151,7 +155,13 @@ pub(super) fn new_engine(file: &str) -> Result<Engine, Vec<LoadError>> {
     engine.set_strict_builtin_errors(true);
     // Otherwise `print` writes what it is given, and so the request, to standard error.
     engine.set_gather_prints(true);
-    builtins::install(&mut engine).map_err(|error| vec![LoadError::engine(file, &error)])?;
+    // The author's text is held to the engine's own limits before: what is made of it has longer lines.
+    engine.set_policy_length_config(PolicyLengthConfig {
+        max_col: NonZeroU32::MAX,
+        max_file_bytes: NonZeroUsize::MAX,
+        max_lines: NonZeroUsize::MAX,
+    });
+    builtins::install(&mut engine).map_err(|error| vec![LoadError::engine(file, &error, &Origins::default())])?;
     Ok(engine)
 }
 
@@ -161,10 +171,11 @@ pub(super) fn add(
     source: &Source,
     version: RegoVersion,
     purpose: Purpose,
+    origins: &mut Origins,
 ) -> Result<Module, Vec<LoadError>> {
     let Source { file, text } = source;
     lexical::check(file, text).map_err(|error| vec![error])?;
-    let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error)];
+    let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error, &Origins::default())];
     let unreadable = || {
         vec![LoadError::file(
             file,
@@ -191,19 +202,26 @@ pub(super) fn add(
         .map(|package| package.components)
         .unwrap_or_default();
     let vetted = vet::vet(file, text, module, &package, purpose)?;
-    parse(engine, text).map_err(|error| failed(&error))?;
+    let rewritten = rewrite::rewrite(file, text, module)?;
+    origins.add(file, rewritten.places);
+    parse(engine, &rewritten.text).map_err(|error| vec![LoadError::engine(file, &error, origins)])?;
     Ok(Module { vetted, package })
 }
 
 /// Makes the engine analyse the rules now, so that what it finds is a load error, and clones need not do it again.
-pub(super) fn prepare(engine: &mut Engine, file: &str, rule: &str) -> Result<(), Vec<LoadError>> {
+pub(super) fn prepare(engine: &mut Engine, file: &str, rule: &str, origins: &Origins) -> Result<(), Vec<LoadError>> {
     let compile = AssertUnwindSafe(|| engine.compile_with_entrypoint(&rule.into()).map(drop));
     catch_unwind(compile)
         .unwrap_or_else(|_| Err(anyhow::anyhow!("the engine panicked while it analysed the rules")))
-        .map_err(|error| vec![LoadError::engine(file, &error)])
+        .map_err(|error| vec![LoadError::engine(file, &error, origins)])
 }
 
-pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) -> Result<Value, EvalError> {
+pub(super) fn evaluate_rule(
+    engine: &mut Engine,
+    path: &str,
+    limit: Duration,
+    origins: &Origins,
+) -> Result<Value, EvalError> {
     if limit.is_zero() {
         return Err(EvalError::Timeout);
     }
@@ -213,7 +231,7 @@ pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) ->
     });
     engine
         .eval_rule(path.to_owned())
-        .map_err(|error| EvalError::engine(&error))
+        .map_err(|error| EvalError::engine(&error, origins))
 }
 
 /// Defaults with overrides over them. A name or a type that the policy does not know is an error, not a rule switched off.

@@ -11,6 +11,7 @@ mod exception;
 mod findings;
 mod lexical;
 mod metadata;
+mod rewrite;
 mod set;
 mod table;
 mod testing;

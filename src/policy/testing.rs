@@ -9,6 +9,7 @@ use super::compile::{self, Source};
 use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::metadata::{self, RegoVersion};
+use super::rewrite::Origins;
 use super::vet::Purpose;
 
 /// Longest run of one test rule.
@@ -27,8 +28,9 @@ pub struct TestOutcome {
 pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Vec<LoadError>> {
     let metadata = metadata::parse(&policy.file, &policy.text).map_err(|error| vec![error])?;
     let mut engine = compile::new_engine(&tests.file)?;
-    compile::add(&mut engine, policy, metadata.rego, Purpose::Policy)?;
-    let module = compile::add(&mut engine, tests, metadata.rego, Purpose::Tests)?;
+    let mut origins = Origins::default();
+    compile::add(&mut engine, policy, metadata.rego, Purpose::Policy, &mut origins)?;
+    let module = compile::add(&mut engine, tests, metadata.rego, Purpose::Tests, &mut origins)?;
     let names: Vec<_> = module
         .vetted
         .rules
@@ -43,12 +45,13 @@ pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Ve
         )]);
     }
     for name in &names {
-        compile::prepare(&mut engine, &tests.file, &module.rule_path(name))?;
+        compile::prepare(&mut engine, &tests.file, &module.rule_path(name), &origins)?;
     }
     Ok(names
         .into_iter()
         .map(|name| {
-            let run = AssertUnwindSafe(|| compile::evaluate_rule(&mut engine.clone(), &module.rule_path(&name), LIMIT));
+            let path = module.rule_path(&name);
+            let run = AssertUnwindSafe(|| compile::evaluate_rule(&mut engine.clone(), &path, LIMIT, &origins));
             let outcome = catch_unwind(run)
                 .unwrap_or(Err(EvalError::Panic))
                 .map(|value| value == Value::from(true));
@@ -75,16 +78,17 @@ pub fn evaluate(
     input: &serde_json::Value,
 ) -> Result<Option<serde_json::Value>, Failure> {
     let mut engine = compile::new_engine(&source.file).map_err(Failure::Load)?;
-    let module = compile::add(&mut engine, source, version, Purpose::Query).map_err(Failure::Load)?;
+    let mut origins = Origins::default();
+    let module = compile::add(&mut engine, source, version, Purpose::Query, &mut origins).map_err(Failure::Load)?;
     let path = module.rule_path(rule);
-    compile::prepare(&mut engine, &source.file, &path).map_err(Failure::Load)?;
+    compile::prepare(&mut engine, &source.file, &path, &origins).map_err(Failure::Load)?;
     let failed = |what: &str| Failure::Eval(EvalError::Error(what.to_owned()));
     let input = Converter::new(None).convert(input);
     let input = input.ok_or_else(|| failed("the input is nested too deeply"))?;
     let run = AssertUnwindSafe(|| {
         let mut engine = engine.clone();
         engine.set_input(input);
-        compile::evaluate_rule(&mut engine, &path, LIMIT)
+        compile::evaluate_rule(&mut engine, &path, LIMIT, &origins)
     });
     let value = catch_unwind(run)
         .unwrap_or(Err(EvalError::Panic))

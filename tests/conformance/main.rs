@@ -2,10 +2,11 @@
 //! nothing from both, or an error from both.
 //!
 //! There is no list of answers that may be wrong. What the engine gets wrong is put right by a function of ours, or refused
-//! when a policy is loaded, and then `refused.rs` holds the refusal. `not` of a call with a missing argument is neither yet, and
-//! not compared: docs/rego-support.md says so.
+//! when a policy is loaded, and then `refused.rs` holds the refusal.
 
 mod builtins;
 mod compare;
 mod language;
+mod negation;
 mod refused;
+mod shipped;

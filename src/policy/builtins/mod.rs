@@ -8,6 +8,7 @@ mod collections;
 mod crypto;
 mod encoding;
 mod format;
+mod membership;
 mod net;
 mod numbers;
 mod page;
@@ -25,6 +26,7 @@ use regorus::{Engine, Value};
 use arguments::{Arguments, Own};
 use regexes::Patterns;
 
+pub(super) use membership::{MEMBER_2, MEMBER_3};
 pub use page::render_support;
 
 /// Built-in functions of this build of the engine that answer as OPA's do; a test calls each.
@@ -155,6 +157,11 @@ pub fn builtin_functions() -> impl Iterator<Item = &'static str> {
     names.into_iter()
 }
 
+/// Whether there is a built-in function of that name, one that may not be called included.
+pub(super) fn is_known(name: &str) -> bool {
+    builtin_functions().any(|known| known == name) || REFUSED.iter().any(|(known, _, _)| *known == name)
+}
+
 /// Why a function may not be called; `None` when it may.
 pub(super) fn refusal(name: &str) -> Option<String> {
     if builtin_functions().any(|allowed| allowed == name) {
@@ -176,7 +183,7 @@ pub(super) fn install(engine: &mut Engine) -> anyhow::Result<()> {
             move |_: Vec<Value>| -> anyhow::Result<Value> { bail!("{name} is not available in policies: {why}") };
         engine.add_extension(name.to_owned(), arguments, Box::new(refuse))?;
     }
-    for (name, arguments, call) in ours() {
+    for (name, arguments, call) in ours().chain(&membership::FUNCTIONS) {
         let function = move |values: Vec<Value>| call(&Arguments { name, values: &values });
         engine.add_extension((*name).to_owned(), *arguments, Box::new(function))?;
     }

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use tree::{Head, Kind, Path, Place, Rule, items, span_place};
+pub(super) use tree::{Head, Kind, Path, comprehension, items, span_place, variables};
+use tree::{Place, Rule};
 
 use super::builtins;
 use super::error::LoadError;

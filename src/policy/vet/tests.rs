@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::compile::{Source, add, new_engine};
 use crate::policy::metadata::RegoVersion;
+use crate::policy::rewrite::Origins;
 use rstest::rstest;
 
 fn vet_as(text: &str, version: RegoVersion) -> Result<Vec<EntryPoint>, String> {
@@ -11,7 +12,8 @@ fn vet_as(text: &str, version: RegoVersion) -> Result<Vec<EntryPoint>, String> {
         text: text.to_owned(),
     };
     let mut engine = new_engine("p.rego").expect("engine");
-    match add(&mut engine, &source, version, Purpose::Policy) {
+    let mut origins = Origins::default();
+    match add(&mut engine, &source, version, Purpose::Policy, &mut origins) {
         Ok(module) => Ok(module.vetted.entry_points),
         Err(errors) => Err(errors.iter().map(LoadError::to_string).collect::<Vec<_>>().join("\n")),
     }

@@ -46,7 +46,12 @@ impl Opa {
 
     /// What `query` gives under one module.
     pub fn ask(&mut self, module: &str, v0: bool, input: &Value, query: &str) -> Result<Answer> {
-        let question = json!({"modules": {"p.rego": module}, "v0": v0, "input": input, "query": query});
+        self.ask_all(&json!({"p.rego": module}), v0, input, query)
+    }
+
+    /// What `query` gives under modules, by file name.
+    pub fn ask_all(&mut self, modules: &Value, v0: bool, input: &Value, query: &str) -> Result<Answer> {
+        let question = json!({"modules": modules, "v0": v0, "input": input, "query": query});
         let line = self.0.ask(&question)?;
         let said: Said = serde_json::from_str(&line).with_context(|| format!("OPA said {line}"))?;
         Ok(match said.result {
