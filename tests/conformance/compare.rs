@@ -10,8 +10,9 @@ pub struct Case {
     pub module: String,
     pub version: RegoVersion,
     pub input: Value,
-    /// Rule of package `p`.
-    pub rule: &'static str,
+    /// Path of its package from `data` on.
+    pub package: String,
+    pub rule: String,
 }
 
 impl Case {
@@ -21,7 +22,8 @@ impl Case {
             module,
             version,
             input,
-            rule: "x",
+            package: "data.p".to_owned(),
+            rule: "x".to_owned(),
         }
     }
 }
@@ -32,7 +34,7 @@ pub fn ours(case: &Case) -> Answer {
         file: "p.rego".to_owned(),
         text: case.module.clone(),
     };
-    match evaluate(&source, case.version, case.rule, &case.input) {
+    match evaluate(&source, case.version, &case.rule, &case.input) {
         Ok(Some(value)) => Answer::Value(value),
         Ok(None) => Answer::Undefined,
         Err(Failure::Load(errors)) => {
@@ -83,7 +85,7 @@ pub fn agree_where_both_answer(cases: &[Case], part: usize) {
 }
 
 pub fn theirs(opa: &mut Opa, case: &Case) -> Answer {
-    let query = format!("data.p.{}", case.rule);
+    let query = format!("{}.{}", case.package, case.rule);
     let theirs = opa.ask(&case.module, case.version == RegoVersion::V0, &case.input, &query);
     theirs.expect("OPA answers")
 }
@@ -107,7 +109,7 @@ fn none_differ(different: &[String], of: usize) {
     );
 }
 
-fn said(answer: &Answer) -> String {
+pub fn said(answer: &Answer) -> String {
     match answer {
         Answer::Value(value) => value.to_string(),
         Answer::Undefined => "undefined".to_owned(),
@@ -115,7 +117,7 @@ fn said(answer: &Answer) -> String {
     }
 }
 
-fn same(ours: &Answer, theirs: &Answer) -> bool {
+pub fn same(ours: &Answer, theirs: &Answer) -> bool {
     match (ours, theirs) {
         (Answer::Value(ours), Answer::Value(theirs)) => equal(ours, theirs),
         (Answer::Undefined, Answer::Undefined) | (Answer::Error(_), Answer::Error(_)) => true,

@@ -162,6 +162,13 @@ pub(super) fn is_known(name: &str) -> bool {
     builtin_functions().any(|known| known == name) || REFUSED.iter().any(|(known, _, _)| *known == name)
 }
 
+/// How many arguments a function of ours takes. The engine counts those of its own.
+pub(super) fn arguments_of_ours(name: &str) -> Option<usize> {
+    let ours = ours().map(|(name, count, _)| (*name, *count));
+    let mut all = ours.chain(regexes::FUNCTIONS.iter().map(|(name, count, _)| (*name, *count)));
+    all.find(|(own, _)| *own == name).map(|(_, count)| usize::from(count))
+}
+
 /// Why a function may not be called; `None` when it may.
 pub(super) fn refusal(name: &str) -> Option<String> {
     if builtin_functions().any(|allowed| allowed == name) {

@@ -39,6 +39,15 @@ pub(super) struct Member {
     pub(super) operands: Vec<(usize, usize)>,
 }
 
+/// `f(x, y)` for `y = f(x)`.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) arguments_end: usize,
+    pub(super) result: (usize, usize),
+}
+
 pub(super) struct Walker<'a> {
     file: &'a str,
     text: &'a str,
@@ -47,10 +56,13 @@ pub(super) struct Walker<'a> {
     globals: BTreeSet<String>,
     imports: BTreeSet<String>,
     functions: BTreeSet<String>,
+    /// Whether every keyword is imported, those that this engine does not know included.
+    all_keywords: bool,
     prefix: String,
     held: usize,
     pub(super) hoists: Vec<Hoist>,
     pub(super) members: Vec<Member>,
+    pub(super) results: Vec<Taken>,
     pub(super) errors: Vec<LoadError>,
 }
 
@@ -62,6 +74,9 @@ impl<'a> Walker<'a> {
         let heads: Vec<_> = items(module, "rules").filter_map(Head::read).collect();
         let functions = heads.iter().filter(|head| head.kind == Kind::Function);
         let functions = functions.map(|head| head.name.clone()).collect();
+        let all_keywords = items(module, "imports")
+            .filter_map(|import| import.get("refr").and_then(Path::read))
+            .any(|path| path.root == "future" && path.names == ["keywords"]);
         let imports = items(module, "imports").filter_map(|import| {
             let alias = import
                 .get("as")
@@ -90,10 +105,12 @@ impl<'a> Walker<'a> {
             globals,
             imports,
             functions,
+            all_keywords,
             prefix,
             held: 0,
             hoists: Vec::new(),
             members: Vec::new(),
+            results: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -129,26 +146,98 @@ impl<'a> Walker<'a> {
         match node {
             Value::Array(items) => items.iter().for_each(|item| self.within(item, bound)),
             Value::Object(fields) => {
-                let mut bound = bound.clone();
-                if fields.contains_key("domain") {
-                    let names = ["key", "value"]
-                        .into_iter()
-                        .filter_map(|part| node.get(part).and_then(span));
-                    bound.extend(names.filter_map(|(start, end)| self.text.get(start..end)));
-                }
-                if let Some(query) = node.get("query") {
-                    positive(query, &mut bound);
-                    for statement in items(query, "stmts") {
-                        let bare = query.get("span").and_then(span).map(|(start, _)| start);
-                        let starts = statement.get("span").and_then(span).map(|(start, _)| start);
-                        self.statement(statement, bare.is_some() && bare == starts, &bound);
-                    }
+                let inner = self.inner(node, bound);
+                let bound = inner.as_ref().unwrap_or(bound);
+                for statement in node.get("query").into_iter().flat_map(|query| items(query, "stmts")) {
+                    let start = |node: &Value| node.get("span").and_then(span).map(|(start, _)| start);
+                    let bare = node.get("query").and_then(start) == start(statement);
+                    self.statement(statement, bare, bound);
                 }
                 self.terms(node);
-                fields.values().for_each(|field| self.within(field, &bound));
+                if let Some(call) = node.get("Call") {
+                    self.counted(call);
+                }
+                fields.values().for_each(|field| self.within(field, bound));
             }
             _ => {}
         }
+    }
+
+    /// The variables that have a value in a query of a node, where it has one.
+    fn inner<'b>(&self, node: &'b Value, bound: &BTreeSet<&'b str>) -> Option<BTreeSet<&'b str>>
+    where
+        'a: 'b,
+    {
+        let query = node.get("query")?;
+        let mut inner = bound.clone();
+        positive(query, &mut inner);
+        if node.get("domain").is_some() {
+            let names = ["key", "value"]
+                .into_iter()
+                .filter_map(|part| node.get(part).and_then(span));
+            inner.extend(names.filter_map(|(start, end)| self.text.get(start..end)));
+        }
+        Some(inner)
+    }
+
+    /// A function of ours that is called with too few or too many arguments: the engine would find out when it is called.
+    fn counted(&mut self, call: &Value) {
+        let Some((name, takes)) = self.ours(call) else { return };
+        let given = items(call, "params").count();
+        let takes_result = call.get("span").and_then(span).is_some_and(|(start, end)| {
+            self.results
+                .iter()
+                .rev()
+                .any(|taken| taken.start == start && taken.end == end)
+        });
+        if given != takes && !takes_result {
+            let message = format!("`{name}` takes {takes} arguments, and is given {given}");
+            self.error(call, &message);
+        }
+    }
+
+    /// Name and number of arguments of a function of ours, where a call is of one.
+    fn ours(&self, call: &Value) -> Option<(String, usize)> {
+        let path = call.get("fcn").and_then(Path::read).filter(|path| path.constant)?;
+        if self.globals.contains(path.root) {
+            return None;
+        }
+        let name = path.dotted();
+        let takes = builtins::arguments_of_ours(&name)?;
+        Some((name, takes))
+    }
+
+    /// `f(x, y)` as all of a statement.
+    fn result(&mut self, node: &Value, region: Region) -> Result<(), Uncertain> {
+        let Some(call) = node.get("Call") else { return Ok(()) };
+        let arguments: Vec<_> = items(call, "params").collect();
+        if !self.ours(call).is_some_and(|(_, takes)| takes + 1 == arguments.len()) {
+            return Ok(());
+        }
+        let region = region.bare(&self.tokens);
+        let regions = self.arguments(region)?;
+        let (Some((result, into)), Some(last)) = (regions.split_last(), arguments.last()) else {
+            return Err(Uncertain);
+        };
+        let simple = ["Var", "Array", "String", "Number", "Bool", "Null", "RefDot", "RefBrack"];
+        if !simple.iter().any(|kind| last.get(kind).is_some()) || contains_object(last) {
+            return Err(Uncertain);
+        }
+        let (start, end) = region.bytes(&self.tokens).ok_or(Uncertain)?;
+        let open = region.outer(&self.tokens).find(|number| self.tokens.is(*number, "("));
+        let open_end = open.and_then(|open| self.tokens.get(open)).ok_or(Uncertain)?.end;
+        let arguments_end = into
+            .last()
+            .map_or(Some(open_end), |last| last.bytes(&self.tokens).map(|(_, end)| end));
+        let result = result.bytes(&self.tokens).ok_or(Uncertain)?;
+        let arguments_end = arguments_end.ok_or(Uncertain)?;
+        self.results.push(Taken {
+            start,
+            end,
+            arguments_end,
+            result,
+        });
+        Ok(())
     }
 
     fn statement(&mut self, statement: &Value, bare: bool, bound: &BTreeSet<&str>) {
@@ -204,6 +293,13 @@ impl<'a> Walker<'a> {
             to: first,
         };
         self.members_of(literal, expression, all.from)?;
+        if let Some(expr) = literal.get("Expr").and_then(|literal| literal.get("expr")) {
+            let region = Region {
+                from: all.from,
+                to: first,
+            };
+            self.result(expr, region)?;
+        }
         let before = parts.len();
         let mut without = false;
         if let Some(not) = literal.get("NotExpr") {
@@ -211,6 +307,11 @@ impl<'a> Walker<'a> {
                 return Err(Uncertain);
             }
             self.negated(not.get("expr").ok_or(Uncertain)?, expression, &mut parts)?;
+            if self.all_keywords && parts.len() > before {
+                let message = "`import future.keywords` gives `not` another meaning in newer versions of OPA than in older ones: \
+                               import the keywords by name (`future.keywords.in`), or negate a rule";
+                self.error(statement, message);
+            }
         } else if literal.get("SomeIn").is_some() && !modifiers.is_empty() {
             // The engine would evaluate what follows under these modifiers too.
             let at = expression
@@ -455,6 +556,14 @@ fn positive<'b>(query: &'b Value, bound: &mut BTreeSet<&'b str>) {
         } else if statement.get("NotExpr").is_none() {
             variables(statement, bound);
         }
+    }
+}
+
+fn contains_object(node: &Value) -> bool {
+    match node {
+        Value::Array(items) => items.iter().any(contains_object),
+        Value::Object(fields) => fields.contains_key("Object") || fields.values().any(contains_object),
+        _ => false,
     }
 }
 

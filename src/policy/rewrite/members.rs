@@ -244,8 +244,9 @@ impl Walker<'_> {
             .filter_map(|part| fields.get(*part).filter(|part| !part.is_null()))
             .collect();
         self.each(&operands, &left)?;
-        // A local variable has a value wherever it can be looked at.
-        if used && operands.iter().any(|operand| self.is_dynamic(operand)) {
+        // A local variable has a value wherever it can be looked at. The engine finds no keys in sets, which are their own.
+        let has_key = operands.len() == 3;
+        if has_key || used && operands.iter().any(|operand| self.is_dynamic(operand)) {
             let operands = left
                 .iter()
                 .map(|operand| operand.bytes(&self.tokens))

@@ -3,7 +3,8 @@
 //! To OPA the arguments of a call under `not` are statements of their own: where one is undefined, the whole body is. To the
 //! engine the call is undefined then, and its negation true: `allow if not is_bad(input.x)` would let pass what has no `x`. The
 //! same holds for the values of `with`. So `not f(input.x)` becomes `held := (input.x); not f(held)`. And `x in y` is false to the
-//! engine where `y` is undefined, and undefined to OPA: where its value is used, a function of ours takes its place.
+//! engine where `y` is undefined, and undefined to OPA: where its value is used, a function of ours takes its place. And the
+//! engine knows of its own functions alone that `f(x, y)` may mean `y = f(x)`.
 //!
 //! Must never guess: what cannot be taken apart with certainty is refused, with its place.
 
@@ -22,7 +23,7 @@ use serde_json::Value;
 use super::builtins::{MEMBER_2, MEMBER_3};
 use super::error::LoadError;
 use super::lexical::MAX_BYTES;
-use hoist::{Hoist, Member, Part, Walker};
+use hoist::{Hoist, Member, Part, Taken, Walker};
 pub(super) use places::{Origins, Places};
 
 /// Longest text that is made of a policy: copies of `with` could make it as long as one likes.
@@ -42,7 +43,7 @@ pub(super) fn rewrite(file: &str, text: &str, module: &Value) -> Result<Rewritte
     if !walker.errors.is_empty() {
         return Err(walker.errors);
     }
-    let writer = Writer::new(text, &walker.hoists, &walker.members);
+    let writer = Writer::new(text, &walker);
     let mut places = Places::new(text);
     let mut out = String::with_capacity(text.len());
     if !writer.write(0, text.len(), As::Whole, &mut out, &mut places) {
@@ -61,6 +62,8 @@ enum Change<'a> {
     Name(&'a Part),
     /// `in`, as a call of a function that has no value where one of its operands has none.
     Member(&'a Member),
+    /// A call whose last argument is for its result, as an equation.
+    Result(&'a Taken),
     /// Modifiers that are of the parts alone.
     Nothing,
     /// The end of a body that had no braces.
@@ -97,10 +100,10 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(text: &'a str, hoists: &'a [Hoist], members: &'a [Member]) -> Self {
+    fn new(text: &'a str, walker: &'a Walker<'_>) -> Self {
         let mut edits = Vec::new();
         let mut edit = |start, end, change| edits.push(Edit { start, end, change });
-        for hoist in hoists {
+        for hoist in &walker.hoists {
             edit(hoist.start, hoist.start, Change::Before(hoist));
             for part in &hoist.parts {
                 edit(part.start, part.end, Change::Name(part));
@@ -112,7 +115,10 @@ impl<'a> Writer<'a> {
                 edit(hoist.end, hoist.end, Change::Brace);
             }
         }
-        for member in members {
+        for taken in &walker.results {
+            edit(taken.start, taken.end, Change::Result(taken));
+        }
+        for member in &walker.members {
             if let (Some((start, _)), Some((_, end))) = (member.operands.first(), member.operands.last()) {
                 edits.push(Edit {
                     start: *start,
@@ -138,7 +144,7 @@ impl<'a> Writer<'a> {
                 Change::Nothing => written == As::Modifiers && edit.start == from,
                 // A statement that ends with the range has its brace behind it.
                 Change::Brace => written != As::Whole && edit.start == to,
-                Change::Before(_) | Change::Member(_) => false,
+                Change::Before(_) | Change::Member(_) | Change::Result(_) => false,
             };
             if edit.start < at || edit.end > to || is_own {
                 continue;
@@ -158,6 +164,7 @@ impl<'a> Writer<'a> {
                 }
                 Change::Before(hoist) => self.before(hoist, out, places),
                 Change::Member(member) => self.member(member, out, places),
+                Change::Result(taken) => self.result(taken, out, places),
             };
             if !fits {
                 return false;
@@ -202,6 +209,20 @@ impl<'a> Writer<'a> {
             }
         }
         places.made(out.len(), member.operands.last().map_or(0, |(_, end)| *end));
+        out.push(')');
+        true
+    }
+
+    fn result(&self, taken: &Taken, out: &mut String, places: &mut Places) -> bool {
+        if !self.write(taken.result.0, taken.result.1, As::Operand, out, places) {
+            return false;
+        }
+        places.made(out.len(), taken.start);
+        out.push_str(" = ");
+        if !self.write(taken.start, taken.arguments_end, As::Operand, out, places) {
+            return false;
+        }
+        places.made(out.len(), taken.arguments_end);
         out.push(')');
         true
     }

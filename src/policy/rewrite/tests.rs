@@ -117,7 +117,10 @@ fn copies_of_modifiers_are_bounded() {
 #[rstest]
 #[case("x if { not f(startswith(input.s, \"a\")) }", "p.rego:9:30")]
 #[case("x if { not f([input.s]); startswith(input.s, \"a\") }", "p.rego:9:42")]
-#[case("x if {\n\tnot f([\n\t\t1,\n\t\tstartswith(input.s, \"a\"),\n\t])\n}", "p.rego:12:25")]
+#[case(
+    "x if {\n\tnot f([\n\t\t1,\n\t\tstartswith(input.s, \"a\"),\n\t])\n}",
+    "p.rego:12:25"
+)]
 #[case(
     "x if {\n\tnot f([\n\t\tinput.s,\n\t])\n\tstartswith(input.s, \"ü\")\n}",
     "p.rego:13:21"
