@@ -1,14 +1,21 @@
-//! `in` as a function: no value where an operand has none. Only what is made of a policy calls it, never its author.
+//! What is made of a policy calls these, never its author: `in` as a function, which has no value where an operand has none, and
+//! a value as it is, which keeps the engine from taking a variable in brackets for a loop.
 
 use regorus::Value;
 
 use super::arguments::{Answer, Arguments, Own};
 
-/// Their names in OPA.
+/// Their names in OPA, which has no third.
 pub(in crate::policy) const MEMBER_2: &str = "internal.member_2";
 pub(in crate::policy) const MEMBER_3: &str = "internal.member_3";
 
-pub(super) const FUNCTIONS: [Own; 2] = [(MEMBER_2, 2, has), (MEMBER_3, 3, has_at)];
+pub(in crate::policy) const SAME: &str = "internal.same";
+
+pub(super) const FUNCTIONS: [Own; 3] = [
+    (MEMBER_2, 2, has),
+    (MEMBER_3, 3, has_at),
+    (SAME, 1, |arguments| Ok(arguments.get(0).clone())),
+];
 
 fn has(arguments: &Arguments<'_>) -> Answer {
     let wanted = arguments.get(0);

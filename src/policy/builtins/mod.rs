@@ -26,16 +26,15 @@ use regorus::{Engine, Value};
 use arguments::{Arguments, Own};
 use regexes::Patterns;
 
-pub(super) use membership::{MEMBER_2, MEMBER_3};
+pub(super) use membership::{MEMBER_2, MEMBER_3, SAME};
 pub use page::render_support;
 
 /// Built-in functions of this build of the engine that answer as OPA's do; a test calls each.
-pub(super) const ENGINES: [&str; 44] = [
+pub(super) const ENGINES: [&str; 43] = [
     "abs",
     "array.concat",
     "array.reverse",
     "base64.encode",
-    "concat",
     "contains",
     "count",
     "endswith",
@@ -160,6 +159,15 @@ pub fn builtin_functions() -> impl Iterator<Item = &'static str> {
 /// Whether there is a built-in function of that name, one that may not be called included.
 pub(super) fn is_known(name: &str) -> bool {
     builtin_functions().any(|known| known == name) || REFUSED.iter().any(|(known, _, _)| *known == name)
+}
+
+/// Whether a built-in function has that name, or one that goes on with a dot: what `with` puts in another place looks like a
+/// variable.
+pub(super) fn starts_one(name: &str) -> bool {
+    let refused = REFUSED.iter().map(|(known, _, _)| *known);
+    builtin_functions()
+        .chain(refused)
+        .any(|known| known.split('.').next() == Some(name))
 }
 
 /// How many arguments a function of ours takes. The engine counts those of its own.

@@ -4,7 +4,8 @@ use regorus::Value;
 
 use super::arguments::{Answer, Arguments, Own};
 
-pub(super) const FUNCTIONS: [Own; 10] = [
+pub(super) const FUNCTIONS: [Own; 11] = [
+    ("concat", 2, concat),
     ("format_int", 2, format_int),
     ("indexof", 2, indexof),
     ("indexof_n", 2, indexof_n),
@@ -16,6 +17,14 @@ pub(super) const FUNCTIONS: [Own; 10] = [
     ("substring", 3, substring),
     ("upper", 1, upper),
 ];
+
+fn concat(arguments: &Arguments<'_>) -> Answer {
+    let between = arguments.text(0)?;
+    let texts = arguments.texts(arguments.elements(1)?.into_iter())?;
+    let length = texts.iter().map(|text| text.len()).sum::<usize>();
+    arguments.bounded(length.saturating_add(between.len().saturating_mul(texts.len())))?;
+    Ok(Value::from(texts.join(between)))
+}
 
 fn format_int(arguments: &Arguments<'_>) -> Answer {
     let Value::Number(number) = arguments.get(0) else {

@@ -63,6 +63,8 @@ pub(super) struct Walker<'a> {
     pub(super) hoists: Vec<Hoist>,
     pub(super) members: Vec<Member>,
     pub(super) results: Vec<Taken>,
+    /// What stands in brackets and is a value.
+    pub(super) indices: Vec<(usize, usize)>,
     pub(super) errors: Vec<LoadError>,
 }
 
@@ -111,6 +113,7 @@ impl<'a> Walker<'a> {
             hoists: Vec::new(),
             members: Vec::new(),
             results: Vec::new(),
+            indices: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -478,9 +481,14 @@ impl<'a> Walker<'a> {
             return Err(Uncertain);
         }
         for (open, index) in brackets.into_iter().zip(indices.into_iter().rev()) {
+            let to = self.tokens.get(open).ok_or(Uncertain)?.closes;
+            let inside = Region { from: open + 1, to };
+            let mut named = BTreeSet::new();
+            variables(index, &mut named);
             if self.is_dynamic(index) {
-                let to = self.tokens.get(open).ok_or(Uncertain)?.closes;
-                self.hold(Region { from: open + 1, to }, parts)?;
+                self.hold(inside, parts)?;
+            } else if !named.is_empty() {
+                self.indices.push(inside.bytes(&self.tokens).ok_or(Uncertain)?);
             }
         }
         Ok(())

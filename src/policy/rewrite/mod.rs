@@ -20,7 +20,7 @@ use std::cmp::Reverse;
 
 use serde_json::Value;
 
-use super::builtins::{MEMBER_2, MEMBER_3};
+use super::builtins::{MEMBER_2, MEMBER_3, SAME};
 use super::error::LoadError;
 use super::lexical::MAX_BYTES;
 use hoist::{Hoist, Member, Part, Taken, Walker};
@@ -62,6 +62,8 @@ enum Change<'a> {
     Name(&'a Part),
     /// `in`, as a call of a function that has no value where one of its operands has none.
     Member(&'a Member),
+    /// A variable in brackets, as a value: under `not` in `every` the engine takes it for a loop.
+    Index(usize, usize),
     /// A call whose last argument is for its result, as an equation.
     Result(&'a Taken),
     /// Modifiers that are of the parts alone.
@@ -118,6 +120,9 @@ impl<'a> Writer<'a> {
         for taken in &walker.results {
             edit(taken.start, taken.end, Change::Result(taken));
         }
+        for (start, end) in &walker.indices {
+            edit(*start, *end, Change::Index(*start, *end));
+        }
         for member in &walker.members {
             if let (Some((start, _)), Some((_, end))) = (member.operands.first(), member.operands.last()) {
                 edits.push(Edit {
@@ -141,6 +146,7 @@ impl<'a> Writer<'a> {
             }
             let is_own = match edit.change {
                 Change::Name(part) => written == As::Part(&part.name),
+                Change::Index(start, end) => written == As::Operand && (start, end) == (from, to),
                 Change::Nothing => written == As::Modifiers && edit.start == from,
                 // A statement that ends with the range has its brace behind it.
                 Change::Brace => written != As::Whole && edit.start == to,
@@ -158,6 +164,14 @@ impl<'a> Writer<'a> {
                     true
                 }
                 Change::Nothing => true,
+                Change::Index(start, end) => {
+                    out.push_str(SAME);
+                    out.push('(');
+                    let fits = self.write(start, end, As::Operand, out, places);
+                    places.made(out.len(), end);
+                    out.push(')');
+                    fits
+                }
                 Change::Brace => {
                     out.push_str(" }");
                     true

@@ -103,7 +103,7 @@ pub(super) fn vet(
             for part in head.parts(rule) {
                 reader.visit(&head.name, part);
             }
-            reader.unbound(rule);
+            reader.unbound(text, rule);
             reader.patterns(rule);
         }
     }

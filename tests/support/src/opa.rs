@@ -94,8 +94,17 @@ impl Opa {
 
     /// What `query` gives under modules, by file name.
     pub fn ask_all(&mut self, modules: &Value, v0: bool, input: &Value, query: &str) -> Result<Answer> {
-        let question = json!({"modules": modules, "v0": v0, "input": input, "query": query});
-        let line = self.0.ask(&question)?;
+        self.question(&json!({"modules": modules, "v0": v0, "input": input, "query": query}))
+    }
+
+    /// The same, with errors of built-in functions for undefined.
+    pub fn ask_lax(&mut self, module: &str, v0: bool, input: &Value, query: &str) -> Result<Answer> {
+        let modules = json!({"p.rego": module});
+        self.question(&json!({"modules": modules, "v0": v0, "input": input, "query": query, "lax": true}))
+    }
+
+    fn question(&mut self, question: &Value) -> Result<Answer> {
+        let line = self.0.ask(question)?;
         let said: Said = serde_json::from_str(&line).with_context(|| format!("OPA said {line}"))?;
         Ok(match said.result {
             Some(value) => Answer::Value(value),
