@@ -64,7 +64,7 @@ $(CLUSTER_TESTS:%=test-%): controlplane
 
 test-network test-cluster: simulator
 
-test-conformance: opa
+test-conformance test-hostile: opa
 
 # The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
 .PHONY: test-demo

@@ -4,12 +4,12 @@
 //! on the prepared engine itself: a panic leaves an engine that answers nothing but errors.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use regorus::utils::limits::ExecutionTimerConfig;
-use regorus::{Engine, Value};
+use regorus::{Engine, PolicyLengthConfig, Value};
 use serde::{Deserialize, Serialize};
 
 use super::builtins;
@@ -19,6 +19,7 @@ use super::findings::{Defaults, Findings};
 use super::lexical;
 use super::memory;
 use super::metadata::{Metadata, RegoVersion};
+use super::rewrite::{self, Origins};
 use super::vet::{self, EntryPoint, Purpose, Shape, Vetted};
 
 /// Steps of the engine between two looks at the clock: a look costs as much as a step.
@@ -51,6 +52,7 @@ pub(super) struct Policy {
     pub info: PolicyInfo,
     pub parameters: Value,
     engine: Engine,
+    origins: Origins,
     entries: Vec<Entry>,
     /// Whether its rules are asked with an inventory.
     looks: bool,
@@ -83,7 +85,13 @@ impl Policy {
     ) -> Result<Self, Vec<LoadError>> {
         let file = sources.first().map_or("policy", |source| source.file.as_str());
         let mut engine = new_engine(file)?;
-        let module = add(&mut engine, sources, metadata.rego, Purpose::Policy, inventory)?;
+        let mut origins = Origins::default();
+        let like = Like {
+            version: metadata.rego,
+            purpose: Purpose::Policy,
+            inventory,
+        };
+        let module = add(&mut engine, sources, like, &mut origins)?;
         let mut entries = Vec::new();
         for (point, shape) in &module.vetted.entry_points {
             entries.push(Entry {
@@ -93,10 +101,11 @@ impl Policy {
             });
         }
         if inventory {
-            ask_with_inventory(&mut engine, &mut entries).map_err(|error| vec![LoadError::engine(file, &error)])?;
+            ask_with_inventory(&mut engine, &mut entries)
+                .map_err(|error| vec![LoadError::engine(file, &error, &origins)])?;
         }
         for entry in &entries {
-            prepare(&mut engine, file, &entry.path)?;
+            prepare(&mut engine, file, &entry.path, &origins)?;
         }
         let json = serde_json::Value::Object(parameters.clone().into_iter().collect());
         let Some(value) = Converter::new(None).convert(&json) else {
@@ -112,6 +121,7 @@ impl Policy {
             info,
             parameters: value,
             engine,
+            origins,
             entries,
             looks: inventory,
         })
@@ -146,7 +156,7 @@ impl Policy {
             });
             let mut findings = Findings::default();
             for entry in &self.entries {
-                let value = evaluate_rule(&mut engine, &entry.path, limit())?;
+                let value = evaluate_rule(&mut engine, &entry.path, limit(), &self.origins)?;
                 findings.add(entry.point, entry.shape, &value, &defaults)?;
             }
             Ok(findings.finish())
@@ -173,26 +183,43 @@ pub(super) fn new_engine(file: &str) -> Result<Engine, Vec<LoadError>> {
     engine.set_strict_builtin_errors(true);
     // Otherwise `print` writes what it is given, and so the request, to standard error.
     engine.set_gather_prints(true);
-    builtins::install(&mut engine).map_err(|error| vec![LoadError::engine(file, &error)])?;
+    // The author's text is held to the engine's own limits before: what is made of it has longer lines.
+    engine.set_policy_length_config(PolicyLengthConfig {
+        max_col: NonZeroU32::MAX,
+        max_file_bytes: NonZeroUsize::MAX,
+        max_lines: NonZeroUsize::MAX,
+    });
+    builtins::install(&mut engine).map_err(|error| vec![LoadError::engine(file, &error, &Origins::default())])?;
     Ok(engine)
+}
+
+/// How modules are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Like {
+    pub version: RegoVersion,
+    pub purpose: Purpose,
+    pub inventory: bool,
 }
 
 /// Adds modules once their texts and trees have been found harmless.
 pub(super) fn add(
     engine: &mut Engine,
     sources: &[Source],
-    version: RegoVersion,
-    purpose: Purpose,
-    inventory: bool,
+    like: Like,
+    origins: &mut Origins,
 ) -> Result<Module, Vec<LoadError>> {
     let mut read = Vec::new();
     for source in sources {
-        read.push(Read::parse(source, version)?);
+        read.push(Read::parse(source, like.version)?);
     }
     let units: Vec<_> = read.iter().map(Read::unit).collect();
-    let vetted = vet::vet(&units, purpose, inventory)?;
-    for Read { source, .. } in &read {
-        parse(engine, source, version).map_err(|error| vec![LoadError::engine(&source.file, &error)])?;
+    let vetted = vet::vet(&units, like.purpose, like.inventory)?;
+    for Read { source, tree, .. } in &read {
+        let file = &source.file;
+        let rewritten = rewrite::rewrite(file, &source.text, tree)?;
+        origins.add(file, rewritten.places);
+        parse(engine, file, &rewritten.text, like.version)
+            .map_err(|error| vec![LoadError::engine(file, &error, origins)])?;
     }
     let package = read.into_iter().next().map(|read| read.package).unwrap_or_default();
     Ok(Module { vetted, package })
@@ -209,7 +236,7 @@ impl<'a> Read<'a> {
     fn parse(source: &'a Source, version: RegoVersion) -> Result<Self, Vec<LoadError>> {
         let Source { file, text } = source;
         lexical::check(file, text).map_err(|error| vec![error])?;
-        let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error)];
+        let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error, &Origins::default())];
         let unreadable = || {
             vec![LoadError::file(
                 file,
@@ -217,7 +244,7 @@ impl<'a> Read<'a> {
             )]
         };
         let mut alone = Engine::new();
-        parse(&mut alone, source, version).map_err(|error| failed(&error))?;
+        parse(&mut alone, file, text, version).map_err(|error| failed(&error))?;
         let tree = alone.get_ast_as_json().map_err(|_| unreadable())?;
         let mut tree: serde_json::Value = serde_json::from_str(&tree).map_err(|_| unreadable())?;
         let tree = tree
@@ -243,21 +270,26 @@ impl<'a> Read<'a> {
     }
 }
 
-fn parse(engine: &mut Engine, source: &Source, version: RegoVersion) -> anyhow::Result<String> {
+fn parse(engine: &mut Engine, file: &str, text: &str, version: RegoVersion) -> anyhow::Result<String> {
     engine.set_rego_v0(version == RegoVersion::V0);
-    let add = AssertUnwindSafe(|| engine.add_policy(source.file.clone(), source.text.clone()));
+    let add = AssertUnwindSafe(|| engine.add_policy(file.to_owned(), text.to_owned()));
     catch_unwind(add).unwrap_or_else(|_| Err(anyhow::anyhow!("the parser panicked")))
 }
 
 /// Makes the engine analyse the rules now, so that what it finds is a load error, and clones need not do it again.
-pub(super) fn prepare(engine: &mut Engine, file: &str, rule: &str) -> Result<(), Vec<LoadError>> {
+pub(super) fn prepare(engine: &mut Engine, file: &str, rule: &str, origins: &Origins) -> Result<(), Vec<LoadError>> {
     let compile = AssertUnwindSafe(|| engine.compile_with_entrypoint(&rule.into()).map(drop));
     catch_unwind(compile)
         .unwrap_or_else(|_| Err(anyhow::anyhow!("the engine panicked while it analysed the rules")))
-        .map_err(|error| vec![LoadError::engine(file, &error)])
+        .map_err(|error| vec![LoadError::engine(file, &error, origins)])
 }
 
-pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) -> Result<Value, EvalError> {
+pub(super) fn evaluate_rule(
+    engine: &mut Engine,
+    path: &str,
+    limit: Duration,
+    origins: &Origins,
+) -> Result<Value, EvalError> {
     if limit.is_zero() {
         return Err(EvalError::Timeout);
     }
@@ -268,7 +300,7 @@ pub(super) fn evaluate_rule(engine: &mut Engine, path: &str, limit: Duration) ->
     let before = memory::Before::now();
     engine
         .eval_rule(path.to_owned())
-        .map_err(|error| before.blame(EvalError::engine(&error)))
+        .map_err(|error| before.blame(EvalError::engine(&error, origins)))
 }
 
 /// Puts a rule before each entry point that asks it with an inventory, which comes beside the input. Data that is added to an engine
@@ -289,8 +321,7 @@ fn ask_with_inventory(engine: &mut Engine, entries: &mut [Entry]) -> anyhow::Res
         ));
         entry.path = vet::rule_path(std::slice::from_ref(&package), point);
     }
-    let file = "inventory".to_owned();
-    parse(engine, &Source { file, text }, RegoVersion::V1).map(drop)
+    parse(engine, "inventory", &text, RegoVersion::V1).map(drop)
 }
 
 fn both(input: Value, inventory: Value) -> Value {

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::memory;
+use super::rewrite::Origins;
 
 /// Message of a [`LoadError`] where the process has no memory left for the policy.
 pub const NO_MEMORY: &str =
@@ -48,9 +49,9 @@ impl LoadError {
     }
 
     /// Takes file, line and column out of the engine's text, which is the only place where it keeps them.
-    pub(super) fn engine(file: &str, error: &anyhow::Error) -> Self {
+    pub(super) fn engine(file: &str, error: &anyhow::Error, origins: &Origins) -> Self {
         let text = format!("{error:#}");
-        let located = Located::parse(&text);
+        let located = Located::parse(&text, origins);
         let message = match located.message {
             "" => text.trim(),
             message => message,
@@ -122,7 +123,7 @@ pub enum EvalError {
 
 impl EvalError {
     /// Keeps the place and the engine's own words; whatever the engine quotes may be a secret of the request.
-    pub(super) fn engine(error: &anyhow::Error) -> Self {
+    pub(super) fn engine(error: &anyhow::Error, origins: &Origins) -> Self {
         use regorus::LimitError;
         for cause in error.chain() {
             match cause.downcast_ref::<LimitError>() {
@@ -133,7 +134,7 @@ impl EvalError {
             }
         }
         let text = format!("{error:#}");
-        let located = Located::parse(&text);
+        let located = Located::parse(&text, origins);
         // What ends a function, or a call of one of ours, comes as words alone.
         let said = if located.message.is_empty() {
             &text
@@ -199,7 +200,7 @@ struct Located<'a> {
 }
 
 impl<'a> Located<'a> {
-    fn parse(text: &'a str) -> Self {
+    fn parse(text: &'a str, origins: &Origins) -> Self {
         let place = text
             .split_once("--> ")
             .and_then(|(_, rest)| rest.lines().next())
@@ -209,6 +210,13 @@ impl<'a> Located<'a> {
         let column = parts.next().and_then(|part| part.parse().ok());
         let line = parts.next().and_then(|part| part.parse().ok());
         let file = parts.next().unwrap_or_default();
+        let (line, column) = match (line, column) {
+            (Some(line), Some(column)) => {
+                let (line, column) = origins.author(file, line, column);
+                (Some(line), Some(column))
+            }
+            unknown => unknown,
+        };
         let message = text.split_once("\nerror: ").map_or("", |(_, rest)| rest.trim());
         Self {
             file,
@@ -226,7 +234,7 @@ mod tests {
     #[test]
     fn an_evaluation_error_names_the_place_and_no_value() {
         let text = "\n--> p.rego:4:9\n  |\n4 |   startswith(x, 1)\n  |  ^\nerror: `startswith` expects string argument. Got `sk-secret` instead";
-        let error = EvalError::engine(&anyhow::anyhow!("{text}"));
+        let error = EvalError::engine(&anyhow::anyhow!("{text}"), &Origins::default());
         assert_eq!(
             error,
             EvalError::Error("`startswith` expects string argument at p.rego:4:9".to_owned())
@@ -240,7 +248,8 @@ mod tests {
             "`a` expects `hunter2`",
             "hunter2",
         ] {
-            let error = EvalError::engine(&anyhow::anyhow!("--> p.rego:1:2\nerror: {message}")).to_string();
+            let error = anyhow::anyhow!("--> p.rego:1:2\nerror: {message}");
+            let error = EvalError::engine(&error, &Origins::default()).to_string();
             assert!(!error.contains("hunter2"), "{error}");
             assert!(error.contains("p.rego:1:2"), "{error}");
         }
@@ -272,6 +281,7 @@ mod tests {
         let error = LoadError::engine(
             "p.rego",
             &anyhow::anyhow!("\n--> p.rego:4:9\n  |\n4 | x\n  | ^\nerror: expecting }}"),
+            &Origins::default(),
         );
         assert_eq!(error.to_string(), "p.rego:4:9: expecting }");
     }

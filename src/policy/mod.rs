@@ -14,6 +14,7 @@ mod lexical;
 mod memory;
 mod metadata;
 mod registered;
+mod rewrite;
 mod set;
 mod table;
 mod testing;

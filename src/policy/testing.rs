@@ -9,6 +9,7 @@ use super::compile::{self, Source};
 use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::metadata::{self, RegoVersion};
+use super::rewrite::Origins;
 use super::vet::Purpose;
 
 /// Longest run of one test rule.
@@ -27,20 +28,16 @@ pub struct TestOutcome {
 pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Vec<LoadError>> {
     let metadata = metadata::parse(&policy.file, &policy.text).map_err(|error| vec![error])?;
     let mut engine = compile::new_engine(&tests.file)?;
-    compile::add(
-        &mut engine,
-        std::slice::from_ref(policy),
-        metadata.rego,
-        Purpose::Policy,
-        false,
-    )?;
-    let module = compile::add(
-        &mut engine,
-        std::slice::from_ref(tests),
-        metadata.rego,
-        Purpose::Tests,
-        false,
-    )?;
+    let mut origins = Origins::default();
+    let like = |purpose| compile::Like {
+        version: metadata.rego,
+        purpose,
+        inventory: false,
+    };
+    let policy = std::slice::from_ref(policy);
+    compile::add(&mut engine, policy, like(Purpose::Policy), &mut origins)?;
+    let module = std::slice::from_ref(tests);
+    let module = compile::add(&mut engine, module, like(Purpose::Tests), &mut origins)?;
     let names: Vec<_> = module
         .vetted
         .rules
@@ -55,12 +52,13 @@ pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Ve
         )]);
     }
     for name in &names {
-        compile::prepare(&mut engine, &tests.file, &module.rule_path(name))?;
+        compile::prepare(&mut engine, &tests.file, &module.rule_path(name), &origins)?;
     }
     Ok(names
         .into_iter()
         .map(|name| {
-            let run = AssertUnwindSafe(|| compile::evaluate_rule(&mut engine.clone(), &module.rule_path(&name), LIMIT));
+            let path = module.rule_path(&name);
+            let run = AssertUnwindSafe(|| compile::evaluate_rule(&mut engine.clone(), &path, LIMIT, &origins));
             let outcome = catch_unwind(run)
                 .unwrap_or(Err(EvalError::Panic))
                 .map(|value| value == Value::from(true));
@@ -87,23 +85,23 @@ pub fn evaluate(
     input: &serde_json::Value,
 ) -> Result<Option<serde_json::Value>, Failure> {
     let mut engine = compile::new_engine(&source.file).map_err(Failure::Load)?;
-    let module = compile::add(
-        &mut engine,
-        std::slice::from_ref(source),
+    let mut origins = Origins::default();
+    let like = compile::Like {
         version,
-        Purpose::Query,
-        false,
-    )
-    .map_err(Failure::Load)?;
+        purpose: Purpose::Query,
+        inventory: false,
+    };
+    let module = std::slice::from_ref(source);
+    let module = compile::add(&mut engine, module, like, &mut origins).map_err(Failure::Load)?;
     let path = module.rule_path(rule);
-    compile::prepare(&mut engine, &source.file, &path).map_err(Failure::Load)?;
+    compile::prepare(&mut engine, &source.file, &path, &origins).map_err(Failure::Load)?;
     let failed = |what: &str| Failure::Eval(EvalError::Error(what.to_owned()));
     let input = Converter::new(None).convert(input);
     let input = input.ok_or_else(|| failed("the input is nested too deeply"))?;
     let run = AssertUnwindSafe(|| {
         let mut engine = engine.clone();
         engine.set_input(input);
-        compile::evaluate_rule(&mut engine, &path, LIMIT)
+        compile::evaluate_rule(&mut engine, &path, LIMIT, &origins)
     });
     let value = catch_unwind(run)
         .unwrap_or(Err(EvalError::Panic))

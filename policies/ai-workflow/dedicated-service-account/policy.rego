@@ -12,7 +12,7 @@
 package ringfence.dedicated_service_account
 
 deny contains finding if {
-	not is_object(input.pod.spec)
+	not has_spec
 	finding := {"path": at("spec"), "msg": "the pod has no spec that can be judged", "fix": "give the pod a spec"}
 }
 
@@ -105,6 +105,9 @@ expected := input.workflow.metadata.name if not input.workflow.spec.identity.ser
 default fix := "declare an AIWorkflow, from which Ringfence makes a service account, and set serviceAccountName to that account"
 
 fix := sprintf("set serviceAccountName to %s, the account that Ringfence makes from AIWorkflow %s", [expected, workflow]) if expected != ""
+
+# A rule, because `not` of a call with a missing argument is neither true nor false.
+has_spec if is_object(input.pod.spec)
 
 default prefix := ""
 

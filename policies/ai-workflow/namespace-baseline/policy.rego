@@ -15,7 +15,7 @@
 package ringfence.namespace_baseline
 
 deny contains finding if {
-	not is_object(namespace.metadata)
+	not is_object(object.get(namespace, "metadata", null))
 	finding := {"msg": "there is no Namespace that can be judged", "fix": "send the Namespace"}
 }
 
@@ -44,9 +44,12 @@ default namespace := {}
 namespace := input.request.object if is_object(input.request.object)
 
 namespace := input.namespace if {
-	not is_object(input.request.object)
+	not sent
 	is_object(input.namespace)
 }
+
+# A rule, because `not` of a call with a missing argument is neither true nor false.
+sent if is_object(input.request.object)
 
 owned if trim_space(namespace.metadata.labels[owner_label]) != ""
 

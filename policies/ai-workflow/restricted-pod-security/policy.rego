@@ -14,7 +14,7 @@
 package ringfence.restricted_pod_security
 
 deny contains finding if {
-	not is_object(spec_of_pod)
+	not has_spec
 	finding := {"path": at("spec"), "msg": "the pod has no spec that can be judged", "fix": "give the pod a spec"}
 }
 
@@ -143,7 +143,7 @@ deny contains finding if {
 deny contains finding if {
 	profile := spec.securityContext.seccompProfile
 	profile != null
-	not profile.type in profiles
+	not confining(profile)
 	finding := {
 		"path": at("spec.securityContext.seccompProfile.type"),
 		"value": type_of_profile(profile),
@@ -320,8 +320,6 @@ addable := [
 	"SETPCAP", "SETUID", "SYS_CHROOT",
 ] if not restricted
 
-spec_of_pod := input.pod.spec
-
 default spec := {}
 
 spec := input.pod.spec if is_object(input.pod.spec)
@@ -343,7 +341,9 @@ holders := [{"path": container.path, "object": container.container} |
 # An element that is no object, or a context that is none, has nothing set, and so fails every rule that asks for something.
 context_of(container) := container.securityContext if is_object(container.securityContext)
 
-context_of(container) := {} if not is_object(container.securityContext)
+context_of(container) := {} if not has_context(container)
+
+has_context(container) if is_object(container.securityContext)
 
 # The pod's context and each container's.
 scopes := array.concat(
@@ -382,6 +382,8 @@ confined(container) if {
 	object.get(container.context, "seccompProfile", null) == null
 	spec.securityContext.seccompProfile.type in profiles
 }
+
+confining(profile) if profile.type in profiles
 
 profiles := ["RuntimeDefault", "Localhost"]
 
@@ -431,6 +433,9 @@ shown(value) := sprintf("%v", [value]) if {
 shown(value) := type_name(value) if is_object(value)
 
 shown(value) := type_name(value) if is_array(value)
+
+# A rule, because `not` of a call with a missing argument is neither true nor false.
+has_spec if is_object(input.pod.spec)
 
 default prefix := ""
 

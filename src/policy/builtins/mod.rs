@@ -8,6 +8,7 @@ mod collections;
 mod crypto;
 mod encoding;
 mod format;
+mod membership;
 mod net;
 mod numbers;
 mod page;
@@ -26,6 +27,7 @@ use super::memory;
 use arguments::{Arguments, Own};
 use regexes::Patterns;
 
+pub(super) use membership::{MEMBER_2, MEMBER_3, SAME};
 pub use page::render_support;
 
 /// Built-in functions of this build of the engine that answer as OPA's do; a test calls each.
@@ -154,6 +156,27 @@ pub fn builtin_functions() -> impl Iterator<Item = &'static str> {
     names.into_iter()
 }
 
+/// Whether there is a built-in function of that name, one that may not be called included.
+pub(super) fn is_known(name: &str) -> bool {
+    builtin_functions().any(|known| known == name) || REFUSED.iter().any(|(known, _, _)| *known == name)
+}
+
+/// Whether a built-in function has that name, or one that goes on with a dot: what `with` puts in another place looks like a
+/// variable.
+pub(super) fn starts_one(name: &str) -> bool {
+    let refused = REFUSED.iter().map(|(known, _, _)| *known);
+    builtin_functions()
+        .chain(refused)
+        .any(|known| known.split('.').next() == Some(name))
+}
+
+/// How many arguments a function of ours takes. The engine counts those of its own.
+pub(super) fn arguments_of_ours(name: &str) -> Option<usize> {
+    let ours = ours().map(|(name, count, _)| (*name, *count));
+    let mut all = ours.chain(regexes::FUNCTIONS.iter().map(|(name, count, _)| (*name, *count)));
+    all.find(|(own, _)| *own == name).map(|(_, count)| usize::from(count))
+}
+
 /// Why a function may not be called; `None` when it may.
 pub(super) fn refusal(name: &str) -> Option<String> {
     if builtin_functions().any(|allowed| allowed == name) {
@@ -175,7 +198,7 @@ pub(super) fn install(engine: &mut Engine) -> anyhow::Result<()> {
             move |_: Vec<Value>| -> anyhow::Result<Value> { bail!("{name} is not available in policies: {why}") };
         engine.add_extension(name.to_owned(), arguments, Box::new(refuse))?;
     }
-    for (name, arguments, call) in ours() {
+    for (name, arguments, call) in ours().chain(&membership::FUNCTIONS) {
         // The engine looks at the memory after calls of its own functions, not of ours.
         let function = move |values: Vec<Value>| {
             let value = call(&Arguments { name, values: &values })?;

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use tree::{Head, Kind, Path, Place, Rule, items, span_place};
+pub(super) use tree::{Head, Kind, Path, comprehension, items, span_place, variables};
+use tree::{Place, Rule};
 
 use super::builtins;
 use super::error::LoadError;
@@ -248,7 +249,7 @@ impl Reader<'_> {
                 for part in head.parts(rule) {
                     self.visit(&key, part);
                 }
-                self.unbound(rule);
+                self.unbound(unit.text, rule);
                 self.patterns(rule);
             }
         }
@@ -276,13 +277,27 @@ impl Reader<'_> {
                 .get("as")
                 .and_then(|span| text.get(number(span, "start")?..number(span, "end")?));
             match path.root {
-                "rego" | "future" => {}
+                "rego" | "future" => self.keyword(&path),
                 _ => {
                     if let Some(alias) = alias.map(str::to_owned).or_else(|| full.last().cloned()) {
                         self.imports.insert(alias, full);
                     }
                 }
             }
+        }
+    }
+
+    /// The engine takes any keyword for one that it knows, and reads `not` as it did before.
+    fn keyword(&mut self, path: &Path<'_>) {
+        let known = ["in", "every", "if", "contains"];
+        let unknown = match (path.root, path.names.as_slice()) {
+            ("rego", names) => names.first().filter(|name| **name != "v1"),
+            (_, names) => names.get(1).filter(|name| !known.contains(name)),
+        };
+        if let Some(name) = unknown {
+            let message =
+                format!("`{name}` of newer versions of OPA is not known to this engine: leave out the import");
+            self.errors.push(at(self.file, path.place, message));
         }
     }
 

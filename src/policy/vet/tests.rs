@@ -1,8 +1,9 @@
 //! Policies that the vet must pass and, more of them, those that it must not.
 
 use super::*;
-use crate::policy::compile::{Source, add, new_engine};
+use crate::policy::compile::{Like, Source, add, new_engine};
 use crate::policy::metadata::RegoVersion;
+use crate::policy::rewrite::Origins;
 use rstest::rstest;
 
 fn vet_as(text: &str, version: RegoVersion) -> Result<Vec<EntryPoint>, String> {
@@ -11,7 +12,13 @@ fn vet_as(text: &str, version: RegoVersion) -> Result<Vec<EntryPoint>, String> {
         text: text.to_owned(),
     };
     let mut engine = new_engine("p.rego").expect("engine");
-    match add(&mut engine, &[source], version, Purpose::Policy, false) {
+    let mut origins = Origins::default();
+    let like = Like {
+        version,
+        purpose: Purpose::Policy,
+        inventory: false,
+    };
+    match add(&mut engine, &[source], like, &mut origins) {
         Ok(module) => Ok(module.vetted.entry_points.into_iter().map(|(entry, _)| entry).collect()),
         Err(errors) => Err(errors.iter().map(LoadError::to_string).collect::<Vec<_>>().join("\n")),
     }

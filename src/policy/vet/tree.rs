@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Kind {
+pub(in crate::policy) enum Kind {
     Complete,
     Set,
     Object,
@@ -13,17 +13,17 @@ pub(super) enum Kind {
     Default,
 }
 
-pub(super) type Place = (u32, u32);
+pub(in crate::policy) type Place = (u32, u32);
 
-pub(super) struct Rule {
-    pub(super) file: String,
-    pub(super) place: Place,
-    pub(super) kinds: BTreeSet<Kind>,
-    pub(super) uses: BTreeSet<String>,
+pub(in crate::policy) struct Rule {
+    pub(in crate::policy) file: String,
+    pub(in crate::policy) place: Place,
+    pub(in crate::policy) kinds: BTreeSet<Kind>,
+    pub(in crate::policy) uses: BTreeSet<String>,
 }
 
 impl Rule {
-    pub(super) fn new(file: &str, place: Place) -> Self {
+    pub(in crate::policy) fn new(file: &str, place: Place) -> Self {
         Self {
             file: file.to_owned(),
             place,
@@ -33,14 +33,14 @@ impl Rule {
     }
 }
 
-pub(super) struct Head {
-    pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) place: Place,
+pub(in crate::policy) struct Head {
+    pub(in crate::policy) name: String,
+    pub(in crate::policy) kind: Kind,
+    pub(in crate::policy) place: Place,
 }
 
 impl Head {
-    pub(super) fn read(rule: &Value) -> Option<Self> {
+    pub(in crate::policy) fn read(rule: &Value) -> Option<Self> {
         let (kind, refr) = if let Some(default) = rule.get("Default") {
             (Kind::Default, default.get("refr")?)
         } else {
@@ -65,7 +65,7 @@ impl Head {
     }
 
     /// Everything of a rule but its own name, which would look like recursion.
-    pub(super) fn parts<'a>(&self, rule: &'a Value) -> Vec<&'a Value> {
+    pub(in crate::policy) fn parts<'a>(&self, rule: &'a Value) -> Vec<&'a Value> {
         let mut parts = Vec::new();
         let mut head = |head: &'a Value| {
             parts.extend(
@@ -96,17 +96,17 @@ impl Head {
 }
 
 /// A reference: `root.a["b"][i]` has the names `a` and `b` and the index `i`.
-pub(super) struct Path<'a> {
-    pub(super) root: &'a str,
-    pub(super) place: Place,
+pub(in crate::policy) struct Path<'a> {
+    pub(in crate::policy) root: &'a str,
+    pub(in crate::policy) place: Place,
     /// Names up to the first index that is not a constant.
-    pub(super) names: Vec<&'a str>,
-    pub(super) constant: bool,
-    pub(super) indices: Vec<&'a Value>,
+    pub(in crate::policy) names: Vec<&'a str>,
+    pub(in crate::policy) constant: bool,
+    pub(in crate::policy) indices: Vec<&'a Value>,
 }
 
 impl<'a> Path<'a> {
-    pub(super) fn read(node: &'a Value) -> Option<Self> {
+    pub(in crate::policy) fn read(node: &'a Value) -> Option<Self> {
         if let Some(var) = node.get("Var") {
             let root = var.get("value")?.as_str()?;
             return Some(Self {
@@ -141,7 +141,7 @@ impl<'a> Path<'a> {
         Some(path)
     }
 
-    pub(super) fn dotted(&self) -> String {
+    pub(in crate::policy) fn dotted(&self) -> String {
         let mut text = self.root.to_owned();
         for name in &self.names {
             text.push('.');
@@ -151,14 +151,14 @@ impl<'a> Path<'a> {
     }
 }
 
-pub(super) fn comprehension(fields: &serde_json::Map<String, Value>) -> Option<&Value> {
+pub(in crate::policy) fn comprehension(fields: &serde_json::Map<String, Value>) -> Option<&Value> {
     ["ArrayCompr", "SetCompr", "ObjectCompr"]
         .iter()
         .find_map(|kind| fields.get(*kind))
 }
 
 /// Names of the variables of a part, but for those of functions, and of comprehensions, which keep theirs to themselves.
-pub(super) fn variables<'a>(node: &'a Value, found: &mut BTreeSet<&'a str>) {
+pub(in crate::policy) fn variables<'a>(node: &'a Value, found: &mut BTreeSet<&'a str>) {
     match node {
         Value::Array(items) => items.iter().for_each(|item| variables(item, found)),
         Value::Object(fields) => {
@@ -175,15 +175,15 @@ pub(super) fn variables<'a>(node: &'a Value, found: &mut BTreeSet<&'a str>) {
     }
 }
 
-pub(super) fn items<'a>(node: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+pub(in crate::policy) fn items<'a>(node: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     node.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-pub(super) fn place(node: &Value) -> Place {
+pub(in crate::policy) fn place(node: &Value) -> Place {
     node.get("span").map_or((0, 0), span_place)
 }
 
-pub(super) fn span_place(span: &Value) -> Place {
+pub(in crate::policy) fn span_place(span: &Value) -> Place {
     let number = |key| {
         span.get(key)
             .and_then(Value::as_u64)

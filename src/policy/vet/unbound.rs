@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::tree::{comprehension, items, place, variables};
+use super::tree::{comprehension, items, place, span_place, variables};
 use super::{Reader, at};
+use crate::policy::builtins;
 
 impl Reader<'_> {
     /// A variable that is put out and that nothing gives a value. The engine finds those of bodies itself, and takes a rule
     /// or comprehension with one in its head for one that yields nothing.
-    pub(super) fn unbound(&mut self, rule: &Value) {
+    pub(super) fn unbound(&mut self, text: &str, rule: &Value) {
         let Some(spec) = rule.get("Spec") else { return };
         let Some(head) = spec
             .get("head")
@@ -19,6 +20,7 @@ impl Reader<'_> {
         else {
             return;
         };
+        self.never_bound(text, rule, spec, head);
         let mut bound = BTreeSet::new();
         let queries = items(spec, "bodies").filter_map(|body| body.get("query"));
         queries
@@ -34,6 +36,31 @@ impl Reader<'_> {
             body.get("query")
                 .into_iter()
                 .for_each(|query| self.outputs(query, &bound, false));
+        }
+    }
+
+    /// A variable that stands nowhere in its rule where it could get a value. The engine has one of another rule of the same name
+    /// for it at times, and takes the statement for undefined when it gets there.
+    fn never_bound(&mut self, text: &str, rule: &Value, spec: &Value, head: &Value) {
+        let mut given = BTreeSet::new();
+        head.get("args")
+            .into_iter()
+            .for_each(|arguments| variables(arguments, &mut given));
+        giving(text, rule, false, &mut given);
+        let mut used = BTreeSet::new();
+        let queries = items(spec, "bodies").filter_map(|body| body.get("query"));
+        queries.for_each(|query| variables(query, &mut used));
+        for name in used {
+            let global = self.rules.contains_key(name) || self.imports.contains_key(name);
+            if !global
+                && !given.contains(name)
+                && !matches!(name, "input" | "data" | "_")
+                && !builtins::starts_one(name)
+            {
+                let place = head.get("span").map_or((0, 0), span_place);
+                let message = format!("nothing in this rule gives variable `{name}` a value: it would never apply");
+                self.errors.push(at(self.file, place, message));
+            }
         }
     }
 
@@ -74,4 +101,51 @@ impl Reader<'_> {
             _ => {}
         }
     }
+}
+
+/// Adds the variables that stand where they can get a value: what is assigned, unified or taken out of a collection, what stands in
+/// brackets, and the result of a call. `is_pattern`: whether the node itself stands so.
+fn giving<'a>(text: &'a str, node: &'a Value, is_pattern: bool, given: &mut BTreeSet<&'a str>) {
+    match node {
+        Value::Array(items) => items.iter().for_each(|item| giving(text, item, is_pattern, given)),
+        Value::Object(fields) => {
+            // Nothing under `not` gives a value to what is outside.
+            for (kind, part) in fields.iter().filter(|(kind, _)| *kind != "NotExpr") {
+                if kind == "Every" {
+                    let names = ["key", "value"].into_iter().filter_map(|name| part.get(name));
+                    given.extend(names.filter_map(|span| named(text, span)));
+                }
+                let patterns: &[&str] = match kind.as_str() {
+                    "Var" if is_pattern => {
+                        given.extend(part.get("value").and_then(Value::as_str));
+                        continue;
+                    }
+                    "AssignExpr" if part.get("op").and_then(Value::as_str) == Some("ColEq") => &["lhs"],
+                    "AssignExpr" => &["lhs", "rhs"],
+                    "SomeIn" => &["key", "value"],
+                    "RefBrack" => &["index"],
+                    "Array" | "Set" | "Object" if is_pattern => &["items", "fields"],
+                    _ => &[],
+                };
+                if let ("Call", Some(last)) = (kind.as_str(), items(part, "params").last()) {
+                    giving(text, last, true, given);
+                }
+                match part {
+                    Value::Object(inner) if !patterns.is_empty() => {
+                        for (name, value) in inner {
+                            giving(text, value, patterns.contains(&name.as_str()), given);
+                        }
+                    }
+                    _ => giving(text, part, false, given),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a span is of.
+fn named<'a>(text: &'a str, span: &Value) -> Option<&'a str> {
+    let number = |key| span.get(key)?.as_u64().and_then(|at| usize::try_from(at).ok());
+    text.get(number("start")?..number("end")?)
 }

@@ -2,10 +2,14 @@
 //!
 //! Must never use Ringfence's own code, nor its crate: two readings that share a mistake agree on it.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::control_plane::repository;
 use crate::oracle::Oracle;
 
 /// A running OPA. Errors of built-in functions are errors.
@@ -21,6 +25,25 @@ pub enum Answer {
     Undefined,
     /// An error of the compiler or of the evaluation.
     Error(String),
+}
+
+/// A compliance case, as far as it can be asked of a single policy.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Compliance {
+    /// What it is called.
+    pub note: String,
+    /// What it is about.
+    pub folder: String,
+    /// Its modules.
+    pub modules: Option<Vec<String>>,
+    /// Documents beside them.
+    pub data: Value,
+    /// The input.
+    pub input: Value,
+    /// Path of the document that is asked for, from `data` on; none where it asks something else.
+    pub path: Option<Vec<String>>,
+    /// Why it cannot be asked; empty where it can.
+    pub unasked: String,
 }
 
 #[derive(Deserialize)]
@@ -44,10 +67,44 @@ impl Opa {
         Oracle::start("opa").map(Self)
     }
 
+    /// OPA's own compliance cases, from its source as it is pinned. `version`: the folder, `v0` or `v1`.
+    pub fn cases(&mut self, version: &str) -> Result<Vec<Compliance>> {
+        let list = ["list", "-m", "-f", "{{.Dir}}", "github.com/open-policy-agent/opa"];
+        let go = Command::new("go")
+            .args(list)
+            .current_dir(repository().join("tests/opa"))
+            .envs([("GOFLAGS", ""), ("GOWORK", "off"), ("GOTOOLCHAIN", "local")])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("running go")?;
+        ensure!(go.status.success(), "go list failed: see above");
+        let source = PathBuf::from(String::from_utf8(go.stdout)?.trim());
+        let line = self
+            .0
+            .ask(&json!({"cases": source.join("v1/test/cases/testdata").join(version)}))?;
+        let said: Said = serde_json::from_str(&line).context("reading the cases")?;
+        let cases = said.result.with_context(|| format!("no cases: {}", said.error))?;
+        serde_json::from_value(cases).context("reading the cases")
+    }
+
     /// What `query` gives under one module.
     pub fn ask(&mut self, module: &str, v0: bool, input: &Value, query: &str) -> Result<Answer> {
-        let question = json!({"modules": {"p.rego": module}, "v0": v0, "input": input, "query": query});
-        let line = self.0.ask(&question)?;
+        self.ask_all(&json!({"p.rego": module}), v0, input, query)
+    }
+
+    /// What `query` gives under modules, by file name.
+    pub fn ask_all(&mut self, modules: &Value, v0: bool, input: &Value, query: &str) -> Result<Answer> {
+        self.question(&json!({"modules": modules, "v0": v0, "input": input, "query": query}))
+    }
+
+    /// The same, with errors of built-in functions for undefined.
+    pub fn ask_lax(&mut self, module: &str, v0: bool, input: &Value, query: &str) -> Result<Answer> {
+        let modules = json!({"p.rego": module});
+        self.question(&json!({"modules": modules, "v0": v0, "input": input, "query": query, "lax": true}))
+    }
+
+    fn question(&mut self, question: &Value) -> Result<Answer> {
+        let line = self.0.ask(question)?;
         let said: Said = serde_json::from_str(&line).with_context(|| format!("OPA said {line}"))?;
         Ok(match said.result {
             Some(value) => Answer::Value(value),
