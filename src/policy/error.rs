@@ -263,14 +263,20 @@ mod tests {
         let (elapsed, limit) = (Duration::from_secs(2), Duration::from_secs(1));
         let time = TimeLimitExceeded { elapsed, limit };
         for (limit, error) in [(memory, EvalError::NoMemory), (time, EvalError::Timeout)] {
-            assert_eq!(EvalError::engine(&anyhow::anyhow!("{limit}")), error);
             assert_eq!(
-                EvalError::engine(&anyhow::anyhow!("\n--> p.rego:1:2\n\nerror: {limit}")),
+                EvalError::engine(&anyhow::anyhow!("{limit}"), &Origins::default()),
+                error
+            );
+            assert_eq!(
+                EvalError::engine(
+                    &anyhow::anyhow!("\n--> p.rego:1:2\n\nerror: {limit}"),
+                    &Origins::default()
+                ),
                 error
             );
             let quoted = format!("--> p.rego:1:2\nerror: `a` expects {limit}");
             assert!(matches!(
-                EvalError::engine(&anyhow::anyhow!(quoted)),
+                EvalError::engine(&anyhow::anyhow!(quoted), &Origins::default()),
                 EvalError::Error(_)
             ));
         }

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::policy::compile::{Source, add, evaluate_rule, new_engine, prepare};
+use crate::policy::compile::{Like, Source, add, evaluate_rule, new_engine, prepare};
 use crate::policy::metadata::RegoVersion;
 use crate::policy::vet::Purpose;
 
@@ -132,7 +132,12 @@ fn an_error_names_the_place_of_the_author(#[case] rules: &str, #[case] place: &s
     };
     let mut engine = new_engine("p.rego").expect("an engine");
     let mut origins = Origins::default();
-    add(&mut engine, &source, RegoVersion::V1, Purpose::Query, &mut origins).expect("it loads");
+    let like = Like {
+        version: RegoVersion::V1,
+        purpose: Purpose::Query,
+        inventory: false,
+    };
+    add(&mut engine, &[source], like, &mut origins).expect("it loads");
     prepare(&mut engine, "p.rego", "data.p.x", &origins).expect("it is prepared");
     engine.set_input(regorus::Value::from_json_str("{\"s\": 1}").expect("JSON"));
     let error = evaluate_rule(&mut engine, "data.p.x", std::time::Duration::from_secs(5), &origins);
