@@ -53,13 +53,13 @@ pub(super) struct Walker<'a> {
     text: &'a str,
     pub(super) tokens: Tokens<'a>,
     /// Names that may have no value: rules, imports, `input` and `data`.
-    globals: BTreeSet<String>,
+    pub(super) globals: BTreeSet<String>,
     imports: BTreeSet<String>,
     functions: BTreeSet<String>,
     /// Whether every keyword is imported, those that this engine does not know included.
     all_keywords: bool,
     prefix: String,
-    held: usize,
+    pub(super) held: usize,
     pub(super) hoists: Vec<Hoist>,
     pub(super) members: Vec<Member>,
     pub(super) results: Vec<Taken>,
@@ -183,66 +183,6 @@ impl<'a> Walker<'a> {
         Some(inner)
     }
 
-    /// A function of ours that is called with too few or too many arguments: the engine would find out when it is called.
-    fn counted(&mut self, call: &Value) {
-        let Some((name, takes)) = self.ours(call) else { return };
-        let given = items(call, "params").count();
-        let takes_result = call.get("span").and_then(span).is_some_and(|(start, end)| {
-            self.results
-                .iter()
-                .rev()
-                .any(|taken| taken.start == start && taken.end == end)
-        });
-        if given != takes && !takes_result {
-            let message = format!("`{name}` takes {takes} arguments, and is given {given}");
-            self.error(call, &message);
-        }
-    }
-
-    /// Name and number of arguments of a function of ours, where a call is of one.
-    fn ours(&self, call: &Value) -> Option<(String, usize)> {
-        let path = call.get("fcn").and_then(Path::read).filter(|path| path.constant)?;
-        if self.globals.contains(path.root) {
-            return None;
-        }
-        let name = path.dotted();
-        let takes = builtins::arguments_of_ours(&name)?;
-        Some((name, takes))
-    }
-
-    /// `f(x, y)` as all of a statement.
-    fn result(&mut self, node: &Value, region: Region) -> Result<(), Uncertain> {
-        let Some(call) = node.get("Call") else { return Ok(()) };
-        let arguments: Vec<_> = items(call, "params").collect();
-        if !self.ours(call).is_some_and(|(_, takes)| takes + 1 == arguments.len()) {
-            return Ok(());
-        }
-        let region = region.bare(&self.tokens);
-        let regions = self.arguments(region)?;
-        let (Some((result, into)), Some(last)) = (regions.split_last(), arguments.last()) else {
-            return Err(Uncertain);
-        };
-        let simple = ["Var", "Array", "String", "Number", "Bool", "Null", "RefDot", "RefBrack"];
-        if !simple.iter().any(|kind| last.get(kind).is_some()) || contains_object(last) {
-            return Err(Uncertain);
-        }
-        let (start, end) = region.bytes(&self.tokens).ok_or(Uncertain)?;
-        let open = region.outer(&self.tokens).find(|number| self.tokens.is(*number, "("));
-        let open_end = open.and_then(|open| self.tokens.get(open)).ok_or(Uncertain)?.end;
-        let arguments_end = into
-            .last()
-            .map_or(Some(open_end), |last| last.bytes(&self.tokens).map(|(_, end)| end));
-        let result = result.bytes(&self.tokens).ok_or(Uncertain)?;
-        let arguments_end = arguments_end.ok_or(Uncertain)?;
-        self.results.push(Taken {
-            start,
-            end,
-            arguments_end,
-            result,
-        });
-        Ok(())
-    }
-
     fn statement(&mut self, statement: &Value, bare: bool, bound: &BTreeSet<&str>) {
         if self.take_apart(statement, bare).is_err() {
             self.uncertain(statement);
@@ -268,7 +208,7 @@ impl<'a> Walker<'a> {
         self.error(node, message);
     }
 
-    fn error(&mut self, node: &Value, message: &str) {
+    pub(super) fn error(&mut self, node: &Value, message: &str) {
         let (line, column) = node.get("span").map_or((0, 0), span_place);
         self.errors.push(LoadError::at(self.file, line, Some(column), message));
     }
@@ -369,131 +309,6 @@ impl<'a> Walker<'a> {
             || builtins::is_known(&path.dotted())
     }
 
-    /// What is under `not`.
-    fn negated(&mut self, node: &Value, region: Region, parts: &mut Vec<Part>) -> Result<(), Uncertain> {
-        let region = region.bare(&self.tokens);
-        if let Some(call) = node.get("Call") {
-            let arguments: Vec<_> = items(call, "params").collect();
-            let regions = self.arguments(region)?;
-            if regions.len() != arguments.len() {
-                return Err(Uncertain);
-            }
-            for (argument, region) in arguments.into_iter().zip(regions) {
-                if self.is_dynamic(argument) {
-                    self.hold(region, parts)?;
-                }
-            }
-            return Ok(());
-        }
-        let assignment = node.get("AssignExpr");
-        let comparison = node.get("BoolExpr");
-        let operator = |node: Option<&Value>| node.and_then(|node| node.get("op")?.as_str().map(str::to_owned));
-        let sides = match (operator(assignment).as_deref(), operator(comparison).as_deref()) {
-            (Some("Eq"), _) => region.outer(&self.tokens).find(|number| self.tokens.is(*number, "=")),
-            (_, Some("Eq")) => region.outer(&self.tokens).rfind(|number| self.tokens.is(*number, "==")),
-            (Some(_), _) => return Err(Uncertain),
-            _ => return self.operand(node, region, parts),
-        };
-        let (at, of) = (sides.ok_or(Uncertain)?, assignment.or(comparison).ok_or(Uncertain)?);
-        let (left, right) = (of.get("lhs").ok_or(Uncertain)?, of.get("rhs").ok_or(Uncertain)?);
-        self.operand(
-            left,
-            Region {
-                from: region.from,
-                to: at,
-            },
-            parts,
-        )?;
-        self.operand(
-            right,
-            Region {
-                from: at + 1,
-                to: region.to,
-            },
-            parts,
-        )
-    }
-
-    /// A side of an equation, or what is negated itself: it may be undefined, but not what it is made of.
-    fn operand(&mut self, node: &Value, region: Region, parts: &mut Vec<Part>) -> Result<(), Uncertain> {
-        let region = region.bare(&self.tokens);
-        let Some((kind, _)) = node.as_object().and_then(|fields| fields.iter().next()) else {
-            return Err(Uncertain);
-        };
-        match kind.as_str() {
-            "String" | "RawString" | "Number" | "Bool" | "Null" | "Var" | "ArrayCompr" | "SetCompr" | "ObjectCompr" => {
-                Ok(())
-            }
-            "Array" | "Set" | "Object" if !self.is_dynamic(node) => Ok(()),
-            "BoolExpr" | "ArithExpr" | "BinExpr" | "Membership" | "UnaryExpr" if !self.is_dynamic(node) => Ok(()),
-            "RefDot" | "RefBrack" => self.reference(node, region, parts),
-            "Call" => {
-                // It must be one to its end: a bracket that closes early would leave a part behind.
-                self.arguments(region)?;
-                self.hold(region, parts)
-            }
-            "Array" | "Set" | "Object" | "BoolExpr" | "ArithExpr" | "BinExpr" | "Membership" | "UnaryExpr" => {
-                self.hold(region, parts)
-            }
-            _ => Err(Uncertain),
-        }
-    }
-
-    /// A reference may lead nowhere, but what it starts at and what its brackets say must be there.
-    fn reference(&mut self, node: &Value, region: Region, parts: &mut Vec<Part>) -> Result<(), Uncertain> {
-        let mut indices = Vec::new();
-        let mut base = node;
-        loop {
-            if let Some(dot) = base.get("RefDot") {
-                base = dot.get("refr").ok_or(Uncertain)?;
-            } else if let Some(bracket) = base.get("RefBrack") {
-                indices.push(bracket.get("index").ok_or(Uncertain)?);
-                base = bracket.get("refr").ok_or(Uncertain)?;
-            } else {
-                break;
-            }
-        }
-        let mut from = region.from;
-        if base.get("Call").is_some() {
-            let open = region.outer(&self.tokens).find(|number| self.tokens.is(*number, "("));
-            let close = self.tokens.get(open.ok_or(Uncertain)?).ok_or(Uncertain)?.closes;
-            self.hold(Region { from, to: close + 1 }, parts)?;
-            from = close + 1;
-        } else if base.get("Var").is_none() {
-            let close = self.tokens.get(from).ok_or(Uncertain)?.closes;
-            // `set()` has a word before its bracket, and is nothing to look into.
-            if close == from {
-                return Err(Uncertain);
-            }
-            if self.is_dynamic(base) {
-                self.hold(Region { from, to: close + 1 }, parts)?;
-            }
-            from = close + 1;
-        }
-        let rest = Region { from, to: region.to };
-        let depth = self.tokens.get(region.from).ok_or(Uncertain)?.depth;
-        let brackets: Vec<_> = (rest.from..rest.to)
-            .filter(|number| {
-                self.tokens.is(*number, "[") && self.tokens.get(*number).is_some_and(|token| token.depth == depth)
-            })
-            .collect();
-        if brackets.len() != indices.len() {
-            return Err(Uncertain);
-        }
-        for (open, index) in brackets.into_iter().zip(indices.into_iter().rev()) {
-            let to = self.tokens.get(open).ok_or(Uncertain)?.closes;
-            let inside = Region { from: open + 1, to };
-            let mut named = BTreeSet::new();
-            variables(index, &mut named);
-            if self.is_dynamic(index) {
-                self.hold(inside, parts)?;
-            } else if !named.is_empty() {
-                self.indices.push(inside.bytes(&self.tokens).ok_or(Uncertain)?);
-            }
-        }
-        Ok(())
-    }
-
     /// The arguments of a call that is all of a region.
     pub(super) fn arguments(&self, region: Region) -> Result<Vec<Region>, Uncertain> {
         let open = region.outer(&self.tokens).find(|number| self.tokens.is(*number, "("));
@@ -514,7 +329,7 @@ impl<'a> Walker<'a> {
         Ok(arguments)
     }
 
-    fn hold(&mut self, region: Region, parts: &mut Vec<Part>) -> Result<(), Uncertain> {
+    pub(super) fn hold(&mut self, region: Region, parts: &mut Vec<Part>) -> Result<(), Uncertain> {
         let (start, end) = region.bytes(&self.tokens).ok_or(Uncertain)?;
         self.held += 1;
         let name = format!("{}{}", self.prefix, self.held);
@@ -564,14 +379,6 @@ fn positive<'b>(query: &'b Value, bound: &mut BTreeSet<&'b str>) {
         } else if statement.get("NotExpr").is_none() {
             variables(statement, bound);
         }
-    }
-}
-
-fn contains_object(node: &Value) -> bool {
-    match node {
-        Value::Array(items) => items.iter().any(contains_object),
-        Value::Object(fields) => fields.contains_key("Object") || fields.values().any(contains_object),
-        _ => false,
     }
 }
 

@@ -10,7 +10,9 @@
 
 mod hoist;
 mod members;
+mod negated;
 mod places;
+mod results;
 mod tokens;
 
 #[cfg(test)]
