@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ringfence::api::InventoryKind;
-use ringfence::registry::{INVENTORY_BUDGET, Inventory};
+use kube::CustomResourceExt;
+use ringfence::api::{InventoryKind, RegoPolicy};
+use ringfence::registry::{INVENTORY_BUDGET, Inventory, Registry};
 use ringfence::telemetry::Metrics;
+use ringfence::vetting::{Bounds, Vetting};
+use ringfence::webhook::Readiness;
 use serde_json::{Value, json};
-use support::{ControlPlane, Identity, eventually, unique};
+use support::{ControlPlane, Identity, Options, eventually, unique};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::world::{Actor, SOON};
+use crate::world::{Actor, BINARY, SOON};
 
 const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const CLUSTER_ROLE_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
@@ -292,4 +295,66 @@ async fn a_kind_that_grows_beyond_the_budget_is_dropped_whole() {
 
 fn kube_root(namespace: &str) -> String {
     format!("/namespace/{namespace}/v1/ConfigMap/kube-root-ca.crt/metadata/name")
+}
+
+/// The way from a RegoPolicy to its objects, on an API server of its own, which has nothing of Ringfence but the definition.
+#[tokio::test]
+async fn what_policies_in_force_ask_for_is_watched_and_nothing_else() {
+    let cluster = ControlPlane::start(Options::default()).expect("a control plane");
+    let admin = Actor::new(cluster.admin().await);
+    let definition = serde_json::to_value(RegoPolicy::crd()).expect("a definition");
+    admin.post(DEFINITIONS, &definition).await.ok();
+    let policies = "/apis/ringfence.dev/v1alpha1/regopolicies";
+    eventually(SOON, || async { admin.read(policies).await }).await;
+    let vetting = Vetting::with(BINARY.into(), Bounds::default());
+    let metrics = Arc::new(Metrics::new());
+    let registry = Arc::new(Registry::new(cluster.admin().await, vetting, Arc::clone(&metrics)));
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let running = Arc::clone(&registry);
+    tokio::spawn(async move { running.run(Readiness::default(), stop).await });
+
+    let kinds = [kind("", "v1", "Namespace", &["status.phase"])];
+    assert!(registry.inventory(&kinds).is_err());
+    let source = "package p\n\ndeny contains \"no\" if data.inventory.cluster.v1.Namespace[input.request.namespace].status.phase != \"Active\"";
+    let policy = json!({
+        "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": "active"},
+        "spec": {
+            "validationActions": ["Deny"],
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}
+            ]},
+            "inventory": [{"version": "v1", "kind": "Namespace", "fields": ["status.phase"]}],
+            "rego": {"modules": [{"name": "p.rego", "source": source}]},
+        },
+    });
+    admin.post(policies, &policy).await.ok();
+    eventually(SOON, || async {
+        let snapshot = registry.snapshot();
+        let policy = snapshot.policies().first().context("it is not in force")?;
+        ensure!(policy.why_broken().is_none(), "{:?}", policy.why_broken());
+        let seen = registry.inventory(policy.spec().inventory.as_slice());
+        let seen = seen.map_err(|why| anyhow!(why))?.to_json_str()?;
+        let seen: Value = serde_json::from_str(&seen)?;
+        let phase = seen.pointer("/cluster/v1/Namespace/default/status/phase");
+        ensure!(phase == Some(&json!("Active")), "{seen}");
+        Ok(())
+    })
+    .await;
+    let bytes = || {
+        metrics
+            .encode()
+            .expect("metrics")
+            .contains(r#"cache_bytes{kind="v1/Namespace"}"#)
+    };
+    assert!(bytes());
+    admin.delete(&format!("{policies}/active")).await.ok();
+    eventually(SOON, || async {
+        ensure!(
+            registry.inventory(&kinds).is_err() && !bytes(),
+            "nobody asks for it any more"
+        );
+        Ok(())
+    })
+    .await;
 }

@@ -16,8 +16,8 @@ pub(super) struct Place {
 
 /// Value in its parent, with its key.
 const ENTRY: usize = 2 * size_of::<Value>();
-/// What an allocation costs beside its content: the counts of references, and the allocator.
-const ALLOCATION: usize = 32;
+/// What an allocation costs beside its content: the counts of references, and what the allocator adds and rounds up.
+const ALLOCATION: usize = 40;
 /// Maps that change are trees, whose nodes have room for eleven entries and are about two thirds full.
 const NODE: usize = 12 * ENTRY;
 /// A namespace: the map of its group versions, of its kinds, of its names, and its own name.
@@ -247,6 +247,37 @@ mod tests {
         ] {
             let weight = weigh(&engine_value(&json).unwrap());
             assert!(weight > json.to_string().len() && weight < 6100, "{json}: {weight}");
+        }
+    }
+
+    /// `cargo test --release --lib what_many_objects_take -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures"]
+    fn what_many_objects_take() {
+        let resident = || {
+            let pages = std::fs::read_to_string("/proc/self/statm").expect("statm");
+            pages
+                .split(' ')
+                .nth(1)
+                .and_then(|pages| pages.parse::<usize>().ok())
+                .expect("pages")
+                * 4096
+        };
+        let rule = json!({"host": "some-host.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix"}]}});
+        let mut all = Vec::new();
+        for (what, spec) in [("small", json!({})), ("large", json!({"rules": [rule, rule, rule]}))] {
+            let mut objects = Objects::new("networking.k8s.io/v1", "Ingress");
+            let before = resident();
+            for n in 0..40_000 {
+                let (namespace, name) = (format!("namespace-{}", n / 20), format!("ingress-{n}"));
+                let labels = json!({"app.kubernetes.io/name": name, "team": "a"});
+                let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+                let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec});
+                objects.insert(&at(Some(&namespace), &name), engine_value(&object).unwrap());
+            }
+            println!("{what}: weighs {}, takes {}", objects.weight(), resident() - before);
+            // Otherwise the next ones would lie where these were.
+            all.push(objects);
         }
     }
 }
