@@ -74,6 +74,12 @@ mod tests {
     #[test]
     fn the_systems_and_the_releases_namespace_are_exempt() {
         assert!(is_exempt("kube-system", None) && is_exempt("ringfence-system", Some("ringfence-system")));
+        let exempt = ["kube-system", "kube-node-lease", "kube-public"];
+        assert_eq!(exempt_namespaces("kube-system"), exempt);
+        assert_eq!(
+            exempt_namespaces("ringfence-system"),
+            [&exempt[..], &["ringfence-system"]].concat()
+        );
         assert!(!is_exempt("ringfence-system", None) && !is_exempt("ai", Some("ringfence-system")));
     }
 }

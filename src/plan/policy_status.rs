@@ -54,7 +54,8 @@ type Said = (ConditionStatus, Reason, String);
 
 fn compiled(spec: &RegoPolicySpec, observed: &PolicyObserved<'_>) -> Said {
     let Some(vetted) = observed.vetted else {
-        let message = "this generation is not vetted yet; until it is, the last one that was good decides".to_owned();
+        let message =
+            "this generation is not vetted yet; until it is, the last good one decides, where there was one".to_owned();
         return (ConditionStatus::Unknown, Reason::NotReady, message);
     };
     if vetted.errors.is_empty() {

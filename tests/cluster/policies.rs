@@ -468,6 +468,25 @@ async fn the_cluster_goes_on_under_a_policy_about_everything(scene: &Scene) {
         let answer = scene.admin.post(path, &body).await;
         assert_eq!(answer.code, 201, "{what}: {}", answer.message());
     }
+    // What is judged is asked about, whatever is done.
+    let (held, label) = (
+        format!("{maps}/held?dryRun=All"),
+        json!({"metadata": {"labels": {"a": "b"}}}),
+    );
+    for (what, answer) in [
+        ("UPDATE", scene.admin.patch(&held, &label).await),
+        ("DELETE", scene.admin.delete(&held).await),
+        (
+            "CONNECT",
+            scene.admin.get(&format!("{}/x/proxy", all("Pod", &ns))).await,
+        ),
+    ] {
+        assert!(
+            answer.message().contains(".policies.ringfence.dev"),
+            "{what}: {}",
+            answer.body
+        );
+    }
     let off = json!({"metadata": {"finalizers": null}});
     scene.admin.patch(&format!("{maps}/held"), &off).await.ok();
     // Ringfence's own work goes on too: the status of what is written now.

@@ -179,6 +179,7 @@ fn what_names_nothing_is_asked_by_nothing() {
 fn a_registration_that_says_no_address_is_told_of(#[case] stored: Value, #[case] expected: &str) {
     let error = policy_webhooks(&entries(&[spec(&json!({}))]), &stored, OURS).unwrap_err();
     assert!(error.contains(expected), "{error}");
+    assert_eq!(policy_webhooks(&[], &stored, OURS), Ok(Vec::new()), "without policies");
 }
 
 #[test]
