@@ -9,6 +9,7 @@ mod draft;
 mod explain;
 mod manifests;
 mod policies;
+mod rego_policies;
 mod render;
 mod report;
 mod rights;
