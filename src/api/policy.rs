@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Condition, LabelSelector};
+use super::{Condition, LabelSelector, Mode};
 
 /// A policy in Rego, matched in the words of a ValidatingAdmissionPolicy.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
@@ -106,6 +106,27 @@ pub enum ValidationAction {
     Deny,
 }
 
+impl ValidationAction {
+    /// The word in the object.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "Audit",
+            Self::Warn => "Warn",
+            Self::Deny => "Deny",
+        }
+    }
+
+    /// The weaker of a policy's action and the namespace's strongest mode; without one, as it is written.
+    #[must_use]
+    pub fn under(self, mode: Option<Mode>) -> Self {
+        self.min(match mode {
+            None | Some(Mode::Enforce) => Self::Deny,
+            Some(Mode::Warn) => Self::Warn,
+            Some(Mode::Audit) => Self::Audit,
+        })
+    }
+}
+
 /// What it means that a policy gives no verdict.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum FailurePolicy {
@@ -114,6 +135,16 @@ pub enum FailurePolicy {
     Fail,
     /// It is nothing, but logged and counted.
     Ignore,
+}
+
+impl FailurePolicy {
+    /// The word in the object.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "Fail",
+            Self::Ignore => "Ignore",
+        }
+    }
 }
 
 /// Whether pod templates of workloads are judged too.

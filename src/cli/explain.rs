@@ -17,11 +17,12 @@ use serde_json::json;
 
 use super::{
     policies::PolicyFiles,
+    rego_policies::RegoPolicyFiles,
     terminal::{self, as_json, printable},
 };
 use crate::{
-    decisions::{Catalogue, Explanation, explain, read},
-    policy::PolicyInput,
+    decisions::{Catalogue, Explanation, Loaded, Objects, explain, read},
+    policy::{PolicyInput, Question},
     telemetry::Metrics,
     webhook::Policies as _,
 };
@@ -40,7 +41,9 @@ const BUDGET: Duration = Duration::from_secs(10);
 /// controls.
 ///
 /// Where a line holds its input (ringfence run --decision-input=masked), the policies judge that again: their findings are
-/// listed with field and fix. What is masked in the line is not judged by what it held.
+/// listed with field and fix. What is masked in the line is not judged by what it held. What RegoPolicies decided (webhook policies,
+/// or policies-audit for what audits behind an answer) is explained by those of --rego-policies; one that looks at objects beside
+/// the request (spec.inventory) is described and not asked again.
 ///
 /// Exit codes: 0 explained, 2 something could not be read.
 #[derive(ClapArgs, Debug)]
@@ -52,6 +55,10 @@ Examples:
   # The same by policies and parameters of your own:
   ringfence explain line.json --policies policies/ --policy-parameters parameters.yaml
 
+  # By the RegoPolicies of the cluster:
+  kubectl get regopolicies -o yaml > policies.yaml
+  ringfence explain line.json --rego-policies policies.yaml
+
   # For a machine:
   ringfence explain line.json -o json")]
 pub(super) struct Args {
@@ -60,6 +67,8 @@ pub(super) struct Args {
     file: PathBuf,
     #[command(flatten)]
     policies: PolicyFiles,
+    #[command(flatten)]
+    rego_policies: RegoPolicyFiles,
     /// How to print it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
@@ -79,6 +88,10 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
+    ensure!(
+        args.file.as_os_str() != "-" || !args.rego_policies.read_stdin(),
+        "standard input cannot be both the decision lines and the RegoPolicies: name a file for one of them"
+    );
     let text = input(args)?;
     let found = read(&text);
     if let Some(hint) = found.hint {
@@ -90,14 +103,22 @@ fn run(args: &Args) -> Result<ExitCode> {
         found.lines.len()
     );
     let set = Arc::new(args.policies.load()?);
-    let catalogue = Catalogue::default().with(set.policies());
+    let mut catalogue = Catalogue::default().with(set.policies());
+    let snapshot = args.rego_policies.load(&mut catalogue)?;
     let revision = set.revision().to_owned();
     let pool = PolicyFiles::threads(set, &Arc::new(Metrics::new()));
-    let judge = |input: &PolicyInput<'_>| pool.evaluate(input, BUDGET);
-    let explained = found
-        .lines
-        .iter()
-        .map(|logged| explain(logged, &catalogue, &revision, &judge));
+    let evaluator = pool.evaluator();
+    let judge_objects = |question: Question| evaluator.evaluate(&Arc::new(question), (), BUDGET);
+    let loaded = Loaded {
+        catalogue: &catalogue,
+        revision: &revision,
+        judge: &|input: &PolicyInput<'_>| pool.evaluate(input, BUDGET),
+        objects: snapshot.as_ref().map(|snapshot| Objects {
+            snapshot,
+            judge: &judge_objects,
+        }),
+    };
+    let explained = found.lines.iter().map(|logged| explain(logged, &loaded));
     let explained: Vec<Explanation> = explained.collect();
     let told = match args.output {
         Format::Json => as_json(&json!({"decisions": explained}))?,

@@ -20,8 +20,8 @@ use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicy
 /// Longest input, in bytes. An object of the API server has at most 1.5 MiB.
 const MAX_INPUT: u64 = 4 * 1024 * 1024;
 /// Most objects of one input.
-const MAX_OBJECTS: usize = 1000;
-const API_VERSION: &str = "ringfence.dev/v1alpha1";
+pub(super) const MAX_OBJECTS: usize = 1000;
+pub(super) const API_VERSION: &str = "ringfence.dev/v1alpha1";
 const OUR_KINDS: [&str; 4] = [
     "AIWorkflow",
     "AIWorkflowClass",
@@ -48,67 +48,78 @@ pub(super) fn load(files: &[PathBuf], namespace: Option<&str>) -> Result<Manifes
             dash if dash == "-" => "standard input".into(),
             path => path,
         };
-        let loaded = read(file).and_then(|text| manifests.load(&text, namespace));
+        let loaded = read(file, MAX_INPUT).and_then(|text| manifests.load(&text, namespace));
         loaded.with_context(|| shown.into_owned())?;
     }
     Ok(manifests)
 }
 
 /// Reads a file, or standard input for `-`, and no more than is sensible.
-fn read(path: &Path) -> Result<String> {
+pub(super) fn read(path: &Path, most: u64) -> Result<String> {
     if path == Path::new("-") {
-        bounded(io::stdin().lock())
+        bounded(io::stdin().lock(), most)
     } else {
-        bounded(File::open(path).context("cannot be read")?)
+        bounded(File::open(path).context("cannot be read")?, most)
     }
 }
 
-fn bounded(source: impl Read) -> Result<String> {
+fn bounded(source: impl Read, most: u64) -> Result<String> {
     let mut bytes = Vec::new();
     // One byte more tells "full" from "too long"; an endless pipe ends here too.
     let length = source
-        .take(MAX_INPUT + 1)
+        .take(most.saturating_add(1))
         .read_to_end(&mut bytes)
         .context("cannot be read")?;
-    ensure!(length as u64 <= MAX_INPUT, "more than {MAX_INPUT} bytes: split it");
+    ensure!(length as u64 <= most, "more than {most} bytes: split it");
     String::from_utf8(bytes).context("this is no UTF-8 text")
+}
+
+/// The objects of a text, each with the number of its document. A List is what it lists.
+pub(super) fn objects(text: &str) -> Result<Vec<(usize, Value)>> {
+    // Snippets of the input in an error would carry what else lies in the file, Secrets included.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).context("this is no YAML")?;
+    let mut objects = Vec::new();
+    for (number, document) in (1..).zip(documents) {
+        let is_list = document.get("kind").and_then(Value::as_str) == Some("List");
+        match document {
+            Value::Object(mut list) if is_list => match list.remove("items") {
+                Some(Value::Array(items)) => objects.extend(items.into_iter().map(|item| (number, item))),
+                _ => bail!("document {number}: a List has items"),
+            },
+            object => objects.push((number, object)),
+        }
+    }
+    Ok(objects)
+}
+
+/// Version, kind and name of an object.
+pub(super) fn head(object: &Value) -> Result<(&str, &str, &str)> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+    ensure!(
+        !api_version.is_empty() && !kind.is_empty(),
+        "this is no Kubernetes object: it needs apiVersion and kind"
+    );
+    // `y`, `no` and `7` are no text in YAML.
+    let name_is_text = object.pointer("/metadata/name").is_none_or(Value::is_string);
+    ensure!(name_is_text, "{kind}: metadata.name is no text: put it in quotes");
+    ensure!(!name.is_empty(), "{kind}: metadata.name is missing");
+    Ok((api_version, kind, name))
 }
 
 impl Manifests {
     /// Reads every document of a text. `namespace` is for objects that name none.
     fn load(&mut self, text: &str, namespace: Option<&str>) -> Result<()> {
-        // Snippets of the input in an error would carry what else lies in the file, Secrets included.
-        let options = serde_saphyr::options! { with_snippet: false };
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple_with_options(text, options).context("this is no YAML")?;
-        for (index, document) in documents.into_iter().enumerate() {
-            let is_list = document.get("kind").and_then(Value::as_str) == Some("List");
-            let objects = match document {
-                Value::Object(mut list) if is_list => match list.remove("items") {
-                    Some(Value::Array(items)) => items,
-                    _ => bail!("document {}: a List has items", index + 1),
-                },
-                object => vec![object],
-            };
-            for object in objects {
-                self.add(object, namespace)
-                    .with_context(|| format!("document {}", index + 1))?;
-            }
+        for (number, object) in objects(text)? {
+            self.add(object, namespace)
+                .with_context(|| format!("document {number}"))?;
         }
         Ok(())
     }
 
     fn add(&mut self, object: Value, namespace: Option<&str>) -> Result<()> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-        ensure!(
-            !api_version.is_empty() && !kind.is_empty(),
-            "this is no Kubernetes object: it needs apiVersion and kind"
-        );
-        // `y`, `no` and `7` are no text in YAML.
-        let name_is_text = object.pointer("/metadata/name").is_none_or(Value::is_string);
-        ensure!(name_is_text, "{kind}: metadata.name is no text: put it in quotes");
-        ensure!(!name.is_empty(), "{kind}: metadata.name is missing");
+        let (api_version, kind, name) = head(&object)?;
         let count =
             self.workflows.len() + self.grants.len() + self.classes.len() + self.namespaces.len() + self.others.len();
         ensure!(count < MAX_OBJECTS, "more than {MAX_OBJECTS} objects: split the input");
@@ -192,6 +203,6 @@ fn same_place<K: ResourceExt>(one: &K, other: &K) -> bool {
     one.name_any() == other.name_any() && one.namespace() == other.namespace()
 }
 
-fn twice(kind: &str, name: &str) -> String {
+pub(super) fn twice(kind: &str, name: &str) -> String {
     format!("{kind} {name} is there twice: leave one of them out")
 }

@@ -10,6 +10,7 @@ mod explain;
 mod manifests;
 mod memory;
 mod policies;
+mod rego_policies;
 mod render;
 mod report;
 mod rights;

@@ -12,6 +12,8 @@ use crate::api::definitions;
 
 /// Most problems of one object that are listed.
 const MAX_PROBLEMS: usize = 20;
+/// What says that any fields may be there.
+const FREE: &str = "x-kubernetes-preserve-unknown-fields";
 
 /// Schemas of `spec`, by kind.
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
@@ -88,6 +90,9 @@ fn walk_object(schema: &Value, fields: &serde_json::Map<String, Value>, path: &s
             found.push(format!("{path}.{name}: is required"));
         }
     }
+    if schema.get(FREE) == Some(&Value::Bool(true)) {
+        return;
+    }
     let known = schema.get("properties").and_then(Value::as_object);
     for (name, value) in fields {
         let path = format!("{path}.{name}");
@@ -124,11 +129,24 @@ mod tests {
             "AIWorkflow",
             "AIWorkflowClass",
             "AIWorkflowGrant",
+            "RegoPolicy",
             "RegoPolicyException",
         ] {
             assert_eq!(schema_of(kind).unwrap()["type"], "object", "{kind}");
         }
         assert_eq!(schema_of("Pod"), None);
+    }
+
+    #[test]
+    fn parameters_are_whatever_their_author_wants_and_nothing_else_is() {
+        let spec = json!({
+            "validationActions": ["Deny"], "parameters": {"any": {"thing": [null, 1]}}, "remedy": "x",
+            "matchConstraints": {"resourceRules": []}, "rego": {"modules": []},
+        });
+        assert_eq!(
+            problems(schema_of("RegoPolicy").unwrap(), &spec, "spec"),
+            ["spec.remedy: there is no such field"]
+        );
     }
 
     #[rstest]

@@ -3,18 +3,18 @@
 //! Must never: say that a policy found nothing where what it found may be masked, or take a replay for the decision. A replay judges
 //! with what is loaded now, over what the line lets be seen.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::Serialize;
 use serde_json::Value;
 
+use super::catalogue::{Catalogue, Described};
 use super::input::{Input, MAX_INPUT};
 use super::mask::MASKED;
+use super::notes::{About, NO_OBJECTS, found_more, note, note_of_object, other_revision, without_facts};
 use super::read::Logged;
+use super::registered::{self, Replayed};
 use super::replay::{Effect, Found, replay};
-use super::rules::{RULES, Rule, rule_of};
 use crate::api::{is_dns_label, is_dns_subdomain};
-use crate::policy::{PolicyInfo, PolicyInput, Verdict};
+use crate::policy::{PolicyInput, Question, Snapshot, Verdict};
 use crate::review::Outcome;
 
 /// Most masked fields that are named.
@@ -73,35 +73,6 @@ pub struct Explained {
     pub note: Option<String>,
 }
 
-/// A policy or rule in words.
-#[derive(Clone, Debug, Serialize)]
-pub struct Described {
-    /// What it is.
-    pub kind: Kind,
-    /// A few words; empty for a built-in rule.
-    pub title: String,
-    /// What it demands.
-    pub description: String,
-    /// How much is at stake.
-    pub severity: Option<String>,
-    /// Where it is written.
-    pub file: Option<String>,
-    /// What to do when it refuses.
-    pub remediation: String,
-    /// Controls that it helps to meet.
-    pub controls: Vec<String>,
-}
-
-/// What goes by a name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// A part of Ringfence, without exceptions.
-    BuiltInRule,
-    /// A Rego policy.
-    Policy,
-}
-
 /// An exception that was used.
 #[derive(Clone, Debug, Serialize)]
 pub struct Used {
@@ -124,93 +95,52 @@ pub struct Replay {
     pub masked_more: usize,
 }
 
-/// Names to what goes by them: the built-in rules, and whatever is added.
-#[derive(Clone, Debug)]
-pub struct Catalogue(BTreeMap<String, Vec<Described>>);
-
-impl Default for Catalogue {
-    fn default() -> Self {
-        let described = |rule: &Rule| Described {
-            kind: Kind::BuiltInRule,
-            title: String::new(),
-            description: rule.description.to_owned(),
-            severity: None,
-            file: None,
-            remediation: rule.fix.to_owned(),
-            controls: Vec::new(),
-        };
-        Self(
-            RULES
-                .iter()
-                .map(|rule| (rule.name.to_owned(), vec![described(rule)]))
-                .collect(),
-        )
-    }
+/// What explains: the policies that are loaded now.
+#[derive(Clone, Copy)]
+pub struct Loaded<'a> {
+    /// What their names mean.
+    pub catalogue: &'a Catalogue,
+    /// Revision of those that are no objects.
+    pub revision: &'a str,
+    /// Asks them.
+    pub judge: &'a dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
+    /// RegoPolicies, where there are some at hand.
+    pub objects: Option<Objects<'a>>,
 }
 
-impl Catalogue {
-    /// Adds what goes by a name too.
-    pub fn add(&mut self, name: &str, described: Described) {
-        self.0.entry(name.to_owned()).or_default().push(described);
-    }
-
-    /// Adds policies, by their METADATA.
-    #[must_use]
-    pub fn with<'a>(mut self, policies: impl Iterator<Item = &'a PolicyInfo>) -> Self {
-        for policy in policies {
-            let metadata = &policy.metadata;
-            let described = Described {
-                kind: Kind::Policy,
-                title: metadata.title.clone(),
-                description: metadata.description.clone(),
-                severity: Some(metadata.severity.as_str().to_owned()),
-                file: Some(policy.file.clone()),
-                remediation: metadata.remediation.clone(),
-                controls: metadata.controls.clone(),
-            };
-            self.add(&metadata.name, described);
-        }
-        self
-    }
-
-    fn of(&self, name: &str) -> Vec<Described> {
-        self.0.get(name).cloned().unwrap_or_default()
-    }
+/// RegoPolicies that explain.
+#[derive(Clone, Copy)]
+pub struct Objects<'a> {
+    /// All of them, those that are broken too.
+    pub snapshot: &'a Snapshot,
+    /// Asks some of them.
+    pub judge: &'a dyn Fn(Question) -> Vec<Verdict>,
 }
 
-/// Explains a line. `judge` asks the policies of that revision.
-pub fn explain(
-    logged: &Logged,
-    catalogue: &Catalogue,
-    revision: &str,
-    judge: &dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
-) -> Explanation {
+/// Explains a line.
+pub fn explain(logged: &Logged, loaded: &Loaded<'_>) -> Explanation {
     let line = &logged.line;
+    let about = About::of(&line.webhook);
     let names = names(&line.policies);
     let exceptions: Vec<_> = self::names(&line.exceptions)
         .into_iter()
         .map(|name| used(name, &line.namespace))
         .collect();
     let mut notes = Vec::new();
-    if !line.revision.is_empty() && line.revision != revision {
-        notes.push(format!(
-            "the policies that decided were of revision {}, those that explain are of {revision}: sources or parameters differ (--policies, --policy-parameters)",
-            line.revision
-        ));
-    }
+    let revision = match about {
+        About::Shipped => Some(loaded.revision),
+        About::Registered | About::Behind => loaded.objects.map(|objects| objects.snapshot.revision()),
+    };
+    notes.extend(revision.and_then(|revision| other_revision(line, about, revision)));
     let input = line.input.as_deref().map(read_input);
-    let mut found = None;
+    let mut replayed = None;
     let mut masked = Vec::new();
     match (&input, line.input_left_out) {
         (Some(Ok(input)), _) => {
             masked = masked_paths(input);
-            match replay(input, &names, judge) {
-                Ok(Some(all)) => found = Some(all),
-                Ok(None) if names.is_empty() => {}
-                Ok(None) => notes.push(
-                    "no policy was asked about it, and what its rules look at is in no line: the answer that the caller got says what was found"
-                        .to_owned(),
-                ),
+            match judged(input, &names, about, loaded) {
+                Ok(Some(all)) => replayed = Some(all),
+                Ok(None) => notes.extend(without_facts(about, loaded, &names).map(str::to_owned)),
                 Err(why) => notes.push(format!("its input cannot be replayed: {why}")),
             }
         }
@@ -219,25 +149,20 @@ pub fn explain(
             "its input of {size} bytes was too large for a line: which fields were at fault is in the answer that the caller got"
         )),
         (None, None) if names.is_empty() => {}
+        (None, None) if about == About::Behind => notes.push(
+            "it holds no input, so which fields were at fault is not known, and nobody was told: lines of ringfence run \
+             --decision-input=masked let them be found again"
+                .to_owned(),
+        ),
         (None, None) => notes.push(
             "it holds no input, so which fields were at fault is not known here: the answer that the caller got names them, and \
              lines of ringfence run --decision-input=masked let them be found again"
                 .to_owned(),
         ),
     }
-    let done = found.is_some();
-    let all = found.unwrap_or_default();
-    let others: BTreeSet<&str> = all
-        .iter()
-        .map(|found| found.policy.as_str())
-        .filter(|policy| !names.contains(policy))
-        .collect();
-    if !others.is_empty() {
-        let others = others.into_iter().collect::<Vec<_>>().join(", ");
-        notes.push(format!(
-            "the replay finds more than the decision did, because masked values are not those that were sent, or because policies differ: {others}"
-        ));
-    }
+    let done = replayed.is_some();
+    let Replayed { found: all, unasked } = replayed.unwrap_or_default();
+    notes.extend(found_more(&all, &names, about));
     let is_masked =
         |found: &Found| masked.contains(&found.path) || found.value.as_deref().is_some_and(|v| v.starts_with(MASKED));
     let policies = names.iter().map(|name| {
@@ -249,10 +174,16 @@ pub fn explain(
                 ..found
             })
             .collect();
-        let described = catalogue.of(name);
+        let described = loaded.catalogue.of(name, about != About::Shipped);
+        let nothing = done && findings.is_empty();
+        let note = match about {
+            About::Shipped => note(name, &described, nothing),
+            About::Registered | About::Behind if loaded.objects.is_none() => Some(NO_OBJECTS.to_owned()),
+            About::Registered | About::Behind => note_of_object(name, &described, unasked.get(*name), nothing),
+        };
         Explained {
             name: (*name).to_owned(),
-            note: note(name, &described, done && findings.is_empty()),
+            note,
             described,
             findings,
         }
@@ -277,8 +208,23 @@ pub fn explain(
             masked: masked.into_iter().take(MAX_MASKED).collect(),
         },
         revision: line.revision.to_string(),
-        loaded_revision: revision.to_owned(),
+        loaded_revision: revision.unwrap_or_default().to_owned(),
         notes,
+    }
+}
+
+/// Asks again whom the line is about; nothing where there is nobody, or nothing to judge by.
+fn judged(input: &Input, names: &[&str], about: About, loaded: &Loaded<'_>) -> Result<Option<Replayed>, String> {
+    if about == About::Shipped {
+        let found = replay(input, names, loaded.judge)?;
+        return Ok(found.map(|found| Replayed {
+            found,
+            ..Replayed::default()
+        }));
+    }
+    match &loaded.objects {
+        Some(objects) => registered::replay(input, names, about == About::Behind, objects),
+        None => Ok(None),
     }
 }
 
@@ -315,30 +261,6 @@ fn effect(found: &Found, verdict: Outcome, excused: bool) -> Effect {
         Effect::Refuses if passed && excused => Effect::Excused,
         effect => effect,
     }
-}
-
-fn note(name: &str, described: &[Described], replayed_without_findings: bool) -> Option<String> {
-    if described.is_empty() {
-        let mut note = "no policy of that name is loaded, and no built-in rule has it: name the folder that holds it with --policies".to_owned();
-        if is_dns_subdomain(name) {
-            note.push_str(&format!(
-                "; if it is an object of the cluster, see kubectl get regopolicy {name} -o yaml"
-            ));
-        }
-        return Some(note);
-    }
-    if !replayed_without_findings {
-        return None;
-    }
-    let is_policy = described.iter().any(|described| described.kind == Kind::Policy);
-    let replays = rule_of(name).is_some_and(|rule| rule.replays);
-    Some(if is_policy || replays {
-        "what it found cannot be found again: it lies in what is masked, or policies and Ringfence were others"
-            .to_owned()
-    } else {
-        "what it found cannot be replayed: it rests on what no line holds, such as accounts, owners or the time"
-            .to_owned()
-    })
 }
 
 fn resource(resource: &str, group: &str, subresource: &str) -> String {

@@ -13,6 +13,10 @@ use crate::review::Outcome;
 pub const TARGET: &str = "ringfence::decision";
 /// Its message.
 pub const MESSAGE: &str = "decided";
+/// What a line has for the webhook where RegoPolicies were asked.
+pub const REGISTERED: &str = "policies";
+/// The same of an audit that is made behind an answer. Its uid is that of the answer's line.
+pub const BEHIND: &str = "policies-audit";
 
 /// What one decision leaves in the log. Names that were sent are cut at 256 bytes. A text that does not apply is empty; fields that
 /// are not required are left out.

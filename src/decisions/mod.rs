@@ -2,21 +2,25 @@
 //!
 //! Pure. Must never: put a value into a line that is not known to be harmless. What is readable is listed; all else is masked.
 
+mod catalogue;
 mod explain;
 mod input;
 mod line;
 mod mask;
+mod notes;
 mod read;
+mod registered;
 mod replay;
 mod rules;
 mod shapes;
 mod text;
 
-pub use explain::{Catalogue, Described, Explained, Explanation, Kind, Replay, Used, explain};
+pub use catalogue::{Catalogue, Described, Kind};
+pub use explain::{Explained, Explanation, Loaded, Objects, Replay, Used, explain};
 pub use input::{
     DecisionInput, Input, InputClass, InputFacts, InputMode, MAX_INPUT, Recorded, Seen, Shown, ShownClass,
 };
-pub use line::{Line, MESSAGE, TARGET, schema};
+pub use line::{BEHIND, Line, MESSAGE, REGISTERED, TARGET, schema};
 pub use read::{Logged, Read, read};
 pub use replay::{Effect, Found};
 pub use rules::{RULES, Rule, rule_of};

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::input::{Input, InputFacts};
 use super::rules::rule_of;
-use crate::api::{Mode, is_exempt};
+use crate::api::{Mode, ValidationAction, is_exempt};
 use crate::fence::{Case, Facts, Subject};
-use crate::policy::{PolicyInput, Target, Verdict};
+use crate::policy::{EvalError, PolicyInput, Target, Verdict};
 use crate::review::{Review, Violation};
 
 /// Something that a replay found.
@@ -56,6 +56,14 @@ impl Effect {
         }
     }
 
+    pub(super) const fn of_action(action: ValidationAction) -> Self {
+        match action {
+            ValidationAction::Deny => Self::Refuses,
+            ValidationAction::Warn => Self::Warns,
+            ValidationAction::Audit => Self::Audits,
+        }
+    }
+
     const fn of(mode: Mode, denies: bool) -> Self {
         match (mode, denies) {
             (Mode::Enforce, true) => Self::Refuses,
@@ -72,8 +80,7 @@ pub(super) fn replay(
     names: &[&str],
     judge: &dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
 ) -> Result<Option<Vec<Found>>, String> {
-    let sent = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": input.request});
-    let review = Review::parse(sent.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    let review = review_of(input)?;
     let Some(facts) = &input.facts else {
         return Ok(None);
     };
@@ -115,6 +122,11 @@ pub(super) fn replay(
     of_policies.retain(is_new);
     found.extend(of_policies);
     Ok(Some(found))
+}
+
+pub(super) fn review_of(input: &Input) -> Result<Review, String> {
+    let sent = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": input.request});
+    Review::parse(sent.to_string().as_bytes()).map_err(|error| error.to_string())
 }
 
 fn pod_at<'a>(review: &'a Review, path: &str) -> Result<&'a Value, String> {
@@ -169,20 +181,25 @@ fn add(found: &mut Vec<Found>, mode: Mode, verdict: Verdict) {
             }
         }
         Err(error) => {
-            let violation = Violation {
-                policy: verdict.policy,
-                path: String::new(),
-                value: None,
-                message: format!("could not be judged: {error}"),
-                fix: "tell who wrote that policy; nothing passes that it cannot judge".to_owned(),
-            };
-            push(found, Effect::of(mode, true), violation);
+            let fix = "tell who wrote that policy; nothing passes that it cannot judge";
+            push(found, Effect::of(mode, true), failed(verdict.policy, &error, fix));
         }
     }
 }
 
+/// What it means that a policy gave no verdict.
+pub(super) fn failed(policy: String, error: &EvalError, fix: &str) -> Violation {
+    Violation {
+        policy,
+        path: String::new(),
+        value: None,
+        message: format!("could not be judged: {error}"),
+        fix: fix.to_owned(),
+    }
+}
+
 /// Once: the strongest mode comes first.
-fn push(found: &mut Vec<Found>, effect: Effect, violation: Violation) {
+pub(super) fn push(found: &mut Vec<Found>, effect: Effect, violation: Violation) {
     let one = Found {
         policy: violation.policy,
         effect,

@@ -311,7 +311,13 @@ fn explained(line: Line<'static>) -> Explanation {
     let set = shipped();
     let judge = |input: &PolicyInput<'_>| -> Vec<Verdict> { set.evaluate(input, Duration::from_secs(20)) };
     let catalogue = Catalogue::default().with(set.policies());
-    explain(&Logged { timestamp: None, line }, &catalogue, set.revision(), &judge)
+    let loaded = Loaded {
+        catalogue: &catalogue,
+        revision: set.revision(),
+        judge: &judge,
+        objects: None,
+    };
+    explain(&Logged { timestamp: None, line }, &loaded)
 }
 
 fn line(policies: &str) -> Line<'static> {

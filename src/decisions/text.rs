@@ -2,7 +2,8 @@
 //!
 //! Must never: let through what a terminal obeys. Names and messages come from who asked.
 
-use super::explain::{Described, Explained, Explanation, Kind};
+use super::catalogue::{Described, Kind};
+use super::explain::{Explained, Explanation};
 use super::replay::Found;
 use crate::review::{Outcome, clean};
 
@@ -116,6 +117,7 @@ impl Explained {
                 (Kind::BuiltInRule, _) => "built-in rule".to_owned(),
                 (Kind::Policy, Some(severity)) => format!("policy, {severity}"),
                 (Kind::Policy, None) => "policy".to_owned(),
+                (Kind::RegoPolicy, _) => described.as_declared(),
             });
         let kinds = kinds.collect::<Vec<_>>().join("; ");
         let title = self
@@ -135,7 +137,7 @@ impl Explained {
         let best = self
             .described
             .iter()
-            .max_by_key(|described| described.kind == Kind::Policy);
+            .max_by_key(|described| described.kind != Kind::BuiltInRule);
         if let Some(described) = best {
             described.body(text);
         }
@@ -149,6 +151,20 @@ impl Explained {
 }
 
 impl Described {
+    /// A RegoPolicy by what it does.
+    fn as_declared(&self) -> String {
+        let actions = self.validation_actions.iter().map(|action| action.as_str().to_owned());
+        let failure = self
+            .failure_policy
+            .map(|policy| format!("failurePolicy {}", policy.as_str()));
+        let broken = self.broken.is_some().then(|| "broken".to_owned());
+        let words = std::iter::once("RegoPolicy".to_owned())
+            .chain(actions)
+            .chain(failure)
+            .chain(broken);
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     fn body(&self, text: &mut String) {
         line(text, 4, &self.description);
         line(text, 4, &format!("Fix: {}", self.remediation));
@@ -157,6 +173,9 @@ impl Described {
         }
         if let Some(file) = &self.file {
             line(text, 4, &format!("File: {file}"));
+        }
+        if let Some(why) = &self.broken {
+            line(text, 4, &format!("Error: {why}"));
         }
     }
 }

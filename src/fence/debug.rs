@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::declared::check_reviewed;
 use super::facts::{Facts, Named, is_workflow_name, read};
-use super::modes_of;
 use super::object::{shown, violation, workflow_label};
 use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode, WORKFLOW_LABEL, is_dns_label, is_dns_subdomain};
 use crate::plan::NamespaceFacts;
@@ -71,7 +70,7 @@ impl Session {
     pub fn modes(&self, facts: &Facts, exempt: impl Fn(&str) -> bool) -> Result<Vec<(Mode, String)>, Violation> {
         let namespace = facts.namespace.as_ref();
         match namespace.and_then(|object| NamespaceFacts::from_object(object, exempt)) {
-            Some(namespace) => Ok(modes_of(&namespace)),
+            Some(namespace) => Ok(namespace.modes()),
             None => {
                 let message = format!("there is no namespace {}", self.pod.namespace);
                 Err(violation(

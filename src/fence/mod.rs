@@ -13,6 +13,7 @@ pub mod kinds;
 mod launch;
 pub mod modes;
 mod object;
+mod occasion;
 pub mod pod_security;
 #[cfg(test)]
 mod standing_tests;
@@ -26,6 +27,7 @@ mod volumes;
 pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
+pub use occasion::occasion;
 pub use template::{Template, template_of};
 pub use update::{Change, is_inert};
 
@@ -83,7 +85,7 @@ impl<'a> Case<'a> {
     /// The modes to judge for, each with its class.
     pub fn modes(&self) -> Vec<(Mode, String)> {
         match &self.namespace {
-            Some(namespace) if declared::check_namespace(self.subject, Some(namespace)).is_ok() => modes_of(namespace),
+            Some(namespace) if declared::check_namespace(self.subject, Some(namespace)).is_ok() => namespace.modes(),
             _ => Vec::new(),
         }
     }
@@ -217,14 +219,6 @@ impl<'a> Case<'a> {
 }
 
 /// The modes of a namespace, the strongest first, each with its class.
-fn modes_of(namespace: &NamespaceFacts) -> Vec<(Mode, String)> {
-    let modes = [Mode::Enforce, Mode::Warn, Mode::Audit];
-    modes
-        .into_iter()
-        .filter_map(|mode| Some((mode, namespace.class_for(mode)?.to_owned())))
-        .collect()
-}
-
 fn volumes_of(pod: &serde_json::Value) -> Option<&serde_json::Value> {
     pod.pointer("/spec/volumes")
 }

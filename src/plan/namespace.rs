@@ -56,6 +56,14 @@ impl NamespaceFacts {
         self.labels.get(label).map(String::as_str).filter(|_| !self.exempt)
     }
 
+    /// Every mode with its class, the strongest first.
+    pub fn modes(&self) -> Vec<(Mode, String)> {
+        [Mode::Enforce, Mode::Warn, Mode::Audit]
+            .into_iter()
+            .filter_map(|mode| Some((mode, self.class_for(mode)?.to_owned())))
+            .collect()
+    }
+
     /// Strongest mode.
     pub fn mode(&self) -> Option<Mode> {
         [Mode::Enforce, Mode::Warn, Mode::Audit]

@@ -236,7 +236,7 @@ impl Judge {
     }
 
     /// What is kept of the facts for the decision line, masked here: nothing else of them leaves this judgement.
-    fn seen(
+    pub(super) fn seen(
         &self,
         target: Target,
         pod_path: Option<&str>,

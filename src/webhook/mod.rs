@@ -32,7 +32,7 @@ pub use server::{serve, serve_health, tls_config};
 pub use vet::quoted;
 
 use crate::api::FailurePolicy;
-use crate::decisions::DecisionInput;
+use crate::decisions::{DecisionInput, REGISTERED};
 use crate::policy::EntryId;
 use crate::review::{Decision, Review};
 
@@ -102,7 +102,7 @@ impl Webhook {
             Self::Label => "label",
             Self::Kinds => "kinds",
             Self::Modes => "modes",
-            Self::Policies(_) => "policies",
+            Self::Policies(_) => REGISTERED,
         }
     }
 

@@ -17,19 +17,18 @@ use super::held::{held, holding};
 use super::judge::{late, of_policy};
 use super::pool::{Evaluator, OneByOne};
 use crate::api::{FailurePolicy, InventoryKind, Mode, ValidationAction, WORKFLOW_LABEL, is_dns_label, is_exempt_kind};
-use crate::fence::{Facts, Named, controller, is_inert, template_of};
+use crate::decisions::{BEHIND, DecisionInput, Recorded, Seen};
+use crate::fence::{Facts, Named, controller, is_inert, occasion, template_of};
 use crate::plan::NamespaceFacts;
 use crate::policy::{
-    Declared, EntryId, EvalError, Exceptions, Excusable, Findings, LoadError, Match, Occasion, PolicyInput, Question,
-    Snapshot, Target, Verdict, names_objects,
+    Declared, EntryId, EvalError, Exceptions, Excusable, Findings, LoadError, Match, PolicyInput, Question, Snapshot,
+    Target, Verdict, names_objects,
 };
 use crate::review::{Decision, Fault, FaultCause, Operation, Outcome, Review, Violation};
 use crate::telemetry::{DecisionLine, PolicyAction};
 
 /// Requests whose audits are behind their answers at a time. What is beyond is not audited, and counted.
 const AUDITS: usize = 8;
-/// What the decision line of an audit that is made behind an answer has for the webhook. Its uid is that of the answer's line.
-const BEHIND: &str = "policies-audit";
 /// How long audits of one request may take: nobody waits for them.
 const AUDIT_TIME: Duration = Duration::from_secs(10);
 
@@ -196,7 +195,10 @@ impl Admission {
         if !audits.is_empty() {
             self.audit(objects, audits, review, revision);
         }
-        self.judge_matching(objects, acting, review, &facts, deadline).await
+        let is_asked = !acting.is_empty();
+        let decision = self.judge_matching(objects, acting, review, &facts, deadline).await?;
+        let seen = is_asked.then(|| self.seen(review, &facts)).flatten();
+        Ok(Decision { seen, ..decision })
     }
 
     /// Judges behind the answer, as far as there is room for it.
@@ -216,13 +218,22 @@ impl Admission {
             let judged = async {
                 let (facts, labels) = this.facts_of(&review, deadline).await?;
                 let matches = selected(matches, labels.as_ref());
-                this.judge_matching(&objects, matches, &review, &facts, deadline).await
+                let mut decision = this
+                    .judge_matching(&objects, matches, &review, &facts, deadline)
+                    .await?;
+                // Where nothing is found there is no line to hold it.
+                if decision.outcome() != Outcome::Allow {
+                    decision.seen = this.seen(&review, &facts);
+                }
+                Ok(decision)
             };
             let mut decision = judged.await.unwrap_or_else(Decision::from_fault);
             // Whatever they say, the answer has left.
             let said: Vec<_> = decision.denials.drain(..).chain(decision.warnings.drain(..)).collect();
             decision.audits.extend(said);
             if decision.outcome() != Outcome::Allow {
+                let records = this.judge.records() != DecisionInput::None;
+                let input = records.then(|| Recorded::of(&review, decision.seen.as_ref()));
                 let line = DecisionLine {
                     webhook: BEHIND,
                     uid: &review.uid,
@@ -231,7 +242,7 @@ impl Admission {
                     revision: &revision,
                     sha256: "",
                     duration: began.elapsed(),
-                    input: None,
+                    input: input.as_ref(),
                 };
                 line.log();
             }
@@ -347,12 +358,12 @@ impl Admission {
         let mode = strongest(facts, |name| self.is_exempt(name));
         let judged = self.verdicts(objects, matches, review, facts, deadline);
         let (matches, mut verdicts): (Vec<_>, Vec<_>) = judged.into_iter().unzip();
-        let refuses = |one: &Match| weaker(one.action(), mode) == ValidationAction::Deny;
+        let refuses = |one: &Match| one.action().under(mode) == ValidationAction::Deny;
         if matches.iter().any(refuses) && facts.exceptions.is_some() {
             self.except(review, facts, &mut decision, &mut verdicts, deadline);
         }
         for (one, verdict) in matches.iter().zip(verdicts) {
-            let action = weaker(one.action(), mode);
+            let action = one.action().under(mode);
             if !review.dry_run {
                 let counted = counted(&verdict.outcome, action);
                 self.judge
@@ -362,6 +373,19 @@ impl Admission {
             add(&mut decision, one, action, verdict);
         }
         Ok(decision)
+    }
+
+    /// What a line is to hold of the facts, so that the same can be asked again.
+    fn seen(&self, review: &Review, facts: &Facts) -> Option<Seen> {
+        let path = occasion(review).template.map(|(path, _)| path);
+        let namespace = facts.namespace.as_ref();
+        let modes = namespace
+            .and_then(|namespace| NamespaceFacts::from_object(namespace, |name| self.is_exempt(name)))
+            .map(|namespace| namespace.modes());
+        // RegoPolicies see no engine.
+        let none = |_: &str| None;
+        self.judge
+            .seen(Target::Pod, path, &modes.unwrap_or_default(), facts, &none)
     }
 
     /// Excuses what one exception covers, whoever refuses it: the shipped policies are asked about the same object by another webhook,
@@ -432,15 +456,6 @@ fn list(decision: &mut Decision, action: ValidationAction) -> &mut Vec<Violation
     }
 }
 
-/// The weaker of a policy's action and the namespace's strongest mode; without one, as it is written.
-fn weaker(action: ValidationAction, mode: Option<Mode>) -> ValidationAction {
-    action.min(match mode {
-        None | Some(Mode::Enforce) => ValidationAction::Deny,
-        Some(Mode::Warn) => ValidationAction::Warn,
-        Some(Mode::Audit) => ValidationAction::Audit,
-    })
-}
-
 fn counted(outcome: &Result<Findings, EvalError>, action: ValidationAction) -> PolicyAction {
     match (outcome, action) {
         (Err(_), _) => PolicyAction::Error,
@@ -459,22 +474,6 @@ fn strongest(facts: &Facts, exempt: impl Fn(&str) -> bool) -> Option<Mode> {
 fn selected(matches: Vec<Match>, labels: Option<&Option<Value>>) -> Vec<Match> {
     let labels = labels.map(Option::as_ref);
     matches.into_iter().filter(|one| one.is_in_namespace(labels)).collect()
-}
-
-fn occasion(review: &Review) -> Occasion<'_> {
-    let (group, kind) = (review.kind.group.as_str(), review.kind.kind.as_str());
-    let of = |object: Option<&'_ Value>| -> Option<(&'static str, Value)> {
-        let (path, pod) = template_of(group, kind, object?)?;
-        Some((path, pod.clone()))
-    };
-    let template = review.current().and_then(|object| template_of(group, kind, object));
-    let before = of(review.old_object().filter(|_| review.operation == Operation::Update));
-    let same = |(_, before): &(&str, Value)| template.is_some_and(|(_, now)| now == before);
-    Occasion {
-        review,
-        template,
-        changes_template: template.is_some() && !before.as_ref().is_some_and(same),
-    }
 }
 
 /// The workflow that an object, or the template in it, says that it belongs to.

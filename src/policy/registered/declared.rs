@@ -40,7 +40,7 @@ pub(super) fn compile(name: &str, spec: &RegoPolicySpec) -> Result<Policy, Vec<L
     Policy::of_modules(metadata(name, spec), &sources, parameters, !spec.inventory.is_empty())
 }
 
-fn metadata(name: &str, spec: &RegoPolicySpec) -> Metadata {
+pub(super) fn metadata(name: &str, spec: &RegoPolicySpec) -> Metadata {
     let description = spec.description.clone().unwrap_or_else(|| format!("RegoPolicy {name}"));
     let remediation = spec.remediation.clone();
     Metadata {

@@ -137,9 +137,9 @@ impl Registered {
         &self.declared.spec
     }
 
-    /// Who it is; `None` where it is broken.
-    pub fn metadata(&self) -> Option<&Metadata> {
-        self.policy.as_ref().ok().map(|policy| &policy.info.metadata)
+    /// Who it is, broken or not.
+    pub fn metadata(&self) -> Metadata {
+        declared::metadata(&self.declared.name, &self.declared.spec)
     }
 
     /// Why it cannot be evaluated.
@@ -179,6 +179,11 @@ impl Match {
     /// Kinds that it looks at beside the request.
     pub fn inventory(&self) -> &[InventoryKind] {
         &self.policy.declared.spec.inventory
+    }
+
+    /// Why it cannot be evaluated.
+    pub fn why_broken(&self) -> Option<&str> {
+        self.policy.why_broken()
     }
 
     /// Whether it is matched by the labels of its namespace; `None` for what lies in no namespace.
