@@ -9,6 +9,7 @@ mod draft;
 mod explain;
 mod manifests;
 mod policies;
+mod registered;
 mod render;
 mod report;
 mod rights;
