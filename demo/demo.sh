@@ -18,7 +18,7 @@ state=$root/target/demo
 namespace=ai-secure
 unfenced=ai-unfenced
 legacy=ai-legacy
-supervisor='' operator='' created=''
+supervisor='' operator='' created='' policies=''
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' cyan=$'\e[36m' plain=$'\e[0m'
@@ -80,6 +80,7 @@ cleanup() {
     if [ -n "${CONTEXT:-}" ]; then
         if [ -n "$created" ] && [ -z "${KEEP:-}" ]; then
             say "Removing the namespaces of the demo."
+            if [ -n "$policies" ]; then kubectl delete regopolicy cost-centre --ignore-not-found >/dev/null || true; fi
             kubectl delete namespace "$namespace" "$unfenced" "$legacy" --ignore-not-found --timeout=60s >/dev/null || true
         fi
     elif [ $status != 0 ] || [ -z "${KEEP:-}" ]; then
@@ -219,6 +220,9 @@ check_cluster() {
         say "  helm upgrade --install ringfence charts/ringfence --namespace ringfence-system --create-namespace"
         exit 1
     fi
+    if kubectl get regopolicy cost-centre >/dev/null 2>&1; then
+        fail "RegoPolicy cost-centre exists there, and the demo would change it. Use another cluster."
+    fi
     local name
     for name in "$namespace" "$unfenced" "$legacy"; do
         if kubectl get namespace "$name" >/dev/null 2>&1; then
@@ -261,6 +265,7 @@ main() {
     tell_the_fence
     tell_the_refusals
     tell_the_window
+    tell_the_policies
     tell_the_way_in
 
     printf '\n%sEvery step did what it should.%s\n' "$green" "$plain"

@@ -44,6 +44,9 @@ rolled_out() {
     [ "$all" = 2 ] && [ "$labelled" = 2 ]
 }
 legacy_runs() { [ -n "$(kubectl get pods --namespace "$legacy" -o name)" ]; }
+policy_acts() {
+    [ "$(kubectl get regopolicy cost-centre -o jsonpath='{.status.conditions[?(@.type=="Compiled")].status}{.status.conditions[?(@.type=="Enforced")].status}')" = TrueTrue ]
+}
 pods_there() { [ -n "$(kubectl get pods --namespace "$namespace" -o name)" ]; }
 
 tell_the_fence() {
@@ -132,6 +135,25 @@ tell_the_window() {
     pod=$(kubectl get pods --namespace "$namespace" --selector ringfence.dev/workflow=invoice-triage -o name | head -n 1)
     step "Refused: a shell in the workflow's pod, to the administrator too"
     refused 'debug-window' kubectl exec "$pod" --namespace "$namespace" -- sh
+}
+
+# The platform's own rules, in Rego, as objects of the cluster.
+tell_the_policies() {
+    local policy=examples/policies/cost-centre.yaml
+    step "A policy of your own with a mistake in it: refused before it is written, with the line at fault"
+    refused 'registries\.rego:5:[0-9]+: .*in the line: .*not starts_with' kubectl apply -f demo/refused/5-mistaken-policy.yaml
+
+    step "A good one is in force at once: vetted, tried on its samples, asked about by the API server"
+    policies=yes
+    run kubectl apply -f "$policy"
+    until_true "the policy is enforced" policy_acts
+    run kubectl get regopolicies
+
+    step "Refused by it without a restart: the Job already, and not only its pods"
+    refused '\[cost-centre\] spec\.template\.metadata\.labels.*\(via Job/unpaid\)' kubectl apply -f demo/refused/6-no-cost-centre.yaml
+    run kubectl delete -f "$policy"
+    until_true "the policy is gone" kubectl apply --dry-run=server -f demo/refused/6-no-cost-centre.yaml
+    run kubectl apply --dry-run=server -f demo/refused/6-no-cost-centre.yaml
 }
 
 # Legacy: nothing there is declared. What would fence it, what would be refused, and how a team finds out before it hurts.

@@ -287,7 +287,8 @@ pub(super) async fn listed<K>(
 where
     K: Clone + DeserializeOwned + fmt::Debug,
 {
-    let mut params = params.clone().limit(PAGE);
+    let mut params = params.clone();
+    params.limit = params.limit.or(Some(PAGE));
     let mut found = Vec::new();
     loop {
         let page = bounded(what, api.list(&params)).await?;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{
     policies::PolicyFiles,
-    rego_policies::RegoPolicyFiles,
+    rego_policies_of_files::RegoPolicyFiles,
     terminal::{self, as_json, printable},
 };
 use crate::{

@@ -208,8 +208,17 @@ async fn run(args: Args) -> Result<()> {
         registry.clone(),
     );
     let (results, stop_scanning, period) = (context.scanned(), stop.clone(), args.scan_period);
+    let mut published = registry.changes();
     let scanning = async move {
-        if !period.is_zero() {
+        if period.is_zero() {
+            return;
+        }
+        // A scan without the RegoPolicies would call compliant what they refuse.
+        let are_served = tokio::select! {
+            () = stop_scanning.cancelled() => false,
+            served = published.wait_for(|published| published.synced) => served.is_ok(),
+        };
+        if are_served {
             scan::run(scanner, results, metrics, period, stop_scanning).await;
         }
     };

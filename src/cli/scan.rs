@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{
     cluster::{self, Connection, Release},
     policies::PolicyFiles,
+    rego_policies_of_cluster::RegoPolicyArgs,
     report::Output,
     terminal::{self, printable},
 };
@@ -57,6 +58,8 @@ pub(super) struct Args {
     #[command(flatten)]
     policies: PolicyFiles,
     #[command(flatten)]
+    rego_policies: RegoPolicyArgs,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     connection: Connection,
@@ -83,9 +86,10 @@ fn run(args: &Args) -> Result<ExitCode> {
             cluster::serves_our_kinds(&client),
         )
         .await?;
-        let live = Arc::new(Live::new(client, &args.webhook_configuration));
+        let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
         let release = &args.release.release_namespace;
-        let admission = Admission::new(live.clone(), policies, release, metrics);
+        let admission = Admission::new(live.clone(), policies.clone(), release, metrics);
+        let (admission, unread) = args.rego_policies.beside(admission, &client, &policies).await?;
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();
         let shows = heard.shows;
@@ -98,6 +102,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         heard.done();
         let mut report = heard.report;
         report.looked(0, extent);
+        report.looked(0, unread);
         report.sort();
         Ok(report)
     })?;

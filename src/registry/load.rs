@@ -1,5 +1,6 @@
 //! From what is watched to what is in force: each object that changed is vetted, and all of them are put in force at once.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +28,11 @@ const WITHIN: Duration = Duration::from_secs(35);
 /// When what could not be vetted, for no fault of its own, is tried again.
 const RETRY: Duration = Duration::from_secs(15);
 /// Most RegoPolicies that are used. What is beyond, by age, answers by its failurePolicy.
-const MAX_POLICIES: usize = 256;
+pub const MAX_POLICIES: usize = 256;
 /// How long a replica that starts waits for the objects that policies look at.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Objects in one page of the list: each may carry a megabyte of samples and modules.
-const PAGE: u32 = 20;
+pub const PAGE: u32 = 20;
 
 /// One object as it was last looked at.
 struct Seen {
@@ -90,7 +91,8 @@ pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &Cance
 
 /// Puts in force what is there now; whether something has to be tried again.
 async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTreeMap<String, Seen>) -> bool {
-    let objects = oldest_first(store);
+    let mut objects = store.state();
+    oldest_first(&mut objects);
     let names: Vec<String> = objects.iter().map(|object| object.name_any()).collect();
     seen.retain(|name, _| names.contains(name));
     let is_new = |object: &&Arc<RegoPolicy>| {
@@ -98,7 +100,7 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         known.is_none_or(|known| !known.is_final || !is_of(known, object))
     };
     let (within, beyond) = objects.split_at(objects.len().min(MAX_POLICIES));
-    let new: Vec<Declared> = within.iter().filter(is_new).map(declared).collect();
+    let new: Vec<Declared> = within.iter().filter(is_new).map(|object| declared(object)).collect();
     if !new.is_empty() {
         // While children vet them: a policy whose objects are not there yet has no verdict.
         let coming = new.iter().map(|object| object.spec.inventory.as_slice());
@@ -116,10 +118,7 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         }
     }
     for object in beyond {
-        let why = LoadError::file(
-            &object.name_any(),
-            format!("there are more than {MAX_POLICIES} RegoPolicies, and only the oldest are used: delete some"),
-        );
+        let why = beyond_most(&object.name_any());
         seen.remove(&object.name_any());
         keep(seen, declared(object), Err(NotVetted::Refused(vec![why])));
     }
@@ -209,7 +208,8 @@ fn asked_for(snapshot: &Snapshot) -> impl Iterator<Item = &[InventoryKind]> {
     looking.map(|policy| policy.spec().inventory.as_slice())
 }
 
-fn declared(object: &Arc<RegoPolicy>) -> Declared {
+/// What an object declares.
+pub fn declared(object: &RegoPolicy) -> Declared {
     Declared {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
@@ -222,12 +222,18 @@ fn is_of(known: &Outcome, object: &RegoPolicy) -> bool {
     object.uid().as_deref() == Some(known.uid.as_str()) && object.metadata.generation == Some(known.generation)
 }
 
-fn oldest_first(store: &Store<RegoPolicy>) -> Vec<Arc<RegoPolicy>> {
-    let mut objects = store.state();
-    let age = |object: &Arc<RegoPolicy>| {
+/// Puts them in the order in which they are used: of more than [`MAX_POLICIES`] only the first are.
+pub fn oldest_first<O: Borrow<RegoPolicy>>(objects: &mut [O]) {
+    let age = |object: &O| {
+        let object = object.borrow();
         let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
         (created, object.name_any())
     };
     objects.sort_by_key(age);
-    objects
+}
+
+/// Why one of those that come after them is not used.
+pub fn beyond_most(name: &str) -> LoadError {
+    let message = format!("there are more than {MAX_POLICIES} RegoPolicies, and only the oldest are used: delete some");
+    LoadError::file(name, message)
 }

@@ -19,6 +19,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use inventory::{INVENTORY_BUDGET, Inventory};
+pub use load::{MAX_POLICIES, PAGE, beyond_most, declared, oldest_first};
 
 use crate::api::InventoryKind;
 use crate::policy::{Declared, EntryId, LoadError, Snapshot};

@@ -38,6 +38,8 @@ pub struct Bounds {
     pub rests: bool,
     /// Whether to judge the namespace itself too.
     pub itself: bool,
+    /// Whether to tell of what policies only audit, as warnings.
+    pub audits: bool,
 }
 
 impl Bounds {
@@ -48,6 +50,7 @@ impl Bounds {
             until: None,
             rests: false,
             itself: true,
+            audits: true,
         }
     }
 }
@@ -166,7 +169,7 @@ impl Look<'_> {
         let by = self.by(OBJECT_TIME);
         match self.admission.standing(&review, by).await {
             Ok(decision) => {
-                for (severity, violation) in violations(decision) {
+                for (severity, violation) in violations(decision, self.bounds.audits) {
                     self.sink.found(place.finding(violation, severity));
                 }
             }
@@ -295,7 +298,7 @@ impl Look<'_> {
             self.extent.refused += 1;
         }
         let mut rules = Vec::new();
-        for (severity, mut violation) in violations(decision) {
+        for (severity, mut violation) in violations(decision, self.bounds.audits) {
             let rule = (severity, violation.policy.clone());
             if unit.rules.contains(&rule) {
                 continue;
@@ -340,13 +343,11 @@ impl Look<'_> {
     }
 }
 
-fn violations(decision: Decision) -> impl Iterator<Item = (Severity, Violation)> {
+fn violations(decision: Decision, audits: bool) -> impl Iterator<Item = (Severity, Violation)> {
     let denials = decision.denials.into_iter().map(|denial| (Severity::Error, denial));
-    let warnings = decision
-        .warnings
-        .into_iter()
-        .map(|warning| (Severity::Warning, warning));
-    denials.chain(warnings)
+    let audits = decision.audits.into_iter().filter(move |_| audits);
+    let warnings = decision.warnings.into_iter().chain(audits);
+    denials.chain(warnings.map(|warning| (Severity::Warning, warning)))
 }
 
 /// Whether nothing of it runs any more, nor will.

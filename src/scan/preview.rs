@@ -59,6 +59,8 @@ impl Preview {
                     until: Some(until),
                     rests: false,
                     itself: false,
+                    // Whoever wrote them wanted nobody to be warned.
+                    audits: false,
                 };
                 self.scanner.look(namespace, &set.class, bounds, &mut groups).await
             }

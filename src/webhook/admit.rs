@@ -94,12 +94,13 @@ impl Admission {
     /// # Errors
     /// Where a fact is missing or the time is over: then nothing is known of the object.
     pub async fn standing(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
-        if review.is_of_namespace() {
-            return self.decide_modes(review, deadline).await;
-        }
-        let mut decision = match Subject::standing(review).map_err(unusable)? {
-            Some(subject) => self.decide_subject(review, &subject, deadline).await?,
-            None => Decision::default(),
+        let mut decision = if review.is_of_namespace() {
+            self.decide_modes(review, deadline).await?
+        } else {
+            match Subject::standing(review).map_err(unusable)? {
+                Some(subject) => self.decide_subject(review, &subject, deadline).await?,
+                None => Decision::default(),
+            }
         };
         decision.add(self.standing_registered(review, deadline).await?);
         Ok(decision)

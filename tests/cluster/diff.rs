@@ -342,7 +342,7 @@ async fn what_is_somebody_elses_and_what_may_not_be_read_is_said() {
     .await;
 }
 
-/// With the two ClusterRoles that the chart has for it, and nothing else.
+/// With the ClusterRoles that the chart has for it, and nothing else.
 #[tokio::test]
 async fn a_tenant_checks_and_compares_by_the_roles_that_are_meant_for_it() {
     let world = World::shared().await;
@@ -370,13 +370,30 @@ async fn a_tenant_checks_and_compares_by_the_roles_that_are_meant_for_it() {
         assert!(said.stderr.contains(missing), "{said}");
     }
 
-    let binding = json!({
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ringfence-class-view"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
-    });
-    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
-    world.admin.post(bindings, &binding).await.ok();
+    let bind = async |role: &str| {
+        let binding = json!({
+            "metadata": {"name": format!("{role}-{name}")},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+        });
+        let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+        world.admin.post(bindings, &binding).await.ok();
+    };
+    bind("ringfence-class-view").await;
+    support::eventually(crate::world::SOON, || async {
+        let said = check(&["--skip-secrets", "--skip-rego-policies"]).await;
+        anyhow::ensure!(said.code == Some(0), "{said}");
+        Ok(())
+    })
+    .await;
+    // What RegoPolicies would say is not known without the third one, and that is said.
+    let said = check(&["--skip-secrets"]).await;
+    let (role, flag) = ("ringfence-policy-view", "--skip-rego-policies");
+    assert!(
+        said.code == Some(2) && said.stderr.contains(role) && said.stderr.contains(flag),
+        "{said}"
+    );
+    bind(role).await;
     support::eventually(crate::world::SOON, || async {
         let said = check(&["--skip-secrets"]).await;
         anyhow::ensure!(said.code == Some(0), "{said}");

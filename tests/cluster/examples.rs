@@ -26,8 +26,9 @@ async fn every_example_is_used_by_a_test() {
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), &mut found);
     let tested = |file: &str| {
         let file = file.rsplit_once("/examples/").map_or(file, |(_, file)| file);
-        // Manifests of the folder itself are applied below; the sample is run by tests/policies.
-        (file.ends_with(".yaml") && !file.contains('/')) || file == "policies/approved-namespaces.rego"
+        // Manifests are applied below; the file of Rego is run by tests/policies.
+        (file.ends_with(".yaml") && !file.contains('/'))
+            || ["policies/approved-namespaces.rego", "policies/cost-centre.yaml"].contains(&file)
     };
     let untested: Vec<&String> = found.iter().filter(|file| !tested(file)).collect();
     assert!(
@@ -92,6 +93,36 @@ async fn the_examples_converge_in_one_apply_and_stay_as_they_are() {
             .await?;
         assert!(!refused.success, "an undeclared pod got in: {refused}");
         ensure!(refused.stderr.contains("[declared-workflow]"), "{refused}");
+        Ok(())
+    })
+    .await;
+    the_policy_acts_and_goes(&world).await;
+}
+
+/// After the Job of the example has its pod: the policy would refuse it.
+async fn the_policy_acts_and_goes(world: &World) {
+    let file = "examples/policies/cost-centre.yaml";
+    let said = world.cluster.kubectl(&["apply", "-f", file]).await.unwrap();
+    assert!(said.success, "{said}");
+    let wait = [
+        "wait",
+        "--for=condition=Enforced",
+        "regopolicy/cost-centre",
+        "--timeout=60s",
+    ];
+    let said = world.cluster.kubectl(&wait).await.unwrap();
+    assert!(said.success, "{said}");
+    let apply = ["apply", "--dry-run=server", "-f", "demo/refused/6-no-cost-centre.yaml"];
+    let refused = world.cluster.kubectl(&apply).await.unwrap();
+    assert!(
+        !refused.success && refused.stderr.contains("[cost-centre] ") && refused.stderr.contains("(via Job/unpaid)"),
+        "{refused}"
+    );
+    let said = world.cluster.kubectl(&["delete", "-f", file]).await.unwrap();
+    assert!(said.success, "{said}");
+    eventually(SOON, || async {
+        let said = world.cluster.kubectl(&apply).await?;
+        ensure!(said.success, "{said}");
         Ok(())
     })
     .await;

@@ -1,6 +1,8 @@
 //! The background scan, on a control plane of its own, where it runs every second: what stands and does not fit is told within a
 //! period, by conditions, metrics, Events and reports, and nothing of it is touched.
 
+mod policies;
+
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -46,6 +48,9 @@ async fn what_stands_and_does_not_fit_is_told_within_a_period_and_nothing_is_kil
         ns,
     };
     scene.what_fits_is_compliant_and_then_nothing_is_written().await;
+    scene
+        .what_a_policy_would_refuse_is_named_for_as_long_as_it_is_there()
+        .await;
     let pods = scene.what_slipped_in_is_named().await;
     scene.extra_rights_and_foreign_policies_are_named().await;
     scene.what_every_account_holds_is_an_extra_right().await;

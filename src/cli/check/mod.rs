@@ -14,6 +14,7 @@ use tokio::time::{Duration, timeout};
 use super::{
     cluster::{self, Connection, Release},
     policies::PolicyFiles,
+    rego_policies_of_cluster::RegoPolicyArgs,
     report::Output,
     rights, terminal,
 };
@@ -47,7 +48,8 @@ enum What {
 
 /// Print what of a namespace would be refused if it were made today under ringfence.dev/enforce.
 ///
-/// Judges the namespace, its workloads and its pods as admission would, but for who launched them, which nobody recorded.
+/// Judges the namespace, its workloads and its pods as admission would, RegoPolicies included, but for who launched them, which
+/// nobody recorded.
 /// Names NetworkPolicies that open more than is declared, Secrets and keys that pods refer to and that are not there, and
 /// Secrets that hold tokens without an end. Reads with your rights, and changes nothing.
 ///
@@ -74,6 +76,8 @@ pub(super) struct NamespaceArgs {
     release: Release,
     #[command(flatten)]
     policies: PolicyFiles,
+    #[command(flatten)]
+    rego_policies: RegoPolicyArgs,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -107,7 +111,8 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
         let (namespace, class) = cluster::patiently("reading the namespace and its class", asking).await?;
 
         let release = &args.release.release_namespace;
-        let admission = Admission::new(live.clone(), policies, release, metrics);
+        let admission = Admission::new(live.clone(), policies.clone(), release, metrics);
+        let (admission, unread) = args.rego_policies.beside(admission, &client, &policies).await?;
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
         let mut heard = Heard::default();
         let look = Box::pin(scanner.look(&namespace, &class, Bounds::all(), &mut heard));
@@ -115,6 +120,7 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
         let extent = cluster::patiently(&what, look).await;
         let Heard { mut report, secrets } = heard;
         report.looked(1, extent);
+        report.looked(0, unread);
         if !args.skip_secrets {
             let look = secrets::look(&client, &live, &args.name, &secrets, &mut report);
             let extent = cluster::patiently("looking for Secrets", look).await;

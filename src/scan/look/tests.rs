@@ -74,6 +74,7 @@ fn bounds() -> Bounds {
         until: None,
         rests: false,
         itself: false,
+        audits: true,
     }
 }
 

@@ -1,3 +1,5 @@
+mod standing;
+
 use std::sync::Mutex;
 
 use rstest::rstest;
