@@ -26,7 +26,8 @@ fn policy(version: RegoVersion, modules: &[&str]) -> Policy {
         generation: 1,
         spec: spec(),
     };
-    let mut metadata = Registered::compile(&declared).unwrap().metadata().unwrap().clone();
+    let compiled = Registered::compile(&declared).unwrap();
+    let mut metadata = compiled.metadata();
     metadata.rego = version;
     Policy::of_modules(metadata, &sources, BTreeMap::new(), true).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
