@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::RegoPolicySpec;
-use crate::policy::{Registered, Snapshot};
+use crate::policy::{Declared, Registered, Snapshot};
 
 const OURS: &str = "ringfence-system";
 
@@ -28,7 +28,13 @@ fn entries(specs: &[RegoPolicySpec]) -> Vec<(Entry, String)> {
     let policies = specs.iter().enumerate();
     let policies = policies.map(|(index, spec)| {
         let name = format!("p{index}");
-        Arc::new(Registered::broken(&name, &name, 1, spec, "of a test"))
+        let declared = Declared {
+            uid: name.clone(),
+            name,
+            generation: 1,
+            spec: spec.clone(),
+        };
+        Arc::new(Registered::broken(declared, "of a test"))
     });
     Snapshot::new(policies.collect()).entries()
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::api::{InventoryKind, Rego, RegoModule, RegoPolicySpec};
 use crate::policy::engine_value;
-use crate::policy::registered::Registered;
+use crate::policy::registered::{Declared, Registered};
 
 /// A policy of several modules that looks at an inventory.
 fn policy(version: RegoVersion, modules: &[&str]) -> Policy {
@@ -20,11 +20,14 @@ fn policy(version: RegoVersion, modules: &[&str]) -> Policy {
             text: (*text).to_owned(),
         })
         .collect();
-    let mut metadata = Registered::compile("hosts", "", 1, &spec())
-        .unwrap()
-        .metadata()
-        .unwrap()
-        .clone();
+    let declared = Declared {
+        name: "hosts".to_owned(),
+        uid: String::new(),
+        generation: 1,
+        spec: spec(),
+    };
+    let compiled = Registered::compile(&declared).unwrap();
+    let mut metadata = compiled.metadata();
     metadata.rego = version;
     Policy::of_modules(metadata, &sources, BTreeMap::new(), true).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
