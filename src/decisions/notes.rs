@@ -74,6 +74,12 @@ pub(super) fn note_of_object(
         return Some(note);
     }
     let lost = "what it found cannot be found again: it lies in what is masked, or the policy was another";
+    let is_broken = described.iter().any(|described| described.broken.is_some());
+    let lost = if is_broken {
+        "it was not asked again: it is broken"
+    } else {
+        lost
+    };
     unasked.cloned().or_else(|| nothing.then(|| lost.to_owned()))
 }
 

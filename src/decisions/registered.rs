@@ -142,3 +142,6 @@ fn add(found: &mut Vec<Found>, one: &Match, action: ValidationAction, verdict: V
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,8 +232,7 @@ impl Admission {
             let said: Vec<_> = decision.denials.drain(..).chain(decision.warnings.drain(..)).collect();
             decision.audits.extend(said);
             if decision.outcome() != Outcome::Allow {
-                let records = this.judge.records() != DecisionInput::None;
-                let input = records.then(|| Recorded::of(&review, decision.seen.as_ref()));
+                let input = this.recorded(&review, &decision);
                 let line = DecisionLine {
                     webhook: BEHIND,
                     uid: &review.uid,
@@ -386,6 +385,12 @@ impl Admission {
         let none = |_: &str| None;
         self.judge
             .seen(Target::Pod, path, &modes.unwrap_or_default(), facts, &none)
+    }
+
+    /// What the line of an audit is to hold of its input.
+    fn recorded(&self, review: &Review, decision: &Decision) -> Option<Recorded> {
+        let records = self.judge.records() != DecisionInput::None;
+        records.then(|| Recorded::of(review, decision.seen.as_ref()))
     }
 
     /// Excuses what one exception covers, whoever refuses it: the shipped policies are asked about the same object by another webhook,

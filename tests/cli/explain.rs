@@ -218,3 +218,109 @@ fn names_in_a_line_do_not_speak_to_the_terminal() {
         assert_eq!(said.out.chars().find(obeyed), None, "{:?}", said.out);
     }
 }
+
+/// As somebody applied them, and as kubectl prints them: one that refuses, one that cannot be compiled, one that no API server takes.
+fn rego_policies() -> Value {
+    let policy = |name: &str, source: &str| {
+        json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": name, "uid": name, "generation": 2},
+            "spec": {
+                "description": "Images are ours", "remediation": "Use one of ours", "validationActions": ["Deny"], "templates": "Expand",
+                "parameters": {"foreign": {"registry": "a.example/"}},
+                "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]},
+                "rego": {"modules": [{"name": "policy.rego", "source": source}]},
+            },
+        })
+    };
+    let good = "package p\ndeny contains {\"msg\": \"is not ours\", \"path\": \"spec.containers[0].image\"} if \
+                startswith(input.review.object.spec.containers[0].image, input.parameters.foreign.registry)\n";
+    let mut misspelt = policy("misspelt", good);
+    misspelt["spec"]["remedy"] = json!("x");
+    json!({"apiVersion": "v1", "kind": "List", "items": [policy("ours", good), policy("broken", "package p\ndeny := [\n"), misspelt]})
+}
+
+fn registered_line(webhook: &str) -> String {
+    let mut line = line_with_input();
+    line["webhook"] = json!(webhook);
+    line["policies"] = json!("ours,broken,misspelt");
+    line.to_string()
+}
+
+#[rstest]
+#[case::refused("policies", "- refuses: ")]
+#[case::audited("policies-audit", "- is only logged: ")]
+fn what_rego_policies_decided_is_explained_by_those_of_a_file(#[case] webhook: &str, #[case] effect: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policies.yaml");
+    fs::write(&file, rego_policies().to_string()).unwrap();
+    let file = file.display().to_string();
+    let said = explain(&registered_line(webhook), &["--rego-policies", &file]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    for words in [
+        "  ours (RegoPolicy, Deny, failurePolicy Fail)\n    Images are ours\n    Fix: Use one of ours\n",
+        &format!("    File: {file}\n"),
+        &format!(
+            "{effect}spec.template.spec.containers[0].image: is not ours (via Job/nightly)\n      Fix: Use one of ours\n"
+        ),
+        "  broken (RegoPolicy, Deny, failurePolicy Fail, broken)\n",
+        "    Error: policy.rego:",
+        "  misspelt (RegoPolicy, broken)\n    Images are ours\n",
+        "    Error: it would be refused by the API server: spec.remedy: there is no such field\n",
+        "    It was not asked again: it is broken.\n",
+        "    It was not asked again: it is broken, and where Ringfence has no good version of it, it answers by its failurePolicy Fail.\n",
+        "those that explain are of ",
+    ] {
+        assert!(said.out.contains(words), "{words}: {}", said.out);
+    }
+    let told = explain(&registered_line(webhook), &["--rego-policies", &file, "-o", "json"]);
+    let told: Value = serde_json::from_str(&told.out).unwrap();
+    let described = &told["decisions"][0]["policies"][0]["described"][0];
+    assert_eq!(described["kind"], "rego-policy");
+    assert_eq!(
+        (&described["validationActions"], &described["failurePolicy"]),
+        (&json!(["Deny"]), &json!("Fail"))
+    );
+}
+
+#[test]
+fn without_rego_policies_it_says_how_to_get_them() {
+    let said = explain(&registered_line("policies"), &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.contains("kubectl get regopolicies -o yaml > policies.yaml"),
+        "{}",
+        said.out
+    );
+}
+
+#[rstest]
+#[case::another_kind(
+    "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}",
+    "there is no RegoPolicy in it"
+)]
+#[case::another_version(
+    "{apiVersion: ringfence.dev/v9, kind: RegoPolicy, metadata: {name: x}}",
+    "document 1: ringfence.dev/v9 RegoPolicy is not known here"
+)]
+#[case::twice(
+    "{apiVersion: ringfence.dev/v1alpha1, kind: RegoPolicy, metadata: {name: x}}\n---\n{apiVersion: ringfence.dev/v1alpha1, kind: RegoPolicy, metadata: {name: x}}",
+    "document 2: RegoPolicy x is there twice"
+)]
+#[case::no_yaml("{", "this is no YAML")]
+fn a_file_of_no_rego_policies_is_code_2(#[case] text: &str, #[case] why: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policies.yaml");
+    fs::write(&file, text).unwrap();
+    let said = explain(
+        &registered_line("policies"),
+        &["--rego-policies", &file.display().to_string()],
+    );
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+    assert!(said.err.contains(why) && said.err.contains("policies.yaml"), "{said:?}");
+}
+
+#[test]
+fn standard_input_is_one_thing_or_the_other() {
+    let said = explain(&registered_line("policies"), &["--rego-policies", "-"]);
+    assert!(said.code == 2 && said.err.contains("cannot be both"), "{said:?}");
+}

@@ -492,3 +492,36 @@ fn a_path_that_is_not_ours_is_none(#[case] entry: &str, #[case] version: &str, #
     assert_eq!(asked.is_some(), is_ours);
     assert!(asked.is_none_or(|asked| asked.version() == version));
 }
+
+/// A line with this can be asked again, with and without modes.
+#[rstest]
+#[case::no_mode(json!({}), json!([]))]
+#[case::modes(
+    json!({"ringfence.dev/warn": "default", "ringfence.dev/audit": "default"}),
+    json!([{"mode": "Warn", "class": "default"}, {"mode": "Audit", "class": "default"}]),
+)]
+#[tokio::test]
+async fn what_was_seen_is_kept_for_the_line_where_it_records(#[case] labels: Value, #[case] modes: Value) {
+    let scene = scene(cluster(labels), vec![refusing(json!({}))]);
+    let [(entry, version)] = scene.served.snapshot.entries().try_into().unwrap();
+    let asked = EntryAsked::parse(&entry.id.to_string(), &version).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let plain = scene.admission.admit(Webhook::Policies(asked), &made(), deadline).await;
+    assert!(plain.seen.is_none() && scene.admission.recorded(&made(), &plain).is_none());
+    let records = scene.admission.clone().recording(DecisionInput::Masked);
+    let decision = records.admit(Webhook::Policies(asked), &made(), deadline).await;
+    assert!(decision.outcome() != Outcome::Allow, "{decision:?}");
+    let Some(Recorded::Input(input)) = records.recorded(&made(), &decision) else {
+        panic!("it fits")
+    };
+    let input: Value = serde_json::from_str(&input).unwrap();
+    let facts = &input["facts"];
+    assert_eq!((&facts["target"], &facts["podPath"]), (&json!("pod"), &json!("")));
+    assert_eq!(facts["namespace"]["metadata"]["name"], "ai");
+    assert_eq!(facts["workflow"]["metadata"]["name"], "triage");
+    assert_eq!(facts["modes"], modes);
+    assert_eq!(
+        facts["classes"].as_array().unwrap().len(),
+        usize::from(modes != json!([]))
+    );
+}
