@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringfence::policy::{Registered, Snapshot};
+use ringfence::policy::{Declared, Registered, Snapshot};
 use serde_json::{Value, json};
 
 use crate::api::{Api, eventually, fate};
@@ -41,7 +41,13 @@ async fn filled_with_policies(admin: &Api, chart: &Value) -> (String, Value) {
     // Of no kind that is served, so that no other test is asked about.
     let mut spec = support::cel::valid("RegoPolicy", "x", &json!({}))["spec"].take();
     spec["matchConstraints"]["resourceRules"][0]["apiGroups"] = json!(["test.example.com"]);
-    let policy = Registered::broken("x", "x", 1, &serde_json::from_value(spec).unwrap(), "of a test");
+    let declared = Declared {
+        name: "x".to_owned(),
+        uid: "x".to_owned(),
+        generation: 1,
+        spec: serde_json::from_value(spec).unwrap(),
+    };
+    let policy = Registered::broken(declared, "of a test");
     let entries = Snapshot::new(vec![Arc::new(policy)]).entries();
     let wanted = ringfence::plan::policy_webhooks(&entries, chart, RELEASE).unwrap();
     let path = format!("{ADMISSION}/validatingwebhookconfigurations/ringfence-policies");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringfence::policy::{Registered, Snapshot};
+use ringfence::policy::{Declared, Registered, Snapshot};
 use serde_json::{Value, json};
 
 use crate::chart::{RELEASE, helm, render};
@@ -233,7 +233,13 @@ async fn webhooks_of_policies_are_like_the_charts_own() {
         ]},
         "rego": {"modules": [{"name": "a.rego", "source": "package a"}]},
     });
-    let policy = Registered::broken("a", "a", 1, &serde_json::from_value(spec).unwrap(), "of a test");
+    let declared = Declared {
+        name: "a".to_owned(),
+        uid: "a".to_owned(),
+        generation: 1,
+        spec: serde_json::from_value(spec).unwrap(),
+    };
+    let policy = Registered::broken(declared, "of a test");
     let entries = Snapshot::new(vec![Arc::new(policy)]).entries();
     for (value, by_url) in [("replicaCount=1", false), ("webhook.url.host=10.0.0.5:9443", true)] {
         let objects = render(&[value]).await;

@@ -50,13 +50,16 @@ struct Kind {
 /// Kinds, and what is asked of each: one or more sets of fields.
 type Wanted = BTreeMap<Kind, Views>;
 
+/// Several kinds as one value, with the versions that it was made of.
+type Together = BTreeMap<Vec<InventoryKind>, (Vec<u64>, Value)>;
+
 /// The objects that policies look at. Cheap to read.
 pub struct Inventory {
     shared: Arc<Shared>,
     followed: ArcSwap<BTreeMap<Kind, Arc<Followed>>>,
     wanted: watch::Sender<Wanted>,
-    /// Several kinds put together for a policy, with the versions that they were made of.
-    together: Mutex<BTreeMap<Vec<InventoryKind>, (Vec<u64>, Value)>>,
+    /// What was put together for policies.
+    together: Mutex<Together>,
 }
 
 /// What the watches of all kinds have in common.
