@@ -46,14 +46,15 @@ impl RegoPolicyArgs {
         if self.skip_rego_policies {
             return Ok((admission, extent));
         }
-        let snapshot = read(client, &mut extent).await?;
+        let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
+        let snapshot = read(client, vetting, &mut extent).await?;
         let fixed = Arc::new(Fixed(Arc::new(snapshot)));
         Ok((admission.with_objects(fixed, pool.evaluator(), BTreeSet::new()), extent))
     }
 }
 
 /// What can be had of them.
-async fn read(client: &Client, extent: &mut Extent) -> Result<Snapshot> {
+async fn read(client: &Client, vetting: Vetting, extent: &mut Extent) -> Result<Snapshot> {
     let api = Api::<RegoPolicy>::all(client.clone());
     let pages = ListParams::default().limit(PAGE);
     let read = cluster::listed("read RegoPolicies", &api, &pages, MAX_READ);
@@ -88,7 +89,7 @@ async fn read(client: &Client, extent: &mut Extent) -> Result<Snapshot> {
             names.join(", ")
         ));
     }
-    let mut policies = vetted(own, extent).await?;
+    let mut policies = vetted(own, vetting, extent).await?;
     // They answer by their failurePolicy, in the cluster too.
     policies.extend(beyond.iter().map(|object| {
         let object = declared(object);
@@ -100,11 +101,10 @@ async fn read(client: &Client, extent: &mut Extent) -> Result<Snapshot> {
 
 /// Those that children have survived. Of one that is wrong the operator may serve a version that was good before, which nobody
 /// else knows.
-async fn vetted(objects: Vec<Declared>, extent: &mut Extent) -> Result<Vec<Registered>> {
+async fn vetted(objects: Vec<Declared>, vetting: Vetting, extent: &mut Extent) -> Result<Vec<Registered>> {
     if objects.is_empty() {
         return Ok(Vec::new());
     }
-    let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
     let names: Vec<_> = objects.iter().map(|object| object.name.clone()).collect();
     let vetting = tokio::task::spawn_blocking(move || vetting.compile_objects(&objects, WITHIN));
     let outcomes = cluster::patiently("vetting RegoPolicies", vetting)
@@ -149,5 +149,115 @@ impl RegoPolicies for Fixed {
     fn vet(&self, object: Declared, _: Instant) -> BoxFuture<'_, Result<(), Vec<LoadError>>> {
         let why = LoadError::file(&object.name, "only the operator vets what is written");
         Box::pin(ready(Err(vec![why])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http;
+    use kube::client::Body;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::vetting::Bounds;
+
+    fn object(name: &str, minute: usize, change: &Value) -> Value {
+        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]});
+        let mut spec = json!({
+            "validationActions": ["Deny"], "matchConstraints": {"resourceRules": [rule]},
+            "rego": {"modules": [{"name": "a.rego", "source": "package a\ndeny contains \"x\""}]},
+        });
+        for (field, value) in change.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        let created = format!("2026-01-01T{:02}:{:02}:00Z", minute / 60, minute % 60);
+        json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "spec": spec,
+            "metadata": {"name": name, "uid": name, "generation": 1, "creationTimestamp": created},
+        })
+    }
+
+    /// What is read of an API server that gives that answer, where no child can be started.
+    async fn read_of(status: u16, answer: Value) -> (Snapshot, Vec<String>) {
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            let response = http::Response::builder()
+                .status(status)
+                .body(Body::from(serde_json::to_vec(&answer).unwrap()));
+            ready(response)
+        });
+        let vetting = Vetting::with("/nowhere".into(), Bounds::default());
+        let mut extent = Extent::default();
+        let snapshot = read(&Client::new(service, "default"), vetting, &mut extent)
+            .await
+            .unwrap();
+        (snapshot, extent.gaps)
+    }
+
+    fn list(items: &[Value]) -> Value {
+        json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicyList", "metadata": {}, "items": items})
+    }
+
+    #[rstest]
+    #[case::forbidden(403, "Forbidden", &["ringfence-policy-view", "--skip-rego-policies"], &[])]
+    #[case::failing(500, "InternalError", &["cannot read RegoPolicies", "--skip-rego-policies"], &["ringfence-policy-view"])]
+    #[tokio::test]
+    async fn what_cannot_be_read_is_a_gap(
+        #[case] code: u16,
+        #[case] reason: &str,
+        #[case] says: &[&str],
+        #[case] not: &[&str],
+    ) {
+        let status = json!({"kind": "Status", "status": "Failure", "message": "no", "reason": reason, "code": code});
+        let (snapshot, gaps) = read_of(code, status).await;
+        assert!(snapshot.policies().is_empty() && gaps.len() == 1, "{gaps:?}");
+        assert!(says.iter().all(|words| gaps[0].contains(words)), "{gaps:?}");
+        assert!(!not.iter().any(|words| gaps[0].contains(words)), "{gaps:?}");
+    }
+
+    #[tokio::test]
+    async fn where_the_kind_is_not_served_there_are_none() {
+        let status = json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "NotFound", "code": 404});
+        let (snapshot, gaps) = read_of(404, status).await;
+        assert!(snapshot.policies().is_empty() && gaps.is_empty(), "{gaps:?}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_judged_here_is_named_and_left_out() {
+        let inventory = json!({"inventory": [{"version": "v1", "kind": "ConfigMap", "fields": ["data"]}]});
+        let (snapshot, gaps) = read_of(
+            200,
+            list(&[object("own", 1, &json!({})), object("looks", 2, &inventory)]),
+        )
+        .await;
+        assert!(snapshot.policies().is_empty());
+        assert_eq!(
+            gaps[0],
+            "RegoPolicies with an inventory are judged in the cluster only: looks"
+        );
+        assert!(
+            gaps.len() == 2 && gaps[1].starts_with("RegoPolicy own could not be vetted: "),
+            "{gaps:?}"
+        );
+        let broken = NotVetted::Refused(vec![LoadError::at("p.rego", 2, Some(7), "expecting a rule")]);
+        assert_eq!(
+            unused("p", &broken),
+            "RegoPolicy p is broken, and its condition Compiled says what decides instead: p.rego:2:7: expecting a rule"
+        );
+    }
+
+    /// As in the cluster, whatever the order of the list.
+    #[tokio::test]
+    async fn what_comes_after_the_oldest_answers_by_its_failure_policy() {
+        let inventory = json!({"inventory": [{"version": "v1", "kind": "ConfigMap", "fields": ["data"]}]});
+        let mut objects = vec![object("youngest", MAX_POLICIES, &json!({}))];
+        objects.extend((0..MAX_POLICIES).map(|number| object(&format!("p{number}"), number, &inventory)));
+        let (snapshot, _) = read_of(200, list(&objects)).await;
+        let left: Vec<_> = snapshot
+            .policies()
+            .iter()
+            .map(|policy| (policy.name(), policy.why_broken().is_some()))
+            .collect();
+        assert_eq!(left, [("youngest", true)]);
     }
 }

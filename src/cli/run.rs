@@ -312,7 +312,7 @@ async fn operate(
     stop: CancellationToken,
 ) {
     loop {
-        match kinds_are_served(&client).await {
+        match Box::pin(kinds_are_served(&client)).await {
             Ok(()) => break,
             Err(reason) => readiness.set(Gate::Crds, Err(reason)),
         }
@@ -348,7 +348,7 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     };
     let policies = async { Api::<RegoPolicy>::all(client.clone()).list(&one).await.map(drop) };
     let asked = async { tokio::try_join!(workflows, classes, grants, exceptions, policies) };
-    match tokio::time::timeout(START_DEADLINE, asked).await {
+    match tokio::time::timeout(START_DEADLINE, Box::pin(asked)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(
             "the kinds of ringfence.dev cannot be listed ({error}): apply crds/ or the chart"

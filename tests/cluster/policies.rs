@@ -243,6 +243,7 @@ async fn nothing_is_written_where_nothing_changes(scene: &Scene) {
 }
 
 async fn edits_are_put_back_and_counted(scene: &Scene) {
+    type Edit<'a> = &'a dyn Fn(&mut Vec<Value>);
     let reverted = async || counted(&scene.ringfence, "ringfence_drift_reverted_total", &[KIND]).await;
     let foreign = |webhooks: &mut Vec<Value>| {
         let mut foreign = webhooks[0].clone();

@@ -241,6 +241,7 @@ impl Reader<'_> {
                 .or_insert_with(|| Rule::new(self.file, head.place))
                 .kinds
                 .insert(head.kind);
+            self.literal(&head, rule);
             order.push(head.name);
         }
         for rule in items(unit.tree, "rules") {
@@ -254,6 +255,22 @@ impl Reader<'_> {
             }
         }
         order
+    }
+
+    /// An entry point that is a number, or nothing, gives no verdict about anything.
+    fn literal(&mut self, head: &Head, rule: &Value) {
+        let is_entry =
+            self.package == self.known.main && EntryPoint::ALL.iter().any(|entry| entry.as_str() == head.name);
+        let assign = rule.pointer("/Spec/head/Compr/assign");
+        let value = assign.map(|assign| assign.get("value").unwrap_or(assign));
+        let is = |kind: &str| value.is_some_and(|value| value.get(kind).is_some());
+        if is_entry && head.kind == Kind::Complete && self.purpose == Purpose::Policy && (is("Number") || is("Null")) {
+            let message = format!(
+                "`{}` must be a set of texts or of objects with msg, or one of them: this is no verdict",
+                head.name
+            );
+            self.errors.push(at(self.file, head.place, message));
+        }
     }
 
     /// Whether it is a rule of this package, in whichever module.
