@@ -20,8 +20,6 @@ use crate::world::{
 const REGISTRATIONS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 const KIND: &str = "kind=\"ValidatingWebhookConfiguration\"";
 
-type Edit<'a> = &'a dyn Fn(&mut Vec<Value>);
-
 struct Scene {
     /// Keeps it running.
     _cluster: ControlPlane,

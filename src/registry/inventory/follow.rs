@@ -322,7 +322,7 @@ impl Follower<'_> {
         self.followed.heard((end + PATIENCE).min(self.proven + UNPROVEN));
         let cut = held.cut();
         // Cut down as they come: only what is kept waits for the others.
-        let changes = changes.map(move |change| cut.change(change?));
+        let changes = changes.map(move |change| Ok::<_, End>(cut.change(change?)?));
         let mut changes = pin!(changes.ready_chunks(TOGETHER));
         loop {
             let some = tokio::select! {
