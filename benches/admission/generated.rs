@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ringfence::policy::{LoadError, PolicySet, Source};
+use ringfence::policy::{Declared, LoadError, PolicySet, Source};
+use serde_json::json;
 
 /// So many of them. Each looks at labels and containers, as most of Gatekeeper's library does, and finds nothing in a usual pod.
 pub fn small(count: usize) -> Vec<Source> {
@@ -37,6 +38,26 @@ deny contains {{"msg": sprintf("container %s is of a tag that is not allowed", [
         file: format!("small-{number}.rego"),
         text,
     }
+}
+
+/// As many RegoPolicies, of the same rules.
+pub fn objects(count: usize) -> Result<Vec<Declared>> {
+    let object = |number: usize| {
+        let spec = json!({
+            "validationActions": ["Deny"],
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]},
+            ]},
+            "rego": {"modules": [{"name": "policy.rego", "source": one(number).text}]},
+        });
+        Ok(Declared {
+            name: format!("small-{number}"),
+            uid: number.to_string(),
+            generation: 1,
+            spec: serde_json::from_value(spec)?,
+        })
+    };
+    (1..=count).map(object).collect()
 }
 
 /// The shipped policies, without their tests.

@@ -3,10 +3,11 @@
 //! Both are measured without a server around them: a verdict says how long it took, and vetting is what `ringfence run` does at start.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ringfence::policy::{PolicyInput, PolicySet, Source, Target};
+use ringfence::policy::{Declared, PolicyInput, PolicySet, Registered, Snapshot, Source, Target};
 use ringfence::vetting::{Bounds, Vetting};
 use serde_json::{Value, json};
 
@@ -131,7 +132,53 @@ struct LoadingRow {
 }
 
 impl Loading {
-    /// Measures one way of loading so many policies. What a running replica does when a policy changes is another row.
+    /// Measures what a running replica does when some of its RegoPolicies change: it vets and compiles these, and puts all of them in
+    /// force together.
+    fn reload(
+        &mut self,
+        label: &'static str,
+        changed: usize,
+        of: usize,
+        rounds: usize,
+        vetting: &Vetting,
+    ) -> Result<()> {
+        let objects = generated::objects(of)?;
+        let compile = |object: &Declared| Registered::compile(object).map_err(|errors| generated::unusable(&errors));
+        let standing = objects.iter().map(|object| Ok(Arc::new(compile(object)?)));
+        let standing = standing.collect::<Result<Vec<_>>>()?;
+        let (new, rest) = (objects.get(..changed), standing.get(changed..));
+        let (new, rest) = new.zip(rest).context("no more change than there are")?;
+        let in_force = |policies: Vec<Registered>| {
+            let all = policies.into_iter().map(Arc::new).chain(rest.iter().cloned());
+            Snapshot::new(all.collect()).entries().len()
+        };
+        let (mut loaded, mut compiled) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let begin = Instant::now();
+            let vetted = vetting.compile_objects(new, Duration::from_secs(120)).into_iter();
+            let vetted = vetted.map(|vetted| vetted.map_err(|not| generated::unusable(not.errors())));
+            ensure!(
+                in_force(vetted.collect::<Result<_>>()?) == 1,
+                "{label}: they share a webhook"
+            );
+            loaded.push(begin.elapsed().as_secs_f64() * 1e9);
+            let begin = Instant::now();
+            ensure!(
+                in_force(new.iter().map(compile).collect::<Result<_>>()?) == 1,
+                "{label}: they share a webhook"
+            );
+            compiled.push(begin.elapsed().as_secs_f64() * 1e9);
+        }
+        self.rows.push(LoadingRow {
+            label,
+            policies: changed,
+            loaded,
+            compiled,
+        });
+        Ok(())
+    }
+
+    /// Measures one way of loading so many policies.
     fn row(
         &mut self,
         label: &'static str,
@@ -184,6 +231,10 @@ pub fn vetting(pace: &Pace) -> Result<Loading> {
         many,
         vetted,
     )?;
+    let of = if pace.quick { 20 } else { 200 };
+    let alone = vetting.one_at_a_time();
+    loading.reload("reload: one of 200 objects", 1, of, few, &alone)?;
+    loading.reload("reload: all of them", of, of, many, &alone)?;
     Ok(loading)
 }
 

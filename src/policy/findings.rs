@@ -134,9 +134,26 @@ fn violation(
     Violation {
         policy: defaults.policy.to_owned(),
         path: clean(path.as_deref().unwrap_or(defaults.path), MAX_PATH),
-        value: value.map(|value| clean(&value, MAX_VALUE)),
+        value: value.map(|value| clean(&shown(path.as_deref().unwrap_or(defaults.path), value), MAX_VALUE)),
         message: clean(&message, MAX_MESSAGE),
         fix: clean(fix.as_deref().unwrap_or(defaults.fix), MAX_MESSAGE),
+    }
+}
+
+/// A value as it may be seen: an answer ends in terminals, Events and logs of others. Where values of that field are what people put
+/// keys into, only its length is told, whatever the policy thinks of it.
+fn shown(path: &str, value: String) -> String {
+    const HIDDEN: &str = "(hidden, ";
+    let field = path.rsplit('.').next().unwrap_or_default();
+    let is_listed = |list: &str| field == list || field.strip_prefix(list).is_some_and(|rest| rest.starts_with('['));
+    let holds_keys = (field == "value" && path.contains("env["))
+        || is_listed("args")
+        || is_listed("command")
+        || path.split(['.', '[']).any(|part| part == "stringData");
+    if holds_keys && !value.starts_with(HIDDEN) {
+        format!("{HIDDEN}{} characters)", value.chars().count())
+    } else {
+        value
     }
 }
 
@@ -218,6 +235,25 @@ mod tests {
         findings
             .add(entry, Shape::Partial, &value, &DEFAULTS)
             .map(|()| findings.finish())
+    }
+
+    #[rstest]
+    #[case("spec.containers[0].env[3].value", "sk-secret", "(hidden, 9 characters)")]
+    #[case("spec.containers[0].args[1]", "--key=x", "(hidden, 7 characters)")]
+    #[case("spec.containers[0].command", "x", "(hidden, 1 characters)")]
+    #[case("stringData.password", "hunter2", "(hidden, 7 characters)")]
+    #[case("stringData[\"a.b\"]", "hunter2", "(hidden, 7 characters)")]
+    #[case(
+        "spec.containers[0].env[3].value",
+        "(hidden, 25 characters)",
+        "(hidden, 25 characters)"
+    )]
+    #[case("spec.containers[0].image", "evil/x", "evil/x")]
+    #[case("spec.value", "1", "1")]
+    fn a_value_that_may_be_a_key_is_not_shown(#[case] path: &str, #[case] value: &str, #[case] expected: &str) {
+        let json = serde_json::json!([{"msg": "m", "path": path, "value": value}]).to_string();
+        let findings = add(EntryPoint::Deny, &json, true).expect("findings");
+        assert_eq!(findings.deny[0].value.as_deref(), Some(expected));
     }
 
     #[test]

@@ -56,7 +56,9 @@ async fn policies_are_objects() {
     templates_are_judged_as_pods(&scene).await;
     the_weaker_of_action_and_mode_acts(&scene).await;
     an_error_is_what_the_failure_policy_says(&scene).await;
+    one_that_runs_away_is_named_and_harms_no_other(&scene).await;
     an_exception_excuses_a_policy(&scene).await;
+    a_policy_looks_at_what_stands_beside_the_request(&scene).await;
     many_are_replaced_under_traffic(&scene).await;
     a_restart_comes_up_with_all_of_them(&mut scene).await;
 }
@@ -173,7 +175,7 @@ async fn what_cannot_work_is_refused_where_it_is_written(scene: &Scene) {
         ),
         (
             "a verdict that is none",
-            "package p\ndeny := 7 if input.review\n",
+            "package p\ndeny := count(input.review)\n",
             json!({}),
             vec!["neither a finding nor a collection"],
         ),
@@ -420,6 +422,56 @@ async fn an_error_is_what_the_failure_policy_says(scene: &Scene) {
     scene.tried(&json!({"number": "x"})).await.ok();
     scene.tried(&json!({"number": "1"})).await.refused_by("lax");
     scene.drop("lax").await;
+}
+
+/// On what no sample is like.
+async fn one_that_runs_away_is_named_and_harms_no_other(scene: &Scene) {
+    let runaway = "package p\nn := split(\"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y,z\", \",\")\n\
+                   deny contains \"x\" if {\n  input.review.object.metadata.labels.spin\n  \
+                   some a in n; some b in n; some c in n; some d in n; some e in n; some f in n\n  a == concat(b, [c, d, e, f])\n}\n";
+    scene.policy("runaway", runaway, &json!({})).await;
+    let steady = "package p\ndeny contains \"spins\" if input.review.object.metadata.labels.spin\n";
+    scene.policy("steady", steady, &json!({})).await;
+    let answer = scene.tried(&json!({"spin": "x"})).await;
+    let said = answer.refused_by("runaway");
+    assert!(
+        said.contains("could not be judged: the policy did not finish in its time"),
+        "{said}"
+    );
+    assert!(said.contains("[steady] spins."), "{said}");
+    scene.tried(&json!({})).await.ok();
+    scene.drop("runaway").await;
+    scene.drop("steady").await;
+}
+
+async fn a_policy_looks_at_what_stands_beside_the_request(scene: &Scene) {
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let role = json!({
+        "metadata": {"name": "configmaps-for-policies", "labels": {"ringfence.dev/aggregate-to-inventory": "true"}},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}],
+    });
+    scene.admin.post(roles, &role).await.ok();
+    let maps = all("ConfigMap", &scene.plain);
+    let map = |name: &str, host: &str| json!({"metadata": {"name": name}, "data": {"host": host}});
+    scene.lea.post(&maps, &map("first", "a.example.com")).await.ok();
+    let source = "package p\ndeny contains {\"msg\": sprintf(\"host is taken by %s\", [name]), \"path\": \"data.host\"} if {\n  \
+                  some name, other in data.inventory.namespace[input.review.namespace].v1.ConfigMap\n  \
+                  other.data.host == input.review.object.data.host\n}\n";
+    let inventory = json!([{"version": "v1", "kind": "ConfigMap", "fields": ["data.host"]}]);
+    scene.policy("hosts", source, &json!({"inventory": inventory})).await;
+    let tried = format!("{maps}?dryRun=All");
+    eventually(SOON, || async {
+        let answer = scene.lea.post(&tried, &map("second", "a.example.com")).await;
+        ensure!(
+            answer.message().contains("data.host: host is taken by first"),
+            "{}",
+            answer.message()
+        );
+        Ok(())
+    })
+    .await;
+    scene.lea.post(&tried, &map("second", "b.example.com")).await.ok();
+    scene.drop("hosts").await;
 }
 
 async fn an_exception_excuses_a_policy(scene: &Scene) {

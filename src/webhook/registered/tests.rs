@@ -251,7 +251,7 @@ async fn no_verdict_is_what_the_failure_policy_says(
         declared("broken", "deny contains \"x\"", patch.clone()),
         "line 3",
     ));
-    let shapeless = compiled("shapeless", "deny := 1", patch.clone());
+    let shapeless = compiled("shapeless", "deny := count(input.request)", patch.clone());
     let inventory = json!([{"version": "v1", "kind": "ConfigMap", "fields": ["data"]}]);
     let mut unsynced = patch;
     unsynced["inventory"] = inventory;
