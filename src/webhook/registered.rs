@@ -11,21 +11,24 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
+use self::outcome::{add, counted};
 use super::EntryAsked;
 use super::admit::{Admission, opens_exceptions, within};
 use super::held::{held, holding};
-use super::judge::{late, of_policy};
+use super::judge::late;
 use super::pool::{Evaluator, OneByOne};
 use crate::api::{FailurePolicy, InventoryKind, Mode, ValidationAction, WORKFLOW_LABEL, is_dns_label, is_exempt_kind};
 use crate::decisions::{BEHIND, DecisionInput, Recorded, Seen};
 use crate::fence::{Facts, Named, controller, is_inert, occasion, template_of};
 use crate::plan::NamespaceFacts;
 use crate::policy::{
-    Declared, EntryId, EvalError, Exceptions, Excusable, Findings, LoadError, Match, PolicyInput, Question, Snapshot,
-    Target, Verdict, names_objects,
+    Declared, EntryId, Exceptions, Excusable, LoadError, Match, PolicyInput, Question, Snapshot, Target, Verdict,
+    names_objects,
 };
-use crate::review::{Decision, Fault, FaultCause, Operation, Outcome, Review, Violation};
-use crate::telemetry::{DecisionLine, PolicyAction};
+use crate::review::{Decision, Fault, FaultCause, Operation, Outcome, Review};
+use crate::telemetry::DecisionLine;
+
+mod outcome;
 
 /// Requests whose audits are behind their answers at a time. What is beyond is not audited, and counted.
 const AUDITS: usize = 8;
@@ -356,12 +359,17 @@ impl Admission {
         }
         let mode = strongest(facts, |name| self.is_exempt(name));
         let judged = self.verdicts(objects, matches, review, facts, deadline);
-        let (matches, mut verdicts): (Vec<_>, Vec<_>) = judged.into_iter().unzip();
-        let refuses = |one: &Match| one.action().under(mode) == ValidationAction::Deny;
-        if matches.iter().any(refuses) && facts.exceptions.is_some() {
+        // What does not refuse needs no exception, and keeps none from covering what does.
+        let refuses = |(one, verdict): &(Match, Verdict)| {
+            one.action().under(mode) == ValidationAction::Deny
+                && (verdict.outcome.is_ok() || one.failure_policy() == FailurePolicy::Fail)
+        };
+        let (refusing, others): (Vec<_>, Vec<_>) = judged.into_iter().partition(refuses);
+        let (matches, mut verdicts): (Vec<_>, Vec<_>) = refusing.into_iter().unzip();
+        if !verdicts.is_empty() && facts.exceptions.is_some() {
             self.except(review, facts, &mut decision, &mut verdicts, deadline);
         }
-        for (one, verdict) in matches.iter().zip(verdicts) {
+        for (one, verdict) in matches.into_iter().zip(verdicts).chain(others) {
             let action = one.action().under(mode);
             if !review.dry_run {
                 let counted = counted(&verdict.outcome, action);
@@ -369,7 +377,7 @@ impl Admission {
                     .metrics()
                     .evaluated(&verdict.policy, counted, verdict.duration);
             }
-            add(&mut decision, one, action, verdict);
+            add(&mut decision, &one, action, verdict);
         }
         Ok(decision)
     }
@@ -417,57 +425,6 @@ impl Admission {
         }
         let beside = self.judge.shipped(review, facts, &class, deadline);
         decision.excused = exceptions.apply(verdicts, &beside);
-    }
-}
-
-/// What a policy's verdict becomes.
-fn add(decision: &mut Decision, one: &Match, action: ValidationAction, verdict: Verdict) {
-    let name = verdict.policy;
-    let findings = match verdict.outcome {
-        Ok(findings) => findings,
-        Err(error) => {
-            let fix = "tell who wrote that RegoPolicy, and see its conditions: kubectl describe regopolicy";
-            let said = of_policy(&name, format!("could not be judged: {error}"), fix);
-            match one.failure_policy() {
-                FailurePolicy::Fail => list(decision, action).push(said),
-                FailurePolicy::Ignore => decision.audits.push(said),
-            }
-            return;
-        }
-    };
-    let Findings {
-        deny,
-        mut warn,
-        omitted,
-    } = findings;
-    if omitted > 0 {
-        let message = format!("found {omitted} things more than are listed");
-        let more = of_policy(&name, message, "correct those that are listed, and try again");
-        if deny.is_empty() {
-            warn.push(more);
-        } else {
-            list(decision, action).push(more);
-        }
-    }
-    list(decision, action).extend(deny);
-    list(decision, action.min(ValidationAction::Warn)).extend(warn);
-}
-
-fn list(decision: &mut Decision, action: ValidationAction) -> &mut Vec<Violation> {
-    match action {
-        ValidationAction::Audit => &mut decision.audits,
-        ValidationAction::Warn => &mut decision.warnings,
-        ValidationAction::Deny => &mut decision.denials,
-    }
-}
-
-fn counted(outcome: &Result<Findings, EvalError>, action: ValidationAction) -> PolicyAction {
-    match (outcome, action) {
-        (Err(_), _) => PolicyAction::Error,
-        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
-        (Ok(_), ValidationAction::Audit) => PolicyAction::Audit,
-        (Ok(findings), ValidationAction::Deny) if !findings.deny.is_empty() => PolicyAction::Deny,
-        (Ok(_), ValidationAction::Deny | ValidationAction::Warn) => PolicyAction::Warn,
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 use rstest::rstest;
 use serde_json::json;
 
+use super::super::judge::of_policy;
 use super::super::lookup::{Fixed, Key};
 use super::super::{Admit, Policies, Pool, Webhook};
 use super::*;
 use crate::fence::testing::{facts, pod, review, set};
-use crate::policy::{PolicySet, Registered};
+use crate::policy::{Findings, PolicySet, Registered};
 use crate::telemetry::Metrics;
 
 /// RegoPolicies without a cluster.
@@ -405,6 +406,30 @@ async fn an_exception_covers_what_both_registrations_refuse_or_nothing(
     let fence = scene.admission.admit(Webhook::Fence, &made(), deadline).await;
     let by_shipped = fence.denials.iter().any(|denial| denial.policy == "shipped");
     assert_eq!(by_shipped, shipped && outcome == Outcome::Deny, "{fence:?}");
+}
+
+/// What only warns, or cannot judge and may not, is not what an exception is for.
+#[tokio::test]
+async fn what_does_not_refuse_keeps_no_exception_from_covering_what_does() {
+    let warning = compiled(
+        "warns",
+        "deny contains \"careful\"",
+        json!({"validationActions": ["Warn"]}),
+    );
+    let lax = json!({"failurePolicy": "Ignore"});
+    let failing = compiled("fails", "deny contains \"x\" if to_number(input.request.uid) == 1", lax);
+    let scene = scene(
+        excepting(json!(["refuses"])),
+        vec![refusing(json!({})), warning, failing],
+    );
+    let decision = scene.decide(&made()).await;
+    assert_eq!(decision.outcome(), Outcome::Warn, "{decision:?}");
+    let warned: Vec<_> = decision
+        .warnings
+        .iter()
+        .map(|warning| warning.policy.as_str())
+        .collect();
+    assert_eq!((warned, decision.excused.len()), (vec!["refuses", "warns"], 1));
 }
 
 fn written(name: &str) -> Review {

@@ -4,6 +4,7 @@ use super::*;
 use crate::fence::testing::workload;
 use crate::findings::{Finding, Severity, Sink};
 use crate::review::Gvk;
+use crate::review::Violation;
 use crate::scan::{Bounds, Preview, Scanner};
 
 /// Of the policies of these tests: not of the fence, for which nothing is made in these clusters.

@@ -1,0 +1,59 @@
+//! What a RegoPolicy's verdict becomes: by its action where there is one, by its failurePolicy where there is none.
+
+use super::super::judge::of_policy;
+use crate::api::{FailurePolicy, ValidationAction};
+use crate::policy::{EvalError, Findings, Match, Verdict};
+use crate::review::{Decision, Violation};
+use crate::telemetry::PolicyAction;
+
+/// What a policy's verdict becomes.
+pub(super) fn add(decision: &mut Decision, one: &Match, action: ValidationAction, verdict: Verdict) {
+    let name = verdict.policy;
+    let findings = match verdict.outcome {
+        Ok(findings) => findings,
+        Err(error) => {
+            let fix = "tell who wrote that RegoPolicy, and see its conditions: kubectl describe regopolicy";
+            let said = of_policy(&name, format!("could not be judged: {error}"), fix);
+            match one.failure_policy() {
+                FailurePolicy::Fail => list(decision, action).push(said),
+                FailurePolicy::Ignore => decision.audits.push(said),
+            }
+            return;
+        }
+    };
+    let Findings {
+        deny,
+        mut warn,
+        omitted,
+    } = findings;
+    if omitted > 0 {
+        let message = format!("found {omitted} things more than are listed");
+        let more = of_policy(&name, message, "correct those that are listed, and try again");
+        if deny.is_empty() {
+            warn.push(more);
+        } else {
+            list(decision, action).push(more);
+        }
+    }
+    list(decision, action).extend(deny);
+    list(decision, action.min(ValidationAction::Warn)).extend(warn);
+}
+
+fn list(decision: &mut Decision, action: ValidationAction) -> &mut Vec<Violation> {
+    match action {
+        ValidationAction::Audit => &mut decision.audits,
+        ValidationAction::Warn => &mut decision.warnings,
+        ValidationAction::Deny => &mut decision.denials,
+    }
+}
+
+/// The same as it is counted.
+pub(super) fn counted(outcome: &Result<Findings, EvalError>, action: ValidationAction) -> PolicyAction {
+    match (outcome, action) {
+        (Err(_), _) => PolicyAction::Error,
+        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
+        (Ok(_), ValidationAction::Audit) => PolicyAction::Audit,
+        (Ok(findings), ValidationAction::Deny) if !findings.deny.is_empty() => PolicyAction::Deny,
+        (Ok(_), ValidationAction::Deny | ValidationAction::Warn) => PolicyAction::Warn,
+    }
+}
