@@ -95,8 +95,8 @@ pub enum EvalError {
     /// An entry point gave what is no verdict.
     #[error("the policy gave no verdict: {0}")]
     Shape(String),
-    /// It is not what was declared last, and nothing decides in its place.
-    #[error("the policy is broken: {0}")]
+    /// It is not what was declared last, and nothing decides in its place. Why is for its author: it may quote the policy.
+    #[error("the policy cannot be used: see the condition Compiled of the RegoPolicy")]
     Broken(String),
     /// The objects that it looks at beside the request are not there.
     #[error("the policy looks at objects that are not there: {0}")]

@@ -154,9 +154,12 @@ async fn write_status(policy: &RegoPolicy, status: RegoPolicyStatus, context: &C
         let Some(condition) = find(&status.conditions, type_) else {
             continue;
         };
-        context
-            .say(policy, kind, &condition.reason, "Reconcile", &condition.message)
-            .await;
+        // An Event is read by more people than the policy, whose text the message may quote.
+        let note = match type_ {
+            ConditionType::Compiled if condition.status != ConditionStatus::True => "see its condition Compiled",
+            _ => &condition.message,
+        };
+        context.say(policy, kind, &condition.reason, "Reconcile", note).await;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -66,7 +66,12 @@ pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &Cance
         let mut seen = BTreeMap::new();
         let mut begins = true;
         loop {
-            let again = reload(registry, &store, &mut seen).await;
+            let mut again = reload(registry, &store, &mut seen).await;
+            let began = Instant::now();
+            // What has not been vetted yet is not known to be broken: while others serve, this replica does not.
+            while begins && again && began.elapsed() < 2 * WITHIN && !stop.is_cancelled() {
+                again = reload(registry, &store, &mut seen).await;
+            }
             if std::mem::take(&mut begins) {
                 // Otherwise a replica that comes up would have no verdict for a moment, where the one that went had one.
                 registry.inventory.settle(SETTLE).await;

@@ -20,7 +20,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
 use super::held::holding;
-use super::limits::{COPIES, SMALL_BODY, answer_within, default_answer_within};
+use super::limits::{SMALL_BODY, answer_within, default_answer_within};
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
 use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
@@ -157,7 +157,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
         return Answer::fault(uid, unavailable("as many reviews are evaluated as may be at a time"));
     };
-    let weight = u32::try_from(kib(COPIES * weight_of(&bytes)).clamp(1, app.most_of_one)).unwrap_or(u32::MAX);
+    let weight = u32::try_from(kib(webhook.copies() * weight_of(&bytes)).clamp(1, app.most_of_one)).unwrap_or(u32::MAX);
     let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(&app.reviews).acquire_many_owned(weight)).await else {
         return Answer::fault(
             uid,

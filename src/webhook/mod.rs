@@ -106,6 +106,15 @@ impl Webhook {
         }
     }
 
+    /// How often a review is in memory while it is judged.
+    fn copies(self) -> usize {
+        match self {
+            Self::Fence | Self::Kinds | Self::Label | Self::Modes => limits::COPIES,
+            // Converted as it is and as the pod of its template, and once more parsed and converted behind the answer.
+            Self::Policies(_) => 3 * limits::COPIES,
+        }
+    }
+
     /// Whether the API server lets pass what it gets no answer about, and so we do.
     fn fails_open(self) -> bool {
         match self {

@@ -32,8 +32,8 @@ mod outcome;
 
 /// Requests whose audits are behind their answers at a time. What is beyond is not audited, and counted.
 const AUDITS: usize = 8;
-/// How long audits of one request may take: nobody waits for them.
-const AUDIT_TIME: Duration = Duration::from_secs(10);
+/// How long audits of one request may take: nobody waits for them, but its memory is held so long.
+const AUDIT_TIME: Duration = Duration::from_secs(2);
 
 /// The RegoPolicies of this replica. A seam: tests put some in force without a cluster.
 pub trait RegoPolicies: Send + Sync + 'static {
@@ -163,7 +163,7 @@ impl Admission {
         let of_namespace = review.is_of_namespace().then(|| review.name());
         let namespace = of_namespace.or(review.namespace.as_deref());
         let ends = review.operation == Operation::Update
-            && matches!((review.old_object(), review.object()), (Some(old), Some(new)) if is_inert(old, new) && review.subresource.is_empty());
+            && matches!((review.old_object(), review.object()), (Some(old), Some(new)) if is_inert(old, new) && old.get("status") == new.get("status") && review.subresource.is_empty());
         is_exempt_kind(&review.resource.group, &review.resource.resource)
             || namespace.is_some_and(|namespace| self.is_exempt(namespace))
             || ends
@@ -401,8 +401,8 @@ impl Admission {
         records.then(|| Recorded::of(review, decision.seen.as_ref()))
     }
 
-    /// Excuses what one exception covers, whoever refuses it: the shipped policies are asked about the same object by another webhook,
-    /// and an exception for these and one for those would else add up.
+    /// Excuses what one exception covers, whoever refuses it: the shipped policies, and RegoPolicies that share no webhook with these, are
+    /// asked about the same object by other calls, and an exception for these and one for those would else add up.
     fn except(
         &self,
         review: &Review,
@@ -423,7 +423,10 @@ impl Admission {
         if !exceptions.are_any() {
             return;
         }
-        let beside = self.judge.shipped(review, facts, &class, deadline);
+        let mut beside = self.judge.shipped(review, facts, &class, deadline);
+        let asked: BTreeSet<String> = verdicts.iter().map(|verdict| verdict.policy.clone()).collect();
+        let others = self.beside_registered(review, facts, deadline).into_iter();
+        beside.extend(others.filter(|verdict| !asked.contains(&verdict.policy)));
         decision.excused = exceptions.apply(verdicts, &beside);
     }
 }

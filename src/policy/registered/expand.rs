@@ -23,7 +23,10 @@ impl Template {
         let (path, template) = occasion.template?;
         let review = occasion.review;
         let pod = pod_of(template, review.namespace.as_deref());
-        let mut request = review.request.as_object().cloned().unwrap_or_default();
+        // But for the objects, which are replaced: they may be large.
+        let kept = review.request.as_object().into_iter().flatten();
+        let kept = kept.filter(|(field, _)| !matches!(field.as_str(), "object" | "oldObject"));
+        let mut request: Map<String, Value> = kept.map(|(field, value)| (field.clone(), value.clone())).collect();
         let (kind, resource) = (
             json!({"group": "", "version": "v1", "kind": "Pod"}),
             json!({"group": "", "version": "v1", "resource": "pods"}),

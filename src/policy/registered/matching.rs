@@ -93,9 +93,10 @@ pub(super) fn namespace_selected(selector: Option<&LabelSelector>, labels: Optio
     }
 }
 
-/// A selector that cannot be read selects everything: whoever wrote it meant to narrow a policy, and would not know that it is off.
+/// A selector that is empty or cannot be read selects everything: whoever wrote it meant to narrow a policy, and would not know that it is off.
 fn selected(selector: &LabelSelector, labels: Option<&Value>) -> bool {
-    !selector_problems("", selector).is_empty() || selects(selector, labels)
+    let is_empty = selector.match_labels.is_empty() && selector.match_expressions.is_empty();
+    is_empty || !selector_problems("", selector).is_empty() || selects(selector, labels)
 }
 
 fn names(rule: &MatchRule, review: &Review, (group, version, resource): (&str, &str, &str)) -> bool {

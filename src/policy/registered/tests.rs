@@ -218,6 +218,17 @@ fn namespaces_are_selected_by_labels_and_what_lies_in_none_always() {
     assert!(!one.is_in_namespace(Some(Some(&tin))) && !one.is_in_namespace(Some(None)));
 }
 
+/// The registration asks about everything then, and so does it.
+#[test]
+fn an_empty_selector_that_was_let_through_selects_everything() {
+    let empty = json!({"matchConstraints": {"objectSelector": {}, "namespaceSelector": {}}});
+    let broken = Arc::new(Registered::broken(declared("p", spec(empty)), "empty"));
+    let snapshot = Snapshot::new(vec![broken]);
+    let review = review(json!({}));
+    let matches = snapshot.matching(None, &occasion(&review));
+    assert!(matches.len() == 1 && matches[0].is_in_namespace(Some(None)));
+}
+
 #[test]
 fn templates_are_judged_as_pods_where_pods_are_and_the_answer_names_the_workload() {
     let plain = Snapshot::new(vec![compiled("p", spec(json!({})))]);

@@ -259,7 +259,7 @@ async fn no_verdict_is_what_the_failure_policy_says(
     let unsynced = compiled("unsynced", "deny contains \"x\" if data.inventory.cluster", unsynced);
     for (policy, why) in [
         (failing, "could not parse string as number"),
-        (broken, "the policy is broken: line 3"),
+        (broken, "the policy cannot be used: see the condition Compiled"),
         (shapeless, "neither a finding nor a collection"),
         (unsynced, "ConfigMap is not synced"),
     ] {
@@ -361,29 +361,40 @@ async fn what_only_ends_an_object_is_not_asked_about() {
     let scene = scene(cluster(json!({})), vec![refusing(json!({}))]);
     let ended = review("UPDATE", "", "Pod", Some(&pod()), Some(&old));
     assert_eq!(scene.decide(&ended).await.outcome(), Outcome::Allow);
+    let status = set(pod(), "/status", json!({"stored": "x"}));
+    let status = review("UPDATE", "", "Pod", Some(&status), Some(&old));
+    assert_eq!(
+        scene.decide(&status).await.outcome(),
+        Outcome::Deny,
+        "a status may be what a policy is about"
+    );
     let changed = set(pod(), "/metadata/labels/a", json!("b"));
     let changed = review("UPDATE", "", "Pod", Some(&changed), Some(&old));
     assert_eq!(scene.decide(&changed).await.outcome(), Outcome::Deny);
 }
 
-/// An exception of a day for pods of that label, in a class that opens them.
-fn excepting(policies: Value) -> Fixed {
-    let mut class = facts().classes["default"].clone().unwrap();
-    class["spec"]["exceptions"] = json!({"namespaces": ["ai"], "maxDays": 3650});
+/// An exception of a day for pods of that label.
+fn exception_of(name: &str, policies: Value) -> Value {
     let ends = Timestamp::now() + jiff::SignedDuration::from_hours(24);
-    let exception = json!({
+    json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicyException",
-        "metadata": {"name": "x", "namespace": "ai", "uid": "x", "creationTimestamp": Timestamp::now().to_string()},
+        "metadata": {"name": name, "namespace": "ai", "uid": name, "creationTimestamp": Timestamp::now().to_string()},
         "spec": {
             "policies": policies, "reason": "r", "expiresAt": ends.to_string(),
             "objectSelector": {"matchLabels": {"ringfence.dev/workflow": "triage"}},
         },
-    });
+    })
+}
+
+/// The same in a class that opens them.
+fn excepting(policies: Value) -> Fixed {
+    let mut class = facts().classes["default"].clone().unwrap();
+    class["spec"]["exceptions"] = json!({"namespaces": ["ai"], "maxDays": 3650});
     cluster(json!({"ringfence.dev/enforce": "default"}))
         .with(Key::Class("default".into()), class)
         .with(
             Key::Exceptions("ai".into()),
-            json!({"metadata": {}, "items": [exception]}),
+            json!({"metadata": {}, "items": [exception_of("x", policies)]}),
         )
 }
 
@@ -430,6 +441,29 @@ async fn what_does_not_refuse_keeps_no_exception_from_covering_what_does() {
         .map(|warning| warning.policy.as_str())
         .collect();
     assert_eq!((warned, decision.excused.len()), (vec!["refuses", "warns"], 1));
+}
+
+/// They are asked by two webhooks of one registration, because their rules name other groups.
+#[rstest]
+#[case::one_of_them(json!(["refuses"]), Outcome::Deny)]
+#[case::both(json!(["refuses", "elsewhere"]), Outcome::Warn)]
+#[tokio::test]
+async fn exceptions_of_two_webhooks_do_not_add_up(#[case] policies: Value, #[case] outcome: Outcome) {
+    let constraints = json!({"matchConstraints": {"resourceRules": [
+        {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]},
+    ]}});
+    let elsewhere = compiled("elsewhere", "deny contains \"no\"", constraints);
+    let mut cluster = excepting(policies);
+    let list = json!({"metadata": {}, "items": [
+        exception_of("x", json!(["refuses"])), exception_of("y", json!(["elsewhere"])),
+    ]});
+    if outcome == Outcome::Deny {
+        cluster = cluster.with(Key::Exceptions("ai".into()), list);
+    }
+    let scene = scene(cluster, vec![refusing(json!({})), elsewhere]);
+    assert_eq!(scene.served.snapshot.entries().len(), 2);
+    let decision = scene.decide(&made()).await;
+    assert_eq!(decision.outcome(), outcome, "{decision:?}");
 }
 
 fn written(name: &str) -> Review {
