@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -37,7 +38,7 @@ pub const PAGE: u32 = 20;
 /// One object as it was last looked at.
 struct Seen {
     outcome: Outcome,
-    decides: Option<Arc<Registered>>,
+    decides: Arc<Registered>,
 }
 
 pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &CancellationToken) {
@@ -110,10 +111,11 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         // While children vet them: a policy whose objects are not there yet has no verdict.
         let coming = new.iter().map(|object| object.spec.inventory.as_slice());
         registry.inventory.want(coming.chain(asked_for(&registry.snapshot())));
-        registry.loading.store(true, std::sync::atomic::Ordering::Relaxed);
+        registry.loading.store(true, Ordering::Relaxed);
         let vetting = registry.vetting.clone();
         let asked = new.clone();
         let vetted = tokio::task::spawn_blocking(move || vetting.compile_objects(&asked, WITHIN)).await;
+        registry.loading.store(false, Ordering::Relaxed);
         let Ok(vetted) = vetted else {
             warn!("vetting panicked: what was in force stays");
             return true;
@@ -128,7 +130,6 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         keep(seen, declared(object), Err(NotVetted::Refused(vec![why])));
     }
     publish(registry, seen);
-    registry.loading.store(false, std::sync::atomic::Ordering::Relaxed);
     seen.values().any(|seen| !seen.outcome.is_final)
 }
 
@@ -157,7 +158,7 @@ fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Regi
             outcome.errors = not.errors().to_vec();
             outcome.is_final = matches!(not, NotVetted::Refused(_));
             let good = before
-                .and_then(|before| before.decides)
+                .map(|before| before.decides)
                 .filter(|policy| policy.why_broken().is_none());
             outcome.instead = good.as_ref().map(|policy| policy.version().1);
             // Its text may hold anything; what the engine says of it is for its author, in the condition.
@@ -176,12 +177,11 @@ fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Regi
             good.unwrap_or_else(|| Arc::new(Registered::broken(object.clone(), &why())))
         }
     };
-    let decides = Some(decides);
     seen.insert(object.name, Seen { outcome, decides });
 }
 
 fn publish(registry: &Registry, seen: &BTreeMap<String, Seen>) {
-    let policies = seen.values().filter_map(|seen| seen.decides.clone()).collect();
+    let policies = seen.values().map(|seen| Arc::clone(&seen.decides)).collect();
     let snapshot = Arc::new(Snapshot::new(policies));
     let states = snapshot.policies().iter().map(|policy| {
         let state = match policy.why_broken() {
@@ -196,7 +196,6 @@ fn publish(registry: &Registry, seen: &BTreeMap<String, Seen>) {
         .map(|(name, seen)| (name.clone(), seen.outcome.clone()))
         .collect();
     registry.inventory.want(asked_for(&snapshot));
-    registry.in_force.store(Arc::clone(&snapshot));
     registry.published.send_replace(Arc::new(Published {
         snapshot,
         outcomes,

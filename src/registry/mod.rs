@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, FutureExt};
 use kube::Client;
 use tokio::sync::{Semaphore, watch};
@@ -37,7 +36,6 @@ pub struct Registry {
     client: Client,
     vetting: Vetting,
     metrics: Arc<Metrics>,
-    in_force: ArcSwap<Snapshot>,
     published: watch::Sender<Arc<Published>>,
     admission: Semaphore,
     loading: AtomicBool,
@@ -83,7 +81,6 @@ impl Registry {
             client,
             vetting,
             metrics,
-            in_force: ArcSwap::default(),
             published: watch::Sender::default(),
             admission: Semaphore::new(AT_ADMISSION),
             loading: AtomicBool::new(false),
@@ -92,7 +89,7 @@ impl Registry {
 
     /// What is in force now. Whoever decides keeps it to the end.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.in_force.load_full()
+        Arc::clone(&self.published.borrow().snapshot)
     }
 
     /// What is in force and what became of each object, whenever it changes.

@@ -187,7 +187,7 @@ impl Admission {
         }
         let (facts, labels) = self.facts_of(review, deadline).await?;
         let acting = selected(acting, labels.as_ref());
-        let mode = strongest(&facts, |name| self.is_exempt(name));
+        let mode = self.strongest_mode(&facts);
         // Under audit alone nobody is refused or warned, so nobody waits.
         let (behind, acting) = if mode == Some(Mode::Audit) {
             (acting, Vec::new())
@@ -304,6 +304,14 @@ impl Admission {
         Ok((facts, labels))
     }
 
+    fn namespace_of(&self, facts: &Facts) -> Option<NamespaceFacts> {
+        NamespaceFacts::from_object(facts.namespace.as_ref()?, |name| self.is_exempt(name))
+    }
+
+    fn strongest_mode(&self, facts: &Facts) -> Option<Mode> {
+        self.namespace_of(facts)?.mode()
+    }
+
     /// One verdict each, in their order.
     fn verdicts(
         &self,
@@ -316,18 +324,15 @@ impl Admission {
         if matches.is_empty() {
             return Vec::new();
         }
-        let class = facts
-            .namespace
-            .as_ref()
-            .and_then(|namespace| NamespaceFacts::from_object(namespace, |name| self.is_exempt(name)))
-            .and_then(|namespace| namespace.judging_class().map(str::to_owned));
+        let namespace = self.namespace_of(facts);
+        let class = namespace.as_ref().and_then(NamespaceFacts::judging_class);
         let occasion = occasion(review);
         let input = PolicyInput {
             target: Target::Pod,
             request: &review.request,
             pod: occasion.template,
             workflow: facts.workflow.as_ref(),
-            class: class.as_deref().and_then(|class| facts.class(class)),
+            class: class.and_then(|class| facts.class(class)),
             engine: None,
             namespace: facts
                 .namespace
@@ -357,7 +362,7 @@ impl Admission {
         if deadline <= Instant::now() {
             return Err(late("judging"));
         }
-        let mode = strongest(facts, |name| self.is_exempt(name));
+        let mode = self.strongest_mode(facts);
         let judged = self.verdicts(objects, matches, review, facts, deadline);
         // What does not refuse needs no exception, and keeps none from covering what does.
         let refuses = |(one, verdict): &(Match, Verdict)| {
@@ -385,10 +390,7 @@ impl Admission {
     /// What a line is to hold of the facts, so that the same can be asked again.
     fn seen(&self, review: &Review, facts: &Facts) -> Option<Seen> {
         let path = occasion(review).template.map(|(path, _)| path);
-        let namespace = facts.namespace.as_ref();
-        let modes = namespace
-            .and_then(|namespace| NamespaceFacts::from_object(namespace, |name| self.is_exempt(name)))
-            .map(|namespace| namespace.modes());
+        let modes = self.namespace_of(facts).map(|namespace| namespace.modes());
         // RegoPolicies see no engine.
         let none = |_: &str| None;
         self.judge
@@ -411,29 +413,22 @@ impl Admission {
         verdicts: &mut [Verdict],
         deadline: Instant,
     ) {
-        let class = facts
-            .namespace
-            .as_ref()
-            .and_then(|namespace| NamespaceFacts::from_object(namespace, |name| self.is_exempt(name)))
-            .and_then(|namespace| namespace.judging_class().map(str::to_owned));
-        let Some(class) = class else { return };
+        let namespace = self.namespace_of(facts);
+        let Some(class) = namespace.as_ref().and_then(NamespaceFacts::judging_class) else {
+            return;
+        };
         let object = excusable(review, facts);
-        let by = (class.as_str(), facts.class(&class));
+        let by = (class, facts.class(class));
         let exceptions = Exceptions::of(facts.exceptions.as_ref(), &object, by, facts.now);
         if !exceptions.are_any() {
             return;
         }
-        let mut beside = self.judge.shipped(review, facts, &class, deadline);
+        let mut beside = self.judge.shipped(review, facts, class, deadline);
         let asked: BTreeSet<String> = verdicts.iter().map(|verdict| verdict.policy.clone()).collect();
         let others = self.beside_registered(review, facts, deadline).into_iter();
         beside.extend(others.filter(|verdict| !asked.contains(&verdict.policy)));
         decision.excused = exceptions.apply(verdicts, &beside);
     }
-}
-
-fn strongest(facts: &Facts, exempt: impl Fn(&str) -> bool) -> Option<Mode> {
-    let namespace = facts.namespace.as_ref()?;
-    NamespaceFacts::from_object(namespace, exempt)?.mode()
 }
 
 fn selected(matches: Vec<Match>, labels: Option<&Option<Value>>) -> Vec<Match> {

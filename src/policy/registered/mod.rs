@@ -11,7 +11,7 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,8 @@ pub struct Question {
 pub struct Snapshot {
     policies: Vec<Arc<Registered>>,
     revision: String,
+    /// Of the policies that answer at each webhook: each request asks.
+    versions: BTreeMap<EntryId, String>,
 }
 
 impl Registered {
@@ -197,8 +199,21 @@ impl Snapshot {
     /// These policies, whole.
     pub fn new(mut policies: Vec<Arc<Registered>>) -> Self {
         policies.sort_by(|a, b| a.name().cmp(b.name()));
-        let revision = hash(policies.iter());
-        Self { policies, revision }
+        let mut answering: BTreeMap<EntryId, Vec<&Arc<Registered>>> = BTreeMap::new();
+        for policy in &policies {
+            let ids: BTreeSet<EntryId> = policy.places.iter().flat_map(Place::ids).collect();
+            for id in ids {
+                answering.entry(id).or_default().push(policy);
+            }
+        }
+        let versions = answering
+            .into_iter()
+            .map(|(id, policies)| (id, hash(policies.into_iter())));
+        Self {
+            revision: hash(policies.iter()),
+            versions: versions.collect(),
+            policies,
+        }
     }
 
     /// The policies, ordered by name.
@@ -225,8 +240,10 @@ impl Snapshot {
 
     /// Version of the policies that answer at a webhook.
     pub fn version_of(&self, id: EntryId) -> String {
-        let asked = |policy: &&Arc<Registered>| policy.places.iter().any(|place| place.is_asked_by(id));
-        hash(self.policies.iter().filter(asked))
+        self.versions
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| hash(std::iter::empty()))
     }
 
     /// The policies that a request is matched by, ordered by name, each as it is or as the pod of its template: of one webhook, or of
