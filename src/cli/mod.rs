@@ -19,6 +19,7 @@ mod run;
 mod scan;
 mod schema;
 mod terminal;
+mod testing;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ enum Command {
     Draft(draft::Args),
     Scan(scan::Args),
     Explain(explain::Args),
+    Test(testing::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
+        Command::Test(args) => return testing::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Size of the largest policy file, in bytes. Source: the bound of a RegoPolicy.
-const MAX_POLICY_FILE: u64 = 256 * 1024;
+pub(super) const MAX_POLICY_FILE: u64 = 256 * 1024;
 /// Most policy files in one directory tree.
 const MAX_POLICY_FILES: usize = 1024;
 
@@ -119,7 +119,7 @@ fn read_policies(folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
 }
 
 /// The text of a file, without the mark that some editors of Windows put in front.
-fn text(file: &str, bytes: Vec<u8>) -> Result<String, LoadError> {
+pub(super) fn text(file: &str, bytes: Vec<u8>) -> Result<String, LoadError> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();

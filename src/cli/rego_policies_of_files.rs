@@ -27,7 +27,7 @@ use crate::{
     webhook::quoted,
 };
 
-const KIND: &str = "RegoPolicy";
+pub(super) const KIND: &str = "RegoPolicy";
 /// Longest file, in bytes. A policy with its samples, and with what `kubectl apply` keeps of both, is a megabyte at most.
 const MAX_FILE: u64 = 16 << 20;
 /// How long vetting all of them may take.
@@ -140,7 +140,7 @@ fn policies_of(text: &str, file: &str, names: &mut BTreeSet<String>, catalogue: 
     Ok(found)
 }
 
-fn declared(object: &Value) -> Result<Declared, String> {
+pub(super) fn declared(object: &Value) -> Result<Declared, String> {
     let refused = |why: String| format!("it would be refused by the API server: {why}");
     let spec = object.get("spec").unwrap_or(&Value::Null);
     let schema = schema::schema_of(KIND).ok_or("there is no schema of its kind")?;

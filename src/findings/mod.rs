@@ -21,6 +21,7 @@ pub use ownerless::{Ownerless, of_no_owner};
 pub use owners::{Origin, Owners};
 pub use policies::Foreign;
 pub use report::Report;
+pub(crate) use report::junit::escaped as xml;
 pub use secrets::{Secrets, token_secret};
 pub use tally::Tally;
 

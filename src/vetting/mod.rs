@@ -13,6 +13,7 @@ mod child;
 mod process;
 mod question;
 mod samples;
+mod suites;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub use child::main as answer;
 use crate::policy::{Declared, LoadError, PolicySet, Registered, Source};
 use process::Death;
 use question::{Answer, Question, What};
+pub use suites::{How, Tested, TestedRule, Tests};
 
 /// The hidden subcommand that a child is started with.
 pub const SUBCOMMAND: &str = "vet-policies";

@@ -8,3 +8,4 @@ mod logs;
 mod policies;
 mod render;
 mod run;
+mod testing;

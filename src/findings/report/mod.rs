@@ -1,7 +1,7 @@
 //! Findings as a report: for people a table, for machines JSON, SARIF and JUnit.
 
 mod json;
-mod junit;
+pub(crate) mod junit;
 mod sarif;
 mod table;
 
