@@ -2,6 +2,7 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod bench;
 mod check;
 mod cluster;
 mod diff;
@@ -49,6 +50,7 @@ enum Command {
     Scan(scan::Args),
     Explain(explain::Args),
     Test(testing::Args),
+    Bench(bench::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Test(args) => return testing::main(&args),
+        Command::Bench(args) => return bench::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use child::main as answer;
+pub use samples::{ordinary, surroundings};
 
 use crate::policy::{Declared, LoadError, PolicySet, Registered, Source};
 use process::Death;

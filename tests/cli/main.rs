@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GENERATED=1 cargo test --test cli` writes the expected outputs in `tests/fixtures` anew: read the diff.
 
+mod bench;
 mod cluster;
 mod explain;
 mod logs;
