@@ -5,6 +5,7 @@
 mod check;
 mod cluster;
 mod diff;
+mod documents;
 mod draft;
 mod explain;
 mod manifests;
