@@ -9,7 +9,7 @@ mod parse;
 use std::io::{self, BufRead, Read as _};
 
 use self::json::Brackets;
-pub(super) use self::parse::parse;
+pub(super) use self::parse::{options, parse};
 
 /// Longest document, in bytes. An object of the API server has at most 1.5 MiB; a List holds several.
 pub(super) const MAX_DOCUMENT: usize = 8 << 20;

@@ -145,7 +145,7 @@ impl Loading {
         for ((policy, _), outcome) in plain.into_iter().zip(outcomes) {
             let error = match outcome {
                 Ok(registered) => {
-                    compiled.push((policy, registered));
+                    compiled.push((policy, registered.of_documents()));
                     continue;
                 }
                 Err(error) => error,
@@ -153,7 +153,7 @@ impl Loading {
             let mut older = policy.clone();
             older.spec.rego.version = RegoVersion::V0;
             match self.vetting.compile_object(&older, WITHIN) {
-                Ok(registered) => compiled.push((older, registered)),
+                Ok(registered) => compiled.push((older, registered.of_documents())),
                 // What is wrong with it in today's language tells its author more.
                 Err(_) => self.problems.extend(error.errors().iter().take(MAX_ERRORS).cloned()),
             }
