@@ -91,13 +91,13 @@ pub(super) fn replay(
     let pod = match (&facts.pod_path, facts.target) {
         (Some(path), Target::Pod) => Some((path.as_str(), pod_at(&review, path)?)),
         (None, Target::Pod) => return Ok(Some(found)),
-        (_, Target::Namespace) => None,
+        (_, Target::Namespace | Target::Object) => None,
     };
     let mut of_policies = Vec::new();
     for mode in &facts.modes {
         let class = facts.classes.iter().find(|class| class.name == mode.class);
         let namespace = match facts.target {
-            Target::Pod => facts.namespace.as_ref(),
+            Target::Pod | Target::Object => facts.namespace.as_ref(),
             Target::Namespace => review.object(),
         };
         let verdicts = judge(&PolicyInput {

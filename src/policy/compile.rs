@@ -332,7 +332,7 @@ fn both(input: Value, inventory: Value) -> Value {
 }
 
 /// Defaults with overrides over them. A name or a type that the policy does not know is an error, not a rule switched off.
-fn effective(
+pub(super) fn effective(
     metadata: &Metadata,
     source: &Source,
     parameters: Option<&serde_json::Value>,

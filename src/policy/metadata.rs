@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::error::LoadError;
+use crate::api::MatchConstraints;
 
 /// What a policy judges.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
@@ -17,6 +18,8 @@ pub enum Target {
     Pod,
     /// Namespaces.
     Namespace,
+    /// Whatever `match` names, as a RegoPolicy would be asked about it.
+    Object,
 }
 
 impl Target {
@@ -25,6 +28,7 @@ impl Target {
         match self {
             Self::Pod => "pod",
             Self::Namespace => "namespace",
+            Self::Object => "object",
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct Metadata {
     pub remediation: String,
     /// What the policy judges.
     pub target: Target,
+    /// Which requests it is asked about, in the words of a RegoPolicy; there where it judges objects, and only there.
+    pub match_constraints: Option<MatchConstraints>,
     /// Controls of published catalogues that the policy helps to meet.
     pub controls: Vec<String>,
     /// `input.parameters` unless overridden.
@@ -104,6 +110,8 @@ struct Custom {
     severity: Severity,
     remediation: String,
     scope: Target,
+    #[serde(default, rename = "match")]
+    match_constraints: Option<MatchConstraints>,
     #[serde(default)]
     controls: Vec<String>,
     #[serde(default)]
@@ -148,6 +156,13 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Metadata, LoadError> {
             )));
         }
     }
+    let is_of_objects = block.custom.scope == Target::Object;
+    if is_of_objects != block.custom.match_constraints.is_some() {
+        return Err(wrong(
+            "custom.match says which objects a policy with `scope: object` is asked about: that one needs it, and no other has it"
+                .to_owned(),
+        ));
+    }
     let tidy = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(Metadata {
         name: block.custom.name,
@@ -156,6 +171,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Metadata, LoadError> {
         severity: block.custom.severity,
         remediation: tidy(block.custom.remediation),
         target: block.custom.scope,
+        match_constraints: block.custom.match_constraints,
         controls: block.custom.controls,
         parameters: block.custom.parameters,
         rego: block.custom.rego,
@@ -230,6 +246,8 @@ mod tests {
     #[case::empty_title(&GOOD.replace("title: T", "title: ''"), 2, "title is empty")]
     #[case::bad_severity(&GOOD.replace("high", "dreadful"), 8, "dreadful")]
     #[case::bad_scope(&GOOD.replace("scope: pod", "scope: cluster"), 10, "variant")]
+    #[case::object_without_match(&GOOD.replace("scope: pod", "scope: object"), 10, "custom.match")]
+    #[case::pod_with_match(&GOOD.replace("scope: pod", "scope: pod\n#   match: {resourceRules: []}"), 10, "custom.match")]
     #[case::misspelt_parameters(&GOOD.replace("parameters", "parametres"), 11, "parametres")]
     #[case::name_with_spaces(&GOOD.replace("my-policy", "My Policy"), 2, "DNS label")]
     #[case::not_yaml(&GOOD.replace("custom:", "custom: ["), 6, "METADATA")]

@@ -11,6 +11,7 @@ mod exception;
 mod findings;
 mod input;
 mod lexical;
+pub mod library;
 mod memory;
 mod metadata;
 mod registered;

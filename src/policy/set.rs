@@ -3,10 +3,8 @@
 //! Must never answer for a policy that gave no answer: each that matches has a verdict, and an error is one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use include_dir::{Dir, include_dir};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
@@ -14,9 +12,8 @@ use super::compile::{Policy, PolicyInfo, Source};
 use super::error::{EvalError, LoadError};
 use super::findings::Findings;
 use super::input::{PolicyInput, Shared};
+use super::library;
 use super::metadata::{self, Metadata, RegoVersion, Severity, Target};
-
-static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
 
 /// Most policies of a set.
 const MAX_POLICIES: usize = 256;
@@ -112,6 +109,7 @@ impl PolicySet {
                 ),
                 name: plain.name,
                 target: plain.target,
+                match_constraints: None,
                 controls: Vec::new(),
                 parameters: BTreeMap::new(),
                 rego: plain.rego,
@@ -121,30 +119,15 @@ impl PolicySet {
         Self::build(read, parameters, errors)
     }
 
-    /// Compiles the policies that the binary carries.
+    /// Compiles the set that is in force where nobody names another.
     pub fn embedded(parameters: &BTreeMap<String, Json>) -> Result<Self, Vec<LoadError>> {
-        Self::compile(Self::embedded_sources(), parameters)
+        let sources = library::sources_of(&[library::DEFAULT_SET]).map_err(|error| vec![error])?;
+        Self::compile(sources, parameters)
     }
 
-    /// Every `.rego` file that the binary carries, tests included, ordered by name.
+    /// Every `.rego` file that the binary carries, of all sets, tests included, ordered by name.
     pub fn embedded_sources() -> Vec<Source> {
-        fn collect(dir: &Dir<'_>, sources: &mut Vec<Source>) {
-            for file in dir
-                .files()
-                .filter(|file| file.path().extension() == Some("rego".as_ref()))
-            {
-                let text = String::from_utf8_lossy(file.contents()).into_owned();
-                sources.push(Source {
-                    file: Path::new("policies").join(file.path()).display().to_string(),
-                    text,
-                });
-            }
-            dir.dirs().for_each(|dir| collect(dir, sources));
-        }
-        let mut sources = Vec::new();
-        collect(&EMBEDDED, &mut sources);
-        sources.sort_by(|a, b| a.file.cmp(&b.file));
-        sources
+        library::sources()
     }
 
     fn build(

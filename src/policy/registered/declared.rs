@@ -52,6 +52,7 @@ pub(super) fn metadata(name: &str, spec: &RegoPolicySpec) -> Metadata {
             format!("see what RegoPolicy {name} demands (kubectl get regopolicy {name} -o yaml), or ask who wrote it")
         }),
         target: Target::Pod,
+        match_constraints: None,
         controls: Vec::new(),
         parameters: std::collections::BTreeMap::new(),
         rego: match spec.rego.version {
