@@ -55,6 +55,12 @@ impl Shared {
         Some(Self(fields))
     }
 
+    /// The same with one field more.
+    pub(super) fn and(mut self, name: &str, value: &Json) -> Option<Self> {
+        self.0.insert(Value::from(name), Converter::new(None).convert(value)?);
+        Some(self)
+    }
+
     pub(super) fn with(&self, parameters: &Value) -> Value {
         let mut fields = self.0.clone();
         fields.insert(Value::from("parameters"), parameters.clone());
