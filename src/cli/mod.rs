@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod cluster;
 mod diff;
+mod documents;
 mod draft;
 mod explain;
 mod manifests;
@@ -15,6 +16,7 @@ mod rego_policies_of_cluster;
 mod rego_policies_of_files;
 mod render;
 mod report;
+mod review;
 mod rights;
 mod run;
 mod scan;
@@ -49,6 +51,7 @@ enum Command {
     Draft(draft::Args),
     Scan(scan::Args),
     Explain(explain::Args),
+    Review(review::Args),
     Test(testing::Args),
     Bench(bench::Args),
     /// Vets policies for the process that started it: no command for people.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
+        Command::Review(args) => return review::main(&args),
         Command::Test(args) => return testing::main(&args),
         Command::Bench(args) => return bench::main(&args),
         Command::Vet => return vetting::answer(),

@@ -27,7 +27,7 @@ use crate::{
     webhook::quoted,
 };
 
-pub(super) const KIND: &str = "RegoPolicy";
+const KIND: &str = "RegoPolicy";
 /// Longest file, in bytes. A policy with its samples, and with what `kubectl apply` keeps of both, is a megabyte at most.
 const MAX_FILE: u64 = 16 << 20;
 /// How long vetting all of them may take.
@@ -140,6 +140,7 @@ fn policies_of(text: &str, file: &str, names: &mut BTreeSet<String>, catalogue: 
     Ok(found)
 }
 
+/// What an object declares, or why the API server would refuse it.
 pub(super) fn declared(object: &Value) -> Result<Declared, String> {
     let refused = |why: String| format!("it would be refused by the API server: {why}");
     let spec = object.get("spec").unwrap_or(&Value::Null);
@@ -157,7 +158,8 @@ pub(super) fn declared(object: &Value) -> Result<Declared, String> {
     })
 }
 
-fn why(error: &NotVetted, declared: &Declared) -> String {
+/// What is wrong with a policy, with the lines that are at fault.
+pub(super) fn why(error: &NotVetted, declared: &Declared) -> String {
     let errors = error.errors();
     let told = errors
         .iter()

@@ -1,7 +1,9 @@
 //! `ringfence bench`: what it measures, and that it says what its figures are not good for. No figure is asserted but for what it means.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use ringfence::policy::{PolicySet, Target};
 use serde_json::{Value, json};
 
 use crate::run::{Said, run};
@@ -22,7 +24,17 @@ fn parsed(arguments: &[&str]) -> Value {
 fn every_policy_is_asked_in_every_round_and_has_its_share() {
     let json = parsed(&[]);
     let policies = json["policies"].as_array().unwrap();
-    assert_eq!(policies.len(), 6);
+    let shipped = PolicySet::embedded(&BTreeMap::new()).unwrap();
+    let judging = shipped
+        .policies()
+        .filter(|policy| policy.metadata.target != Target::Object);
+    for policy in judging {
+        let name = policy.metadata.name.as_str();
+        assert!(
+            policies.iter().any(|policy| policy["policy"] == name),
+            "{name} is not measured"
+        );
+    }
     let rounds = json["rounds"].as_u64().unwrap();
     assert!(rounds >= 10);
     let mut shares = 0.0;
@@ -37,7 +49,7 @@ fn every_policy_is_asked_in_every_round_and_has_its_share() {
     assert!((shares - 1.0).abs() < 1e-6, "{shares}");
     let said = bench(&[]);
     assert!(
-        said.out.starts_with("6 policies, 4 requests, ") && said.out.contains("all, for one request"),
+        said.out.contains(" policies, 4 requests, ") && said.out.contains("all, for one request"),
         "{}",
         said.out
     );
@@ -97,6 +109,22 @@ fn requests_of_files_are_judged_and_compared_with_an_earlier_run() {
     );
 }
 
+/// Whatever the labels of their namespace.
+#[test]
+fn policies_that_judge_objects_are_measured_on_what_they_match() {
+    let folder = tempfile::tempdir().unwrap();
+    let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: r}\nrules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]\n";
+    fs::write(folder.path().join("role.yaml"), role).unwrap();
+    let json = parsed(&["--policies", "ai-workflow", &folder.path().display().to_string()]);
+    let names: Vec<_> = json["policies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|policy| &policy["policy"])
+        .collect();
+    assert_eq!(names, ["no-wildcard-rbac"]);
+}
+
 #[test]
 fn a_policy_that_fails_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
@@ -115,17 +143,21 @@ fn a_policy_that_fails_is_told_of() {
 fn what_cannot_be_measured_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    fs::write(at("cm.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n").unwrap();
+    fs::write(
+        at("lease.yaml"),
+        "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: a}\n",
+    )
+    .unwrap();
     fs::write(at("bad.yaml"), "kind: [\n").unwrap();
     fs::write(at("baseline.json"), "{}").unwrap();
     fs::write(at("review.json"), "{\"kind\": \"AdmissionReview\"}").unwrap();
     for (arguments, words) in [
         (
-            vec![at("cm.yaml")],
+            vec![at("lease.yaml")],
             "none of the policies is asked about any of these 1 requests",
         ),
         (vec![at("bad.yaml")], "this is no YAML"),
-        (vec![at("review.json")], "an AdmissionReview has a request"),
+        (vec![at("review.json")], "document 1: AdmissionReview: "),
         (vec![at("nothing")], "cannot be read"),
         (
             vec!["--baseline".to_owned(), at("baseline.json")],

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::json;
 
-use crate::cli::manifests::{self, MAX_OBJECTS, head};
-use crate::fence::template_of;
+use crate::cli::manifests::{self, MAX_OBJECTS};
+use crate::cli::review;
+use crate::fence::occasion;
 use crate::policy::{PolicyInput, Target};
+use crate::review::Review;
 use crate::vetting;
 
 /// Longest file, in bytes.
@@ -18,34 +20,32 @@ const MAX_FILE: u64 = 16 << 20;
 const MAX_FILES: usize = 1000;
 const MAX_DEPTH: usize = 32;
 
-/// A request of a file, or an ordinary one.
-pub(super) enum Input {
-    Ordinary(PolicyInput<'static>),
-    Own {
-        target: Target,
-        request: Value,
-        pod: Option<(&'static str, Value)>,
-    },
-}
-
-impl Input {
-    pub(super) fn policy_input(&self) -> PolicyInput<'_> {
-        match self {
-            Self::Ordinary(input) => *input,
-            Self::Own { target, request, pod } => PolicyInput {
-                target: *target,
-                request,
-                pod: pod.as_ref().map(|(path, pod)| (*path, pod)),
-                ..vetting::surroundings(request)
-            },
-        }
+/// What a policy sees of a request, with what lies beside an ordinary one.
+pub(super) fn policy_input(review: &Review) -> PolicyInput<'_> {
+    let pod = occasion(review).template;
+    let target = match pod {
+        Some(_) => Target::Pod,
+        None if review.is_of_namespace() => Target::Namespace,
+        None => Target::Object,
+    };
+    PolicyInput {
+        target,
+        pod,
+        ..vetting::surroundings(&review.request)
     }
 }
 
 /// Ordinary requests where no file is named.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Input>> {
+pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Review>> {
     if paths.is_empty() {
-        return Ok(vetting::ordinary().map(Input::Ordinary).collect());
+        let ordinary = vetting::ordinary().map(|input| {
+            let request = input.request;
+            Review::from_value(
+                json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}),
+            )
+            .map_err(|problem| anyhow!("an ordinary request: {problem}"))
+        });
+        return ordinary.collect();
     }
     let mut files = BTreeSet::new();
     for path in paths {
@@ -60,8 +60,8 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Input>> {
     for file in files {
         let text = manifests::read(&file, MAX_FILE).with_context(|| file.display().to_string())?;
         for (number, object) in manifests::objects(&text).with_context(|| file.display().to_string())? {
-            let input = input(object).with_context(|| format!("{}: document {number}", file.display()))?;
-            inputs.push(input);
+            let requests = review::requests(object);
+            inputs.extend(requests.map_err(|why| anyhow!("{}: document {number}: {why}", file.display()))?);
             ensure!(
                 inputs.len() <= MAX_OBJECTS,
                 "more than {MAX_OBJECTS} requests: name fewer files"
@@ -93,49 +93,4 @@ fn walk(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<()
         }
     }
     Ok(())
-}
-
-fn input(object: Value) -> Result<Input> {
-    let is_review = object.get("kind").and_then(Value::as_str) == Some("AdmissionReview");
-    let request = match object {
-        Value::Object(mut review) if is_review => match review.remove("request") {
-            Some(request @ Value::Object(_)) => request,
-            _ => bail!("an AdmissionReview has a request"),
-        },
-        object => created(object)?,
-    };
-    let text = |pointer: &str| request.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let (group, kind) = (text("/kind/group"), text("/kind/kind"));
-    let object = request
-        .get("object")
-        .filter(|object| !object.is_null())
-        .or(request.get("oldObject"));
-    let pod = object.and_then(|object| template_of(group, kind, object));
-    let target = match (&pod, group, kind) {
-        (Some(_), _, _) => Target::Pod,
-        (None, "", "Namespace") => Target::Namespace,
-        (None, _, _) => Target::Object,
-    };
-    Ok(Input::Own {
-        target,
-        pod: pod.map(|(path, pod)| (path, pod.clone())),
-        request,
-    })
-}
-
-/// The request by which an object is made.
-fn created(object: Value) -> Result<Value> {
-    let (api_version, kind, name) = head(&object)?;
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let kind = json!({"group": group, "version": version, "kind": kind});
-    let namespace = object
-        .pointer("/metadata/namespace")
-        .and_then(Value::as_str)
-        .unwrap_or("default");
-    Ok(json!({
-        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "kind": kind, "requestKind": kind,
-        "name": name, "namespace": namespace, "operation": "CREATE", "dryRun": false,
-        "userInfo": {"username": "system:serviceaccount:ci:deployer", "groups": ["system:authenticated"]},
-        "object": object, "oldObject": null,
-    }))
 }

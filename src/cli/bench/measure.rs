@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::inputs::Input;
-use crate::policy::PolicySet;
+use super::inputs::policy_input;
+use crate::fence::occasion;
+use crate::policy::{PolicySet, Question, Snapshot};
+use crate::review::Review;
 
 /// Rounds that do not count: caches, and pages of memory.
 const WARM_UP: usize = 3;
@@ -38,6 +40,13 @@ impl Measured {
             took: Duration::ZERO,
         }
     }
+}
+
+/// What is measured.
+pub(super) struct Policies {
+    pub(super) set: PolicySet,
+    /// Those that judge objects.
+    pub(super) objects: Snapshot,
 }
 
 /// Times of evaluations, in nanoseconds.
@@ -85,8 +94,8 @@ fn nanoseconds(time: Duration) -> u64 {
 
 /// Measures for so long, or for [`LEAST`] rounds where those take longer.
 pub(super) fn measure(
-    policies: &PolicySet,
-    inputs: &[Input],
+    policies: &Policies,
+    inputs: &[Review],
     time: Duration,
     progress: &mut dyn FnMut(Duration),
 ) -> Measured {
@@ -113,20 +122,30 @@ pub(super) fn measure(
     measured
 }
 
-fn round(policies: &PolicySet, inputs: &[Input], turn: usize, measured: &mut Measured) {
-    for input in inputs {
+fn round(policies: &Policies, inputs: &[Review], turn: usize, measured: &mut Measured) {
+    let Policies { set, objects } = policies;
+    for review in inputs {
         let begin = Instant::now();
-        let asked = policies.ask(&input.policy_input());
+        let (input, occasion) = (policy_input(review), occasion(review));
+        let asked = set.ask(&input);
+        let matches = objects.matching(None, &occasion);
+        let question = Question::new(matches, &input, &occasion, |_| {
+            Err("there is no cluster to look at".to_owned())
+        });
         let reading = begin.elapsed();
-        let count = policies.names(&asked).count();
+        let of_set = set.names(&asked).count();
+        let count = of_set + question.matches().len();
         if count == 0 {
             continue;
         }
         let mut all = reading;
         for number in 0..count {
-            let Some(verdict) = policies.judge(&asked, (number + turn) % count, LIMIT) else {
-                continue;
+            let number = (number + turn) % count;
+            let verdict = match number.checked_sub(of_set) {
+                None => set.judge(&asked, number, LIMIT),
+                Some(number) => question.judge(number, LIMIT),
             };
+            let Some(verdict) = verdict else { continue };
             all += verdict.duration;
             let times = measured.policies.entry(verdict.policy).or_default();
             times.add(verdict.duration);

@@ -10,6 +10,7 @@ mod report;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::manifests;
 use super::policies::PolicyFiles;
 use super::terminal::{self, as_json};
+use crate::policy::Snapshot;
 use crate::vetting;
+use measure::Policies;
 use report::{Baseline, Report};
 
 /// Longest file of an earlier run, in bytes.
@@ -82,7 +85,11 @@ fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     let inputs = inputs::read(&args.paths)?;
-    let policies = args.policies.load()?;
+    let loaded = args.policies.load()?;
+    let policies = Policies {
+        set: loaded.set,
+        objects: Snapshot::new(loaded.registered.into_iter().map(Arc::new).collect()),
+    };
     let time = Duration::from_secs_f64(args.duration);
     let shows = io::stderr().is_terminal();
     let measured = thread::scope(|scope| {
@@ -115,7 +122,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             inputs.len()
         );
     }
-    let report = Report::new(measured, policies.revision(), baseline);
+    let report = Report::new(measured, policies.set.revision(), baseline);
     terminal::print(&match args.output {
         Format::Json => as_json(&report.json())?,
         Format::Table => report.table(),

@@ -10,10 +10,11 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cli::manifests::{self, API_VERSION, MAX_OBJECTS};
-use crate::cli::policies::{MAX_POLICY_FILE, text};
-use crate::cli::rego_policies_of_files::{KIND, declared};
+use crate::cli::policies::{MAX_REGO, text};
+use crate::cli::rego_policies_of_files::declared;
 use crate::policy::{Declared, Source};
 
+const KIND: &str = "RegoPolicy";
 /// Most files of Rego.
 const MAX_FILES: usize = 2048;
 /// Most entries of folders that are looked at.
@@ -173,8 +174,8 @@ fn is_yaml(path: &Path) -> bool {
 fn rego(path: &Path, shown: &str) -> Result<Source> {
     let size = fs::metadata(path).context("cannot be read")?.len();
     ensure!(
-        size <= MAX_POLICY_FILE,
-        "is {size} bytes long, the limit is {MAX_POLICY_FILE}: split it"
+        size <= MAX_REGO,
+        "is {size} bytes long, the limit is {MAX_REGO}: split it"
     );
     let bytes = fs::read(path).context("cannot be read")?;
     Ok(Source {

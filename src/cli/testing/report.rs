@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Args, Format};
 use crate::cli::terminal::{self, as_json, printable};
-use crate::findings::xml;
+use crate::findings::xml_text as xml;
 use crate::policy::{FileCoverage, Ran, TestVerdict};
 use crate::vetting::{TestedRule, Tests};
 

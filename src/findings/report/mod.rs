@@ -1,11 +1,14 @@
 //! Findings as a report: for people a table, for machines JSON, SARIF and JUnit.
 
 mod json;
-pub(crate) mod junit;
+mod junit;
 mod sarif;
 mod table;
 
 use std::collections::BTreeMap;
+
+pub use junit::escaped as xml_text;
+pub use sarif::SCHEMA as SARIF_SCHEMA;
 
 use super::{Extent, Finding, Severity, Sink};
 
