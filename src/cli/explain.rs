@@ -115,7 +115,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         None if own.is_empty() => None,
         objects => {
             let objects = objects.unwrap_or_default();
-            let others = objects.policies().iter().filter(|object| own.iter().all(|policy| policy.name() != object.name()));
+            let others = objects
+                .policies()
+                .iter()
+                .filter(|object| own.iter().all(|policy| policy.name() != object.name()));
             Some(Snapshot::new(own.iter().chain(others).cloned().collect()))
         }
     };

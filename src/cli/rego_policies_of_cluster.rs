@@ -46,7 +46,11 @@ impl RegoPolicyArgs {
         let mut extent = Extent::default();
         let (looking, mut policies): (Vec<_>, Vec<_>) =
             own.into_iter().partition(|policy| !policy.spec().inventory.is_empty());
-        let names: BTreeSet<String> = looking.iter().chain(&policies).map(|policy| policy.name().to_owned()).collect();
+        let names: BTreeSet<String> = looking
+            .iter()
+            .chain(&policies)
+            .map(|policy| policy.name().to_owned())
+            .collect();
         judged_there(looking.iter().map(Registered::name), &mut extent);
         if !self.skip_rego_policies {
             let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
@@ -276,7 +280,10 @@ mod tests {
         let inventory = json!({"inventory": [{"version": "v1", "kind": "ConfigMap", "fields": ["data"]}]});
         let objects = [object("ours", 1, &inventory), object("looks", 2, &inventory)];
         let (_, gaps) = read_beside(&["ours"], 200, list(&objects)).await;
-        assert_eq!(gaps, ["RegoPolicies with an inventory are judged in the cluster only: looks"]);
+        assert_eq!(
+            gaps,
+            ["RegoPolicies with an inventory are judged in the cluster only: looks"]
+        );
     }
 
     /// As in the cluster, whatever the order of the list.

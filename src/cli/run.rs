@@ -112,7 +112,10 @@ async fn run(args: Args) -> Result<()> {
     let loaded = args.policies.in_force()?;
     let (policies, own) = (Arc::new(loaded.set), loaded.registered);
     if own.len() > MAX_POLICIES {
-        bail!("{} policies of files judge objects, the limit is {MAX_POLICIES}", own.len());
+        bail!(
+            "{} policies of files judge objects, the limit is {MAX_POLICIES}",
+            own.len()
+        );
     }
     let compiled = policies.policies().map(|policy| {
         let name = policy.metadata.name.as_str();

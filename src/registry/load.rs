@@ -114,9 +114,12 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         .filter(is_new)
         .map(|object| declared(object))
         .collect();
-    for object in shadows.into_iter().filter(is_new) {
-        shadow(seen, declared(object));
-    }
+    let shadows: Vec<Declared> = shadows
+        .into_iter()
+        .filter(is_new)
+        .map(|object| declared(object))
+        .collect();
+    shadows.into_iter().for_each(|object| shadow(seen, object));
     if !new.is_empty() {
         // While children vet them: a policy whose objects are not there yet has no verdict.
         let coming = new.iter().map(|object| object.spec.inventory.as_slice());

@@ -12,17 +12,23 @@ use crate::{
         manifests::{API_VERSION, MAX_OBJECTS, head},
         rego_policies_of_files::declared,
     },
+    gatekeeper::is_gatekeeper,
     policy::LoadError,
 };
 
 const KIND: &str = "RegoPolicy";
-/// Groups of Gatekeeper's templates and constraints.
-const GATEKEEPER: [&str; 2] = ["templates.gatekeeper.sh/", "constraints.gatekeeper.sh/"];
+/// An object of Gatekeeper's, or a definition that tells of kinds, and where it is written.
+pub(super) struct Gatekeepers {
+    pub(super) file: String,
+    pub(super) line: u32,
+    pub(super) object: Value,
+}
 
 /// What a file holds.
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) made: Vec<Made>,
+    pub(super) gatekeepers: Vec<Gatekeepers>,
     /// What is no policy, as `Job/invoice-triage`.
     pub(super) others: Vec<String>,
     pub(super) problems: Vec<LoadError>,
@@ -85,10 +91,16 @@ fn listed(value: Value) -> Vec<Value> {
 impl Read {
     fn add(&mut self, object: Value, at: &At<'_>) -> Result<(), LoadError> {
         let (version, kind, name) = head(&object).map_err(|error| at.error(format!("{error:#}")))?;
-        if GATEKEEPER.iter().any(|group| version.starts_with(group)) {
-            return Err(at.error(format!(
-                "{kind} {name} is a policy of Gatekeeper's, which this version cannot read yet: write it as a RegoPolicy"
-            )));
+        if is_gatekeeper(&object) || kind == "CustomResourceDefinition" {
+            if !is_gatekeeper(&object) {
+                self.others.push(format!("{kind}/{name}"));
+            }
+            self.gatekeepers.push(Gatekeepers {
+                file: at.file.to_owned(),
+                line: at.line,
+                object,
+            });
+            return Ok(());
         }
         if kind == KIND && version == API_VERSION {
             let policy = declared(&object).map_err(|why| at.error(format!("{KIND} {name}: {why}")))?;

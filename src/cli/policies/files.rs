@@ -40,6 +40,7 @@ pub(super) struct Files {
     /// Rego without.
     pub(super) plain: Vec<plain::File>,
     pub(super) made: Vec<Made>,
+    pub(super) gatekeepers: Vec<documents::Gatekeepers>,
     pub(super) problems: Vec<LoadError>,
     pub(super) notes: Vec<String>,
     seen: BTreeSet<PathBuf>,
@@ -53,6 +54,7 @@ impl Files {
             rego: Vec::new(),
             plain: Vec::new(),
             made: Vec::new(),
+            gatekeepers: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
             seen: BTreeSet::new(),
@@ -64,6 +66,7 @@ impl Files {
             && self.rego.is_empty()
             && self.plain.is_empty()
             && self.made.is_empty()
+            && self.gatekeepers.is_empty()
             && self.problems.is_empty()
     }
 
@@ -186,6 +189,7 @@ impl Files {
         let file = path.display().to_string();
         let read = documents::read(BufReader::new(source), MAX_YAML, &file);
         self.made.extend(read.made);
+        self.gatekeepers.extend(read.gatekeepers);
         self.problems.extend(read.problems);
         if !read.others.is_empty() {
             let others = read.others.join(", ");

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::RegoVersion,
     cli::rego_policies_of_files::why,
+    gatekeeper,
     policy::{Declared, LoadError, PolicySet, Registered, Source, library},
     vetting::Vetting,
 };
@@ -26,8 +27,9 @@ const WITHIN: Duration = Duration::from_secs(120);
 const MAX_ERRORS: usize = 8;
 
 /// Loads what was found. What is wrong with a policy is among the problems; an error is what nothing of it can be said of.
-pub(super) fn load(files: Files, parameters: BTreeMap<String, Value>) -> Result<Loaded> {
+pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Result<Loaded> {
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
+    of_gatekeeper(&mut files);
     let mut loading = Loading {
         vetting,
         demand: files.demand,
@@ -55,6 +57,31 @@ pub(super) fn load(files: Files, parameters: BTreeMap<String, Value>) -> Result<
         problems: loading.problems,
         notes: files.notes,
     })
+}
+
+/// Adds what constraints say. A template alone, or a definition of a kind, is no policy.
+fn of_gatekeeper(files: &mut Files) {
+    let documents: Vec<_> = files
+        .gatekeepers
+        .iter()
+        .map(|one| gatekeeper::Document {
+            file: &one.file,
+            line: one.line,
+            object: &one.object,
+        })
+        .collect();
+    let converted = gatekeeper::convert(&documents);
+    files.problems.extend(converted.problems);
+    files.notes.extend(converted.notes.iter().map(LoadError::to_string));
+    for made in converted.policies {
+        let at = |note: &String| format!("{}:{}: policy {}: {note}", made.file, made.line, made.policy.name);
+        files.notes.extend(made.notes.iter().map(at));
+        files.made.push(Made {
+            policy: made.policy,
+            file: made.file,
+            line: made.line,
+        });
+    }
 }
 
 struct Loading {
