@@ -58,7 +58,9 @@ pub(super) struct Store {
     pub(super) kinds: Kinds,
     inventory: Option<Vec<Value>>,
     weight: usize,
-    /// What was given twice, and not the same.
+    /// Where each was given first.
+    origins: BTreeMap<String, Given>,
+    /// What was given twice in one place, and not the same.
     pub(super) notes: Vec<String>,
 }
 
@@ -80,11 +82,12 @@ impl Store {
         };
         let uid = text(object, "/metadata/uid");
         let is_ours = group == GROUP;
+        let is_secret = crate::policy::is_secret(kind);
         let is_fact = match (group.as_str(), kind) {
             ("", "Namespace" | "ServiceAccount" | "Pod") | ("networking.k8s.io", "NetworkPolicy") => true,
-            _ => is_ours || !uid.is_empty(),
+            _ => is_ours || !uid.is_empty() && !is_secret,
         };
-        let is_looked_at = given != Given::Reviewed && !crate::policy::is_secret(kind);
+        let is_looked_at = given != Given::Reviewed && !is_secret;
         if (!is_fact && !is_looked_at) || name.is_empty() {
             return Ok(());
         }
@@ -109,34 +112,28 @@ impl Store {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let what = format!("{kind} {name}");
-        match (group.as_str(), kind) {
-            ("", "Namespace") => put(
-                &mut self.namespaces,
-                &mut self.notes,
-                what,
-                name.to_owned(),
-                whole(object),
-            ),
-            ("", "ServiceAccount") => put(&mut self.accounts, &mut self.notes, what, named(), object),
-            ("", "Pod") => put(&mut self.pods, &mut self.notes, what, named(), object),
+        let of_namespace = if is_namespaced { namespace } else { "" };
+        let what = format!("{kind} {of_namespace}/{name}");
+        let first = *self.origins.entry(what.clone()).or_insert(given);
+        let differs = match (group.as_str(), kind) {
+            ("", "Namespace") => put(&mut self.namespaces, name.to_owned(), whole(object)),
+            ("", "ServiceAccount") => put(&mut self.accounts, named(), object),
+            ("", "Pod") => put(&mut self.pods, named(), object),
             ("networking.k8s.io", "NetworkPolicy") if name == DEFAULT_DENY_NAME => {
-                put(&mut self.denies, &mut self.notes, what, namespace.to_owned(), object);
+                put(&mut self.denies, namespace.to_owned(), object)
             }
-            (GROUP, "AIWorkflow") => put(&mut self.workflows, &mut self.notes, what, named(), new(object)),
-            (GROUP, "AIWorkflowClass") => {
-                put(
-                    &mut self.classes,
-                    &mut self.notes,
-                    what,
-                    name.to_owned(),
-                    with_cluster(object),
-                );
-            }
+            (GROUP, "AIWorkflow") => put(&mut self.workflows, named(), new(object)),
+            (GROUP, "AIWorkflowClass") => put(&mut self.classes, name.to_owned(), with_cluster(object)),
             (GROUP, "RegoPolicyException") => {
                 self.exceptions.entry(namespace.to_owned()).or_default().push(object);
+                false
             }
-            _ => {}
+            _ => false,
+        };
+        // What is reviewed differs from what stands: that is why it is reviewed.
+        if differs && first == given && self.notes.len() < MAX_NOTES {
+            self.notes
+                .push(format!("{what} is there twice, and not the same: the first one counts"));
         }
         Ok(())
     }
@@ -198,17 +195,10 @@ impl Store {
     }
 }
 
-/// Where two are not the same, the first counts.
-fn put<K: Ord>(map: &mut BTreeMap<K, Value>, notes: &mut Vec<String>, what: String, key: K, object: Value) {
-    match map.get(&key) {
-        None => {
-            map.insert(key, object);
-        }
-        Some(first) if *first != object && notes.len() < MAX_NOTES => {
-            notes.push(format!("{what} is there twice, and not the same: the first one counts"));
-        }
-        Some(_) => {}
-    }
+/// Puts it there where nothing is yet; whether it is not the same as what is there.
+fn put<K: Ord>(map: &mut BTreeMap<K, Value>, key: K, object: Value) -> bool {
+    let first = map.entry(key).or_insert_with(|| object.clone());
+    *first != object
 }
 
 /// A Namespace with what the API server adds.

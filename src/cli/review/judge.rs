@@ -18,7 +18,11 @@ use super::{
     object::{Asked, Who},
 };
 use crate::{
-    api::InventoryKind,
+    api::{GROUP, InventoryKind},
+    cli::{
+        manifests::{API_VERSION, without_nulls},
+        schema,
+    },
     decisions::{Door, Need, RULES, rule_of},
     fence::{Subject, occasion},
     policy::{Declared, EntryId, LoadError, Looks, PolicySet, Snapshot, Target},
@@ -30,6 +34,10 @@ use crate::{
 
 /// Longest that judging one object may take: what the API server waits at most for a webhook.
 const OBJECT_TIME: Duration = Duration::from_secs(30);
+
+/// Who refuses what its schema does not allow, and by which name.
+const SERVER: &str = "api-server";
+const SCHEMA: &str = "schema";
 
 /// How a finding acts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -110,7 +118,10 @@ impl Judge {
             asking.miss(Need::Launcher, "who asks");
         }
         let missing = asking.missing();
-        let mut verdict = Verdict::default();
+        let mut verdict = Verdict {
+            found: of_schema(review),
+            ..Verdict::default()
+        };
         self.not_judged(review, &answers, &missing, &mut verdict.not_judged);
         let left_out: BTreeSet<String> = verdict.not_judged.iter().map(|one| one.policy.clone()).collect();
         for Answer { webhook, mut decision } in answers {
@@ -200,6 +211,38 @@ impl Judge {
         let needs = all.into_iter().filter(|(looks, _)| *looks).map(|(_, need)| need);
         needs.chain(of_rule.iter().copied()).collect()
     }
+}
+
+/// What the API server itself would say of one of our kinds, before it asks any webhook.
+fn of_schema(review: &Review) -> Vec<Found> {
+    let Some(object) = review.object().filter(|_| review.kind.group == GROUP) else {
+        return Vec::new();
+    };
+    let kind = review.kind.kind.as_str();
+    let api_version = format!("{GROUP}/{}", review.kind.version);
+    let problems = match schema::schema_of(kind).filter(|_| api_version == API_VERSION) {
+        Some(schema) => {
+            // As the API server does with a null where none is allowed.
+            let object = without_nulls(object.clone());
+            schema::problems(schema, object.get("spec").unwrap_or(&Value::Null), "spec")
+        }
+        None => vec![format!("apiVersion: there is no {kind} of {api_version}")],
+    };
+    let found = problems.into_iter().map(|problem| {
+        let (path, message) = problem.split_once(": ").unwrap_or(("", &problem));
+        Found {
+            level: Level::Deny,
+            webhook: SERVER.to_owned(),
+            violation: Violation {
+                policy: SCHEMA.to_owned(),
+                path: path.to_owned(),
+                value: None,
+                message: message.to_owned(),
+                fix: format!("correct it: kubectl explain {} shows the fields", kind.to_lowercase()),
+            },
+        }
+    });
+    found.collect()
 }
 
 fn add(found: &mut BTreeSet<NotJudged>, policy: &str, what: &str, by: &'static str) {

@@ -14,7 +14,7 @@ mod places;
 mod work;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -134,12 +134,13 @@ fn run(args: &Args) -> Result<ExitCode> {
     for note in loaded.notes.iter().chain(&store.notes) {
         eprintln!("ringfence: {}", printable(note));
     }
+    let about = about(&loaded);
     let judge = judge(loaded, store)?;
     let who = Who {
         user: args.user.clone(),
         groups: args.groups.clone(),
     };
-    let mut printing = Printing::new(args.output.printer(terminal::has_colour(&io::stdout())));
+    let mut printing = Printing::new(args.output.printer(terminal::has_colour(&io::stdout()), about));
     printing.print(|printer| printer.begin())?;
     for trouble in troubles {
         printing.trouble(&trouble)?;
@@ -177,6 +178,19 @@ fn run(args: &Args) -> Result<ExitCode> {
             u8::from(totals.denied > 0)
         },
     ))
+}
+
+/// What policies demand, by their names.
+fn about(loaded: &Loaded) -> BTreeMap<String, String> {
+    let of_set = loaded
+        .set
+        .policies()
+        .map(|info| (info.metadata.name.clone(), info.metadata.description.clone()));
+    let objects = loaded.objects.iter().filter_map(|object| {
+        let description = object.spec.description.clone()?;
+        Some((object.name.clone(), description))
+    });
+    of_set.chain(objects).collect()
 }
 
 /// What judges, and the facts that it judges by.

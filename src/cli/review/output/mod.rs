@@ -6,6 +6,8 @@ mod junit;
 mod people;
 mod sarif;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -48,11 +50,12 @@ pub(super) trait Printer {
 }
 
 impl Format {
-    pub(super) fn printer(self, colour: bool) -> Box<dyn Printer> {
+    /// Prints so; `about` says what policies demand.
+    pub(super) fn printer(self, colour: bool, about: BTreeMap<String, String>) -> Box<dyn Printer> {
         match self {
             Self::People => Box::new(people::People { colour }),
             Self::Json => Box::new(json::Json::default()),
-            Self::Sarif => Box::new(sarif::Sarif::default()),
+            Self::Sarif => Box::new(sarif::Sarif::new(about)),
             Self::Junit => Box::new(junit::Junit::default()),
             Self::Github => Box::new(github::Github),
         }

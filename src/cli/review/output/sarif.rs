@@ -18,13 +18,25 @@ use crate::{cli::terminal::as_json, decisions::rule_of, findings::SARIF_SCHEMA};
 /// Most results: code hosts take no more.
 const MAX_RESULTS: usize = 25_000;
 
-#[derive(Default)]
 pub(super) struct Sarif {
+    about: BTreeMap<String, String>,
     /// What a policy or rule demands, by its name.
     rules: BTreeMap<String, String>,
     results: Vec<Value>,
     omitted: usize,
     notifications: Vec<Value>,
+}
+
+impl Sarif {
+    pub(super) fn new(about: BTreeMap<String, String>) -> Self {
+        Self {
+            about,
+            rules: BTreeMap::new(),
+            results: Vec::new(),
+            omitted: 0,
+            notifications: Vec::new(),
+        }
+    }
 }
 
 impl Printer for Sarif {
@@ -35,8 +47,14 @@ impl Printer for Sarif {
                 continue;
             }
             let violation = &finding.found.violation;
-            let fix = || rule_of(&violation.policy).map_or(violation.fix.clone(), |rule| rule.description.to_owned());
-            self.rules.entry(violation.policy.clone()).or_insert_with(fix);
+            let name = violation.policy.as_str();
+            let demands = || match (rule_of(name), self.about.get(name)) {
+                (_, Some(description)) => description.clone(),
+                (Some(rule), None) => rule.description.to_owned(),
+                (None, None) => violation.fix.clone(),
+            };
+            let demands = demands();
+            self.rules.entry(name.to_owned()).or_insert(demands);
             self.results.push(result(judged, finding));
         }
         Ok(String::new())
