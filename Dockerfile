@@ -10,6 +10,11 @@ RUN case "$TARGETARCH" in amd64) arch=x86_64 ;; arm64) arch=aarch64 ;; *) echo "
  && cargo build --release --locked --bin ringfence --target "$arch-unknown-linux-musl" \
  && cp "target/$arch-unknown-linux-musl/release/ringfence" /ringfence
 
+# The same with a shell, for CI jobs that need one: docker build --target ci
+FROM debian:bookworm-slim AS ci
+COPY --from=build /ringfence /usr/local/bin/ringfence
+USER 65532:65532
+
 FROM scratch
 LABEL org.opencontainers.image.title="ringfence" \
       org.opencontainers.image.description="A fence around AI workflows on Kubernetes" \

@@ -12,6 +12,7 @@ mod identity;
 pub mod network;
 pub mod opa;
 mod oracle;
+pub mod pod_security;
 mod ringfence;
 
 pub use commands::Output;
