@@ -191,8 +191,9 @@ deny contains finding if {
 
 deny contains finding if {
 	some scope in scopes
+	options := scope.context.seLinuxOptions
 	some field in ["user", "role"]
-	value := scope.context.seLinuxOptions[field]
+	value := options[field]
 	value != ""
 	finding := {
 		"path": concat(".", [place_of(scope), "seLinuxOptions", field]),
@@ -255,8 +256,9 @@ deny contains finding if {
 deny contains finding if {
 	some container in containers
 	some name in ["livenessProbe", "readinessProbe", "startupProbe"]
+	handler := container.container[name]
 	some action in ["httpGet", "tcpSocket"]
-	value := container.container[name][action].host
+	value := handler[action].host
 	value != ""
 	finding := sent_elsewhere(sprintf("%s.%s.%s.host", [place(container), name, action]), value)
 }
