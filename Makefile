@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/simulator tests/opa
+GO_MODULES := tests/controlplane tests/simulator tests/opa tests/gatekeeper
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
@@ -43,8 +43,12 @@ simulator: tools ## Build the simulator of NetworkPolicies that tests ask (secon
 opa: tools ## Build the Open Policy Agent that the tests ask (two minutes the first time)
 	$(call step,build the Open Policy Agent,tests/support/build-oracle.sh opa)
 
+.PHONY: gatekeeper
+gatekeeper: tools ## Build the Gatekeeper that the tests ask (two minutes the first time)
+	$(call step,build the Gatekeeper,tests/support/build-oracle.sh gatekeeper)
+
 .PHONY: test
-test: tools lint controlplane simulator opa compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 7 minutes when warm)
+test: tools lint controlplane simulator opa gatekeeper compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 7 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -65,6 +69,8 @@ $(CLUSTER_TESTS:%=test-%): controlplane
 test-network test-cluster: simulator
 
 test-conformance test-hostile: opa
+
+test-gatekeeper_rules: gatekeeper
 
 # The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
 .PHONY: test-demo
