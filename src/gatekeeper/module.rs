@@ -143,9 +143,8 @@ fn input(asked: &Asked<'_>) -> String {
         }
     }
     if names_namespace {
-        rules.push_str(
-            "\ndefault namespace_object := null\n\nnamespace_object := input.namespace if requested != \"\"\n",
-        );
+        rules
+            .push_str("\ndefault namespace_object := {}\n\nnamespace_object := input.namespace if requested != \"\"\n");
     }
     format!("asked := {{\"review\": {review}, \"parameters\": input.parameters}}\n{rules}")
 }

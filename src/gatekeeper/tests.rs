@@ -266,7 +266,7 @@ fn what_is_deleted_is_the_object() {
 fn the_template_sees_what_gatekeeper_shows_it() {
     let rego = "package all\n\nviolation[{\"msg\": msg}] {\n  msg := json.marshal({\"keys\": object.keys(input), \"in\": \
                 input.review.namespaceObject.metadata.name, \"old\": input.review._unstable.namespace.metadata.name})\n}\n\
-                violation[{\"msg\": \"in no namespace\"}] {\n  not input.review.namespace\n  input.review.namespaceObject == null\n}\n";
+                violation[{\"msg\": \"in no namespace\"}] {\n  not input.review.namespace\n  input.review.namespaceObject == {}\n}\n";
     let made = made(&[template(rego), constraint(json!({"parameters": {"words": ["a"]}}))]);
     let pod = said(&made, request(json!({})), Some(&ml()));
     assert_eq!(
@@ -277,6 +277,14 @@ fn the_template_sees_what_gatekeeper_shows_it() {
         said(&made, namespace_request(json!({})), Some(&ml())),
         ["in no namespace"]
     );
+}
+
+#[test]
+fn rules_of_the_template_use_each_other() {
+    let rego = "package all\n\nviolation[{\"msg\": msg}] {\n  c := containers[_]\n  msg := said(c)\n}\n\ncontainers[c] { c := \
+                input.review.object.spec.containers[_] }\n\nsaid(c) = out { out := c.image }\n";
+    let made = made(&[template(rego), constraint(json!({}))]);
+    assert_eq!(said(&made, request(json!({})), None), ["x"]);
 }
 
 #[test]

@@ -22,35 +22,38 @@ deny contains finding if {
 	some reference, name in repositories
 	name == ""
 	some image in of_reference(reference)
-	finding := unreadable(image)
+	finding := {
+		"path": place(image),
+		"msg": "the image is missing, or is no reference that every container runtime reads alike",
+		"fix": "write it in full and in lower case, such as registry.example.com/team/name:tag",
+	}
 }
 
 deny contains finding if {
-	some image in nameless
-	finding := unreadable(image)
-}
-
-deny contains finding if {
+	not is_open(declared)
 	some reference, name in judged
+	name != ""
 	not allowed(name, workflow_patterns)
 	some image in of_reference(reference)
 	finding := {
 		"path": place(image),
 		"value": reference,
 		"msg": sprintf("no pattern of %s allows %s", [workflow, name]),
-		"fix": fix(workflow_patterns.all, name, "spec.images of the AIWorkflow"),
+		"fix": fix(declared, name, "spec.images of the AIWorkflow"),
 	}
 }
 
 deny contains finding if {
+	not is_open(class_images)
 	some reference, name in judged
+	name != ""
 	not allowed(name, class_patterns)
 	some image in of_reference(reference)
 	finding := {
 		"path": place(image),
 		"value": reference,
 		"msg": sprintf("no pattern of %s allows %s", [class, name]),
-		"fix": fix(class_patterns.all, name, "spec.images.allowed of the class, which is the platform team's"),
+		"fix": fix(class_images, name, "spec.images.allowed of the class, which is the platform team's"),
 	}
 }
 
@@ -81,27 +84,16 @@ deny contains finding if {
 	}
 }
 
-lists := ["initContainers", "containers", "ephemeralContainers"]
-
 images := array.concat(
-	[{"list": list, "index": i, "reference": container.image} |
-		some list in lists
+	[{"list": list, "index": i, "reference": object.get(container, "image", "")} |
+		some list in ["initContainers", "containers", "ephemeralContainers"]
 		some i, container in input.pod.spec[list]
 	],
-	[{"list": "volumes", "index": i, "reference": volume.image.reference} | some i, volume in input.pod.spec.volumes],
+	[{"list": "volumes", "index": i, "reference": object.get(volume.image, "reference", "")} |
+		some i, volume in input.pod.spec.volumes
+		volume.image
+	],
 )
-
-nameless contains {"list": list, "index": i} if {
-	some list in lists
-	some i, container in input.pod.spec[list]
-	not container.image
-}
-
-nameless contains {"list": "volumes", "index": i} if {
-	some i, volume in input.pod.spec.volumes
-	volume.image
-	not volume.image.reference
-}
 
 of_reference(reference) := [image | some image in images; image.reference == reference]
 
@@ -109,20 +101,18 @@ place(image) := at(sprintf("spec.volumes[%v].image.reference", [image.index])) i
 
 place(image) := at(sprintf("spec.%s[%v].image", [image.list, image.index])) if image.list != "volumes"
 
-unreadable(image) := {
-	"path": place(image),
-	"msg": "the image is missing, or is no reference that every container runtime reads alike",
-	"fix": "write it in full and in lower case, such as registry.example.com/team/name:tag",
-}
-
 # Each reference is read once, however many containers share it.
 repositories := {image.reference: repository(image.reference) | some image in images}
 
 # What the class does not name as injected.
+judged := repositories if injected_images == []
+
 judged := {reference: name |
 	some reference, name in repositories
-	name != ""
+	not is_open(injected_images)
 	not allowed(name, injected_patterns)
+} if {
+	injected_images != []
 }
 
 # Registry and path in full, neither tag nor digest. "" for what is outside the grammar of references: upper case, `..`,
@@ -135,30 +125,19 @@ repository(reference) := name if {
 	count(name) <= 255
 } else := ""
 
-# An image ID; one word, which is of Docker's library; a path of Docker Hub, whose first part has no dot; an address or a name with
-# a path. Behind them tag and digest.
-grammar := sprintf(
-	`^(?:(%s)|(?:(?:(?:index\.)?docker\.io/)?(%s)|(?:index\.)?docker\.io/(%s(?:/%s)+)|(?:(%s)|(%s))/(%s(?:/%s)*)|(%s(?:/%s)+))(?::%s)?)(?:@(?:%s))?$`,
-	[id, part, part, part, address, host, part, part, first, part, tag, digest],
-)
-
-id := sprintf(`sha(?:256|384|512):[0-9a-fA-F]+|[0-9a-f]{64,}(?::%s)?`, [tag])
-
-tag := `[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}`
-
-digest := `sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}`
-
-part := `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
-
-first := `[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*`
-
-address := sprintf(`\[[0-9a-f:]+\](?::%s)?`, [port])
-
-host := sprintf(`(?:localhost|%s(?:\.%s)+)(?::%s)?|%s:%s`, [label, label, port, label, port])
-
-label := `[a-z0-9](?:[-a-z0-9]*[a-z0-9])?`
-
-port := `(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
+# Written out, because what is put together is put together for every request. An image ID; one word, which is of Docker's library; a
+# path of Docker Hub; an address or a name with a path; a path of Docker Hub whose first part has no dot. Behind them tag and digest.
+grammar := concat("", [
+	`^(?:(sha(?:256|384|512):[0-9a-fA-F]+|[0-9a-f]{64,}(?::[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?)|(?:`,
+	`(?:(?:index\.)?docker\.io/)?([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)`,
+	`|(?:index\.)?docker\.io/([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+)`,
+	`|(?:(\[[0-9a-f:]+\](?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?)`,
+	`|((?:localhost|[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)+)(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`,
+	`|[a-z0-9](?:[-a-z0-9]*[a-z0-9])?:(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])))`,
+	`/([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)`,
+	`|([a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+)`,
+	`)(?::[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?)(?:@(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?$`,
+])
 
 full(groups) := concat("/", [groups[5], groups[6]]) if {
 	groups[5] != ""
@@ -171,11 +150,11 @@ full(groups) := concat("/", [groups[5], groups[6]]) if {
 	groups[4] == ""
 }
 
+is_open(patterns) if patterns[_] == "**"
+
 # No pattern allows nothing. Names hold no wildcard, so only patterns with one before their end need an expression.
 allowed(name, patterns) if {
 	patterns.names[name]
-} else if {
-	patterns.names["**"]
 } else if {
 	patterns.below != []
 	strings.any_prefix_match(concat("", [name, "/"]), patterns.below)
@@ -186,7 +165,6 @@ allowed(name, patterns) if {
 
 # As they are, without the `**` at the end, and as expressions.
 patterns_of(list) := {
-	"all": list,
 	"names": {pattern | some pattern in list},
 	"below": [trim_suffix(pattern, "**") |
 		some pattern in list
@@ -195,7 +173,6 @@ patterns_of(list) := {
 	],
 	"others": [expression(pattern) |
 		some pattern in list
-		pattern != "**"
 		is_string(pattern)
 		contains(trim_suffix(pattern, "/**"), "*")
 		regex.match(pattern_grammar, pattern)

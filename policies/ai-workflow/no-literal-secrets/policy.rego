@@ -50,15 +50,15 @@ deny contains finding if {
 deny contains finding if {
 	regex.match(secret_names, names)
 	some item in items
-	regex.match(secret_name, item.name)
-	not item.name in allowed_names
+	regex.match(secret_name, item.of.name)
+	not item.of.name in allowed_names
 	not regex.match(shape, item.text)
 	not harmless(without_references(item))
 	not is_of_others(item)
 	finding := {
 		"path": place(item),
 		"value": hidden(item.text),
-		"msg": sprintf("%s is named like a secret and holds a literal value", [item.name]),
+		"msg": sprintf("%s is named like a secret and holds a literal value", [item.of.name]),
 	}
 }
 
@@ -99,9 +99,7 @@ deny contains finding if {
 	long_word != ""
 	regex.match(long_word, everything)
 	some item in items
-	not item.name in allowed_names
-	not regex.match(secret_name, item.name)
-	not item.name == "kubectl.kubernetes.io/last-applied-configuration"
+	not is_named(item)
 	not regex.match(shape, item.text)
 	some word in regex.find_n(long_word, without_references(item), -1)
 	is_random(word)
@@ -113,6 +111,13 @@ deny contains finding if {
 	}
 }
 
+# By its name it is allowed, or judged already, or kubectl's own copy of what is judged here.
+is_named(item) if item.of.name in allowed_names
+
+is_named(item) if regex.match(secret_name, item.of.name)
+
+is_named(item) if item.of.name == "kubectl.kubernetes.io/last-applied-configuration"
+
 instead := "put the value into a Secret and refer to it"
 
 default allowed_names := []
@@ -122,7 +127,7 @@ allowed_names := input.parameters.allowedNames
 # One look at everything tells most pods from the few that need a closer one.
 everything := concat("\n", [item.text | some item in items])
 
-names := concat("\n", [item.name | some item in items; item.name != ""])
+names := concat("\n", [item.of.name | some item in items])
 
 # Each shape stands alone, so that task-force-… is no key of the kind sk-….
 shape := sprintf("(?:^|[^A-Za-z0-9])(?:%s)", [concat("|", [pattern | some pattern in shapes])])
@@ -190,7 +195,7 @@ is_of_others(item) if {
 
 is_of_others(item) if {
 	item.form == annotation
-	startswith(item.name, "vault.hashicorp.com/")
+	startswith(item.of.name, "vault.hashicorp.com/")
 }
 
 # --max-token=256 counts tokens; no password is called that.
@@ -233,14 +238,14 @@ follows(item, flag) if {
 
 items := array.concat(array.concat(environment, arguments), array.concat(annotations, of_handlers))
 
-environment := [{"form": "spec.%s[%v].env[%v].value", "at": [kind, i, j], "name": object.get(variable, "name", ""), "text": variable.value, "script": false} |
+environment := [{"form": "spec.%s[%v].env[%v].value", "at": [kind, i, j], "of": variable, "text": variable.value} |
 	some kind in kinds
 	some i, container in input.pod.spec[kind]
 	some j, variable in container.env
 	variable.value
 ]
 
-arguments := [{"form": "spec.%s[%v].%s[%v]", "at": [kind, i, field, j], "name": "", "text": text, "script": true} |
+arguments := [{"form": "spec.%s[%v].%s[%v]", "at": [kind, i, field, j], "text": text, "script": true} |
 	some kind in kinds
 	some i, container in input.pod.spec[kind]
 	some field in ["command", "args"]
@@ -249,7 +254,7 @@ arguments := [{"form": "spec.%s[%v].%s[%v]", "at": [kind, i, field, j], "name": 
 
 annotation := "metadata.annotations[%s]"
 
-annotations := [{"form": annotation, "at": [name], "name": name, "text": text, "script": false} |
+annotations := [{"form": annotation, "at": [name], "of": {"name": name}, "text": text} |
 	some name
 	text := input.pod.metadata.annotations[name]
 ]
@@ -271,18 +276,18 @@ hooks := [{"kind": kind, "index": i, "name": concat(".", ["lifecycle", name]), "
 	some name, handler in container.lifecycle
 ]
 
-commands := [{"form": "spec.%s[%v].%s.exec.command[%v]", "at": [holder.kind, holder.index, holder.name, i], "name": "", "text": text, "script": true} |
+commands := [{"form": "spec.%s[%v].%s.exec.command[%v]", "at": [holder.kind, holder.index, holder.name, i], "text": text, "script": true} |
 	some holder in handlers
 	some i, text in holder.handler.exec.command
 ]
 
-headers := [{"form": "spec.%s[%v].%s.httpGet.httpHeaders[%v].value", "at": [holder.kind, holder.index, holder.name, i], "name": object.get(header, "name", ""), "text": header.value, "script": false} |
+headers := [{"form": "spec.%s[%v].%s.httpGet.httpHeaders[%v].value", "at": [holder.kind, holder.index, holder.name, i], "of": header, "text": header.value} |
 	some holder in handlers
 	some i, header in holder.handler.httpGet.httpHeaders
 	header.value
 ]
 
-paths := [{"form": "spec.%s[%v].%s.httpGet.path", "at": [holder.kind, holder.index, holder.name], "name": "", "text": text, "script": false} |
+paths := [{"form": "spec.%s[%v].%s.httpGet.path", "at": [holder.kind, holder.index, holder.name], "text": text} |
 	some holder in handlers
 	text := holder.handler.httpGet.path
 ]

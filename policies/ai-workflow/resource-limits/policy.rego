@@ -2,8 +2,8 @@
 # title: Resource limits
 # description: >-
 #   Each container says what it needs of processor and memory and how much memory it may take at most, or its pod says so for all of
-#   them: one workflow that runs wild must not starve the node. What must be there is the parameter `required` (also
-#   limits.cpu and limits.ephemeral-storage); whether what is missing warns or is refused, the parameter `action` (warn, deny).
+#   them: one workflow that runs wild must not starve the node. What must be there is the parameter `required`, by list (also cpu and
+#   ephemeral-storage under limits); whether what is missing warns or is refused, the parameter `action` (warn, deny).
 #   A LimitRange fills in pods, but not the templates of Deployments and Jobs: there it cannot be seen here.
 # custom:
 #   name: resource-limits
@@ -19,7 +19,7 @@
 #   - MITRE-ATLAS-AML.T0034
 #   parameters:
 #     action: warn
-#     required: [requests.cpu, requests.memory, limits.memory]
+#     required: {requests: [cpu, memory], limits: [memory]}
 package ringfence.resource_limits
 
 deny contains finding if {
@@ -40,46 +40,37 @@ warn contains finding if {
 
 # The API server fills in requests from limits, and refuses both on ephemeral containers.
 missing contains finding if {
+	some list, resources in input.parameters.required
+	some resource in resources
+	not is_said(input.pod.spec, list, resource)
 	some kind in ["initContainers", "containers"]
 	some i, container in input.pod.spec[kind]
-	some wanted in wanted_of_containers
-	not has_value(container, wanted)
-	not is_requested(container, wanted)
+	not is_said(container, list, resource)
 	finding := {
-		"path": at(sprintf("spec.%s[%v].resources.%s", [kind, i, wanted.name])),
-		"msg": sprintf("the container does not say %s", [meaning(wanted)]),
-		"fix": sprintf("set resources.%s, such as %s", [wanted.name, object.get(examples, wanted.resource, "1")]),
+		"path": at(sprintf("spec.%s[%v].resources.%s.%s", [kind, i, list, resource])),
+		"msg": sprintf("the container does not say how much %s it %s", [object.get(words, resource, resource), object.get(verbs, list, "has")]),
+		"fix": sprintf("set resources.%s.%s, such as %s", [list, resource, object.get(examples, resource, "1")]),
 	}
 }
 
-wanted_of_containers := [wanted |
-	some name in input.parameters.required
-	parts := split(name, ".")
-	wanted := {"name": name, "list": parts[0], "resource": concat(".", array.slice(parts, 1, 9))}
-	not has_value(input.pod.spec, wanted)
-	not is_requested(input.pod.spec, wanted)
-]
-
-has_value(holder, wanted) if {
-	value := holder.resources[wanted.list][wanted.resource]
-	not is_nothing(wanted.list, value)
+is_said(holder, list, resource) if {
+	value := holder.resources[list][resource]
+	not is_nothing(list, value)
+} else if {
+	list == "requests"
+	value := holder.resources.limits[resource]
+	not is_nothing("limits", value)
 }
 
-is_requested(holder, wanted) if {
-	wanted.list == "requests"
-	has_value(holder, {"list": "limits", "resource": wanted.resource})
+is_nothing(_, value) if value in ["", null, false, 0]
+
+# A limit of 0 is no limit, however it is written.
+is_nothing("limits", value) if {
+	is_string(value)
+	not regex.match(`^[^eE]*[1-9]`, value)
 }
 
-# A limit of 0 is no limit.
-is_nothing("limits", value) if not regex.match(`^[^eE]*[1-9]`, sprintf("%v", [value]))
-
-is_nothing("requests", value) if value in ["", null, false]
-
-meaning(wanted) := sprintf("how much %s it needs", [object.get(words, wanted.resource, wanted.resource)]) if wanted.list == "requests"
-
-meaning(wanted) := sprintf("how much %s it may take", [object.get(words, wanted.resource, wanted.resource)]) if {
-	wanted.list != "requests"
-}
+verbs := {"requests": "needs", "limits": "may take"}
 
 words := {"cpu": "processor time", "ephemeral-storage": "disk"}
 

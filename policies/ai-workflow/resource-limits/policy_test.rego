@@ -6,7 +6,7 @@ full := {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "2
 
 with_spec(spec) := {
 	"podPath": "", "pod": {"spec": spec},
-	"parameters": {"action": "warn", "required": ["requests.cpu", "requests.memory", "limits.memory"]},
+	"parameters": {"action": "warn", "required": {"requests": ["cpu", "memory"], "limits": ["memory"]}},
 }
 
 with_resources(resources) := with_spec({"containers": [{"name": "good", "resources": full}, {"name": "main", "resources": resources}]})
@@ -67,7 +67,7 @@ test_refuses_limits_that_are_none if {
 }
 
 test_refuses_more_where_more_is_required if {
-	disk := {"parameters": {"action": "deny", "required": ["limits.ephemeral-storage", "limits.nvidia.com/gpu"]}}
+	disk := {"parameters": {"action": "deny", "required": {"requests": [], "limits": ["ephemeral-storage", "nvidia.com/gpu"]}}}
 	count(policy.deny) == 4 with input as object.union(with_resources(full), disk)
 	holds := {"limits": {"ephemeral-storage": "1Gi", "nvidia.com/gpu": "1"}}
 	count(policy.deny) == 0 with input as object.union(with_spec({"containers": [{"name": "main", "resources": holds}]}), disk)
