@@ -260,7 +260,7 @@ pub(super) fn answer(run: &Run, memory: u64, mut out: impl Write) -> io::Result<
     doing(COMPILING);
     let pattern = run.how.pattern().map_err(io::Error::other)?;
     let loaded = match &run.tested {
-        Tested::Rego(suite) => Testing::load(suite).map(Loaded::Rego),
+        Tested::Rego(suite) => Testing::load(suite).map(|testing| Loaded::Rego(Box::new(testing))),
         Tested::Object { file, declared } => {
             usable(declared, memory, run.how.limit()).map(|policy| Loaded::Object(file.clone(), Box::new(policy)))
         }
@@ -299,7 +299,7 @@ pub(super) fn answer(run: &Run, memory: u64, mut out: impl Write) -> io::Result<
 }
 
 enum Loaded {
-    Rego(Testing),
+    Rego(Box<Testing>),
     Object(String, Box<Registered>),
 }
 

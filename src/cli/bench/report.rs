@@ -81,7 +81,7 @@ impl Report {
                 )
             })
             .collect();
-        rows.sort_by(|(_, a, _), (_, b, _)| b.sum().cmp(&a.sum()));
+        rows.sort_by_key(|(_, times, _)| std::cmp::Reverse(times.sum()));
         rows
     }
 
