@@ -2,6 +2,48 @@
 //!
 //! Must never: miss a rule of `fence` or `findings`, or name one that is gone; a test reads their sources.
 
+/// A fact beside the request.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Need {
+    /// The service account that a pod runs as.
+    Account,
+    /// The AIWorkflowClass.
+    Class,
+    /// The namespace's default-deny NetworkPolicy.
+    DefaultDeny,
+    /// Who asks.
+    Launcher,
+    /// The Namespace.
+    Namespace,
+    /// Who owns the object.
+    Owner,
+    /// The pod into which something is opened.
+    Pod,
+    /// The AIWorkflow.
+    Workflow,
+}
+
+/// What is judged by a rule.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Door {
+    /// Something that is opened into a pod.
+    Connect,
+    /// A declaration: one of our own kinds.
+    Declaration,
+    /// What carries the workflow label.
+    Labelled,
+    /// A Namespace with a mode.
+    Mode,
+    /// A pod that is made.
+    Pod,
+    /// What stands.
+    Standing,
+    /// A pod, or a pod template.
+    Template,
+    /// A pod that is changed.
+    Update,
+}
+
 /// A rule that no file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rule {
@@ -14,6 +56,20 @@ pub struct Rule {
     /// Whether the request, its namespace, workflow and class are all that it looks at: then a line with its input is enough to
     /// judge again.
     pub replays: bool,
+    /// What it judges.
+    pub doors: &'static [Door],
+    /// Which facts beside the request it looks at.
+    pub needs: &'static [Need],
+}
+
+impl Rule {
+    const fn at(self, doors: &'static [Door]) -> Self {
+        Self { doors, ..self }
+    }
+
+    const fn needing(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
+    }
 }
 
 const fn rule(name: &'static str, description: &'static str, fix: &'static str) -> Rule {
@@ -22,6 +78,8 @@ const fn rule(name: &'static str, description: &'static str, fix: &'static str) 
         description,
         fix,
         replays: false,
+        doors: &[Door::Standing],
+        needs: &[],
     }
 }
 
@@ -38,42 +96,56 @@ pub const RULES: [Rule; 24] = [
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
         "Correct what the warning names, or ask the platform team to widen the class.",
-    ),
+    )
+    .at(&[Door::Declaration])
+    .needing(&[Need::Class, Need::Namespace]),
     replayed(
         "approved-images",
         "Every image comes from a repository that both the workflow and the class name, or that the class names as injected; by digest where the class asks for that.",
         "Use an image of such a repository, or add the repository to spec.images of the AIWorkflow.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     replayed(
         "approved-namespace",
         "What carries the workflow label lies in a namespace with a mode.",
         "Remove the label, or ask the platform team to label the namespace ringfence.dev/enforce.",
-    ),
+    )
+    .at(&[Door::Labelled])
+    .needing(&[Need::Namespace]),
     rule(
         "debug-window",
         "Nobody opens anything into a fenced pod unless its workflow declares a window, its class allows windows, and it is open now.",
         "Declare spec.debug in the AIWorkflow with what to open and until when.",
-    ),
+    )
+    .at(&[Door::Connect])
+    .needing(&[Need::Class, Need::Namespace, Need::Pod, Need::Workflow]),
     rule(
         "declaration-size",
         "A declaration does not grow beyond what Ringfence can hold of many.",
         "Make its metadata smaller: annotations above all.",
-    ),
+    )
+    .at(&[Door::Declaration]),
     rule(
         "declared-workflow",
         "A pod, and whatever makes pods, names an AIWorkflow of its namespace that is there, reviewed and accepted by the class.",
         "Set the label ringfence.dev/workflow on the object and its pod template, and see kubectl describe aiworkflow.",
-    ),
+    )
+    .at(&[Door::Labelled, Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     rule(
         "default-deny",
         "A pod is made only where the namespace's default-deny NetworkPolicy stands unchanged.",
         "Wait until Ringfence has made it; kubectl get networkpolicy ringfence shows it.",
-    ),
+    )
+    .at(&[Door::Pod])
+    .needing(&[Need::DefaultDeny, Need::Namespace]),
     rule(
         "exempt-namespace",
         "Declarations lie in namespaces that can be fenced: never in the platform's own.",
         "Put it into another namespace.",
-    ),
+    )
+    .at(&[Door::Declaration]),
     rule(
         "extra-binding",
         "No RoleBinding or ClusterRoleBinding gives a workflow's account more than is declared.",
@@ -83,7 +155,9 @@ pub const RULES: [Rule; 24] = [
         "fixed-label",
         "A pod keeps the workflow label that it was made with.",
         "Delete the pod, and create it with the right label.",
-    ),
+    )
+    .at(&[Door::Update])
+    .needing(&[Need::Namespace]),
     rule(
         "foreign-network-policy",
         "No NetworkPolicy beside Ringfence's opens what is not declared.",
@@ -93,7 +167,9 @@ pub const RULES: [Rule; 24] = [
         "launcher",
         "What runs as a workflow is made or changed by its launchers alone: those of the AIWorkflow or the class, and built-in controllers for an owner that holds.",
         "Have a launcher do it, or add who did to spec.launchers of the AIWorkflow.",
-    ),
+    )
+    .at(&[Door::Labelled])
+    .needing(&[Need::Class, Need::Launcher, Need::Namespace, Need::Owner, Need::Workflow]),
     rule(
         "missing-secret",
         "Every Secret that a pod refers to is there.",
@@ -108,12 +184,16 @@ pub const RULES: [Rule; 24] = [
         "namespace-mode",
         "A mode label names an AIWorkflowClass that exists, on a namespace that can be fenced. By this name too the caller is told what would be refused.",
         "Name a class that is there (kubectl get aiworkflowclasses), or correct what ringfence check namespace lists.",
-    ),
+    )
+    .at(&[Door::Mode])
+    .needing(&[Need::Class]),
     rule(
         "own-service-account",
         "A pod runs as its workflow's service account, and that account is the one that Ringfence made.",
         "Set spec.serviceAccountName to the workflow's account, and wait until the AIWorkflow is Ready.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Account, Need::Namespace, Need::Workflow]),
     rule(
         "ownerless-object",
         "What Ringfence made for an owner goes with it.",
@@ -123,22 +203,30 @@ pub const RULES: [Rule; 24] = [
         "pod-annotations",
         "A pod carries only annotations that the class or the engine lists: runtimes, meshes and network plugins obey them.",
         "Remove the annotation, or ask the platform team to list its key in spec.podAnnotations of the class.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     replayed(
         "pod-security",
         "The API server itself holds the namespace's pods to the class's Pod Security Standard.",
         "Have the namespace labelled pod-security.kubernetes.io/enforce with at least that level.",
-    ),
+    )
+    .at(&[Door::Mode, Door::Pod])
+    .needing(&[Need::Class, Need::Namespace]),
     replayed(
         "pod-template",
         "An object that makes pods has its pod template where its kind has it.",
         "Put the pod's metadata and spec there.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Namespace]),
     replayed(
         "projected-tokens",
         "A pod mounts tokens only for audiences, and for as long, as workflow and class declare.",
         "Declare the audience in spec.identity.audiences of the AIWorkflow, or remove the token.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     rule(
         "token-secret",
         "No Secret holds a token of a service account that never ends.",
@@ -148,12 +236,15 @@ pub const RULES: [Rule; 24] = [
         "valid-declaration",
         "A declaration holds nothing that no class could accept.",
         "Correct the field that the refusal names.",
-    ),
+    )
+    .at(&[Door::Declaration]),
     replayed(
         "volumes",
         "A pod mounts only volumes of types, and CSI volumes of drivers, that the class lists; and no devices.",
         "Use a listed type, or ask the platform team to add it to spec.volumes of the class.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace]),
 ];
 
 /// The rule of that name.

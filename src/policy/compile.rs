@@ -17,6 +17,7 @@ use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
+use super::looks::Looks;
 use super::memory;
 use super::metadata::{Metadata, RegoVersion};
 use super::rewrite::{self, Origins};
@@ -45,6 +46,8 @@ pub struct PolicyInfo {
     pub entry_points: Vec<EntryPoint>,
     /// `input.parameters`: the defaults with the platform's values over them.
     pub parameters: BTreeMap<String, serde_json::Value>,
+    /// What of the input it may look at.
+    pub looks: Looks,
 }
 
 /// A policy, ready to be evaluated.
@@ -116,6 +119,7 @@ impl Policy {
             file: file.to_owned(),
             entry_points: entries.iter().map(|entry| entry.point).collect(),
             parameters,
+            looks: Looks::of(sources.iter().map(|source| source.text.as_str())),
         };
         Ok(Self {
             info,

@@ -12,6 +12,7 @@ mod findings;
 mod input;
 mod lexical;
 pub mod library;
+mod looks;
 mod memory;
 mod metadata;
 mod registered;
@@ -28,6 +29,7 @@ pub use error::{EvalError, LoadError, NO_MEMORY};
 pub use exception::{Exceptions, Excusable, names_objects};
 pub use findings::{Findings, MAX_FINDINGS};
 pub use input::PolicyInput;
+pub use looks::Looks;
 pub use memory::{ALLOCATOR, count_thread, counted_memory, limit_memory};
 pub use metadata::{Metadata, RegoVersion, Severity, Target};
 pub use registered::{

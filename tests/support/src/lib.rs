@@ -8,6 +8,7 @@ pub mod cel;
 mod commands;
 mod control_plane;
 mod eventually;
+pub mod gatekeeper;
 mod identity;
 pub mod network;
 pub mod opa;
