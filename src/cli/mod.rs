@@ -4,6 +4,7 @@
 
 mod check;
 mod cluster;
+mod convert;
 mod diff;
 mod draft;
 mod explain;
@@ -47,6 +48,7 @@ enum Command {
     Draft(draft::Args),
     Scan(scan::Args),
     Explain(explain::Args),
+    Convert(convert::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
+        Command::Convert(args) => return convert::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {

@@ -17,6 +17,7 @@ mod metadata;
 mod registered;
 mod rewrite;
 mod set;
+mod spelling;
 mod table;
 mod testing;
 mod vet;
