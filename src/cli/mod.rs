@@ -4,6 +4,7 @@
 
 mod check;
 mod cluster;
+mod convert;
 mod diff;
 mod documents;
 mod draft;
@@ -50,6 +51,7 @@ enum Command {
     Scan(scan::Args),
     Explain(explain::Args),
     Review(review::Args),
+    Convert(convert::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Review(args) => return review::main(&args),
+        Command::Convert(args) => return convert::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {
