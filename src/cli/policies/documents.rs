@@ -12,17 +12,18 @@ use crate::{
         manifests::{API_VERSION, MAX_OBJECTS, head},
         rego_policies_of_files::declared,
     },
+    gatekeeper,
     policy::LoadError,
 };
 
 const KIND: &str = "RegoPolicy";
-/// Groups of Gatekeeper's templates and constraints.
-const GATEKEEPER: [&str; 2] = ["templates.gatekeeper.sh/", "constraints.gatekeeper.sh/"];
 
 /// What a file holds.
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) made: Vec<Made>,
+    /// Gatekeeper's kinds, each with its line: a template may lie in another file than its constraints.
+    pub(super) gatekeeper: Vec<(u32, Value)>,
     /// What is no policy, as `Job/invoice-triage`.
     pub(super) others: Vec<String>,
     pub(super) problems: Vec<LoadError>,
@@ -85,10 +86,9 @@ fn listed(value: Value) -> Vec<Value> {
 impl Read {
     fn add(&mut self, object: Value, at: &At<'_>) -> Result<(), LoadError> {
         let (version, kind, name) = head(&object).map_err(|error| at.error(format!("{error:#}")))?;
-        if GATEKEEPER.iter().any(|group| version.starts_with(group)) {
-            return Err(at.error(format!(
-                "{kind} {name} is a policy of Gatekeeper's, which this version cannot read yet: write it as a RegoPolicy"
-            )));
+        if gatekeeper::is_gatekeeper(&object) {
+            self.gatekeeper.push((at.line, object));
+            return Ok(());
         }
         if kind == KIND && version == API_VERSION {
             let policy = declared(&object).map_err(|why| at.error(format!("{KIND} {name}: {why}")))?;

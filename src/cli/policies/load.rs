@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::RegoVersion,
     cli::rego_policies_of_files::why,
+    gatekeeper::{self, Document},
     policy::{Declared, LoadError, PolicySet, Registered, Source, library},
     vetting::Vetting,
 };
@@ -26,7 +27,8 @@ const WITHIN: Duration = Duration::from_secs(120);
 const MAX_ERRORS: usize = 8;
 
 /// Loads what was found. What is wrong with a policy is among the problems; an error is what nothing of it can be said of.
-pub(super) fn load(files: Files, parameters: BTreeMap<String, Value>) -> Result<Loaded> {
+pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Result<Loaded> {
+    convert(&mut files);
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
     let mut loading = Loading {
         vetting,
@@ -55,6 +57,32 @@ pub(super) fn load(files: Files, parameters: BTreeMap<String, Value>) -> Result<
         problems: loading.problems,
         notes: files.notes,
     })
+}
+
+/// Makes policies of Gatekeeper's templates and constraints, wherever among the files each lies.
+fn convert(files: &mut Files) {
+    let documents: Vec<_> = files
+        .gatekeeper
+        .iter()
+        .map(|(file, line, object)| Document {
+            file,
+            line: *line,
+            object,
+        })
+        .collect();
+    let converted = gatekeeper::convert(&documents);
+    for made in converted.policies {
+        let at = format!("{}:{}", made.file, made.line);
+        let notes = made.notes.iter().map(|note| format!("{at}: {note}"));
+        files.notes.extend(notes);
+        files.made.push(Made {
+            policy: made.policy,
+            file: made.file,
+            line: made.line,
+        });
+    }
+    files.problems.extend(converted.problems);
+    files.notes.extend(converted.notes.iter().map(LoadError::to_string));
 }
 
 struct Loading {
