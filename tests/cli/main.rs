@@ -3,6 +3,7 @@
 //! `UPDATE_GENERATED=1 cargo test --test cli` writes the expected outputs in `tests/fixtures` anew: read the diff.
 
 mod cluster;
+mod convert;
 mod explain;
 mod logs;
 mod policies;
