@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod cluster;
+mod convert;
 mod diff;
 mod documents;
 mod draft;
@@ -54,6 +55,7 @@ enum Command {
     Review(review::Args),
     Test(testing::Args),
     Bench(bench::Args),
+    Convert(convert::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Review(args) => return review::main(&args),
         Command::Test(args) => return testing::main(&args),
         Command::Bench(args) => return bench::main(&args),
+        Command::Convert(args) => return convert::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {

@@ -254,9 +254,17 @@ pub fn rule_of(name: &str) -> Option<&'static Rule> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        path::Path,
+    };
+
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::fence::testing::{facts, pod, review, set, workflow_object, workload};
+    use crate::fence::{Case, Facts, Subject};
 
     /// Texts in constants of these rooms that are no rules.
     const NO_RULES: [&str; 1] = ["spec"];
@@ -290,6 +298,138 @@ mod tests {
         assert_eq!(described.len(), RULES.len(), "a rule is described twice");
         for Rule { description, fix, .. } in RULES {
             assert!(description.ends_with('.') && fix.ends_with('.'), "{description} {fix}");
+        }
+    }
+
+    /// The rules that find something, each with its words.
+    fn found(object: &Value, kind: (&str, &str), facts: &Facts) -> BTreeMap<String, Vec<String>> {
+        let review = review("CREATE", kind.0, kind.1, Some(object), None);
+        let subject = Subject::of(&review).unwrap().unwrap();
+        let case = Case::new(&subject, facts, |_| false);
+        let of_modes = case
+            .modes()
+            .into_iter()
+            .flat_map(|(mode, class)| case.violations(mode, &class));
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for violation in case.refusals().into_iter().chain(of_modes) {
+            found
+                .entry(violation.policy)
+                .or_default()
+                .push(format!("{} {}", violation.path, violation.message));
+        }
+        found
+    }
+
+    /// Pods and workloads that each rule finds something in by some facts, and nothing by others.
+    fn samples() -> Vec<(Value, (&'static str, &'static str))> {
+        let spec = json!({
+            "serviceAccountName": "other", "containers": [{"name": "a", "image": "quay.io/x"}],
+            "volumes": [
+                {"name": "h", "hostPath": {"path": "/"}}, {"name": "s", "secret": {"secretName": "s"}},
+                {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]}},
+            ],
+        });
+        let labels = json!({"ringfence.dev/workflow": "triage"});
+        let bad =
+            json!({"metadata": {"name": "p", "labels": labels, "annotations": {"x.example/y": "z"}}, "spec": spec});
+        let unlabelled = set(bad.clone(), "/metadata/labels", json!({}));
+        let broken = set(workload("w"), "/spec/template", json!("x"));
+        vec![
+            (pod(), ("", "Pod")),
+            (bad, ("", "Pod")),
+            (unlabelled, ("", "Pod")),
+            (workload("w"), ("batch", "Job")),
+            (broken, ("batch", "Job")),
+        ]
+    }
+
+    /// Facts, and the same with one of them on the other side.
+    fn changed() -> Vec<(Need, Facts)> {
+        let all = facts();
+        let with = |change: fn(&mut Facts)| {
+            let mut facts = all.clone();
+            change(&mut facts);
+            facts
+        };
+        vec![
+            (Need::Namespace, with(|facts| facts.namespace = None)),
+            (
+                Need::Namespace,
+                with(|facts| {
+                    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/enforce": "default"}}});
+                    facts.namespace = Some(namespace);
+                }),
+            ),
+            (Need::Workflow, with(|facts| facts.workflow = None)),
+            (
+                Need::Workflow,
+                with(|facts| {
+                    let mut other = workflow_object();
+                    other["spec"]["launchers"] = json!([{"user": "bob"}]);
+                    other["spec"]["identity"] = json!({
+                        "serviceAccountName": "other", "audiences": [{"audience": "vault", "maxExpirationSeconds": 3600}],
+                    });
+                    other["spec"]["engine"] = json!("argo");
+                    facts.workflow = Some(other);
+                }),
+            ),
+            (Need::Class, with(|facts| facts.classes.clear())),
+            (
+                Need::Class,
+                with(|facts| {
+                    let spec = json!({
+                        "podSecurity": "Baseline", "podAnnotations": ["x.example/"],
+                        "volumes": {"types": ["hostPath", "projected", "secret"]},
+                    });
+                    facts.classes = [(
+                        "default".to_owned(),
+                        Some(json!({"metadata": {"name": "default"}, "spec": spec})),
+                    )]
+                    .into();
+                }),
+            ),
+            (Need::Account, with(|facts| facts.account = None)),
+            (Need::DefaultDeny, with(|facts| facts.default_deny = None)),
+        ]
+    }
+
+    /// A rule whose words change with a fact looks at it, and says so: without the fact it is not judged where no cluster is there.
+    #[test]
+    fn a_rule_names_the_facts_that_it_looks_at() {
+        let mut seen: BTreeSet<(String, Need)> = BTreeSet::new();
+        for (object, kind) in samples() {
+            let before = found(&object, kind, &facts());
+            for (need, facts) in changed() {
+                let after = found(&object, kind, &facts);
+                let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+                for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
+                    let rule = rule_of(name).unwrap();
+                    assert!(
+                        rule.needs.contains(&need),
+                        "{name} looks at {need:?} and does not say so"
+                    );
+                    seen.insert((name.clone(), need));
+                }
+            }
+        }
+        for (rule, need) in [
+            ("approved-images", Need::Class),
+            ("approved-namespace", Need::Namespace),
+            ("declared-workflow", Need::Workflow),
+            ("declared-workflow", Need::Class),
+            ("default-deny", Need::DefaultDeny),
+            ("launcher", Need::Workflow),
+            ("own-service-account", Need::Account),
+            ("own-service-account", Need::Workflow),
+            ("pod-annotations", Need::Class),
+            ("pod-security", Need::Namespace),
+            ("pod-template", Need::Namespace),
+            ("volumes", Need::Class),
+        ] {
+            assert!(
+                seen.contains(&(rule.to_owned(), need)),
+                "{rule} was not seen to look at {need:?}: {seen:?}"
+            );
         }
     }
 

@@ -3,7 +3,8 @@
 //! Each policy has an engine of its own, so that two of the same package cannot add rules to each other. Must never evaluate
 //! on the prepared engine itself: a panic leaves an engine that answers nothing but errors.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::looks::Looks;
 use super::memory;
 use super::metadata::{Metadata, RegoVersion};
 use super::rewrite::{self, Origins};
+use super::spelling;
 use super::vet::{self, EntryPoint, Purpose, Shape, Vetted};
 
 /// Steps of the engine between two looks at the clock: a look costs as much as a step.
@@ -178,6 +180,7 @@ pub(super) struct Module {
 /// A module as its author has written it.
 pub(super) struct Parsed {
     pub file: String,
+    pub text: String,
     pub package: Vec<String>,
     /// The engine's rendering of its tree.
     pub tree: serde_json::Value,
@@ -244,13 +247,18 @@ pub(super) fn add_beside(
     like: Like,
     origins: &mut Origins,
 ) -> Result<Module, Vec<LoadError>> {
+    let texts = sources
+        .iter()
+        .map(|source| &source.text)
+        .chain(there.iter().map(|module| &module.text));
+    let empty: BTreeSet<_> = texts.flat_map(|text| spelling::without_parameters(text)).collect();
     let mut read = Vec::new();
     for source in sources {
-        read.push(Read::parse(source, like.version)?);
+        read.push(Read::parse(source, like.version, &empty)?);
     }
     let others = there.iter().map(|module| vet::Unit {
         file: &module.file,
-        text: "",
+        text: &module.text,
         tree: &module.tree,
         package: &module.package,
         purpose: None,
@@ -261,14 +269,23 @@ pub(super) fn add_beside(
         .chain(others)
         .collect();
     let vetted = vet::vet(&units, like.inventory)?;
-    for (number, Read { source, tree, package }) in read.iter().enumerate() {
+    for (
+        number,
+        Read {
+            source,
+            text,
+            tree,
+            package,
+        },
+    ) in read.iter().enumerate()
+    {
         let file = &source.file;
         let of_package = units
             .iter()
             .enumerate()
             .filter(|(other, unit)| *other != number && unit.package == package);
         let siblings: Vec<_> = of_package.map(|(_, unit)| unit.tree).collect();
-        let rewritten = rewrite::rewrite(file, &source.text, tree, &siblings, like.purpose == Purpose::Tests)?;
+        let rewritten = rewrite::rewrite(file, text, tree, &siblings, like.purpose == Purpose::Tests)?;
         origins.add(file, rewritten.places);
         parse(engine, file, &rewritten.text, like.version)
             .map_err(|error| vec![LoadError::engine(file, &error, origins)])?;
@@ -280,14 +297,18 @@ pub(super) fn add_beside(
 /// A module in an engine of its own: one cannot be taken out of an engine again.
 struct Read<'a> {
     source: &'a Source,
+    /// As the parser takes it.
+    text: Cow<'a, str>,
     tree: serde_json::Value,
     package: Vec<String>,
 }
 
 impl<'a> Read<'a> {
-    fn parse(source: &'a Source, version: RegoVersion) -> Result<Self, Vec<LoadError>> {
-        let Source { file, text } = source;
-        lexical::check(file, text).map_err(|error| vec![error])?;
+    fn parse(source: &'a Source, version: RegoVersion, empty: &BTreeSet<String>) -> Result<Self, Vec<LoadError>> {
+        let file = &source.file;
+        lexical::bounded(file, &source.text).map_err(|error| vec![error])?;
+        let text = spelling::spelled(&source.text, version, empty);
+        lexical::check(file, &text).map_err(|error| vec![error])?;
         let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error, &Origins::default())];
         let unreadable = || {
             vec![LoadError::file(
@@ -296,7 +317,7 @@ impl<'a> Read<'a> {
             )]
         };
         let mut alone = Engine::new();
-        parse(&mut alone, file, text, version).map_err(|error| failed(&error))?;
+        parse(&mut alone, file, &text, version).map_err(|error| failed(&error))?;
         let tree = alone.get_ast_as_json().map_err(|_| unreadable())?;
         let mut tree: serde_json::Value = serde_json::from_str(&tree).map_err(|_| unreadable())?;
         let tree = tree
@@ -309,13 +330,18 @@ impl<'a> Read<'a> {
             .next()
             .map(|package| package.components)
             .unwrap_or_default();
-        Ok(Self { source, tree, package })
+        Ok(Self {
+            source,
+            text,
+            tree,
+            package,
+        })
     }
 
     fn unit(&self, purpose: Purpose) -> vet::Unit<'_> {
         vet::Unit {
             file: &self.source.file,
-            text: &self.source.text,
+            text: &self.text,
             tree: &self.tree,
             package: &self.package,
             purpose: Some(purpose),
@@ -325,6 +351,7 @@ impl<'a> Read<'a> {
     fn parsed(self) -> Parsed {
         Parsed {
             file: self.source.file.clone(),
+            text: self.source.text.clone(),
             package: self.package,
             tree: self.tree,
         }

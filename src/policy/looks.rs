@@ -44,11 +44,17 @@ impl Looks {
         let mut looks = Self::default();
         let mut rest = code.as_str();
         while let Some(at) = rest.find("input") {
-            let before = rest.get(..at).and_then(|before| before.chars().next_back());
+            let ahead = rest.get(..at).unwrap_or_default();
+            let before = ahead.chars().next_back();
+            // `with input as …` puts another in its place, whose parts are looked at where they are taken.
+            let is_replaced = ahead.trim_end().ends_with("with");
             rest = rest.get(at + "input".len()..).unwrap_or_default();
             let is_part = |c: char| c.is_alphanumeric() || c == '_';
             // `x.input` is a field of something else; `"input"` may be a way around.
             if before.is_some_and(|c| is_part(c) || c == '.') || rest.starts_with(is_part) {
+                continue;
+            }
+            if is_replaced && rest.trim_start().starts_with("as ") {
                 continue;
             }
             looks = looks.and(match field(rest) {
@@ -149,6 +155,8 @@ mod tests {
     #[case::several("x := input.namespace\ny := input.class", &["namespace", "class"])]
     #[case::user("x := input.request.userInfo.username", &["user"])]
     #[case::user_by_another_name("r := input.review\nx := r[\"userInfo\"]", &["user"])]
+    #[case::replaced("x := data.p.violation with input as {\"review\": input.review}", &[])]
+    #[case::replaced_by_all("x := data.p.violation with input as input", &ALL)]
     #[case::bare("x := input", &ALL)]
     #[case::walked("walk(input, [path, value])", &ALL)]
     #[case::by_a_variable("x := input[field]", &ALL)]

@@ -18,6 +18,7 @@ mod metadata;
 mod registered;
 mod rewrite;
 mod set;
+mod spelling;
 mod table;
 mod testing;
 mod vet;

@@ -194,8 +194,8 @@ fn objects() -> Vec<Sample> {
     }});
     let settings = json!({"data": {"level": "info", "triage.yaml": "queue: invoices\nbatch: 100\n"}, "binaryData": {"logo": "iVBORw0KGgo="}});
     let token = json!({"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600, "boundObjectRef": null}});
-    let of = |name, operation, (group, kind, resource), object: Value| {
-        let group_version = if group == "" {
+    let of = |name, operation, (group, kind, resource): (&str, &str, &str), object: Value| {
+        let group_version = if group.is_empty() {
             "v1".to_owned()
         } else {
             format!("{group}/v1")
@@ -278,11 +278,10 @@ fn objects() -> Vec<Sample> {
         };
         if sample.name.contains("Cluster") {
             request.remove("namespace");
-            request
-                .get_mut("object")
-                .and_then(|object| object.get_mut("metadata"))
-                .and_then(Value::as_object_mut)
-                .map(|metadata| metadata.remove("namespace"));
+            let object = request.get_mut("object").and_then(|object| object.get_mut("metadata"));
+            if let Some(metadata) = object.and_then(Value::as_object_mut) {
+                metadata.remove("namespace");
+            }
         }
         if sample.name.contains("StatefulSet") {
             sample.pod = Some(("spec.template", "/object/spec/template"));

@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod cluster;
+mod convert;
 mod explain;
 mod logs;
 mod policies;

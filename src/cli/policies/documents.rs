@@ -12,23 +12,18 @@ use crate::{
         manifests::{API_VERSION, MAX_OBJECTS, head},
         rego_policies_of_files::declared,
     },
-    gatekeeper::is_gatekeeper,
+    gatekeeper,
     policy::LoadError,
 };
 
 const KIND: &str = "RegoPolicy";
-/// An object of Gatekeeper's, or a definition that tells of kinds, and where it is written.
-pub(super) struct Gatekeepers {
-    pub(super) file: String,
-    pub(super) line: u32,
-    pub(super) object: Value,
-}
 
 /// What a file holds.
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) made: Vec<Made>,
-    pub(super) gatekeepers: Vec<Gatekeepers>,
+    /// Gatekeeper's kinds, each with its line: a template may lie in another file than its constraints.
+    pub(super) gatekeeper: Vec<(u32, Value)>,
     /// What is no policy, as `Job/invoice-triage`.
     pub(super) others: Vec<String>,
     pub(super) problems: Vec<LoadError>,
@@ -91,15 +86,8 @@ fn listed(value: Value) -> Vec<Value> {
 impl Read {
     fn add(&mut self, object: Value, at: &At<'_>) -> Result<(), LoadError> {
         let (version, kind, name) = head(&object).map_err(|error| at.error(format!("{error:#}")))?;
-        if is_gatekeeper(&object) || kind == "CustomResourceDefinition" {
-            if !is_gatekeeper(&object) {
-                self.others.push(format!("{kind}/{name}"));
-            }
-            self.gatekeepers.push(Gatekeepers {
-                file: at.file.to_owned(),
-                line: at.line,
-                object,
-            });
+        if gatekeeper::is_gatekeeper(&object) {
+            self.gatekeeper.push((at.line, object));
             return Ok(());
         }
         if kind == KIND && version == API_VERSION {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use super::{Demand, documents, plain};
 use crate::policy::{Declared, LoadError, Source, library};
@@ -40,7 +41,8 @@ pub(super) struct Files {
     /// Rego without.
     pub(super) plain: Vec<plain::File>,
     pub(super) made: Vec<Made>,
-    pub(super) gatekeepers: Vec<documents::Gatekeepers>,
+    /// Gatekeeper's kinds, each with file and line.
+    pub(super) gatekeeper: Vec<(String, u32, Value)>,
     pub(super) problems: Vec<LoadError>,
     pub(super) notes: Vec<String>,
     seen: BTreeSet<PathBuf>,
@@ -54,7 +56,7 @@ impl Files {
             rego: Vec::new(),
             plain: Vec::new(),
             made: Vec::new(),
-            gatekeepers: Vec::new(),
+            gatekeeper: Vec::new(),
             problems: Vec::new(),
             notes: Vec::new(),
             seen: BTreeSet::new(),
@@ -66,7 +68,7 @@ impl Files {
             && self.rego.is_empty()
             && self.plain.is_empty()
             && self.made.is_empty()
-            && self.gatekeepers.is_empty()
+            && self.gatekeeper.is_empty()
             && self.problems.is_empty()
     }
 
@@ -189,7 +191,8 @@ impl Files {
         let file = path.display().to_string();
         let read = documents::read(BufReader::new(source), MAX_YAML, &file);
         self.made.extend(read.made);
-        self.gatekeepers.extend(read.gatekeepers);
+        let of_file = |(line, object)| (file.clone(), line, object);
+        self.gatekeeper.extend(read.gatekeeper.into_iter().map(of_file));
         self.problems.extend(read.problems);
         if !read.others.is_empty() {
             let others = read.others.join(", ");

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::RegoVersion,
     cli::rego_policies_of_files::why,
-    gatekeeper,
+    gatekeeper::{self, Document},
     policy::{Declared, LoadError, PolicySet, Registered, Source, library},
     vetting::Vetting,
 };
@@ -28,8 +28,8 @@ const MAX_ERRORS: usize = 8;
 
 /// Loads what was found. What is wrong with a policy is among the problems; an error is what nothing of it can be said of.
 pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Result<Loaded> {
+    convert(&mut files);
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
-    of_gatekeeper(&mut files);
     let mut loading = Loading {
         vetting,
         demand: files.demand,
@@ -59,29 +59,30 @@ pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Res
     })
 }
 
-/// Adds what constraints say. A template alone, or a definition of a kind, is no policy.
-fn of_gatekeeper(files: &mut Files) {
+/// Makes policies of Gatekeeper's templates and constraints, wherever among the files each lies.
+fn convert(files: &mut Files) {
     let documents: Vec<_> = files
-        .gatekeepers
+        .gatekeeper
         .iter()
-        .map(|one| gatekeeper::Document {
-            file: &one.file,
-            line: one.line,
-            object: &one.object,
+        .map(|(file, line, object)| Document {
+            file,
+            line: *line,
+            object,
         })
         .collect();
     let converted = gatekeeper::convert(&documents);
-    files.problems.extend(converted.problems);
-    files.notes.extend(converted.notes.iter().map(LoadError::to_string));
     for made in converted.policies {
-        let at = |note: &String| format!("{}:{}: policy {}: {note}", made.file, made.line, made.policy.name);
-        files.notes.extend(made.notes.iter().map(at));
+        let at = format!("{}:{}", made.file, made.line);
+        let notes = made.notes.iter().map(|note| format!("{at}: {note}"));
+        files.notes.extend(notes);
         files.made.push(Made {
             policy: made.policy,
             file: made.file,
             line: made.line,
         });
     }
+    files.problems.extend(converted.problems);
+    files.notes.extend(converted.notes.iter().map(LoadError::to_string));
 }
 
 struct Loading {

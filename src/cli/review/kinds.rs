@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
-use crate::api::GROUP;
+use crate::api::{GROUP, plural_of};
 
 /// Kinds of Kubernetes and of Ringfence that lie in no namespace.
 const CLUSTER: [(&str, &[&str]); 16] = [
@@ -94,10 +93,7 @@ impl Kinds {
             let is_of_cluster = CLUSTER.iter().any(|(of, kinds)| *of == group && kinds.contains(&kind));
             let is_named_so = group.contains('.') && !group.ends_with(".k8s.io") && kind.starts_with("Cluster");
             let names_none = text(object, "/metadata/namespace").is_empty();
-            (
-                plural_of(group, version, kind),
-                !(is_of_cluster || is_named_so && names_none),
-            )
+            (plural_of(group, kind), !(is_of_cluster || is_named_so && names_none))
         });
         Resource {
             group: group.to_owned(),
@@ -106,10 +102,6 @@ impl Kinds {
             is_namespaced,
         }
     }
-}
-
-fn plural_of(group: &str, version: &str, kind: &str) -> String {
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)).plural
 }
 
 /// A text in an object; empty where there is none.

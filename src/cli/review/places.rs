@@ -181,6 +181,11 @@ fn width(text: &str, start: usize) -> usize {
 /// Characters of the document that are not shown: from where to where.
 type Mask = (u64, u64);
 
+fn mask_of(place: Location) -> Mask {
+    let span = place.span();
+    (span.offset(), span.offset().saturating_add(span.len().max(1)))
+}
+
 /// A line without what is masked, and what of it is the place.
 fn shown(text: &str, number: usize, (start, long): (usize, usize), masks: &[Mask], document: &str) -> Shown {
     let before: usize = document
@@ -283,6 +288,9 @@ impl Node {
             Self::Map(fields) => {
                 for (key, node) in fields {
                     let name = key.value.as_str();
+                    if !is_plain(name) {
+                        masks.push(mask_of(key.referenced));
+                    }
                     let lower = name.to_ascii_lowercase();
                     let closed = closed || CLOSED.contains(&name) || SECRETIVE.iter().any(|part| lower.contains(part));
                     let value = value.and_then(|value| value.get(name));
@@ -305,8 +313,7 @@ impl Node {
                     Some(Value::Array(_) | Value::Object(_)) | None => false,
                 };
                 if !is_readable && (value.is_none() || value != masked) {
-                    let span = place.span();
-                    masks.push((span.offset(), span.offset().saturating_add(span.len().max(1))));
+                    masks.push(mask_of(place));
                 }
             }
         }

@@ -114,7 +114,7 @@ fn a_good_pod_passes_however_it_is_written(#[case] bytes: Vec<u8>) {
 #[case::context_gone(&["--context", "DIR/gone", "DIR/good.yaml"], "DIR/gone", "cannot be read")]
 #[case::context_broken(&["--context", "DIR/broken.yaml", "DIR/good.yaml"], "DIR/broken.yaml:1", "this is no YAML")]
 #[case::inventory_broken(&["--inventory", "DIR/broken.yaml", "DIR/good.yaml"], "DIR/broken.yaml:1", "this is no YAML")]
-#[case::no_utf8(&["DIR/latin.yaml"], "DIR/latin.yaml:4:10", "this is no UTF-8")]
+#[case::no_utf8(&["DIR/latin.yaml"], "DIR/latin.yaml:4:11", "this is no UTF-8")]
 #[case::utf16(&["DIR/utf16.yaml"], "DIR/utf16.yaml:1", "this is UTF-16")]
 #[case::binary(&["DIR/binary.yaml"], "DIR/binary.yaml:1", "")]
 #[case::deep(&["DIR/deep.yaml"], "DIR/deep.yaml:1", "this is no YAML")]

@@ -169,7 +169,7 @@ fn the_mode_of_the_namespace_decides_what_a_finding_does(#[case] mode: &str, #[c
 
 #[test]
 fn exceptions_of_the_context_excuse() {
-    let class = "apiVersion: ringfence.dev/v1alpha1\nkind: AIWorkflowClass\nmetadata: {name: open}\nspec:\n  engines: [custom]\n  images: {allowed: ['**']}\n  \
+    let class = "apiVersion: ringfence.dev/v1alpha1\nkind: AIWorkflowClass\nmetadata: {name: open}\nspec:\n  engines: [{name: custom}]\n  images: {allowed: ['**']}\n  \
                  podSecurity: Restricted\n  volumes: {types: [configMap, secret, emptyDir, projected]}\n  exceptions: {namespaces: [ai], maxDays: 30}\n";
     let exception = "apiVersion: ringfence.dev/v1alpha1\nkind: RegoPolicyException\nmetadata: {name: legacy, namespace: ai, creationTimestamp: '2026-11-20T00:00:00Z'}\nspec:\n  \
                      policies: [restricted-pod-security]\n  names: [p]\n  reason: old image\n  expiresAt: EXPIRES\n";

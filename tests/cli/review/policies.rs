@@ -215,3 +215,55 @@ fn a_template_is_judged_as_the_pod_that_comes_of_it() {
         "spec.template.spec.containers[0].securityContext.capabilities.drop"
     );
 }
+
+const TEMPLATE: &str = "apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: k8srequiredlabels}
+spec:
+  crd: {spec: {names: {kind: K8sRequiredLabels}, validation: {openAPIV3Schema: {type: object, properties: {labels: {type: array, items: {type: string}}}}}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package k8srequiredlabels
+      violation[{\"msg\": msg}] {
+        required := {label | label := input.parameters.labels[_]}
+        provided := {label | input.review.object.metadata.labels[label]}
+        missing := required - provided
+        count(missing) > 0
+        msg := sprintf(\"labels are missing: %v\", [missing])
+      }
+";
+const CONSTRAINT: &str = "apiVersion: constraints.gatekeeper.sh/v1beta1
+kind: K8sRequiredLabels
+metadata: {name: team}
+spec:
+  match: {kinds: [{apiGroups: [''], kinds: [Service]}]}
+  parameters: {labels: [LABEL]}
+";
+
+/// A template and its constraints may lie in files of their own.
+#[rstest]
+#[case::refuses("owner", 1)]
+#[case::passes("team", 0)]
+fn constraints_of_gatekeeper_judge(#[case] label: &str, #[case] expected: i32) {
+    let constraint = CONSTRAINT.replace("LABEL", label);
+    let files = Files::of(&[("p/a.yaml", &constraint), ("p/b.yaml", TEMPLATE), ("m.yaml", SERVICE)]);
+    let (code, json) = files.json(&["--policies", "DIR/p", "DIR/m.yaml"], b"");
+    assert_eq!((code, not_judged(&json)), (expected, vec![]), "{json}");
+    let findings = json["results"][0]["findings"].as_array().unwrap();
+    let is_told = |finding: &serde_json::Value| finding["message"].as_str().unwrap().contains("labels are missing");
+    assert_eq!(findings.iter().any(is_told), expected == 1, "{json}");
+}
+
+#[rstest]
+#[case::without_a_template(CONSTRAINT, "DIR/p/a.yaml:1")]
+#[case::two_targets(&TEMPLATE.replace("  targets:\n", "  targets:\n  - {target: other.example.com, rego: 'package x'}\n"), "DIR/p/a.yaml:1")]
+fn what_cannot_be_converted_is_named_and_the_rest_is_reviewed(#[case] text: &str, #[case] at: &str) {
+    let good = "package main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n";
+    let files = Files::of(&[("p/a.yaml", text), ("p/good.rego", good), ("m.yaml", SERVICE)]);
+    let said = files.review(&["--policies", "DIR/p", "DIR/m.yaml"], b"");
+    assert!(
+        said.code == 2 && said.out.contains(at) && said.out.contains("refused[good]"),
+        "{said:?}"
+    );
+}
