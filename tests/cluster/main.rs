@@ -37,6 +37,7 @@ mod people;
 mod policies;
 mod predecessors;
 mod rego;
+mod review;
 mod scan;
 mod shape;
 mod steady;
