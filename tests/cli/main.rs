@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GENERATED=1 cargo test --test cli` writes the expected outputs in `tests/fixtures` anew: read the diff.
 
+mod bench;
 mod ci;
 mod cluster;
 mod convert;
@@ -11,3 +12,4 @@ mod policies;
 mod render;
 mod review;
 mod run;
+mod testing;

@@ -35,6 +35,7 @@ mod network;
 mod objects;
 mod people;
 mod policies;
+mod policy_files;
 mod predecessors;
 mod rego;
 mod review;
