@@ -52,7 +52,6 @@ fn broken(base: &Value) -> Vec<Value> {
         with(&|pod| pod["spec"]["containers"][0]["env"] = json!([{"name": "OPENAI_API_KEY", "value": secret}])),
         with(&|pod| pod["spec"]["containers"][0]["args"] = json!(["--token", secret])),
         with(&|pod| pod["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": "outside"})),
-        with(&|pod| pod["metadata"]["labels"]["ringfence.dev/workflow"] = json!("ghost")),
         with(&|pod| {
             pod["metadata"].as_object_mut().expect("metadata").remove("labels");
             pod["metadata"]["labels"] = json!({"app": "x"});
@@ -128,6 +127,13 @@ fn beside() -> Vec<Value> {
     ]
 }
 
+/// A pod of a workflow that is declared nowhere: that it is not in the cluster either is what no file can say.
+fn undeclared(base: &Value) -> Value {
+    let mut pod = base.clone();
+    pod["metadata"]["labels"]["ringfence.dev/workflow"] = json!("ghost");
+    pod
+}
+
 /// The manifests of a folder, as if they were of this namespace.
 fn shown(folder: &str) -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -168,7 +174,10 @@ impl Scene {
         let class = "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default";
         eventually(SOON, || async { admin.read(class).await }).await;
         // Else the API server's own Pod Security would refuse before anybody is asked.
-        admin.patch(class, &json!({"spec": {"podSecurity": "Baseline"}})).await.ok();
+        admin
+            .patch(class, &json!({"spec": {"podSecurity": "Baseline"}}))
+            .await
+            .ok();
         let labels = json!({"ringfence.dev/enforce": "default", "pod-security.kubernetes.io/enforce": "baseline"});
         let namespace = namespace(&admin, "same", &labels).await;
         let declared = workflow(WORKFLOW, &json!({"launchers": [{"user": LAUNCHER}]}));
@@ -306,12 +315,23 @@ async fn the_command_line_says_what_the_cluster_says() {
     let mut objects: Vec<Value> = WORKLOADS.iter().flat_map(of_kind).collect();
     objects.extend(beside());
     objects.extend(SHOWN.iter().flat_map(|folder| shown(folder)));
+    objects.push(undeclared(&base));
     for (number, object) in objects.iter_mut().enumerate() {
         object["metadata"]["namespace"] = json!(scene.namespace);
         object["metadata"]["name"] = json!(format!("same-{number}"));
     }
-    let reviewed = scene.reviewed(&objects).await;
+    let mut reviewed = scene.reviewed(&objects).await;
     assert_eq!(reviewed.len(), objects.len(), "each object is reviewed once");
+    let (_, ghost) = (objects.pop(), reviewed.pop().expect("the last one"));
+    let needs = ghost["notJudged"].as_array().expect("a list").iter();
+    let needs: BTreeSet<_> = needs
+        .map(|one| (one["policy"].as_str(), one["needs"][0].as_str()))
+        .collect();
+    let workflow = format!("AIWorkflow {}/ghost", scene.namespace);
+    assert!(
+        needs.contains(&(Some("declared-workflow"), Some(workflow.as_str()))),
+        "{ghost:#}"
+    );
     let (mut differences, mut asked, mut refused) = (Vec::new(), 0, 0);
     for (object, reviewed) in objects.iter().zip(&reviewed) {
         asked += usize::from(scene.same(object, reviewed, &mut differences).await);
