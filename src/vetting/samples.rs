@@ -48,6 +48,28 @@ impl Sample {
     }
 }
 
+/// Requests that are met every day: those with nothing in them are not among them.
+pub fn ordinary() -> impl Iterator<Item = PolicyInput<'static>> {
+    SAMPLES
+        .iter()
+        .filter(|sample| sample.around.is_some())
+        .map(Sample::input)
+}
+
+/// What lies beside an ordinary request, for another one.
+pub fn surroundings(request: &Value) -> PolicyInput<'_> {
+    let around = ordinary().next();
+    PolicyInput {
+        target: Target::Object,
+        request,
+        pod: None,
+        workflow: around.as_ref().and_then(|around| around.workflow),
+        class: around.as_ref().and_then(|around| around.class),
+        engine: around.as_ref().and_then(|around| around.engine),
+        namespace: around.as_ref().and_then(|around| around.namespace),
+    }
+}
+
 fn all() -> Vec<Sample> {
     let mut all = pods_and_namespaces();
     all.extend(objects());
@@ -172,8 +194,8 @@ fn objects() -> Vec<Sample> {
     }});
     let settings = json!({"data": {"level": "info", "triage.yaml": "queue: invoices\nbatch: 100\n"}, "binaryData": {"logo": "iVBORw0KGgo="}});
     let token = json!({"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600, "boundObjectRef": null}});
-    let of = |name, operation, (group, kind, resource), object: Value| {
-        let group_version = if group == "" {
+    let of = |name, operation, (group, kind, resource): (&str, &str, &str), object: Value| {
+        let group_version = if group.is_empty() {
             "v1".to_owned()
         } else {
             format!("{group}/v1")
@@ -256,11 +278,10 @@ fn objects() -> Vec<Sample> {
         };
         if sample.name.contains("Cluster") {
             request.remove("namespace");
-            request
-                .get_mut("object")
-                .and_then(|object| object.get_mut("metadata"))
-                .and_then(Value::as_object_mut)
-                .map(|metadata| metadata.remove("namespace"));
+            let object = request.get_mut("object").and_then(|object| object.get_mut("metadata"));
+            if let Some(metadata) = object.and_then(Value::as_object_mut) {
+                metadata.remove("namespace");
+            }
         }
         if sample.name.contains("StatefulSet") {
             sample.pod = Some(("spec.template", "/object/spec/template"));

@@ -27,7 +27,6 @@ use crate::compare::{Case, ours};
 #[case::interpolation(V1, "x := $\"{1}\"", "")]
 #[case::walks(V1, "x := [p | walk(input, [p, 1])]", "no built-in function")]
 #[case::wildcard_as_the_value(V1, "x := input.b[_]", "nothing gives variable `_` a value")]
-#[case::function_without_parameters(V1, "f() := 1\n\nx := f()", "leave out the brackets")]
 #[case::object_as_a_parameter(V1, "f({\"d\": y}) := y\n\nx := f(input)", "take the value whole")]
 #[case::object_unified(V1, "x := y if {\"a\": y} = input", "take the value whole")]
 #[case::object_unified_from_the_right(V1, "x := y if input = {\"a\": y}", "take the value whole")]
@@ -40,8 +39,6 @@ use crate::compare::{Case, ours};
 #[case::too_many_arguments(V1, "x := sum([1], 1)", "takes 1 arguments, and is given 2")]
 #[case::negated_body(V1, "x if not { input.a }", "make the query a rule")]
 #[case::negated_set(V1, "x if not {1}", "make the query a rule")]
-#[case::chained_bodies(V0, "x[1] { input.a } { input.b }", "else")]
-#[case::line_that_calls_the_one_before(V1, "x if {\n\tinput.a\n\t(1 + 1) == 2\n}", "begins with `(`")]
 #[case::call_over_lines(V1, "x := count\n([1])", "begins with `(`")]
 fn when_it_is_loaded(#[case] version: RegoVersion, #[case] rules: &str, #[case] words: &str) {
     let source = Source {

@@ -198,8 +198,6 @@ fn what_ringfence_alone_refuses_is_known() {
         (rego("time.now_ns() > 0"), all.clone()),
         (rego("data.inventory.namespace[_][\"v1\"].Secret[_]"), all.clone()),
         (rego("data.inventory.namespace[_][_][_][_]"), all.clone()),
-        (rego("true } { false"), all.clone()),
-        (rego("x := [1]\n  (x[0] == 1)"), all.clone()),
         (template(FINDS_ALL), json!({"match": {"scope": "cluster"}})),
         (template(FINDS_ALL), json!({"match": {"source": "Generated"}})),
         (

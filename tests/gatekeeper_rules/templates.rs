@@ -95,6 +95,31 @@ why(container) = out { out := container.image } else = "no image" { true }
 }
 
 #[test]
+fn what_the_engine_alone_would_not_take_is_taken() {
+    for (rego, found) in [
+        (
+            "package findsall\n\nviolation[{\"msg\": msg}] {\n  msg := \"a\"\n} {\n  msg := \"b\"\n} {\n  input.none\n  msg := \"c\"\n}\n",
+            2,
+        ),
+        (
+            "package findsall\n\nviolation[{\"msg\": \"a\"}] {\n  x := [1]\n  (x[0] == 1)\n}\n",
+            1,
+        ),
+        (
+            "package findsall\n\nviolation[{\"msg\": \"a\"}] {\n\tx := [1]\n\t(x[0] + 1) == 3\n}\n",
+            0,
+        ),
+        (
+            "package findsall\n\nviolation[{\"msg\": msg}] {\n  msg := words()\n}\n\nwords() = out {\n  input.none\n  out = \"a\"\n}\n\nwords() = out {\n  \
+             out = input.review.name\n}\n",
+            1,
+        ),
+    ] {
+        assert_eq!(of_pod(rego, &json!({})), found, "{rego}");
+    }
+}
+
+#[test]
 fn old_versions_of_templates_take_any_parameters() {
     let rego = rule("  msg := sprintf(\"%v\", [input.parameters])");
     for version in ["v1beta1", "v1alpha1"] {

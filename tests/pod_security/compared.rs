@@ -174,13 +174,19 @@ impl Tally {
         // "restricted" replaces three checks of "baseline" by its own. Of a pod for Windows, two of those ask nothing: such a pod
         // with capabilities or a seccomp profile is refused by every API server, and by us.
         let both = theirs.restricted && theirs.baseline;
+        let windows = sample.pod["spec"]["os"]["name"] == "windows";
+        if theirs.restricted && !theirs.baseline && !windows && sample.stricter.is_none() {
+            let difference = format!("\"restricted\" is looser than \"baseline\" {version} {}", sample.what);
+            self.differences.push(difference);
+        }
         let levels = [
             ("baseline", level("pss-baseline-"), theirs.baseline),
             ("restricted", level("pss-"), both),
         ];
         for (name, passed, expected) in levels {
             self.compared += 1;
-            if passed != expected && !(sample.stricter.is_some() && !passed) {
+            let as_announced = sample.stricter.is_some() && !passed;
+            if passed != expected && !as_announced {
                 let pod = &sample.pod;
                 let difference = format!(
                     "{name} {version} {}: {passed}, expected {expected}\n  {pod}",

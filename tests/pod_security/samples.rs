@@ -121,11 +121,7 @@ fn hold(samples: &[Sample], at: As, versions: &[&str], at_least: usize) {
         tally.compared,
         tally.refused
     );
-    for (why, times) in &tally.stricter {
-        println!("stricter, {times} times: {why}");
-    }
     tally.none_differ();
-    assert!(tally.stricter.is_empty() || samples.iter().any(|sample| sample.stricter.is_some()));
     assert!(samples.len() >= at_least, "only {} samples", samples.len());
     assert!(tally.refused * 50 > tally.compared, "only {} refuse", tally.refused);
 }
