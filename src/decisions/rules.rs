@@ -33,7 +33,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 24] = [
+pub const RULES: [Rule; 25] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -58,6 +58,11 @@ pub const RULES: [Rule; 24] = [
         "declaration-size",
         "A declaration does not grow beyond what Ringfence can hold of many.",
         "Make its metadata smaller: annotations above all.",
+    ),
+    replayed(
+        "declared-secrets",
+        "A pod refers to the Secrets, and to the keys of them, that its AIWorkflow declares, and to no others.",
+        "Declare the Secret in spec.secrets of the AIWorkflow (for pulling images in spec.identity.imagePullSecrets), or remove the reference.",
     ),
     rule(
         "declared-workflow",
