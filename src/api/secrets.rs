@@ -31,7 +31,7 @@ pub struct SecretReference {
     /// Absent: the whole Secret, keys that are added to it later included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        length(min = 1, max = 32),
+        length(min = 1, max = 16),
         inner(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -11,10 +11,10 @@ use crate::{
     plan::{is_secret, is_secret_key},
 };
 
-/// Most Secrets of one declaration.
-const MAX_SECRETS: usize = 32;
+/// Most entries of one declaration.
+const MAX_ENTRIES: usize = 32;
 /// Most keys of one entry.
-const MAX_KEYS: usize = 32;
+const MAX_KEYS: usize = 16;
 /// Longest name of an entry, in characters.
 const MAX_NAME: usize = 63;
 
@@ -59,29 +59,26 @@ pub(super) fn secrets(group: &Group<'_>, notes: &mut Notes) -> Vec<DeclaredSecre
     let mut declared = Vec::new();
     let mut left = BTreeSet::new();
     for (secret, keys) in &found {
-        let can_be = keys
-            .as_ref()
-            .is_none_or(|keys| keys.len() <= MAX_KEYS && keys.iter().all(|key| is_secret_key(key)));
-        if !is_secret(secret) || !can_be || declared.len() >= MAX_SECRETS {
+        let can_be = is_secret(secret) && keys.iter().flatten().all(|key| is_secret_key(key));
+        let parts = parts(keys);
+        if !can_be || declared.len() + parts.len() > MAX_ENTRIES {
             left.insert(*secret);
             continue;
         }
-        declared.push(DeclaredSecret {
+        declared.extend(parts.into_iter().map(|keys| DeclaredSecret {
             name: entry_name(secret, &mut names),
             secret_ref: SecretReference {
                 name: (*secret).to_owned(),
-                keys: keys
-                    .as_ref()
-                    .map(|keys| keys.iter().map(|key| (*key).to_owned()).collect()),
+                keys,
             },
             data: None,
-        });
+        }));
     }
     if !left.is_empty() {
         let left = enumerated(left);
         notes.say(
             Section::Secrets,
-            format!("Not declared: Secrets {left}. An entry has a name and at most {MAX_KEYS} keys that can be, and a declaration at most {MAX_SECRETS} entries."),
+            format!("Not declared, for names and keys must be such as can be, and {MAX_ENTRIES} entries are the most: Secrets {left}."),
         );
     }
     if declared.iter().any(|entry| entry.secret_ref.keys.is_none()) {
@@ -97,6 +94,13 @@ pub(super) fn secrets(group: &Group<'_>, notes: &mut Notes) -> Vec<DeclaredSecre
         );
     }
     declared
+}
+
+/// The keys of each entry of one Secret.
+fn parts(keys: &Keys<'_>) -> Vec<Option<Vec<String>>> {
+    let Some(keys) = keys else { return vec![None] };
+    let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+    keys.chunks(MAX_KEYS).map(|keys| Some(keys.to_vec())).collect()
 }
 
 /// The name of the Secret, short enough for an entry, and such that no other entry has it.

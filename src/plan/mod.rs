@@ -318,9 +318,7 @@ fn desired(
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let mut identity = workflow.spec.identity.clone().unwrap_or_default();
-        identity
-            .image_pull_secrets
-            .retain(|secret| is_secret(&secret.name));
+        identity.image_pull_secrets.retain(|secret| is_secret(&secret.name));
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }

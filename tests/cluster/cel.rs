@@ -115,9 +115,9 @@ async fn bounds_are_where_they_are_said_to_be() {
     let team = |team: String| json!({"owner": {"team": team}});
     let mut everything = egress(64);
     everything["permissions"] = rules(32)["permissions"].clone();
-    let keys: Vec<_> = (0..32).map(|key| format!("{key:a>253}")).collect();
+    let keys: Vec<_> = (0..16).map(|key| format!("MODEL_API_KEY_{key}")).collect();
     everything["secrets"] = (0..32)
-        .map(|i| json!({"name": format!("secret-{i}"), "secretRef": {"name": format!("{i:a>253}"), "keys": keys}}))
+        .map(|i| json!({"name": format!("secret-{i}"), "secretRef": {"name": format!("secret-{i}"), "keys": keys}}))
         .collect();
     everything["network"]["ingress"] = (0..64)
         .map(

@@ -145,9 +145,9 @@ fn variables(secrets: &[DeclaredSecret]) -> Vec<Value> {
     for entry in secrets {
         for key in entry.secret_ref.keys.iter().flatten() {
             let mut name = variable_name(key);
-            if !taken.insert(name.clone()) {
+            // Ends: each time it is longer.
+            while !taken.insert(name.clone()) {
                 name = format!("{}_{name}", variable_name(&entry.name));
-                taken.insert(name.clone());
             }
             let reference = json!({"name": entry.secret_ref.name, "key": key});
             variables.push(json!({"name": name, "valueFrom": {"secretKeyRef": reference}}));
