@@ -43,7 +43,7 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
     rendered.say_acceptance(&shown, &acceptance);
     let mut comment = format!(
         "A pod template of {shown}. Put the label on the object around it as well (Job, Deployment, …),\n\
-         and the securityContext into every container."
+         and securityContext and resources, as much as it needs, into every container."
     );
     if !workflow.spec.secrets.is_empty() {
         comment.push_str("\nAll that is declared of Secrets is in it: leave out what the container does not need.");
@@ -116,6 +116,10 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -
         ("name".to_owned(), json!("main")),
         ("image".to_owned(), json!(image)),
         ("securityContext".to_owned(), context),
+        (
+            "resources".to_owned(),
+            json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}}),
+        ),
     ]);
     let variables = variables(&workflow.spec.secrets);
     if !variables.is_empty() {
