@@ -80,6 +80,7 @@ pub fn workflow() -> Value {
             "permissions": {"rules": [
                 {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["triage-config"], "verbs": ["get"]},
             ]},
+            "secrets": [{"name": "model-key", "secretRef": {"name": "openai", "keys": ["API_KEY"]}}],
             "network": {"egress": [
                 {"name": "qdrant", "to": {"pods": {"selector": {"matchLabels": {"app": "qdrant"}}}}, "ports": [{"port": 6334}]},
                 {"name": "api-server", "to": {"apiServer": {}}},

@@ -91,7 +91,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 24] = [
+pub const RULES: [Rule; 25] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -126,6 +126,13 @@ pub const RULES: [Rule; 24] = [
         "Make its metadata smaller: annotations above all.",
     )
     .at(&[Door::Declaration]),
+    replayed(
+        "declared-secrets",
+        "A pod refers to the Secrets, and to the keys of them, that its AIWorkflow declares, and to no others.",
+        "Declare the Secret in spec.secrets of the AIWorkflow (for pulling images in spec.identity.imagePullSecrets), or remove the reference.",
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Namespace, Need::Workflow]),
     rule(
         "declared-workflow",
         "A pod, and whatever makes pods, names an AIWorkflow of its namespace that is there, reviewed and accepted by the class.",
@@ -415,6 +422,7 @@ mod tests {
         for (rule, need) in [
             ("approved-images", Need::Class),
             ("approved-namespace", Need::Namespace),
+            ("declared-secrets", Need::Workflow),
             ("declared-workflow", Need::Workflow),
             ("declared-workflow", Need::Class),
             ("default-deny", Need::DefaultDeny),

@@ -15,6 +15,8 @@ pub mod modes;
 mod object;
 mod occasion;
 pub mod pod_security;
+mod references;
+mod secrets;
 #[cfg(test)]
 mod standing_tests;
 mod template;
@@ -28,6 +30,7 @@ pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
 pub use occasion::occasion;
+pub use references::{NamedSecret, Takes, each_secret};
 pub use template::{Template, template_of};
 pub use update::{Change, is_inert};
 
@@ -211,6 +214,9 @@ impl<'a> Case<'a> {
                 class: (class_name, class),
             };
             tokens::check(&template, &allowed, violations);
+        }
+        if let Some(workflow) = workflow {
+            secrets::check(&template, before, (label, workflow), violations);
         }
         if !self.subject.is_pod() {
             violations.extend(volumes::check_claims(self.subject.object, (class_name, class)));

@@ -27,6 +27,7 @@ mod references;
 mod registration;
 mod reviewed;
 mod rules;
+mod secrets;
 mod selector;
 pub mod shape;
 mod status;
@@ -66,10 +67,11 @@ pub use references::{is_grantee, peers_of, reached_into};
 pub use registration::Registration;
 pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
+pub use secrets::{SecretKeys, declared_secret, is_secret, is_secret_key, pull_secrets};
 pub use selector::{problems as selector_problems, selects};
 pub use status::{Outcome, status, unobserved_status};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed, is_dns_subdomain};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -316,9 +318,7 @@ fn desired(
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let mut identity = workflow.spec.identity.clone().unwrap_or_default();
-        identity
-            .image_pull_secrets
-            .retain(|secret| is_dns_subdomain(&secret.name));
+        identity.image_pull_secrets.retain(|secret| is_secret(&secret.name));
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }

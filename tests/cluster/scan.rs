@@ -343,6 +343,12 @@ impl Scene {
     }
 
     async fn secrets_that_are_missing_are_found_by_who_may_read_them(&self) {
+        let declared = json!({"spec": {"secrets": [
+            {"name": "model", "secretRef": {"name": "model-key", "keys": ["missing"]}},
+            {"name": "other", "secretRef": {"name": "nowhere", "keys": ["a"]}},
+        ]}});
+        let path = one("AIWorkflow", &self.ns, "triage");
+        self.tess.patch(&path, &declared).await.ok();
         let mut wants = pod("wants", "triage");
         wants["spec"]["containers"][0]["env"] = json!([
             {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "model-key", "key": "missing"}}},
@@ -359,7 +365,7 @@ impl Scene {
             .ok();
         let said = self.says(&Identity::Admin, &["check", "namespace", &self.ns]).await;
         assert_eq!(said.code, Some(1), "{said}");
-        for words in ["model-key", "missing", "nowhere"] {
+        for words in ["model-key", "missing", "nowhere", "spec.secrets[0].secretRef.keys[0]"] {
             assert!(said.stdout.contains(words), "{words}: {said}");
         }
         assert!(
