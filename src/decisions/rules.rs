@@ -76,8 +76,8 @@ pub const RULES: [Rule; 24] = [
     ),
     rule(
         "extra-binding",
-        "No RoleBinding or ClusterRoleBinding gives a workflow's account more than is declared.",
-        "Declare the rights in spec.permissions of the AIWorkflow, and delete the binding.",
+        "No RoleBinding or ClusterRoleBinding gives an account of a fenced namespace more than is declared.",
+        "Declare the rights in spec.permissions of the AIWorkflow, and take the subject out of the binding.",
     ),
     replayed(
         "fixed-label",

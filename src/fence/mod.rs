@@ -5,6 +5,7 @@
 
 mod annotations;
 pub mod debug;
+mod bindings;
 mod declared;
 mod facts;
 mod identity;
@@ -26,6 +27,7 @@ mod volumes;
 
 pub use declared::needs_registration;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
+pub use bindings::Binding;
 pub use object::{OwnerRef, controller};
 pub use occasion::occasion;
 pub use template::{Template, template_of};

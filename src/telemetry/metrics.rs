@@ -25,7 +25,7 @@ const BUCKETS: [f64; 14] = [
 const SCAN_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
-const RESOURCES: [(&str, &str, &str); 20] = [
+const RESOURCES: [(&str, &str, &str); 22] = [
     ("", "namespaces", ""),
     ("", "pods", ""),
     ("", "pods", "attach"),
@@ -45,6 +45,8 @@ const RESOURCES: [(&str, &str, &str); 20] = [
     ("batch", "jobs", ""),
     ("ringfence.dev", "aiworkflowclasses", ""),
     ("ringfence.dev", "aiworkflowgrants", ""),
+    ("rbac.authorization.k8s.io", "clusterrolebindings", ""),
+    ("rbac.authorization.k8s.io", "rolebindings", ""),
     ("ringfence.dev", "aiworkflows", ""),
 ];
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +21,7 @@ use crate::api::is_dns_subdomain;
 use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
+use crate::fence::{Binding, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
 use crate::policy::names_objects;
 use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
@@ -31,6 +32,9 @@ const MODE_LABELS: [&str; 3] = [
     crate::api::WARN_LABEL,
     crate::api::AUDIT_LABEL,
 ];
+
+/// Most namespaces of one binding that are asked for at a time.
+const AT_ONCE: usize = 16;
 
 /// The real [`Admit`].
 #[derive(Clone)]
@@ -110,6 +114,7 @@ impl Admission {
         match webhook {
             Webhook::Kinds => self.decide_kinds(review, deadline).await,
             Webhook::Modes => self.decide_modes(review, deadline).await,
+            Webhook::Bindings => self.decide_binding(review, deadline).await,
             Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
             Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
             Webhook::Policies(asked) => self.decide_registered(asked, review, deadline).await,
@@ -184,6 +189,26 @@ impl Admission {
             ..Decision::default()
         })
     }
+    async fn decide_binding(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(binding) = Binding::of(review).map_err(unusable)? else {
+            return Ok(Decision::default());
+        };
+        let names = match binding.namespaces() {
+            Ok(names) => names,
+            Err(violation) => {
+                return Ok(Decision {
+                    denials: vec![*violation],
+                    ..Decision::default()
+                });
+            }
+        };
+        let asked = names.into_iter().filter(|name| !self.is_exempt(name));
+        let asked = asked.map(|name| async { self.lookup.get(&Key::Namespace(name)).await });
+        let asked = stream::iter(asked).buffered(AT_ONCE).try_collect::<Vec<_>>();
+        let there: Vec<_> = within(deadline, asked).await?.into_iter().flatten().collect();
+        self.judge.binding(&binding, &there)
+    }
+
 
     async fn gather(&self, subject: &Subject<'_>) -> Result<Facts, LookupError> {
         let needs = subject.needs();

@@ -4,6 +4,7 @@
 //! about is refused with the registration's name. That shows what is asked about, and what goes on while we are down.
 
 mod api;
+mod bindings;
 mod chart;
 mod definitions;
 mod lifecycle;
