@@ -33,7 +33,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 24] = [
+pub const RULES: [Rule; 27] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -48,6 +48,11 @@ pub const RULES: [Rule; 24] = [
         "approved-namespace",
         "What carries the workflow label lies in a namespace with a mode.",
         "Remove the label, or ask the platform team to label the namespace ringfence.dev/enforce.",
+    ),
+    rule(
+        "cloud-identity",
+        "What a cloud or Vault knows an account of an enforced namespace by comes from its AIWorkflow.",
+        "Declare the annotation in spec.identity.annotations of the AIWorkflow, and leave it out of the service account.",
     ),
     rule(
         "debug-window",
@@ -140,6 +145,11 @@ pub const RULES: [Rule; 24] = [
         "Declare the audience in spec.identity.audiences of the AIWorkflow, or remove the token.",
     ),
     rule(
+        "token-request",
+        "Accounts of an enforced namespace get tokens through their pods: by kubelets, and nobody else.",
+        "Run what needs the token as a pod of the workflow.",
+    ),
+    rule(
         "token-secret",
         "No Secret holds a token of a service account that never ends.",
         "Use a projected token, and delete the Secret.",
@@ -153,6 +163,11 @@ pub const RULES: [Rule; 24] = [
         "volumes",
         "A pod mounts only volumes of types, and CSI volumes of drivers, that the class lists; and no devices.",
         "Use a listed type, or ask the platform team to add it to spec.volumes of the class.",
+    ),
+    rule(
+        "workflow-account",
+        "The service account of an AIWorkflow is made by Ringfence alone: rights and cloud roles go by its name.",
+        "Leave it to Ringfence, or give the account another name.",
     ),
 ];
 

@@ -3,10 +3,12 @@
 //! Pure: `Subject::of` reads a request, `Subject::needs` says what must be asked, whoever can ask fills [`Facts`], and
 //! [`Case`] judges. Must never: allow for lack of a fact, trust a name where a UID can be had, or put an object into a message.
 
+mod accounts;
 mod annotations;
-pub mod debug;
 mod bindings;
+pub mod debug;
 mod declared;
+mod door;
 mod facts;
 mod identity;
 mod images;
@@ -25,9 +27,10 @@ mod tokens;
 mod update;
 mod volumes;
 
-pub use declared::needs_registration;
-pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use bindings::Binding;
+pub use declared::needs_registration;
+pub use door::Door;
+pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
 pub use occasion::occasion;
 pub use template::{Template, template_of};

@@ -25,7 +25,7 @@ const BUCKETS: [f64; 14] = [
 const SCAN_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
-const RESOURCES: [(&str, &str, &str); 22] = [
+const RESOURCES: [(&str, &str, &str); 24] = [
     ("", "namespaces", ""),
     ("", "pods", ""),
     ("", "pods", "attach"),
@@ -36,17 +36,19 @@ const RESOURCES: [(&str, &str, &str); 22] = [
     ("", "pods", "resize"),
     ("", "podtemplates", ""),
     ("", "replicationcontrollers", ""),
+    ("", "secrets", ""),
     ("", "serviceaccounts", ""),
+    ("", "serviceaccounts", "token"),
     ("apps", "daemonsets", ""),
     ("apps", "deployments", ""),
     ("apps", "replicasets", ""),
     ("apps", "statefulsets", ""),
     ("batch", "cronjobs", ""),
     ("batch", "jobs", ""),
-    ("ringfence.dev", "aiworkflowclasses", ""),
-    ("ringfence.dev", "aiworkflowgrants", ""),
     ("rbac.authorization.k8s.io", "clusterrolebindings", ""),
     ("rbac.authorization.k8s.io", "rolebindings", ""),
+    ("ringfence.dev", "aiworkflowclasses", ""),
+    ("ringfence.dev", "aiworkflowgrants", ""),
     ("ringfence.dev", "aiworkflows", ""),
 ];
 
@@ -535,6 +537,7 @@ pub fn resource_label(resource: &Gvr, subresource: &str) -> &'static str {
         Some((_, _, "proxy")) => "pods/proxy",
         Some((_, _, "ephemeralcontainers")) => "pods/ephemeralcontainers",
         Some((_, _, "resize")) => "pods/resize",
+        Some((_, _, "token")) => "serviceaccounts/token",
         Some((_, name, _)) => name,
         None => "other",
     }

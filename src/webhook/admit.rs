@@ -21,7 +21,7 @@ use crate::api::is_dns_subdomain;
 use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Binding, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
+use crate::fence::{Binding, Door, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
 use crate::policy::names_objects;
 use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
@@ -115,8 +115,12 @@ impl Admission {
             Webhook::Kinds => self.decide_kinds(review, deadline).await,
             Webhook::Modes => self.decide_modes(review, deadline).await,
             Webhook::Bindings => self.decide_binding(review, deadline).await,
-            Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
-            Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
+            Webhook::Fence => match Door::of(review).map_err(unusable)? {
+                Some(door) => self.decide_door(&door, deadline).await,
+                None if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
+                None => self.decide_object(review, deadline).await,
+            },
+            Webhook::Label => self.decide_object(review, deadline).await,
             Webhook::Policies(asked) => self.decide_registered(asked, review, deadline).await,
         }
     }
@@ -149,6 +153,23 @@ impl Admission {
         Ok(self.judge.session(&session, &facts))
     }
 
+    async fn decide_door(&self, door: &Door<'_>, deadline: Instant) -> Result<Decision, Fault> {
+        let asked = async {
+            tokio::try_join!(
+                self.namespace_with_classes(Some(door.namespace.to_owned())),
+                self.ask(door.claimed().map(Key::AccountOwner)),
+            )
+        };
+        let ((namespace, classes), workflow) = within(deadline, asked).await?;
+        let facts = Facts {
+            namespace,
+            classes,
+            workflow,
+            ..Facts::default()
+        };
+        Ok(self.judge.door(door, &facts))
+    }
+
     async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         let settings = modes::settings(review);
         if settings.is_empty() {
@@ -165,6 +186,26 @@ impl Admission {
             ..Facts::default()
         };
         self.judge.modes(review, &facts, deadline)
+    }
+
+    async fn decide_binding(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+        let Some(binding) = Binding::of(review).map_err(unusable)? else {
+            return Ok(Decision::default());
+        };
+        let names = match binding.namespaces() {
+            Ok(names) => names,
+            Err(violation) => {
+                return Ok(Decision {
+                    denials: vec![*violation],
+                    ..Decision::default()
+                });
+            }
+        };
+        let asked = names.into_iter().filter(|name| !self.is_exempt(name));
+        let asked = asked.map(|name| async { self.lookup.get(&Key::Namespace(name)).await });
+        let asked = stream::iter(asked).buffered(AT_ONCE).try_collect::<Vec<_>>();
+        let there: Vec<_> = within(deadline, asked).await?.into_iter().flatten().collect();
+        self.judge.binding(&binding, &there)
     }
 
     async fn decide_kinds(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
@@ -189,26 +230,6 @@ impl Admission {
             ..Decision::default()
         })
     }
-    async fn decide_binding(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
-        let Some(binding) = Binding::of(review).map_err(unusable)? else {
-            return Ok(Decision::default());
-        };
-        let names = match binding.namespaces() {
-            Ok(names) => names,
-            Err(violation) => {
-                return Ok(Decision {
-                    denials: vec![*violation],
-                    ..Decision::default()
-                });
-            }
-        };
-        let asked = names.into_iter().filter(|name| !self.is_exempt(name));
-        let asked = asked.map(|name| async { self.lookup.get(&Key::Namespace(name)).await });
-        let asked = stream::iter(asked).buffered(AT_ONCE).try_collect::<Vec<_>>();
-        let there: Vec<_> = within(deadline, asked).await?.into_iter().flatten().collect();
-        self.judge.binding(&binding, &there)
-    }
-
 
     async fn gather(&self, subject: &Subject<'_>) -> Result<Facts, LookupError> {
         let needs = subject.needs();

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::api::{Mode, is_exempt};
 use crate::decisions::{DecisionInput, Seen, Shown, ShownClass};
 use crate::fence::debug::Session;
-use crate::fence::{Binding, Case, Facts, Subject};
+use crate::fence::{Binding, Case, Door, Facts, Subject};
 use crate::fence::{modes, pod_security};
 use crate::plan::NamespaceFacts;
 use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, Target, Verdict};
@@ -161,6 +161,23 @@ impl Judge {
                     let deny = session.check(facts, &class).into_iter().collect();
                     let said = Said {
                         deny,
+                        ..Said::default()
+                    };
+                    sort(&mut decision, mode, said);
+                }
+            }
+        }
+        decision
+    }
+
+    pub(super) fn door(&self, door: &Door<'_>, facts: &Facts) -> Decision {
+        let mut decision = Decision::default();
+        match door.modes(facts, |name| self.is_exempt(name)) {
+            Err(violation) => decision.denials.push(*violation),
+            Ok(modes) => {
+                for (mode, class) in modes {
+                    let said = Said {
+                        deny: door.check(facts, &class),
                         ..Said::default()
                     };
                     sort(&mut decision, mode, said);

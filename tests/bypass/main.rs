@@ -5,6 +5,7 @@
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
 mod bindings;
+mod down;
 #[allow(
     dead_code,
     unused_imports,
@@ -12,6 +13,7 @@ mod bindings;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod tokens;
 #[allow(
     dead_code,
     unused_imports,

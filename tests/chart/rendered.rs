@@ -173,6 +173,9 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             names,
             [
                 "fence.ringfence.dev",
+                "tokens.ringfence.dev",
+                "token-secrets.ringfence.dev",
+                "accounts.ringfence.dev",
                 "label.ringfence.dev",
                 "label-enforced.ringfence.dev",
                 "kinds.ringfence.dev",
@@ -212,7 +215,10 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             let client = &webhook["clientConfig"];
             assert!(client.get("caBundle").is_none());
             let path = match webhook["name"].as_str().unwrap() {
-                "fence.ringfence.dev" => "/admit/fence",
+                "fence.ringfence.dev"
+                | "tokens.ringfence.dev"
+                | "token-secrets.ringfence.dev"
+                | "accounts.ringfence.dev" => "/admit/fence",
                 "kinds.ringfence.dev" => "/admit/kinds",
                 "modes.ringfence.dev" => "/admit/modes",
                 _ => "/admit/label",

@@ -7,6 +7,7 @@ use super::*;
 #[case("", "pods", "resize", "pods/resize")]
 #[case("", "pods", "exec", "pods/exec")]
 #[case("", "pods", "ephemeralcontainers", "pods/ephemeralcontainers")]
+#[case("", "serviceaccounts", "token", "serviceaccounts/token")]
 #[case("apps", "deployments", "", "deployments")]
 #[case("apps", "deployments", "scale", "other")]
 #[case("evil.example", "pods", "", "other")]

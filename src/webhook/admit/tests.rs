@@ -1,4 +1,5 @@
 mod bindings;
+mod doors;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
