@@ -33,7 +33,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 27] = [
+pub const RULES: [Rule; 29] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -48,6 +48,11 @@ pub const RULES: [Rule; 27] = [
         "approved-namespace",
         "What carries the workflow label lies in a namespace with a mode.",
         "Remove the label, or ask the platform team to label the namespace ringfence.dev/enforce.",
+    ),
+    rule(
+        "closed-service",
+        "A Service of an enforced namespace is of type ClusterIP, selects its pods, and has no external address.",
+        "Use type ClusterIP with a selector, and declare who may reach it in spec.network of the AIWorkflow.",
     ),
     rule(
         "cloud-identity",
@@ -90,8 +95,13 @@ pub const RULES: [Rule; 27] = [
         "Delete the pod, and create it with the right label.",
     ),
     rule(
+        "foreign-endpoints",
+        "Who is behind a Service of an enforced namespace, the built-in controllers find out from its selector.",
+        "Give the Service a selector, and leave Endpoints and EndpointSlices to the controllers.",
+    ),
+    rule(
         "foreign-network-policy",
-        "No NetworkPolicy beside Ringfence's opens what is not declared.",
+        "No NetworkPolicy beside Ringfence's opens what is not declared, and no policy of a network plugin's own kind overrules it.",
         "Declare what it opens in spec.network of the AIWorkflow, and delete it.",
     ),
     rule(

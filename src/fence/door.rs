@@ -4,9 +4,9 @@
 
 use serde_json::Value;
 
-use super::accounts;
 use super::facts::{Facts, Named, read};
 use super::object::violation;
+use super::{accounts, reach};
 use crate::api::{AIWorkflowClass, Mode, is_dns_label};
 use crate::plan::NamespaceFacts;
 use crate::review::{Operation, Review, Violation};
@@ -18,9 +18,22 @@ const APPROVED: &str = "approved-namespace";
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Account,
+    Endpoints,
+    NetworkPolicy,
+    OtherPolicy,
+    Proxy,
     Secret,
+    Service,
     TokenRequest,
 }
+
+/// Groups of network plugins whose policies of a namespace may overrule NetworkPolicies.
+const POLICY_GROUPS: [&str; 4] = [
+    "cilium.io",
+    "crd.antrea.io",
+    "crd.projectcalico.org",
+    "projectcalico.org",
+];
 
 /// A request at a door.
 #[derive(Clone, Copy, Debug)]
@@ -45,16 +58,22 @@ impl<'a> Door<'a> {
             ("", "serviceaccounts", "") => Kind::Account,
             ("", "serviceaccounts", "token") => Kind::TokenRequest,
             ("", "secrets", "") => Kind::Secret,
+            ("", "services", "") => Kind::Service,
+            ("", "services", "proxy") => Kind::Proxy,
+            ("", "endpoints", "") | ("discovery.k8s.io", "endpointslices", "") => Kind::Endpoints,
+            ("networking.k8s.io", "networkpolicies", "") => Kind::NetworkPolicy,
+            (group, _, "") if POLICY_GROUPS.contains(&group) => Kind::OtherPolicy,
             _ => return Ok(None),
         };
         let old = match review.operation {
-            Operation::Create => None,
-            Operation::Update => Some(
+            Operation::Connect if kind == Kind::Proxy => None,
+            Operation::Create if kind != Kind::Proxy => None,
+            Operation::Update if kind != Kind::Proxy => Some(
                 review
                     .old_object()
                     .ok_or("the review of an UPDATE holds no oldObject")?,
             ),
-            Operation::Connect | Operation::Delete => {
+            Operation::Connect | Operation::Create | Operation::Delete | Operation::Update => {
                 return Err("this Ringfence does not judge that operation: its registrations are of another version");
             }
         };
@@ -100,6 +119,11 @@ impl<'a> Door<'a> {
         match self.kind {
             Kind::TokenRequest => accounts::check_token_request(self.review),
             Kind::Secret => accounts::check_secret(self.object, self.old),
+            Kind::Service => reach::check_service(self.object, self.old),
+            Kind::Endpoints => reach::check_endpoints(self.review),
+            Kind::NetworkPolicy => reach::check_network_policy(self.object, self.old, self.namespace),
+            Kind::OtherPolicy => reach::check_other_policy(self.review, self.object, self.old),
+            Kind::Proxy => reach::check_proxy(self.review),
             Kind::Account => {
                 let class = facts.class(class_name);
                 let class = class

@@ -18,6 +18,7 @@ pub mod modes;
 mod object;
 mod occasion;
 pub mod pod_security;
+mod reach;
 #[cfg(test)]
 mod standing_tests;
 mod template;

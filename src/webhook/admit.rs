@@ -3,11 +3,12 @@
 //! Must never: decide with a fact missing, or spend time that the request does not have. Judging does not yield: whoever calls
 //! `admit` does so on a thread that may block.
 
+mod doors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, try_join_all};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -21,7 +22,7 @@ use crate::api::is_dns_subdomain;
 use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Binding, Door, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
+use crate::fence::{Door, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
 use crate::policy::names_objects;
 use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
@@ -32,9 +33,6 @@ const MODE_LABELS: [&str; 3] = [
     crate::api::WARN_LABEL,
     crate::api::AUDIT_LABEL,
 ];
-
-/// Most namespaces of one binding that are asked for at a time.
-const AT_ONCE: usize = 16;
 
 /// The real [`Admit`].
 #[derive(Clone)]
@@ -153,23 +151,6 @@ impl Admission {
         Ok(self.judge.session(&session, &facts))
     }
 
-    async fn decide_door(&self, door: &Door<'_>, deadline: Instant) -> Result<Decision, Fault> {
-        let asked = async {
-            tokio::try_join!(
-                self.namespace_with_classes(Some(door.namespace.to_owned())),
-                self.ask(door.claimed().map(Key::AccountOwner)),
-            )
-        };
-        let ((namespace, classes), workflow) = within(deadline, asked).await?;
-        let facts = Facts {
-            namespace,
-            classes,
-            workflow,
-            ..Facts::default()
-        };
-        Ok(self.judge.door(door, &facts))
-    }
-
     async fn decide_modes(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         let settings = modes::settings(review);
         if settings.is_empty() {
@@ -186,26 +167,6 @@ impl Admission {
             ..Facts::default()
         };
         self.judge.modes(review, &facts, deadline)
-    }
-
-    async fn decide_binding(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
-        let Some(binding) = Binding::of(review).map_err(unusable)? else {
-            return Ok(Decision::default());
-        };
-        let names = match binding.namespaces() {
-            Ok(names) => names,
-            Err(violation) => {
-                return Ok(Decision {
-                    denials: vec![*violation],
-                    ..Decision::default()
-                });
-            }
-        };
-        let asked = names.into_iter().filter(|name| !self.is_exempt(name));
-        let asked = asked.map(|name| async { self.lookup.get(&Key::Namespace(name)).await });
-        let asked = stream::iter(asked).buffered(AT_ONCE).try_collect::<Vec<_>>();
-        let there: Vec<_> = within(deadline, asked).await?.into_iter().flatten().collect();
-        self.judge.binding(&binding, &there)
     }
 
     async fn decide_kinds(&self, review: &Review, deadline: Instant) -> Result<Decision, Fault> {

@@ -22,7 +22,7 @@ async fn the_attacker_waits_until_no_replica_is_there() {
     let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
     let admin = Actor::new(cluster.admin().await);
     in_force(&admin).await;
-    let tess = tenant_everywhere(cluster, &admin).await;
+    let tess = tenant_everywhere(&cluster, &admin).await;
     let ns = &namespace(&admin, "fenced", &json!({"ringfence.dev/enforce": "default"})).await;
     let plain = &namespace(&admin, "plain", &json!({})).await;
     tess.post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))

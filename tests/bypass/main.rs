@@ -6,6 +6,7 @@
 
 mod bindings;
 mod down;
+mod network_policies;
 #[allow(
     dead_code,
     unused_imports,
@@ -13,6 +14,7 @@ mod down;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod services;
 mod tokens;
 #[allow(
     dead_code,

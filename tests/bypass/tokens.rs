@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use support::unique;
 
-use crate::world::{Actor, Answer, World, all, one, workflow};
+use crate::world::{Actor, Answer, World, all, one};
 
 const KEY: &str = "eks.amazonaws.com/role-arn";
 
@@ -142,43 +142,16 @@ async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
 async fn the_workflows_account_is_made_again_by_somebody_else() {
     let world = World::shared().await;
     let ns = &world.enforced("reborn").await;
-    // A workflow that is not accepted: its account is not there, and its name is taken all the same.
-    let named = json!({"identity": {"serviceAccountName": "night-shift"}, "engine": "argo"});
-    let class = world.class(&json!({"images": {"allowed": ["**"]}})).await;
-    let closed = &world
-        .namespace("reborn", &json!({"ringfence.dev/enforce": class}))
-        .await;
-    world
-        .tess
-        .post(&all("AIWorkflow", closed), &workflow("triage", &named))
-        .await
-        .ok();
-    let (_, edith) = world.person(closed, "edit").await;
+    let named = json!({"identity": {"serviceAccountName": "night-shift"}});
+    world.ready(ns, "triage", &named).await;
+    let (_, edith) = world.person(ns, "edit").await;
     for attacker in [&edith, &world.admin] {
-        let answer = attacker
-            .post(
-                &all("ServiceAccount", closed),
-                &json!({"metadata": {"name": "night-shift"}}),
-            )
-            .await;
-        // It is either there already, or nobody else may make it.
-        if answer.code == 409 {
-            let made = world
-                .admin
-                .read(&one("ServiceAccount", closed, "night-shift"))
-                .await
-                .unwrap();
-            assert!(
-                made["metadata"]["annotations"]["ringfence.dev/owner-uid"].is_string(),
-                "{made}"
-            );
-        } else {
-            assert!(answer.refused_by("workflow-account").contains("AIWorkflow triage"));
-        }
+        let again = json!({"metadata": {"name": "night-shift"}});
+        let answer = attacker.post(&all("ServiceAccount", ns), &again).await;
+        assert!(answer.refused_by("workflow-account").contains("AIWorkflow triage"));
     }
-    world.ready(ns, "triage", &json!({})).await;
     let (_, ada) = world.person(ns, "admin").await;
-    let account = one("ServiceAccount", ns, "triage");
+    let account = one("ServiceAccount", ns, "night-shift");
     ada.delete(&account).await.refused_by_guard("ringfence-owned-objects");
     forbidden(
         &world

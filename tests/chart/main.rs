@@ -13,6 +13,7 @@ mod modes;
 mod orphans;
 mod owned_objects;
 mod people;
+mod reach;
 mod registrations;
 mod rendered;
 mod reserved_keys;

@@ -176,6 +176,8 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
                 "tokens.ringfence.dev",
                 "token-secrets.ringfence.dev",
                 "accounts.ringfence.dev",
+                "services.ringfence.dev",
+                "network-policies.ringfence.dev",
                 "label.ringfence.dev",
                 "label-enforced.ringfence.dev",
                 "kinds.ringfence.dev",
@@ -218,7 +220,9 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
                 "fence.ringfence.dev"
                 | "tokens.ringfence.dev"
                 | "token-secrets.ringfence.dev"
-                | "accounts.ringfence.dev" => "/admit/fence",
+                | "accounts.ringfence.dev"
+                | "services.ringfence.dev"
+                | "network-policies.ringfence.dev" => "/admit/fence",
                 "kinds.ringfence.dev" => "/admit/kinds",
                 "modes.ringfence.dev" => "/admit/modes",
                 _ => "/admit/label",

@@ -25,8 +25,26 @@ fn refused(review: &Review, facts: &Facts) -> Vec<String> {
 #[case::token_request("CREATE", "serviceaccounts", "token", &["token-request"])]
 #[case::token_secret("CREATE", "secrets", "", &["token-secret"])]
 #[case::workflows_account("CREATE", "serviceaccounts", "", &["workflow-account"])]
+#[case::service("CREATE", "services", "", &["closed-service"])]
+#[case::endpoints("CREATE", "endpoints", "", &["foreign-endpoints"])]
+#[case::proxy("CONNECT", "services", "proxy", &["debug-window"])]
 fn each_door_has_its_rule(#[case] operation: &str, #[case] resource: &str, #[case] sub: &str, #[case] rules: &[&str]) {
     assert_eq!(refused(&asked(operation, resource, sub), &facts()), rules);
+}
+
+#[rstest]
+#[case::slice("discovery.k8s.io", "endpointslices", "foreign-endpoints")]
+#[case::network_policy("networking.k8s.io", "networkpolicies", "foreign-network-policy")]
+#[case::cilium("cilium.io", "ciliumnetworkpolicies", "foreign-network-policy")]
+#[case::cilium_redirect("cilium.io", "ciliumlocalredirectpolicies", "foreign-network-policy")]
+#[case::calico("crd.projectcalico.org", "networkpolicies", "foreign-network-policy")]
+#[case::calico_by_its_own_server("projectcalico.org", "networkpolicies", "foreign-network-policy")]
+#[case::antrea("crd.antrea.io", "networkpolicies", "foreign-network-policy")]
+fn kinds_of_other_groups_have_theirs(#[case] group: &str, #[case] resource: &str, #[case] rule: &str) {
+    let mut review = asked("CREATE", resource, "");
+    review.resource.group = group.to_owned();
+    review.request["object"] = json!({"metadata": {"name": "x"}, "spec": {"ingress": [{}]}});
+    assert_eq!(refused(&review, &facts()), [rule]);
 }
 
 #[rstest]
@@ -40,6 +58,7 @@ fn everything_else_is_no_door(#[case] resource: &str, #[case] subresource: &str)
 #[rstest]
 #[case::deleted(asked("DELETE", "secrets", ""))]
 #[case::connected(asked("CONNECT", "serviceaccounts", "token"))]
+#[case::proxy_without_connecting(asked("CREATE", "services", "proxy"))]
 #[case::update_without_what_was({
     let mut review = asked("UPDATE", "secrets", "");
     review.request["oldObject"] = Value::Null;

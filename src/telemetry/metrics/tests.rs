@@ -8,6 +8,8 @@ use super::*;
 #[case("", "pods", "exec", "pods/exec")]
 #[case("", "pods", "ephemeralcontainers", "pods/ephemeralcontainers")]
 #[case("", "serviceaccounts", "token", "serviceaccounts/token")]
+#[case("", "services", "proxy", "services/proxy")]
+#[case("", "pods", "proxy", "pods/proxy")]
 #[case("apps", "deployments", "", "deployments")]
 #[case("apps", "deployments", "scale", "other")]
 #[case("evil.example", "pods", "", "other")]
