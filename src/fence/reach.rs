@@ -93,7 +93,7 @@ pub(super) fn check_network_policy(object: &Value, old: Option<&Value>, namespac
             "spec",
             None,
             message,
-            &format!("{DECLARE}, and leave the policy out"),
+            format!("{DECLARE}, and leave the policy out"),
         )
     });
     refused.into_iter().collect()
