@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/simulator tests/opa
+GO_MODULES := tests/controlplane tests/simulator tests/opa tests/gatekeeper tests/pod-security
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
@@ -43,8 +43,16 @@ simulator: tools ## Build the simulator of NetworkPolicies that tests ask (secon
 opa: tools ## Build the Open Policy Agent that the tests ask (two minutes the first time)
 	$(call step,build the Open Policy Agent,tests/support/build-oracle.sh opa)
 
+.PHONY: pod-security
+pod-security: tools ## Build the Pod Security Standards' own checks, which the tests ask (seconds after the control plane)
+	$(call step,build the checks of the Pod Security Standards,tests/support/build-oracle.sh pod-security)
+
+.PHONY: gatekeeper
+gatekeeper: tools ## Build the Gatekeeper that the tests ask (two minutes the first time)
+	$(call step,build the Gatekeeper,tests/support/build-oracle.sh gatekeeper)
+
 .PHONY: test
-test: tools lint controlplane simulator opa compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 7 minutes when warm)
+test: tools lint controlplane simulator opa pod-security gatekeeper compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 9 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -65,6 +73,10 @@ $(CLUSTER_TESTS:%=test-%): controlplane
 test-network test-cluster: simulator
 
 test-conformance test-hostile: opa
+
+test-pod_security: pod-security
+
+test-gatekeeper_rules: gatekeeper
 
 # The demo asserts each step of its story; here it is told to a file, and only what went wrong is shown.
 .PHONY: test-demo

@@ -1,6 +1,6 @@
 //! Ringfence puts a fence around AI workflows on Kubernetes.
 //!
-//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`images`], [`plan`], [`findings`], [`draft`], [`decisions`]. They import no
+//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`images`], [`plan`], [`findings`], [`draft`], [`gatekeeper`], [`decisions`]. They import no
 //! client, no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
 
 // Input decides what these would meet: an answer with a reason, never a crash of the replica. In tests a panic is the message.
@@ -25,6 +25,7 @@ pub mod decisions;
 pub mod draft;
 pub mod fence;
 pub mod findings;
+pub mod gatekeeper;
 pub mod images;
 pub mod plan;
 pub mod policy;

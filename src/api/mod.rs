@@ -15,6 +15,7 @@ mod names;
 mod network;
 #[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod policy;
+mod resources;
 mod shared;
 mod workflow;
 
@@ -36,6 +37,7 @@ pub use policy::{
     FailurePolicy, InventoryKind, MatchConstraints, MatchOperation, MatchPolicy, MatchRule, MatchScope, PolicySample,
     Rego, RegoModule, RegoPolicy, RegoPolicySpec, RegoPolicyStatus, RegoVersion, Templates, ValidationAction, Verdict,
 };
+pub use resources::{builtin_groups, builtin_version, plural_of};
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,

@@ -102,7 +102,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         "{} decision lines, the limit is {MAX_LINES}: choose some, as by grep or tail",
         found.lines.len()
     );
-    let set = Arc::new(args.policies.load()?);
+    let set = Arc::new(args.policies.load()?.set);
     let mut catalogue = Catalogue::default().with(set.policies());
     let snapshot = args.rego_policies.load(&mut catalogue)?;
     let revision = set.revision().to_owned();

@@ -188,7 +188,8 @@ fn typed<K: DeserializeOwned>(object: &Value, kind: &str, name: &str) -> Result<
     serde_json::from_value(object).with_context(|| format!("{kind} {name} cannot be read"))
 }
 
-fn without_nulls(value: Value) -> Value {
+/// The same without fields that are null.
+pub(super) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             let kept = fields.into_iter().filter(|(_, value)| !value.is_null());

@@ -4,7 +4,9 @@
 
 mod check;
 mod cluster;
+mod convert;
 mod diff;
+mod documents;
 mod draft;
 mod explain;
 mod manifests;
@@ -14,6 +16,7 @@ mod rego_policies_of_cluster;
 mod rego_policies_of_files;
 mod render;
 mod report;
+mod review;
 mod rights;
 mod run;
 mod scan;
@@ -47,6 +50,8 @@ enum Command {
     Draft(draft::Args),
     Scan(scan::Args),
     Explain(explain::Args),
+    Review(review::Args),
+    Convert(convert::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
@@ -62,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Draft(args) => return draft::main(&args),
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
+        Command::Review(args) => return review::main(&args),
+        Command::Convert(args) => return convert::main(&args),
         Command::Vet => return vetting::answer(),
     };
     match result {

@@ -140,7 +140,8 @@ fn policies_of(text: &str, file: &str, names: &mut BTreeSet<String>, catalogue: 
     Ok(found)
 }
 
-fn declared(object: &Value) -> Result<Declared, String> {
+/// What an object declares, or why the API server would refuse it.
+pub(super) fn declared(object: &Value) -> Result<Declared, String> {
     let refused = |why: String| format!("it would be refused by the API server: {why}");
     let spec = object.get("spec").unwrap_or(&Value::Null);
     let schema = schema::schema_of(KIND).ok_or("there is no schema of its kind")?;
@@ -157,7 +158,8 @@ fn declared(object: &Value) -> Result<Declared, String> {
     })
 }
 
-fn why(error: &NotVetted, declared: &Declared) -> String {
+/// What is wrong with a policy, with the lines that are at fault.
+pub(super) fn why(error: &NotVetted, declared: &Declared) -> String {
     let errors = error.errors();
     let told = errors
         .iter()

@@ -109,7 +109,7 @@ async fn run(args: Args) -> Result<()> {
     let readiness = Readiness::default();
     let limits = Limits::default();
     let kept = args.memory.keep(&limits)?;
-    let policies = Arc::new(args.policies.load()?);
+    let policies = Arc::new(args.policies.load()?.set);
     let compiled = policies.policies().map(|policy| {
         let name = policy.metadata.name.as_str();
         (name, policies.revision(), PolicyState::Compiled)

@@ -168,6 +168,13 @@ impl Shape {
     }
 }
 
+/// An object of that kind with every value masked that may be secret.
+pub fn masked_object(group: &str, kind: &str, object: &Value) -> Value {
+    let masked = Masked::new(object, super::shapes::of_kind(group, kind));
+    // What cannot be written is masked as a whole.
+    serde_json::to_value(masked).unwrap_or_default()
+}
+
 /// What stands for a text.
 fn masked(text: &str) -> String {
     let characters = text.chars().count();
@@ -184,7 +191,8 @@ fn shown_key(at: usize, key: &str) -> String {
     format!("(masked key {at}, {} characters)", key.chars().count())
 }
 
-fn is_plain(text: &str) -> bool {
+/// Whether a text looks like a name, and like no credential.
+pub fn is_plain(text: &str) -> bool {
     let usual = |c: char| c.is_ascii_alphanumeric() || "-._/:*+%,[]'".contains(c);
     text.len() <= MAX_SHOWN && text.chars().all(usual) && !text.contains("://") && !is_credential(text)
 }

@@ -21,9 +21,10 @@ pub use input::{
     DecisionInput, Input, InputClass, InputFacts, InputMode, MAX_INPUT, Recorded, Seen, Shown, ShownClass,
 };
 pub use line::{BEHIND, Line, MESSAGE, REGISTERED, TARGET, schema};
+pub use mask::{is_plain, masked_object};
 pub use read::{Logged, Read, read};
 pub use replay::{Effect, Found};
-pub use rules::{RULES, Rule, rule_of};
+pub use rules::{Door, Need, RULES, Rule, rule_of};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,52 @@
 //!
 //! Must never: miss a rule of `fence` or `findings`, or name one that is gone; a test reads their sources.
 
+/// A fact beside the request.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Need {
+    /// The service account that a pod runs as.
+    Account,
+    /// The AIWorkflowClass.
+    Class,
+    /// The namespace's default-deny NetworkPolicy.
+    DefaultDeny,
+    /// Who asks.
+    Launcher,
+    /// The Namespace.
+    Namespace,
+    /// Who owns the object.
+    Owner,
+    /// The pod into which something is opened.
+    Pod,
+    /// The AIWorkflow.
+    Workflow,
+}
+
+/// What is judged by a rule.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Door {
+    /// What makes no pod, and would let somebody be a workflow, or reach one: accounts, tokens, Services, policies.
+    Beside,
+    /// A RoleBinding or ClusterRoleBinding.
+    Binding,
+    /// Something that is opened into a pod.
+    Connect,
+    /// A declaration: one of our own kinds.
+    Declaration,
+    /// What carries the workflow label.
+    Labelled,
+    /// A Namespace with a mode.
+    Mode,
+    /// A pod that is made.
+    Pod,
+    /// What stands.
+    Standing,
+    /// A pod, or a pod template.
+    Template,
+    /// A pod that is changed.
+    Update,
+}
+
 /// A rule that no file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rule {
@@ -14,6 +60,20 @@ pub struct Rule {
     /// Whether the request, its namespace, workflow and class are all that it looks at: then a line with its input is enough to
     /// judge again.
     pub replays: bool,
+    /// What it judges.
+    pub doors: &'static [Door],
+    /// Which facts beside the request it looks at.
+    pub needs: &'static [Need],
+}
+
+impl Rule {
+    const fn at(self, doors: &'static [Door]) -> Self {
+        Self { doors, ..self }
+    }
+
+    const fn needing(self, needs: &'static [Need]) -> Self {
+        Self { needs, ..self }
+    }
 }
 
 const fn rule(name: &'static str, description: &'static str, fix: &'static str) -> Rule {
@@ -22,6 +82,8 @@ const fn rule(name: &'static str, description: &'static str, fix: &'static str) 
         description,
         fix,
         replays: false,
+        doors: &[Door::Standing],
+        needs: &[],
     }
 }
 
@@ -38,77 +100,105 @@ pub const RULES: [Rule; 29] = [
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
         "Correct what the warning names, or ask the platform team to widen the class.",
-    ),
+    )
+    .at(&[Door::Declaration])
+    .needing(&[Need::Class, Need::Namespace]),
     replayed(
         "approved-images",
         "Every image comes from a repository that both the workflow and the class name, or that the class names as injected; by digest where the class asks for that.",
         "Use an image of such a repository, or add the repository to spec.images of the AIWorkflow.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     replayed(
         "approved-namespace",
         "What carries the workflow label lies in a namespace with a mode.",
         "Remove the label, or ask the platform team to label the namespace ringfence.dev/enforce.",
-    ),
+    )
+    .at(&[Door::Labelled])
+    .needing(&[Need::Namespace]),
     rule(
         "closed-service",
         "A Service of an enforced namespace is of type ClusterIP, selects its pods, and has no external address.",
         "Use type ClusterIP with a selector, and declare who may reach it in spec.network of the AIWorkflow.",
-    ),
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace]),
     rule(
         "cloud-identity",
         "What a cloud or Vault knows an account of an enforced namespace by comes from its AIWorkflow.",
         "Declare the annotation in spec.identity.annotations of the AIWorkflow, and leave it out of the service account.",
-    ),
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Class, Need::Namespace]),
     rule(
         "debug-window",
         "Nobody opens anything into a fenced pod unless its workflow declares a window, its class allows windows, and it is open now.",
         "Declare spec.debug in the AIWorkflow with what to open and until when.",
-    ),
+    )
+    .at(&[Door::Connect])
+    .needing(&[Need::Class, Need::Namespace, Need::Pod, Need::Workflow]),
     rule(
         "declaration-size",
         "A declaration does not grow beyond what Ringfence can hold of many.",
         "Make its metadata smaller: annotations above all.",
-    ),
+    )
+    .at(&[Door::Declaration]),
     rule(
         "declared-workflow",
         "A pod, and whatever makes pods, names an AIWorkflow of its namespace that is there, reviewed and accepted by the class.",
         "Set the label ringfence.dev/workflow on the object and its pod template, and see kubectl describe aiworkflow.",
-    ),
+    )
+    .at(&[Door::Labelled, Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     rule(
         "default-deny",
         "A pod is made only where the namespace's default-deny NetworkPolicy stands unchanged.",
         "Wait until Ringfence has made it; kubectl get networkpolicy ringfence shows it.",
-    ),
+    )
+    .at(&[Door::Pod])
+    .needing(&[Need::DefaultDeny, Need::Namespace]),
     rule(
         "exempt-namespace",
         "Declarations lie in namespaces that can be fenced: never in the platform's own.",
         "Put it into another namespace.",
-    ),
+    )
+    .at(&[Door::Declaration]),
     rule(
         "extra-binding",
         "No RoleBinding or ClusterRoleBinding gives an account of a fenced namespace more than is declared.",
         "Declare the rights in spec.permissions of the AIWorkflow, and take the subject out of the binding.",
-    ),
+    )
+    .at(&[Door::Binding, Door::Standing])
+    .needing(&[Need::Namespace]),
     replayed(
         "fixed-label",
         "A pod keeps the workflow label that it was made with.",
         "Delete the pod, and create it with the right label.",
-    ),
+    )
+    .at(&[Door::Update])
+    .needing(&[Need::Namespace]),
     rule(
         "foreign-endpoints",
         "Who is behind a Service of an enforced namespace, the built-in controllers find out from its selector.",
         "Give the Service a selector, and leave Endpoints and EndpointSlices to the controllers.",
-    ),
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace]),
     rule(
         "foreign-network-policy",
         "No NetworkPolicy beside Ringfence's opens what is not declared, and no policy of a network plugin's own kind overrules it.",
         "Declare what it opens in spec.network of the AIWorkflow, and delete it.",
-    ),
+    )
+    .at(&[Door::Beside, Door::Standing])
+    .needing(&[Need::Namespace]),
     rule(
         "launcher",
         "What runs as a workflow is made or changed by its launchers alone: those of the AIWorkflow or the class, and built-in controllers for an owner that holds.",
         "Have a launcher do it, or add who did to spec.launchers of the AIWorkflow.",
-    ),
+    )
+    .at(&[Door::Labelled])
+    .needing(&[Need::Class, Need::Launcher, Need::Namespace, Need::Owner, Need::Workflow]),
     rule(
         "missing-secret",
         "Every Secret that a pod refers to is there.",
@@ -123,12 +213,16 @@ pub const RULES: [Rule; 29] = [
         "namespace-mode",
         "A mode label names an AIWorkflowClass that exists, on a namespace that can be fenced. By this name too the caller is told what would be refused.",
         "Name a class that is there (kubectl get aiworkflowclasses), or correct what ringfence check namespace lists.",
-    ),
+    )
+    .at(&[Door::Mode])
+    .needing(&[Need::Class]),
     rule(
         "own-service-account",
         "A pod runs as its workflow's service account, and that account is the one that Ringfence made.",
         "Set spec.serviceAccountName to the workflow's account, and wait until the AIWorkflow is Ready.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Account, Need::Namespace, Need::Workflow]),
     rule(
         "ownerless-object",
         "What Ringfence made for an owner goes with it.",
@@ -138,47 +232,64 @@ pub const RULES: [Rule; 29] = [
         "pod-annotations",
         "A pod carries only annotations that the class or the engine lists: runtimes, meshes and network plugins obey them.",
         "Remove the annotation, or ask the platform team to list its key in spec.podAnnotations of the class.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     replayed(
         "pod-security",
         "The API server itself holds the namespace's pods to the class's Pod Security Standard.",
         "Have the namespace labelled pod-security.kubernetes.io/enforce with at least that level.",
-    ),
+    )
+    .at(&[Door::Mode, Door::Pod])
+    .needing(&[Need::Class, Need::Namespace]),
     replayed(
         "pod-template",
         "An object that makes pods has its pod template where its kind has it.",
         "Put the pod's metadata and spec there.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Namespace]),
     replayed(
         "projected-tokens",
         "A pod mounts tokens only for audiences, and for as long, as workflow and class declare.",
         "Declare the audience in spec.identity.audiences of the AIWorkflow, or remove the token.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     rule(
         "token-request",
         "Accounts of an enforced namespace get tokens through their pods: by kubelets, and nobody else.",
         "Run what needs the token as a pod of the workflow.",
-    ),
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace]),
     rule(
         "token-secret",
         "No Secret holds a token of a service account that never ends.",
         "Use a projected token, and delete the Secret.",
-    ),
+    )
+    .at(&[Door::Beside, Door::Standing])
+    .needing(&[Need::Namespace]),
     rule(
         "valid-declaration",
         "A declaration holds nothing that no class could accept.",
         "Correct the field that the refusal names.",
-    ),
+    )
+    .at(&[Door::Declaration]),
     replayed(
         "volumes",
         "A pod mounts only volumes of types, and CSI volumes of drivers, that the class lists; and no devices.",
         "Use a listed type, or ask the platform team to add it to spec.volumes of the class.",
-    ),
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace]),
     rule(
         "workflow-account",
         "The service account of an AIWorkflow is made by Ringfence alone: rights and cloud roles go by its name.",
         "Leave it to Ringfence, or give the account another name.",
-    ),
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace, Need::Workflow]),
 ];
 
 /// The rule of that name.
@@ -188,9 +299,17 @@ pub fn rule_of(name: &str) -> Option<&'static Rule> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        path::Path,
+    };
+
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::fence::testing::{facts, pod, review, set, workflow_object, workload};
+    use crate::fence::{Case, Facts, Subject};
 
     /// Texts in constants of these rooms that are no rules.
     const NO_RULES: [&str; 1] = ["spec"];
@@ -224,6 +343,123 @@ mod tests {
         assert_eq!(described.len(), RULES.len(), "a rule is described twice");
         for Rule { description, fix, .. } in RULES {
             assert!(description.ends_with('.') && fix.ends_with('.'), "{description} {fix}");
+        }
+    }
+
+    /// The rules that find something, each with its words.
+    fn found(object: &Value, kind: (&str, &str), facts: &Facts) -> BTreeMap<String, Vec<String>> {
+        let review = review("CREATE", kind.0, kind.1, Some(object), None);
+        let subject = Subject::of(&review).unwrap().unwrap();
+        let case = Case::new(&subject, facts, |_| false);
+        let of_modes = case
+            .modes()
+            .into_iter()
+            .flat_map(|(mode, class)| case.violations(mode, &class));
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for violation in case.refusals().into_iter().chain(of_modes) {
+            found
+                .entry(violation.policy)
+                .or_default()
+                .push(format!("{} {}", violation.path, violation.message));
+        }
+        found
+    }
+
+    /// Pods and workloads that each rule finds something in by some facts, and nothing by others.
+    fn samples() -> Vec<(Value, (&'static str, &'static str))> {
+        let spec = json!({
+            "serviceAccountName": "other", "containers": [{"name": "a", "image": "quay.io/x"}],
+            "volumes": [
+                {"name": "h", "hostPath": {"path": "/"}}, {"name": "s", "secret": {"secretName": "s"}},
+                {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]}},
+            ],
+        });
+        let labels = json!({"ringfence.dev/workflow": "triage"});
+        let bad =
+            json!({"metadata": {"name": "p", "labels": labels, "annotations": {"x.example/y": "z"}}, "spec": spec});
+        let unlabelled = set(bad.clone(), "/metadata/labels", json!({}));
+        let broken = set(workload("w"), "/spec/template", json!("x"));
+        vec![
+            (pod(), ("", "Pod")),
+            (bad, ("", "Pod")),
+            (unlabelled, ("", "Pod")),
+            (workload("w"), ("batch", "Job")),
+            (broken, ("batch", "Job")),
+        ]
+    }
+
+    /// Facts, and the same with one of them on the other side.
+    fn changed() -> Vec<(Need, Facts)> {
+        let all = facts();
+        let with = |change: fn(&mut Facts)| {
+            let mut facts = all.clone();
+            change(&mut facts);
+            facts
+        };
+        vec![
+            (Need::Namespace, with(|facts| facts.namespace = None)),
+            (
+                Need::Namespace,
+                with(|facts| {
+                    let namespace = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/enforce": "default"}}});
+                    facts.namespace = Some(namespace);
+                }),
+            ),
+            (Need::Workflow, with(|facts| facts.workflow = None)),
+            (
+                Need::Workflow,
+                with(|facts| {
+                    let mut other = workflow_object();
+                    other["spec"]["launchers"] = json!([{"user": "bob"}]);
+                    other["spec"]["identity"] = json!({
+                        "serviceAccountName": "other", "audiences": [{"audience": "vault", "maxExpirationSeconds": 3600}],
+                    });
+                    other["spec"]["engine"] = json!("argo");
+                    facts.workflow = Some(other);
+                }),
+            ),
+            (Need::Class, with(|facts| facts.classes.clear())),
+            (Need::Account, with(|facts| facts.account = None)),
+            (Need::DefaultDeny, with(|facts| facts.default_deny = None)),
+        ]
+    }
+
+    /// A rule whose words change with a fact looks at it, and says so: without the fact it is not judged where no cluster is there.
+    #[test]
+    fn a_rule_names_the_facts_that_it_looks_at() {
+        let mut seen: BTreeSet<(String, Need)> = BTreeSet::new();
+        for (object, kind) in samples() {
+            let before = found(&object, kind, &facts());
+            for (need, facts) in changed() {
+                let after = found(&object, kind, &facts);
+                let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+                for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
+                    let rule = rule_of(name).unwrap();
+                    assert!(
+                        rule.needs.contains(&need),
+                        "{name} looks at {need:?} and does not say so"
+                    );
+                    seen.insert((name.clone(), need));
+                }
+            }
+        }
+        for (rule, need) in [
+            ("approved-images", Need::Class),
+            ("approved-namespace", Need::Namespace),
+            ("declared-workflow", Need::Workflow),
+            ("declared-workflow", Need::Class),
+            ("default-deny", Need::DefaultDeny),
+            ("launcher", Need::Workflow),
+            ("own-service-account", Need::Account),
+            ("own-service-account", Need::Workflow),
+            ("pod-security", Need::Namespace),
+            ("pod-template", Need::Namespace),
+            ("volumes", Need::Class),
+        ] {
+            assert!(
+                seen.contains(&(rule.to_owned(), need)),
+                "{rule} was not seen to look at {need:?}: {seen:?}"
+            );
         }
     }
 

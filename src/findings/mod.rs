@@ -20,7 +20,7 @@ pub use groups::Groups;
 pub use ownerless::{Ownerless, of_no_owner};
 pub use owners::{Origin, Owners};
 pub use policies::Foreign;
-pub use report::Report;
+pub use report::{Report, SARIF_SCHEMA, xml_text};
 pub use secrets::{Secrets, token_secret};
 pub use tally::Tally;
 

@@ -3,7 +3,8 @@
 //! Each policy has an engine of its own, so that two of the same package cannot add rules to each other. Must never evaluate
 //! on the prepared engine itself: a panic leaves an engine that answers nothing but errors.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -17,9 +18,11 @@ use super::convert::Converter;
 use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
+use super::looks::Looks;
 use super::memory;
 use super::metadata::{Metadata, RegoVersion};
 use super::rewrite::{self, Origins};
+use super::spelling;
 use super::vet::{self, EntryPoint, Purpose, Shape, Vetted};
 
 /// Steps of the engine between two looks at the clock: a look costs as much as a step.
@@ -45,6 +48,8 @@ pub struct PolicyInfo {
     pub entry_points: Vec<EntryPoint>,
     /// `input.parameters`: the defaults with the platform's values over them.
     pub parameters: BTreeMap<String, serde_json::Value>,
+    /// What of the input it may look at.
+    pub looks: Looks,
 }
 
 /// A policy, ready to be evaluated.
@@ -116,6 +121,7 @@ impl Policy {
             file: file.to_owned(),
             entry_points: entries.iter().map(|entry| entry.point).collect(),
             parameters,
+            looks: Looks::of(sources.iter().map(|source| source.text.as_str())),
         };
         Ok(Self {
             info,
@@ -208,15 +214,19 @@ pub(super) fn add(
     like: Like,
     origins: &mut Origins,
 ) -> Result<Module, Vec<LoadError>> {
+    let empty: BTreeSet<_> = sources
+        .iter()
+        .flat_map(|source| spelling::without_parameters(&source.text))
+        .collect();
     let mut read = Vec::new();
     for source in sources {
-        read.push(Read::parse(source, like.version)?);
+        read.push(Read::parse(source, like.version, &empty)?);
     }
     let units: Vec<_> = read.iter().map(Read::unit).collect();
     let vetted = vet::vet(&units, like.purpose, like.inventory)?;
-    for Read { source, tree, .. } in &read {
+    for Read { source, text, tree, .. } in &read {
         let file = &source.file;
-        let rewritten = rewrite::rewrite(file, &source.text, tree)?;
+        let rewritten = rewrite::rewrite(file, text, tree)?;
         origins.add(file, rewritten.places);
         parse(engine, file, &rewritten.text, like.version)
             .map_err(|error| vec![LoadError::engine(file, &error, origins)])?;
@@ -228,14 +238,18 @@ pub(super) fn add(
 /// A module in an engine of its own: one cannot be taken out of an engine again.
 struct Read<'a> {
     source: &'a Source,
+    /// As the parser takes it.
+    text: Cow<'a, str>,
     tree: serde_json::Value,
     package: Vec<String>,
 }
 
 impl<'a> Read<'a> {
-    fn parse(source: &'a Source, version: RegoVersion) -> Result<Self, Vec<LoadError>> {
-        let Source { file, text } = source;
-        lexical::check(file, text).map_err(|error| vec![error])?;
+    fn parse(source: &'a Source, version: RegoVersion, empty: &BTreeSet<String>) -> Result<Self, Vec<LoadError>> {
+        let file = &source.file;
+        lexical::bounded(file, &source.text).map_err(|error| vec![error])?;
+        let text = spelling::spelled(&source.text, version, empty);
+        lexical::check(file, &text).map_err(|error| vec![error])?;
         let failed = |error: &anyhow::Error| vec![LoadError::engine(file, error, &Origins::default())];
         let unreadable = || {
             vec![LoadError::file(
@@ -244,7 +258,7 @@ impl<'a> Read<'a> {
             )]
         };
         let mut alone = Engine::new();
-        parse(&mut alone, file, text, version).map_err(|error| failed(&error))?;
+        parse(&mut alone, file, &text, version).map_err(|error| failed(&error))?;
         let tree = alone.get_ast_as_json().map_err(|_| unreadable())?;
         let mut tree: serde_json::Value = serde_json::from_str(&tree).map_err(|_| unreadable())?;
         let tree = tree
@@ -257,13 +271,18 @@ impl<'a> Read<'a> {
             .next()
             .map(|package| package.components)
             .unwrap_or_default();
-        Ok(Self { source, tree, package })
+        Ok(Self {
+            source,
+            text,
+            tree,
+            package,
+        })
     }
 
     fn unit(&self) -> vet::Unit<'_> {
         vet::Unit {
             file: &self.source.file,
-            text: &self.source.text,
+            text: &self.text,
             tree: &self.tree,
             package: &self.package,
         }

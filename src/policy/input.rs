@@ -55,8 +55,28 @@ impl Shared {
         Some(Self(fields))
     }
 
+    /// The same with one field more.
+    pub(super) fn and(mut self, name: &str, value: &Json) -> Option<Self> {
+        self.0.insert(Value::from(name), Converter::new(None).convert(value)?);
+        Some(self)
+    }
+
     pub(super) fn with(&self, parameters: &Value) -> Value {
         let mut fields = self.0.clone();
+        fields.insert(Value::from("parameters"), parameters.clone());
+        Value::from(fields)
+    }
+
+    /// What a policy sees that was written for plain OPA or conftest: the request, and the fields of the object beside it.
+    pub(super) fn of_document(&self, parameters: &Value) -> Value {
+        let field = |name: &str| self.0.get(&Value::from(name)).cloned();
+        let request = field("request").unwrap_or(Value::Undefined);
+        let object = request[&Value::from("object")].as_object();
+        let mut fields: BTreeMap<Value, Value> = object
+            .map(|object| object.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+            .unwrap_or_default();
+        fields.insert(Value::from("review"), request.clone());
+        fields.insert(Value::from("request"), request);
         fields.insert(Value::from("parameters"), parameters.clone());
         Value::from(fields)
     }

@@ -12,8 +12,8 @@ const MAX_NESTING: usize = 12;
 /// Longest chain of operators. 15 000 abort the process; a policy written by hand has fewer than ten.
 const MAX_CHAIN: u32 = 64;
 
-/// Refuses a text that would take the parser too long or overflow the stack.
-pub(super) fn check(file: &str, text: &str) -> Result<(), LoadError> {
+/// Refuses a text that is too long to be looked at.
+pub(super) fn bounded(file: &str, text: &str) -> Result<(), LoadError> {
     if text.len() > MAX_BYTES {
         return Err(LoadError::file(
             file,
@@ -23,6 +23,12 @@ pub(super) fn check(file: &str, text: &str) -> Result<(), LoadError> {
             ),
         ));
     }
+    Ok(())
+}
+
+/// Refuses a text that would take the parser too long or overflow the stack.
+pub(super) fn check(file: &str, text: &str) -> Result<(), LoadError> {
+    bounded(file, text)?;
     let mut scan = Scan {
         line: 1,
         line_start: 0,

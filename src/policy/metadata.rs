@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::error::LoadError;
-use crate::api::MatchConstraints;
+use crate::api::{
+    LabelSelector, MatchConstraints, MatchOperation, MatchPolicy, MatchRule, MatchScope, Requirement, SelectorOperator,
+};
 
 /// What a policy judges.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
@@ -111,13 +113,100 @@ struct Custom {
     remediation: String,
     scope: Target,
     #[serde(default, rename = "match")]
-    match_constraints: Option<MatchConstraints>,
+    match_constraints: Option<StrictMatch>,
     #[serde(default)]
     controls: Vec<String>,
     #[serde(default)]
     parameters: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
     rego: RegoVersion,
+}
+
+/// [`MatchConstraints`] without room for a misspelt field, which would widen the match in silence. In an object it is the API server
+/// that refuses such a field, or tells of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StrictMatch {
+    resource_rules: Vec<StrictRule>,
+    #[serde(default)]
+    exclude_resource_rules: Vec<StrictRule>,
+    #[serde(default)]
+    namespace_selector: Option<StrictSelector>,
+    #[serde(default)]
+    object_selector: Option<StrictSelector>,
+    #[serde(default)]
+    match_policy: MatchPolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StrictRule {
+    api_groups: Vec<String>,
+    api_versions: Vec<String>,
+    resources: Vec<String>,
+    operations: Vec<MatchOperation>,
+    #[serde(default)]
+    scope: MatchScope,
+    #[serde(default)]
+    resource_names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StrictSelector {
+    #[serde(default)]
+    match_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    match_expressions: Vec<StrictRequirement>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictRequirement {
+    key: String,
+    operator: SelectorOperator,
+    #[serde(default)]
+    values: Vec<String>,
+}
+
+impl From<StrictMatch> for MatchConstraints {
+    fn from(read: StrictMatch) -> Self {
+        let rules = |rules: Vec<StrictRule>| rules.into_iter().map(MatchRule::from).collect();
+        Self {
+            resource_rules: rules(read.resource_rules),
+            exclude_resource_rules: rules(read.exclude_resource_rules),
+            namespace_selector: read.namespace_selector.map(LabelSelector::from),
+            object_selector: read.object_selector.map(LabelSelector::from),
+            match_policy: read.match_policy,
+        }
+    }
+}
+
+impl From<StrictRule> for MatchRule {
+    fn from(read: StrictRule) -> Self {
+        Self {
+            api_groups: read.api_groups,
+            api_versions: read.api_versions,
+            resources: read.resources,
+            operations: read.operations,
+            scope: read.scope,
+            resource_names: read.resource_names,
+        }
+    }
+}
+
+impl From<StrictSelector> for LabelSelector {
+    fn from(read: StrictSelector) -> Self {
+        let requirement = |read: StrictRequirement| Requirement {
+            key: read.key,
+            operator: read.operator,
+            values: read.values,
+        };
+        Self {
+            match_labels: read.match_labels,
+            match_expressions: read.match_expressions.into_iter().map(requirement).collect(),
+        }
+    }
 }
 
 /// Reads the METADATA block in front of `package`.
@@ -171,7 +260,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Metadata, LoadError> {
         severity: block.custom.severity,
         remediation: tidy(block.custom.remediation),
         target: block.custom.scope,
-        match_constraints: block.custom.match_constraints,
+        match_constraints: block.custom.match_constraints.map(MatchConstraints::from),
         controls: block.custom.controls,
         parameters: block.custom.parameters,
         rego: block.custom.rego,
@@ -224,6 +313,32 @@ mod tests {
 
     const GOOD: &str = "# METADATA\n# title: T\n# description: >-\n#   one\n#   two\n# custom:\n#   name: my-policy\n#   severity: high\n#   remediation: do it\n#   scope: pod\n#   parameters:\n#     allowed: [a]\npackage p\n";
 
+    const GOOD_MATCH: &str = "# METADATA\n# title: T\n# description: D\n# custom:\n#   name: my-policy\n#   severity: high\n#   remediation: do it\n#   scope: object\n#   match:\n#     resourceRules:\n#     - apiGroups: ['']\n#       apiVersions: [v1]\n#       resources: [services]\n#       operations: [CREATE]\n#     matchPolicy: Exact\npackage p\n";
+
+    fn of_objects(more: &str) -> String {
+        GOOD_MATCH.replace("package p", &format!("#     {more}\npackage p"))
+    }
+
+    #[test]
+    fn what_matches_objects_is_read_whole() {
+        let text = of_objects(
+            "excludeResourceRules: [{apiGroups: [a], apiVersions: [v1], resources: [b], operations: [DELETE], scope: Cluster, resourceNames: [c]}]\n\
+             #     namespaceSelector: {matchLabels: {a: b}}\n\
+             #     objectSelector: {matchExpressions: [{key: a, operator: In, values: [b]}]}",
+        );
+        let read = parse("p.rego", &text).expect("good").match_constraints.expect("match");
+        let json = serde_json::json!({
+            "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"], "operations": ["CREATE"], "scope": "*"}],
+            "excludeResourceRules": [{
+                "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["b"], "operations": ["DELETE"], "scope": "Cluster", "resourceNames": ["c"],
+            }],
+            "namespaceSelector": {"matchLabels": {"a": "b"}},
+            "objectSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+            "matchPolicy": "Exact",
+        });
+        assert_eq!(serde_json::to_value(read).expect("json"), json);
+    }
+
     #[test]
     fn a_complete_block_is_read() {
         let metadata = parse("p.rego", GOOD).expect("good");
@@ -246,8 +361,14 @@ mod tests {
     #[case::empty_title(&GOOD.replace("title: T", "title: ''"), 2, "title is empty")]
     #[case::bad_severity(&GOOD.replace("high", "dreadful"), 8, "dreadful")]
     #[case::bad_scope(&GOOD.replace("scope: pod", "scope: cluster"), 10, "variant")]
-    #[case::object_without_match(&GOOD.replace("scope: pod", "scope: object"), 10, "custom.match")]
-    #[case::pod_with_match(&GOOD.replace("scope: pod", "scope: pod\n#   match: {resourceRules: []}"), 10, "custom.match")]
+    #[case::object_without_match(&GOOD.replace("scope: pod", "scope: object"), 2, "custom.match")]
+    #[case::pod_with_match(&GOOD.replace("scope: pod", "scope: pod\n#   match: {resourceRules: []}"), 2, "custom.match")]
+    #[case::misspelt_selector(&of_objects("namespaceSelectr: {matchLabels: {a: b}}"), 16, "namespaceSelectr")]
+    #[case::misspelt_labels(&of_objects("namespaceSelector: {matchLabel: {a: b}}"), 16, "matchLabel")]
+    #[case::misspelt_values(&of_objects("objectSelector: {matchExpressions: [{key: a, operator: In, value: [b]}]}"), 16, "value")]
+    #[case::misspelt_exclusion(&of_objects("excludeResourceRule: []"), 16, "excludeResourceRule")]
+    #[case::misspelt_names(&GOOD_MATCH.replace("operations", "resourceName: [a], operations"), 13, "resourceName")]
+    #[case::no_operations(&GOOD_MATCH.replace("operations: [CREATE]", "scope: Namespaced"), 13, "operations")]
     #[case::misspelt_parameters(&GOOD.replace("parameters", "parametres"), 11, "parametres")]
     #[case::name_with_spaces(&GOOD.replace("my-policy", "My Policy"), 2, "DNS label")]
     #[case::not_yaml(&GOOD.replace("custom:", "custom: ["), 6, "METADATA")]

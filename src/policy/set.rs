@@ -251,6 +251,14 @@ impl PolicySet {
         self.policies.iter().map(|policy| &policy.info)
     }
 
+    /// The same without those that judge objects: whoever asks these matches each as a RegoPolicy.
+    #[must_use]
+    pub fn without_objects(mut self) -> Self {
+        self.policies
+            .retain(|policy| policy.info.metadata.target != Target::Object);
+        self
+    }
+
     /// Short hash over sources and parameters, for logs and metrics.
     pub fn revision(&self) -> &str {
         &self.revision

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use inventory::{INVENTORY_BUDGET, Inventory};
+pub use inventory::{INVENTORY_BUDGET, Inventory, inventory_of};
 pub use load::{MAX_POLICIES, PAGE, beyond_most, declared, oldest_first};
 
 use crate::api::InventoryKind;

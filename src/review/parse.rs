@@ -175,7 +175,11 @@ impl Review {
         self.request.get(key).filter(|object| !object.is_null())
     }
 
-    fn from_value(review: Value) -> Result<Self, Problem> {
+    /// Reads a review that is JSON already.
+    ///
+    /// # Errors
+    /// Which field is missing or of another type.
+    pub fn from_value(review: Value) -> Result<Self, Problem> {
         let Value::Object(mut review) = review else {
             return Err(Problem::Field("AdmissionReview"));
         };

@@ -146,8 +146,24 @@ impl Vetting {
         sources: Vec<Source>,
         parameters: &BTreeMap<String, Value>,
     ) -> Result<PolicySet, Vec<LoadError>> {
-        self.vet(&sources, parameters)?;
-        on_large_stack(|| PolicySet::compile(sources, parameters))
+        self.compile_beside(Vec::new(), sources, parameters)
+    }
+
+    /// The same beside policies that the binary carries, in one set.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, in their order.
+    pub fn compile_beside(
+        &self,
+        shipped: Vec<Source>,
+        sources: Vec<Source>,
+        parameters: &BTreeMap<String, Value>,
+    ) -> Result<PolicySet, Vec<LoadError>> {
+        let all: Vec<_> = shipped.into_iter().chain(sources.iter().cloned()).collect();
+        if !sources.is_empty() {
+            self.vet(&sources, &all, parameters)?;
+        }
+        on_large_stack(|| PolicySet::compile(all, parameters))
     }
 
     /// Compiles a RegoPolicy once a child has survived it, and its samples in it. Blocks, for so long at most.
@@ -195,7 +211,12 @@ impl Vetting {
         compiled.collect()
     }
 
-    fn vet(&self, sources: &[Source], parameters: &BTreeMap<String, Value>) -> Result<(), Vec<LoadError>> {
+    fn vet(
+        &self,
+        sources: &[Source],
+        all: &[Source],
+        parameters: &BTreeMap<String, Value>,
+    ) -> Result<(), Vec<LoadError>> {
         let until = Instant::now() + self.bounds.total;
         let what = |source: &Source| What::File {
             source: source.clone(),
@@ -224,7 +245,7 @@ impl Vetting {
                 ..self.bounds.clone()
             };
             let question = bounds.question(What::Set {
-                sources: sources.to_vec(),
+                sources: all.to_vec(),
                 parameters: parameters.clone(),
             });
             match process::ask(&self.program, &question, bounds.wall) {

@@ -40,12 +40,21 @@ impl Sample {
             workflow: around.map(|around| &around.workflow),
             class: around.map(|around| &around.class),
             engine: around.map(|around| &around.engine),
-            namespace: around.map(|around| &around.namespace),
+            // What lies in no namespace has none around it.
+            namespace: around
+                .filter(|_| self.request.get("namespace").is_some())
+                .map(|around| &around.namespace),
         }
     }
 }
 
 fn all() -> Vec<Sample> {
+    let mut all = pods_and_namespaces();
+    all.extend(objects());
+    all
+}
+
+fn pods_and_namespaces() -> Vec<Sample> {
     let template =
         json!({"metadata": {"labels": {"app": "triage", "ringfence.dev/workflow": "triage"}}, "spec": pod_spec()});
     let pod = json!({
@@ -115,6 +124,168 @@ fn all() -> Vec<Sample> {
             around: None,
         },
     ]
+}
+
+/// What policies that judge other objects are about, and what none of them expects.
+fn objects() -> Vec<Sample> {
+    let rbac = "rbac.authorization.k8s.io";
+    let named = |kind: &str, api_version: &str, fields: Value| {
+        let mut object = json!({
+            "apiVersion": api_version, "kind": kind,
+            "metadata": {"name": "triage", "namespace": "ai", "labels": {"app": "triage"}, "annotations": {"example.com/note": "none"}},
+        });
+        if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
+            object.extend(fields);
+        }
+        object
+    };
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["triage"], "verbs": ["get", "watch"]}]);
+    let role = json!({"rules": rules});
+    let cluster_role = json!({
+        "rules": rules, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"example.com/aggregate-to-triage": "true"}}]},
+    });
+    let binding = |kind: &str| {
+        json!({
+            "roleRef": {"apiGroup": rbac, "kind": kind, "name": "triage"},
+            "subjects": [{"kind": "ServiceAccount", "name": "triage", "namespace": "ai"}],
+        })
+    };
+    let service = json!({"spec": {
+        "type": "ClusterIP", "clusterIP": "10.96.0.12", "selector": {"app": "triage"},
+        "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}],
+    }});
+    let backend = json!({"service": {"name": "triage", "port": {"name": "http"}}});
+    let ingress = json!({"spec": {
+        "ingressClassName": "public", "tls": [{"hosts": ["triage.example.com"], "secretName": "triage-certificate"}],
+        "rules": [{"host": "triage.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
+    }});
+    let gateway = json!({"spec": {
+        "gatewayClassName": "public",
+        "listeners": [{"name": "https", "protocol": "HTTPS", "port": 443, "tls": {"certificateRefs": [{"name": "triage-certificate"}]}}],
+    }});
+    let claim = json!({"spec": {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "encrypted", "resources": {"requests": {"storage": "1Gi"}},
+    }});
+    let set = json!({"spec": {
+        "serviceName": "triage", "selector": {"matchLabels": {"app": "triage"}}, "volumeClaimTemplates": [claim],
+        "template": {"metadata": {"labels": {"app": "triage"}}, "spec": pod_spec()},
+    }});
+    let settings = json!({"data": {"level": "info", "triage.yaml": "queue: invoices\nbatch: 100\n"}, "binaryData": {"logo": "iVBORw0KGgo="}});
+    let token = json!({"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600, "boundObjectRef": null}});
+    let of = |name, operation, (group, kind, resource): (&str, &str, &str), object: Value| {
+        let group_version = if group.is_empty() {
+            "v1".to_owned()
+        } else {
+            format!("{group}/v1")
+        };
+        let object = named(kind, &group_version, object);
+        let old = if operation == "UPDATE" {
+            object.clone()
+        } else {
+            Value::Null
+        };
+        Sample {
+            name,
+            target: Target::Object,
+            request: request(operation, (group, kind, resource), object, old),
+            pod: None,
+            around: Some(around()),
+        }
+    };
+    let mut samples = vec![
+        of("an ordinary Role", "CREATE", (rbac, "Role", "roles"), role),
+        of(
+            "an ordinary ClusterRole",
+            "UPDATE",
+            (rbac, "ClusterRole", "clusterroles"),
+            cluster_role,
+        ),
+        of(
+            "an ordinary RoleBinding",
+            "CREATE",
+            (rbac, "RoleBinding", "rolebindings"),
+            binding("Role"),
+        ),
+        of(
+            "an ordinary ClusterRoleBinding",
+            "CREATE",
+            (rbac, "ClusterRoleBinding", "clusterrolebindings"),
+            binding("ClusterRole"),
+        ),
+        of("an ordinary Service", "UPDATE", ("", "Service", "services"), service),
+        of(
+            "an ordinary Ingress",
+            "CREATE",
+            ("networking.k8s.io", "Ingress", "ingresses"),
+            ingress,
+        ),
+        of(
+            "an ordinary Gateway",
+            "CREATE",
+            ("gateway.networking.k8s.io", "Gateway", "gateways"),
+            gateway,
+        ),
+        of(
+            "an ordinary PersistentVolumeClaim",
+            "CREATE",
+            ("", "PersistentVolumeClaim", "persistentvolumeclaims"),
+            claim,
+        ),
+        of(
+            "an ordinary StatefulSet",
+            "CREATE",
+            ("apps", "StatefulSet", "statefulsets"),
+            set,
+        ),
+        of(
+            "an ordinary ConfigMap",
+            "UPDATE",
+            ("", "ConfigMap", "configmaps"),
+            settings,
+        ),
+        of(
+            "an ordinary TokenRequest",
+            "CREATE",
+            ("", "TokenRequest", "serviceaccounts"),
+            token,
+        ),
+    ];
+    for sample in &mut samples {
+        let Some(request) = sample.request.as_object_mut() else {
+            continue;
+        };
+        if sample.name.contains("Cluster") {
+            request.remove("namespace");
+            let object = request.get_mut("object").and_then(|object| object.get_mut("metadata"));
+            if let Some(metadata) = object.and_then(Value::as_object_mut) {
+                metadata.remove("namespace");
+            }
+        }
+        if sample.name.contains("StatefulSet") {
+            sample.pod = Some(("spec.template", "/object/spec/template"));
+        }
+        if sample.name.contains("TokenRequest") {
+            let kind = json!({"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"});
+            request.insert("kind".to_owned(), kind.clone());
+            request.insert("requestKind".to_owned(), kind);
+            request.insert("subResource".to_owned(), "token".into());
+        }
+    }
+    samples.push(Sample {
+        name: "an object with nothing in it",
+        target: Target::Object,
+        request: json!({"object": {}}),
+        pod: None,
+        around: None,
+    });
+    samples.push(Sample {
+        name: "an object that is gone",
+        target: Target::Object,
+        request: json!({"operation": "DELETE", "object": null, "oldObject": {}}),
+        pod: None,
+        around: None,
+    });
+    samples
 }
 
 fn request(operation: &str, (group, kind, resource): (&str, &str, &str), object: Value, old: Value) -> Value {
@@ -209,7 +380,8 @@ mod tests {
     fn each_sample_is_what_it_is_called() {
         for sample in SAMPLES.iter() {
             let input = sample.input();
-            assert_eq!(input.pod.is_some(), sample.target == Target::Pod, "{}", sample.name);
+            let has_pod = sample.target == Target::Pod || sample.name.contains("StatefulSet");
+            assert_eq!(input.pod.is_some(), has_pod, "{}", sample.name);
             assert_eq!(
                 sample.name.contains("Namespace"),
                 sample.target == Target::Namespace,
@@ -232,6 +404,30 @@ mod tests {
                     sample.name
                 );
                 asked.push(verdict.policy);
+            }
+        }
+        // Those for other objects are for their kinds, and pass what is ordinary.
+        for sample in SAMPLES
+            .iter()
+            .filter(|sample| sample.target == Target::Object && sample.around.is_some())
+        {
+            let kind = &sample.input().request["object"]["kind"];
+            let own = |policy: &str| match kind.as_str() {
+                Some("Role" | "ClusterRole") => policy == "no-wildcard-rbac",
+                Some("RoleBinding" | "ClusterRoleBinding") => policy == "no-cluster-admin-binding",
+                Some("Service") => policy == "no-exposed-services",
+                Some("Ingress" | "Gateway") => policy == "tls-only-ingress",
+                Some("ConfigMap") => policy == "no-literal-secrets-in-configmaps",
+                Some("TokenRequest") => policy == "short-lived-tokens",
+                _ => false,
+            };
+            let verdicts = set.evaluate(&sample.input(), Duration::from_secs(20));
+            for verdict in verdicts.iter().filter(|verdict| own(&verdict.policy)) {
+                assert!(
+                    verdict.outcome.as_ref().is_ok_and(|found| found.deny.is_empty()),
+                    "{}: {verdict:?}",
+                    sample.name
+                );
             }
         }
         for policy in set.policies() {

@@ -108,7 +108,7 @@ impl Admission {
         Ok(decision)
     }
 
-    async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
+    pub(super) async fn decide(&self, webhook: Webhook, review: &Review, deadline: Instant) -> Result<Decision, Fault> {
         match webhook {
             Webhook::Kinds => self.decide_kinds(review, deadline).await,
             Webhook::Modes => self.decide_modes(review, deadline).await,

@@ -18,6 +18,7 @@ mod registered;
 mod server;
 mod threads;
 mod vet;
+mod whole;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ pub use pool::{Asks, Evaluator, OneByOne, Pool};
 pub use registered::RegoPolicies;
 pub use server::{serve, serve_health, tls_config};
 pub use vet::quoted;
+pub use whole::Answer;
 
 use crate::api::FailurePolicy;
 use crate::decisions::{DecisionInput, REGISTERED};

@@ -138,6 +138,33 @@ impl Admission {
         self.judge_matching(objects, matches, review, &facts, deadline).await
     }
 
+    /// What each webhook of the registration answers, what is only audited included.
+    pub(super) async fn every_registered(
+        &self,
+        review: &Review,
+        deadline: Instant,
+    ) -> Result<Vec<(EntryId, Decision)>, Fault> {
+        let Some(objects) = self.objects.as_ref().filter(|_| !self.is_unasked(review)) else {
+            return Ok(Vec::new());
+        };
+        let snapshot = objects.policies.snapshot();
+        let occasion = occasion(review);
+        let asked = snapshot.entries().into_iter().map(|(entry, _)| entry.id);
+        let asked = asked.map(|id| (id, snapshot.matching(Some(id), &occasion)));
+        let asked: Vec<_> = asked.filter(|(_, matches)| !matches.is_empty()).collect();
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (facts, labels) = self.facts_of(review, deadline).await?;
+        let mut decisions = Vec::new();
+        for (id, matches) in asked {
+            let matches = selected(matches, labels.as_ref());
+            let decision = self.judge_matching(objects, matches, review, &facts, deadline).await?;
+            decisions.push((id, decision));
+        }
+        Ok(decisions)
+    }
+
     /// What other policies refuse of the same object: exceptions of two registrations must not add up.
     pub(super) fn beside_registered(&self, review: &Review, facts: &Facts, deadline: Instant) -> Vec<Verdict> {
         let Some(objects) = self.objects.as_ref().filter(|_| !self.is_unasked(review)) else {

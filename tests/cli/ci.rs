@@ -147,7 +147,12 @@ fn github(#[case] checkout: Checkout, #[case] code: i32) {
 fn gitlab(#[case] checkout: Checkout, #[case] code: i32) {
     let pipeline = yaml(&examples().join("gitlab.yaml"));
     let job = &pipeline["ringfence"];
-    let script: Vec<&str> = job["script"].as_array().expect("script").iter().filter_map(Value::as_str).collect();
+    let script: Vec<&str> = job["script"]
+        .as_array()
+        .expect("script")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let output = checkout.run(&script.join("\n"), &variables(&job["variables"], &checkout));
     assert_eq!(output.status.code(), Some(code), "{}", said(&output));
     let report = job["artifacts"]["reports"]["junit"].as_str().expect("a report");
@@ -164,9 +169,20 @@ fn pre_commit(#[case] checkout: Checkout, #[case] code: i32) {
     let config = yaml(&examples().join("pre-commit.yaml"));
     let hook = &config["repos"][0]["hooks"][0];
     let hooks = yaml(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".pre-commit-hooks.yaml"));
-    let offered = hooks.as_array().expect("hooks").iter().find(|offered| offered["id"] == hook["id"]);
-    let entry = offered.expect("the hook is offered")["entry"].as_str().expect("an entry");
-    let args: Vec<&str> = hook["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
+    let offered = hooks
+        .as_array()
+        .expect("hooks")
+        .iter()
+        .find(|offered| offered["id"] == hook["id"]);
+    let entry = offered.expect("the hook is offered")["entry"]
+        .as_str()
+        .expect("an entry");
+    let args: Vec<&str> = hook["args"]
+        .as_array()
+        .expect("args")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let script = format!("{entry} {} deploy/invoice-triage.yaml", args.join(" "));
     let output = checkout.run(&script, &[]);
     assert_eq!(output.status.code(), Some(code), "{}", said(&output));
@@ -179,5 +195,10 @@ fn container(#[case] checkout: Checkout, #[case] code: i32) {
     let script = fs::read_to_string(examples().join("container.sh")).expect("the script is there");
     let output = checkout.run(&script, &[]);
     assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-    assert_eq!(said(&output).contains("no-literal-secrets"), code == 1, "{}", said(&output));
+    assert_eq!(
+        said(&output).contains("no-literal-secrets"),
+        code == 1,
+        "{}",
+        said(&output)
+    );
 }

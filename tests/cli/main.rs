@@ -2,9 +2,11 @@
 //!
 //! `UPDATE_GENERATED=1 cargo test --test cli` writes the expected outputs in `tests/fixtures` anew: read the diff.
 
+mod ci;
 mod cluster;
 mod explain;
 mod logs;
 mod policies;
 mod render;
+mod review;
 mod run;

@@ -58,3 +58,97 @@ fn the_subcommand_that_vets_is_not_for_people() {
     // Nor does it take nothing for a good set.
     assert_ne!(run(&["vet-policies"], b"").code, 0);
 }
+
+/// The next thing that goes wrong where policies are good.
+const GOES_ON: &str = "cannot tell which cluster to talk to";
+const MATCH: &str = "matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [CREATE]}]}";
+
+fn object(name: &str, rego: &str) -> String {
+    format!(
+        "apiVersion: ringfence.dev/v1alpha1\nkind: RegoPolicy\nmetadata: {{name: {name}}}\nspec:\n  validationActions: [Deny]\n  \
+         {MATCH}\n  rego: {{modules: [{{name: a.rego, source: '{rego}'}}]}}\n"
+    )
+}
+
+/// What `scan` says to `--policies` with these paths below a folder of these files.
+fn scan(files: &[(&str, &str)], policies: &[&str]) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let mut arguments = vec!["scan".to_owned()];
+    for value in policies {
+        arguments.push("--policies".to_owned());
+        arguments.push(value.replace("DIR", &folder.path().display().to_string()));
+    }
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    run(&arguments, b"")
+}
+
+#[rstest]
+#[case::a_set(&[], &["ai-workflow"], GOES_ON)]
+#[case::no_set(&[], &["ai-workflows"], "no shipped set is called so (ai-workflow")]
+#[case::no_folder(&[], &["DIR/gone"], "cannot read")]
+#[case::a_file(&[("mine.rego", GOOD)], &["DIR/mine.rego"], GOES_ON)]
+#[case::another_file(&[("mine.txt", GOOD)], &["DIR/mine.txt"], "a policy is a .rego, .yaml, .yml or .json file")]
+#[case::an_empty_folder(&[("words.txt", "")], &["DIR"], "there is no policy in it")]
+#[case::both(&[("mine.rego", GOOD)], &["ai-workflow", "DIR"], GOES_ON)]
+#[case::the_same_twice(&[("mine.rego", GOOD)], &["DIR", "DIR/mine.rego"], GOES_ON)]
+#[case::one_name_twice(&[("a.rego", GOOD), ("b.rego", GOOD)], &["DIR"], "b.rego: policy mine is there already")]
+#[case::tests_are_no_policies(&[("mine.rego", GOOD), ("mine_test.rego", "no rego")], &["DIR"], GOES_ON)]
+#[case::without_metadata(&[("mine.rego", "package p\ndeny contains \"x\"\n")], &["DIR"], "mine.rego:1: no `# METADATA` block")]
+#[case::includes_beside(&[("s/set.yaml", "title: T\ndescription: D\nincludes: [t]\n"), ("t/b.rego", GOOD), ("s/a.rego", GOOD)], &["DIR/s"],
+    "policy mine is there already")]
+#[case::includes_shipped(&[("s/set.yaml", "title: T\ndescription: D\nincludes: [ai-workflow]\n")], &["DIR/s"], GOES_ON)]
+#[case::includes_nothing(&[("s/set.yaml", "title: T\ndescription: D\nincludes: [gone]\n")], &["DIR/s"], "includes gone, which is no folder beside it")]
+#[case::includes_a_path(&[("s/set.yaml", "title: T\ndescription: D\nincludes: [../t]\n")], &["DIR/s"], "includes \"../t\", which is no name")]
+#[case::no_set_file(&[("s/set.yaml", "titel: T\n")], &["DIR/s"], "set.yaml: says not what the set is")]
+fn policies_are_found(#[case] files: &[(&str, &str)], #[case] policies: &[&str], #[case] words: &str) {
+    let said = scan(files, policies);
+    assert!(said.err.contains(words), "{said:?}");
+}
+
+#[rstest]
+#[case::good(&object("p", "package a\ndeny contains \"x\""), &[GOES_ON])]
+#[case::several(&format!("{}---\n{}", object("p", "package a\ndeny contains \"x\""), object("q", "package a\ndeny contains \"x\"")), &[GOES_ON])]
+#[case::broken_rego(&format!("# words\n---\n{}", object("p", "package a\\ndeny contains")), &["p.yaml:3: policy p: a.rego:"])]
+#[case::no_such_field(&object("p", "package a\ndeny contains \"x\"").replace("spec:", "spec:\n  remedy: x"), &["p.yaml:1: RegoPolicy p: ", "spec.remedy"])]
+#[case::no_yaml(&format!("{}---\na: [\n", object("p", "package a\ndeny contains \"x\"")), &["p.yaml:", "this is no YAML"])]
+#[case::another_kind(&format!("{}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n", object("p", "package a\ndeny contains \"x\"")),
+    &["p.yaml: left aside, for it is no policy: ConfigMap/c", GOES_ON])]
+#[case::named_like_a_file(&object("mine", "package a\ndeny contains \"x\""), &["p.yaml:1: policy mine is there already, in ", "mine.rego"])]
+#[case::twice(&format!("{0}---\n{0}", object("p", "package a\ndeny contains \"x\"")), &["p.yaml:", "policy p is there already"])]
+#[case::another_version(&object("p", "package a").replace("v1alpha1", "v9"), &["p.yaml:1: ringfence.dev/v9 RegoPolicy is not known here"])]
+fn objects_are_policies_too(#[case] text: &str, #[case] words: &[&str]) {
+    let said = scan(&[("p.yaml", text), ("mine.rego", GOOD)], &["DIR"]);
+    assert!(
+        words.iter().all(|words| said.err.contains(words)),
+        "{words:?}: {said:?}"
+    );
+}
+
+#[test]
+fn the_environment_names_several() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine.rego"), GOOD.replace("deny", "denied")).unwrap();
+    let both = format!("ai-workflow,{}", folder.path().display());
+    let said = crate::run::run_with(&[("RINGFENCE_POLICIES", &both)], &["scan"], b"");
+    assert!(said.err.contains("mine.rego"), "{said:?}");
+}
+
+#[rstest]
+#[case::known("no-literal-secrets: {}\n", GOES_ON)]
+#[case::unknown("no-literal-secret: {}\n", "there is no policy `no-literal-secret`")]
+#[case::no_map("[]\n", "is no YAML map of parameters by policy name")]
+fn parameters_have_two_names(
+    #[case] text: &str,
+    #[case] words: &str,
+    #[values("--parameters", "--policy-parameters")] argument: &str,
+) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let said = run(&["scan", argument, &file.path().display().to_string()], b"");
+    assert!(said.err.contains(words), "{said:?}");
+}

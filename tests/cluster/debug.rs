@@ -19,6 +19,8 @@ fn hours(ahead: i64) -> String {
 fn ephemeral(image: &str) -> Value {
     let mut debugger = container("debugger");
     debugger["image"] = json!(image);
+    // The API server takes none for them.
+    debugger["resources"].take();
     json!({"spec": {"ephemeralContainers": [debugger]}})
 }
 

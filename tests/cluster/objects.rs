@@ -66,6 +66,7 @@ pub fn container(name: &str) -> Value {
     json!({
         "name": name,
         "image": "registry.example.com/finance/triage:1.4",
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
     })
 }

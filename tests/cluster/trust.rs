@@ -74,7 +74,7 @@ async fn what_was_written_while_nobody_reviewed_gets_nothing_new() {
     let admin = Actor::new(cluster.admin().await);
     in_force(&admin).await;
     let ns = namespace(&admin, "fenced", &json!({"ringfence.dev/enforce": "default"})).await;
-    let rules = json!([{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflows"], "verbs": ["*"]}]);
+    let rules = json!([{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflows"], "verbs": ["get", "list", "create", "update", "patch", "delete"]}]);
     admin
         .post(
             &format!("{RBAC}/clusterroles"),

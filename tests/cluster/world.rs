@@ -379,7 +379,8 @@ pub async fn counted(ringfence: &Ringfence, name: &str, labels: &[&str]) -> f64 
 /// A namespace of the test's own that meets the policy on namespaces.
 pub async fn namespace(admin: &Actor, prefix: &str, labels: &Value) -> String {
     let name = unique(prefix);
-    let mut all = json!({"owner": "ml", "pod-security.kubernetes.io/enforce": "restricted"});
+    let mut all =
+        json!({"owner": "ml", "classification": "internal", "pod-security.kubernetes.io/enforce": "restricted"});
     for (key, value) in labels.as_object().into_iter().flatten() {
         all[key] = value.clone();
     }

@@ -122,3 +122,20 @@ fn negation() {
 fn version_0(#[case] rules: &[&str]) {
     both(V0, rules);
 }
+
+#[rstest]
+#[case::chained_bodies(V0, &[
+    "x[y] { y := input.a } { y := input.f }", "x[y] { y := input.a } {\n  y := input.f\n} { input.none; y := 1 }", "x[{\"m\": y}] { y := input.a } { y := input.s }",
+    "x[y] { y := input.b[_] } { y := input.c[_] }\n\nx[9] { input.f == false }", "f(y) { y == 1 } { y == \"1\" }\n\nx { f(input.a) }",
+])]
+#[case::statements_in_brackets(V0, &[
+    "x {\n  input.a\n  (input.a == 1)\n}", "x {\n\ty := input.b\n\t(y[0] + 1) == 2\n}", "x = [y |\n  y := input.b[_]\n  y > 1]", "x = {y |\n  y := input.b[_]\n  (y > 1)\n}",
+])]
+#[case::statements_in_brackets_now(V1, &["x if {\n\tinput.a\n\t(1 + 1) == 2\n}", "x if {\n  input.a\n  (input.a + 1) == 2\n}"])]
+#[case::without_parameters(V0, &[
+    "f() = 1 { input.a }\n\nx = f()", "f() { input.f }\n\nx { not f() }", "f() = input.a { true }\n\nx = [f(), f()]", "f() = 1 { input.f } else = 2 { input.a }\n\nx = y { y := f() }",
+])]
+#[case::without_parameters_now(V1, &["f() := 1 if input.a\n\nx := f()", "f() if input.f\n\nx if not f()"])]
+fn what_is_spelled_out_for_the_engine(#[case] version: RegoVersion, #[case] rules: &[&str]) {
+    both(version, rules);
+}

@@ -40,8 +40,6 @@ use crate::compare::{Case, ours};
 #[case::too_many_arguments(V1, "x := sum([1], 1)", "takes 1 arguments, and is given 2")]
 #[case::negated_body(V1, "x if not { input.a }", "make the query a rule")]
 #[case::negated_set(V1, "x if not {1}", "make the query a rule")]
-#[case::chained_bodies(V0, "x[1] { input.a } { input.b }", "else")]
-#[case::line_that_calls_the_one_before(V1, "x if {\n\tinput.a\n\t(1 + 1) == 2\n}", "begins with `(`")]
 #[case::call_over_lines(V1, "x := count\n([1])", "begins with `(`")]
 fn when_it_is_loaded(#[case] version: RegoVersion, #[case] rules: &str, #[case] words: &str) {
     let source = Source {

@@ -2,12 +2,13 @@
 
 use std::{fs, path::Path};
 
-const PURE_ROOMS: [&str; 9] = [
+const PURE_ROOMS: [&str; 10] = [
     "api",
     "decisions",
     "draft",
     "fence",
     "findings",
+    "gatekeeper",
     "images",
     "plan",
     "policy",

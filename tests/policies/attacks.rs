@@ -62,7 +62,7 @@ fn refusing_at(pod: &Value, level: &str) -> Vec<String> {
         ..input(&request)
     };
     let verdicts = SHIPPED.evaluate(&input, Duration::from_secs(20));
-    assert_eq!(verdicts.len(), 5, "every policy for pods answers");
+    assert_eq!(verdicts.len(), 6, "every policy for pods answers");
     let refuses = |verdict: &ringfence::policy::Verdict| {
         verdict
             .outcome

@@ -4,5 +4,6 @@ mod attacks;
 mod images;
 mod limits;
 mod loading;
+mod objects;
 mod sample;
 mod shipped;

@@ -122,9 +122,17 @@ fn the_shipped_set_is_complete_and_every_policy_says_what_it_is() {
         "approved-images",
         "approved-namespaces",
         "dedicated-service-account",
+        "encrypted-storage",
         "namespace-baseline",
+        "no-cluster-admin-binding",
+        "no-exposed-services",
         "no-literal-secrets",
+        "no-literal-secrets-in-configmaps",
+        "no-wildcard-rbac",
+        "resource-limits",
         "restricted-pod-security",
+        "short-lived-tokens",
+        "tls-only-ingress",
     ];
     assert_eq!(names, expected);
     for policy in library().policies() {
@@ -149,6 +157,29 @@ fn the_shipped_set_is_complete_and_every_policy_says_what_it_is() {
     }
 }
 
+/// A policy is one file, so what a key looks like is written twice.
+#[test]
+fn pods_and_config_maps_are_searched_for_the_same_secrets() {
+    let lists = ["no-literal-secrets", "no-literal-secrets-in-configmaps"].map(|name| {
+        let (policy, _) = shipped()
+            .into_iter()
+            .find(|(policy, _)| folder(&policy.file) == name)
+            .expect("there");
+        let definitions = [
+            "\nshapes := {",
+            "\nwords := `",
+            "\nends_secret := ",
+            "\nlong_word := ",
+            "\nis_random(",
+        ];
+        definitions.map(|begin| {
+            let (_, rest) = policy.text.split_once(begin).expect(begin);
+            rest.split("\n\n").next().map(str::to_owned)
+        })
+    });
+    assert_eq!(lists[0], lists[1]);
+}
+
 /// The macro that embeds files does not notice a new one by itself; `build.rs` does.
 #[test]
 fn the_binary_carries_every_policy_file() {
@@ -166,10 +197,11 @@ fn the_binary_carries_every_policy_file() {
     let mut on_disk = Vec::new();
     files(&root.join("policies"), &mut on_disk);
     on_disk.sort();
-    let embedded: Vec<_> = PolicySet::embedded_sources()
+    let mut embedded: Vec<_> = PolicySet::embedded_sources()
         .iter()
         .map(|source| root.join(&source.file))
         .collect();
+    embedded.sort();
     assert_eq!(embedded, on_disk, "build.rs should have made Cargo notice");
 }
 

@@ -19,61 +19,64 @@ deny contains finding if {
 }
 
 deny contains finding if {
-	some image in images
-	image.repository == ""
+	some reference, name in repositories
+	name == ""
+	some image in of_reference(reference)
 	finding := {
-		"path": image.path,
+		"path": place(image),
 		"msg": "the image is missing, or is no reference that every container runtime reads alike",
 		"fix": "write it in full and in lower case, such as registry.example.com/team/name:tag",
 	}
 }
 
 deny contains finding if {
-	some image in images
-	image.repository != ""
-	not allowed(image.repository, injected_patterns)
-	not allowed(image.repository, workflow_patterns)
+	not is_open(declared)
+	some reference, name in judged
+	name != ""
+	not allowed(name, workflow_patterns)
+	some image in of_reference(reference)
 	finding := {
-		"path": image.path,
-		"value": image.reference,
-		"msg": sprintf("no pattern of %s allows %s", [workflow, image.repository]),
-		"fix": fix(workflow_patterns, image.repository, "spec.images of the AIWorkflow"),
+		"path": place(image),
+		"value": reference,
+		"msg": sprintf("no pattern of %s allows %s", [workflow, name]),
+		"fix": fix(declared, name, "spec.images of the AIWorkflow"),
 	}
 }
 
 deny contains finding if {
-	some image in images
-	image.repository != ""
-	not allowed(image.repository, injected_patterns)
-	not allowed(image.repository, class_patterns)
+	not is_open(class_images)
+	some reference, name in judged
+	name != ""
+	not allowed(name, class_patterns)
+	some image in of_reference(reference)
 	finding := {
-		"path": image.path,
-		"value": image.reference,
-		"msg": sprintf("no pattern of %s allows %s", [class, image.repository]),
-		"fix": fix(class_patterns, image.repository, "spec.images.allowed of the class, which is the platform team's"),
+		"path": place(image),
+		"value": reference,
+		"msg": sprintf("no pattern of %s allows %s", [class, name]),
+		"fix": fix(class_images, name, "spec.images.allowed of the class, which is the platform team's"),
 	}
 }
 
 deny contains finding if {
 	digest_required
-	some image in images
-	image.repository != ""
-	not regex.match(`@sha256:[0-9a-f]{64}$`, image.reference)
+	some reference, name in repositories
+	name != ""
+	not regex.match(`@sha256:[0-9a-f]{64}$`, reference)
+	some image in of_reference(reference)
 	finding := {
-		"path": image.path,
-		"value": image.reference,
-		"msg": sprintf("%s does not end in a digest, and %s (spec.images.requireDigest) wants one: a tag can be moved", [image.reference, class]),
-		"fix": sprintf("write it as %s@sha256:<64 hexadecimal digits>", [image.repository]),
+		"path": place(image),
+		"value": reference,
+		"msg": sprintf("%s does not end in a digest, and %s (spec.images.requireDigest) wants one: a tag can be moved", [reference, class]),
+		"fix": sprintf("write it as %s@sha256:<64 hexadecimal digits>", [name]),
 	}
 }
 
 # A list in a field that is newer than this policy: nobody has said that its images may run.
 deny contains finding if {
 	some field, entries in input.pod.spec
-	not field in ["initContainers", "containers", "ephemeralContainers", "volumes"]
+	entries[_].image
 	is_array(entries)
-	some entry in entries
-	entry.image
+	not field in ["initContainers", "containers", "ephemeralContainers", "volumes"]
 	finding := {
 		"path": at(concat(".", ["spec", field])),
 		"msg": "the field holds images, and is unknown to this policy",
@@ -81,126 +84,106 @@ deny contains finding if {
 	}
 }
 
-images := [{"path": reference.path, "reference": reference.text, "repository": repository(reference.text)} |
-	some reference in array.concat(container_images, volume_images)
-]
+images := array.concat(
+	[{"list": list, "index": i, "reference": object.get(container, "image", "")} |
+		some list in ["initContainers", "containers", "ephemeralContainers"]
+		some i, container in input.pod.spec[list]
+	],
+	[{"list": "volumes", "index": i, "reference": object.get(volume.image, "reference", "")} |
+		some i, volume in input.pod.spec.volumes
+		volume.image
+	],
+)
 
-container_images := [{"path": path, "text": object.get(container, "image", "")} |
-	some kind in ["initContainers", "containers", "ephemeralContainers"]
-	some i, container in input.pod.spec[kind]
-	path := at(sprintf("spec.%s[%v].image", [kind, i]))
-]
+of_reference(reference) := [image | some image in images; image.reference == reference]
 
-volume_images := [{"path": path, "text": object.get(volume.image, "reference", "")} |
-	some i, volume in input.pod.spec.volumes
-	volume.image
-	path := at(sprintf("spec.volumes[%v].image.reference", [i]))
-]
+place(image) := at(sprintf("spec.volumes[%v].image.reference", [image.index])) if image.list == "volumes"
+
+place(image) := at(sprintf("spec.%s[%v].image", [image.list, image.index])) if image.list != "volumes"
+
+# Each reference is read once, however many containers share it.
+repositories := {image.reference: repository(image.reference) | some image in images}
+
+# What the class does not name as injected.
+judged := repositories if injected_images == []
+
+judged := {reference: name |
+	some reference, name in repositories
+	not is_open(injected_images)
+	not allowed(name, injected_patterns)
+} if {
+	injected_images != []
+}
 
 # Registry and path in full, neither tag nor digest. "" for what is outside the grammar of references: upper case, `..`,
 # look-alike letters, image IDs. The fence reads references in the same way, and a test compares the two.
 repository(reference) := name if {
-	is_reference(reference)
-	name := full_name(reference)
-	count(name) <= 255
-}
-
-repository(reference) := "" if not is_reference(reference)
-
-repository(reference) := "" if {
-	is_reference(reference)
-	count(full_name(reference)) > 255
-}
-
-full_name(reference) := full(array.concat(array.slice(segments, 0, last), [split(segments[last], ":")[0]])) if {
-	segments := split(split(reference, "@")[0], "/")
-	last := count(segments) - 1
-}
-
-is_reference(reference) if {
 	is_string(reference)
-	count(reference) <= 600
-	[name, digests] := [split(reference, "@")[0], array.slice(split(reference, "@"), 1, 9)]
-	is_name(name, split(name, "/"))
-	count(digests) < 2
-	every digest in digests {
-		regex.match(`^(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})$`, digest)
-	}
-	not regex.match(`^([0-9a-f]{64,}(:.*)?|sha(256|384|512):[0-9a-fA-F]+)$`, name)
-}
+	groups := regex.find_all_string_submatch_n(grammar, reference, 1)[0]
+	groups[1] == ""
+	name := full(groups)
+	count(name) <= 255
+} else := ""
 
-is_name(name, segments) if {
-	not has_registry(segments)
-	regex.match(path_and_tag, name)
-}
-
-is_name(_, segments) if {
-	has_registry(segments)
-	is_host(segments[0])
-	regex.match(path_and_tag, concat("/", array.slice(segments, 1, count(segments))))
-}
-
-has_registry(segments) if {
-	count(segments) > 1
-	is_registry(segments[0])
-}
-
-is_host(host) if regex.match(sprintf(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*%s$`, [port]), host)
-
-is_host(host) if {
-	regex.match(sprintf(`^\[[0-9a-f:]+\]%s$`, [port]), host)
-	net.cidr_is_valid(sprintf("%s/128", [trim_prefix(split(host, "]")[0], "[")]))
-}
-
-port := `(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`
-
-path_and_tag := concat("", [
-	`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`,
-	`(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?$`,
+# Written out, because what is put together is put together for every request. An image ID; one word, which is of Docker's library; a
+# path of Docker Hub; an address or a name with a path; a path of Docker Hub whose first part has no dot. Behind them tag and digest.
+grammar := concat("", [
+	`^(?:(sha(?:256|384|512):[0-9a-fA-F]+|[0-9a-f]{64,}(?::[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?)|(?:`,
+	`(?:(?:index\.)?docker\.io/)?([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)`,
+	`|(?:index\.)?docker\.io/([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+)`,
+	`|(?:(\[[0-9a-f:]+\](?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?)`,
+	`|((?:localhost|[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)+)(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`,
+	`|[a-z0-9](?:[-a-z0-9]*[a-z0-9])?:(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])))`,
+	`/([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)`,
+	`|([a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+)`,
+	`)(?::[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?)(?:@(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?$`,
 ])
 
-full(segments) := concat("/", ["docker.io", "library", segments[0]]) if count(segments) == 1
-
-full(segments) := concat("/", array.concat(["docker.io"], segments)) if {
-	count(segments) > 1
-	not is_registry(segments[0])
+full(groups) := concat("/", [groups[5], groups[6]]) if {
+	groups[5] != ""
+} else := concat("/", ["docker.io/library", groups[2]]) if {
+	groups[2] != ""
+} else := concat("/", [groups[4], groups[6]]) if {
+	groups[4] != ""
+	net.cidr_is_valid(sprintf("%s/128", [trim_prefix(split(groups[4], "]")[0], "[")]))
+} else := concat("", ["docker.io/", groups[3], groups[7]]) if {
+	groups[4] == ""
 }
 
-full(segments) := concat("/", segments) if {
-	count(segments) > 1
-	is_registry(segments[0])
-	not is_docker(segments[0])
-}
+is_open(patterns) if patterns[_] == "**"
 
-full(segments) := concat("/", ["docker.io", "library", segments[1]]) if {
-	count(segments) == 2
-	is_docker(segments[0])
-}
-
-full(segments) := concat("/", array.concat(["docker.io"], array.slice(segments, 1, count(segments)))) if {
-	count(segments) > 2
-	is_docker(segments[0])
-}
-
-is_registry(segment) if segment == "localhost"
-
-is_registry(segment) if contains(segment, ".")
-
-is_registry(segment) if contains(segment, ":")
-
-is_docker(segment) if segment in ["docker.io", "index.docker.io"]
-
-# No pattern allows nothing.
+# No pattern allows nothing. Names hold no wildcard, so only patterns with one before their end need an expression.
 allowed(name, patterns) if {
-	some pattern in patterns
-	is_string(pattern)
-	segments := split(pattern, "/")
-	every segment in segments {
-		regex.match(`^(\*\*?|[a-z0-9]([-._:a-z0-9]*[a-z0-9])?|\[[0-9a-f:]+\](:[0-9]+)?)$`, segment)
-	}
-	expression := concat("", [as_expression(segment) | some segment in segments])
-	regex.match(sprintf("^%s$", [expression]), concat("", ["/", name]))
+	patterns.names[name]
+} else if {
+	patterns.below != []
+	strings.any_prefix_match(concat("", [name, "/"]), patterns.below)
+} else if {
+	some pattern in patterns.others
+	regex.match(pattern, concat("", ["/", name]))
 }
+
+# As they are, without the `**` at the end, and as expressions.
+patterns_of(list) := {
+	"names": {pattern | some pattern in list},
+	"below": [trim_suffix(pattern, "**") |
+		some pattern in list
+		is_string(pattern)
+		endswith(pattern, "/**")
+	],
+	"others": [expression(pattern) |
+		some pattern in list
+		is_string(pattern)
+		contains(trim_suffix(pattern, "/**"), "*")
+		regex.match(pattern_grammar, pattern)
+	],
+}
+
+pattern_grammar := sprintf(`^(?:%s)(?:/(?:%s))*$`, [piece, piece])
+
+piece := `\*\*?|[a-z0-9](?:[-._:a-z0-9]*[a-z0-9])?|\[[0-9a-f:]+\](?::[0-9]+)?`
+
+expression(pattern) := sprintf("^%s$", [concat("", [as_expression(segment) | some segment in split(pattern, "/")])])
 
 as_expression(segment) := "(/[^/]+)*" if segment == "**"
 
@@ -208,23 +191,29 @@ as_expression(segment) := "/[^/]+" if segment == "*"
 
 as_expression(segment) := concat("", ["/", strings.replace_n({".": `\.`, "[": `\[`, "]": `\]`}, segment)]) if not segment in ["*", "**"]
 
-default workflow_patterns := []
+default declared := []
 
-workflow_patterns := array.concat(input.workflow.spec.images, engine_patterns) if is_array(input.workflow.spec.images)
+declared := array.concat(input.workflow.spec.images, engine_images) if is_array(input.workflow.spec.images)
+
+workflow_patterns := patterns_of(declared)
 
 # What the engine brings along, as far as the class opens it.
-default engine_patterns := []
+default engine_images := []
 
-engine_patterns := input.engine.images if is_array(input.engine.images)
+engine_images := input.engine.images if is_array(input.engine.images)
 
-default class_patterns := []
+default class_images := []
 
-class_patterns := input.class.spec.images.allowed if is_array(input.class.spec.images.allowed)
+class_images := input.class.spec.images.allowed if is_array(input.class.spec.images.allowed)
+
+class_patterns := patterns_of(class_images)
 
 # What the platform's webhooks put into pods.
-default injected_patterns := []
+default injected_images := []
 
-injected_patterns := input.class.spec.images.injected if is_array(input.class.spec.images.injected)
+injected_images := input.class.spec.images.injected if is_array(input.class.spec.images.injected)
+
+injected_patterns := patterns_of(injected_images)
 
 # Anything but a plain no asks for digests.
 digest_required if input.class.spec.images.requireDigest != false

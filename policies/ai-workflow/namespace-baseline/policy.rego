@@ -1,17 +1,20 @@
 # METADATA
 # title: Namespace baseline
 # description: >-
-#   A namespace for AI workflows names its owner in a label, and the API server itself enforces at least the Pod Security
-#   Standard "baseline" in it.
+#   A namespace for AI workflows names in labels its owner and how its data is classified, and the API server itself enforces at least
+#   the Pod Security Standard "baseline" in it. A missing classification warns, and where the parameter `classifications` lists those
+#   that there are, another or none is refused.
 # custom:
 #   name: namespace-baseline
 #   severity: medium
 #   remediation: >-
-#     Set the owner label and pod-security.kubernetes.io/enforce to baseline or restricted on the namespace.
+#     Set the labels for owner and classification, and pod-security.kubernetes.io/enforce to baseline or restricted, on the namespace.
 #   scope: namespace
-#   controls: [CIS-Kubernetes-5.2.1, NIST-800-53-CM-8]
+#   controls: [CIS-Kubernetes-5.2.1, NIST-800-53-CM-8, NIST-800-53-RA-2]
 #   parameters:
 #     ownerLabel: owner
+#     classificationLabel: classification
+#     classifications: []
 package ringfence.namespace_baseline
 
 deny contains finding if {
@@ -25,6 +28,30 @@ deny contains finding if {
 		"path": sprintf("metadata.labels[%s]", [owner_label]),
 		"msg": sprintf("nobody answers for the namespace: label %s is missing or empty", [owner_label]),
 		"fix": sprintf("set label %s to the team that answers for the namespace", [owner_label]),
+	}
+}
+
+deny contains finding if {
+	count(classifications) > 0
+	not classification in classifications
+	finding := {
+		"path": sprintf("metadata.labels[%s]", [classification_label]),
+		"value": classification,
+		"msg": sprintf("label %s does not say how the data of the namespace is classified", [classification_label]),
+		"fix": sprintf("set label %s to one of %s", [classification_label, concat(", ", classifications)]),
+	}
+}
+
+# Without a list nobody has said yet which there are.
+warn contains finding if {
+	count(classifications) == 0
+	classification_label != ""
+	is_object(object.get(namespace, "metadata", null))
+	trim_space(classification) == ""
+	finding := {
+		"path": sprintf("metadata.labels[%s]", [classification_label]),
+		"msg": sprintf("nobody has said how the data of the namespace is classified: label %s is missing or empty", [classification_label]),
+		"fix": sprintf("set label %s, such as to internal or confidential", [classification_label]),
 	}
 }
 
@@ -56,6 +83,18 @@ owned if trim_space(namespace.metadata.labels[owner_label]) != ""
 default owner_label := "owner"
 
 owner_label := input.parameters.ownerLabel if input.parameters.ownerLabel != ""
+
+default classification_label := "classification"
+
+classification_label := input.parameters.classificationLabel
+
+default classifications := []
+
+classifications := input.parameters.classifications
+
+default classification := ""
+
+classification := namespace.metadata.labels[classification_label]
 
 default level := ""
 

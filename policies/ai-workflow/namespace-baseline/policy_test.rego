@@ -61,3 +61,34 @@ test_refuses_the_new_object_although_the_old_one_was_good if {
 test_refuses_nothing_at_all if {
 	count(policy.deny) == 3 with input as {}
 }
+
+test_warns_of_a_missing_classification if {
+	every labels in [good, object.union(good, {"classification": " "}), object.union(good, {"Classification": "internal"})] {
+		some finding in policy.warn with input as case(labels)
+		finding.path == "metadata.labels[classification]"
+		count(policy.deny) == 0 with input as case(labels)
+	}
+	some none in policy.warn with input as {"request": {"object": {"metadata": {}}}}
+	contains(none.fix, "classification")
+}
+
+test_admits_a_classification if {
+	classified := object.union(good, {"classification": "internal"})
+	count(policy.warn) == 0 with input as case(classified)
+	listed := {"parameters": {"classificationLabel": "data-class", "classifications": ["public", "internal"]}}
+	count(policy.deny) + count(policy.warn) == 0 with input as object.union(case(object.union(good, {"data-class": "internal"})), listed)
+	count(policy.warn) == 0 with input as object.union(case(good), {"parameters": {"classificationLabel": ""}})
+}
+
+test_refuses_another_classification_than_those_that_there_are if {
+	listed := {"parameters": {"classifications": ["public", "internal"]}}
+	every labels in [good, object.union(good, {"classification": "Internal"}), object.union(good, {"classification": ""})] {
+		some finding in policy.deny with input as object.union(case(labels), listed)
+		finding.path == "metadata.labels[classification]"
+		finding.fix == "set label classification to one of public, internal"
+		count(policy.warn) == 0 with input as object.union(case(labels), listed)
+	}
+	labels := object.union(good, {"classification": "internal"})
+	moved := {"parameters": {"classificationLabel": "data-class", "classifications": ["internal"]}}
+	count(policy.deny) == 1 with input as object.union(case(labels), moved)
+}

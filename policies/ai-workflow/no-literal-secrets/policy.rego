@@ -1,9 +1,10 @@
 # METADATA
 # title: No literal secrets
 # description: >-
-#   Environment values, arguments, commands, probes and hooks hold no keys, tokens or passwords: whoever may read a pod could
-#   read them, and they stay in history and backups. They belong into a Secret. Findings name the place and the length,
-#   never the value.
+#   Environment values, arguments, commands, probes, hooks and annotations hold no keys, tokens or passwords: whoever may read a pod
+#   could read them, and they stay in history and backups. They belong into a Secret. Found by what keys look like, by names, and by
+#   words that look drawn by lot: letters of both cases mixed with digits, from `randomLength` characters on (0 is never). Findings
+#   name the place and the length, never the value.
 # custom:
 #   name: no-literal-secrets
 #   severity: critical
@@ -11,9 +12,10 @@
 #     Put the value into a Secret, refer to it with env[].valueFrom.secretKeyRef or a mounted file, and replace the value that
 #     was sent: it has been seen.
 #   scope: pod
-#   controls: [CIS-Kubernetes-5.4.1, NIST-800-53-IA-5, OWASP-K08]
+#   controls: [CIS-Kubernetes-5.4.1, NIST-800-53-IA-5, NSA-CISA-Kubernetes-Hardening, OWASP-K08, MITRE-ATLAS-AML.T0055]
 #   parameters:
 #     allowedNames: []
+#     randomLength: 20
 package ringfence.no_literal_secrets
 
 deny contains finding if {
@@ -23,11 +25,11 @@ deny contains finding if {
 
 # What a key looks like, wherever it stands.
 deny contains finding if {
-	suspicious
+	regex.match(shape, everything)
 	some item in items
 	regex.match(shape, item.text)
 	finding := {
-		"path": item.path,
+		"path": place(item),
 		"value": hidden(item.text),
 		"msg": sprintf("holds %s", [described(item.text)]),
 	}
@@ -35,64 +37,97 @@ deny contains finding if {
 
 # A password in a URL. References such as $(DB_PASSWORD) are taken out first: they are how it should be done.
 deny contains finding if {
+	contains(everything, "://")
+	contains(everything, "@")
 	some item in items
 	contains(item.text, "://")
 	not regex.match(shape, item.text)
 	regex.match(`://[^\s/:@?#]*:[^\s/@?#]+@`, without_references(item))
-	finding := {"path": item.path, "value": hidden(item.text), "msg": "holds a URL with a password"}
+	finding := {"path": place(item), "value": hidden(item.text), "msg": "holds a URL with a password"}
 }
 
 # A name that promises a secret, and a value that is one.
 deny contains finding if {
+	regex.match(secret_names, names)
 	some item in items
-	item.name
-	regex.match(secret_name, item.name)
-	not item.name in allowed_names
+	regex.match(secret_name, item.of.name)
+	not item.of.name in allowed_names
 	not regex.match(shape, item.text)
 	not harmless(without_references(item))
+	not is_of_others(item)
 	finding := {
-		"path": item.path,
+		"path": place(item),
 		"value": hidden(item.text),
-		"msg": sprintf("%s is named like a secret and holds a literal value", [item.name]),
+		"msg": sprintf("%s is named like a secret and holds a literal value", [item.of.name]),
 	}
 }
 
 # --api-key=…, API_KEY=… in a script, "password": "…" in a document.
 deny contains finding if {
+	regex.match(assignment, everything)
 	some item in items
 	regex.match(assignment, item.text)
 	not regex.match(shape, item.text)
-	some groups in regex.find_all_string_submatch_n(assignment, without_references(item), 64)
+	some groups in regex.find_all_string_submatch_n(assignment, without_references(item), -1)
 	value := groups[count(groups) - 1]
 	not harmless(value)
 	not amount(groups[0], value)
-	finding := {"path": item.path, "value": hidden(item.text), "msg": "assigns a literal value to a name of a secret"}
+	finding := {"path": place(item), "value": hidden(item.text), "msg": "assigns a literal value to a name of a secret"}
 }
 
 # --api-key and, in the argument after it, the key.
 deny contains finding if {
-	some container in containers
-	some field in ["command", "args"]
-	some i, flag in container.container[field]
-	regex.match(secret_flag, flag)
-	value := container.container[field][i + 1]
-	not startswith(value, "-")
-	item := {"text": value, "script": true}
-	not regex.match(shape, value)
+	regex.match(secret_flags, everything)
+	some flag in items
+	flag.script
+	regex.match(secret_flag, flag.text)
+	some item in items
+	item.script
+	follows(item, flag)
+	not startswith(item.text, "-")
+	not regex.match(shape, item.text)
 	not harmless(without_references(item))
 	finding := {
-		"path": sprintf("%s.%s[%d]", [container.path, field, i + 1]),
-		"value": hidden(value),
+		"path": place(item),
+		"value": hidden(item.text),
 		"msg": "passes a literal value to a flag that takes a secret",
 	}
 }
+
+# A word that nobody would write: what a generator of keys makes, whoever's it is.
+deny contains finding if {
+	long_word != ""
+	regex.match(long_word, everything)
+	some item in items
+	not is_named(item)
+	not regex.match(shape, item.text)
+	some word in regex.find_n(long_word, without_references(item), -1)
+	is_random(word)
+	finding := {
+		"path": place(item),
+		"value": hidden(item.text),
+		"msg": "holds a long word of letters and digits that looks like a key",
+		"fix": sprintf("%s; if it is none, name the variable in parameter allowedNames", [instead]),
+	}
+}
+
+# By its name it is allowed, or judged already, or kubectl's own copy of what is judged here.
+is_named(item) if item.of.name in allowed_names
+
+is_named(item) if regex.match(secret_name, item.of.name)
+
+is_named(item) if item.of.name == "kubectl.kubernetes.io/last-applied-configuration"
+
+instead := "put the value into a Secret and refer to it"
 
 default allowed_names := []
 
 allowed_names := input.parameters.allowedNames
 
 # One look at everything tells most pods from the few that need a closer one.
-suspicious if regex.match(shape, concat("\n", [item.text | some item in items]))
+everything := concat("\n", [item.text | some item in items])
+
+names := concat("\n", [item.of.name | some item in items])
 
 # Each shape stands alone, so that task-force-… is no key of the kind sk-….
 shape := sprintf("(?:^|[^A-Za-z0-9])(?:%s)", [concat("|", [pattern | some pattern in shapes])])
@@ -123,14 +158,45 @@ described(text) := concat(" and ", sort([name |
 
 words := `pass(?:word|wd|phrase)|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|auth[-_.]?key|secret[-_.]?key|account[-_.]?key|encryption[-_.]?key|signing[-_.]?key`
 
-secret_name := sprintf(`(?i)(?:%s|(?:^|_)pwd|(?:^|_)pass)(?:[-_.]?[0-9]+)?$`, [words])
+secret_name := concat("", ["(?i)", ends_secret])
 
-secret_flag := sprintf(`(?i)^--?[a-z0-9_.-]*(?:%s)$`, [words])
+secret_names := concat("", ["(?im)", ends_secret])
+
+ends_secret := sprintf(`(?:%s|(?:^|_)pwd|(?:^|_)pass)(?:[-_.]?[0-9]+)?$`, [words])
+
+secret_flag := concat("", ["(?i)", flag_of_secret])
+
+secret_flags := concat("", ["(?im)", flag_of_secret])
+
+flag_of_secret := sprintf(`^--?[a-z0-9_.-]*(?:%s)$`, [words])
 
 assignment := sprintf(`(?i)(?:^|[\s;&|"',{?-])[a-z0-9_.-]*(?:%s)["']?\s*[=:]\s*["']?([^\s"',;&}]*)`, [words])
 
+default long_word := ""
+
+long_word := sprintf("[A-Za-z0-9+]{%d,}", [input.parameters.randomLength]) if input.parameters.randomLength > 0
+
+# Digests are of one case, and names of many words have their digits in one or two places.
+is_random(word) if {
+	regex.match("[0-9][^0-9]+[0-9][^0-9]+[0-9]", word)
+	regex.match("[a-z]", word)
+	regex.match("[A-Z]", word)
+	count({character | some character in split(word, "")}) >= 12
+}
+
 # What is left of the value once its references are gone is nothing, a switch or the path of a file.
 harmless(text) if regex.match(`^\s*(?i:true|false|none|null|/[A-Za-z0-9._/-]+/[A-Za-z0-9._-]+)?\s*$`, text)
+
+# Annotations that hold a digest, or tell an injector where secrets are.
+is_of_others(item) if {
+	item.form == annotation
+	regex.match("^[0-9a-f]{32,128}$", item.text)
+}
+
+is_of_others(item) if {
+	item.form == annotation
+	startswith(item.of.name, "vault.hashicorp.com/")
+}
 
 # --max-token=256 counts tokens; no password is called that.
 amount(name, value) if {
@@ -152,59 +218,78 @@ without_references(item) := regex.replace(
 # The length and nothing else: the first letters alone make a guess cheaper.
 hidden(text) := sprintf("(hidden, %d characters)", [count(text)])
 
-containers := [{"path": path, "container": container} |
-	some kind in ["initContainers", "containers", "ephemeralContainers"]
+kinds := ["initContainers", "containers", "ephemeralContainers"]
+
+# Where each text stands is written out for findings alone.
+place(item) := at(sprintf(item.form, item.at))
+
+follows(item, flag) if {
+	item.form == flag.form
+	last := count(flag.at) - 1
+	item.at == array.concat(array.slice(flag.at, 0, last), [flag.at[last] + 1])
+}
+
+# What is run is the command with the arguments behind it.
+follows(item, flag) if {
+	[kind, i, "command", last] := flag.at
+	item.at == [kind, i, "args", 0]
+	count(input.pod.spec[kind][i].command) == last + 1
+}
+
+items := array.concat(array.concat(environment, arguments), array.concat(annotations, of_handlers))
+
+environment := [{"form": "spec.%s[%v].env[%v].value", "at": [kind, i, j], "of": variable, "text": variable.value} |
+	some kind in kinds
 	some i, container in input.pod.spec[kind]
-	path := at(sprintf("spec.%s[%v]", [kind, i]))
-]
-
-items := array.concat(environment, array.concat(arguments, array.concat(commands, array.concat(headers, paths))))
-
-environment := [{"path": path, "name": object.get(variable, "name", ""), "text": variable.value, "script": false} |
-	some container in containers
-	some i, variable in container.container.env
+	some j, variable in container.env
 	variable.value
-	path := sprintf("%s.env[%v].value", [container.path, i])
 ]
 
-arguments := [{"path": path, "text": argument, "script": true} |
-	some container in containers
+arguments := [{"form": "spec.%s[%v].%s[%v]", "at": [kind, i, field, j], "text": text, "script": true} |
+	some kind in kinds
+	some i, container in input.pod.spec[kind]
 	some field in ["command", "args"]
-	some i, argument in container.container[field]
-	path := sprintf("%s.%s[%v]", [container.path, field, i])
+	some j, text in container[field]
 ]
+
+annotation := "metadata.annotations[%s]"
+
+annotations := [{"form": annotation, "at": [name], "of": {"name": name}, "text": text} |
+	some name
+	text := input.pod.metadata.annotations[name]
+]
+
+of_handlers := array.concat(commands, array.concat(headers, paths))
 
 handlers := array.concat(probes, hooks)
 
-probes := [{"path": path, "handler": handler} |
-	some container in containers
+probes := [{"kind": kind, "index": i, "name": name, "handler": handler} |
+	some kind in kinds
+	some i, container in input.pod.spec[kind]
 	some name in ["livenessProbe", "readinessProbe", "startupProbe"]
-	handler := container.container[name]
-	path := sprintf("%s.%s", [container.path, name])
+	handler := container[name]
 ]
 
-hooks := [{"path": path, "handler": handler} |
-	some container in containers
-	some name, handler in container.container.lifecycle
-	path := sprintf("%s.lifecycle.%s", [container.path, name])
+hooks := [{"kind": kind, "index": i, "name": concat(".", ["lifecycle", name]), "handler": handler} |
+	some kind in kinds
+	some i, container in input.pod.spec[kind]
+	some name, handler in container.lifecycle
 ]
 
-commands := [{"path": path, "text": argument, "script": true} |
-	some handler in handlers
-	some i, argument in handler.handler.exec.command
-	path := sprintf("%s.exec.command[%v]", [handler.path, i])
+commands := [{"form": "spec.%s[%v].%s.exec.command[%v]", "at": [holder.kind, holder.index, holder.name, i], "text": text, "script": true} |
+	some holder in handlers
+	some i, text in holder.handler.exec.command
 ]
 
-headers := [{"path": path, "name": object.get(header, "name", ""), "text": header.value, "script": false} |
-	some handler in handlers
-	some i, header in handler.handler.httpGet.httpHeaders
-	path := sprintf("%s.httpGet.httpHeaders[%v].value", [handler.path, i])
+headers := [{"form": "spec.%s[%v].%s.httpGet.httpHeaders[%v].value", "at": [holder.kind, holder.index, holder.name, i], "of": header, "text": header.value} |
+	some holder in handlers
+	some i, header in holder.handler.httpGet.httpHeaders
+	header.value
 ]
 
-paths := [{"path": path, "text": text, "script": false} |
-	some handler in handlers
-	text := handler.handler.httpGet.path
-	path := sprintf("%s.httpGet.path", [handler.path])
+paths := [{"form": "spec.%s[%v].%s.httpGet.path", "at": [holder.kind, holder.index, holder.name], "text": text} |
+	some holder in handlers
+	text := holder.handler.httpGet.path
 ]
 
 # A rule, because `not` of a call with a missing argument is neither true nor false.

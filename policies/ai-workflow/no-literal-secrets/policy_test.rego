@@ -2,7 +2,7 @@ package ringfence.no_literal_secrets_test
 
 import data.ringfence.no_literal_secrets as policy
 
-pod(container) := {"podPath": "", "pod": {"spec": {"containers": [container]}}, "parameters": {"allowedNames": []}}
+pod(container) := {"podPath": "", "pod": {"spec": {"containers": [container]}}, "parameters": {"allowedNames": [], "randomLength": 20}}
 
 env(name, value) := pod({"env": [{"name": name, "value": value}]})
 
@@ -56,7 +56,7 @@ test_admits_ordinary_arguments if {
 
 test_admits_a_pod_without_anything if {
 	count(policy.deny) == 0 with input as pod({})
-	count(policy.deny) == 0 with input as {"podPath": "", "pod": {"spec": {}}, "parameters": {"allowedNames": []}}
+	count(policy.deny) == 0 with input as {"podPath": "", "pod": {"spec": {}}, "parameters": {"allowedNames": [], "randomLength": 20}}
 }
 
 # Written in two halves, so that nothing that scans this repository takes them for real.
@@ -171,7 +171,7 @@ test_refuses_a_flag_and_the_argument_after_it if {
 test_refuses_in_every_kind_of_container if {
 	every kind in ["initContainers", "containers", "ephemeralContainers"] {
 		spec := {kind: [{}, {"env": [{"name": "A", "value": "a"}, {"name": "API_KEY", "value": "hunter2"}]}]}
-		some finding in policy.deny with input as {"podPath": "", "pod": {"spec": spec}, "parameters": {"allowedNames": []}}
+		some finding in policy.deny with input as {"podPath": "", "pod": {"spec": spec}, "parameters": {"allowedNames": [], "randomLength": 20}}
 		finding.path == sprintf("spec.%s[1].env[1].value", [kind])
 	}
 }
@@ -197,6 +197,94 @@ test_refuses_a_pod_without_spec if {
 
 test_refuses_in_a_template_with_its_path if {
 	template := {"podPath": "spec.template", "pod": {"spec": {"containers": [{"env": [{"name": "API_KEY", "value": "x"}]}]}}}
-	some finding in policy.deny with input as object.union(template, {"parameters": {"allowedNames": []}})
+	some finding in policy.deny with input as object.union(template, {"parameters": {"allowedNames": [], "randomLength": 20}})
 	finding.path == "spec.template.spec.containers[0].env[0].value"
+}
+
+# In two halves, as the keys above.
+drawn := [
+	concat("", ["q7Zp2Kd9", "Xw4Rt8Bn1Ls6"]),
+	concat("", ["wJalrXUtnFEMI", "K7MDENG3bPxRfi9CYEXAMPLEKEY"]),
+	concat("", ["Tg9xQ2mVb7", "LkR4sWz1Yc8HdN3p+u5A=="]),
+]
+
+test_refuses_words_that_look_drawn_by_lot if {
+	every word in drawn {
+		some finding in policy.deny with input as env("SETTING", word)
+		finding.path == "spec.containers[0].env[0].value"
+		contains(finding.msg, "looks like a key")
+		not contains(json.marshal(finding), substring(word, 0, 8))
+		every argument in [word, concat("", ["--x=", word]), concat("", ["run ", word, " now"]), concat("", ["https://h.example/", word])] {
+			count(policy.deny) == 1 with input as args([argument])
+		}
+		count(policy.deny) == 1 with input as annotated("example.com/note", word)
+	}
+}
+
+test_admits_long_words_that_people_and_programs_write if {
+	every value in [
+		"0123456789abcdef0123456789abcdef01234567",
+		"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+		"3F2504E0-4F89-11D3-9A0C-0305E82C3301",
+		"com.example.finance.InvoiceTriageConfigurationFactory",
+		"mistralai/Mixtral-8x7B-Instruct-v0.1",
+		"Qwen2.5-Coder-32B-Instruct-AWQ",
+		"2026-11-26T15:41:41Z",
+		"INVOICE_TRIAGE_QUEUE_2026_PRODUCTION_1",
+		"arn:aws:iam::123456789012:role/InvoiceTriageReader",
+		"invoice-triage-7d9f8c6b5d-x2x9p",
+		"aaaaaaaaaaaaaaaaaaaaA1b2c3aaaaaaaa",
+	] {
+		count(policy.deny) == 0 with input as env("SETTING", value)
+		count(policy.deny) == 0 with input as args([value])
+	}
+}
+
+test_admits_a_drawn_word_where_the_platform_says_so if {
+	allowed := {"parameters": {"allowedNames": ["SETTING"], "randomLength": 20}}
+	count(policy.deny) == 0 with input as object.union(env("SETTING", drawn[0]), allowed)
+	count(policy.deny) == 1 with input as object.union(env("OTHER", drawn[0]), allowed)
+	never := {"parameters": {"allowedNames": [], "randomLength": 0}}
+	count(policy.deny) == 0 with input as object.union(env("SETTING", drawn[0]), never)
+	longer := {"parameters": {"allowedNames": [], "randomLength": 30}}
+	count(policy.deny) == 0 with input as object.union(env("SETTING", drawn[0]), longer)
+	count(policy.deny) == 1 with input as object.union(env("SETTING", drawn[1]), longer)
+}
+
+annotated(name, value) := {
+	"podPath": "spec.template",
+	"pod": {"metadata": {"annotations": {name: value}}, "spec": {"containers": [{"name": "main"}]}},
+	"parameters": {"allowedNames": [], "randomLength": 20},
+}
+
+test_refuses_secrets_in_annotations if {
+	every key in keys {
+		some finding in policy.deny with input as annotated("example.com/note", key)
+		finding.path == "spec.template.metadata.annotations[example.com/note]"
+		not contains(json.marshal(finding), substring(key, 0, 12))
+	}
+	some named in policy.deny with input as annotated("example.com/api-key", "hunter2")
+	contains(named.msg, "named like a secret")
+	count(policy.deny) == 1 with input as annotated("example.com/config", "{\"password\": \"hunter2\"}")
+	count(policy.deny) == 1 with input as annotated("example.com/db", "postgres://app:hunter2@db/app")
+	count(policy.deny) == 1 with input as annotated("checksum/password", "hunter2")
+	count(policy.deny) > 0 with input as annotated("vault.hashicorp.com/agent-inject-token", keys[0])
+}
+
+test_admits_annotations_of_others if {
+	digest := "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	count(policy.deny) == 0 with input as annotated("checksum/secret", digest)
+	count(policy.deny) == 0 with input as annotated("vault.hashicorp.com/agent-inject-secret-token", "secret/data/triage")
+	applied := "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"env\":[{\"name\":\"A\",\"value\":\"b\"}]}]}}"
+	count(policy.deny) == 0 with input as annotated("kubectl.kubernetes.io/last-applied-configuration", applied)
+	nothing := {"podPath": "", "pod": {"metadata": {"annotations": null}, "spec": {}}, "parameters": {"allowedNames": []}}
+	count(policy.deny) == 0 with input as nothing
+}
+
+test_refuses_a_flag_only_for_the_argument_right_after_it if {
+	count(policy.deny) == 0 with input as args(["--token", "--verbose", "value"])
+	some split in policy.deny with input as pod({"command": ["run", "--token"], "args": ["hunter2"]})
+	split.path == "spec.containers[0].args[0]"
+	some finding in policy.deny with input as pod({"livenessProbe": {"exec": {"command": ["login", "--api-key", "hunter2"]}}})
+	finding.path == "spec.containers[0].livenessProbe.exec.command[2]"
 }

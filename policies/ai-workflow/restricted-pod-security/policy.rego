@@ -36,7 +36,7 @@ deny contains finding if {
 	value := scope.context.windowsOptions.hostProcess
 	not unset_or_false(value)
 	finding := {
-		"path": concat(".", [scope.path, "windowsOptions.hostProcess"]),
+		"path": concat(".", [place_of(scope), "windowsOptions.hostProcess"]),
 		"value": shown(value),
 		"msg": "the pod runs as a process of the node",
 		"fix": "remove hostProcess",
@@ -48,7 +48,7 @@ deny contains finding if {
 	value := container.context.privileged
 	not unset_or_false(value)
 	finding := {
-		"path": sprintf("%s.securityContext.privileged", [container.path]),
+		"path": sprintf("%s.securityContext.privileged", [place(container)]),
 		"value": shown(value),
 		"msg": "the container has all rights on the node",
 		"fix": "remove privileged",
@@ -60,7 +60,7 @@ deny contains finding if {
 	some container in containers
 	not container.context.allowPrivilegeEscalation == false
 	finding := {
-		"path": sprintf("%s.securityContext.allowPrivilegeEscalation", [container.path]),
+		"path": sprintf("%s.securityContext.allowPrivilegeEscalation", [place(container)]),
 		"msg": "a process in the container may gain more rights than its parent has",
 		"fix": "set allowPrivilegeEscalation to false",
 	}
@@ -72,7 +72,7 @@ deny contains finding if {
 	some container in containers
 	not drops_all(container.context)
 	finding := {
-		"path": sprintf("%s.securityContext.capabilities.drop", [container.path]),
+		"path": sprintf("%s.securityContext.capabilities.drop", [place(container)]),
 		"msg": "the container keeps capabilities of root",
 		"fix": "set capabilities.drop to [ALL]",
 	}
@@ -84,7 +84,7 @@ deny contains finding if {
 	some i, capability in container.context.capabilities.add
 	not capability in addable
 	finding := {
-		"path": sprintf("%s.securityContext.capabilities.add[%v]", [container.path, i]),
+		"path": sprintf("%s.securityContext.capabilities.add[%v]", [place(container), i]),
 		"value": shown(capability),
 		"msg": "the container adds a capability",
 		"fix": sprintf("remove it: allowed is %s", [concat(", ", addable)]),
@@ -97,7 +97,7 @@ deny contains finding if {
 	some container in containers
 	not runs_as_non_root(container)
 	finding := {
-		"path": sprintf("%s.securityContext.runAsNonRoot", [container.path]),
+		"path": sprintf("%s.securityContext.runAsNonRoot", [place(container)]),
 		"msg": "the container may run as root",
 		"fix": "set runAsNonRoot to true on the pod or on the container",
 	}
@@ -122,7 +122,7 @@ deny contains finding if {
 	value := scope.context.runAsUser
 	root(value)
 	finding := {
-		"path": concat(".", [scope.path, "runAsUser"]),
+		"path": concat(".", [place_of(scope), "runAsUser"]),
 		"value": shown(value),
 		"msg": "the container runs as root",
 		"fix": "set runAsUser to another number than 0, or remove it",
@@ -134,7 +134,7 @@ deny contains finding if {
 	some container in containers
 	not confined(container)
 	finding := {
-		"path": sprintf("%s.securityContext.seccompProfile.type", [container.path]),
+		"path": sprintf("%s.securityContext.seccompProfile.type", [place(container)]),
 		"msg": "system calls of the container are not filtered",
 		"fix": "set seccompProfile.type to RuntimeDefault on the pod or on the container",
 	}
@@ -158,7 +158,7 @@ deny contains finding if {
 	type := scope.context.appArmorProfile.type
 	not type in profiles
 	finding := {
-		"path": concat(".", [scope.path, "appArmorProfile.type"]),
+		"path": concat(".", [place_of(scope), "appArmorProfile.type"]),
 		"value": shown(type),
 		"msg": "the AppArmor profile is switched off",
 		"fix": "remove appArmorProfile, or set its type to RuntimeDefault",
@@ -182,7 +182,7 @@ deny contains finding if {
 	type := scope.context.seLinuxOptions.type
 	not type in ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"]
 	finding := {
-		"path": concat(".", [scope.path, "seLinuxOptions.type"]),
+		"path": concat(".", [place_of(scope), "seLinuxOptions.type"]),
 		"value": shown(type),
 		"msg": "the SELinux type is not one of containers",
 		"fix": "remove seLinuxOptions.type",
@@ -191,11 +191,12 @@ deny contains finding if {
 
 deny contains finding if {
 	some scope in scopes
+	options := scope.context.seLinuxOptions
 	some field in ["user", "role"]
-	value := scope.context.seLinuxOptions[field]
+	value := options[field]
 	value != ""
 	finding := {
-		"path": concat(".", [scope.path, "seLinuxOptions", field]),
+		"path": concat(".", [place_of(scope), "seLinuxOptions", field]),
 		"value": shown(value),
 		"msg": "the SELinux user and role may not be set",
 		"fix": sprintf("remove seLinuxOptions.%s", [field]),
@@ -207,7 +208,7 @@ deny contains finding if {
 	type := container.context.procMount
 	not type in ["Default", null]
 	finding := {
-		"path": sprintf("%s.securityContext.procMount", [container.path]),
+		"path": sprintf("%s.securityContext.procMount", [place(container)]),
 		"value": shown(type),
 		"msg": "/proc is not masked in the container",
 		"fix": "remove procMount",
@@ -229,6 +230,7 @@ deny contains finding if {
 deny contains finding if {
 	some i, volume in spec.volumes
 	some type, _ in volume
+	not volume_types[type]
 	reaches_out(type)
 	finding := {
 		"path": at(sprintf("spec.volumes[%v].%s", [i, type])),
@@ -244,7 +246,7 @@ deny contains finding if {
 	value := port.hostPort
 	not value in [0, null]
 	finding := {
-		"path": sprintf("%s.ports[%v].hostPort", [container.path, i]),
+		"path": sprintf("%s.ports[%v].hostPort", [place(container), i]),
 		"value": shown(value),
 		"msg": "the container opens a port of the node",
 		"fix": "remove hostPort, and use a Service",
@@ -253,16 +255,21 @@ deny contains finding if {
 
 deny contains finding if {
 	some container in containers
-	some name, handler in handlers(container.container)
+	some name in ["livenessProbe", "readinessProbe", "startupProbe"]
+	handler := container.container[name]
 	some action in ["httpGet", "tcpSocket"]
 	value := handler[action].host
 	value != ""
-	finding := {
-		"path": sprintf("%s.%s.%s.host", [container.path, name, action]),
-		"value": shown(value),
-		"msg": "the node would send the request to another host than the pod, past every NetworkPolicy",
-		"fix": "remove host",
-	}
+	finding := sent_elsewhere(sprintf("%s.%s.%s.host", [place(container), name, action]), value)
+}
+
+deny contains finding if {
+	some container in containers
+	some name, handler in container.container.lifecycle
+	some action in ["httpGet", "tcpSocket"]
+	value := handler[action].host
+	value != ""
+	finding := sent_elsewhere(sprintf("%s.lifecycle.%s.%s.host", [place(container), name, action]), value)
 }
 
 # What has the wrong shape has not been judged.
@@ -277,17 +284,16 @@ deny contains finding if {
 deny contains finding if {
 	some container in containers
 	not is_object(container.container)
-	finding := {"path": container.path, "msg": "is not a container", "fix": "remove it"}
+	finding := {"path": place(container), "msg": "is not a container", "fix": "remove it"}
 }
 
 # A context that cannot be read asks for nothing, and must not pass for one that asks for nothing.
 deny contains finding if {
-	some holder in array.concat([{"path": at("spec"), "object": spec}], holders)
-	some field in ["securityContext", "securityContext.capabilities"]
-	value := object.get(holder.object, split(field, "."), null)
-	not value == null
+	some holder in array.concat([{"container": spec}], containers)
+	some field, value in contexts(holder.container)
+	value != null
 	not is_object(value)
-	finding := {"path": concat(".", [holder.path, field]), "msg": "is not an object", "fix": "write it as fields and values"}
+	finding := {"path": concat(".", [place_of_holder(holder), field]), "msg": "is not an object", "fix": "write it as fields and values"}
 }
 
 deny contains finding if {
@@ -296,7 +302,7 @@ deny contains finding if {
 	not value == null
 	not is_array(value)
 	finding := {
-		"path": sprintf("%s.securityContext.capabilities.add", [container.path]),
+		"path": sprintf("%s.securityContext.capabilities.add", [place(container)]),
 		"msg": "is not a list",
 		"fix": "make it a list of capabilities, or remove it",
 	}
@@ -326,35 +332,42 @@ spec := input.pod.spec if is_object(input.pod.spec)
 
 kinds := ["initContainers", "containers", "ephemeralContainers"]
 
-containers := [{"path": path, "container": container, "context": context_of(container)} |
+containers := [{"kind": kind, "index": i, "container": container, "context": context_of(container)} |
 	some kind in kinds
 	is_array(spec[kind])
 	some i, container in spec[kind]
-	path := at(sprintf("spec.%s[%v]", [kind, i]))
-]
-
-holders := [{"path": container.path, "object": container.container} |
-	some container in containers
-	is_object(container.container)
 ]
 
 # An element that is no object, or a context that is none, has nothing set, and so fails every rule that asks for something.
-context_of(container) := container.securityContext if is_object(container.securityContext)
+context_of(container) := container.securityContext if {
+	is_object(container.securityContext)
+} else := {}
 
-context_of(container) := {} if not has_context(container)
-
-has_context(container) if is_object(container.securityContext)
+contexts(container) := {
+	"securityContext": container.securityContext,
+	"securityContext.capabilities": object.get(container.securityContext, "capabilities", null),
+} if {
+	is_object(container.securityContext)
+} else := {"securityContext": container.securityContext}
 
 # The pod's context and each container's.
-scopes := array.concat(
-	[{"path": at("spec.securityContext"), "context": context_of(spec)}],
-	[{"path": concat(".", [container.path, "securityContext"]), "context": container.context} | some container in containers],
-)
+scopes := array.concat([{"context": context_of(spec)}], containers)
 
-handlers(container) := object.union(
-	{name: container[name] | some name in ["livenessProbe", "readinessProbe", "startupProbe"]},
-	{concat(".", ["lifecycle", name]): handler | some name, handler in container.lifecycle},
-)
+# Where something stands is written out for findings alone.
+place(container) := at(sprintf("spec.%s[%v]", [container.kind, container.index]))
+
+place_of_holder(holder) := place(holder) if {
+	holder.kind
+} else := at("spec")
+
+place_of(scope) := concat(".", [place_of_holder(scope), "securityContext"])
+
+sent_elsewhere(path, value) := {
+	"path": path,
+	"value": shown(value),
+	"msg": "the node would send the request to another host than the pod, past every NetworkPolicy",
+	"fix": "remove host",
+}
 
 unset_or_false(value) if value in [false, null]
 
@@ -410,16 +423,13 @@ safe_sysctls := [
 	"net.ipv4.tcp_wmem",
 ]
 
-reaches_out(type) if {
-	restricted
-	not type in volume_types
-}
+reaches_out(_) if restricted
 
 reaches_out("hostPath") if not restricted
 
-volume_types := [
+volume_types := {
 	"name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
-]
+}
 
 # A value of another type than a word or a number is shown by its type.
 shown(value) := value if is_string(value)

@@ -39,7 +39,7 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
     rendered.say_acceptance(&shown, &acceptance);
     let comment = format!(
         "A pod template of {shown}. Put the label on the object around it as well (Job, Deployment, …),\n\
-         and the securityContext into every container."
+         and securityContext and resources, as much as it needs, into every container."
     );
     let class_name = facts.fencing_class().unwrap_or_default();
     let rules = class
@@ -99,6 +99,10 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -
         ("name".to_owned(), json!("main")),
         ("image".to_owned(), json!(image)),
         ("securityContext".to_owned(), context),
+        (
+            "resources".to_owned(),
+            json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}}),
+        ),
     ]);
     let context = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
     let mut spec = Map::from_iter([

@@ -69,7 +69,7 @@ fn case(suite: &str, finding: &Finding) -> String {
 }
 
 /// Text of an attribute or element. XML 1.0 has no way to write most control characters.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in clean(text).chars() {
         match c {

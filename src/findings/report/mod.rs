@@ -7,6 +7,9 @@ mod table;
 
 use std::collections::BTreeMap;
 
+pub use junit::escaped as xml_text;
+pub use sarif::SCHEMA as SARIF_SCHEMA;
+
 use super::{Extent, Finding, Severity, Sink};
 
 /// Most findings that a report lists. Those beyond are counted.

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 use super::{Report, told};
 use crate::findings::Finding;
 
-const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
+/// Where the schema of such logs is.
+pub const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
 impl Report {
     /// The report as a SARIF log of one run by that version of Ringfence.

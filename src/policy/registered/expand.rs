@@ -44,13 +44,15 @@ impl Template {
             request.insert(field.to_owned(), value);
         }
         let request = Value::Object(request);
+        let name = review.name();
+        let kind = &review.kind.kind;
+        let template = json!({"group": review.kind.group, "kind": kind, "name": name, "path": path});
         let shared = Shared::new(&PolicyInput {
             request: &request,
             pod: Some(("", &pod)),
             ..*input
-        })?;
-        let name = review.name();
-        let kind = &review.kind.kind;
+        })?
+        .and("template", &template)?;
         Some(Self {
             shared,
             path: path.to_owned(),

@@ -28,6 +28,7 @@ use super::compile::Policy;
 use super::error::{EvalError, LoadError};
 use super::findings::Findings;
 use super::input::{PolicyInput, Shared};
+use super::looks::Looks;
 use super::metadata::Metadata;
 use super::set::Verdict;
 use crate::api::{FailurePolicy, InventoryKind, RegoPolicySpec, ValidationAction};
@@ -53,6 +54,8 @@ pub struct Registered {
     declared: Declared,
     places: Vec<Place>,
     policy: Result<Policy, String>,
+    /// Whether it sees the object's own fields at the root of its input, and nothing that Ringfence knows beside the request.
+    of_documents: bool,
 }
 
 /// A request that may be matched.
@@ -111,7 +114,31 @@ impl Registered {
             places: entry::places(&declared.spec),
             declared,
             policy,
+            of_documents: false,
         }
+    }
+
+    /// The same as written for plain OPA or conftest, whose input is a request or an object by itself.
+    #[must_use]
+    pub fn of_documents(self) -> Self {
+        Self {
+            of_documents: true,
+            ..self
+        }
+    }
+
+    /// What of its input it may look at beside the object; of one that is broken nothing.
+    pub fn looks(&self) -> Looks {
+        let looks = self.policy.as_ref().map(|policy| policy.info.looks).unwrap_or_default();
+        if self.of_documents {
+            // A bare `input` is the object here.
+            let texts = self.declared.spec.rego.modules.iter();
+            return Looks {
+                user: texts.into_iter().any(|module| module.source.contains("userInfo")),
+                ..Looks::default()
+            };
+        }
+        looks
     }
 
     /// Evaluates it on a request that it need not match, with nothing in its inventory.
@@ -186,6 +213,17 @@ impl Match {
     /// Why it cannot be evaluated.
     pub fn why_broken(&self) -> Option<&str> {
         self.policy.why_broken()
+    }
+
+    /// What of its input it may look at beside the object.
+    pub fn looks(&self) -> Looks {
+        self.policy.looks()
+    }
+
+    /// Whether the labels of the namespace decide if it is asked.
+    pub fn selects_namespaces(&self) -> bool {
+        let constraints = &self.policy.declared.spec.match_constraints;
+        constraints.namespace_selector.is_some()
     }
 
     /// Whether it is matched by the labels of its namespace; `None` for what lies in no namespace.
@@ -347,7 +385,11 @@ impl Question {
         match one.matched {
             Matched::Itself => {
                 let shared = self.itself.as_ref().ok_or_else(deep)?;
-                let input = shared.with(&compiled.parameters);
+                let input = if one.policy.of_documents {
+                    shared.of_document(&compiled.parameters)
+                } else {
+                    shared.with(&compiled.parameters)
+                };
                 Snapshot::evaluate(&one.policy, input, inventory, &self.path, time)
             }
             Matched::Template => {

@@ -13,7 +13,7 @@ mod members;
 mod negated;
 mod places;
 mod results;
-mod tokens;
+pub(super) mod tokens;
 
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,20 @@
 //! Words and signs of a policy's text, and which bracket closes which.
 //!
 //! The engine's tree says what stands in a text, but not always where it ends: brackets and quotes are left out, and an object
-//! starts at its last field. Must never read a text that the engine's own parser has not taken.
+//! starts at its last field. Must never take a text for whole that the engine's own parser has not taken.
 
 /// A word, a sign, a number or a text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Token {
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(in crate::policy) struct Token {
+    pub(in crate::policy) start: usize,
+    pub(in crate::policy) end: usize,
     /// Number of the bracket that closes this one; its own where it is none, or where nothing closes it.
-    pub(super) closes: usize,
-    pub(super) depth: usize,
+    pub(in crate::policy) closes: usize,
+    pub(in crate::policy) depth: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Tokens<'a> {
+pub(in crate::policy) struct Tokens<'a> {
     text: &'a str,
     all: Vec<Token>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Tokens<'a> {
 const PAIRS: [&str; 5] = [":=", "==", "!=", "<=", ">="];
 
 impl<'a> Tokens<'a> {
-    pub(super) fn read(text: &'a str) -> Self {
+    pub(in crate::policy) fn read(text: &'a str) -> Self {
         let mut all: Vec<Token> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
         let mut at = 0;
@@ -68,13 +68,20 @@ impl<'a> Tokens<'a> {
         Self { text, all }
     }
 
-    pub(super) fn get(&self, number: usize) -> Option<&Token> {
+    pub(in crate::policy) fn get(&self, number: usize) -> Option<&Token> {
         self.all.get(number)
     }
 
-    pub(super) fn is(&self, number: usize, word: &str) -> bool {
-        self.get(number)
-            .is_some_and(|token| self.text.get(token.start..token.end) == Some(word))
+    pub(in crate::policy) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(in crate::policy) fn text(&self, number: usize) -> Option<&'a str> {
+        self.get(number).and_then(|token| self.text.get(token.start..token.end))
+    }
+
+    pub(in crate::policy) fn is(&self, number: usize, word: &str) -> bool {
+        self.text(number) == Some(word)
     }
 
     /// Number of the token that holds a place of the text.

@@ -51,7 +51,7 @@ impl Reader<'_> {
         let queries = items(spec, "bodies").filter_map(|body| body.get("query"));
         queries.for_each(|query| variables(query, &mut used));
         for name in used {
-            let global = self.rules.contains_key(name) || self.imports.contains_key(name);
+            let global = self.is_rule(name) || self.imports.contains_key(name);
             if !global
                 && !given.contains(name)
                 && !matches!(name, "input" | "data" | "_")

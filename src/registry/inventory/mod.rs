@@ -310,6 +310,35 @@ fn by_kind(kinds: &[InventoryKind]) -> BTreeMap<Kind, Fields> {
     by_kind
 }
 
+/// What policies that name these kinds see where these are all objects that there are, each with its type and its namespace.
+///
+/// # Errors
+/// Where one of them is nested too deeply, or has no name.
+pub fn inventory_of(kinds: &[InventoryKind], all: &[serde_json::Value]) -> Result<Value, String> {
+    let mut values = Vec::new();
+    for (kind, fields) in by_kind(kinds) {
+        let version = kind.group_version();
+        let mut objects = objects::Objects::new(&version, &kind.kind);
+        let pruner = fields::Pruner::new(&version, &kind.kind, &fields);
+        let text = |object: &serde_json::Value, pointer: &str| object.pointer(pointer)?.as_str().map(str::to_owned);
+        let is_of_it = |object: &&serde_json::Value| {
+            text(object, "/apiVersion").as_ref() == Some(&version) && text(object, "/kind").as_ref() == Some(&kind.kind)
+        };
+        for object in all.iter().filter(is_of_it) {
+            let place = objects::Place {
+                namespace: text(object, "/metadata/namespace"),
+                name: text(object, "/metadata/name").ok_or_else(|| format!("{kind}: one of them has no name"))?,
+            };
+            let pruned = pruner
+                .prune(object)
+                .map_err(|_| format!("{kind}: {} is nested too deeply", place.name))?;
+            objects.insert(&place, pruned);
+        }
+        values.push(objects.value());
+    }
+    Ok(objects::together(&values))
+}
+
 impl fmt::Debug for Inventory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the objects.

@@ -8,10 +8,12 @@ pub mod cel;
 mod commands;
 mod control_plane;
 mod eventually;
+pub mod gatekeeper;
 mod identity;
 pub mod network;
 pub mod opa;
 mod oracle;
+pub mod pod_security;
 mod ringfence;
 
 pub use commands::Output;

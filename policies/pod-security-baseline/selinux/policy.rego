@@ -1,0 +1,125 @@
+# METADATA
+# title: SELinux types of containers
+# description: >-
+#   Pod Security Standard "baseline", SELinux: where a pod or a container sets the SELinux type, it is one of containers; user
+#   and role are not set.
+# custom:
+#   name: pss-baseline-selinux
+#   severity: high
+#   remediation: Remove seLinuxOptions, or set its type to one of containers.
+#   scope: pod
+#   controls: [PSS-baseline, NSA-CISA-Kubernetes-Hardening]
+#   parameters: {version: latest}
+package ringfence.pss.baseline.selinux
+
+deny contains finding if {
+	not has_spec
+	finding := {"path": at("spec"), "msg": "the pod has no spec that can be judged", "fix": "give the pod a spec"}
+}
+
+deny contains finding if {
+	some options in set_options
+	type := options.value.type
+	not type in ["", null, "container_t", "container_init_t", "container_kvm_t", "container_engine_t"]
+	finding := {
+		"path": at(concat(".", [options.path, "type"])),
+		"value": shown(type),
+		"msg": "the SELinux type is not one of containers",
+		"fix": "remove it, or set it to container_t, container_init_t, container_kvm_t or container_engine_t",
+	}
+}
+
+deny contains finding if {
+	some options in set_options
+	some field in ["user", "role"]
+	value := options.value[field]
+	not value in ["", null]
+	finding := {
+		"path": at(concat(".", [options.path, field])),
+		"value": shown(value),
+		"msg": "the SELinux user and role may not be set",
+		"fix": sprintf("remove seLinuxOptions.%s", [field]),
+	}
+}
+
+# What has the wrong shape has not been judged. Null is what is absent, as to the API server.
+deny contains finding if {
+	some place in misshapen
+	finding := {
+		"path": at(place.path),
+		"msg": sprintf("is not %s, and so was not judged", [place.want]),
+		"fix": sprintf("make it %s", [place.want]),
+	}
+}
+
+deny contains finding if {
+	not known_version
+	finding := {
+		"msg": "the policy's parameter version names no version of the standard that the policy knows",
+		"fix": "ask the platform team to set it to latest, or to one of v1.31 to v1.36",
+	}
+}
+
+misshapen contains {"path": sprintf("spec.%s", [kind]), "want": "a list of containers"} if {
+	some kind in kinds
+	value := input.pod.spec[kind]
+	not is_array(value)
+	value != null
+}
+
+misshapen contains {"path": sprintf("spec.%s[%v]", [kind, i]), "want": "a container"} if {
+	some kind in kinds
+	some i
+	container := input.pod.spec[kind][i]
+	not is_object(container)
+}
+
+misshapen contains {"path": sprintf("spec.%s[%v].securityContext", [kind, i]), "want": "an object"} if {
+	some kind in kinds
+	some i
+	value := input.pod.spec[kind][i].securityContext
+	not is_object(value)
+	value != null
+}
+
+misshapen contains {"path": "spec.securityContext", "want": "an object"} if {
+	value := input.pod.spec.securityContext
+	not is_object(value)
+	value != null
+}
+
+misshapen contains {"path": options.path, "want": "an object"} if {
+	some options in set_options
+	not is_object(options.value)
+}
+
+# seLinuxOptions of the pod and of each container.
+set_options contains {"path": "spec.securityContext.seLinuxOptions", "value": value} if {
+	value := input.pod.spec.securityContext.seLinuxOptions
+	value != null
+}
+
+set_options contains {"path": sprintf("spec.%s[%v].securityContext.seLinuxOptions", [kind, i]), "value": value} if {
+	some kind in kinds
+	some i
+	value := input.pod.spec[kind][i].securityContext.seLinuxOptions
+	value != null
+}
+
+kinds := ["initContainers", "containers", "ephemeralContainers"]
+
+# A value of another type than a word or a number is shown by its type.
+shown(value) := value if not type_name(value) in ["array", "object"]
+
+shown(value) := type_name(value) if type_name(value) in ["array", "object"]
+
+known_version if input.parameters.version in ["v1.31", "v1.32", "v1.33", "v1.34", "v1.35", "v1.36", "latest"]
+
+# A rule, because `not` of a call with a missing argument is neither true nor false.
+has_spec if is_object(input.pod.spec)
+
+default prefix := ""
+
+prefix := sprintf("%s.", [input.podPath]) if input.podPath != ""
+
+at(path) := concat("", [prefix, path])

@@ -1,0 +1,194 @@
+//! Documents of files and folders, each with the line that it begins at.
+//!
+//! Must never: read without a bound, or follow a folder out of the one that was named.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::cli::manifests;
+
+/// Longest file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// Most bytes, files and objects of all inputs together, and deepest folder.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_FILES: usize = 4096;
+const MAX_OBJECTS: usize = 20_000;
+const MAX_DEPTH: usize = 16;
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// An object, and where it was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: String,
+    pub(super) line: u32,
+    pub(super) object: Value,
+}
+
+/// Reads files, folders, and standard input for `-`.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Found>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path != Path::new("-") && path.is_dir() {
+            below(path, 0, &mut files)?;
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for file in files {
+        let shown = if file == Path::new("-") {
+            "standard input".to_owned()
+        } else {
+            file.display().to_string()
+        };
+        let text = manifests::read(&file, MAX_FILE).with_context(|| shown.clone())?;
+        bytes += text.len();
+        ensure!(
+            bytes <= MAX_BYTES,
+            "more than {MAX_BYTES} bytes in all: convert it in parts"
+        );
+        for (line, object) in documents(&text).with_context(|| shown.clone())? {
+            ensure!(
+                found.len() < MAX_OBJECTS,
+                "more than {MAX_OBJECTS} objects: convert them in parts"
+            );
+            let file = shown.clone();
+            found.push(Found { file, line, object });
+        }
+    }
+    Ok(found)
+}
+
+fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let shown = || folder.display().to_string();
+    ensure!(
+        depth < MAX_DEPTH,
+        "{}: folders are nested more than {MAX_DEPTH} deep",
+        shown()
+    );
+    let entries = fs::read_dir(folder).with_context(|| format!("{}: cannot be read", shown()))?;
+    let mut paths = entries
+        .take(MAX_FILES + 1)
+        .map(|entry| {
+            let entry = entry?;
+            Ok((entry.path(), entry.file_type()?))
+        })
+        .collect::<std::io::Result<Vec<_>>>()
+        .with_context(|| format!("{}: cannot be read", shown()))?;
+    paths.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (path, kind) in paths {
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let is_named = path
+            .extension()
+            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
+        if is_hidden {
+            continue;
+        }
+        if kind.is_dir() {
+            below(&path, depth + 1, files)?;
+        } else if is_named {
+            files.push(path);
+        }
+        ensure!(
+            files.len() <= MAX_FILES,
+            "more than {MAX_FILES} files: convert them in parts"
+        );
+    }
+    Ok(())
+}
+
+/// The objects of a text, each with the line that its document begins at.
+fn documents(text: &str) -> Result<Vec<(u32, Value)>> {
+    let mut found = Vec::new();
+    for (line, document) in parts(text) {
+        let objects =
+            manifests::objects(document).with_context(|| format!("the document that begins at line {line}"))?;
+        found.extend(objects.into_iter().map(|(_, object)| (line, object)));
+    }
+    Ok(found)
+}
+
+/// The documents of a text: in YAML, three dashes at the beginning of a line begin one wherever they stand.
+fn parts(text: &str) -> Vec<(u32, &str)> {
+    let is_mark = |line: &str| {
+        line.strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    };
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if is_mark(line) && at > start {
+            parts.push((start, at));
+            start = at;
+        }
+        at += line.len();
+    }
+    parts.push((start, text.len()));
+    let mut found = Vec::new();
+    let (mut counted, mut line) = (0, 1_u32);
+    for (start, end) in parts {
+        let before = text.get(counted..start).unwrap_or_default();
+        line = line.saturating_add(count(before));
+        counted = start;
+        let part = text.get(start..end).unwrap_or_default();
+        let says_nothing = |line: &&str| {
+            let words = if is_mark(line) {
+                line.get(3..).unwrap_or_default()
+            } else {
+                line
+            };
+            let words = words.trim();
+            words.is_empty() || words.starts_with('#') || words == "..." || line.starts_with('%')
+        };
+        let skipped = part.lines().take_while(says_nothing).count();
+        if part.lines().nth(skipped).is_some() {
+            found.push((line.saturating_add(u32::try_from(skipped).unwrap_or(u32::MAX)), part));
+        }
+    }
+    found
+}
+
+fn count(text: &str) -> u32 {
+    u32::try_from(text.bytes().filter(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::one("a: 1\n", &[1])]
+    #[case::two("a: 1\n---\nb: 2\n", &[1, 3])]
+    #[case::marked("---\na: 1\n---\n# c\n\nb: 2\n---\n", &[2, 6])]
+    #[case::comments("# c\n---\n# d\na: 1\n", &[4])]
+    #[case::windows("a: 1\r\n---\r\nb: 2\r\n", &[1, 3])]
+    #[case::within("a: |\n  ---\n  b\n---\nc: 1", &[1, 5])]
+    #[case::four_dashes("a: 1\nb: ----\n", &[1])]
+    #[case::on_the_mark("--- {a: 1}\n--- {b: 1}\n", &[1, 2])]
+    #[case::list("kind: List\nitems:\n- a: 1\n- b: 2\n", &[1, 1])]
+    #[case::nothing("# c\n---\n...\n", &[])]
+    #[case::json("{\"a\": 1}", &[1])]
+    fn documents_begin_at_their_lines(#[case] text: &str, #[case] lines: &[u32]) {
+        let found = documents(text).expect("YAML");
+        assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_with_its_line() {
+        let error = documents("a: 1\n---\nb: [\n").expect_err("no YAML");
+        assert!(
+            format!("{error:#}").starts_with("the document that begins at line 3: this is no YAML"),
+            "{error:#}"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read(text: &[u8]) -> Vec<Result<(u32, Value), (u32, String)>> {
+    let documents = Documents::new(text, 1 << 30);
+    let told = |problem: Problem| (problem.line, problem.message);
+    documents
+        .map(|document| {
+            let document = document.map_err(told)?;
+            Ok((document.line, parse(&document).map_err(told)?))
+        })
+        .collect()
+}
+
+#[rstest]
+#[case::one("a: 1\n", &[(1, json!({"a": 1}))])]
+#[case::without_an_end("a: 1", &[(1, json!({"a": 1}))])]
+#[case::two("a: 1\n---\na: 2\n", &[(1, json!({"a": 1})), (3, json!({"a": 2}))])]
+#[case::of_windows("a: 1\r\n---\r\na: 2\r\n", &[(1, json!({"a": 1})), (3, json!({"a": 2}))])]
+#[case::with_a_mark("\u{feff}a: 1\n", &[(1, json!({"a": 1}))])]
+#[case::mark_before_the_border("\u{feff}---\na: 1\n", &[(2, json!({"a": 1}))])]
+#[case::helm("---\n# Source: c/templates/a.yaml\na: 1\n---\n# Source: c/templates/empty.yaml\n---\n# Source: c/templates/b.yaml\n\na: 2\n",
+    &[(3, json!({"a": 1})), (9, json!({"a": 2}))])]
+#[case::nothing("\n# only words\n---\n---\n", &[])]
+#[case::on_the_border("--- {a: 1}\n--- # words\na: 2\n", &[(1, json!({"a": 1})), (3, json!({"a": 2}))])]
+#[case::ends("a: 1\n...\n# words\n---\na: 2\n...\n", &[(1, json!({"a": 1})), (5, json!({"a": 2}))])]
+#[case::directive("%YAML 1.2\n---\na: 1\n", &[(3, json!({"a": 1}))])]
+#[case::border_in_a_text("a: |\n  x\n  ---\n  y\nb: 1\n", &[(1, json!({"a": "x\n---\ny\n", "b": 1}))])]
+#[case::longer_dashes("a: b\n ---- c\n", &[(1, json!({"a": "b ---- c"}))])]
+#[case::json("{\"a\": 1}", &[(1, json!({"a": 1}))])]
+#[case::json_lines("{\"a\": \"}{\"}\n{\"a\": \"\\\"{\"}\n\n{\"a\": 3}\n",
+    &[(1, json!({"a": "}{"})), (2, json!({"a": "\"{"})), (4, json!({"a": 3}))])]
+#[case::json_one_after_the_other("{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n", &[(1, json!({"a": 1})), (4, json!({"a": 2}))])]
+fn documents_are_told_apart(#[case] text: &str, #[case] expected: &[(u32, Value)]) {
+    let expected: Vec<_> = expected.iter().cloned().map(Ok).collect();
+    assert_eq!(read(text.as_bytes()), expected);
+}
+
+/// The last row of each is a good document: what is broken costs itself alone.
+#[rstest]
+#[case::no_yaml(b"a: [\n---\nb: 1\n", 2, "this is no YAML")]
+#[case::half_written(b"a: 1\nb: {c\n---\nb: 1\n", 3, "this is no YAML")]
+#[case::tab(b"a:\n\tb: 1\n---\nb: 1\n", 2, "this is no YAML")]
+#[case::twice(b"a: 1\nx: 1\na: 2\n---\nb: 1\n", 3, "duplicate")]
+#[case::no_utf8(b"a: 1\nx: \xff\n---\nb: 1\n", 2, "no UTF-8")]
+#[case::alias_of_nothing(b"a: *x\n---\nb: 1\n", 1, "this is no YAML")]
+fn a_broken_document_is_named_by_its_line(#[case] text: &[u8], #[case] line: u32, #[case] words: &str) {
+    let read = read(text);
+    let [Err((at, said)), Ok((_, good))] = read.as_slice() else {
+        panic!("{read:?}");
+    };
+    assert!(at.abs_diff(line) <= 1 && said.contains(words), "{at}: {said}");
+    assert_eq!(*good, json!({"b": 1}));
+}
+
+#[test]
+fn aliases_that_repeat_each_other_are_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let before = format!("*a{}", level - 1);
+        text.push_str(&format!("a{level}: &a{level} [{}]\n", [before.as_str(); 10].join(", ")));
+    }
+    text.push_str("---\nb: 1\n");
+    let read = read(text.as_bytes());
+    assert!(
+        matches!(&read[0], Err((_, said)) if said.contains("no YAML")),
+        "{read:?}"
+    );
+    assert_eq!(read[1], Ok((12, json!({"b": 1}))));
+}
+
+#[test]
+fn aliases_as_people_use_them_are_read() {
+    let read = read(b"a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n");
+    assert_eq!(
+        read,
+        [Ok((1, json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}})))]
+    );
+}
+
+#[rstest]
+#[case::yaml("[".repeat(10_000))]
+#[case::json("{\"a\":".repeat(10_000))]
+fn what_nests_too_deeply_is_refused(#[case] text: String) {
+    let read = read(format!("{text}\n---\nb: 1\n").as_bytes());
+    assert!(matches!(&read[0], Err((1, _))), "{read:?}");
+    assert_eq!(read[1], Ok((3, json!({"b": 1}))));
+}
+
+#[rstest]
+#[case::lines("x: y\n".repeat(MAX_DOCUMENT / 4))]
+#[case::one_line(format!("x: {}\n", "y".repeat(3 * MAX_DOCUMENT)))]
+fn a_document_that_is_too_long_costs_itself(#[case] text: String) {
+    let read = read(format!("a: 1\n---\n{text}---\nb: 1\n").as_bytes());
+    assert_eq!(read.len(), 3, "{read:?}");
+    assert!(
+        matches!(&read[1], Err((3, said)) if said.contains("split it")),
+        "{:?}",
+        read[1]
+    );
+    assert!(read[2].is_ok(), "{:?}", read[2]);
+}
+
+#[test]
+fn what_comes_after_the_last_byte_that_is_read_is_said_to_be_left_out() {
+    let text = "a: 1\n---\nb: 1\n---\nc: 1\n";
+    let read: Vec<_> = Documents::new(text.as_bytes(), 12).collect();
+    assert_eq!(read.len(), 2, "{read:?}");
+    assert!(read[0].as_ref().is_ok_and(|document| document.line == 1));
+    assert!(
+        read[1]
+            .as_ref()
+            .is_err_and(|problem| problem.message.contains("more than 12 bytes"))
+    );
+    let all: Vec<_> = Documents::new(text.as_bytes(), text.len() as u64).collect();
+    assert!(all.len() == 3 && all.iter().all(Result::is_ok), "{all:?}");
+}
+
+#[test]
+fn another_encoding_is_named() {
+    let text: Vec<u8> = "\u{feff}a: 1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(read(&text), [Err((1, "this is UTF-16: save it as UTF-8".to_owned()))]);
+}
+
+/// A source that fails after its first bytes.
+struct Failing(Option<&'static [u8]>);
+
+impl io::Read for Failing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(bytes) = self.0.take() else {
+            return Err(io::Error::other("gone"));
+        };
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+#[test]
+fn what_was_read_of_a_source_that_fails_is_whole_or_nothing() {
+    let source = io::BufReader::new(Failing(Some(b"a: 1\n---\nb:\n- 1\n")));
+    let read: Vec<_> = Documents::new(source, 1 << 20).collect();
+    assert_eq!(read.len(), 2, "{read:?}");
+    assert!(read[0].is_ok());
+    assert!(
+        read[1]
+            .as_ref()
+            .is_err_and(|problem| problem.message.starts_with("cannot be read"))
+    );
+}

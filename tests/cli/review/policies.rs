@@ -1,0 +1,269 @@
+//! Whose policies judge: RegoPolicies, Rego with METADATA and without, several together, and broken ones among good.
+
+use rstest::rstest;
+use serde_json::json;
+
+use super::{Files, NAMESPACE, POD, not_judged, refusing};
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ai, labels: {team: ml}}\nspec: {type: LoadBalancer}\n";
+
+fn rego_policy(spec: &str, rego: &str) -> String {
+    let rego = rego.replace('\n', "\n        ");
+    format!(
+        "apiVersion: ringfence.dev/v1alpha1\nkind: RegoPolicy\nmetadata: {{name: services}}\nspec:\n  validationActions: [Deny]\n  matchConstraints:\n    \
+         resourceRules: [{{apiGroups: [''], apiVersions: [v1], resources: [services], operations: [CREATE]}}]\n{spec}  rego:\n    modules:\n    - name: s.rego\n      source: |\n        {rego}\n"
+    )
+}
+
+const TYPE: &str = "package services\ndeny contains {\"msg\": \"no load balancers\", \"path\": \"spec.type\"} if input.review.object.spec.type == \"LoadBalancer\"";
+
+#[rstest]
+#[case::deny(rego_policy("", TYPE), 1)]
+#[case::warn(rego_policy("", TYPE).replace("[Deny]", "[Warn]"), 0)]
+#[case::audit(rego_policy("", TYPE).replace("[Deny]", "[Audit]"), 0)]
+#[case::of_another_kind(rego_policy("", TYPE).replace("[services]", "[configmaps]"), 0)]
+#[case::plain_of_conftest("package main\ndeny contains msg if {\n  input.kind == \"Service\"\n  input.spec.type == \"LoadBalancer\"\n  msg := \"no\"\n}\n".to_owned(), 1)]
+#[case::plain_of_conftest_passes("package main\ndeny contains msg if {\n  input.kind == \"Ingress\"\n  msg := \"no\"\n}\n".to_owned(), 0)]
+#[case::plain_of_opa("package kubernetes.admission\ndeny contains \"no\" if input.request.object.spec.type == \"LoadBalancer\"\n".to_owned(), 1)]
+#[case::plain_of_old("package main\ndeny[msg] { input.spec.type == \"LoadBalancer\"; msg := \"no\" }\n".to_owned(), 1)]
+#[case::plain_that_allows("package main\ndefault allow := false\nallow if input.spec.type == \"ClusterIP\"\n".to_owned(), 1)]
+#[case::annotated_for_opa("# METADATA\n# title: words\npackage main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n".to_owned(), 1)]
+#[case::for_objects("# METADATA\n# title: T\n# description: D\n# custom:\n#   name: mine\n#   severity: low\n#   remediation: R\n#   scope: object\n#   match:\n#     \
+    resourceRules: [{apiGroups: [''], apiVersions: [v1], resources: [services], operations: [CREATE]}]\npackage p\ndeny contains \"no\" if input.review.object.spec.type == \"LoadBalancer\"\n".to_owned(), 1)]
+fn policies_judge_objects(#[case] policy: String, #[case] expected: i32) {
+    let file = if policy.starts_with("apiVersion") {
+        "p.yaml"
+    } else {
+        "p.rego"
+    };
+    let files = Files::of(&[
+        (&format!("policies/{file}"), &policy),
+        ("m.yaml", SERVICE),
+        ("n.yaml", NAMESPACE),
+    ]);
+    let (code, json) = files.json(
+        &["--policies", "DIR/policies", "--context", "DIR/n.yaml", "DIR/m.yaml"],
+        b"",
+    );
+    assert_eq!(code, expected, "{json}");
+    assert!(
+        json["results"][0]["answers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|answer| answer["webhook"].as_str().unwrap().starts_with("policies/")),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_folder_of_conftest_policies_shares_its_helpers() {
+    let files = Files::of(&[
+        (
+            "policies/lib.rego",
+            "package lib\nis_open(o) if o.spec.type == \"LoadBalancer\"\n",
+        ),
+        (
+            "policies/deny.rego",
+            "package main\nimport data.lib\ndeny contains \"no\" if lib.is_open(input)\n",
+        ),
+        ("m.yaml", SERVICE),
+    ]);
+    let (code, json) = files.json(&["--policies", "DIR/policies", "DIR/m.yaml"], b"");
+    assert_eq!((code, refusing(&json)), (1, vec!["deny".to_owned()]), "{json}");
+}
+
+/// The cluster would refuse to store it; here the others judge, and nobody takes silence for a verdict.
+#[rstest]
+#[case::rego(
+    "bad.rego",
+    "package main\ndeny contains \"x\" if nothing.there()\n",
+    "DIR/policies/bad.rego:2"
+)]
+#[case::metadata(
+    "bad.rego",
+    "# METADATA\n# title: T\n# custom:\n#   name: bad\npackage p\n",
+    "DIR/policies/bad.rego:"
+)]
+#[case::object("bad.yaml", &rego_policy("", "package a\ndeny contains"), "DIR/policies/bad.yaml:1")]
+#[case::yaml("bad.yaml", "a: [\n", "DIR/policies/bad.yaml:1")]
+fn a_broken_policy_is_a_problem_and_the_others_judge(#[case] file: &str, #[case] text: &str, #[case] at: &str) {
+    let good = "package main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n";
+    let files = Files::of(&[
+        (&format!("policies/{file}"), text),
+        ("policies/good.rego", good),
+        ("m.yaml", SERVICE),
+    ]);
+    let said = files.review(&["--policies", "DIR/policies", "DIR/m.yaml"], b"");
+    assert!(
+        said.code == 2 && said.out.contains(at) && said.out.contains("refused[good]"),
+        "{said:?}"
+    );
+}
+
+#[rstest]
+#[case::selected("team: ml", Some(1))]
+#[case::not_selected("team: web", Some(0))]
+#[case::unknown("", None)]
+fn a_namespace_selector_needs_the_namespace(#[case] label: &str, #[case] expected: Option<i32>) {
+    let policy = rego_policy("    namespaceSelector: {matchLabels: {team: ml}}\n", TYPE);
+    let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: ai, labels: {{{label}}}}}\n");
+    let files = Files::of(&[("p.yaml", &policy), ("m.yaml", SERVICE), ("n.yaml", &namespace)]);
+    let mut arguments = vec!["--policies", "DIR/p.yaml", "DIR/m.yaml"];
+    if expected.is_some() {
+        arguments.extend(["--context", "DIR/n.yaml"]);
+    }
+    let (code, json) = files.json(&arguments, b"");
+    assert_eq!(code, expected.unwrap_or(0), "{json}");
+    assert_eq!(
+        not_judged(&json),
+        if expected.is_none() {
+            vec!["services".to_owned()]
+        } else {
+            vec![]
+        }
+    );
+}
+
+#[rstest]
+#[case::namespace("input.namespace.metadata.labels.team == \"web\"", "Namespace ai", "--context")]
+#[case::user("input.request.userInfo.username == \"bob\"", "who asks", "--as")]
+fn a_policy_that_looks_at_what_is_missing_is_not_judged(
+    #[case] condition: &str,
+    #[case] needs: &str,
+    #[case] by: &str,
+) {
+    let policy = rego_policy(
+        "",
+        &format!("package services\ndeny contains \"no\" if not {condition}"),
+    );
+    let files = Files::of(&[("p.yaml", &policy), ("m.yaml", SERVICE)]);
+    let (code, json) = files.json(&["--policies", "DIR/p.yaml", "DIR/m.yaml"], b"");
+    assert_eq!(code, 0, "{json}");
+    let all = json["results"][0]["notJudged"].as_array().unwrap();
+    assert!(
+        all.contains(&json!({"policy": "services", "needs": [needs], "by": by})),
+        "{json}"
+    );
+}
+
+const LOOKS: &str = "package services\ndeny contains \"there is one already\" if {\n  some name, other in data.inventory.namespace.ai[\"v1\"].Service\n  name != input.review.object.metadata.name\n  other.spec.type == \"LoadBalancer\"\n}";
+
+#[rstest]
+#[case::nothing(&[], 0, true)]
+#[case::inventory(&["--inventory", "DIR/other.yaml"], 1, false)]
+#[case::context(&["--context", "DIR/other.yaml"], 1, false)]
+#[case::none_of_the_kind(&["--inventory", "DIR/namespace.yaml"], 0, false)]
+fn objects_beside_the_request_are_given(#[case] more: &[&str], #[case] expected: i32, #[case] is_missing: bool) {
+    let policy = rego_policy(
+        "  inventory: [{version: v1, kind: Service, fields: [spec.type]}]\n",
+        LOOKS,
+    );
+    let other = SERVICE.replace("name: s,", "name: other,");
+    let files = Files::of(&[
+        ("p.yaml", &policy),
+        ("m.yaml", SERVICE),
+        ("other.yaml", &other),
+        ("namespace.yaml", NAMESPACE),
+    ]);
+    let (code, json) = files.json(&[&["--policies", "DIR/p.yaml", "DIR/m.yaml"], more].concat(), b"");
+    assert_eq!((code, not_judged(&json).is_empty()), (expected, !is_missing), "{json}");
+}
+
+#[test]
+fn parameters_reach_policies_of_every_kind() {
+    let policy = "package main\ndeny contains \"no\" if input.parameters.closed\n";
+    let files = Files::of(&[
+        ("mine.rego", policy),
+        ("m.yaml", SERVICE),
+        ("p.yaml", "mine: {closed: true}\n"),
+        ("q.yaml", "mine: {closed: false}\n"),
+    ]);
+    for (file, expected) in [("DIR/p.yaml", 1), ("DIR/q.yaml", 0)] {
+        let (code, json) = files.json(
+            &["--policies", "DIR/mine.rego", "--parameters", file, "DIR/m.yaml"],
+            b"",
+        );
+        assert_eq!(code, expected, "{json}");
+    }
+}
+
+/// A RegoPolicy among the manifests is vetted as the webhook vets it, and decides nothing here.
+#[test]
+fn a_policy_that_is_reviewed_is_vetted() {
+    let good = rego_policy("", TYPE);
+    let bad = rego_policy("", "package a\ndeny contains \"x\" if starts_with(\"a\", \"b\")")
+        .replace("name: services", "name: mistaken");
+    let (code, json) = Files::of(&[("m.yaml", &format!("{good}---\n{bad}---\n{SERVICE}"))]).json(&["DIR/m.yaml"], b"");
+    assert_eq!((code, refusing(&json)), (1, vec!["valid-policy".to_owned()]), "{json}");
+    assert!(json["results"][0]["findings"].as_array().unwrap().is_empty(), "{json}");
+}
+
+#[test]
+fn a_template_is_judged_as_the_pod_that_comes_of_it() {
+    let pod: serde_json::Value = serde_saphyr::from_str(&POD.replace("[ALL]", "[]")).unwrap();
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "ai"},
+        "spec": {"template": {"metadata": {"labels": pod["metadata"]["labels"]}, "spec": pod["spec"]}}});
+    let (code, json) = Files::of(&[("m.yaml", &job.to_string())]).json(&["DIR/m.yaml"], b"");
+    assert_eq!(
+        (code, refusing(&json)),
+        (1, vec!["restricted-pod-security".to_owned()]),
+        "{json}"
+    );
+    assert_eq!(
+        json["results"][0]["findings"][0]["path"],
+        "spec.template.spec.containers[0].securityContext.capabilities.drop"
+    );
+}
+
+const TEMPLATE: &str = "apiVersion: templates.gatekeeper.sh/v1
+kind: ConstraintTemplate
+metadata: {name: k8srequiredlabels}
+spec:
+  crd: {spec: {names: {kind: K8sRequiredLabels}, validation: {openAPIV3Schema: {type: object, properties: {labels: {type: array, items: {type: string}}}}}}}
+  targets:
+  - target: admission.k8s.gatekeeper.sh
+    rego: |
+      package k8srequiredlabels
+      violation[{\"msg\": msg}] {
+        required := {label | label := input.parameters.labels[_]}
+        provided := {label | input.review.object.metadata.labels[label]}
+        missing := required - provided
+        count(missing) > 0
+        msg := sprintf(\"labels are missing: %v\", [missing])
+      }
+";
+const CONSTRAINT: &str = "apiVersion: constraints.gatekeeper.sh/v1beta1
+kind: K8sRequiredLabels
+metadata: {name: team}
+spec:
+  match: {kinds: [{apiGroups: [''], kinds: [Service]}]}
+  parameters: {labels: [LABEL]}
+";
+
+/// A template and its constraints may lie in files of their own.
+#[rstest]
+#[case::refuses("owner", 1)]
+#[case::passes("team", 0)]
+fn constraints_of_gatekeeper_judge(#[case] label: &str, #[case] expected: i32) {
+    let constraint = CONSTRAINT.replace("LABEL", label);
+    let files = Files::of(&[("p/a.yaml", &constraint), ("p/b.yaml", TEMPLATE), ("m.yaml", SERVICE)]);
+    let (code, json) = files.json(&["--policies", "DIR/p", "DIR/m.yaml"], b"");
+    assert_eq!((code, not_judged(&json)), (expected, vec![]), "{json}");
+    let findings = json["results"][0]["findings"].as_array().unwrap();
+    let is_told = |finding: &serde_json::Value| finding["message"].as_str().unwrap().contains("labels are missing");
+    assert_eq!(findings.iter().any(is_told), expected == 1, "{json}");
+}
+
+#[rstest]
+#[case::without_a_template(CONSTRAINT, "DIR/p/a.yaml:1")]
+#[case::two_targets(&TEMPLATE.replace("  targets:\n", "  targets:\n  - {target: other.example.com, rego: 'package x'}\n"), "DIR/p/a.yaml:1")]
+fn what_cannot_be_converted_is_named_and_the_rest_is_reviewed(#[case] text: &str, #[case] at: &str) {
+    let good = "package main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n";
+    let files = Files::of(&[("p/a.yaml", text), ("p/good.rego", good), ("m.yaml", SERVICE)]);
+    let said = files.review(&["--policies", "DIR/p", "DIR/m.yaml"], b"");
+    assert!(
+        said.code == 2 && said.out.contains(at) && said.out.contains("refused[good]"),
+        "{said:?}"
+    );
+}
