@@ -4,6 +4,7 @@
 
 mod ci;
 mod cluster;
+mod convert;
 mod explain;
 mod logs;
 mod policies;
