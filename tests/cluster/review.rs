@@ -168,7 +168,10 @@ impl Scene {
         let class = "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default";
         eventually(SOON, || async { admin.read(class).await }).await;
         // Else the API server's own Pod Security would refuse before anybody is asked.
-        admin.patch(class, &json!({"spec": {"podSecurity": "Baseline"}})).await.ok();
+        admin
+            .patch(class, &json!({"spec": {"podSecurity": "Baseline"}}))
+            .await
+            .ok();
         let labels = json!({"ringfence.dev/enforce": "default", "pod-security.kubernetes.io/enforce": "baseline"});
         let namespace = namespace(&admin, "same", &labels).await;
         let declared = workflow(WORKFLOW, &json!({"launchers": [{"user": LAUNCHER}]}));
