@@ -48,7 +48,7 @@ enum From {
 /// workloads are judged by their pods, CustomResourceDefinitions the resources of kinds. What is not the same stands as a comment
 /// above each policy. All are vetted as `ringfence run` does it.
 ///
-/// Exit codes: 0 all converted, 1 something could not be converted, 2 an input cannot be read.
+/// Exit codes: 0 all converted, 1 something could not be converted, 2 an input cannot be read; what can is converted all the same.
 #[derive(ClapArgs, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -80,7 +80,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn run(args: &FromGatekeeper) -> Result<ExitCode> {
-    let found = input::read(&args.files)?;
+    let input::Input { found, unread } = input::read(&args.files)?;
     let documents: Vec<_> = found
         .iter()
         .map(|found| Document {
@@ -120,6 +120,9 @@ fn run(args: &FromGatekeeper) -> Result<ExitCode> {
         }
     }
     let say = |line: &str| eprintln!("ringfence: {}", printable(line));
+    for error in &unread {
+        format!("{error:#}").lines().for_each(say);
+    }
     if others > 0 {
         say(&format!("left aside: {others} objects that are not Gatekeeper's"));
     }
@@ -145,10 +148,10 @@ fn run(args: &FromGatekeeper) -> Result<ExitCode> {
             say(line);
         }
     }
-    Ok(if problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match (unread.is_empty(), problems.is_empty()) {
+        (false, _) => ExitCode::from(2),
+        (true, false) => ExitCode::FAILURE,
+        (true, true) => ExitCode::SUCCESS,
     })
 }
 

@@ -21,8 +21,8 @@ use super::{
     terminal::{self, as_json, printable},
 };
 use crate::{
-    decisions::{Catalogue, Explanation, Loaded, Objects, explain, read},
-    policy::{PolicyInput, Question},
+    decisions::{Catalogue, Described, Explanation, Loaded, Objects, explain, read},
+    policy::{PolicyInput, Question, Snapshot},
     telemetry::Metrics,
     webhook::Policies as _,
 };
@@ -102,9 +102,26 @@ fn run(args: &Args) -> Result<ExitCode> {
         "{} decision lines, the limit is {MAX_LINES}: choose some, as by grep or tail",
         found.lines.len()
     );
-    let set = Arc::new(args.policies.load()?.set);
+    let policies = args.policies.in_force()?;
+    let set = Arc::new(policies.set);
     let mut catalogue = Catalogue::default().with(set.policies());
-    let snapshot = args.rego_policies.load(&mut catalogue)?;
+    let own = policies.registered.into_iter().map(|policy| {
+        catalogue.add(policy.name(), Described::of_object(&policy, "--policies"));
+        Arc::new(policy)
+    });
+    let own: Vec<_> = own.collect();
+    let objects = args.rego_policies.load(&mut catalogue)?;
+    let snapshot = match objects {
+        None if own.is_empty() => None,
+        objects => {
+            let objects = objects.unwrap_or_default();
+            let others = objects
+                .policies()
+                .iter()
+                .filter(|object| own.iter().all(|policy| policy.name() != object.name()));
+            Some(Snapshot::new(own.iter().chain(others).cloned().collect()))
+        }
+    };
     let revision = set.revision().to_owned();
     let pool = PolicyFiles::threads(set, &Arc::new(Metrics::new()));
     let evaluator = pool.evaluator();

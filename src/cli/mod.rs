@@ -2,6 +2,7 @@
 //!
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
+mod bench;
 mod check;
 mod cluster;
 mod convert;
@@ -22,6 +23,7 @@ mod run;
 mod scan;
 mod schema;
 mod terminal;
+mod testing;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,8 @@ enum Command {
     Scan(scan::Args),
     Explain(explain::Args),
     Review(review::Args),
+    Test(testing::Args),
+    Bench(bench::Args),
     Convert(convert::Args),
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
@@ -68,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Review(args) => return review::main(&args),
+        Command::Test(args) => return testing::main(&args),
+        Command::Bench(args) => return bench::main(&args),
         Command::Convert(args) => return convert::main(&args),
         Command::Vet => return vetting::answer(),
     };

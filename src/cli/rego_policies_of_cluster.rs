@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, future::ready, sync::Arc};
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 use futures::future::BoxFuture;
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use tokio::time::{Duration, Instant};
 
 use super::cluster::{self, is_not_served, told};
@@ -35,33 +35,50 @@ pub(super) struct RegoPolicyArgs {
 }
 
 impl RegoPolicyArgs {
-    /// The same admission, asking them too, and what of them could not be had.
+    /// The same admission, asking them too, beside policies of files, and what of them could not be had.
     pub(super) async fn beside(
         &self,
         admission: Admission,
         client: &Client,
         pool: &Pool,
+        own: Vec<Registered>,
     ) -> Result<(Admission, Extent)> {
         let mut extent = Extent::default();
-        if self.skip_rego_policies {
+        let (looking, mut policies): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|policy| !policy.spec().inventory.is_empty());
+        let names: BTreeSet<String> = looking
+            .iter()
+            .chain(&policies)
+            .map(|policy| policy.name().to_owned())
+            .collect();
+        judged_there(looking.iter().map(Registered::name), &mut extent);
+        if !self.skip_rego_policies {
+            let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
+            policies.extend(read(client, vetting, &names, &mut extent).await?);
+        }
+        if policies.is_empty() {
             return Ok((admission, extent));
         }
-        let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
-        let snapshot = read(client, vetting, &mut extent).await?;
+        let snapshot = Snapshot::new(policies.into_iter().map(Arc::new).collect());
         let fixed = Arc::new(Fixed(Arc::new(snapshot)));
         Ok((admission.with_objects(fixed, pool.evaluator(), BTreeSet::new()), extent))
     }
 }
 
-/// What can be had of them.
-async fn read(client: &Client, vetting: Vetting, extent: &mut Extent) -> Result<Snapshot> {
+/// What can be had of them. `own` are names of policies of files, which decide instead.
+async fn read(
+    client: &Client,
+    vetting: Vetting,
+    own: &BTreeSet<String>,
+    extent: &mut Extent,
+) -> Result<Vec<Registered>> {
     let api = Api::<RegoPolicy>::all(client.clone());
     let pages = ListParams::default().limit(PAGE);
     let read = cluster::listed("read RegoPolicies", &api, &pages, MAX_READ);
     let (mut objects, are_all) = match cluster::patiently("reading RegoPolicies", read).await {
         Ok(read) => read,
         // Ringfence is older than they are.
-        Err(error) if is_not_served(&error) => return Ok(Snapshot::default()),
+        Err(error) if is_not_served(&error) => return Ok(Vec::new()),
         Err(error) => {
             let is_forbidden = error.status().is_some_and(kube::core::Status::is_forbidden);
             let which = if is_forbidden {
@@ -70,33 +87,39 @@ async fn read(client: &Client, vetting: Vetting, extent: &mut Extent) -> Result<
                 ""
             };
             extent.gap(format!("{}{which}; --skip-rego-policies leaves them out", told(error)));
-            return Ok(Snapshot::default());
+            return Ok(Vec::new());
         }
     };
     if !are_all {
         extent.gap(format!("only {MAX_READ} of the RegoPolicies were read"));
     }
     oldest_first(&mut objects);
-    let beyond = objects.split_off(objects.len().min(MAX_POLICIES));
-    let (looking, own): (Vec<_>, Vec<_>) = objects
+    objects.retain(|object| !own.contains(&object.name_any()));
+    let most = MAX_POLICIES.saturating_sub(own.len());
+    let beyond = objects.split_off(objects.len().min(most));
+    let (looking, judged): (Vec<_>, Vec<_>) = objects
         .iter()
         .map(declared)
         .partition(|object| !object.spec.inventory.is_empty());
-    if !looking.is_empty() {
-        let names: Vec<_> = looking.iter().map(|object| object.name.as_str()).collect();
-        extent.gap(format!(
-            "RegoPolicies with an inventory are judged in the cluster only: {}",
-            names.join(", ")
-        ));
-    }
-    let mut policies = vetted(own, vetting, extent).await?;
+    judged_there(looking.iter().map(|object| object.name.as_str()), extent);
+    let mut policies = vetted(judged, vetting, extent).await?;
     // They answer by their failurePolicy, in the cluster too.
     policies.extend(beyond.iter().map(|object| {
         let object = declared(object);
         let why = beyond_most(&object.name).message;
         Registered::broken(object, &why)
     }));
-    Ok(Snapshot::new(policies.into_iter().map(Arc::new).collect()))
+    Ok(policies)
+}
+
+fn judged_there<'a>(names: impl Iterator<Item = &'a str>, extent: &mut Extent) {
+    let names: Vec<_> = names.collect();
+    if !names.is_empty() {
+        extent.gap(format!(
+            "RegoPolicies with an inventory are judged in the cluster only: {}",
+            names.join(", ")
+        ));
+    }
 }
 
 /// Those that children have survived. Of one that is wrong the operator may serve a version that was good before, which nobody
@@ -180,6 +203,11 @@ mod tests {
 
     /// What is read of an API server that gives that answer, where no child can be started.
     async fn read_of(status: u16, answer: Value) -> (Snapshot, Vec<String>) {
+        read_beside(&[], status, answer).await
+    }
+
+    /// The same beside policies of files by these names.
+    async fn read_beside(own: &[&str], status: u16, answer: Value) -> (Snapshot, Vec<String>) {
         let service = tower::service_fn(move |_: http::Request<Body>| {
             let response = http::Response::builder()
                 .status(status)
@@ -188,10 +216,11 @@ mod tests {
         });
         let vetting = Vetting::with("/nowhere".into(), Bounds::default());
         let mut extent = Extent::default();
-        let snapshot = read(&Client::new(service, "default"), vetting, &mut extent)
+        let own = own.iter().map(|name| (*name).to_owned()).collect();
+        let policies = read(&Client::new(service, "default"), vetting, &own, &mut extent)
             .await
             .unwrap();
-        (snapshot, extent.gaps)
+        (Snapshot::new(policies.into_iter().map(Arc::new).collect()), extent.gaps)
     }
 
     fn list(items: &[Value]) -> Value {
@@ -243,6 +272,17 @@ mod tests {
         assert_eq!(
             unused("p", &broken),
             "RegoPolicy p is broken, and its condition Compiled says what decides instead: p.rego:2:7: expecting a rule"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_that_has_the_name_of_a_policy_of_files_does_not_decide() {
+        let inventory = json!({"inventory": [{"version": "v1", "kind": "ConfigMap", "fields": ["data"]}]});
+        let objects = [object("ours", 1, &inventory), object("looks", 2, &inventory)];
+        let (_, gaps) = read_beside(&["ours"], 200, list(&objects)).await;
+        assert_eq!(
+            gaps,
+            ["RegoPolicies with an inventory are judged in the cluster only: looks"]
         );
     }
 

@@ -21,7 +21,7 @@ use crate::{
     decisions::DecisionInput,
     policy::{Target, count_thread},
     reconcile,
-    registry::Registry,
+    registry::{MAX_POLICIES, Registry},
     scan::{self, Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
@@ -109,13 +109,21 @@ async fn run(args: Args) -> Result<()> {
     let readiness = Readiness::default();
     let limits = Limits::default();
     let kept = args.memory.keep(&limits)?;
-    let policies = Arc::new(args.policies.load()?.set);
+    let loaded = args.policies.in_force()?;
+    let (policies, own) = (Arc::new(loaded.set), loaded.registered);
+    if own.len() > MAX_POLICIES {
+        bail!(
+            "{} policies of files judge objects, the limit is {MAX_POLICIES}",
+            own.len()
+        );
+    }
     let compiled = policies.policies().map(|policy| {
         let name = policy.metadata.name.as_str();
         (name, policies.revision(), PolicyState::Compiled)
     });
     metrics.set_policies(PolicyOrigin::Files, compiled);
-    let names = policies.policies().map(|policy| policy.metadata.name.clone()).collect();
+    let names = policies.policies().map(|policy| policy.metadata.name.clone());
+    let names = names.chain(own.iter().map(|policy| policy.name().to_owned())).collect();
     // A Namespace lies in none, so no exception is for what judges Namespaces.
     let excusable = policies
         .policies()
@@ -125,6 +133,7 @@ async fn run(args: Args) -> Result<()> {
     info!(
         revision = policies.revision(),
         count = policies.policies().count(),
+        of_objects = own.len(),
         "policies are compiled"
     );
 
@@ -159,7 +168,8 @@ async fn run(args: Args) -> Result<()> {
     let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
     let pool = Arc::new(Pool::new(policies, limits.evaluations, metrics.clone()));
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
-    let registry = Arc::new(Registry::new(client.clone(), vetting.one_at_a_time(), metrics.clone()));
+    let registry = Registry::new(client.clone(), vetting.one_at_a_time(), metrics.clone());
+    let registry = Arc::new(registry.with_own(own));
     let evaluator = pool.evaluator();
     let lost = evaluator.clone();
     let judge = Admission::new(live.clone(), pool, &args.namespace, metrics.clone());

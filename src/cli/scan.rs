@@ -78,7 +78,8 @@ fn run(args: &Args) -> Result<ExitCode> {
         args.release.refuse_exempt(only)?;
     }
     let metrics = Arc::new(Metrics::new());
-    let policies = args.policies.pool(&metrics)?;
+    let loaded = args.policies.in_force()?;
+    let (policies, own) = (PolicyFiles::threads(Arc::new(loaded.set), &metrics), loaded.registered);
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         cluster::patiently(
@@ -89,7 +90,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
         let release = &args.release.release_namespace;
         let admission = Admission::new(live.clone(), policies.clone(), release, metrics);
-        let (admission, unread) = args.rego_policies.beside(admission, &client, &policies).await?;
+        let (admission, unread) = args.rego_policies.beside(admission, &client, &policies, own).await?;
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();
         let shows = heard.shows;

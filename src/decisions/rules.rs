@@ -381,6 +381,20 @@ mod tests {
                 }),
             ),
             (Need::Class, with(|facts| facts.classes.clear())),
+            (
+                Need::Class,
+                with(|facts| {
+                    let spec = json!({
+                        "podSecurity": "Baseline", "podAnnotations": ["x.example/"],
+                        "volumes": {"types": ["hostPath", "projected", "secret"]},
+                    });
+                    facts.classes = [(
+                        "default".to_owned(),
+                        Some(json!({"metadata": {"name": "default"}, "spec": spec})),
+                    )]
+                    .into();
+                }),
+            ),
             (Need::Account, with(|facts| facts.account = None)),
             (Need::DefaultDeny, with(|facts| facts.default_deny = None)),
         ]
@@ -415,6 +429,7 @@ mod tests {
             ("launcher", Need::Workflow),
             ("own-service-account", Need::Account),
             ("own-service-account", Need::Workflow),
+            ("pod-annotations", Need::Class),
             ("pod-security", Need::Namespace),
             ("pod-template", Need::Namespace),
             ("volumes", Need::Class),

@@ -18,6 +18,15 @@ const MAY_BE_ASKED: &str = "!((request.resource.group == '' && request.resource.
 || (request.resource.group == 'events.k8s.io' && request.resource.resource == 'events') \
 || (request.resource.group == 'coordination.k8s.io' && request.resource.resource == 'leases') \
 || request.resource.group in ['authentication.k8s.io', 'authorization.k8s.io', 'ringfence.dev'])";
+/// What must go on with no replica there, or the cluster does not come up again: roles that the API server makes at its own start, tokens
+/// that kubelets renew for pods that run, and the authority that every new namespace is given. Whoever may impersonate these may write
+/// registrations too.
+const COMES_UP: &str = "!(has(request.userInfo) && has(request.userInfo.username) && ( \
+(request.resource.group == 'rbac.authorization.k8s.io' && request.userInfo.username == 'system:apiserver') \
+|| (request.resource.group == '' && request.resource.resource == 'serviceaccounts' && has(request.subResource) \
+&& request.subResource == 'token' && has(request.userInfo.groups) && 'system:nodes' in request.userInfo.groups) \
+|| (request.resource.group == '' && request.resource.resource == 'configmaps' && has(request.name) \
+&& request.name == 'kube-root-ca.crt' && request.userInfo.username == 'system:serviceaccount:kube-system:root-ca-cert-publisher')))";
 
 /// The webhooks for `entries`, each with the version of what answers there, as the API server would store them: with its defaults
 /// filled in. They are reached where `registration`, the chart's, is reached, and trust whom it trusts.
@@ -159,6 +168,7 @@ fn conditions(failure: FailurePolicy, release_namespace: &str) -> Value {
     let mut conditions = vec![
         json!({"name": "not-ringfence", "expression": format!("{start}{release_namespace}{end}")}),
         json!({"name": "may-be-asked-about", "expression": MAY_BE_ASKED}),
+        json!({"name": "does-not-come-up", "expression": COMES_UP}),
     ];
     match failure {
         // While no replica is there, what takes finalizers off goes on, and so does garbage collection where no policy is about deletions.

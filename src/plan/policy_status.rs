@@ -34,6 +34,8 @@ pub struct Vetted<'a> {
     pub is_final: bool,
     /// The generation that decides instead.
     pub instead: Option<i64>,
+    /// Whether a policy of files has its name, and decides.
+    pub is_shadowed: bool,
 }
 
 /// The status to write, equal to the old one when nothing changed.
@@ -58,6 +60,9 @@ fn compiled(spec: &RegoPolicySpec, observed: &PolicyObserved<'_>) -> Said {
             "this generation is not vetted yet; until it is, the last good one decides, where there was one".to_owned();
         return (ConditionStatus::Unknown, Reason::NotReady, message);
     };
+    if vetted.is_shadowed {
+        return (ConditionStatus::False, Reason::NameTaken, told(spec, vetted.errors));
+    }
     if vetted.errors.is_empty() {
         let message = "it compiles, gives its samples their verdicts, and decides".to_owned();
         return (ConditionStatus::True, Reason::Vetted, message);
@@ -84,6 +89,10 @@ fn enforced(spec: &RegoPolicySpec, observed: &PolicyObserved<'_>) -> Said {
                 None => (ConditionStatus::True, Reason::Intercepted, asked(spec)),
                 Some(why) => (ConditionStatus::False, Reason::NotIntercepted, why.to_owned()),
             };
+        }
+        Some(vetted) if vetted.is_shadowed => {
+            let message = "see condition Compiled: the policy of files decides, and not this one".to_owned();
+            return (ConditionStatus::False, Reason::NameTaken, message);
         }
         Some(vetted) => meanwhile(spec, vetted.instead),
         None => "this generation is not vetted yet".to_owned(),

@@ -174,17 +174,39 @@ impl Policy {
 /// Modules that were added to an engine.
 pub(super) struct Module {
     pub vetted: Vetted,
-    package: Vec<String>,
+    pub parsed: Vec<Parsed>,
+}
+
+/// A module as its author has written it.
+pub(super) struct Parsed {
+    pub file: String,
+    pub text: String,
+    pub package: Vec<String>,
+    /// The engine's rendering of its tree.
+    pub tree: serde_json::Value,
 }
 
 impl Module {
     /// Path of a rule of the package that gives the verdict.
     pub(super) fn rule_path(&self, rule: &str) -> String {
-        vet::rule_path(&self.package, rule)
+        let package = self.parsed.first().map_or(&[][..], |main| &main.package);
+        vet::rule_path(package, rule)
     }
 }
 
 pub(super) fn new_engine(file: &str) -> Result<Engine, Vec<LoadError>> {
+    with_functions(file, builtins::install)
+}
+
+/// The same for tests, which may `print`.
+pub(super) fn new_engine_for_tests(file: &str) -> Result<Engine, Vec<LoadError>> {
+    with_functions(file, builtins::install_for_tests)
+}
+
+fn with_functions(
+    file: &str,
+    install: impl FnOnce(&mut Engine) -> anyhow::Result<()>,
+) -> Result<Engine, Vec<LoadError>> {
     let mut engine = Engine::new();
     engine.set_strict_builtin_errors(true);
     // Otherwise `print` writes what it is given, and so the request, to standard error.
@@ -195,7 +217,7 @@ pub(super) fn new_engine(file: &str) -> Result<Engine, Vec<LoadError>> {
         max_file_bytes: NonZeroUsize::MAX,
         max_lines: NonZeroUsize::MAX,
     });
-    builtins::install(&mut engine).map_err(|error| vec![LoadError::engine(file, &error, &Origins::default())])?;
+    install(&mut engine).map_err(|error| vec![LoadError::engine(file, &error, &Origins::default())])?;
     Ok(engine)
 }
 
@@ -214,25 +236,62 @@ pub(super) fn add(
     like: Like,
     origins: &mut Origins,
 ) -> Result<Module, Vec<LoadError>> {
-    let empty: BTreeSet<_> = sources
+    add_beside(engine, &[], sources, like, origins)
+}
+
+/// The same of modules that look into others, which the engine has already.
+pub(super) fn add_beside(
+    engine: &mut Engine,
+    there: &[Parsed],
+    sources: &[Source],
+    like: Like,
+    origins: &mut Origins,
+) -> Result<Module, Vec<LoadError>> {
+    let texts = sources
         .iter()
-        .flat_map(|source| spelling::without_parameters(&source.text))
-        .collect();
+        .map(|source| &source.text)
+        .chain(there.iter().map(|module| &module.text));
+    let empty: BTreeSet<_> = texts.flat_map(|text| spelling::without_parameters(text)).collect();
     let mut read = Vec::new();
     for source in sources {
         read.push(Read::parse(source, like.version, &empty)?);
     }
-    let units: Vec<_> = read.iter().map(Read::unit).collect();
-    let vetted = vet::vet(&units, like.purpose, like.inventory)?;
-    for Read { source, text, tree, .. } in &read {
+    let others = there.iter().map(|module| vet::Unit {
+        file: &module.file,
+        text: &module.text,
+        tree: &module.tree,
+        package: &module.package,
+        purpose: None,
+    });
+    let units: Vec<_> = read
+        .iter()
+        .map(|module| module.unit(like.purpose))
+        .chain(others)
+        .collect();
+    let vetted = vet::vet(&units, like.inventory)?;
+    for (
+        number,
+        Read {
+            source,
+            text,
+            tree,
+            package,
+        },
+    ) in read.iter().enumerate()
+    {
         let file = &source.file;
-        let rewritten = rewrite::rewrite(file, text, tree)?;
+        let of_package = units
+            .iter()
+            .enumerate()
+            .filter(|(other, unit)| *other != number && unit.package == package);
+        let siblings: Vec<_> = of_package.map(|(_, unit)| unit.tree).collect();
+        let rewritten = rewrite::rewrite(file, text, tree, &siblings, like.purpose == Purpose::Tests)?;
         origins.add(file, rewritten.places);
         parse(engine, file, &rewritten.text, like.version)
             .map_err(|error| vec![LoadError::engine(file, &error, origins)])?;
     }
-    let package = read.into_iter().next().map(|read| read.package).unwrap_or_default();
-    Ok(Module { vetted, package })
+    let parsed = read.into_iter().map(Read::parsed).collect();
+    Ok(Module { vetted, parsed })
 }
 
 /// A module in an engine of its own: one cannot be taken out of an engine again.
@@ -279,12 +338,22 @@ impl<'a> Read<'a> {
         })
     }
 
-    fn unit(&self) -> vet::Unit<'_> {
+    fn unit(&self, purpose: Purpose) -> vet::Unit<'_> {
         vet::Unit {
             file: &self.source.file,
             text: &self.text,
             tree: &self.tree,
             package: &self.package,
+            purpose: Some(purpose),
+        }
+    }
+
+    fn parsed(self) -> Parsed {
+        Parsed {
+            file: self.source.file.clone(),
+            text: self.source.text.clone(),
+            package: self.package,
+            tree: self.tree,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::LoadError;
 use crate::api::{
@@ -62,7 +62,7 @@ impl Severity {
 }
 
 /// Version of the language.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RegoVersion {
     /// Before OPA 1.0: no `if` and `contains` needed.
@@ -265,6 +265,21 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Metadata, LoadError> {
         parameters: block.custom.parameters,
         rego: block.custom.rego,
     })
+}
+
+/// Whether a text means to be a policy with METADATA, however wrong that may be. Blocks that OPA alone knows are of none.
+pub fn means_to_be_a_policy(text: &str) -> bool {
+    let says = |yaml: &str, key: &str| yaml.lines().any(|line| line.trim_start().starts_with(key));
+    block("", text).is_ok_and(|(_, yaml)| says(&yaml, "custom:") && says(&yaml, "remediation:"))
+}
+
+/// What a text says that its package is, read as a line of text and no more.
+pub fn package_of(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| is_package(line))?;
+    let rest = line.trim_start().strip_prefix("package")?.trim_start();
+    rest.split(|c: char| c.is_whitespace() || c == '#')
+        .next()
+        .filter(|name| !name.is_empty())
 }
 
 /// The YAML of the block that ends right above `package`, and the number of its first line.

@@ -32,11 +32,13 @@ pub use findings::{Findings, MAX_FINDINGS};
 pub use input::PolicyInput;
 pub use looks::Looks;
 pub use memory::{ALLOCATOR, count_thread, counted_memory, limit_memory};
-pub use metadata::{Metadata, RegoVersion, Severity, Target};
+pub use metadata::{Metadata, RegoVersion, Severity, Target, means_to_be_a_policy, package_of};
 pub use registered::{
     Declared, Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf, is_secret,
 };
 pub use set::{Asked, Plain, PolicySet, Verdict};
 pub use table::render as render_table;
-pub use testing::{Failure, TestOutcome, evaluate, run_tests};
+pub use testing::{
+    Failure, FileCoverage, Ran, Stop, Suite, TestOutcome, TestRule, TestVerdict, Testing, evaluate, run_tests,
+};
 pub use vet::EntryPoint;

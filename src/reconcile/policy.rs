@@ -125,6 +125,7 @@ fn vetted<'a>(policy: &RegoPolicy, published: &'a Published) -> Option<Vetted<'a
         errors: &outcome.errors,
         is_final: outcome.is_final,
         instead: outcome.instead,
+        is_shadowed: outcome.is_shadowed,
     })
 }
 

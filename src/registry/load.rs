@@ -28,7 +28,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const WITHIN: Duration = Duration::from_secs(35);
 /// When what could not be vetted, for no fault of its own, is tried again.
 const RETRY: Duration = Duration::from_secs(15);
-/// Most RegoPolicies that are used. What is beyond, by age, answers by its failurePolicy.
+/// Most RegoPolicies that are used, those of files included. What is beyond, by age, answers by its failurePolicy.
 pub const MAX_POLICIES: usize = 256;
 /// How long a replica that starts waits for the objects that policies look at.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -105,8 +105,21 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         let known = seen.get(&object.name_any()).map(|seen| &seen.outcome);
         known.is_none_or(|known| !known.is_final || !is_of(known, object))
     };
-    let (within, beyond) = objects.split_at(objects.len().min(MAX_POLICIES));
-    let new: Vec<Declared> = within.iter().filter(is_new).map(|object| declared(object)).collect();
+    let (shadows, objects): (Vec<_>, Vec<_>) = objects.iter().partition(|object| registry.is_own(&object.name_any()));
+    let most = MAX_POLICIES.saturating_sub(registry.own.len());
+    let (within, beyond) = objects.split_at(objects.len().min(most));
+    let new: Vec<Declared> = within
+        .iter()
+        .copied()
+        .filter(is_new)
+        .map(|object| declared(object))
+        .collect();
+    let shadows: Vec<Declared> = shadows
+        .into_iter()
+        .filter(is_new)
+        .map(|object| declared(object))
+        .collect();
+    shadows.into_iter().for_each(|object| shadow(seen, object));
     if !new.is_empty() {
         // While children vet them: a policy whose objects are not there yet has no verdict.
         let coming = new.iter().map(|object| object.spec.inventory.as_slice());
@@ -133,6 +146,25 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
     seen.values().any(|seen| !seen.outcome.is_final)
 }
 
+/// An object that does not decide, because a policy of files has its name.
+fn shadow(seen: &mut BTreeMap<String, Seen>, object: Declared) {
+    warn!(
+        policy = object.name,
+        "a RegoPolicy does not decide: a policy of files has its name"
+    );
+    let why = shadowed(&object.name);
+    let outcome = Outcome {
+        uid: object.uid.clone(),
+        generation: object.generation,
+        errors: vec![why.clone()],
+        is_final: true,
+        instead: None,
+        is_shadowed: true,
+    };
+    let decides = Arc::new(Registered::broken(object.clone(), &why.message));
+    seen.insert(object.name, Seen { outcome, decides });
+}
+
 /// What decides from now on for an object, and what is said of it.
 fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Registered, NotVetted>) {
     let before = seen
@@ -144,6 +176,7 @@ fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Regi
         errors: Vec::new(),
         is_final: true,
         instead: None,
+        is_shadowed: false,
     };
     let decides = match vetted {
         Ok(policy) => {
@@ -181,8 +214,9 @@ fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Regi
 }
 
 fn publish(registry: &Registry, seen: &BTreeMap<String, Seen>) {
-    let policies = seen.values().map(|seen| Arc::clone(&seen.decides)).collect();
-    let snapshot = Arc::new(Snapshot::new(policies));
+    let objects = seen.iter().filter(|(_, seen)| !seen.outcome.is_shadowed);
+    let policies = objects.map(|(_, seen)| &seen.decides).chain(&registry.own).cloned();
+    let snapshot = Arc::new(Snapshot::new(policies.collect()));
     let states = snapshot.policies().iter().map(|policy| {
         let state = match policy.why_broken() {
             Some(_) => PolicyState::Broken,
@@ -234,6 +268,12 @@ pub fn oldest_first<O: Borrow<RegoPolicy>>(objects: &mut [O]) {
         (created, object.name_any())
     };
     objects.sort_by_key(age);
+}
+
+/// Why one is not used whose name a policy of files has.
+pub fn shadowed(name: &str) -> LoadError {
+    let message = "a policy of that name comes with the files that Ringfence is started with, and decides: rename this one, or take that out";
+    LoadError::file(name, message)
 }
 
 /// Why one of those that come after them is not used.

@@ -18,10 +18,10 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use inventory::{INVENTORY_BUDGET, Inventory, inventory_of};
-pub use load::{MAX_POLICIES, PAGE, beyond_most, declared, oldest_first};
+pub use load::{MAX_POLICIES, PAGE, beyond_most, declared, oldest_first, shadowed};
 
 use crate::api::InventoryKind;
-use crate::policy::{Declared, EntryId, LoadError, Snapshot};
+use crate::policy::{Declared, EntryId, LoadError, Registered, Snapshot};
 use crate::telemetry::Metrics;
 use crate::vetting::{NotVetted, Vetting};
 use crate::webhook::{Readiness, RegoPolicies};
@@ -40,6 +40,8 @@ pub struct Registry {
     admission: Semaphore,
     loading: AtomicBool,
     inventory: Inventory,
+    /// Policies that came with the files that this replica was started with, and are no objects.
+    own: Vec<Arc<Registered>>,
 }
 
 /// What is in force, and what became of each object.
@@ -66,6 +68,8 @@ pub struct Outcome {
     pub is_final: bool,
     /// The generation that decides instead, where an older one was good.
     pub instead: Option<i64>,
+    /// Whether a policy of files has its name, and decides.
+    pub is_shadowed: bool,
 }
 
 impl Registry {
@@ -84,7 +88,22 @@ impl Registry {
             published: watch::Sender::default(),
             admission: Semaphore::new(AT_ADMISSION),
             loading: AtomicBool::new(false),
+            own: Vec::new(),
         }
+    }
+
+    /// The same beside policies of files: always in force, before objects of the same names, and never expected in the API server.
+    #[must_use]
+    pub fn with_own(self, policies: Vec<Registered>) -> Self {
+        let own = policies.into_iter().map(|policy| Arc::new(policy.of_files()));
+        Self {
+            own: own.collect(),
+            ..self
+        }
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.own.iter().any(|policy| policy.name() == name)
     }
 
     /// What is in force now. Whoever decides keeps it to the end.

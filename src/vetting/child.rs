@@ -11,9 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::question::{Answer, COMPILING, DOING, MAX_ERRORS, MAX_MESSAGE, Question, Scope, What};
 use super::samples::{SAMPLES, Sample};
+use super::suites;
 use crate::api::RegoPolicySpec;
 use crate::fence::template_of;
-use crate::policy::{EvalError, LoadError, NO_MEMORY, PolicySet, Registered, limit_memory};
+use crate::policy::{Declared, EvalError, LoadError, NO_MEMORY, PolicySet, Registered, limit_memory};
 
 /// What the allocator may hold beyond what is counted, so that the count strikes first, which says more.
 const SLACK: u64 = 32 << 20;
@@ -54,7 +55,13 @@ fn run() -> io::Result<()> {
     let thread = thread::Builder::new().stack_size(question.stack).spawn(move || {
         // Threads count as processes: this one was the last.
         limit(Resource::Nproc, 0)?;
-        serde_json::to_vec(&judge(question)).map_err(io::Error::from)
+        match question.what {
+            What::Tests(run) => {
+                limit_memory(question.memory);
+                suites::answer(&run, question.memory, io::stdout().lock()).map(|()| Vec::new())
+            }
+            _ => serde_json::to_vec(&judge(question)).map_err(io::Error::from),
+        }
     })?;
     let answer = thread
         .join()
@@ -83,7 +90,7 @@ fn limit_within(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     }
 }
 
-fn doing(what: &str) {
+pub(super) fn doing(what: &str) {
     // It goes to the parent for its error, and there is nobody to tell when it cannot be written.
     let _ = writeln!(io::stderr(), "{DOING}{what}");
 }
@@ -94,7 +101,7 @@ fn judge(question: Question) -> Answer {
     limit_memory(question.memory);
     let trial = Trial {
         scope: match question.what {
-            What::File { .. } | What::Object(_) => Scope::Alone,
+            What::File { .. } | What::Object(_) | What::Tests(_) => Scope::Alone,
             What::Set { .. } => Scope::Set,
         },
         memory: question.memory,
@@ -111,6 +118,7 @@ fn judge(question: Question) -> Answer {
         What::Object(declared) => {
             Registered::compile(&declared).map(|policy| on_all_samples(&policy, &declared.spec, &trial))
         }
+        What::Tests(_) => Err(vec![LoadError::file("tests", "are answered one by one")]),
     };
     match tried {
         Ok(found) => Answer {
@@ -160,17 +168,36 @@ fn on_samples(set: &PolicySet, trial: &Trial) -> Vec<LoadError> {
 
 /// The same of a RegoPolicy, and then its own samples.
 fn on_all_samples(policy: &Registered, spec: &RegoPolicySpec, trial: &Trial) -> Vec<LoadError> {
-    let first = spec.rego.modules.first();
-    let file = first.map_or("policy", |module| module.name.as_str());
-    for sample in SAMPLES.iter() {
-        doing(&evaluated_on(sample));
-        let outcome = policy.on(&sample.input(), trial.time);
-        if let Some(error) = outcome.err().and_then(|error| trial.refused(file, sample, &error)) {
-            return vec![error];
-        }
+    if let Some(error) = on_ordinary_samples(policy, spec, trial) {
+        return vec![error];
     }
     doing("evaluated on its own samples");
     policy.on_own_samples(template_of, trial.time)
+}
+
+fn on_ordinary_samples(policy: &Registered, spec: &RegoPolicySpec, trial: &Trial) -> Option<LoadError> {
+    let first = spec.rego.modules.first();
+    let file = first.map_or("policy", |module| module.name.as_str());
+    SAMPLES.iter().find_map(|sample| {
+        doing(&evaluated_on(sample));
+        let outcome = policy.on(&sample.input(), trial.time);
+        trial.refused(file, sample, &outcome.err()?)
+    })
+}
+
+/// Whether a RegoPolicy can be used at all, before its own samples are asked about one by one.
+pub(super) fn usable(declared: &Declared, memory: u64, time: Duration) -> Result<Registered, Vec<LoadError>> {
+    let trial = Trial {
+        scope: Scope::Alone,
+        memory,
+        time,
+    };
+    doing(COMPILING);
+    let policy = Registered::compile(declared)?;
+    match on_ordinary_samples(&policy, &declared.spec, &trial) {
+        None => Ok(policy),
+        Some(error) => Err(vec![error]),
+    }
 }
 
 fn evaluated_on(sample: &Sample) -> String {
@@ -211,7 +238,7 @@ impl Trial {
     }
 }
 
-fn bounded(mut errors: Vec<LoadError>) -> Vec<LoadError> {
+pub(super) fn bounded(mut errors: Vec<LoadError>) -> Vec<LoadError> {
     let more = errors.len().saturating_sub(MAX_ERRORS);
     errors.truncate(MAX_ERRORS);
     for error in &mut errors {

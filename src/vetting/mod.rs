@@ -13,6 +13,7 @@ mod child;
 mod process;
 mod question;
 mod samples;
+mod suites;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,10 +25,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use child::main as answer;
+pub use samples::{ordinary, surroundings};
 
 use crate::policy::{Declared, LoadError, PolicySet, Registered, Source};
 use process::Death;
 use question::{Answer, Question, What};
+pub use suites::{How, Tested, TestedRule, Tests};
 
 /// The hidden subcommand that a child is started with.
 pub const SUBCOMMAND: &str = "vet-policies";

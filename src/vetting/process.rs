@@ -1,7 +1,7 @@
 //! One child: started with nothing of this process around it, asked, heard, ended at its deadline, and what it died of.
 
 use std::fmt;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde::de::DeserializeOwned;
 
 use super::question::{Answer, COMPILING, DOING, MAX_ANSWER, Question, Scope};
 use super::{Bounds, SUBCOMMAND};
@@ -17,6 +18,10 @@ use crate::policy::ALLOCATOR;
 
 /// How much of what a child says of itself is heard. The standard library says little, and says it last.
 const MAX_SAID: u64 = 64 << 10;
+/// Most that is heard of a child that answers line by line, in bytes.
+const MAX_FOLLOWED: u64 = 64 << 20;
+/// Lines of it that may wait to be heard.
+const AHEAD: usize = 64;
 /// How often an ending child is looked at.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -60,6 +65,30 @@ impl Death {
     pub(super) fn of_policy(&self, bounds: &Bounds) -> String {
         let (who, was) = Scope::Alone.words();
         self.say(who, was, bounds)
+    }
+
+    /// Of one of the tests that are run together.
+    pub(super) fn of_test(&self, bounds: &Bounds) -> String {
+        let advice = "look for built-in functions that are given huge numbers or texts, and for loops in loops";
+        match self {
+            Self::Late(_) => format!("it did not end in its time, which no timer of the engine stops: {advice}"),
+            Self::Cpu(_) => format!(
+                "it used more than {} s of processor time: {advice}",
+                bounds.cpu.as_secs()
+            ),
+            Self::Memory(_) => format!("it took more than {} MiB of memory: {advice}", bounds.memory >> 20),
+            Self::Stack(_) => {
+                "it overflowed the stack: make chains of rules, expressions and nestings shorter".to_owned()
+            }
+            Self::Signal(signal, _) => format!("signal {signal} ended the process that ran it"),
+            Self::Failed(why) => format!("the process that ran it {why}"),
+            Self::NotAsked => "it was not run".to_owned(),
+        }
+    }
+
+    /// Of policies and their tests, before any of these ran.
+    pub(super) fn of_suite(&self, bounds: &Bounds) -> String {
+        self.say("what is tested together", "it was", bounds)
     }
 
     /// Of all policies together.
@@ -154,12 +183,10 @@ impl Drop for Ended {
     }
 }
 
-/// Starts a child, and waits for its answer for so long at most.
-pub(super) fn ask(program: &Path, question: &Question, wall: Duration) -> Result<Answer, Death> {
-    let until = Instant::now() + wall;
-    let question = serde_json::to_vec(question).map_err(|_| Death::Failed("could not be asked".to_owned()))?;
+/// Starts one with nothing of this process around it.
+fn start(program: &Path) -> Result<Ended, Death> {
     // The standard library opens every descriptor so that no child inherits it.
-    let mut child = Command::new(program)
+    Command::new(program)
         .arg(SUBCOMMAND)
         .env_clear()
         .envs(ALLOCATOR)
@@ -170,7 +197,18 @@ pub(super) fn ask(program: &Path, question: &Question, wall: Duration) -> Result
         .stderr(Stdio::piped())
         .spawn()
         .map(Ended)
-        .map_err(failed("cannot be started"))?;
+        .map_err(failed("cannot be started"))
+}
+
+fn written(question: &Question) -> Result<Vec<u8>, Death> {
+    serde_json::to_vec(question).map_err(|_| Death::Failed("could not be asked".to_owned()))
+}
+
+/// Starts a child, and waits for its answer for so long at most.
+pub(super) fn ask(program: &Path, question: &Question, wall: Duration) -> Result<Answer, Death> {
+    let until = Instant::now() + wall;
+    let question = written(question)?;
+    let mut child = start(program)?;
     let (stdin, stdout, stderr) = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
     let (tell, told) = mpsc::channel();
     thread::scope(|scope| {
@@ -192,6 +230,60 @@ pub(super) fn ask(program: &Path, question: &Question, wall: Duration) -> Result
                 serde_json::from_slice(&answer).map_err(|_| Death::Failed("gave no answer that can be read".to_owned()))
             }
             (Some(status), _) => Err(cause(status, &said, doing)),
+        }
+    })
+}
+
+/// Starts a child that answers line by line, and waits for each as long as is said of the one before, and for the first so long.
+/// Whether what came is all that is to come is for who hears it to know.
+pub(super) fn follow<T: DeserializeOwned + Send>(
+    program: &Path,
+    question: &Question,
+    first: Duration,
+    mut heard_of: impl FnMut(T) -> Duration,
+) -> Result<(), Death> {
+    let mut until = Instant::now() + first;
+    let question = written(question)?;
+    let mut child = start(program)?;
+    let (stdin, stdout, stderr) = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
+    let (tell, told) = mpsc::sync_channel(AHEAD);
+    thread::scope(|scope| {
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&question)));
+        let said = scope.spawn(move || stderr.map(|stderr| heard(stderr, MAX_SAID)).unwrap_or_default());
+        scope.spawn(move || {
+            let lines = BufReader::new(
+                stdout
+                    .into_iter()
+                    .fold(Box::new(io::empty()) as Box<dyn Read>, |_, pipe| {
+                        Box::new(pipe.take(MAX_FOLLOWED))
+                    }),
+            );
+            for line in lines.split(b'\n') {
+                let line = line.ok().and_then(|line| serde_json::from_slice(&line).ok());
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let ended = loop {
+            match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Some(line)) => until = Instant::now() + heard_of(line),
+                Ok(None) => break Err(Death::Failed("gave an answer that cannot be read".to_owned())),
+                Err(mpsc::RecvTimeoutError::Timeout) => break Ok(None),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    break wait(&mut child.0, until).map_err(failed("cannot be waited for"));
+                }
+            }
+        };
+        // Killed or ended, it lets go of the pipes, and nobody waits for who hears no more: so the threads above end.
+        drop((child, told));
+        let said = String::from_utf8_lossy(&said.join().unwrap_or_default()).into_owned();
+        let doing = said.lines().rev().find_map(|line| line.strip_prefix(DOING));
+        let doing = Doing(doing.unwrap_or("handed over").to_owned());
+        match ended? {
+            None => Err(Death::Late(doing)),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(cause(status, &said, doing)),
         }
     })
 }

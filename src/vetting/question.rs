@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::suites::Run;
 use crate::policy::{Declared, LoadError, Source};
 
 /// Most errors of an answer: nobody reads more of them.
@@ -42,6 +43,8 @@ pub(super) enum What {
     },
     /// A RegoPolicy, with its own samples.
     Object(Box<Declared>),
+    /// Tests, whose answers come one by one.
+    Tests(Box<Run>),
 }
 
 /// Whether one policy is looked at by itself, or a whole set for how it fits together.

@@ -48,6 +48,28 @@ impl Sample {
     }
 }
 
+/// Requests that are met every day: those with nothing in them are not among them.
+pub fn ordinary() -> impl Iterator<Item = PolicyInput<'static>> {
+    SAMPLES
+        .iter()
+        .filter(|sample| sample.around.is_some())
+        .map(Sample::input)
+}
+
+/// What lies beside an ordinary request, for another one.
+pub fn surroundings(request: &Value) -> PolicyInput<'_> {
+    let around = ordinary().next();
+    PolicyInput {
+        target: Target::Object,
+        request,
+        pod: None,
+        workflow: around.as_ref().and_then(|around| around.workflow),
+        class: around.as_ref().and_then(|around| around.class),
+        engine: around.as_ref().and_then(|around| around.engine),
+        namespace: around.as_ref().and_then(|around| around.namespace),
+    }
+}
+
 fn all() -> Vec<Sample> {
     let mut all = pods_and_namespaces();
     all.extend(objects());

@@ -77,6 +77,10 @@ async fn unknown_and_wrong_values_are_refused() {
         "webhook.url.host=https://a",
         "webhook.url.host=a/b",
         "policyParameters.x=1",
+        "policySets=ai-workflow",
+        "policySets[0]=../x",
+        "policyFiles.configMap=A_B",
+        "policyFiles.folder=x",
         "imagePullSecrets[0].secret=x",
     ] {
         let refusal = helm(&["template", "ringfence"], &[value]).await.expect_err(value);
@@ -295,6 +299,7 @@ async fn webhooks_of_policies_are_like_the_charts_own() {
         };
         let (chart, mut policies) = (said(fence), said(policies));
         assert!(policies.remove("may-be-asked-about").is_some());
+        assert!(policies.remove("does-not-come-up").is_some());
         assert_eq!(policies, chart);
     }
 }
@@ -357,6 +362,50 @@ async fn the_pod_is_told_its_limit_on_memory_where_it_has_one() {
             "{values:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn sets_and_files_of_policies_are_named_to_the_pod() {
+    let policies = |objects: &[Value]| -> Vec<String> {
+        let container = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0].clone();
+        strings(&container["args"])
+            .into_iter()
+            .filter(|flag| flag.starts_with("--policies"))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(policies(&render(&[]).await), [""; 0]);
+    let sets = render(&["policySets={ai-workflow,pod-security-baseline}"]).await;
+    assert_eq!(
+        policies(&sets),
+        ["--policies=ai-workflow", "--policies=pod-security-baseline"]
+    );
+    let both = render(&[
+        "policySets={ai-workflow}",
+        "policyFiles.configMap=ours",
+        "policyParameters.a.b=1",
+    ])
+    .await;
+    assert_eq!(
+        policies(&both),
+        ["--policies=ai-workflow", "--policies=/etc/ringfence-policies"]
+    );
+    let pod = &of_kind(&both, "Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["volumes"],
+        json!([
+            {"name": "policy-parameters", "configMap": {"name": "ringfence-policy-parameters"}},
+            {"name": "policy-files", "configMap": {"name": "ours"}},
+        ])
+    );
+    assert_eq!(
+        pod["containers"][0]["volumeMounts"][1],
+        json!({"name": "policy-files", "mountPath": "/etc/ringfence-policies", "readOnly": true})
+    );
+    let refusal = helm(&["template", "ringfence"], &["policyFiles.configMap=ours"])
+        .await
+        .expect_err("which sets stay");
+    assert!(refusal.contains("say by policySets which of these stay"), "{refusal}");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ fn a_line_is_told_with_what_its_policies_demand() {
         "  launcher (built-in rule)\n",
         "  no-literal-secrets (policy, critical): No literal secrets\n",
         "    Fix: Put the value into a Secret",
-        "    Controls: CIS-Kubernetes-5.4.1, NIST-800-53-IA-5, OWASP-K08\n",
+        "    Controls: CIS-Kubernetes-5.4.1, NIST-800-53-IA-5, ",
         "    File: policies/ai-workflow/no-literal-secrets/policy.rego\n",
         "  Note: it holds no input",
     ] {

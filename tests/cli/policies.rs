@@ -129,6 +129,28 @@ fn objects_are_policies_too(#[case] text: &str, #[case] words: &[&str]) {
     );
 }
 
+const TEMPLATE: &str = "apiVersion: templates.gatekeeper.sh/v1\nkind: ConstraintTemplate\nmetadata: {name: k8sdeny}\nspec:\n  crd: {spec: {names: {kind: K8sDeny}}}\n  \
+    targets:\n  - target: admission.k8s.gatekeeper.sh\n    rego: |\n      package k8sdeny\n      violation[{\"msg\": \"no\"}] { input.review.object.bad }\n";
+const CONSTRAINT: &str = "---\napiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sDeny\nmetadata: {name: none}\nspec: {match: {kinds: [{apiGroups: [''], kinds: [ConfigMap]}]}}\n";
+
+/// A constraint may lie in another file than its template.
+#[rstest]
+#[case::good(TEMPLATE, CONSTRAINT, GOES_ON)]
+#[case::no_template("", CONSTRAINT, "b.yaml:2: K8sDeny none: ")]
+#[case::no_constraint(TEMPLATE, "", "ConstraintTemplate k8sdeny: there is no constraint of it")]
+#[case::broken(&TEMPLATE.replace("input.review.object.bad", "input.["), CONSTRAINT, "policy k8sdeny-none: ")]
+fn gatekeepers_templates_and_constraints_are_policies_too(
+    #[case] template: &str,
+    #[case] constraint: &str,
+    #[case] words: &str,
+) {
+    let said = scan(
+        &[("a.yaml", template), ("b.yaml", constraint), ("mine.rego", GOOD)],
+        &["DIR"],
+    );
+    assert!(said.err.contains(words), "{said:?}");
+}
+
 #[test]
 fn the_environment_names_several() {
     let folder = tempfile::tempdir().unwrap();

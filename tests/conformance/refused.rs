@@ -27,7 +27,6 @@ use crate::compare::{Case, ours};
 #[case::interpolation(V1, "x := $\"{1}\"", "")]
 #[case::walks(V1, "x := [p | walk(input, [p, 1])]", "no built-in function")]
 #[case::wildcard_as_the_value(V1, "x := input.b[_]", "nothing gives variable `_` a value")]
-#[case::function_without_parameters(V1, "f() := 1\n\nx := f()", "leave out the brackets")]
 #[case::object_as_a_parameter(V1, "f({\"d\": y}) := y\n\nx := f(input)", "take the value whole")]
 #[case::object_unified(V1, "x := y if {\"a\": y} = input", "take the value whole")]
 #[case::object_unified_from_the_right(V1, "x := y if input = {\"a\": y}", "take the value whole")]

@@ -110,8 +110,8 @@ fn what_the_engine_alone_would_not_take_is_taken() {
             0,
         ),
         (
-            "package findsall\n\nviolation[{\"msg\": msg}] {\n  not none()\n  msg := words()\n}\n\nwords() = out {\n  out := \"a\"\n} else = \"b\" {\n  \
-             true\n}\n\nnone() {\n  input.none\n}\n",
+            "package findsall\n\nviolation[{\"msg\": msg}] {\n  msg := words()\n}\n\nwords() = out {\n  input.none\n  out = \"a\"\n}\n\nwords() = out {\n  \
+             out = input.review.name\n}\n",
             1,
         ),
     ] {

@@ -92,7 +92,8 @@ pub(super) fn main(args: &Args) -> ExitCode {
 fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
     args.release.refuse_exempt(&args.name)?;
     let metrics = Arc::new(Metrics::new());
-    let policies = args.policies.pool(&metrics)?;
+    let loaded = args.policies.in_force()?;
+    let (policies, own) = (PolicyFiles::threads(Arc::new(loaded.set), &metrics), loaded.registered);
     let report = cluster::block_on(async {
         let client = args.connection.client().await?;
         let live = Arc::new(Live::new(client.clone(), REGISTRATION));
@@ -112,7 +113,7 @@ fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {
 
         let release = &args.release.release_namespace;
         let admission = Admission::new(live.clone(), policies.clone(), release, metrics);
-        let (admission, unread) = args.rego_policies.beside(admission, &client, &policies).await?;
+        let (admission, unread) = args.rego_policies.beside(admission, &client, &policies, own).await?;
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live.clone());
         let mut heard = Heard::default();
         let look = Box::pin(scanner.look(&namespace, &class, Bounds::all(), &mut heard));

@@ -29,8 +29,15 @@ pub(super) struct Found {
     pub(super) object: Value,
 }
 
-/// Reads files, folders, and standard input for `-`.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Found>> {
+/// What was read, and what could not be.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    pub(super) found: Vec<Found>,
+    pub(super) unread: Vec<anyhow::Error>,
+}
+
+/// Reads files, folders, and standard input for `-`. One file that cannot be read keeps none of the others from it.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Input> {
     let mut files = Vec::new();
     for path in paths {
         if path != Path::new("-") && path.is_dir() {
@@ -39,7 +46,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Found>> {
             files.push(path.clone());
         }
     }
-    let mut found = Vec::new();
+    let mut input = Input::default();
     let mut bytes = 0;
     for file in files {
         let shown = if file == Path::new("-") {
@@ -47,22 +54,26 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Found>> {
         } else {
             file.display().to_string()
         };
-        let text = manifests::read(&file, MAX_FILE).with_context(|| shown.clone())?;
-        bytes += text.len();
+        let read = manifests::read(&file, MAX_FILE).and_then(|text| Ok((text.len(), documents(&text)?)));
+        let (length, documents) = match read.with_context(|| shown.clone()) {
+            Ok(read) => read,
+            Err(error) => {
+                input.unread.push(error);
+                continue;
+            }
+        };
+        bytes += length;
         ensure!(
-            bytes <= MAX_BYTES,
-            "more than {MAX_BYTES} bytes in all: convert it in parts"
+            bytes <= MAX_BYTES && input.found.len() + documents.len() <= MAX_OBJECTS,
+            "more than {MAX_BYTES} bytes or {MAX_OBJECTS} objects in all: convert them in parts"
         );
-        for (line, object) in documents(&text).with_context(|| shown.clone())? {
-            ensure!(
-                found.len() < MAX_OBJECTS,
-                "more than {MAX_OBJECTS} objects: convert them in parts"
-            );
-            let file = shown.clone();
-            found.push(Found { file, line, object });
-        }
+        input.found.extend(documents.into_iter().map(|(line, object)| Found {
+            file: shown.clone(),
+            line,
+            object,
+        }));
     }
-    Ok(found)
+    Ok(input)
 }
 
 fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -14,7 +14,7 @@ use super::{Demand, documents, plain};
 use crate::policy::{Declared, LoadError, Source, library};
 
 /// Size of the largest file of Rego, in bytes. Source: the bound of a RegoPolicy.
-const MAX_REGO: u64 = 256 * 1024;
+pub(in crate::cli) const MAX_REGO: u64 = 256 * 1024;
 /// Longest file of RegoPolicies, in bytes. A policy with its samples, and with what `kubectl apply` keeps of both, is a megabyte at most.
 const MAX_YAML: u64 = 16 << 20;
 /// Most policy files of one command.
@@ -238,7 +238,7 @@ fn is_yaml(name: &str) -> bool {
 }
 
 /// The text of a file, without the mark that some editors of Windows put in front.
-fn text(file: &str, bytes: Vec<u8>) -> Result<String, LoadError> {
+pub(in crate::cli) fn text(file: &str, bytes: Vec<u8>) -> Result<String, LoadError> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();

@@ -19,6 +19,7 @@ use clap::{ArgAction, Args as ClapArgs};
 use serde_json::Value;
 
 use self::files::Files;
+pub(super) use self::files::{MAX_REGO, text};
 use super::{manifests, terminal::printable};
 use crate::{
     policy::{Declared, LoadError, PolicySet, Registered, library},
@@ -72,12 +73,7 @@ pub(super) enum Demand {
 }
 
 impl PolicyFiles {
-    /// Those that judge pods and namespaces, with threads to evaluate them, for a command that asks about one object after the other.
-    pub(super) fn pool(&self, metrics: &Arc<Metrics>) -> Result<Arc<Pool>> {
-        Ok(Self::threads(Arc::new(self.load()?.set), metrics))
-    }
-
-    /// Threads for policies that were loaded.
+    /// Threads for policies that were loaded, for a command that asks about one object after the other.
     pub(super) fn threads(policies: Arc<PolicySet>, metrics: &Arc<Metrics>) -> Arc<Pool> {
         Arc::new(Pool::new(policies, THREADS, Arc::clone(metrics)))
     }
@@ -87,6 +83,15 @@ impl PolicyFiles {
         let loaded = self.load_as(Demand::All)?;
         for note in &loaded.notes {
             eprintln!("ringfence: {}", printable(note));
+        }
+        Ok(loaded)
+    }
+
+    /// The same as a cluster has them in force. Where nobody names a set, the one that is there anyway judges pods and namespaces alone.
+    pub(super) fn in_force(&self) -> Result<Loaded> {
+        let mut loaded = self.load()?;
+        if self.policies.is_empty() {
+            loaded.registered.clear();
         }
         Ok(loaded)
     }

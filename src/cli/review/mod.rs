@@ -23,6 +23,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args as ClapArgs;
+use serde_json::Value;
 
 use self::{
     facts::{Given, Store},
@@ -41,6 +42,7 @@ use super::{
 use crate::{
     api::is_dns_label,
     policy::{LoadError, Snapshot},
+    review::Review,
     telemetry::Metrics,
     vetting::Vetting,
     webhook::admit::Admission,
@@ -178,6 +180,18 @@ fn run(args: &Args) -> Result<ExitCode> {
             u8::from(totals.denied > 0)
         },
     ))
+}
+
+/// The requests that a document stands for, where nobody is known to ask.
+pub(super) fn requests(document: Value) -> Result<Vec<Review>, String> {
+    let parts = object::parts(document)?.into_iter();
+    let objects = parts.filter(|part| !object::is_instruction(&part.value));
+    objects
+        .map(|part| {
+            let asked = object::asked(part, &kinds::Kinds::default(), &Who::default(), DEFAULT_NAMESPACE)?;
+            Ok(asked.review)
+        })
+        .collect()
 }
 
 /// What policies demand, by their names.

@@ -69,6 +69,7 @@ fn a_webhook_says_all_that_the_api_server_would_fill_in() {
             "matchConditions": [
                 {"name": "not-ringfence", "expression": own},
                 {"name": "may-be-asked-about", "expression": MAY_BE_ASKED},
+                {"name": "does-not-come-up", "expression": COMES_UP},
                 {"name": "changes-what-is-judged", "expression": CHANGES},
             ],
             "failurePolicy": "Fail", "matchPolicy": "Equivalent", "sideEffects": "None", "timeoutSeconds": 5,
@@ -101,7 +102,7 @@ fn what_fails_open_is_narrowed_by_nothing_that_an_object_holds(#[case] change: V
     let found = webhooks(&[spec(&change)]);
     assert_eq!(found[0]["failurePolicy"], "Ignore");
     let conditions = found[0]["matchConditions"].as_array().unwrap();
-    assert_eq!(conditions.len(), 2);
+    assert_eq!(conditions.len(), 3);
     for condition in conditions {
         let expression = condition["expression"].as_str().unwrap();
         assert!(

@@ -56,6 +56,7 @@ const fn vetted(errors: &[LoadError], instead: Option<i64>) -> Vetted<'_> {
         errors,
         is_final: true,
         instead,
+        is_shadowed: false,
     }
 }
 

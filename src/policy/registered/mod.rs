@@ -141,6 +141,17 @@ impl Registered {
         looks
     }
 
+    /// The same as a part of what a replica is started with. What is declared is its version, so that replicas of the same files agree.
+    #[must_use]
+    pub fn of_files(mut self) -> Self {
+        let spec = serde_json::to_vec(&self.declared.spec).unwrap_or_default();
+        let digest = Sha256::digest(spec);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.declared.uid = format!("file-{hex}");
+        self.declared.generation = 1;
+        self
+    }
+
     /// Evaluates it on a request that it need not match, with nothing in its inventory.
     pub fn on(&self, input: &PolicyInput<'_>, time: Duration) -> Result<Findings, EvalError> {
         let compiled = self.policy.as_ref().map_err(|why| EvalError::Broken(why.clone()))?;

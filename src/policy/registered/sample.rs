@@ -16,26 +16,32 @@ pub type TemplateOf = for<'a> fn(&str, &str, &'a Value) -> Option<(&'static str,
 impl Registered {
     /// Evaluates the policy on its samples, and tells which verdicts are not what is expected. Each may take so long.
     pub fn on_own_samples(&self, template_of: TemplateOf, time: Duration) -> Vec<LoadError> {
-        let wrong = |sample: &PolicySample| {
-            let message = match (self.on_sample(sample, template_of, time), sample.expect) {
-                (Ok(findings), expected) => {
-                    let given = verdict(&findings);
-                    if given == expected {
-                        return None;
-                    }
+        let samples = self.spec().samples.iter();
+        let wrong = samples.filter_map(|sample| {
+            let message = self.on_own_sample(sample, template_of, time)?;
+            Some(LoadError::file(&format!("sample `{}`", sample.name), message))
+        });
+        wrong.collect()
+    }
+
+    /// Why the verdict on one of them is not what is expected; `None` where it is.
+    pub fn on_own_sample(&self, sample: &PolicySample, template_of: TemplateOf, time: Duration) -> Option<String> {
+        match (self.on_sample(sample, template_of, time), sample.expect) {
+            (Ok(findings), expected) => {
+                let given = verdict(&findings);
+                (given != expected).then(|| {
                     format!(
                         "{expected:?} is expected, and the policy gives {given:?}{}",
                         told(&findings)
                     )
-                }
-                (Err(EvalError::Timeout), _) => {
-                    format!("it did not finish in {} ms: make it look at less", time.as_millis())
-                }
-                (Err(error), _) => error.to_string(),
-            };
-            Some(LoadError::file(&format!("sample `{}`", sample.name), message))
-        };
-        self.spec().samples.iter().filter_map(wrong).collect()
+                })
+            }
+            (Err(EvalError::Timeout), _) => Some(format!(
+                "it did not finish in {} ms: make it look at less",
+                time.as_millis()
+            )),
+            (Err(error), _) => Some(error.to_string()),
+        }
     }
 
     fn on_sample(&self, sample: &PolicySample, template_of: TemplateOf, time: Duration) -> Result<Findings, EvalError> {

@@ -72,8 +72,12 @@ pub(super) struct Walker<'a> {
 pub(super) struct Uncertain;
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(file: &'a str, text: &'a str, module: &Value) -> Self {
-        let heads: Vec<_> = items(module, "rules").filter_map(Head::read).collect();
+    pub(super) fn new(file: &'a str, text: &'a str, module: &Value, siblings: &[&Value]) -> Self {
+        let modules = siblings.iter().copied().chain([module]);
+        let heads: Vec<_> = modules
+            .flat_map(|module| items(module, "rules"))
+            .filter_map(Head::read)
+            .collect();
         let functions = heads.iter().filter(|head| head.kind == Kind::Function);
         let functions = functions.map(|head| head.name.clone()).collect();
         let all_keywords = items(module, "imports")

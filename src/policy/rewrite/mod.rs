@@ -8,6 +8,7 @@
 //!
 //! Must never guess: what cannot be taken apart with certainty is refused, with its place.
 
+mod aliases;
 mod hoist;
 mod members;
 mod negated;
@@ -25,8 +26,9 @@ use serde_json::Value;
 use super::builtins::{MEMBER_2, MEMBER_3, SAME};
 use super::error::LoadError;
 use super::lexical::MAX_BYTES;
+use aliases::Alias;
 use hoist::{Hoist, Member, Part, Taken, Walker};
-pub(super) use places::{Origins, Places};
+pub(super) use places::{Lines, Origins, Places};
 
 /// Longest text that is made of a policy: copies of `with` could make it as long as one likes.
 pub(super) const MAX_REWRITTEN: usize = 4 * MAX_BYTES;
@@ -38,14 +40,26 @@ pub(super) struct Rewritten {
     pub(super) places: Places,
 }
 
-/// Rewrites a text that the engine has parsed. `module` is the engine's own rendering of its tree.
-pub(super) fn rewrite(file: &str, text: &str, module: &Value) -> Result<Rewritten, Vec<LoadError>> {
-    let mut walker = Walker::new(file, text, module);
+/// Rewrites a text that the engine has parsed. `module` is the engine's own rendering of its tree, `siblings` are those of the
+/// other modules of its package, whose rules it sees by their bare names. `is_of_tests`: imports are written out too.
+pub(super) fn rewrite(
+    file: &str,
+    text: &str,
+    module: &Value,
+    siblings: &[&Value],
+    is_of_tests: bool,
+) -> Result<Rewritten, Vec<LoadError>> {
+    let aliases = if is_of_tests {
+        aliases::find(text, module)
+    } else {
+        Vec::new()
+    };
+    let mut walker = Walker::new(file, text, module, siblings);
     walker.visit(module);
     if !walker.errors.is_empty() {
         return Err(walker.errors);
     }
-    let writer = Writer::new(text, &walker);
+    let writer = Writer::new(text, &walker, &aliases);
     let mut places = Places::new(text);
     let mut out = String::with_capacity(text.len());
     if !writer.write(0, text.len(), As::Whole, &mut out, &mut places) {
@@ -68,6 +82,8 @@ enum Change<'a> {
     Index(usize, usize),
     /// A call whose last argument is for its result, as an equation.
     Result(&'a Taken),
+    /// The name of an import, as what it stands for.
+    Alias(&'a str),
     /// Modifiers that are of the parts alone.
     Nothing,
     /// The end of a body that had no braces.
@@ -104,7 +120,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(text: &'a str, walker: &'a Walker<'_>) -> Self {
+    fn new(text: &'a str, walker: &'a Walker<'_>, aliases: &'a [Alias]) -> Self {
         let mut edits = Vec::new();
         let mut edit = |start, end, change| edits.push(Edit { start, end, change });
         for hoist in &walker.hoists {
@@ -118,6 +134,9 @@ impl<'a> Writer<'a> {
             if hoist.bare {
                 edit(hoist.end, hoist.end, Change::Brace);
             }
+        }
+        for alias in aliases {
+            edit(alias.start, alias.end, Change::Alias(&alias.path));
         }
         for taken in &walker.results {
             edit(taken.start, taken.end, Change::Result(taken));
@@ -152,7 +171,7 @@ impl<'a> Writer<'a> {
                 Change::Nothing => written == As::Modifiers && edit.start == from,
                 // A statement that ends with the range has its brace behind it.
                 Change::Brace => written != As::Whole && edit.start == to,
-                Change::Before(_) | Change::Member(_) | Change::Result(_) => false,
+                Change::Before(_) | Change::Member(_) | Change::Result(_) | Change::Alias(_) => false,
             };
             if edit.start < at || edit.end > to || is_own {
                 continue;
@@ -163,6 +182,10 @@ impl<'a> Writer<'a> {
             let fits = match edit.change {
                 Change::Name(part) => {
                     out.push_str(&part.name);
+                    true
+                }
+                Change::Alias(path) => {
+                    out.push_str(path);
                     true
                 }
                 Change::Nothing => true,

@@ -1,5 +1,31 @@
 //! Places of the text that the engine reads, in that of the author.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Lines of the author, by line of the engine; the same where nothing is told of one.
+#[derive(Clone, Debug, Default)]
+pub(in crate::policy) struct Lines(BTreeMap<u32, BTreeSet<u32>>);
+
+impl Lines {
+    pub(in crate::policy) fn of(&self, engine: u32) -> BTreeSet<u32> {
+        self.0.get(&engine).cloned().unwrap_or_else(|| BTreeSet::from([engine]))
+    }
+}
+
+/// Where the lines of a text end.
+struct Ends(Vec<usize>);
+
+impl Ends {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    fn line_at(&self, offset: usize) -> u32 {
+        let before = self.0.partition_point(|end| *end < offset);
+        u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
 /// Columns as the engine counts them: bytes, and four for a tab.
 fn width(c: char) -> usize {
     if c == '\t' { 4 } else { c.len_utf8() }
@@ -43,6 +69,37 @@ impl Places {
         self.look_up(line, column).unwrap_or((line, column))
     }
 
+    fn lines(&self) -> Lines {
+        let mut lines: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        let (engine, author) = (Ends::of(&self.engine), Ends::of(&self.author));
+        let ends = self
+            .pieces
+            .iter()
+            .skip(1)
+            .map(|(at, _, _)| *at)
+            .chain([self.engine.len()]);
+        for ((at, from, copied), end) in self.pieces.iter().zip(ends) {
+            let mut offset = *at;
+            // Word by word: a line may hold words of several.
+            for word in self
+                .engine
+                .get(*at..end)
+                .unwrap_or_default()
+                .split_inclusive(char::is_whitespace)
+            {
+                if !word.trim().is_empty() {
+                    let of = if *copied { from + (offset - at) } else { *from };
+                    lines
+                        .entry(engine.line_at(offset))
+                        .or_default()
+                        .insert(author.line_at(of));
+                }
+                offset += word.len();
+            }
+        }
+        Lines(lines)
+    }
+
     fn look_up(&self, line: u32, column: u32) -> Option<(u32, u32)> {
         let mut start = 0;
         for _ in 1..line {
@@ -82,5 +139,11 @@ impl Origins {
     pub(in crate::policy) fn author(&self, file: &str, line: u32, column: u32) -> (u32, u32) {
         let of_file = self.0.iter().find(|(of, _)| of == file);
         of_file.map_or((line, column), |(_, places)| places.author(line, column))
+    }
+
+    /// The author's lines of a file, by those of the engine.
+    pub(in crate::policy) fn lines(&self, file: &str) -> Lines {
+        let of_file = self.0.iter().find(|(of, _)| of == file);
+        of_file.map_or_else(Lines::default, |(_, places)| places.lines())
     }
 }

@@ -16,7 +16,7 @@ fn rewritten(rules: &str) -> Result<String, String> {
         .add_policy("p.rego".to_owned(), text.clone())
         .map_err(|error| error.to_string())?;
     let tree: Value = serde_json::from_str(&engine.get_ast_as_json().expect("a tree")).expect("JSON");
-    let made = rewrite("p.rego", &text, &tree[0]["ast"]);
+    let made = rewrite("p.rego", &text, &tree[0]["ast"], &[], false);
     let made = made.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     engine
         .add_policy("again.rego".to_owned(), made.text.clone())
@@ -111,6 +111,34 @@ fn copies_of_modifiers_are_bounded() {
     let modifiers = vec![format!("with input.a as {long}"); 20].join("\n");
     let error = rewritten(&format!("x if not f({arguments}) {modifiers}").replace(", ", ",\n"));
     assert!(error.expect_err("must be refused").contains("too long"));
+}
+
+/// Names of imports are written out in tests, but for what may be a variable.
+#[rstest]
+#[case("x if p.deny == {1}", "x if data.a.p.deny == {1}")]
+#[case(
+    "x if not p.f(q.y) with p.z as 1",
+    "x if { held_1 := (q.y) with data.a.p.z as 1; not data.a.p.f(held_1) with data.a.p.z as 1 }"
+)]
+#[case("x if p[\"deny\"]", "x if data.a.p[\"deny\"]")]
+#[case("x if { y := p; y.deny; p.deny }", "x if { y := p; y.deny; p.deny }")]
+#[case("x if { every p in [1] { p.a } }", "x if { every p in [1] { p.a } }")]
+#[case("x if { some p in [1]; p.a }", "x if { some p in [1]; p.a }")]
+#[case("g(p) if p.a", "g(p) if p.a")]
+#[case("x if other.b == r.p.c", "x if data[\"an-other\"].b == r.p.c")]
+fn names_of_imports_are_written_out_in_tests(#[case] rules: &str, #[case] expected: &str) {
+    let head = HEAD.replace(
+        "import rego.v1\n",
+        "import rego.v1\nimport data.a.p\nimport data[\"an-other\"] as other\nimport input.q\n",
+    );
+    let text = format!("{head}{rules}\n");
+    let mut engine = regorus::Engine::new();
+    engine.add_policy("p.rego".to_owned(), text.clone()).expect("Rego");
+    let tree: Value = serde_json::from_str(&engine.get_ast_as_json().expect("a tree")).expect("JSON");
+    let made = rewrite("p.rego", &text, &tree[0]["ast"], &[], true)
+        .expect("it is rewritten")
+        .text;
+    assert_eq!(made.strip_prefix(&head).expect("the head stays").trim_end(), expected);
 }
 
 /// An error in what was moved or behind it is said where the author wrote it. The engine counts four columns for a tab.

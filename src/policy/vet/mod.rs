@@ -58,8 +58,6 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) struct Vetted {
     pub entry_points: Vec<(EntryPoint, Shape)>,
-    /// Names of the rules, in order of appearance.
-    pub rules: Vec<String>,
 }
 
 /// What the module is for.
@@ -79,47 +77,40 @@ pub(super) struct Unit<'a> {
     pub text: &'a str,
     pub tree: &'a Value,
     pub package: &'a [String],
+    /// `None` where it has been vetted already, and others look into it.
+    pub purpose: Option<Purpose>,
 }
 
 /// Vets modules that are loaded together. The package of the first gives the verdict. With an inventory, `data.inventory` is there.
-pub(super) fn vet(units: &[Unit<'_>], purpose: Purpose, inventory: bool) -> Result<Vetted, Vec<LoadError>> {
+pub(super) fn vet(units: &[Unit<'_>], inventory: bool) -> Result<Vetted, Vec<LoadError>> {
     let Some(main) = units.first() else {
         return Err(vec![LoadError::file("policy", "there is no module")]);
     };
     let known = Known::of(units);
     let mut rules = BTreeMap::new();
     let mut errors = known.conflicts(main.file, inventory);
-    let mut order = Vec::new();
     for unit in units {
         let mut reader = Reader {
             file: unit.file,
             package: unit.package,
-            purpose,
+            purpose: unit.purpose.unwrap_or(Purpose::Query),
             known: &known,
             inventory,
             imports: BTreeMap::new(),
             rules,
             errors,
         };
-        let names = reader.read(unit);
-        if unit.package == main.package {
-            order.extend(names);
-        }
+        reader.read(unit, unit.purpose.is_some());
         (rules, errors) = (reader.rules, reader.errors);
     }
-    let mut seen = BTreeSet::new();
-    order.retain(|name| seen.insert(name.clone()));
     errors.extend(recursion::check(main.file, &rules));
-    let entry_points = if purpose == Purpose::Policy {
+    let entry_points = if main.purpose == Some(Purpose::Policy) {
         entry_points(main.file, &rules, &mut errors)
     } else {
         Vec::new()
     };
     if errors.is_empty() {
-        Ok(Vetted {
-            entry_points,
-            rules: order,
-        })
+        Ok(Vetted { entry_points })
     } else {
         Err(errors)
     }
@@ -225,10 +216,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads one module, and tells its rules in order of appearance.
-    fn read(&mut self, unit: &Unit<'_>) -> Vec<String> {
+    /// Reads one module. One that is not judged is read for what it uses.
+    fn read(&mut self, unit: &Unit<'_>, judged: bool) {
+        let before = self.errors.len();
         self.imports(unit.text, unit.tree);
-        let mut order = Vec::new();
         for rule in items(unit.tree, "rules") {
             let Some(head) = Head::read(rule) else {
                 self.errors
@@ -242,7 +233,6 @@ impl Reader<'_> {
                 .kinds
                 .insert(head.kind);
             self.literal(&head, rule);
-            order.push(head.name);
         }
         for rule in items(unit.tree, "rules") {
             if let Some(head) = Head::read(rule) {
@@ -250,11 +240,15 @@ impl Reader<'_> {
                 for part in head.parts(rule) {
                     self.visit(&key, part);
                 }
-                self.unbound(unit.text, rule);
-                self.patterns(rule);
+                if judged {
+                    self.unbound(unit.text, rule);
+                    self.patterns(rule);
+                }
             }
         }
-        order
+        if !judged {
+            self.errors.truncate(before);
+        }
     }
 
     /// An entry point that is a number, or nothing, gives no verdict about anything.

@@ -86,6 +86,17 @@ impl ControlPlane {
         self.spawn(binary, port, metrics_port, &[]).await
     }
 
+    /// The same with more flags.
+    pub async fn spawn_ringfence_with(
+        &self,
+        binary: &str,
+        port: u16,
+        metrics_port: u16,
+        flags: &[String],
+    ) -> Result<Ringfence> {
+        self.spawn(binary, port, metrics_port, flags).await
+    }
+
     async fn spawn(&self, binary: &str, port: u16, metrics_port: u16, flags: &[String]) -> Result<Ringfence> {
         let account = Identity::service_account(RELEASE_NAMESPACE, "ringfence");
         let kubeconfig = self.kubeconfig_for(&account).await?;

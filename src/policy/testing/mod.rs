@@ -1,9 +1,19 @@
-//! Runs the `test_*` rules of a policy's tests, or one rule, in the engine and under the rules that a policy itself runs in.
+//! Runs the `test_*` rules of Rego tests, or one rule, in the engine and under the rules that a policy itself runs in.
+//!
+//! Must never: take a rule that is not `true` for one that passes, or load for a test what the cluster would refuse.
+
+mod cover;
+mod suite;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use regorus::Value;
+
+pub use cover::{FileCoverage, Stop};
+pub use suite::{Ran, Suite, TestRule, TestVerdict, Testing};
 
 use super::compile::{self, Source};
 use super::convert::Converter;
@@ -12,7 +22,7 @@ use super::metadata::{self, RegoVersion};
 use super::rewrite::Origins;
 use super::vet::Purpose;
 
-/// Longest run of one test rule.
+/// Longest run of one test rule, where nobody says another.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Outcome of one `test_*` rule.
@@ -27,44 +37,28 @@ pub struct TestOutcome {
 /// Runs the tests of one policy, in the order of the file. The policy needs its METADATA, for the version of the language.
 pub fn run_tests(policy: &Source, tests: &Source) -> Result<Vec<TestOutcome>, Vec<LoadError>> {
     let metadata = metadata::parse(&policy.file, &policy.text).map_err(|error| vec![error])?;
-    let mut engine = compile::new_engine(&tests.file)?;
-    let mut origins = Origins::default();
-    let like = |purpose| compile::Like {
+    let testing = Testing::load(&Suite {
+        policies: vec![policy.clone()],
+        modules: Vec::new(),
+        tests: vec![tests.clone()],
         version: metadata.rego,
-        purpose,
-        inventory: false,
-    };
-    let policy = std::slice::from_ref(policy);
-    compile::add(&mut engine, policy, like(Purpose::Policy), &mut origins)?;
-    let module = std::slice::from_ref(tests);
-    let module = compile::add(&mut engine, module, like(Purpose::Tests), &mut origins)?;
-    let names: Vec<_> = module
-        .vetted
-        .rules
-        .iter()
-        .filter(|name| name.starts_with("test_"))
-        .cloned()
-        .collect();
-    if names.is_empty() {
+    })?;
+    if testing.rules().is_empty() {
         return Err(vec![LoadError::file(
             &tests.file,
             "there is no rule whose name starts with `test_`",
         )]);
     }
-    for name in &names {
-        compile::prepare(&mut engine, &tests.file, &module.rule_path(name), &origins)?;
-    }
-    Ok(names
-        .into_iter()
-        .map(|name| {
-            let path = module.rule_path(&name);
-            let run = AssertUnwindSafe(|| compile::evaluate_rule(&mut engine.clone(), &path, LIMIT, &origins));
-            let outcome = catch_unwind(run)
-                .unwrap_or(Err(EvalError::Panic))
-                .map(|value| value == Value::from(true));
-            TestOutcome { name, outcome }
-        })
-        .collect())
+    let ran = testing.rules().iter().enumerate().filter_map(|(number, rule)| {
+        let outcome = match testing.run(number, LIMIT, false)?.verdict {
+            TestVerdict::Passed => Ok(true),
+            TestVerdict::Failed(_) => Ok(false),
+            TestVerdict::Error(what) => Err(EvalError::Error(what)),
+        };
+        let name = rule.name.clone();
+        Some(TestOutcome { name, outcome })
+    });
+    Ok(ran.collect())
 }
 
 /// Why a rule has no value.
