@@ -115,6 +115,9 @@ tell_the_refusals() {
     step "Refused: a privileged container, at the Job and not only at its pods"
     refused 'restricted-pod-security.*privileged' kubectl apply -f demo/refused/3-privileged.yaml
 
+    step "Refused: a Job that mounts a Secret which its workflow does not declare"
+    refused 'declared-secrets.*payroll' kubectl apply -f demo/refused/7-undeclared-secret.yaml
+
     step "Refused: a Job whose template carries an API key, and the message does not repeat the key"
     refused 'no-literal-secrets' kubectl apply -f demo/refused/4-literal-key.yaml
     if kubectl apply -f demo/refused/4-literal-key.yaml 2>&1 | grep -q demo-0f3c9a71b2d84e65a9c1; then

@@ -80,6 +80,7 @@ pub fn workflow() -> Value {
             "permissions": {"rules": [
                 {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["triage-config"], "verbs": ["get"]},
             ]},
+            "secrets": [{"name": "model-key", "secretRef": {"name": "openai", "keys": ["API_KEY"]}}],
             "network": {"egress": [
                 {"name": "qdrant", "to": {"pods": {"selector": {"matchLabels": {"app": "qdrant"}}}}, "ports": [{"port": 6334}]},
                 {"name": "api-server", "to": {"apiServer": {}}},
@@ -181,6 +182,15 @@ fn review(pod: &Pod, job_uid: &str) -> Value {
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
         },
     })
+}
+
+/// The spec of the pod.
+pub fn spec(pod: &Pod) -> Map<String, Value> {
+    let mut object = object(pod, JOB_UID);
+    match object["spec"].take() {
+        Value::Object(spec) => spec,
+        _ => Map::new(),
+    }
 }
 
 fn object(pod: &Pod, job_uid: &str) -> Value {

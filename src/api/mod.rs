@@ -16,6 +16,7 @@ mod network;
 #[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod policy;
 mod resources;
+mod secrets;
 mod shared;
 mod workflow;
 
@@ -38,6 +39,7 @@ pub use policy::{
     Rego, RegoModule, RegoPolicy, RegoPolicySpec, RegoPolicyStatus, RegoVersion, Templates, ValidationAction, Verdict,
 };
 pub use resources::{builtin_groups, builtin_version, plural_of};
+pub use secrets::{DeclaredSecret, SecretReference};
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Launcher, Network, PolicyRule};
+use super::{Condition, DeclaredSecret, Launcher, Network, PolicyRule};
 
 /// Longest name of an `AIWorkflow`, in characters: the names of what it owns are built from it, and it is a label's value.
 pub const MAX_WORKFLOW_NAME: usize = 40;
@@ -34,6 +34,7 @@ pub const MAX_WORKFLOW_NAME: usize = 40;
     validation = ("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "metadata.name must be a DNS label of at most 40 characters"),
     validation = ("(has(self.spec.identity) && has(self.spec.identity.serviceAccountName) ? self.spec.identity.serviceAccountName : self.metadata.name) != 'default'", "the service account must not be 'default': every pod that names no account runs as it"),
     validation = ("(has(self.spec.identity) && has(self.spec.identity.serviceAccountName) ? self.spec.identity.serviceAccountName : self.metadata.name) == (has(oldSelf.spec.identity) && has(oldSelf.spec.identity.serviceAccountName) ? oldSelf.spec.identity.serviceAccountName : oldSelf.metadata.name)", "identity.serviceAccountName is immutable: delete the AIWorkflow and create it again"),
+    validation = ("!has(self.spec.secrets) || self.spec.secrets.all(one, has(one.secretRef.keys) || self.spec.secrets.exists_one(other, other.secretRef.name == one.secretRef.name))", "a Secret that is declared whole is declared once: give each of its entries keys, or leave one entry"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AIWorkflowSpec {
@@ -57,6 +58,12 @@ pub struct AIWorkflowSpec {
     /// What the service account may do at the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Permissions>,
+    /// Every Secret that the pods may take something from: by environment, volume or driver. What is not declared may not be
+    /// referred to, be it there or not. Absent: none. Secrets by which images are pulled are declared in `identity`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub secrets: Vec<DeclaredSecret>,
     /// Where the pods may talk. Absent: nobody reaches them, and they reach nothing but the cluster's DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
@@ -162,7 +169,7 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub annotations: BTreeMap<String, String>,
-    /// Secrets of the namespace by which the account's pods pull images.
+    /// Secrets of the namespace by which the account's pods pull images: no pod may name another one in `imagePullSecrets`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

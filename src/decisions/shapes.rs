@@ -364,12 +364,21 @@ static VOLUME: Shape = Fields(&[
         &Fields(&[
             ("driver", &Plain),
             ("fsType", &Plain),
-            ("volumeAttributes", &Map(&Closed)),
+            ("volumeAttributes", &Fields(&[("secretName", &Plain)])),
             ("nodePublishSecretRef", &NAMED),
         ]),
     ),
     ("image", &Fields(&[("reference", &Image), ("pullPolicy", &Plain)])),
+    ("azureFile", &Fields(&[("secretName", &Plain)])),
+    ("cephfs", &LOGS_IN),
+    ("flexVolume", &LOGS_IN),
+    ("iscsi", &LOGS_IN),
+    ("rbd", &LOGS_IN),
+    ("scaleIO", &LOGS_IN),
+    ("storageos", &LOGS_IN),
 ]);
+/// Of a driver, the Secret that it logs in with.
+static LOGS_IN: Shape = Fields(&[("secretRef", &NAMED)]);
 static ITEM: Shape = Fields(&[("key", &Plain), ("path", &Plain), ("mode", &Plain)]);
 static CONFIG_MAP: Shape = Fields(&[("name", &Plain), ("items", &List(&ITEM)), ("defaultMode", &Plain)]);
 static DOWNWARD: Shape = Fields(&[(

@@ -407,6 +407,38 @@ fn a_line_with_its_input_is_judged_again() {
     );
 }
 
+/// Of every way that refers to a Secret the names stay readable, and nothing else does.
+#[test]
+fn undeclared_secrets_are_found_again_and_no_others() {
+    let items = json!([{"key": "k", "path": "p"}]);
+    let volumes = json!([
+        {"name": "a", "secret": {"secretName": "s", "items": items, "optional": true}},
+        {"name": "b", "projected": {"sources": [{"secret": {"name": "s", "items": items}}]}},
+        {"name": "c", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "whole"}, "volumeAttributes": {"secretName": "whole", "x": "zq7secret"}}},
+        {"name": "d", "cephfs": {"monitors": ["zq7secret"], "secretRef": {"name": "whole"}}},
+        {"name": "e", "azureFile": {"secretName": "whole", "shareName": "zq7secret"}},
+        {"name": "f", "secret": {"secretName": "other"}},
+    ]);
+    let (namespace, workflow, class) = objects();
+    let secrets = json!([
+        {"name": "a", "secretRef": {"name": "s", "keys": ["k"]}}, {"name": "b", "secretRef": {"name": "whole"}},
+    ]);
+    let workflow = set(workflow, "/spec/secrets", secrets);
+    let mut request = set(request("", "Pod", pod()), "/operation", json!("CREATE"));
+    request["oldObject"] = Value::Null;
+    request["object"]["spec"]["volumes"] = volumes;
+    let input = recorded(&request, Some(&seen(&namespace, &workflow, &class)));
+    shows_nothing(&input, "zq7secret");
+    let explanation = explained(Line {
+        input: Some(input.into()),
+        ..line("declared-secrets")
+    });
+    assert_eq!(
+        found(&explanation, "declared-secrets"),
+        [("spec.volumes[5].secret".to_owned(), false)]
+    );
+}
+
 #[test]
 fn what_the_masked_copy_adds_is_no_finding_of_the_decision() {
     let explanation = explained(with_input("approved-namespaces"));
@@ -445,6 +477,7 @@ fn what_fits_is_as_clean_in_a_replay() {
                     {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
                 ],
                 "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8080, "httpHeaders": [{"name": "Accept", "value": "*/*"}]}},
+                "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
         },

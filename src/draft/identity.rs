@@ -133,21 +133,20 @@ pub(super) fn identity(group: &Group<'_>, notes: &mut Notes) -> Identity {
         );
     }
     obstacles(group, notes);
-    let of_pods: BTreeSet<&str> = group
-        .sources
-        .iter()
-        .flat_map(|source| pull_secrets(source.pod, "/spec/imagePullSecrets"))
+    let alone: BTreeSet<&str> = super::secrets::pulled_with(group)
+        .difference(&secrets)
+        .copied()
         .collect();
-    let alone: BTreeSet<&str> = of_pods.difference(&secrets).copied().collect();
-    if !alone.is_empty() {
+    if !alone.is_empty() && group.account.exists {
         notes.say(
             Section::Identity,
             format!(
-                "Its pods name the pull secrets {} themselves, beside the account's.",
-                enumerated(alone)
+                "Its pods name the pull secrets {} themselves. Put them into imagePullSecrets of the account too, or it cannot be adopted.",
+                enumerated(alone.iter().copied())
             ),
         );
     }
+    secrets.extend(alone);
     if secrets.len() > MAX_PULL_SECRETS {
         notes.say(
             Section::Identity,

@@ -8,6 +8,7 @@ mod identity;
 mod network;
 mod peers;
 mod rights;
+mod secrets;
 mod selector;
 mod text;
 mod workload;
@@ -66,6 +67,7 @@ enum Section {
     Identity,
     Images,
     Permissions,
+    Secrets,
     Network,
 }
 
@@ -125,8 +127,8 @@ fn declare(group: &group::Group<'_>, seen: &Seen, options: &Options) -> Drafted 
     let engine = workload::engine(group, &mut notes);
     let identity = identity::identity(group, &mut notes);
     let images = workload::images(group, &mut notes);
-    workload::secrets(group, &mut notes);
     let permissions = rights::permissions(group, seen, engine, &mut notes);
+    let secrets = secrets::secrets(group, &mut notes);
     let asks_the_api_server = permissions.is_some() || engine.is_some_and(|engine| !engine.worker.is_empty());
     let network = network::network(group, seen, asks_the_api_server, &mut notes);
     if options.launchers.is_empty() {
@@ -147,6 +149,7 @@ fn declare(group: &group::Group<'_>, seen: &Seen, options: &Options) -> Drafted 
         identity: Some(identity),
         images,
         permissions,
+        secrets,
         network,
         debug: None,
     };

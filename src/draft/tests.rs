@@ -511,7 +511,115 @@ fn an_account_says_who_it_is_elsewhere() {
         "{}",
         said(api)
     );
-    assert!(said(api).contains("Secrets api-key"), "{}", said(api));
+    assert_eq!(
+        serde_json::to_value(&api.workflow.spec.secrets).unwrap(),
+        json!([{"name": "api-key", "secretRef": {"name": "api-key"}}])
+    );
+    assert!(
+        said(api).contains("Without keys an entry is the whole Secret"),
+        "{}",
+        said(api)
+    );
+}
+
+/// The API's account, whose pods take what these containers and volumes say.
+fn taking(env: Value, volumes: Value) -> Seen {
+    let mut seen = one();
+    let spec = &mut seen.workloads[0]["spec"]["template"]["spec"];
+    spec["containers"][0]["env"] = env;
+    spec["volumes"] = volumes;
+    seen
+}
+
+fn key(secret: &str, key: &str) -> Value {
+    json!({"name": "A", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+}
+
+#[test]
+fn secrets_are_declared_by_key_where_only_keys_are_taken() {
+    let items = json!([{"key": "C", "path": "c"}]);
+    let volumes = json!([
+        {"name": "a", "secret": {"secretName": "openai", "items": items}},
+        {"name": "b", "projected": {"sources": [{"secret": {"name": "bundle"}}]}},
+        {"name": "c", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "login"}}},
+    ]);
+    let env = json!([
+        key("openai", "B"),
+        key("openai", "A"),
+        key("openai", "B"),
+        key("bundle", "X")
+    ]);
+    let only = only(&taking(env, volumes));
+    assert_eq!(
+        serde_json::to_value(&only.workflow.spec.secrets).unwrap(),
+        json!([
+            {"name": "bundle", "secretRef": {"name": "bundle"}},
+            {"name": "login", "secretRef": {"name": "login"}},
+            {"name": "openai", "secretRef": {"name": "openai", "keys": ["A", "B", "C"]}},
+        ])
+    );
+    is_accepted(&only.workflow);
+    let seen = taking(json!([key("openai", "A")]), json!([]));
+    let draft = write(&drafted(&seen), &[], &[]).unwrap();
+    assert!(
+        draft.contains("  secrets:\n  - name: openai\n    secretRef:\n      keys:\n      - A\n      name: openai\n"),
+        "{draft}"
+    );
+}
+
+#[test]
+fn what_cannot_be_declared_of_secrets_is_said() {
+    let many = (0..40).map(|index| key(&format!("s{index:02}"), "A"));
+    let odd = [key("No_Secret", "A")].into_iter();
+    let keys = (0..40).map(|index| key("a-much", &format!("k{index}")));
+    let env: Vec<_> = many.chain(odd).chain(keys).collect();
+    let drafted = only(&taking(json!(env), json!([])));
+    assert_eq!(drafted.workflow.spec.secrets.len(), 32);
+    let said = said(&drafted);
+    assert!(said.contains("Secrets No_Secret, s29, s30, s31, s32,"), "{said}");
+    let much = drafted.workflow.spec.secrets.iter();
+    let much = much.filter(|entry| entry.secret_ref.name == "a-much");
+    let much: Vec<_> = much
+        .map(|entry| (entry.name.as_str(), entry.secret_ref.keys.iter().flatten().count()))
+        .collect();
+    assert_eq!(much, [("a-much", 16), ("a-much-2", 16), ("a-much-3", 8)]);
+    is_accepted(&drafted.workflow);
+
+    let long = "x".repeat(70);
+    let two = [key(&format!("{long}a"), "A"), key(&format!("{long}b"), "A")];
+    let drafted = only(&taking(json!(two), json!([])));
+    let names: Vec<_> = drafted
+        .workflow
+        .spec
+        .secrets
+        .iter()
+        .map(|entry| entry.name.clone())
+        .collect();
+    assert_eq!(names, ["x".repeat(63), format!("{}-2", "x".repeat(61))]);
+    is_accepted(&drafted.workflow);
+}
+
+#[test]
+fn pods_that_pull_by_themselves_have_their_account_do_it() {
+    let mut seen = one();
+    seen.workloads[0]["spec"]["template"]["spec"]["imagePullSecrets"] =
+        json!([{"name": "registry"}, {"name": "mirror"}]);
+    seen.accounts[0]["imagePullSecrets"] = json!([{"name": "registry"}]);
+    let drafted = only(&seen);
+    let identity = drafted.workflow.spec.identity.clone().unwrap();
+    let names: Vec<_> = identity
+        .image_pull_secrets
+        .iter()
+        .map(|secret| secret.name.as_str())
+        .collect();
+    assert_eq!(names, ["mirror", "registry"]);
+    assert!(
+        said(&drafted).contains("pull secrets mirror themselves. Put them into imagePullSecrets of the account"),
+        "{}",
+        said(&drafted)
+    );
+    assert_eq!(drafted.workflow.spec.secrets, [], "to pull with is not to read");
+    is_accepted(&drafted.workflow);
 }
 
 #[test]

@@ -10,12 +10,13 @@ use super::{Draft, Drafted, Section};
 /// Longest comment line, in characters.
 const WIDTH: usize = 118;
 /// Parts of a spec, in the order in which they are written, with the comments that stand before each.
-const PARTS: [(&str, Section); 6] = [
+const PARTS: [(&str, Section); 7] = [
     ("engine", Section::Engine),
     ("launchers", Section::Launchers),
     ("identity", Section::Identity),
     ("images", Section::Images),
     ("permissions", Section::Permissions),
+    ("secrets", Section::Secrets),
     ("network", Section::Network),
 ];
 
@@ -61,7 +62,7 @@ fn head(text: &mut String, draft: &Draft, looked_at: &[String], unread: &[String
     let adopted: Vec<_> = draft.workflows.iter().filter(|drafted| drafted.adopts).collect();
     comment(text, 0, "", "Next steps:");
     let mut steps = vec![
-        "Review this file: launchers, images and peers above all. ringfence render FILE shows what comes of it."
+        "Review this file: launchers, images, Secrets and peers above all. ringfence render FILE shows what comes of it."
             .to_owned(),
         format!(
             "kubectl label namespace {namespace} ringfence.dev/audit=default    (verb approve on that class; the class must allow what is declared)"

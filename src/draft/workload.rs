@@ -1,4 +1,4 @@
-//! What the pods themselves say: images, the engine that they are of, Secrets by name.
+//! What the pods themselves say: images, and the engine that they are of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,33 +106,6 @@ fn sign<'a>(profile: &'a Profile, group: &Group<'_>) -> Option<&'a str> {
         })
     };
     profile.recognised.labels.iter().find(shows).map(String::as_str)
-}
-
-/// Names of the Secrets that the pods refer to. What is in them is never asked for.
-pub(super) fn secrets(group: &Group<'_>, notes: &mut Notes) {
-    let mut names = BTreeSet::new();
-    for source in &group.sources {
-        for container in source.containers() {
-            names.extend(list(container, "/env").map(|variable| text(variable, "/valueFrom/secretKeyRef/name")));
-            names.extend(list(container, "/envFrom").map(|from| text(from, "/secretRef/name")));
-        }
-        for volume in list(source.pod, "/spec/volumes") {
-            names.insert(text(volume, "/secret/secretName"));
-            names.insert(text(volume, "/csi/nodePublishSecretRef/name"));
-            names.extend(list(volume, "/projected/sources").map(|source| text(source, "/secret/name")));
-        }
-        names.extend(pull_secrets(source.pod, "/spec/imagePullSecrets"));
-    }
-    names.remove("");
-    if !names.is_empty() {
-        notes.say(
-            Section::Whole,
-            format!(
-                "Its pods refer to the Secrets {}: see that each is needed. They are not declared yet.",
-                enumerated(names)
-            ),
-        );
-    }
 }
 
 /// Names in a list of references.

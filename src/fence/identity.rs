@@ -16,12 +16,14 @@ const RULE: &str = "own-service-account";
 pub(super) fn check_name(template: &Template<'_>, name: &str, workflow: &AIWorkflow, violations: &mut Vec<Violation>) {
     let wanted = workflow.service_account_name();
     let spec = template.pod.get("spec").unwrap_or(&Value::Null);
-    // `serviceAccount` is the deprecated name of the same field; one that differs is an attempt to say two things.
+    // `serviceAccount` is the deprecated name of the same field, into which the API server copies it; one that differs is an attempt to
+    // say two things.
     for (key, required) in [("serviceAccountName", true), ("serviceAccount", false)] {
         let path = at(template.path, &format!("spec.{key}"));
         let fix = format!("set {path}: {wanted}");
         let (value, message) = match spec.get(key) {
             None | Some(Value::Null) if !required => continue,
+            copied if !required && copied == spec.get("serviceAccountName") => continue,
             Some(Value::String(account)) if account == wanted => continue,
             Some(Value::String(account)) if account.is_empty() && !required => continue,
             Some(Value::String(account)) if !account.is_empty() => (
@@ -84,6 +86,7 @@ mod tests {
     #[case::deprecated_left_out(json!({"serviceAccountName": "triage"}), &[])]
     #[case::deprecated_empty(json!({"serviceAccountName": "triage", "serviceAccount": ""}), &[])]
     #[case::other(json!({"serviceAccountName": "other"}), &["serviceAccountName"])]
+    #[case::other_as_the_api_server_stores_it(json!({"serviceAccountName": "other", "serviceAccount": "other"}), &["serviceAccountName"])]
     #[case::default_by_omission(json!({}), &["serviceAccountName"])]
     #[case::empty(json!({"serviceAccountName": ""}), &["serviceAccountName"])]
     #[case::only_deprecated(json!({"serviceAccount": "triage"}), &["serviceAccountName"])]

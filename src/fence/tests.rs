@@ -356,6 +356,42 @@ fn a_changed_pod_is_judged_again(#[case] pointer: &str, #[case] value: Value, #[
     );
 }
 
+#[test]
+fn a_pod_and_every_template_refer_to_declared_secrets_alone() {
+    let env = json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "openai", "key": "API_KEY"}}}]);
+    let pod = set(pod(), "/spec/containers/0/env", env);
+    let job = set(workload("j"), "/spec/template", pod.clone());
+    let secrets = json!([{"name": "a", "secretRef": {"name": "openai", "keys": ["API_KEY"]}}]);
+    let declared = Facts {
+        workflow: Some(set(workflow_object(), "/spec/secrets", secrets)),
+        ..facts()
+    };
+    for (group, kind, object) in [("", "Pod", &pod), ("batch", "Job", &job), ("apps", "Deployment", &job)] {
+        assert_eq!(
+            created(group, kind, object.clone(), &facts()),
+            ["declared-secrets"],
+            "{kind}"
+        );
+        assert_eq!(created(group, kind, object.clone(), &declared), [""; 0], "{kind}");
+    }
+    // What a pod was made with is behind it, and is not what a new label is about.
+    let labelled = set(pod.clone(), "/metadata/labels/a", json!("b"));
+    let update = review("UPDATE", "", "Pod", Some(&labelled), Some(&pod));
+    assert_eq!(judged(&update, &facts()), [""; 0]);
+    let changed = set(job.clone(), "/spec/template/metadata/labels/a", json!("b"));
+    let update = review("UPDATE", "batch", "Job", Some(&changed), Some(&job));
+    assert_eq!(judged(&update, &facts()), ["declared-secrets"]);
+}
+
+#[test]
+fn what_looks_into_a_pod_is_refused_for_an_undeclared_secret_by_name() {
+    let debugger =
+        json!([{"image": "ok/a", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]);
+    let new = set(pod(), "/spec/ephemeralContainers", debugger);
+    let update = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
+    assert_eq!(judged(&update, &facts()), ["debug-window", "declared-secrets"]);
+}
+
 /// Beside the window that is closed: an open one does not let it in either.
 #[test]
 fn what_looks_into_a_pod_reads_no_secret() {

@@ -152,6 +152,7 @@ mod tests {
                 uid: format!("{namespace}-{name}"),
                 generation: Some(1),
                 account: account.into(),
+                secrets: Vec::new(),
             });
         }
         accounts

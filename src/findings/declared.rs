@@ -15,6 +15,19 @@ pub struct Declared {
     pub generation: Option<i64>,
     /// Its service account.
     pub account: String,
+    /// Secrets, and keys of them, that its pods may take something from.
+    pub secrets: Vec<DeclaredSecret>,
+}
+
+/// A Secret, or a key of one, that an AIWorkflow declares.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeclaredSecret {
+    /// Path of the field that declares it.
+    pub path: String,
+    /// Name of the Secret.
+    pub name: String,
+    /// The key; `None` for the Secret itself.
+    pub key: Option<String>,
 }
 
 impl Declared {
@@ -28,7 +41,45 @@ impl Declared {
             uid: text("/metadata/uid").filter(|uid| !uid.is_empty())?,
             generation: workflow.pointer("/metadata/generation").and_then(Value::as_i64),
             account: text("/spec/identity/serviceAccountName").unwrap_or_else(|| name.clone()),
+            secrets: secrets(&workflow),
             name,
         })
     }
+}
+
+fn secrets(workflow: &Value) -> Vec<DeclaredSecret> {
+    let mut found = Vec::new();
+    let mut add = |path: String, name: Option<&Value>, key: Option<&Value>| {
+        let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+            return;
+        };
+        found.push(DeclaredSecret {
+            path,
+            name: name.to_owned(),
+            key: key.and_then(Value::as_str).map(str::to_owned),
+        });
+    };
+    let list = |pointer: &str| {
+        let list = workflow.pointer(pointer).and_then(Value::as_array);
+        list.map_or(&[][..], Vec::as_slice).iter().enumerate()
+    };
+    for (index, secret) in list("/spec/identity/imagePullSecrets") {
+        let path = format!("spec.identity.imagePullSecrets[{index}].name");
+        add(path, secret.get("name"), None);
+    }
+    for (index, entry) in list("/spec/secrets") {
+        let path = format!("spec.secrets[{index}].secretRef");
+        let name = entry.pointer("/secretRef/name");
+        add(format!("{path}.name"), name, None);
+        let keys = entry.pointer("/secretRef/keys").and_then(Value::as_array);
+        for (at, key) in keys
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, key)| key.is_string())
+        {
+            add(format!("{path}.keys[{at}]"), name, Some(key));
+        }
+    }
+    found
 }

@@ -122,6 +122,7 @@ mod tests {
             uid: "w-1".into(),
             generation: Some(1),
             account: "runner".into(),
+            secrets: Vec::new(),
         });
         let grant = json!({"metadata": {"name": "g", "namespace": "there", "uid": "g-1"}, "spec": {"from": [{"namespace": "ai", "name": "triage"}]}});
         owners.add_grant(&grant);

@@ -1,4 +1,4 @@
-//! Secrets that pods and templates refer to: a pod whose Secret or key is missing never starts.
+//! Secrets that AIWorkflows declare, and that pods and templates refer to: a pod whose Secret or key is missing never starts.
 //!
 //! Must never: see a value. Names of Secrets and of keys are all that comes here.
 
@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Finding, Place, Severity};
+use super::{Declared, Finding, Place, Severity};
+use crate::fence::{Takes, each_secret};
 use crate::review::Violation;
 
 /// Most Secrets that are looked for in one namespace.
@@ -30,62 +31,33 @@ struct Wanted {
 }
 
 impl Secrets {
-    /// Adds what a pod, or a pod template at `at`, refers to. What is optional is not wanted.
-    pub fn add(&mut self, place: &Place, at: &str, pod: &Value) {
-        let Some(spec) = pod.get("spec") else { return };
-        let prefix = if at.is_empty() {
-            "spec".to_owned()
-        } else {
-            format!("{at}.spec")
+    /// Adds what an AIWorkflow of a namespace declares. Added before its pods, it is the one who is told of.
+    pub fn add_declared(&mut self, namespace: &str, workflow: &Declared) {
+        let place = Place {
+            namespace: namespace.to_owned(),
+            kind: "AIWorkflow".to_owned(),
+            name: workflow.name.clone(),
+            workflow: Some(workflow.name.clone()),
         };
-        let mut want = |path: String, name: Option<&Value>, key: Option<&Value>| {
-            let Some(name) = name.and_then(Value::as_str).filter(|name| !name.is_empty()) else {
-                return;
-            };
-            self.want(name, key.and_then(Value::as_str), place, path);
-        };
-        for (index, secret) in list(spec, "imagePullSecrets") {
-            want(format!("{prefix}.imagePullSecrets[{index}]"), secret.get("name"), None);
-        }
-        for containers in ["initContainers", "containers", "ephemeralContainers"] {
-            for (index, container) in list(spec, containers) {
-                let path = format!("{prefix}.{containers}[{index}]");
-                for (at, env) in list(container, "env") {
-                    if let Some(reference) = env.pointer("/valueFrom/secretKeyRef").filter(|of| !is_optional(of)) {
-                        let path = format!("{path}.env[{at}].valueFrom.secretKeyRef");
-                        want(path, reference.get("name"), reference.get("key"));
-                    }
-                }
-                for (at, env) in list(container, "envFrom") {
-                    if let Some(reference) = env.get("secretRef").filter(|of| !is_optional(of)) {
-                        want(format!("{path}.envFrom[{at}].secretRef"), reference.get("name"), None);
-                    }
-                }
-            }
-        }
-        for (index, volume) in list(spec, "volumes") {
-            let path = format!("{prefix}.volumes[{index}]");
-            if let Some(secret) = volume.get("secret") {
-                of_volume(format!("{path}.secret"), secret, secret.get("secretName"), &mut want);
-            }
-            for (at, source) in volume.get("projected").into_iter().flat_map(|all| list(all, "sources")) {
-                if let Some(secret) = source.get("secret") {
-                    let path = format!("{path}.projected.sources[{at}].secret");
-                    of_volume(path, secret, secret.get("name"), &mut want);
-                }
-            }
-            // What drivers log in with.
-            for (kind, source) in volume.as_object().into_iter().flatten() {
-                for field in ["secretRef", "nodePublishSecretRef"] {
-                    if let Some(name) = source.get(field).and_then(|reference| reference.get("name")) {
-                        want(format!("{path}.{kind}.{field}"), Some(name), None);
-                    }
-                }
-            }
+        for secret in &workflow.secrets {
+            self.want(&secret.name, secret.key.as_deref(), &place, &secret.path);
         }
     }
 
-    fn want(&mut self, name: &str, key: Option<&str>, place: &Place, path: String) {
+    /// Adds what a pod, or a pod template at `at`, refers to. What is optional is not wanted.
+    pub fn add(&mut self, place: &Place, at: &str, pod: &Value) {
+        each_secret(at, pod, |secret| match secret.takes {
+            _ if secret.optional => {}
+            Takes::All | Takes::Login => self.want(secret.name, None, place, &secret.path),
+            Takes::Keys(keys) => {
+                for key in keys {
+                    self.want(secret.name, Some(key), place, &secret.path);
+                }
+            }
+        });
+    }
+
+    fn want(&mut self, name: &str, key: Option<&str>, place: &Place, path: &str) {
         let has_room = self.wanted.len() < MAX_SECRETS;
         let keys = match self.wanted.get_mut(name) {
             Some(keys) => keys,
@@ -102,7 +74,7 @@ impl Secrets {
         }
         keys.entry(key).or_insert_with(|| Wanted {
             place: place.clone(),
-            path,
+            path: path.to_owned(),
         });
     }
 
@@ -126,7 +98,8 @@ impl Secrets {
             policy: "missing-secret".to_owned(),
             path: wanted.path.clone(),
             value: Some(name.to_owned()),
-            message: "there is no Secret of that name in the namespace, and the pod does not start without".to_owned(),
+            message: "there is no Secret of that name in the namespace, and a pod that needs it does not start"
+                .to_owned(),
             fix: "create the Secret, or correct the reference".to_owned(),
         };
         Some(wanted.place.finding(violation, Severity::Warning))
@@ -141,7 +114,7 @@ impl Secrets {
                 policy: "missing-secret-key".to_owned(),
                 path: wanted.path.clone(),
                 value: Some(key.clone()),
-                message: format!("Secret {name} has no key of that name, and the pod does not start without"),
+                message: format!("Secret {name} has no key of that name, and a pod that needs it does not start"),
                 fix: "add the key to the Secret, or correct the reference".to_owned(),
             };
             Some(wanted.place.finding(violation, Severity::Warning))
@@ -171,29 +144,6 @@ pub fn token_secret(namespace: &str, name: &str, account: &str, workflow: Option
         Severity::Warning
     };
     place.finding(violation, severity)
-}
-
-fn of_volume(
-    path: String,
-    secret: &Value,
-    name: Option<&Value>,
-    want: &mut impl FnMut(String, Option<&Value>, Option<&Value>),
-) {
-    if is_optional(secret) {
-        return;
-    }
-    want(path.clone(), name, None);
-    for (index, item) in list(secret, "items") {
-        want(format!("{path}.items[{index}]"), name, item.get("key"));
-    }
-}
-
-fn list<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = (usize, &'a Value)> {
-    of.get(key).and_then(Value::as_array).into_iter().flatten().enumerate()
-}
-
-fn is_optional(reference: &Value) -> bool {
-    reference.get("optional") == Some(&Value::Bool(true))
 }
 
 #[cfg(test)]
@@ -254,6 +204,37 @@ mod tests {
         assert_eq!(keys.len(), 1);
         assert_eq!((keys[0].value.as_deref(), keys[0].name.as_str()), (Some("b"), "j"));
         assert_eq!(secrets.missing_keys("from", &BTreeSet::new()), []);
+    }
+
+    #[test]
+    fn the_declaration_is_told_of_before_its_pods() {
+        let workflow = json!({
+            "metadata": {"name": "triage", "namespace": "ai", "uid": "w-1"},
+            "spec": {
+                "identity": {"imagePullSecrets": [{"name": "registry"}, {"name": 7}]},
+                "secrets": [
+                    {"name": "a", "secretRef": {"name": "openai", "keys": ["API_KEY", 7, "ORG"]}},
+                    {"name": "b", "secretRef": {"name": "vendor"}}, {"name": "c"},
+                ],
+            },
+        });
+        let declared = Declared::of(workflow.as_object().unwrap().clone()).unwrap();
+        let mut secrets = Secrets::default();
+        secrets.add_declared("ai", &declared);
+        let env = json!([{"name": "X", "valueFrom": {"secretKeyRef": {"name": "openai", "key": "API_KEY"}}}]);
+        secrets.add(&place(), "", &json!({"spec": {"containers": [{"env": env}]}}));
+        let names: Vec<_> = secrets.names().collect();
+        assert_eq!(names, [("openai", true), ("registry", false), ("vendor", false)]);
+        let missing = secrets.missing("openai").unwrap();
+        assert_eq!(
+            (missing.kind.as_str(), missing.name.as_str(), missing.path.as_str()),
+            ("AIWorkflow", "triage", "spec.secrets[0].secretRef.name")
+        );
+        let keys = secrets.missing_keys("openai", &BTreeSet::from(["ORG".to_owned()]));
+        let paths: Vec<_> = keys.iter().map(|key| (key.kind.as_str(), key.path.as_str())).collect();
+        assert_eq!(paths, [("AIWorkflow", "spec.secrets[0].secretRef.keys[0]")]);
+        let registry = secrets.missing("registry").unwrap();
+        assert_eq!(registry.path, "spec.identity.imagePullSecrets[0].name");
     }
 
     #[test]

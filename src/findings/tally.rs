@@ -112,6 +112,7 @@ mod tests {
             uid: "w-1".into(),
             generation: Some(3),
             account: "triage".into(),
+            secrets: Vec::new(),
         };
         tally.declared("ai", &workflow);
         tally
@@ -185,6 +186,7 @@ mod tests {
             uid: "w-2".into(),
             generation: Some(1),
             account: "index".into(),
+            secrets: Vec::new(),
         };
         tally.declared("other", &other);
         tally.found(finding(

@@ -4,7 +4,7 @@ use super::{
     NamespaceFacts, Problem,
     outside::outside_class,
     peer::{Peer, invalid_peer, invalid_ports},
-    rules, shape,
+    rules, secrets, shape,
 };
 use crate::api::{
     AIWorkflow, AIWorkflowClass, Launcher, MAX_WORKFLOW_NAME, Mode, Reason, is_dns_label, is_dns_subdomain,
@@ -152,7 +152,7 @@ pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
         problems.push(Problem::new("spec.identity.annotations", Some(key), "is reserved", fix));
     }
     for (index, secret) in identity.image_pull_secrets.iter().enumerate() {
-        if !is_dns_subdomain(&secret.name) {
+        if !secrets::is_secret(&secret.name) {
             let path = format!("spec.identity.imagePullSecrets[{index}].name");
             problems.push(Problem::new(
                 path,
@@ -199,6 +199,7 @@ pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
             rules::invalid_across(&path, rule, &mut problems);
         }
     }
+    secrets::invalid(&spec.secrets, &mut problems);
     let network = spec.network.clone().unwrap_or_default();
     for (index, rule) in network.ingress.iter().enumerate() {
         let path = format!("spec.network.ingress[{index}]");

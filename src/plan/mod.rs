@@ -4,6 +4,7 @@
 
 mod accept;
 mod adopt;
+mod binding_registration;
 mod ceiling;
 mod cidr;
 mod claims;
@@ -27,6 +28,7 @@ mod references;
 mod registration;
 mod reviewed;
 mod rules;
+mod secrets;
 mod selector;
 pub mod shape;
 mod status;
@@ -42,6 +44,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
@@ -66,10 +69,11 @@ pub use references::{is_grantee, peers_of, reached_into};
 pub use registration::Registration;
 pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
+pub use secrets::{SecretKeys, declared_secret, is_secret, is_secret_key, pull_secrets};
 pub use selector::{problems as selector_problems, selects};
 pub use status::{Outcome, status, unobserved_status};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed, is_dns_subdomain};
+use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed};
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -316,9 +320,7 @@ fn desired(
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let mut identity = workflow.spec.identity.clone().unwrap_or_default();
-        identity
-            .image_pull_secrets
-            .retain(|secret| is_dns_subdomain(&secret.name));
+        identity.image_pull_secrets.retain(|secret| is_secret(&secret.name));
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }

@@ -39,7 +39,7 @@ fn policies_are_printed_with_what_is_not_the_same() {
     );
     let said = run(&["convert", "gatekeeper", "-"], input.as_bytes());
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.out.starts_with("---\n# of standard input:20\n# "), "{}", said.out);
+    assert!(said.out.starts_with("---\n# of standard input:19\n# "), "{}", said.out);
     assert!(said.out.contains("# it is asked about DELETE too"), "{}", said.out);
     let objects: Vec<Value> = serde_saphyr::from_multiple(&said.out).expect("YAML");
     assert_eq!(objects[0]["metadata"]["name"], "owners-all");
@@ -98,7 +98,7 @@ fn rego_that_cannot_be_used_is_told_with_its_own_line() {
     assert!(said.out.is_empty(), "{said:?}");
     assert!(
         said.err
-            .contains("standard input:20: owners-all: template.rego:6:10: `http.send`"),
+            .contains("standard input:19: owners-all: template.rego:6:10: `http.send`"),
         "{said:?}"
     );
 }

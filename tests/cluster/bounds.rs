@@ -118,6 +118,7 @@ fn everything() -> Value {
         },
         "images": ["registry.example.com/finance/**"],
         "permissions": {"rules": [rule], "crossNamespace": [{"namespace": "x", "rules": [rule]}]},
+        "secrets": [{"name": "x", "secretRef": {"name": "x", "keys": ["x"]}, "data": data}],
         "network": {"ingress": rules("from"), "egress": egress},
         "debug": {"allow": ["Exec"], "until": "2030-12-01T12:00:00Z"},
     })

@@ -115,6 +115,10 @@ async fn bounds_are_where_they_are_said_to_be() {
     let team = |team: String| json!({"owner": {"team": team}});
     let mut everything = egress(64);
     everything["permissions"] = rules(32)["permissions"].clone();
+    let keys: Vec<_> = (0..16).map(|key| format!("MODEL_API_KEY_{key}")).collect();
+    everything["secrets"] = (0..32)
+        .map(|i| json!({"name": format!("secret-{i}"), "secretRef": {"name": format!("secret-{i}"), "keys": keys}}))
+        .collect();
     everything["network"]["ingress"] = (0..64)
         .map(
             |i| json!({"name": format!("rule-{i}"), "from": {"workflow": {"name": "peer"}}, "ports": [{"port": 8080}]}),
@@ -152,6 +156,18 @@ async fn bounds_are_where_they_are_said_to_be() {
             "two rules of one name",
             "x",
             json!({"network": {"egress": [egress(1)["network"]["egress"][0], egress(1)["network"]["egress"][0]]}}),
+            "Duplicate value",
+        ),
+        (
+            "two Secrets of one name",
+            "x",
+            json!({"secrets": [{"name": "x", "secretRef": {"name": "a"}}, {"name": "x", "secretRef": {"name": "b"}}]}),
+            "Duplicate value",
+        ),
+        (
+            "one key twice",
+            "x",
+            json!({"secrets": [{"name": "x", "secretRef": {"name": "a", "keys": ["k", "k"]}}]}),
             "Duplicate value",
         ),
         (

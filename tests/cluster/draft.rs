@@ -83,7 +83,7 @@ async fn a_draft_of_a_running_namespace_is_accepted_and_then_nothing_differs() {
     for words in [
         "secrets: is a resource that no workflow may touch",
         "every namespace: name them",
-        "Secrets model-key",
+        "See that each is needed",
         &format!(
             "#     kubectl annotate serviceaccount reporter --namespace {namespace} ringfence.dev/adopt=reporter\n"
         ),
@@ -125,6 +125,10 @@ async fn a_draft_of_a_running_namespace_is_accepted_and_then_nothing_differs() {
     assert_eq!(
         reporter["spec"]["permissions"]["rules"],
         json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}])
+    );
+    assert_eq!(
+        reporter["spec"]["secrets"],
+        json!([{"name": "model-key", "secretRef": {"name": "model-key", "keys": ["a"]}}])
     );
     assert_eq!(
         reporter["spec"]["network"]["ingress"],

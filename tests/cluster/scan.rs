@@ -217,9 +217,11 @@ impl Scene {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": subject}],
         });
-        self.admin.post(CLUSTER_BINDINGS, &binding).await.ok();
+        // As they stand where they were made before the fence.
+        let before = unasked(&self.cluster).await;
+        before.post(CLUSTER_BINDINGS, &binding).await.ok();
         let policy = json!({"metadata": {"name": "open"}, "spec": {"podSelector": {}, "egress": [{}], "policyTypes": ["Egress"]}});
-        self.admin.post(&all("NetworkPolicy", &self.ns), &policy).await.ok();
+        before.post(&all("NetworkPolicy", &self.ns), &policy).await.ok();
         self.counts("extra-binding", 1.0).await;
         self.counts("foreign-network-policy", 1.0).await;
         self.tells("1 binding gives its account more than is declared: ClusterRoleBinding everybody-here")
@@ -343,6 +345,12 @@ impl Scene {
     }
 
     async fn secrets_that_are_missing_are_found_by_who_may_read_them(&self) {
+        let declared = json!({"spec": {"secrets": [
+            {"name": "model", "secretRef": {"name": "model-key", "keys": ["missing"]}},
+            {"name": "other", "secretRef": {"name": "nowhere", "keys": ["a"]}},
+        ]}});
+        let path = one("AIWorkflow", &self.ns, "triage");
+        self.tess.patch(&path, &declared).await.ok();
         let mut wants = pod("wants", "triage");
         wants["spec"]["containers"][0]["env"] = json!([
             {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "model-key", "key": "missing"}}},
@@ -359,7 +367,7 @@ impl Scene {
             .ok();
         let said = self.says(&Identity::Admin, &["check", "namespace", &self.ns]).await;
         assert_eq!(said.code, Some(1), "{said}");
-        for words in ["model-key", "missing", "nowhere"] {
+        for words in ["model-key", "missing", "nowhere", "spec.secrets[0].secretRef.keys[0]"] {
             assert!(said.stdout.contains(words), "{words}: {said}");
         }
         assert!(

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{AUDIT_LABEL, DEFAULT_CLASS, ENFORCE_LABEL, WARN_LABEL, is_dns_label, is_dns_subdomain},
-    findings::{Finding, Place, Report, Secrets, Sink},
+    findings::{Declared, Finding, Place, Report, Secrets, Sink},
     scan::{Bounds, Scanner},
     telemetry::Metrics,
     webhook::{
@@ -50,8 +50,8 @@ enum What {
 ///
 /// Judges the namespace, its workloads and its pods as admission would, RegoPolicies included, but for who launched them, which
 /// nobody recorded.
-/// Names NetworkPolicies that open more than is declared, Secrets and keys that pods refer to and that are not there, and
-/// Secrets that hold tokens without an end. Reads with your rights, and changes nothing.
+/// Names NetworkPolicies that open more than is declared, Secrets and keys that AIWorkflows declare or pods refer to and that are
+/// not there, and Secrets that hold tokens without an end. Reads with your rights, and changes nothing.
 ///
 /// Exit codes: 0 nothing found but warnings, 1 findings (see --fail-on), 2 not all could be looked at.
 #[derive(ClapArgs, Debug)]
@@ -163,6 +163,10 @@ struct Heard {
 impl Sink for Heard {
     fn found(&mut self, finding: Finding) {
         self.report.found(finding);
+    }
+
+    fn declared(&mut self, namespace: &str, workflow: &Declared) {
+        self.secrets.add_declared(namespace, workflow);
     }
 
     fn looked_at(&mut self, place: &Place, path: &str, pod: &Value) {

@@ -1,18 +1,22 @@
 //! The block that a pod template needs to run in its workflow's fence.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
 use super::{super::manifests::Manifests, Rendered, namespace_of, surroundings::Surroundings};
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowClassSpec, WORKFLOW_LABEL},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowClassSpec, DeclaredSecret, WORKFLOW_LABEL},
     plan::{self, shape},
 };
 
 /// Where clients of the API server look for a token.
 const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const OTHER_TOKENS_PATH: &str = "/var/run/secrets/tokens";
+/// Where whole Secrets are mounted, each in a folder of its own.
+const SECRETS_PATH: &str = "/var/run/secrets/declared";
 
 pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) -> Result<Rendered> {
     let (namespace, name) = match wanted.split_once('/') {
@@ -37,10 +41,13 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
     rendered.comments.extend(assumed);
     let acceptance = plan::accept(workflow, &facts, facts.fencing_class(), class.as_ref());
     rendered.say_acceptance(&shown, &acceptance);
-    let comment = format!(
+    let mut comment = format!(
         "A pod template of {shown}. Put the label on the object around it as well (Job, Deployment, …),\n\
          and securityContext and resources, as much as it needs, into every container."
     );
+    if !workflow.spec.secrets.is_empty() {
+        comment.push_str("\nAll that is declared of Secrets is in it: leave out what the container does not need.");
+    }
     let class_name = facts.fencing_class().unwrap_or_default();
     let rules = class
         .as_ref()
@@ -58,7 +65,7 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
     let template = template(workflow, &class, !rules.is_empty());
     if template.pointer("/spec/volumes").is_some() && !shape::volume_types(&class).contains(&"projected") {
         rendered.comments.push(format!(
-            "{shown}: its token is a volume of type projected, which AIWorkflowClass {class_name} does not allow: ask the platform team to add it to spec.volumes.types"
+            "{shown}: its tokens and Secrets are volumes of type projected, which AIWorkflowClass {class_name} does not allow: ask the platform team to add it to spec.volumes.types"
         ));
     }
     rendered.objects = vec![(comment, template)];
@@ -79,20 +86,30 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
         ]);
-        volumes.push(("api-token", API_TOKEN_PATH, sources));
+        volumes.push(("api-token".to_owned(), API_TOKEN_PATH.to_owned(), sources));
     }
     let audiences = workflow.spec.identity.iter().flat_map(|identity| &identity.audiences);
     let tokens: Vec<_> = audiences
         .enumerate()
         .map(|(index, audience)| {
             let seconds = shape::declared_seconds(audience).min(shape::max_token_seconds(class));
-            let token = json!({"audience": audience.audience, "path": file_name(index, &audience.audience), "expirationSeconds": seconds});
+            let token = json!({"audience": audience.audience, "path": file_name("token", index, &audience.audience), "expirationSeconds": seconds});
             json!({"serviceAccountToken": token})
         })
         .collect();
     if !tokens.is_empty() {
-        volumes.push(("tokens", OTHER_TOKENS_PATH, json!(tokens)));
+        volumes.push(("tokens".to_owned(), OTHER_TOKENS_PATH.to_owned(), json!(tokens)));
     }
+    let whole = workflow
+        .spec
+        .secrets
+        .iter()
+        .filter(|entry| entry.secret_ref.keys.is_none());
+    volumes.extend(whole.enumerate().map(|(index, entry)| {
+        let folder = file_name("secret", index, &entry.name);
+        let sources = json!([{"secret": {"name": entry.secret_ref.name}}]);
+        (format!("secret-{index}"), format!("{SECRETS_PATH}/{folder}"), sources)
+    }));
     let image = format!("<an image of {pattern}{digest}>");
     let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     let mut container = Map::from_iter([
@@ -104,28 +121,67 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -
             json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}}),
         ),
     ]);
+    let variables = variables(&workflow.spec.secrets);
+    if !variables.is_empty() {
+        container.insert("env".to_owned(), json!(variables));
+    }
     let context = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
     let mut spec = Map::from_iter([
         ("serviceAccountName".to_owned(), json!(workflow.service_account_name())),
         ("securityContext".to_owned(), context),
     ]);
     if !volumes.is_empty() {
-        let mount = |(name, path, _): &(&str, &str, Value)| json!({"name": name, "mountPath": path, "readOnly": true});
+        let mount =
+            |(name, path, _): &(String, String, Value)| json!({"name": name, "mountPath": path, "readOnly": true});
         container.insert("volumeMounts".to_owned(), volumes.iter().map(mount).collect());
         let volume =
-            |(name, _, sources): &(&str, &str, Value)| json!({"name": name, "projected": {"sources": sources}});
+            |(name, _, sources): &(String, String, Value)| json!({"name": name, "projected": {"sources": sources}});
         spec.insert("volumes".to_owned(), volumes.iter().map(volume).collect());
     }
     spec.insert("containers".to_owned(), json!([container]));
     json!({"metadata": {"labels": {WORKFLOW_LABEL: workflow.name_any()}}, "spec": spec})
 }
 
-/// The file of a token: its audience, where that can be a file's name.
-fn file_name(index: usize, audience: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    if audience.chars().all(fits) && !audience.starts_with('.') {
-        audience.to_owned()
+/// A variable for each declared key, called after it; after its entry too, where another key is called so.
+fn variables(secrets: &[DeclaredSecret]) -> Vec<Value> {
+    let mut taken = BTreeSet::new();
+    let mut variables = Vec::new();
+    for entry in secrets {
+        for key in entry.secret_ref.keys.iter().flatten() {
+            let mut name = variable_name(key);
+            // Ends: each time it is longer.
+            while !taken.insert(name.clone()) {
+                name = format!("{}_{name}", variable_name(&entry.name));
+            }
+            let reference = json!({"name": entry.secret_ref.name, "key": key});
+            variables.push(json!({"name": name, "valueFrom": {"secretKeyRef": reference}}));
+        }
+    }
+    variables
+}
+
+fn variable_name(text: &str) -> String {
+    let letter = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_uppercase()
+        } else {
+            '_'
+        }
+    };
+    let name: String = text.chars().map(letter).collect();
+    if name.starts_with(|first: char| first.is_ascii_digit()) {
+        format!("_{name}")
     } else {
-        format!("token-{index}")
+        name
+    }
+}
+
+/// The file of a token, or the folder of a Secret: what it is called, where that can be a file's name.
+fn file_name(kind: &str, index: usize, called: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if called.chars().all(fits) && !called.starts_with('.') {
+        called.to_owned()
+    } else {
+        format!("{kind}-{index}")
     }
 }

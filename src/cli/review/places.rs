@@ -216,15 +216,27 @@ fn shown(text: &str, number: usize, (start, long): (usize, usize), masks: &[Mask
             place_long = out.chars().count().saturating_sub(place);
         }
     }
-    let cut = out.trim_end().chars().count();
-    let out: String = clean(out.trim_end()).chars().take(MAX_LINE).collect();
-    let out = if cut > MAX_LINE { format!("{out}…") } else { out };
-    let length = out.chars().count();
-    let place = place.min(length.saturating_sub(1));
+    let line: Vec<char> = clean(out.trim_end()).chars().collect();
+    // Of a long line what is around the place.
+    let from = if place.saturating_add(place_long) > MAX_LINE {
+        place.saturating_sub(MAX_LINE / 4)
+    } else {
+        0
+    };
+    let mut text: String = line.iter().skip(from).take(MAX_LINE).collect();
+    if line.len() > from.saturating_add(MAX_LINE) {
+        text.push('…');
+    }
+    if from > 0 {
+        text.insert(0, '…');
+    }
+    let length = text.chars().count();
+    let before = place.saturating_sub(from).saturating_add(usize::from(from > 0));
+    let before = before.min(length.saturating_sub(1));
     Shown {
-        text: out,
-        before: place,
-        long: place_long.clamp(1, length.saturating_sub(place).max(1)),
+        text,
+        before,
+        long: place_long.clamp(1, length.saturating_sub(before).max(1)),
     }
 }
 
@@ -373,3 +385,6 @@ impl<'de> Visitor<'de> for Reading {
         Ok(Node::Map(map))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,7 @@ fn anchors_that_multiply_are_refused_at_once() {
 #[case::with_a_generated_name(POD.replace("  name: p\n", "  generateName: p-\n").into_bytes())]
 #[case::json(serde_json::to_vec(&serde_saphyr::from_str::<serde_json::Value>(POD).unwrap()).unwrap())]
 #[case::json_lines([serde_json::to_vec(&serde_saphyr::from_str::<serde_json::Value>(POD).unwrap()).unwrap(),
-    b"\n{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"c\"}}\n".to_vec()].concat())]
+    b"\n{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"c\", \"namespace\": \"ai\"}}\n".to_vec()].concat())]
 fn a_good_pod_passes_however_it_is_written(#[case] bytes: Vec<u8>) {
     let files = Files::of(&[("context/c.yaml", &format!("{NAMESPACE}---\n{WORKFLOW}"))]);
     files.write("m.yaml", &bytes);

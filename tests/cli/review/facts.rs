@@ -152,6 +152,7 @@ fn the_mode_of_the_namespace_decides_what_a_finding_does(#[case] mode: &str, #[c
         .as_array()
         .unwrap()
         .iter()
+        .filter(|one| one["policy"] == "restricted-pod-security")
         .map(|one| &one["level"])
         .collect();
     let expected = if code == 1 {

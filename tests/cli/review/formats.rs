@@ -194,7 +194,11 @@ fn json_tells_what_the_webhook_would_send() {
     );
     let message = pod["answers"][0]["message"].as_str().unwrap();
     assert!(message.starts_with("ringfence refused this Pod ("), "{message}");
-    let findings = pod["findings"].as_array().unwrap();
+    let findings = pod["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["level"] == "deny");
     for (number, finding) in (1..).zip(findings) {
         let (policy, path) = (finding["policy"].as_str().unwrap(), finding["path"].as_str().unwrap());
         assert!(message.contains(&format!("\n{number}. [{policy}] {path}")), "{message}");
@@ -216,7 +220,11 @@ fn what_passes_is_whole_too(#[case] format: &str) {
     let said = Files::of(&[("m.yaml", config)]).review(&["-o", format, "DIR/m.yaml"], b"");
     assert_eq!(said.code, 0, "{said:?}");
     if format == "junit" {
-        assert_eq!(elements(&said.out).len(), 3, "{}", said.out);
+        assert!(
+            elements(&said.out).iter().any(|(name, _)| name == "testcase"),
+            "{}",
+            said.out
+        );
     } else {
         serde_json::from_str::<Value>(&said.out).unwrap();
     }

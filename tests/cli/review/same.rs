@@ -204,7 +204,7 @@ async fn every_manifest_that_is_shown_gets_the_same_verdict_and_words() {
                 .all(|one| one["policy"] != "schema");
             for answer in result["answers"].as_array().unwrap() {
                 let name = answer["webhook"].as_str().unwrap();
-                if !is_whole || !is_known || object["kind"] == "RegoPolicy" {
+                if !is_whole || !is_known || object["kind"] == "RegoPolicy" || name.starts_with("policies/") {
                     continue;
                 }
                 let plural = format!("{}s", text(object, "/kind").to_lowercase());
