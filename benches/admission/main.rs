@@ -6,6 +6,7 @@
 mod client;
 mod generated;
 mod live;
+mod manifests;
 mod measure;
 mod policies;
 mod process;
@@ -173,6 +174,8 @@ async fn measure(pace: &Pace) -> Result<Report> {
     let each = policies::each(&usual, pace)?;
     say(started, "what it takes to trust policies");
     let loading = policies::vetting(pace)?;
+    say(started, "what reviewing manifests takes");
+    let manifests = manifests::review(pace)?;
     let took = started.elapsed();
     say(started, "done");
     Ok(Report {
@@ -181,6 +184,7 @@ async fn measure(pace: &Pace) -> Result<Report> {
         growths: vec![containers, size, policies, small],
         each,
         loading,
+        manifests,
         quick: pace.quick,
         reviews: (usual.len(), bad.len()),
         took: Duration::from_secs(took.as_secs()),

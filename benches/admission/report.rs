@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::manifests::Manifests;
 use crate::measure::{Growth, IN_FLIGHT, Probe, Row, percentile, spread};
 use crate::policies::{Each, Loading};
 
@@ -21,6 +22,7 @@ pub struct Report {
     pub growths: Vec<Growth>,
     pub each: Each,
     pub loading: Loading,
+    pub manifests: Manifests,
     pub quick: bool,
     /// Sizes of the review that is admitted and of the one that is refused.
     pub reviews: (usize, usize),
@@ -132,7 +134,13 @@ impl Report {
             out.push('\n');
             out.push_str(&table(growth));
         }
-        let _ = write!(out, "\n{}\n{}", self.each.text(), self.loading.text());
+        let _ = write!(
+            out,
+            "\n{}\n{}\n{}",
+            self.each.text(),
+            self.loading.text(),
+            self.manifests.text()
+        );
         out
     }
 
@@ -184,6 +192,7 @@ impl Report {
             "quick": self.quick, "debug": cfg!(debug_assertions), "seconds": self.took.as_secs(), "inFlight": IN_FLIGHT,
             "reviewBytes": {"admitted": self.reviews.0, "refused": self.reviews.1},
             "servers": servers, "growth": growths, "onePolicy": self.each.json(), "load": self.loading.json(),
+            "manifests": self.manifests.json(),
         })
     }
 }
@@ -259,7 +268,7 @@ pub fn three([median, least, largest]: [f64; 3]) -> Value {
     json!({"median": median, "min": least, "max": largest})
 }
 
-fn memory(kib: u64) -> String {
+pub fn memory(kib: u64) -> String {
     format!("{:.1} MB", kib as f64 * 1024.0 / 1e6)
 }
 

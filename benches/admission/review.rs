@@ -184,6 +184,15 @@ fn review(pod: &Pod, job_uid: &str) -> Value {
     })
 }
 
+/// The spec of the pod.
+pub fn spec(pod: &Pod) -> Map<String, Value> {
+    let mut object = object(pod, JOB_UID);
+    match object["spec"].take() {
+        Value::Object(spec) => spec,
+        _ => Map::new(),
+    }
+}
+
 fn object(pod: &Pod, job_uid: &str) -> Value {
     let mut init = container("prepare", pod);
     init["env"] = variables(&Pod { variables: 2, ..*pod });

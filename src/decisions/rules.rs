@@ -26,6 +26,10 @@ pub enum Need {
 /// What is judged by a rule.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Door {
+    /// What makes no pod, and would let somebody be a workflow, or reach one: accounts, tokens, Services, policies.
+    Beside,
+    /// A RoleBinding or ClusterRoleBinding.
+    Binding,
     /// Something that is opened into a pod.
     Connect,
     /// A declaration: one of our own kinds.
@@ -91,7 +95,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 25] = [
+pub const RULES: [Rule; 30] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -113,6 +117,20 @@ pub const RULES: [Rule; 25] = [
     )
     .at(&[Door::Labelled])
     .needing(&[Need::Namespace]),
+    rule(
+        "closed-service",
+        "A Service of an enforced namespace is of type ClusterIP, selects its pods, and has no external address.",
+        "Use type ClusterIP with a selector, and declare who may reach it in spec.network of the AIWorkflow.",
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace]),
+    rule(
+        "cloud-identity",
+        "What a cloud or Vault knows an account of an enforced namespace by comes from its AIWorkflow.",
+        "Declare the annotation in spec.identity.annotations of the AIWorkflow, and leave it out of the service account.",
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Class, Need::Namespace]),
     rule(
         "debug-window",
         "Nobody opens anything into a fenced pod unless its workflow declares a window, its class allows windows, and it is open now.",
@@ -155,9 +173,11 @@ pub const RULES: [Rule; 25] = [
     .at(&[Door::Declaration]),
     rule(
         "extra-binding",
-        "No RoleBinding or ClusterRoleBinding gives a workflow's account more than is declared.",
-        "Declare the rights in spec.permissions of the AIWorkflow, and delete the binding.",
-    ),
+        "No RoleBinding or ClusterRoleBinding gives an account of a fenced namespace more than is declared.",
+        "Declare the rights in spec.permissions of the AIWorkflow, and take the subject out of the binding.",
+    )
+    .at(&[Door::Binding, Door::Standing])
+    .needing(&[Need::Namespace]),
     replayed(
         "fixed-label",
         "A pod keeps the workflow label that it was made with.",
@@ -166,10 +186,19 @@ pub const RULES: [Rule; 25] = [
     .at(&[Door::Update])
     .needing(&[Need::Namespace]),
     rule(
+        "foreign-endpoints",
+        "Who is behind a Service of an enforced namespace, the built-in controllers find out from its selector.",
+        "Give the Service a selector, and leave Endpoints and EndpointSlices to the controllers.",
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace]),
+    rule(
         "foreign-network-policy",
-        "No NetworkPolicy beside Ringfence's opens what is not declared.",
+        "No NetworkPolicy beside Ringfence's opens what is not declared, and no policy of a network plugin's own kind overrules it.",
         "Declare what it opens in spec.network of the AIWorkflow, and delete it.",
-    ),
+    )
+    .at(&[Door::Beside, Door::Standing])
+    .needing(&[Need::Namespace]),
     rule(
         "launcher",
         "What runs as a workflow is made or changed by its launchers alone: those of the AIWorkflow or the class, and built-in controllers for an owner that holds.",
@@ -235,10 +264,19 @@ pub const RULES: [Rule; 25] = [
     .at(&[Door::Template])
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     rule(
+        "token-request",
+        "Accounts of an enforced namespace get tokens through their pods: by kubelets, and nobody else.",
+        "Run what needs the token as a pod of the workflow.",
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace]),
+    rule(
         "token-secret",
         "No Secret holds a token of a service account that never ends.",
         "Use a projected token, and delete the Secret.",
-    ),
+    )
+    .at(&[Door::Beside, Door::Standing])
+    .needing(&[Need::Namespace]),
     rule(
         "valid-declaration",
         "A declaration holds nothing that no class could accept.",
@@ -252,6 +290,13 @@ pub const RULES: [Rule; 25] = [
     )
     .at(&[Door::Template])
     .needing(&[Need::Class, Need::Namespace]),
+    rule(
+        "workflow-account",
+        "The service account of an AIWorkflow is made by Ringfence alone: rights and cloud roles go by its name.",
+        "Leave it to Ringfence, or give the account another name.",
+    )
+    .at(&[Door::Beside])
+    .needing(&[Need::Namespace, Need::Workflow]),
 ];
 
 /// The rule of that name.

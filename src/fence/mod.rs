@@ -3,9 +3,12 @@
 //! Pure: `Subject::of` reads a request, `Subject::needs` says what must be asked, whoever can ask fills [`Facts`], and
 //! [`Case`] judges. Must never: allow for lack of a fact, trust a name where a UID can be had, or put an object into a message.
 
+mod accounts;
 mod annotations;
+mod bindings;
 pub mod debug;
 mod declared;
+mod door;
 mod facts;
 mod identity;
 mod images;
@@ -15,6 +18,7 @@ pub mod modes;
 mod object;
 mod occasion;
 pub mod pod_security;
+mod reach;
 mod references;
 mod secrets;
 #[cfg(test)]
@@ -26,7 +30,9 @@ mod tokens;
 mod update;
 mod volumes;
 
+pub use bindings::Binding;
 pub use declared::needs_registration;
+pub use door::Door;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
 pub use object::{OwnerRef, controller};
 pub use occasion::occasion;

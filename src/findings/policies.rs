@@ -53,6 +53,11 @@ impl Foreign {
         self.origin.as_ref().is_some_and(|origin| owners.made(origin))
     }
 
+    /// What it opens: `ingress`, `egress`, or both.
+    pub const fn opens(&self) -> &'static str {
+        self.opens
+    }
+
     /// Puts what opens the most first: whoever adds many small ones hides no wide one behind them.
     pub fn widest_first(policies: &mut [Self]) {
         policies.sort_by_key(|policy| Reverse(policy.width));

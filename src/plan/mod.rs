@@ -4,6 +4,7 @@
 
 mod accept;
 mod adopt;
+mod binding_registration;
 mod ceiling;
 mod cidr;
 mod claims;
@@ -43,6 +44,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};

@@ -103,7 +103,7 @@ pub fn with_webhooks(mut stored: Value, webhooks: Vec<Value>) -> Value {
 }
 
 /// Where the chart's webhook for our kinds is reached, and whom it trusts.
-fn client(registration: &Value) -> Result<Map<String, Value>, String> {
+pub(super) fn client(registration: &Value) -> Result<Map<String, Value>, String> {
     let webhooks = registration.get("webhooks").and_then(Value::as_array);
     let mut webhooks = webhooks.into_iter().flatten();
     let kinds = webhooks.find(|webhook| webhook.get("name").and_then(Value::as_str) == Some(KINDS_WEBHOOK));
@@ -119,12 +119,12 @@ fn client(registration: &Value) -> Result<Map<String, Value>, String> {
     Ok(client.clone())
 }
 
-fn unreadable() -> String {
+pub(super) fn unreadable() -> String {
     format!("where webhook {KINDS_WEBHOOK} is reached cannot be told from its clientConfig: apply the chart again")
 }
 
 /// The same client by another path.
-fn at(client: &Map<String, Value>, path: &str) -> Option<Value> {
+pub(super) fn at(client: &Map<String, Value>, path: &str) -> Option<Value> {
     let mut client = client.clone();
     match (client.get("url"), client.get("service")) {
         (Some(url), None) => {

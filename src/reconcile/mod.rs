@@ -4,6 +4,7 @@
 //! touch an object whose owner annotation is not ours.
 
 mod apply;
+mod bindings;
 mod calls;
 mod class;
 mod cluster;
@@ -16,6 +17,7 @@ mod policy;
 mod ranges;
 mod reach;
 mod reads;
+mod registration;
 mod trust;
 mod watches;
 mod workflow;
@@ -39,6 +41,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use bindings::Guard;
 pub use calls::{CallError, DEADLINE};
 use interception::Interception;
 use known::Known;
@@ -77,6 +80,7 @@ pub struct Context {
     /// The RegoPolicies in force.
     registry: Arc<Registry>,
     interception: watch::Sender<Interception>,
+    guard: Guard,
     /// The cluster's own ranges; `None` until something was found out.
     ranges: watch::Sender<Option<Detection>>,
     known: Known,
@@ -116,6 +120,7 @@ impl Context {
             policies,
             registry,
             interception: watch::Sender::default(),
+            guard: Guard::default(),
             own_addresses,
             ranges: watch::Sender::new(None),
             known: Known::default(),
@@ -180,7 +185,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     ];
     let (known_workflows, known_namespaces) = (workflows.store(), namespaces.store());
     context.known.keep(classes.store(), known_workflows.clone());
-    let counted = known_workflows.clone();
+    let (counted, fenced) = (known_workflows.clone(), known_namespaces.clone());
     let default_made = CancellationToken::new();
     let ready = async {
         if futures::future::join_all(caches).await.into_iter().all(|synced| synced) {
@@ -204,6 +209,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         exception::run(exceptions, context.clone(), stop.clone()),
         policy::run(policies, context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
+        bindings::run(context.clone(), fenced, stop.clone()),
         ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),

@@ -29,6 +29,7 @@ pub(super) enum DefaultDeny {
 pub(super) async fn reconcile(namespace: Arc<Namespace>, context: Arc<Context>) -> Result<Action, CallError> {
     let started = tokio::time::Instant::now();
     let facts = facts(&namespace.metadata, context.is_exempt(&namespace.name_any()));
+    context.guard.hear(&facts);
     let result = keep(&namespace, &facts, &context).await;
     context
         .metrics

@@ -241,6 +241,12 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
         let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
         return Ok(Done::All(Outcome::Failed(Reason::NameTaken, message)));
     }
+    let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
+    if plan.changes.iter().any(makes_account)
+        && let Err(why) = context.guard.covers(facts).await
+    {
+        return Ok(Done::All(Outcome::Failed(Reason::ApiUnavailable, why)));
+    }
     let before = workflow.status.as_ref().filter(|status| stood(workflow, status));
     let foreign = |change: &Change| match change {
         // Something is gone that stood, and nothing that was declared or allowed has changed.

@@ -25,7 +25,8 @@ const BUCKETS: [f64; 14] = [
 const SCAN_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0];
 
 /// Resources that have a label of their own: those that are asked about most. Any object can carry the workflow label.
-const RESOURCES: [(&str, &str, &str); 20] = [
+const RESOURCES: [(&str, &str, &str); 29] = [
+    ("", "endpoints", ""),
     ("", "namespaces", ""),
     ("", "pods", ""),
     ("", "pods", "attach"),
@@ -36,13 +37,21 @@ const RESOURCES: [(&str, &str, &str); 20] = [
     ("", "pods", "resize"),
     ("", "podtemplates", ""),
     ("", "replicationcontrollers", ""),
+    ("", "secrets", ""),
     ("", "serviceaccounts", ""),
+    ("", "serviceaccounts", "token"),
+    ("", "services", ""),
+    ("", "services", "proxy"),
     ("apps", "daemonsets", ""),
     ("apps", "deployments", ""),
     ("apps", "replicasets", ""),
     ("apps", "statefulsets", ""),
     ("batch", "cronjobs", ""),
     ("batch", "jobs", ""),
+    ("discovery.k8s.io", "endpointslices", ""),
+    ("networking.k8s.io", "networkpolicies", ""),
+    ("rbac.authorization.k8s.io", "clusterrolebindings", ""),
+    ("rbac.authorization.k8s.io", "rolebindings", ""),
     ("ringfence.dev", "aiworkflowclasses", ""),
     ("ringfence.dev", "aiworkflowgrants", ""),
     ("ringfence.dev", "aiworkflows", ""),
@@ -530,9 +539,11 @@ pub fn resource_label(resource: &Gvr, subresource: &str) -> &'static str {
         Some((_, _, "attach")) => "pods/attach",
         Some((_, _, "exec")) => "pods/exec",
         Some((_, _, "portforward")) => "pods/portforward",
+        Some((_, "services", "proxy")) => "services/proxy",
         Some((_, _, "proxy")) => "pods/proxy",
         Some((_, _, "ephemeralcontainers")) => "pods/ephemeralcontainers",
         Some((_, _, "resize")) => "pods/resize",
+        Some((_, _, "token")) => "serviceaccounts/token",
         Some((_, name, _)) => name,
         None => "other",
     }

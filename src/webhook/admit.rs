@@ -3,6 +3,8 @@
 //! Must never: decide with a fact missing, or spend time that the request does not have. Judging does not yield: whoever calls
 //! `admit` does so on a thread that may block.
 
+mod doors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::api::is_dns_subdomain;
 use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
+use crate::fence::{Door, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
 use crate::policy::names_objects;
 use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
@@ -110,8 +112,13 @@ impl Admission {
         match webhook {
             Webhook::Kinds => self.decide_kinds(review, deadline).await,
             Webhook::Modes => self.decide_modes(review, deadline).await,
-            Webhook::Fence if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
-            Webhook::Fence | Webhook::Label => self.decide_object(review, deadline).await,
+            Webhook::Bindings => self.decide_binding(review, deadline).await,
+            Webhook::Fence => match Door::of(review).map_err(unusable)? {
+                Some(door) => self.decide_door(&door, deadline).await,
+                None if review.operation == Operation::Connect => self.decide_session(review, deadline).await,
+                None => self.decide_object(review, deadline).await,
+            },
+            Webhook::Label => self.decide_object(review, deadline).await,
             Webhook::Policies(asked) => self.decide_registered(asked, review, deadline).await,
         }
     }

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use crate::api::{Mode, is_exempt};
 use crate::decisions::{DecisionInput, Seen, Shown, ShownClass};
 use crate::fence::debug::Session;
-use crate::fence::{Case, Facts, Subject};
+use crate::fence::{Binding, Case, Door, Facts, Subject};
 use crate::fence::{modes, pod_security};
+use crate::plan::NamespaceFacts;
 use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, Target, Verdict};
 use crate::review::{Decision, Excuse, Fault, FaultCause, Review, Violation};
 use crate::telemetry::{Metrics, PolicyAction};
@@ -167,6 +168,40 @@ impl Judge {
             }
         }
         decision
+    }
+
+    pub(super) fn door(&self, door: &Door<'_>, facts: &Facts) -> Decision {
+        let mut decision = Decision::default();
+        match door.modes(facts, |name| self.is_exempt(name)) {
+            Err(violation) => decision.denials.push(*violation),
+            Ok(modes) => {
+                for (mode, class) in modes {
+                    let said = Said {
+                        deny: door.check(facts, &class),
+                        ..Said::default()
+                    };
+                    sort(&mut decision, mode, said);
+                }
+            }
+        }
+        decision
+    }
+
+    /// Judges a binding by the namespaces, as they are there, whose accounts it names.
+    pub(super) fn binding(&self, binding: &Binding<'_>, namespaces: &[Value]) -> Result<Decision, Fault> {
+        let mut decision = Decision::default();
+        for object in namespaces {
+            let namespace = NamespaceFacts::from_object(object, |name| self.is_exempt(name));
+            let namespace = namespace.ok_or_else(|| unusable("a Namespace that was read has no name"))?;
+            for mode in Binding::modes(&namespace) {
+                let said = Said {
+                    deny: binding.check(&namespace),
+                    ..Said::default()
+                };
+                sort(&mut decision, mode, said);
+            }
+        }
+        Ok(decision)
     }
 
     pub(super) fn modes(&self, review: &Review, facts: &Facts, deadline: Instant) -> Result<Decision, Fault> {

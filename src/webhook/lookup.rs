@@ -26,11 +26,20 @@ const EXCEPTIONS: Listed = Listed {
     plural: "regopolicyexceptions",
 };
 
+const WORKFLOWS: Listed = Listed {
+    group: GROUP,
+    version: "v1alpha1",
+    kind: "AIWorkflow",
+    plural: "aiworkflows",
+};
+
 /// One object to ask for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Key {
     /// A ServiceAccount.
     Account(Named),
+    /// The AIWorkflow, one of them, whose account has that name, or would have it.
+    AccountOwner(Named),
     /// An AIWorkflowClass.
     Class(String),
     /// The default-deny NetworkPolicy of a namespace.
@@ -59,6 +68,12 @@ pub struct LookupError {
     pub why: String,
 }
 
+/// The account of a workflow as it is stored: by its own name, where it says no other.
+fn account_of(workflow: &Value) -> Option<&str> {
+    let text = |pointer: &str| workflow.pointer(pointer).and_then(Value::as_str);
+    text("/spec/identity/serviceAccountName").or_else(|| text("/metadata/name"))
+}
+
 /// Asks for objects. `Ok(None)` means that the API server said "not found"; whatever else went wrong is an error.
 pub trait Lookup: Send + Sync + 'static {
     /// Asks for one object.
@@ -69,6 +84,9 @@ impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Account(named) => write!(f, "ServiceAccount {}/{}", named.namespace, named.name),
+            Self::AccountOwner(named) => {
+                write!(f, "the AIWorkflow of ServiceAccount {}/{}", named.namespace, named.name)
+            }
             Self::Class(name) => write!(f, "AIWorkflowClass {name}"),
             Self::DefaultDeny(namespace) => write!(f, "NetworkPolicy {namespace}/{DEFAULT_DENY_NAME}"),
             Self::Exceptions(namespace) => write!(f, "RegoPolicyExceptions of namespace {namespace}"),
@@ -113,6 +131,7 @@ impl Live {
         let ours = format!("/apis/{GROUP}/v1alpha1");
         let (collection, name) = match key {
             Key::Account(named) => (core(&named.namespace, "serviceaccounts"), named.name.as_str()),
+            Key::AccountOwner(named) => return self.account_owner(named).await,
             Key::Class(name) => (format!("{ours}/aiworkflowclasses"), name.as_str()),
             Key::DefaultDeny(namespace) => (
                 format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"),
@@ -215,6 +234,22 @@ impl Live {
     async fn exceptions(&self, namespace: &str) -> Result<Value, LookupError> {
         let first = page(&self.client, &Ask::all(EXCEPTIONS, Some(namespace))).await?;
         Ok(json!({"metadata": {"continue": first.next.unwrap_or_default()}, "items": first.items}))
+    }
+
+    /// Looks through the AIWorkflows of a namespace, a page at a time.
+    async fn account_owner(&self, account: &Named) -> Result<Option<Value>, LookupError> {
+        let mut ask = Ask::all(WORKFLOWS, Some(&account.namespace));
+        loop {
+            let page = page(&self.client, &ask).await?;
+            let mut workflows = page.items.into_iter().map(Value::Object);
+            if let Some(owner) = workflows.find(|workflow| account_of(workflow) == Some(account.name.as_str())) {
+                return Ok(Some(owner));
+            }
+            if page.next.is_none() {
+                return Ok(None);
+            }
+            ask.next = page.next;
+        }
     }
 
     async fn request(&self, key: &Key, collection: &str, name: &str) -> Result<Option<Value>, LookupError> {

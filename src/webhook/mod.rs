@@ -49,6 +49,8 @@ pub enum Webhook {
     Kinds,
     /// Namespaces that get a mode.
     Modes,
+    /// RoleBindings and ClusterRoleBindings that name an account of a fenced namespace.
+    Bindings,
     /// What RegoPolicies match.
     Policies(EntryAsked),
 }
@@ -95,7 +97,7 @@ pub trait Admit: Send + Sync + 'static {
 
 impl Webhook {
     /// Those of fixed paths.
-    pub const FIXED: [Self; 4] = [Self::Fence, Self::Label, Self::Kinds, Self::Modes];
+    pub const FIXED: [Self; 5] = [Self::Fence, Self::Label, Self::Kinds, Self::Modes, Self::Bindings];
 
     /// The last segment of the path, and the label in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -104,6 +106,7 @@ impl Webhook {
             Self::Label => "label",
             Self::Kinds => "kinds",
             Self::Modes => "modes",
+            Self::Bindings => "bindings",
             Self::Policies(_) => REGISTERED,
         }
     }
@@ -111,7 +114,7 @@ impl Webhook {
     /// How often a review is in memory while it is judged.
     fn copies(self) -> usize {
         match self {
-            Self::Fence | Self::Kinds | Self::Label | Self::Modes => limits::COPIES,
+            Self::Bindings | Self::Fence | Self::Kinds | Self::Label | Self::Modes => limits::COPIES,
             // Converted as it is and as the pod of its template, and once more parsed and converted behind the answer.
             Self::Policies(_) => 3 * limits::COPIES,
         }
@@ -120,7 +123,7 @@ impl Webhook {
     /// Whether the API server lets pass what it gets no answer about, and so we do.
     fn fails_open(self) -> bool {
         match self {
-            Self::Fence | Self::Kinds | Self::Label | Self::Modes => false,
+            Self::Bindings | Self::Fence | Self::Kinds | Self::Label | Self::Modes => false,
             Self::Policies(asked) => asked.id.failure == FailurePolicy::Ignore,
         }
     }

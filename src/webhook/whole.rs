@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Webhook;
 use super::admit::{Admission, within};
 use crate::api::{ENFORCE_LABEL, FailurePolicy, GROUP, WORKFLOW_LABEL, is_dns_label, is_exempt_kind};
-use crate::fence::modes;
+use crate::fence::{Binding, Door, modes};
 use crate::review::{Decision, Fault, Operation, Review};
 
 /// What one webhook answers.
@@ -42,13 +42,14 @@ impl Admission {
     pub async fn every(&self, review: &Review, deadline: Instant) -> Vec<Answer> {
         let mut answers = Vec::new();
         match within(deadline, self.asked(review)).await {
-            Ok(None) => {}
-            Ok(Some(webhook)) => {
-                let decided = self.decide(webhook, review, deadline).await;
-                answers.push(Answer {
-                    webhook: webhook.as_str().to_owned(),
-                    decision: decided.unwrap_or_else(Decision::from_fault),
-                });
+            Ok(webhooks) => {
+                for webhook in webhooks {
+                    let decided = self.decide(webhook, review, deadline).await;
+                    answers.push(Answer {
+                        webhook: webhook.as_str().to_owned(),
+                        decision: decided.unwrap_or_else(Decision::from_fault),
+                    });
+                }
             }
             Err(fault) => answers.push(failed("fence", fault)),
         }
@@ -65,20 +66,27 @@ impl Admission {
         answers
     }
 
-    /// The webhook of a fixed path that is asked.
-    async fn asked(&self, review: &Review) -> Result<Option<Webhook>, super::lookup::LookupError> {
+    /// The webhooks of fixed paths that are asked.
+    async fn asked(&self, review: &Review) -> Result<Vec<Webhook>, super::lookup::LookupError> {
         let resource = (review.resource.group.as_str(), review.resource.resource.as_str());
         let writes = matches!(review.operation, Operation::Create | Operation::Update);
         if review.resource.group == GROUP {
-            return Ok((writes && review.subresource.is_empty()).then_some(Webhook::Kinds));
+            let is_asked = writes && review.subresource.is_empty();
+            return Ok(is_asked.then_some(Webhook::Kinds).into_iter().collect());
         }
         if review.is_of_namespace() {
             let sets = !modes::settings(review).is_empty() && !self.is_exempt(review.name());
-            return Ok(sets.then_some(Webhook::Modes));
+            return Ok(sets.then_some(Webhook::Modes).into_iter().collect());
         }
+        // In every namespace, exempt ones too. What cannot be read is the webhook's to say.
+        let is_binding = resource.0 == "rbac.authorization.k8s.io"
+            && ["rolebindings", "clusterrolebindings"].contains(&resource.1)
+            && !matches!(Binding::of(review), Ok(None));
+        let mut asked = Vec::from_iter((writes && is_binding).then_some(Webhook::Bindings));
         if review.namespace.as_deref().is_some_and(|name| self.is_exempt(name)) {
-            return Ok(None);
+            return Ok(asked);
         }
+        let is_door = !matches!(Door::of(review), Ok(None)) && review.operation != Operation::Delete;
         let is_fenced = FENCED
             .iter()
             .any(|(group, resources)| *group == resource.0 && resources.contains(&resource.1));
@@ -98,8 +106,8 @@ impl Admission {
             .flatten()
             .any(|object| label(object).is_some());
         let of_label = writes && review.subresource.is_empty() && is_labelled && !is_heartbeat(resource.0, resource.1);
-        if !of_fence && !of_label {
-            return Ok(None);
+        if !of_fence && !of_label && !is_door {
+            return Ok(asked);
         }
         let namespace = review.namespace.clone().filter(|name| is_dns_label(name));
         let namespace = match namespace {
@@ -110,11 +118,12 @@ impl Admission {
             let labels = namespace.pointer("/metadata/labels");
             labels.is_some_and(|labels| labels.get(ENFORCE_LABEL).is_some())
         });
-        Ok(match (of_fence && is_enforced, of_label) {
-            (true, _) => Some(Webhook::Fence),
-            (false, true) => Some(Webhook::Label),
-            (false, false) => None,
-        })
+        let by_fence = (of_fence || is_door) && is_enforced;
+        asked.extend(by_fence.then_some(Webhook::Fence));
+        // Of what makes pods, one webhook asks.
+        let by_label = of_label && !(of_fence && is_enforced);
+        asked.extend(by_label.then_some(Webhook::Label));
+        Ok(asked)
     }
 }
 

@@ -1,12 +1,26 @@
-//! Attacks on a real API server, each beside the act that is like it and must go on: one file for each door.
+//! Attacks on the fence, on a real API server: for each known way around, what an attacker sends, and that it fails; and beside it the
+//! legitimate act that looks like it, and works. One file a door.
 //!
-//! The attacker is a tenant with the shipped role `ringfence-tenant` where nothing else is said. The world is that of `tests/cluster`.
+//! Attackers are a tenant with the chart's role `ringfence-tenant`, for whom all of it must fail, and holders of the built-in `edit` and
+//! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
+mod bindings;
+mod down;
+mod network_policies;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
 #[path = "../cluster/objects.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod objects;
-#[path = "../cluster/world.rs"]
-#[allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
-mod world;
-
 mod secrets;
+mod services;
+mod tokens;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
+#[path = "../cluster/world.rs"]
+mod world;

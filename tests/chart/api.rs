@@ -47,6 +47,14 @@ impl Api {
         }
     }
 
+    /// A user in these groups, and no others.
+    pub fn in_groups(&self, name: &str, groups: &[&str]) -> Api {
+        Api {
+            client: self.client.clone(),
+            user: Some((name.to_owned(), groups.iter().map(|&group| group.to_owned()).collect())),
+        }
+    }
+
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let content_type = match method {
             Method::PATCH => "application/merge-patch+json",

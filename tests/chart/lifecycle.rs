@@ -11,7 +11,7 @@ use crate::chart::{RELEASE, RINGFENCE, VALUES, helm, in_force, install, namespac
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// A certificate of a throw-away authority.
-fn authority() -> Value {
+pub fn authority() -> Value {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["test".to_owned()])
         .unwrap()

@@ -4,13 +4,16 @@
 //! about is refused with the registration's name. That shows what is asked about, and what goes on while we are down.
 
 mod api;
+mod bindings;
 mod chart;
 mod definitions;
+mod identities;
 mod lifecycle;
 mod modes;
 mod orphans;
 mod owned_objects;
 mod people;
+mod reach;
 mod registrations;
 mod rendered;
 mod reserved_keys;

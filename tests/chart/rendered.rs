@@ -160,10 +160,14 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
     for (value, by_url) in [("replicaCount=1", false), ("webhook.url.host=10.0.0.5:9443", true)] {
         let objects = render(&[value]).await;
         let configurations = of_kind(&objects, "ValidatingWebhookConfiguration");
-        assert_eq!(configurations.len(), 2);
-        assert_eq!(configurations[0]["metadata"]["name"], "ringfence");
-        assert_eq!(configurations[1]["metadata"]["name"], "ringfence-policies");
-        assert_eq!(configurations[1]["webhooks"], json!([]), "the operator's to fill");
+        let names: Vec<&str> = configurations
+            .iter()
+            .map(|one| one["metadata"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["ringfence", "ringfence-bindings", "ringfence-policies"]);
+        for filled in &configurations[1..] {
+            assert_eq!(filled["webhooks"], json!([]), "the operator's to fill");
+        }
         let webhooks = configurations[0]["webhooks"].as_array().unwrap();
         let names: Vec<&str> = webhooks
             .iter()
@@ -173,6 +177,11 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             names,
             [
                 "fence.ringfence.dev",
+                "tokens.ringfence.dev",
+                "token-secrets.ringfence.dev",
+                "accounts.ringfence.dev",
+                "services.ringfence.dev",
+                "network-policies.ringfence.dev",
                 "label.ringfence.dev",
                 "label-enforced.ringfence.dev",
                 "kinds.ringfence.dev",
@@ -212,7 +221,12 @@ async fn registrations_fail_closed_and_spare_the_exempt_namespaces() {
             let client = &webhook["clientConfig"];
             assert!(client.get("caBundle").is_none());
             let path = match webhook["name"].as_str().unwrap() {
-                "fence.ringfence.dev" => "/admit/fence",
+                "fence.ringfence.dev"
+                | "tokens.ringfence.dev"
+                | "token-secrets.ringfence.dev"
+                | "accounts.ringfence.dev"
+                | "services.ringfence.dev"
+                | "network-policies.ringfence.dev" => "/admit/fence",
                 "kinds.ringfence.dev" => "/admit/kinds",
                 "modes.ringfence.dev" => "/admit/modes",
                 _ => "/admit/label",

@@ -163,6 +163,22 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             "ringfence-policies",
             false,
         ),
+        (
+            "update",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-bindings",
+            true,
+        ),
+        (
+            "patch",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence-bindings",
+            false,
+        ),
         ("patch", "", "secrets", RELEASE, "ringfence-webhook-tls", false),
         ("patch", "ringfence.dev", "aiworkflows/status", "x", "x", false),
         ("create", admission, "validatingwebhookconfigurations", "", "", false),
@@ -198,6 +214,7 @@ async fn lists_by_name_are_lists_with_a_field_selector() {
     let registrations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
     for (path, name) in [
         (registrations.to_owned(), "ringfence"),
+        (registrations.to_owned(), "ringfence-bindings"),
         (registrations.to_owned(), "ringfence-policies"),
         (format!("/api/v1/namespaces/{RELEASE}/secrets"), "ringfence-webhook-tls"),
     ] {

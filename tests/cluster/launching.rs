@@ -49,7 +49,10 @@ impl Fenced {
                 {"kind": "ServiceAccount", "name": "scheduler", "namespace": namespace},
             ],
         });
-        create(&Api::<RoleBinding>::namespaced(admin.clone(), &namespace), binding)
+        // As it stood before the fence: nobody but Ringfence binds an account of an enforced namespace.
+        let ringfence = "system:serviceaccount:ringfence-system:ringfence";
+        let before = cluster.impersonate(ringfence, &["system:masters"]).await;
+        create(&Api::<RoleBinding>::namespaced(before, &namespace), binding)
             .await
             .unwrap();
         let workflow = json!({

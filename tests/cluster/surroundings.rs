@@ -8,7 +8,7 @@ use support::eventually;
 
 use crate::bad_input::{Place, to};
 use crate::objects::said;
-use crate::world::{CLASSES, NAMESPACES, SOON, TENANT, all, condition, one, workflow};
+use crate::world::{CLASSES, NAMESPACES, SOON, TENANT, all, condition, one, unasked, workflow};
 
 #[tokio::test]
 async fn what_refers_to_nothing_waits_for_it_and_says_so() {
@@ -88,6 +88,8 @@ async fn a_foreign_object_under_an_owned_name_is_never_taken_over() {
         ("RoleBinding", "binding", json!({"roleRef": role, "subjects": stranger})),
         ("NetworkPolicy", "allow", json!({"spec": open})),
     ];
+    // As they stand where they were made before the fence.
+    let earlier = unasked(place.world.cluster).await;
     for (kind, part, body) in cases {
         let name = format!("of-{}", kind.to_lowercase());
         let owned = if part.is_empty() {
@@ -101,7 +103,7 @@ async fn a_foreign_object_under_an_owned_name_is_never_taken_over() {
             "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": name},
         });
         let path = one(kind, &place.ns, &owned);
-        let before = said(&place.world.admin.post(&all(kind, &place.ns), &foreign).await.ok());
+        let before = said(&earlier.post(&all(kind, &place.ns), &foreign).await.ok());
         place
             .declare(&name, &json!({"permissions": {"rules": [rule]}}))
             .await

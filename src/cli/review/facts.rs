@@ -155,9 +155,9 @@ impl Store {
         })
     }
 
-    /// The account that a pod names. That of a workflow is there once Ringfence has made it.
-    fn account(&self, named: &Named) -> Option<Value> {
-        let of = |workflow: &&Value| {
+    /// The workflow whose account has that name.
+    fn owner_of(&self, named: &Named) -> Option<&Value> {
+        self.workflows.values().find(|workflow| {
             let own = text(workflow, "/spec/identity/serviceAccountName");
             let own = if own.is_empty() {
                 text(workflow, "/metadata/name")
@@ -165,9 +165,13 @@ impl Store {
                 own
             };
             text(workflow, "/metadata/namespace") == named.namespace && own == named.name
-        };
+        })
+    }
+
+    /// The account that a pod names. That of a workflow is there once Ringfence has made it.
+    fn account(&self, named: &Named) -> Option<Value> {
         let given = self.accounts.get(named).cloned();
-        let Some(workflow) = self.workflows.values().find(of) else {
+        let Some(workflow) = self.owner_of(named) else {
             return given;
         };
         let owner = text(workflow, "/metadata/uid");
@@ -339,6 +343,7 @@ impl Asking {
         };
         match key {
             Key::Account(named) => self.account(named),
+            Key::AccountOwner(named) => known(self.store.owner_of(named).cloned(), Need::Workflow),
             Key::Class(name) => known(self.store.class(name), Need::Class),
             Key::DefaultDeny(namespace) => self.store.default_deny(&self.namespace(namespace)),
             Key::Exceptions(namespace) => {

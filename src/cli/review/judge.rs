@@ -24,7 +24,7 @@ use crate::{
         schema,
     },
     decisions::{Door, Need, RULES, rule_of},
-    fence::{Subject, occasion},
+    fence::{self, Subject, occasion},
     policy::{Declared, EntryId, LoadError, Looks, PolicySet, Snapshot, Target},
     registry::inventory_of,
     review::{Decision, Operation, Review, Violation},
@@ -266,6 +266,11 @@ fn doors(review: &Review, answers: &[Answer]) -> BTreeSet<Door> {
         match webhook.as_str() {
             "kinds" => doors.extend([Door::Declaration]),
             "modes" => doors.extend([Door::Mode]),
+            "bindings" => doors.extend([Door::Binding]),
+            "fence" if matches!(fence::Door::of(review), Ok(Some(_))) => {
+                doors.extend([Door::Beside]);
+                doors.extend((review.operation == Operation::Connect).then_some(Door::Connect));
+            }
             "fence" if review.operation == Operation::Connect => doors.extend([Door::Connect]),
             "fence" | "label" => {
                 let Ok(Some(subject)) = Subject::of(review) else {

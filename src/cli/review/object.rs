@@ -184,16 +184,17 @@ impl Who {
             return json!({});
         };
         let mut groups = self.groups.clone();
-        let mut info = json!({"username": user});
+        let mut info = Map::from_iter([("username".to_owned(), user.as_str().into())]);
         if let Some(Named { namespace, .. }) = Self::account(user) {
             groups.push("system:serviceaccounts".to_owned());
             groups.push(format!("system:serviceaccounts:{namespace}"));
-            info["uid"] = SUPPOSED.into();
-            info["extra"] = json!({"authentication.kubernetes.io/credential-id": [SUPPOSED]});
+            info.insert("uid".to_owned(), SUPPOSED.into());
+            let extra = json!({"authentication.kubernetes.io/credential-id": [SUPPOSED]});
+            info.insert("extra".to_owned(), extra);
         }
         groups.push("system:authenticated".to_owned());
-        info["groups"] = groups.into();
-        info
+        info.insert("groups".to_owned(), groups.into());
+        info.into()
     }
 }
 

@@ -1,3 +1,6 @@
+mod bindings;
+mod doors;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -153,3 +153,44 @@ async fn exceptions_are_one_consistent_page(#[case] metadata: Value, #[case] nex
     assert_eq!(live.get(&Key::Exceptions("ai".into())).await, Ok(Some(expected)));
     assert_eq!(*asked.lock().unwrap(), [path], "and no resourceVersion");
 }
+
+/// Two workflows on two pages.
+fn workflows() -> Value {
+    let path = "/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows?&limit=500";
+    let night = json!({"metadata": {"name": "night"}, "spec": {"identity": {"serviceAccountName": "shift"}}});
+    let triage = json!({"metadata": {"name": "triage"}, "spec": {"identity": {"serviceAccountName": null}}});
+    let (first, second) = (path.to_owned(), format!("{path}&continue=more"));
+    json!({
+        first: {"metadata": {"continue": "more"}, "items": [night]},
+        second: {"metadata": {}, "items": [triage]},
+    })
+}
+
+#[rstest]
+#[case::declared("shift", Some("night"))]
+#[case::by_its_own_name("triage", Some("triage"))]
+#[case::that_names_another("night", None)]
+#[case::nobodys("other", None)]
+#[tokio::test]
+async fn whose_an_account_is_is_looked_for_on_every_page(#[case] account: &str, #[case] workflow: Option<&str>) {
+    let key = Key::AccountOwner(Named {
+        namespace: "ai".into(),
+        name: account.into(),
+    });
+    let (live, asked) = api(404, workflows());
+    let found = live
+        .get(&key)
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {asked:?}"));
+    assert_eq!(found.as_ref().map(crate::plan::name_of), workflow);
+}
+
+#[tokio::test]
+async fn an_account_is_nobodys_only_where_every_page_was_read() {
+    let mut pages = workflows();
+    let all = pages.as_object_mut().unwrap();
+    all.retain(|path, _| !path.contains("continue"));
+    let (live, _) = api(500, pages);
+    let error = live.get(&Key::AccountOwner(named())).await.unwrap_err();
+    assert!(error.to_string().contains("the aiworkflows of namespace ai"), "{error}");
+}

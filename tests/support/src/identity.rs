@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::commands::checked;
-use crate::{ControlPlane, unique};
+use crate::{ControlPlane, RELEASE_NAMESPACE, unique};
 
 /// Somebody who talks to the API server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -136,9 +136,11 @@ impl ControlPlane {
     }
 
     async fn token_kubeconfig(&self, namespace: &str, name: &str) -> Result<Vec<u8>> {
-        // Boxed: a client needs a kubeconfig, and this kubeconfig a client.
-        let admin = Box::pin(self.admin()).await;
-        let accounts: Api<ServiceAccount> = Api::namespaced(admin, namespace);
+        // Boxed: a client needs a kubeconfig, and this kubeconfig a client. By the name of Ringfence, because in an enforced namespace
+        // nobody else is given a token but kubelets.
+        let ringfence = format!("system:serviceaccount:{RELEASE_NAMESPACE}:ringfence");
+        let asking = Box::pin(self.impersonate(&ringfence, &["system:masters"])).await;
+        let accounts: Api<ServiceAccount> = Api::namespaced(asking, namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 expiration_seconds: Some(24 * 3600),

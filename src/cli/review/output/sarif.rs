@@ -62,13 +62,13 @@ impl Printer for Sarif {
 
     fn trouble(&mut self, trouble: &Trouble) -> Result<String> {
         if self.notifications.len() < MAX_RESULTS {
-            let region = trouble
-                .line
-                .map(|line| json!({"startLine": line, "startColumn": trouble.column.unwrap_or(1)}));
-            let mut physical = json!({"artifactLocation": {"uri": uri(&trouble.file)}});
-            if let Some(region) = region {
-                physical["region"] = region;
-            }
+            let place = json!({"uri": uri(&trouble.file)});
+            let physical = match trouble.line {
+                Some(line) => json!({
+                    "artifactLocation": place, "region": {"startLine": line, "startColumn": trouble.column.unwrap_or(1)},
+                }),
+                None => json!({"artifactLocation": place}),
+            };
             self.notifications.push(json!({
                 "level": "error",
                 "message": {"text": format!("could not be reviewed: {}", trouble.message)},
@@ -88,8 +88,12 @@ impl Printer for Sarif {
         }
         let names: Vec<&String> = self.rules.keys().collect();
         for result in &mut self.results {
-            let index = names.iter().position(|name| result["ruleId"] == name.as_str());
-            result["ruleIndex"] = index.into();
+            let index = names
+                .iter()
+                .position(|name| result.get("ruleId").and_then(Value::as_str) == Some(name.as_str()));
+            if let Some(result) = result.as_object_mut() {
+                result.insert("ruleIndex".to_owned(), index.into());
+            }
         }
         let rules = self.rules.iter().map(|(name, about)| {
             json!({"id": name, "shortDescription": {"text": format!("Ringfence policy {name}")}, "help": {"text": about}})
@@ -120,11 +124,10 @@ fn result(judged: &Judged, finding: &Finding) -> Value {
         Level::Audit => "note",
     };
     let (line, column) = finding.at(judged);
-    let mut region = json!({"startLine": line});
-    if let (Some(column), Some(place)) = (column, &finding.place) {
-        region["startColumn"] = column.into();
-        region["endColumn"] = place.end.into();
-    }
+    let region = match (column, &finding.place) {
+        (Some(column), Some(place)) => json!({"startLine": line, "startColumn": column, "endColumn": place.end}),
+        _ => json!({"startLine": line}),
+    };
     let title = judged.title();
     json!({
         "ruleId": violation.policy,

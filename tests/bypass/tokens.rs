@@ -1,0 +1,206 @@
+//! Door: being the workflow's account without being its pod.
+
+use serde_json::{Value, json};
+use support::unique;
+
+use crate::world::{Actor, Answer, World, all, one};
+
+const KEY: &str = "eks.amazonaws.com/role-arn";
+
+fn token_request(seconds: u64, audiences: &Value) -> Value {
+    json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": audiences, "expirationSeconds": seconds}})
+}
+
+fn secrets(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets")
+}
+
+fn token_secret(account: &str) -> Value {
+    json!({
+        "metadata": {"name": unique("token"), "annotations": {"kubernetes.io/service-account.name": account}},
+        "type": "kubernetes.io/service-account-token",
+    })
+}
+
+#[track_caller]
+fn forbidden(answer: &Answer) {
+    assert_eq!(answer.code, 403, "{}", answer.body);
+    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
+}
+
+/// A kubelet, whose pods are there for it to ask about.
+async fn kubelet(world: &World) -> Actor {
+    Actor::new(
+        world
+            .cluster
+            .impersonate("system:node:n1", &["system:nodes", "system:masters"])
+            .await,
+    )
+}
+
+#[tokio::test]
+async fn a_tenant_asks_for_a_token_of_the_workflows_account() {
+    let world = World::shared().await;
+    let ns = &world.enforced("token").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let path = format!("{}/token", one("ServiceAccount", ns, "triage"));
+    let kubelet = kubelet(&world).await;
+    for request in [
+        token_request(600, &json!([])),
+        token_request(86_400, &json!([])),
+        token_request(600, &json!(["vault"])),
+    ] {
+        for attacker in [&edith, &ada, &world.admin] {
+            let answer = attacker.post(&path, &request).await;
+            let message = answer.refused_by("token-request");
+            assert!(message.contains("serviceaccounts/token = \"triage\""), "{message}");
+        }
+        forbidden(&world.tess.post(&path, &request).await);
+        let given = kubelet.post(&path, &request).await.ok();
+        assert!(given["status"]["token"].is_string(), "for the pods of its node");
+    }
+    // Nor of another account there: a workflow may be given it tomorrow.
+    let answer = ada
+        .post(
+            &format!("{}/token", one("ServiceAccount", ns, "default")),
+            &token_request(600, &json!([])),
+        )
+        .await;
+    answer.refused_by("token-request");
+
+    // Where nothing is enforced, tokens are given as ever.
+    let plain = &world.namespace("plain", &json!({})).await;
+    let (_, edith) = world.person(plain, "edit").await;
+    edith
+        .post(&all("ServiceAccount", plain), &json!({"metadata": {"name": "ci"}}))
+        .await
+        .ok();
+    edith
+        .post(
+            &format!("{}/token", one("ServiceAccount", plain, "ci")),
+            &token_request(600, &json!([])),
+        )
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_tenant_has_the_api_server_write_a_token_into_a_secret() {
+    let world = World::shared().await;
+    let ns = &world.enforced("secret").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    for attacker in [&edith, &world.tess, &world.admin] {
+        for account in ["triage", "default", "tomorrow"] {
+            let answer = attacker.post(&secrets(ns), &token_secret(account)).await;
+            assert!(answer.refused_by("token-secret").contains(account));
+        }
+    }
+    let ordinary = json!({"metadata": {"name": "model-key"}, "type": "Opaque", "stringData": {"key": "x"}});
+    world.tess.post(&secrets(ns), &ordinary).await.ok();
+    edith
+        .patch(
+            &format!("{}/model-key", secrets(ns)),
+            &json!({"stringData": {"key": "y"}}),
+        )
+        .await
+        .ok();
+}
+
+/// One that was there before the fence goes on holding what it holds, which the scan tells of, and takes up no other account.
+#[tokio::test]
+async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
+    let world = World::shared().await;
+    let ns = &world.namespace("turned", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    edith
+        .post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "old"}}))
+        .await
+        .ok();
+    let made = edith.post(&secrets(ns), &token_secret("old")).await.ok();
+    let path = format!("{}/{}", secrets(ns), made["metadata"]["name"].as_str().unwrap());
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    world
+        .admin
+        .patch(&format!("{}/{ns}", crate::world::NAMESPACES), &enforce)
+        .await
+        .ok();
+    world.ready(ns, "triage", &json!({})).await;
+    let of = |account: &str| json!({"metadata": {"annotations": {"kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": null}}});
+    edith.patch(&path, &of("triage")).await.refused_by("token-secret");
+    edith
+        .patch(&path, &json!({"metadata": {"labels": {"a": "b"}}}))
+        .await
+        .ok();
+    edith.delete(&path).await.ok();
+}
+
+/// Whoever makes the account anew has its rights and roles, which go by its name.
+#[tokio::test]
+async fn the_workflows_account_is_made_again_by_somebody_else() {
+    let world = World::shared().await;
+    let ns = &world.enforced("reborn").await;
+    let named = json!({"identity": {"serviceAccountName": "night-shift"}});
+    world.ready(ns, "triage", &named).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    for attacker in [&edith, &world.admin] {
+        let again = json!({"metadata": {"name": "night-shift"}});
+        let answer = attacker.post(&all("ServiceAccount", ns), &again).await;
+        assert!(answer.refused_by("workflow-account").contains("AIWorkflow triage"));
+    }
+    let (_, ada) = world.person(ns, "admin").await;
+    let account = one("ServiceAccount", ns, "night-shift");
+    ada.delete(&account).await.refused_by_guard("ringfence-owned-objects");
+    forbidden(
+        &world
+            .tess
+            .post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "helper"}}))
+            .await,
+    );
+    ada.post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "helper"}}))
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn an_account_is_made_known_to_a_cloud() {
+    let world = World::shared().await;
+    let ns = &world.enforced("cloud").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    let cloud = json!({"metadata": {"annotations": {KEY: "arn:aws:iam::1:role/admin"}}});
+    let mut helper = cloud.clone();
+    helper["metadata"]["name"] = json!("helper");
+    let accounts = all("ServiceAccount", ns);
+    for attacker in [&edith, &world.admin] {
+        let answer = attacker.post(&accounts, &helper).await;
+        let message = answer.refused_by("cloud-identity");
+        assert!(
+            message.contains(KEY) && !message.contains("arn:aws"),
+            "the key, and not the value: {message}"
+        );
+    }
+    edith
+        .post(
+            &accounts,
+            &json!({"metadata": {"name": "helper", "annotations": {"a": "b"}}}),
+        )
+        .await
+        .ok();
+    edith
+        .patch(&one("ServiceAccount", ns, "helper"), &cloud)
+        .await
+        .refused_by("cloud-identity");
+    edith
+        .patch(
+            &one("ServiceAccount", ns, "helper"),
+            &json!({"metadata": {"annotations": {"a": "c"}}}),
+        )
+        .await
+        .ok();
+    // The workflow's own is refused by guard and rule: whichever answers first.
+    let answer = edith.patch(&one("ServiceAccount", ns, "triage"), &cloud).await;
+    assert_eq!(answer.code, 403, "{}", answer.body);
+}
