@@ -5,31 +5,31 @@ use serde_json::json;
 
 use super::{Files, NAMESPACE, POD, not_judged, refusing};
 
-const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ai, labels: {team: ml}}\nspec: {type: LoadBalancer}\n";
+const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: s, namespace: ai, labels: {team: ml}}\nspec: {storageClassName: fast}\n";
 
 fn rego_policy(spec: &str, rego: &str) -> String {
     let rego = rego.replace('\n', "\n        ");
     format!(
-        "apiVersion: ringfence.dev/v1alpha1\nkind: RegoPolicy\nmetadata: {{name: services}}\nspec:\n  validationActions: [Deny]\n  matchConstraints:\n    \
-         resourceRules: [{{apiGroups: [''], apiVersions: [v1], resources: [services], operations: [CREATE]}}]\n{spec}  rego:\n    modules:\n    - name: s.rego\n      source: |\n        {rego}\n"
+        "apiVersion: ringfence.dev/v1alpha1\nkind: RegoPolicy\nmetadata: {{name: persistentvolumeclaims}}\nspec:\n  validationActions: [Deny]\n  matchConstraints:\n    \
+         resourceRules: [{{apiGroups: [''], apiVersions: [v1], resources: [persistentvolumeclaims], operations: [CREATE]}}]\n{spec}  rego:\n    modules:\n    - name: s.rego\n      source: |\n        {rego}\n"
     )
 }
 
-const TYPE: &str = "package services\ndeny contains {\"msg\": \"no load balancers\", \"path\": \"spec.type\"} if input.review.object.spec.type == \"LoadBalancer\"";
+const TYPE: &str = "package persistentvolumeclaims\ndeny contains {\"msg\": \"no fast storage\", \"path\": \"spec.storageClassName\"} if input.review.object.spec.storageClassName == \"fast\"";
 
 #[rstest]
 #[case::deny(rego_policy("", TYPE), 1)]
 #[case::warn(rego_policy("", TYPE).replace("[Deny]", "[Warn]"), 0)]
 #[case::audit(rego_policy("", TYPE).replace("[Deny]", "[Audit]"), 0)]
-#[case::of_another_kind(rego_policy("", TYPE).replace("[services]", "[configmaps]"), 0)]
-#[case::plain_of_conftest("package main\ndeny contains msg if {\n  input.kind == \"Service\"\n  input.spec.type == \"LoadBalancer\"\n  msg := \"no\"\n}\n".to_owned(), 1)]
+#[case::of_another_kind(rego_policy("", TYPE).replace("[persistentvolumeclaims]", "[configmaps]"), 0)]
+#[case::plain_of_conftest("package main\ndeny contains msg if {\n  input.kind == \"PersistentVolumeClaim\"\n  input.spec.storageClassName == \"fast\"\n  msg := \"no\"\n}\n".to_owned(), 1)]
 #[case::plain_of_conftest_passes("package main\ndeny contains msg if {\n  input.kind == \"Ingress\"\n  msg := \"no\"\n}\n".to_owned(), 0)]
-#[case::plain_of_opa("package kubernetes.admission\ndeny contains \"no\" if input.request.object.spec.type == \"LoadBalancer\"\n".to_owned(), 1)]
-#[case::plain_of_old("package main\ndeny[msg] { input.spec.type == \"LoadBalancer\"; msg := \"no\" }\n".to_owned(), 1)]
-#[case::plain_that_allows("package main\ndefault allow := false\nallow if input.spec.type == \"ClusterIP\"\n".to_owned(), 1)]
-#[case::annotated_for_opa("# METADATA\n# title: words\npackage main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n".to_owned(), 1)]
+#[case::plain_of_opa("package kubernetes.admission\ndeny contains \"no\" if input.request.object.spec.storageClassName == \"fast\"\n".to_owned(), 1)]
+#[case::plain_of_old("package main\ndeny[msg] { input.spec.storageClassName == \"fast\"; msg := \"no\" }\n".to_owned(), 1)]
+#[case::plain_that_allows("package main\ndefault allow := false\nallow if input.spec.storageClassName == \"slow\"\n".to_owned(), 1)]
+#[case::annotated_for_opa("# METADATA\n# title: words\npackage main\ndeny contains \"no\" if input.spec.storageClassName == \"fast\"\n".to_owned(), 1)]
 #[case::for_objects("# METADATA\n# title: T\n# description: D\n# custom:\n#   name: mine\n#   severity: low\n#   remediation: R\n#   scope: object\n#   match:\n#     \
-    resourceRules: [{apiGroups: [''], apiVersions: [v1], resources: [services], operations: [CREATE]}]\npackage p\ndeny contains \"no\" if input.review.object.spec.type == \"LoadBalancer\"\n".to_owned(), 1)]
+    resourceRules: [{apiGroups: [''], apiVersions: [v1], resources: [persistentvolumeclaims], operations: [CREATE]}]\npackage p\ndeny contains \"no\" if input.review.object.spec.storageClassName == \"fast\"\n".to_owned(), 1)]
 fn policies_judge_objects(#[case] policy: String, #[case] expected: i32) {
     let file = if policy.starts_with("apiVersion") {
         "p.yaml"
@@ -38,7 +38,7 @@ fn policies_judge_objects(#[case] policy: String, #[case] expected: i32) {
     };
     let files = Files::of(&[
         (&format!("policies/{file}"), &policy),
-        ("m.yaml", SERVICE),
+        ("m.yaml", CLAIM),
         ("n.yaml", NAMESPACE),
     ]);
     let (code, json) = files.json(
@@ -61,13 +61,13 @@ fn a_folder_of_conftest_policies_shares_its_helpers() {
     let files = Files::of(&[
         (
             "policies/lib.rego",
-            "package lib\nis_open(o) if o.spec.type == \"LoadBalancer\"\n",
+            "package lib\nis_open(o) if o.spec.storageClassName == \"fast\"\n",
         ),
         (
             "policies/deny.rego",
             "package main\nimport data.lib\ndeny contains \"no\" if lib.is_open(input)\n",
         ),
-        ("m.yaml", SERVICE),
+        ("m.yaml", CLAIM),
     ]);
     let (code, json) = files.json(&["--policies", "DIR/policies", "DIR/m.yaml"], b"");
     assert_eq!((code, refusing(&json)), (1, vec!["deny".to_owned()]), "{json}");
@@ -88,11 +88,11 @@ fn a_folder_of_conftest_policies_shares_its_helpers() {
 #[case::object("bad.yaml", &rego_policy("", "package a\ndeny contains"), "DIR/policies/bad.yaml:1")]
 #[case::yaml("bad.yaml", "a: [\n", "DIR/policies/bad.yaml:1")]
 fn a_broken_policy_is_a_problem_and_the_others_judge(#[case] file: &str, #[case] text: &str, #[case] at: &str) {
-    let good = "package main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n";
+    let good = "package main\ndeny contains \"no\" if input.spec.storageClassName == \"fast\"\n";
     let files = Files::of(&[
         (&format!("policies/{file}"), text),
         ("policies/good.rego", good),
-        ("m.yaml", SERVICE),
+        ("m.yaml", CLAIM),
     ]);
     let said = files.review(&["--policies", "DIR/policies", "DIR/m.yaml"], b"");
     assert!(
@@ -108,7 +108,7 @@ fn a_broken_policy_is_a_problem_and_the_others_judge(#[case] file: &str, #[case]
 fn a_namespace_selector_needs_the_namespace(#[case] label: &str, #[case] expected: Option<i32>) {
     let policy = rego_policy("    namespaceSelector: {matchLabels: {team: ml}}\n", TYPE);
     let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: ai, labels: {{{label}}}}}\n");
-    let files = Files::of(&[("p.yaml", &policy), ("m.yaml", SERVICE), ("n.yaml", &namespace)]);
+    let files = Files::of(&[("p.yaml", &policy), ("m.yaml", CLAIM), ("n.yaml", &namespace)]);
     let mut arguments = vec!["--policies", "DIR/p.yaml", "DIR/m.yaml"];
     if expected.is_some() {
         arguments.extend(["--context", "DIR/n.yaml"]);
@@ -118,7 +118,7 @@ fn a_namespace_selector_needs_the_namespace(#[case] label: &str, #[case] expecte
     assert_eq!(
         not_judged(&json),
         if expected.is_none() {
-            vec!["services".to_owned()]
+            vec!["persistentvolumeclaims".to_owned()]
         } else {
             vec![]
         }
@@ -135,19 +135,19 @@ fn a_policy_that_looks_at_what_is_missing_is_not_judged(
 ) {
     let policy = rego_policy(
         "",
-        &format!("package services\ndeny contains \"no\" if not {condition}"),
+        &format!("package persistentvolumeclaims\ndeny contains \"no\" if not {condition}"),
     );
-    let files = Files::of(&[("p.yaml", &policy), ("m.yaml", SERVICE)]);
+    let files = Files::of(&[("p.yaml", &policy), ("m.yaml", CLAIM)]);
     let (code, json) = files.json(&["--policies", "DIR/p.yaml", "DIR/m.yaml"], b"");
     assert_eq!(code, 0, "{json}");
     let all = json["results"][0]["notJudged"].as_array().unwrap();
     assert!(
-        all.contains(&json!({"policy": "services", "needs": [needs], "by": by})),
+        all.contains(&json!({"policy": "persistentvolumeclaims", "needs": [needs], "by": by})),
         "{json}"
     );
 }
 
-const LOOKS: &str = "package services\ndeny contains \"there is one already\" if {\n  some name, other in data.inventory.namespace.ai[\"v1\"].Service\n  name != input.review.object.metadata.name\n  other.spec.type == \"LoadBalancer\"\n}";
+const LOOKS: &str = "package persistentvolumeclaims\ndeny contains \"there is one already\" if {\n  some name, other in data.inventory.namespace.ai[\"v1\"].PersistentVolumeClaim\n  name != input.review.object.metadata.name\n  other.spec.storageClassName == \"fast\"\n}";
 
 #[rstest]
 #[case::nothing(&[], 0, true)]
@@ -156,13 +156,13 @@ const LOOKS: &str = "package services\ndeny contains \"there is one already\" if
 #[case::none_of_the_kind(&["--inventory", "DIR/namespace.yaml"], 0, false)]
 fn objects_beside_the_request_are_given(#[case] more: &[&str], #[case] expected: i32, #[case] is_missing: bool) {
     let policy = rego_policy(
-        "  inventory: [{version: v1, kind: Service, fields: [spec.type]}]\n",
+        "  inventory: [{version: v1, kind: PersistentVolumeClaim, fields: [spec.storageClassName]}]\n",
         LOOKS,
     );
-    let other = SERVICE.replace("name: s,", "name: other,");
+    let other = CLAIM.replace("name: s,", "name: other,");
     let files = Files::of(&[
         ("p.yaml", &policy),
-        ("m.yaml", SERVICE),
+        ("m.yaml", CLAIM),
         ("other.yaml", &other),
         ("namespace.yaml", NAMESPACE),
     ]);
@@ -175,7 +175,7 @@ fn parameters_reach_policies_of_every_kind() {
     let policy = "package main\ndeny contains \"no\" if input.parameters.closed\n";
     let files = Files::of(&[
         ("mine.rego", policy),
-        ("m.yaml", SERVICE),
+        ("m.yaml", CLAIM),
         ("p.yaml", "mine: {closed: true}\n"),
         ("q.yaml", "mine: {closed: false}\n"),
     ]);
@@ -193,8 +193,8 @@ fn parameters_reach_policies_of_every_kind() {
 fn a_policy_that_is_reviewed_is_vetted() {
     let good = rego_policy("", TYPE);
     let bad = rego_policy("", "package a\ndeny contains \"x\" if starts_with(\"a\", \"b\")")
-        .replace("name: services", "name: mistaken");
-    let (code, json) = Files::of(&[("m.yaml", &format!("{good}---\n{bad}---\n{SERVICE}"))]).json(&["DIR/m.yaml"], b"");
+        .replace("name: persistentvolumeclaims", "name: mistaken");
+    let (code, json) = Files::of(&[("m.yaml", &format!("{good}---\n{bad}---\n{CLAIM}"))]).json(&["DIR/m.yaml"], b"");
     assert_eq!((code, refusing(&json)), (1, vec!["valid-policy".to_owned()]), "{json}");
     assert!(json["results"][0]["findings"].as_array().unwrap().is_empty(), "{json}");
 }
@@ -237,7 +237,7 @@ const CONSTRAINT: &str = "apiVersion: constraints.gatekeeper.sh/v1beta1
 kind: K8sRequiredLabels
 metadata: {name: team}
 spec:
-  match: {kinds: [{apiGroups: [''], kinds: [Service]}]}
+  match: {kinds: [{apiGroups: [''], kinds: [PersistentVolumeClaim]}]}
   parameters: {labels: [LABEL]}
 ";
 
@@ -247,7 +247,7 @@ spec:
 #[case::passes("team", 0)]
 fn constraints_of_gatekeeper_judge(#[case] label: &str, #[case] expected: i32) {
     let constraint = CONSTRAINT.replace("LABEL", label);
-    let files = Files::of(&[("p/a.yaml", &constraint), ("p/b.yaml", TEMPLATE), ("m.yaml", SERVICE)]);
+    let files = Files::of(&[("p/a.yaml", &constraint), ("p/b.yaml", TEMPLATE), ("m.yaml", CLAIM)]);
     let (code, json) = files.json(&["--policies", "DIR/p", "DIR/m.yaml"], b"");
     assert_eq!((code, not_judged(&json)), (expected, vec![]), "{json}");
     let findings = json["results"][0]["findings"].as_array().unwrap();
@@ -259,8 +259,8 @@ fn constraints_of_gatekeeper_judge(#[case] label: &str, #[case] expected: i32) {
 #[case::without_a_template(CONSTRAINT, "DIR/p/a.yaml:1")]
 #[case::two_targets(&TEMPLATE.replace("  targets:\n", "  targets:\n  - {target: other.example.com, rego: 'package x'}\n"), "DIR/p/a.yaml:1")]
 fn what_cannot_be_converted_is_named_and_the_rest_is_reviewed(#[case] text: &str, #[case] at: &str) {
-    let good = "package main\ndeny contains \"no\" if input.spec.type == \"LoadBalancer\"\n";
-    let files = Files::of(&[("p/a.yaml", text), ("p/good.rego", good), ("m.yaml", SERVICE)]);
+    let good = "package main\ndeny contains \"no\" if input.spec.storageClassName == \"fast\"\n";
+    let files = Files::of(&[("p/a.yaml", text), ("p/good.rego", good), ("m.yaml", CLAIM)]);
     let said = files.review(&["--policies", "DIR/p", "DIR/m.yaml"], b"");
     assert!(
         said.code == 2 && said.out.contains(at) && said.out.contains("refused[good]"),
