@@ -99,6 +99,18 @@ explained() {
     if grep -q demo-0f3c9a71b2d84e65a9c1 "$state/ringfence.log"; then fail "the log repeats the key"; fi
 }
 
+# The words of the cluster, at the line of the manifest, before anybody applies it.
+reviewed() {
+    local output
+    step "The same without a cluster, in CI or before a commit: the same verdict, at the line that is at fault"
+    prompt ringfence review --context examples/invoice-triage.yaml demo/refused/4-literal-key.yaml
+    output=$("${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" review --context examples/invoice-triage.yaml demo/refused/4-literal-key.yaml 2>&1) &&
+        fail "the review should refuse it"
+    printf '%s\n' "$output"
+    grep -q 'demo/refused/4-literal-key.yaml:[0-9]*' <<<"$output" || fail "the review should name the line"
+    if grep -q demo-0f3c9a71b2d84e65a9c1 <<<"$output"; then fail "the review repeats the key"; fi
+}
+
 tell_the_refusals() {
     kubectl create namespace "$unfenced" >/dev/null
     until_true "the namespaces have their default account" \
@@ -124,6 +136,7 @@ tell_the_refusals() {
         fail "the refusal repeats the key"
     fi
     if [ -z "${CONTEXT:-}" ]; then explained; fi
+    reviewed
 
     step "Refused: a tenant who takes the fence down, with every right that a tenant needs for that"
     run kubectl create role tenant --namespace "$namespace" --verb=get,update,patch --resource=namespaces
