@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::facts::Named;
 use super::object::{shown, violation};
-use crate::api::{AIWorkflowClass, is_dns_subdomain};
-use crate::review::{Operation, Review, Violation};
+use crate::api::{ADOPT_ANNOTATION, AIWorkflowClass, is_dns_subdomain};
+use crate::review::{Review, Violation};
 
 const TOKEN_REQUEST: &str = "token-request";
 const TOKEN_SECRET: &str = "token-secret";
@@ -81,17 +81,17 @@ fn annotations(object: &Value) -> Option<&serde_json::Map<String, Value>> {
     object.get("metadata")?.get("annotations")?.as_object()
 }
 
-/// The account that is made, where a workflow may have been given that name.
+/// The account that is written: a workflow may have been given that name.
 pub(super) fn claimed(review: &Review) -> Option<Named> {
     let namespace = review.namespace.as_deref()?;
     let name = review.name();
-    (review.operation == Operation::Create && is_dns_subdomain(name)).then(|| Named {
+    is_dns_subdomain(name).then(|| Named {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     })
 }
 
-/// Judges a ServiceAccount. `owner` is the AIWorkflow that it would be the account of, where it is made.
+/// Judges a ServiceAccount. `owner` is the AIWorkflow that it is, or would be, the account of.
 pub(super) fn check_account(
     object: &Value,
     old: Option<&Value>,
@@ -99,9 +99,11 @@ pub(super) fn check_account(
     class: Option<&AIWorkflowClass>,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
-    if let Some(owner) = owner {
+    // By that annotation the platform has it join: the guard of reserved keys lets only holders of `approve` set it.
+    let asks_for = annotations(object).and_then(|all| all.get(ADOPT_ANNOTATION)?.as_str());
+    let workflow = owner.map(crate::plan::name_of);
+    if let Some(workflow) = workflow.filter(|workflow| old.is_none() && asks_for != Some(workflow)) {
         let name = object.pointer("/metadata/name").and_then(Value::as_str);
-        let workflow = crate::plan::name_of(owner);
         let message = format!(
             "is the account of AIWorkflow {}: rights and cloud roles go by that name, and only Ringfence makes it",
             shown(workflow)
@@ -109,17 +111,21 @@ pub(super) fn check_account(
         let fix = "leave it to Ringfence, which makes it again by itself; or give this account another name";
         violations.push(violation(WORKFLOW_ACCOUNT, "metadata.name", name, message, fix));
     }
-    let declared = class.and_then(|class| class.spec.identity.as_ref());
-    let declared = declared.map_or(&[][..], |identity| &identity.annotations);
-    let is_known =
-        |key: &str| CLOUD_KEYS.iter().any(|known| key.starts_with(known)) || declared.iter().any(|own| own == key);
+    let allowed = class.and_then(|class| class.spec.identity.as_ref());
+    let allowed = allowed.map_or(&[][..], |identity| &identity.annotations);
+    let is_allowed = |key: &str| allowed.iter().any(|own| own == key);
+    let is_known = |key: &str| CLOUD_KEYS.iter().any(|known| key.starts_with(known)) || is_allowed(key);
     let before = old.and_then(annotations);
+    let declared = owner.and_then(|owner| owner.pointer("/spec/identity/annotations")?.as_object());
     for (key, value) in annotations(object)
         .into_iter()
         .flatten()
         .filter(|(key, _)| is_known(key))
     {
-        if before.and_then(|before| before.get(key)) == Some(value) {
+        let stood = before.and_then(|before| before.get(key)) == Some(value);
+        // What its own AIWorkflow declares, and the class allows: so an account is made to fit before it joins.
+        let is_declared = is_allowed(key) && declared.and_then(|declared| declared.get(key)) == Some(value);
+        if stood || is_declared {
             continue;
         }
         let message = "is by what a cloud or Vault knows an account, and in an enforced namespace it comes from an AIWorkflow alone";
@@ -255,10 +261,40 @@ mod tests {
     }
 
     #[rstest]
+    #[case::as_declared("role-a", &["cloud.example.com/role"], true)]
+    #[case::another_value("role-b", &["cloud.example.com/role"], false)]
+    #[case::outside_the_class("role-a", &[], true)]
+    fn an_account_is_made_to_fit_what_its_workflow_declares(
+        #[case] value: &str,
+        #[case] allowed: &[&str],
+        #[case] passes: bool,
+    ) {
+        let spec = json!({"identity": {"annotations": allowed}});
+        let class = AIWorkflowClass::new("c", serde_json::from_value::<AIWorkflowClassSpec>(spec).unwrap());
+        let owner = json!({"metadata": {"name": "triage"}, "spec": {"identity": {"annotations": {"cloud.example.com/role": "role-a", "iam.gke.io/x": "role-a"}}}});
+        // Of a key that a cloud knows, but the class does not allow, the declaration is not accepted either.
+        let google = account(json!({"iam.gke.io/x": "role-a"}));
+        let old = account(json!({}));
+        assert_eq!(check_account(&google, Some(&old), Some(&owner), Some(&class)).len(), 1);
+        let new = account(json!({"cloud.example.com/role": value}));
+        let found = check_account(&new, Some(&old), Some(&owner), Some(&class));
+        assert_eq!(found.is_empty(), passes, "{found:?}");
+    }
+
+    #[rstest]
+    #[case::its_own("night", true)]
+    #[case::anothers("day", false)]
+    fn the_platform_makes_an_account_that_joins(#[case] adopt: &str, #[case] passes: bool) {
+        let owner = json!({"metadata": {"name": "night"}});
+        let made = account(json!({"ringfence.dev/adopt": adopt}));
+        assert_eq!(check_account(&made, None, Some(&owner), None).is_empty(), passes);
+    }
+
+    #[rstest]
     #[case::made("CREATE", "triage", true)]
-    #[case::changed("UPDATE", "triage", false)]
+    #[case::changed("UPDATE", "triage", true)]
     #[case::no_name("CREATE", "../triage", false)]
-    fn who_has_an_account_is_asked_where_it_is_made(#[case] operation: &str, #[case] name: &str, #[case] asked: bool) {
+    fn who_has_an_account_is_asked(#[case] operation: &str, #[case] name: &str, #[case] asked: bool) {
         let object = json!({"metadata": {"name": name}});
         let found = claimed(&review(operation, "", "ServiceAccount", Some(&object), Some(&object)));
         let named = Named {

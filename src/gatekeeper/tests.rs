@@ -494,7 +494,7 @@ fn an_error_is_told_of_the_templates_own_line() {
         template("package all\n\nviolation[{\"msg\": m}] {\n  m := http.send({})\n}\n"),
         constraint(json!({})),
     ]);
-    let errors = Registered::compile(&made[0].policy).err().expect("it is refused");
+    let errors = Registered::compile(&made[0].policy).expect_err("it is refused");
     let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert!(
         errors

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::world::{Actor, SOON, World, all, condition, one, workflow};
+use crate::world::{Actor, SOON, World, all, condition, one, unasked, workflow};
 use anyhow::ensure;
 use support::eventually;
 
@@ -24,7 +24,9 @@ async fn an_account_joins_when_the_platform_says_so_and_it_is_as_declared() {
         "metadata": {"name": "triage", "labels": {"app": "legacy"}, "annotations": annotations},
         "secrets": [{"name": "triage-token-x7"}], "imagePullSecrets": [{"name": "registry"}],
     });
-    world.admin.post(&all("ServiceAccount", ns), &existing).await.ok();
+    // As it stood before the fence.
+    let earlier = unasked(world.cluster).await;
+    earlier.post(&all("ServiceAccount", ns), &existing).await.ok();
     let before = world.admin.read(&path).await.unwrap();
     let token = Api::<ConfigMap>::namespaced(world.cluster.service_account(ns, "triage").await, ns);
 

@@ -205,7 +205,7 @@ fn json_tells_what_the_webhook_would_send() {
     }
     assert_eq!(
         json["totals"],
-        json!({"files": 1, "objects": 2, "denied": 1, "warned": 0, "unasked": 1, "notJudged": 1, "problems": 1})
+        json!({"files": 1, "objects": 2, "denied": 1, "warned": 0, "unasked": 0, "notJudged": 1, "problems": 1})
     );
     assert_eq!(json["problems"][0]["line"], 26);
 }
