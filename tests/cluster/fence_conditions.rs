@@ -137,7 +137,7 @@ async fn a_foreign_account_is_neither_touched_nor_bound() {
     let foreign =
         json!({"metadata": {"name": "triage", "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}});
     // As it stood before the fence.
-    let earlier = crate::world::unasked(world.cluster).await;
+    let earlier = unasked(world.cluster).await;
     earlier.post(&all("ServiceAccount", ns), &foreign).await.ok();
     let before = world.admin.get(&path).await.ok();
     let spec = json!({"permissions": {"rules": [rule("", "configmaps", "get")]}});
