@@ -237,8 +237,7 @@ async fn a_mode_on_what_is_new_or_empty_says_nothing_and_many_are_cut_off() {
     let world = World::shared().await;
     let admin = &world.admin;
     let name = support::unique("fresh");
-    let labels =
-        json!({"owner": "ml", "pod-security.kubernetes.io/enforce": "restricted", "ringfence.dev/enforce": "default"});
+    let labels = json!({"owner": "ml", "classification": "internal", "pod-security.kubernetes.io/enforce": "restricted", "ringfence.dev/enforce": "default"});
     let answer = admin
         .post(
             &format!("{NAMESPACES}?dryRun=All"),
