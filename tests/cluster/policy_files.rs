@@ -280,7 +280,7 @@ async fn what_brings_a_cluster_up_goes_on_without_a_replica(scene: &Scene) {
 
     let token = format!("{}/default/token", all("ServiceAccount", &scene.fenced));
     let request = json!({"spec": {"expirationSeconds": 7200}});
-    let node = master(&scene.cluster, "kubelet", &["system:nodes"]).await;
+    let node = master(&scene.cluster, "system:node:node-1", &["system:nodes"]).await;
     node.post(&token, &request).await.ok();
     assert_eq!(scene.admin.post(&token, &request).await.code, 500);
 

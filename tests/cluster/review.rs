@@ -94,7 +94,14 @@ fn beside() -> Vec<Value> {
             "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "mia"}],
         })
     };
-    let service = |kind: &str| json!({"spec": {"type": kind, "selector": {"app": "x"}, "ports": [{"port": 80}]}});
+    // The API server would choose the ports of nodes before it asks anybody.
+    let service = |kind: &str, more: Value| {
+        let mut spec = json!({"type": kind, "selector": {"app": "x"}, "ports": [{"port": 80}]});
+        for (key, value) in more.as_object().expect("fields") {
+            spec[key] = value.clone();
+        }
+        json!({"spec": spec})
+    };
     let rule = json!([{"host": "a.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "x", "port": {"number": 80}}}}]}}]);
     let key = ["sk-", "proj-", "0123456789abcdefghijklmnop"].concat();
     vec![
@@ -102,8 +109,13 @@ fn beside() -> Vec<Value> {
         object(rbac, "Role", "narrow", role("get")),
         object(rbac, "RoleBinding", "all", bound("cluster-admin")),
         object(rbac, "RoleBinding", "look", bound("view")),
-        object("v1", "Service", "outside", service("LoadBalancer")),
-        object("v1", "Service", "inside", service("ClusterIP")),
+        object(
+            "v1",
+            "Service",
+            "outside",
+            service("LoadBalancer", json!({"allocateLoadBalancerNodePorts": false})),
+        ),
+        object("v1", "Service", "inside", service("ClusterIP", json!({}))),
         object(
             "networking.k8s.io/v1",
             "Ingress",
@@ -146,7 +158,15 @@ fn shown(folder: &str) -> Vec<Value> {
     let text = |file: &PathBuf| std::fs::read_to_string(file).expect("a manifest");
     let documents = |text: String| serde_saphyr::from_multiple::<Value>(&text).expect("YAML");
     let makes_pods = |object: &Value| WORKLOADS.iter().any(|kind| object["kind"] == *kind);
-    yaml.map(text).flat_map(documents).filter(makes_pods).collect()
+    // Of the one workflow that is declared, or of none.
+    let is_known = |object: &Value| {
+        let label = &object["metadata"]["labels"]["ringfence.dev/workflow"];
+        label.is_null() || label == WORKFLOW
+    };
+    let objects = yaml.map(text).flat_map(documents);
+    objects
+        .filter(|object| makes_pods(object) && is_known(object))
+        .collect()
 }
 
 /// What a webhook said, of what the API server says.

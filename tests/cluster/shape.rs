@@ -165,6 +165,8 @@ async fn the_class_default_takes_what_the_api_server_adds() {
     let mut mounted = annotated("mounted");
     mounted["spec"]["automountServiceAccountToken"] = json!(true);
     mounted["spec"]["containers"][0]["securityContext"]["appArmorProfile"] = json!({"type": "RuntimeDefault"});
+    // What the range fills in.
+    mounted["spec"]["containers"][0]["resources"] = json!({});
     // Admission plugins learn of the range by a watch.
     let made = eventually(SOON, || async {
         lea.post(&all("Pod", ns), &mounted).await.ok();

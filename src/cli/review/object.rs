@@ -149,6 +149,9 @@ fn request(object: Value, kinds: &Kinds, who: &Who, default_namespace: &str) -> 
     ) {
         metadata.insert("namespace".to_owned(), namespace.as_str().into());
     }
+    if group.is_empty() && kind == "Pod" {
+        name_account(&mut whole);
+    }
     let kind = json!({"group": group, "version": version, "kind": kind});
     let resource = json!({"group": group, "version": version, "resource": plural});
     Ok(json!({
@@ -166,6 +169,26 @@ fn request(object: Value, kinds: &Kinds, who: &Who, default_namespace: &str) -> 
         "dryRun": false,
         "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
     }))
+}
+
+/// The account of a pod that names none, as the API server writes it into the pod before it asks anybody.
+fn name_account(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let is_empty = |value: Option<&Value>| value.is_none_or(|value| value.is_null() || value == "");
+    if !is_empty(spec.get("serviceAccountName")) {
+        return;
+    }
+    // The older name of the field.
+    let account = spec
+        .get("serviceAccount")
+        .filter(|account| !is_empty(Some(account)))
+        .cloned();
+    spec.insert(
+        "serviceAccountName".to_owned(),
+        account.unwrap_or_else(|| "default".into()),
+    );
 }
 
 impl Who {

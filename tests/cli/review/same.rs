@@ -148,6 +148,10 @@ fn review(object: &Value, resource: &str, is_namespaced: bool) -> Review {
     } else {
         &object["metadata"]["namespace"]
     };
+    let mut object = object.clone();
+    if object["kind"] == "Pod" && object["spec"]["serviceAccountName"].is_null() {
+        object["spec"]["serviceAccountName"] = json!("default");
+    }
     let request = json!({
         "uid": "u", "operation": "CREATE", "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
         "name": object["metadata"]["name"], "namespace": if is_namespaced || of_namespace { namespace.clone() } else { Value::Null },
