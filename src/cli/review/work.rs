@@ -29,6 +29,8 @@ use crate::{
 
 /// Most threads that judge.
 const MAX_THREADS: usize = 8;
+/// Threads for each core: one that judges waits while others evaluate its policies.
+const FOR_EACH_CORE: usize = 2;
 /// Most documents that are read ahead of the last one that was told of.
 const WINDOW: usize = 256;
 /// Most documents of one command.
@@ -60,7 +62,8 @@ struct Told {
 
 /// Judges every document of the inputs, and tells what comes of each.
 pub(super) fn review(inputs: &[Input], work: &Work<'_>, tell: &mut dyn FnMut(Outcome) -> Result<()>) -> Result<()> {
-    let threads = thread::available_parallelism().map_or(2, |threads| threads.get().min(MAX_THREADS));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.saturating_mul(FOR_EACH_CORE).min(MAX_THREADS);
     let (jobs, waiting) = sync_channel::<Job>(threads);
     let (done, finished) = channel();
     let waiting = Mutex::new(waiting);
