@@ -231,7 +231,8 @@ follows(item, flag) if {
 
 # What is run is the command with the arguments behind it.
 follows(item, flag) if {
-	[kind, i, "command", last] := flag.at
+	[kind, i, field, last] := flag.at
+	field == "command"
 	item.at == [kind, i, "args", 0]
 	count(input.pod.spec[kind][i].command) == last + 1
 }
