@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::policy::Tokens;
+
 /// Where a template looks in `data.inventory`. What is no constant is `None`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Look {
@@ -132,56 +134,20 @@ fn look(steps: &[Option<String>]) -> Option<Look> {
 }
 
 fn tokens(source: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = source;
-    while let Some(c) = rest.chars().next() {
-        let length = match c {
-            '#' => rest.find('\n').unwrap_or(rest.len()),
-            '"' => {
-                let length = quoted(rest);
-                let quoted = rest.get(..length).unwrap_or_default();
-                if let Ok(text) = serde_json::from_str(quoted) {
-                    tokens.push(Token::Text(text));
-                }
-                length
-            }
-            '`' => {
-                let inside = rest.get(1..).unwrap_or_default();
-                let length = inside.find('`').unwrap_or(inside.len());
-                tokens.push(Token::Text(inside.get(..length).unwrap_or_default().to_owned()));
-                (length + 2).min(rest.len())
-            }
-            c if c.is_alphanumeric() || c == '_' => {
-                let length = rest
-                    .find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len());
-                tokens.push(Token::Word(rest.get(..length).unwrap_or_default().to_owned()));
-                length
-            }
-            c => {
-                if !c.is_whitespace() {
-                    tokens.push(Token::Sign(c));
-                }
-                c.len_utf8()
-            }
-        };
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    tokens
+    let tokens = Tokens::read(source);
+    let texts = (0..tokens.len()).filter_map(|number| tokens.text(number));
+    texts.filter_map(token).collect()
 }
 
-/// Length of a text in quotes, quotes included.
-fn quoted(rest: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
+/// What is no text after all says nothing.
+fn token(text: &str) -> Option<Token> {
+    let first = text.chars().next()?;
+    Some(match first {
+        '"' => Token::Text(serde_json::from_str(text).ok()?),
+        '`' => Token::Text(text.trim_matches('`').to_owned()),
+        c if c.is_alphanumeric() || c == '_' => Token::Word(text.to_owned()),
+        c => Token::Sign(c),
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Must never: miss a way to a field. Whatever is not plainly about another field counts as looking at all of them.
 
+use super::rewrite::tokens::Tokens;
+
 /// Fields of the input beside the object itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Looks {
@@ -101,24 +103,21 @@ fn field(rest: &str) -> Option<&str> {
     (end.starts_with(']') && name(field) == field.len()).then_some(field)
 }
 
-/// The text without what follows a `#` outside of texts.
+/// The text without its comments: between words and signs, a `#` begins one.
 fn without_comments(text: &str) -> String {
+    let tokens = Tokens::read(text);
     let mut code = String::with_capacity(text.len());
-    let mut raw = false;
-    for line in text.lines() {
-        let (mut quoted, mut escaped) = (false, false);
-        for c in line.chars() {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' if quoted => escaped = true,
-                '"' if !raw => quoted = !quoted,
-                '`' if !quoted => raw = !raw,
-                '#' if !quoted && !raw => break,
-                _ => {}
+    let mut end = 0;
+    for token in (0..tokens.len()).filter_map(|number| tokens.get(number)) {
+        let gap = text.get(end..token.start).unwrap_or_default();
+        for line in gap.split_inclusive('\n') {
+            code.push_str(line.split('#').next().unwrap_or_default());
+            if line.contains('#') {
+                code.push('\n');
             }
-            code.push(c);
         }
-        code.push('\n');
+        code.push_str(text.get(token.start..token.end).unwrap_or_default());
+        end = token.end;
     }
     code
 }

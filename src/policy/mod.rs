@@ -36,6 +36,7 @@ pub use metadata::{Metadata, RegoVersion, Severity, Target, means_to_be_a_policy
 pub use registered::{
     Declared, Entry, EntryId, EntryRule, Match, Occasion, Question, Registered, Snapshot, TemplateOf, is_secret,
 };
+pub(crate) use rewrite::tokens::Tokens;
 pub use set::{Asked, Plain, PolicySet, Verdict};
 pub use table::render as render_table;
 pub use testing::{

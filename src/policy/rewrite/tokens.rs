@@ -5,16 +5,16 @@
 
 /// A word, a sign, a number or a text.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::policy) struct Token {
-    pub(in crate::policy) start: usize,
-    pub(in crate::policy) end: usize,
+pub(crate) struct Token {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
     /// Number of the bracket that closes this one; its own where it is none, or where nothing closes it.
-    pub(in crate::policy) closes: usize,
-    pub(in crate::policy) depth: usize,
+    pub(crate) closes: usize,
+    pub(crate) depth: usize,
 }
 
 #[derive(Debug)]
-pub(in crate::policy) struct Tokens<'a> {
+pub(crate) struct Tokens<'a> {
     text: &'a str,
     all: Vec<Token>,
 }
@@ -22,7 +22,7 @@ pub(in crate::policy) struct Tokens<'a> {
 const PAIRS: [&str; 5] = [":=", "==", "!=", "<=", ">="];
 
 impl<'a> Tokens<'a> {
-    pub(in crate::policy) fn read(text: &'a str) -> Self {
+    pub(crate) fn read(text: &'a str) -> Self {
         let mut all: Vec<Token> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
         let mut at = 0;
@@ -68,19 +68,19 @@ impl<'a> Tokens<'a> {
         Self { text, all }
     }
 
-    pub(in crate::policy) fn get(&self, number: usize) -> Option<&Token> {
+    pub(crate) fn get(&self, number: usize) -> Option<&Token> {
         self.all.get(number)
     }
 
-    pub(in crate::policy) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(in crate::policy) fn text(&self, number: usize) -> Option<&'a str> {
+    pub(crate) fn text(&self, number: usize) -> Option<&'a str> {
         self.get(number).and_then(|token| self.text.get(token.start..token.end))
     }
 
-    pub(in crate::policy) fn is(&self, number: usize, word: &str) -> bool {
+    pub(crate) fn is(&self, number: usize, word: &str) -> bool {
         self.text(number) == Some(word)
     }
 
