@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     manifests::API_VERSION,
+    rego_policies_of_files::reasons,
     schema,
     terminal::{self, printable},
 };
@@ -20,14 +21,11 @@ use crate::{
     gatekeeper::{self, Document, Made},
     policy::{Declared, LoadError},
     vetting::Vetting,
-    webhook::quoted,
 };
 
 const KIND: &str = "RegoPolicy";
 /// How long vetting all policies may take.
 const VETTING: Duration = Duration::from_secs(300);
-/// Most errors of one policy that are told.
-const MAX_ERRORS: usize = 8;
 
 /// Convert policies of other engines to RegoPolicies.
 #[derive(ClapArgs, Debug)]
@@ -107,11 +105,7 @@ fn run(args: &FromGatekeeper) -> Result<ExitCode> {
         let schema = schema::schema_of(KIND).context("there is no schema of its kind")?;
         let mut wrong: Vec<String> = schema::problems(schema, spec, "spec");
         if let Err(error) = outcome {
-            let errors = error.errors();
-            wrong.extend(errors.iter().take(MAX_ERRORS).map(|error| quoted(error, &policy.spec)));
-            if errors.len() > MAX_ERRORS {
-                wrong.push(format!("and {} more", errors.len() - MAX_ERRORS));
-            }
+            wrong.extend(reasons(&error, policy));
         }
         if wrong.is_empty() {
             good.push((made, object));

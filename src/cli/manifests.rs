@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -81,16 +81,22 @@ pub(super) fn objects(text: &str) -> Result<Vec<(usize, Value)>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).context("this is no YAML")?;
     let mut objects = Vec::new();
     for (number, document) in (1..).zip(documents) {
-        let is_list = document.get("kind").and_then(Value::as_str) == Some("List");
-        match document {
-            Value::Object(mut list) if is_list => match list.remove("items") {
-                Some(Value::Array(items)) => objects.extend(items.into_iter().map(|item| (number, item))),
-                _ => bail!("document {number}: a List has items"),
-            },
-            object => objects.push((number, object)),
-        }
+        let listed = listed(document).map_err(|why| anyhow!("document {number}: {why}"))?;
+        objects.extend(listed.into_iter().map(|object| (number, object)));
     }
     Ok(objects)
+}
+
+/// What a List lists; else the document itself.
+pub(super) fn listed(document: Value) -> Result<Vec<Value>, &'static str> {
+    let is_list = document.get("kind").and_then(Value::as_str) == Some("List");
+    match document {
+        Value::Object(mut list) if is_list => match list.remove("items") {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Err("a List has items"),
+        },
+        object => Ok(vec![object]),
+    }
 }
 
 /// Version, kind and name of an object.

@@ -10,6 +10,7 @@ mod diff;
 mod documents;
 mod draft;
 mod explain;
+mod folder;
 mod manifests;
 mod memory;
 mod policies;

@@ -158,16 +158,18 @@ pub(super) fn declared(object: &Value) -> Result<Declared, String> {
     })
 }
 
-/// What is wrong with a policy, with the lines that are at fault.
-pub(super) fn why(error: &NotVetted, declared: &Declared) -> String {
+/// What is wrong with a policy, with the lines that are at fault: as much of it as is told.
+pub(super) fn reasons(error: &NotVetted, declared: &Declared) -> Vec<String> {
     let errors = error.errors();
-    let told = errors
-        .iter()
-        .take(MAX_ERRORS)
-        .map(|error| quoted(error, &declared.spec));
-    let mut told = told.collect::<Vec<_>>().join("; ");
+    let told = errors.iter().take(MAX_ERRORS);
+    let mut told: Vec<_> = told.map(|error| quoted(error, &declared.spec)).collect();
     if errors.len() > MAX_ERRORS {
-        told.push_str(&format!("; and {} more", errors.len() - MAX_ERRORS));
+        told.push(format!("and {} more", errors.len() - MAX_ERRORS));
     }
     told
+}
+
+/// The same in one line.
+pub(super) fn why(error: &NotVetted, declared: &Declared) -> String {
+    reasons(error, declared).join("; ")
 }

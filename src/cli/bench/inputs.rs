@@ -1,12 +1,12 @@
 //! What policies are asked about.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::json;
 
+use crate::cli::folder::{entries, is_manifest};
 use crate::cli::manifests::{self, MAX_OBJECTS};
 use crate::cli::review;
 use crate::fence::occasion;
@@ -74,20 +74,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<Review>> {
 
 fn walk(folder: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     ensure!(depth <= MAX_DEPTH, "folders are nested more than {MAX_DEPTH} deep");
-    for entry in fs::read_dir(folder).context("cannot be read")? {
-        let path = entry?.path();
-        if path
-            .file_name()
-            .is_none_or(|name| name.to_string_lossy().starts_with('.'))
-        {
-            continue;
-        }
+    for path in entries(folder).context("cannot be read")? {
         if path.is_dir() {
             walk(&path, depth + 1, files)?;
-        } else if ["yaml", "yml", "json"]
-            .iter()
-            .any(|known| path.extension().is_some_and(|end| end == *known))
-        {
+        } else if is_manifest(&path) {
             files.insert(path);
             ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files");
         }

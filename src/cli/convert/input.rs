@@ -2,15 +2,16 @@
 //!
 //! Must never: read without a bound, or follow a folder out of the one that was named.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
-use crate::cli::manifests;
+use crate::cli::{
+    documents::{Document, Documents, Problem},
+    folder::{entries, is_manifest},
+    manifests,
+};
 
 /// Longest file, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -19,7 +20,6 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_FILES: usize = 4096;
 const MAX_OBJECTS: usize = 20_000;
 const MAX_DEPTH: usize = 16;
-const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// An object, and where it was found.
 #[derive(Debug)]
@@ -83,29 +83,10 @@ fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
         "{}: folders are nested more than {MAX_DEPTH} deep",
         shown()
     );
-    let entries = fs::read_dir(folder).with_context(|| format!("{}: cannot be read", shown()))?;
-    let mut paths = entries
-        .take(MAX_FILES + 1)
-        .map(|entry| {
-            let entry = entry?;
-            Ok((entry.path(), entry.file_type()?))
-        })
-        .collect::<std::io::Result<Vec<_>>>()
-        .with_context(|| format!("{}: cannot be read", shown()))?;
-    paths.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (path, kind) in paths {
-        let is_hidden = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let is_named = path
-            .extension()
-            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
-        if is_hidden {
-            continue;
-        }
-        if kind.is_dir() {
+    for path in entries(folder).with_context(|| format!("{}: cannot be read", shown()))? {
+        if path.is_dir() && !path.is_symlink() {
             below(&path, depth + 1, files)?;
-        } else if is_named {
+        } else if is_manifest(&path) {
             files.push(path);
         }
         ensure!(
@@ -119,56 +100,13 @@ fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
 /// The objects of a text, each with the line that its document begins at.
 fn documents(text: &str) -> Result<Vec<(u32, Value)>> {
     let mut found = Vec::new();
-    for (line, document) in parts(text) {
-        let objects =
-            manifests::objects(document).with_context(|| format!("the document that begins at line {line}"))?;
+    for document in Documents::new(text.as_bytes(), MAX_FILE) {
+        let Document { line, text, .. } = document
+            .map_err(|Problem { line, message, .. }| anyhow!("the document that begins at line {line}: {message}"))?;
+        let objects = manifests::objects(&text).with_context(|| format!("the document that begins at line {line}"))?;
         found.extend(objects.into_iter().map(|(_, object)| (line, object)));
     }
     Ok(found)
-}
-
-/// The documents of a text: in YAML, three dashes at the beginning of a line begin one wherever they stand.
-fn parts(text: &str) -> Vec<(u32, &str)> {
-    let is_mark = |line: &str| {
-        line.strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-    };
-    let mut parts = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        if is_mark(line) && at > start {
-            parts.push((start, at));
-            start = at;
-        }
-        at += line.len();
-    }
-    parts.push((start, text.len()));
-    let mut found = Vec::new();
-    let (mut counted, mut line) = (0, 1_u32);
-    for (start, end) in parts {
-        let before = text.get(counted..start).unwrap_or_default();
-        line = line.saturating_add(count(before));
-        counted = start;
-        let part = text.get(start..end).unwrap_or_default();
-        let says_nothing = |line: &&str| {
-            let words = if is_mark(line) {
-                line.get(3..).unwrap_or_default()
-            } else {
-                line
-            };
-            let words = words.trim();
-            words.is_empty() || words.starts_with('#') || words == "..." || line.starts_with('%')
-        };
-        let skipped = part.lines().take_while(says_nothing).count();
-        if part.lines().nth(skipped).is_some() {
-            found.push((line.saturating_add(u32::try_from(skipped).unwrap_or(u32::MAX)), part));
-        }
-    }
-    found
-}
-
-fn count(text: &str) -> u32 {
-    u32::try_from(text.bytes().filter(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

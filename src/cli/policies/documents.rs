@@ -9,7 +9,7 @@ use crate::{
     api::GROUP,
     cli::{
         documents::{Documents, Problem, parse},
-        manifests::{API_VERSION, MAX_OBJECTS, head},
+        manifests::{API_VERSION, MAX_OBJECTS, head, listed},
         rego_policies_of_files::declared,
     },
     gatekeeper,
@@ -46,10 +46,15 @@ pub(super) fn read(source: impl BufRead, most: u64, file: &str) -> Read {
     let mut read = Read::default();
     let mut objects = 0_usize;
     for document in Documents::new(source, most) {
-        let parsed = document.and_then(|document| Ok((document.line, parse(&document)?)));
+        let parsed = document.and_then(|document| {
+            let value = parse(&document)?;
+            let objects = if value.is_null() { Ok(Vec::new()) } else { listed(value) };
+            let objects = objects.map_err(|why| Problem::at(document.line, why))?;
+            Ok((document.line, objects))
+        });
         match parsed {
-            Ok((line, value)) => {
-                for object in listed(value) {
+            Ok((line, listed)) => {
+                for object in listed {
                     objects += 1;
                     if objects > MAX_OBJECTS {
                         let message = format!("more than {MAX_OBJECTS} objects: split the file");
@@ -67,20 +72,6 @@ pub(super) fn read(source: impl BufRead, most: u64, file: &str) -> Read {
         }
     }
     read
-}
-
-/// What a List lists, or the object itself.
-fn listed(value: Value) -> Vec<Value> {
-    match value {
-        Value::Object(mut list) if list.get("kind").and_then(Value::as_str) == Some("List") => {
-            match list.remove("items") {
-                Some(Value::Array(items)) => items,
-                _ => Vec::new(),
-            }
-        }
-        Value::Null => Vec::new(),
-        object => vec![object],
-    }
 }
 
 impl Read {

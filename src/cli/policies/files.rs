@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::{Demand, documents, plain};
-use crate::policy::{Declared, LoadError, Source, library};
+use crate::{
+    cli::folder::{entries, is_manifest},
+    policy::{Declared, LoadError, Source, library},
+};
 
 /// Size of the largest file of Rego, in bytes. Source: the bound of a RegoPolicy.
 pub(in crate::cli) const MAX_REGO: u64 = 256 * 1024;
@@ -97,10 +100,9 @@ impl Files {
         if is_folder {
             return self.add_folder(path, 0);
         }
-        let text = path.to_string_lossy();
-        if text.ends_with(".rego") {
+        if path.to_string_lossy().ends_with(".rego") {
             self.add_rego(path)
-        } else if is_yaml(&text) {
+        } else if is_manifest(path) {
             self.add_yaml(path)
         } else {
             bail!("{}: a policy is a .rego, .yaml, .yml or .json file", path.display())
@@ -116,23 +118,15 @@ impl Files {
         if depth > MAX_DEPTH {
             bail!("{}: more than {MAX_DEPTH} folders in each other", folder.display());
         }
-        let entries = fs::read_dir(folder).with_context(cannot)?;
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        paths.sort();
-        for path in paths {
-            // A mounted ConfigMap shows each file twice: by a link, and below ..data.
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            let name = name.unwrap_or_default();
-            if name.starts_with('.') {
-                continue;
-            }
+        for path in entries(folder).with_context(cannot)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
                 self.add_folder(&path, depth + 1)?;
             } else if name == library::SET_FILE {
                 self.add_included(folder, &path, depth)?;
             } else if name.ends_with(".rego") && !name.ends_with("_test.rego") {
                 self.add_rego(&path)?;
-            } else if is_yaml(&name) {
+            } else if is_manifest(&path) {
                 self.add_yaml(&path)?;
             }
         }
@@ -231,10 +225,6 @@ impl Files {
             }
         }
     }
-}
-
-fn is_yaml(name: &str) -> bool {
-    [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
 }
 
 /// The text of a file, without the mark that some editors of Windows put in front.

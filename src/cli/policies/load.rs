@@ -48,12 +48,10 @@ pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Res
     let mut compiled = objects;
     compiled.extend(loading.declared(files.made));
     compiled.extend(loading.plain(plain));
-    compiled.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-    let (objects, registered) = compiled.into_iter().unzip();
+    compiled.sort_by(|one, other| one.name().cmp(other.name()));
     Ok(Loaded {
         set,
-        objects,
-        registered,
+        registered: compiled,
         problems: loading.problems,
         notes: files.notes,
     })
@@ -93,8 +91,6 @@ struct Loading {
     problems: Vec<LoadError>,
 }
 
-type Compiled = Vec<(Declared, Registered)>;
-
 impl Loading {
     /// The policies with METADATA: those that judge pods and namespaces as a set, and the others.
     fn set(
@@ -102,7 +98,7 @@ impl Loading {
         shipped: Vec<Source>,
         mut rego: Vec<Source>,
         parameters: &BTreeMap<String, Value>,
-    ) -> Result<(PolicySet, Compiled)> {
+    ) -> Result<(PolicySet, Vec<Registered>)> {
         let set = loop {
             match self.vetting.compile_beside(shipped.clone(), rego.clone(), parameters) {
                 Ok(set) => break set,
@@ -127,7 +123,7 @@ impl Loading {
         // A child has survived each that is no part of this binary.
         for object in library::objects(&every, parameters).map_err(|errors| super::cannot(&errors))? {
             match Registered::compile(&object) {
-                Ok(policy) => compiled.push((object, policy)),
+                Ok(policy) => compiled.push(policy),
                 Err(errors) => self.problems.extend(errors),
             }
         }
@@ -135,7 +131,7 @@ impl Loading {
     }
 
     /// Policies that are objects.
-    fn declared(&mut self, made: Vec<Made>) -> Compiled {
+    fn declared(&mut self, made: Vec<Made>) -> Vec<Registered> {
         let mut own = Vec::new();
         for Made { policy, file, line } in made {
             match self.names.get(&policy.name) {
@@ -154,7 +150,7 @@ impl Loading {
         let mut compiled = Vec::new();
         for ((policy, file, line), outcome) in own.into_iter().zip(outcomes) {
             match outcome {
-                Ok(registered) => compiled.push((policy, registered)),
+                Ok(registered) => compiled.push(registered),
                 Err(error) => {
                     let why = why(&error, &policy);
                     let message = format!("policy {}: {why}", policy.name);
@@ -166,14 +162,14 @@ impl Loading {
     }
 
     /// Policies without METADATA, in whichever version of the language they are written.
-    fn plain(&mut self, plain: Vec<(Declared, String)>) -> Compiled {
+    fn plain(&mut self, plain: Vec<(Declared, String)>) -> Vec<Registered> {
         let newest: Vec<_> = plain.iter().map(|(policy, _)| policy.clone()).collect();
         let outcomes = self.vetting.compile_objects(&newest, WITHIN);
         let mut compiled = Vec::new();
         for ((policy, _), outcome) in plain.into_iter().zip(outcomes) {
             let error = match outcome {
                 Ok(registered) => {
-                    compiled.push((policy, registered.of_documents()));
+                    compiled.push(registered.of_documents());
                     continue;
                 }
                 Err(error) => error,
@@ -181,7 +177,7 @@ impl Loading {
             let mut older = policy.clone();
             older.spec.rego.version = RegoVersion::V0;
             match self.vetting.compile_object(&older, WITHIN) {
-                Ok(registered) => compiled.push((older, registered.of_documents())),
+                Ok(registered) => compiled.push(registered.of_documents()),
                 // What is wrong with it in today's language tells its author more.
                 Err(_) => self.problems.extend(error.errors().iter().take(MAX_ERRORS).cloned()),
             }

@@ -22,7 +22,7 @@ use self::files::Files;
 pub(super) use self::files::{MAX_REGO, text};
 use super::{manifests, terminal::printable};
 use crate::{
-    policy::{Declared, LoadError, PolicySet, Registered, library},
+    policy::{LoadError, PolicySet, Registered, library},
     telemetry::Metrics,
     webhook::Pool,
 };
@@ -54,8 +54,6 @@ pub(super) struct Loaded {
     /// Those that judge pods and namespaces.
     pub(super) set: PolicySet,
     /// Those that judge objects as a RegoPolicy does, ordered by name.
-    pub(super) objects: Vec<Declared>,
-    /// The same, compiled, in the same order.
     pub(super) registered: Vec<Registered>,
     /// Why some could not be had; empty where they all must be there.
     pub(super) problems: Vec<LoadError>,

@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::cli::documents::{Documents, Problem};
+use crate::cli::{
+    documents::{Documents, Problem},
+    folder::{entries, is_manifest},
+};
 
 /// Most bytes that are read of one file.
 const MAX_FILE: u64 = 256 << 20;
@@ -91,22 +94,10 @@ fn folder(path: &Path, depth: usize, found: &mut Vec<Input>) -> Result<(), Unrea
     if depth > MAX_DEPTH {
         return Err(unread(format!("more than {MAX_DEPTH} folders in each other")));
     }
-    let entries = fs::read_dir(path).map_err(cannot)?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(cannot)?;
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        // A mounted ConfigMap shows each file twice: by a link, and below ..data.
-        if name.starts_with('.') {
-            continue;
-        }
+    for path in entries(path).map_err(cannot)? {
         if path.is_dir() {
             folder(&path, depth.saturating_add(1), found)?;
-        } else if [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end)) {
+        } else if is_manifest(&path) {
             if found.len() >= MAX_FILES {
                 return Err(unread(format!("more than {MAX_FILES} files")));
             }

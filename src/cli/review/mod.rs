@@ -200,9 +200,9 @@ fn about(loaded: &Loaded) -> BTreeMap<String, String> {
         .set
         .policies()
         .map(|info| (info.metadata.name.clone(), info.metadata.description.clone()));
-    let objects = loaded.objects.iter().filter_map(|object| {
-        let description = object.spec.description.clone()?;
-        Some((object.name.clone(), description))
+    let objects = loaded.registered.iter().filter_map(|policy| {
+        let description = policy.spec().description.clone()?;
+        Some((policy.name().to_owned(), description))
     });
     of_set.chain(objects).collect()
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::cli::folder::{entries, is_manifest};
 use crate::cli::manifests::{self, API_VERSION, MAX_OBJECTS};
 use crate::cli::policies::{MAX_REGO, text};
 use crate::cli::rego_policies_of_files::declared;
@@ -119,7 +120,7 @@ impl Walk {
             return self.folder(path, 0);
         }
         ensure!(
-            is_rego(path) || is_yaml(path),
+            is_rego(path) || is_manifest(path),
             "is no file of Rego, and none of RegoPolicies (.yaml, .yml, .json)"
         );
         self.found.insert(path.to_owned(), true);
@@ -128,24 +129,18 @@ impl Walk {
 
     fn folder(&mut self, folder: &Path, depth: usize) -> Result<()> {
         ensure!(depth <= MAX_DEPTH, "folders are nested more than {MAX_DEPTH} deep");
-        let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
+        for path in entries(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             self.entries += 1;
             ensure!(
                 self.entries <= MAX_ENTRIES,
                 "more than {MAX_ENTRIES} files and folders: name fewer"
             );
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // A mounted ConfigMap shows each file twice: by a link, and below ..data.
-            if name.starts_with('.') {
-                continue;
-            }
             if path.is_dir() {
                 self.folder(&path, depth + 1)?;
             } else if matches!(name.as_ref(), "data.json" | "data.yaml" | "data.yml") {
                 self.aside.insert(path);
-            } else if is_rego(&path) || is_yaml(&path) && !name.ends_with(".json") {
+            } else if is_rego(&path) || is_manifest(&path) && !name.ends_with(".json") {
                 self.found.entry(path).or_insert(false);
             }
         }
@@ -158,17 +153,8 @@ impl Walk {
     }
 }
 
-fn has_extension(path: &Path, known: &[&str]) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    known.iter().any(|known| extension == *known)
-}
-
 fn is_rego(path: &Path) -> bool {
-    has_extension(path, &["rego"])
-}
-
-fn is_yaml(path: &Path) -> bool {
-    has_extension(path, &["yaml", "yml", "json"])
+    path.extension().is_some_and(|extension| extension == "rego")
 }
 
 fn rego(path: &Path, shown: &str) -> Result<Source> {

@@ -1,0 +1,36 @@
+//! What lies in a folder, for whoever reads what is below one.
+//!
+//! Must never: read a folder without a bound.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Most files and folders of one folder.
+const MAX_ENTRIES: usize = 100_000;
+
+/// The files and folders in a folder that are not hidden, ordered by name. A mounted ConfigMap shows each file twice: by a link, and
+/// below `..data`.
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if found.len() >= MAX_ENTRIES {
+            let message = format!("more than {MAX_ENTRIES} files and folders in it");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        found.push(entry.path());
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a file may hold objects, by the end of its name.
+pub(super) fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["yaml", "yml", "json"].iter().any(|known| extension == *known)
+}
