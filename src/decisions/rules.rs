@@ -130,7 +130,7 @@ pub const RULES: [Rule; 30] = [
         "Declare the annotation in spec.identity.annotations of the AIWorkflow, and leave it out of the service account.",
     )
     .at(&[Door::Beside])
-    .needing(&[Need::Class, Need::Namespace]),
+    .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     rule(
         "debug-window",
         "Nobody opens anything into a fenced pod unless its workflow declares a window, its class allows windows, and it is open now.",
@@ -316,7 +316,9 @@ mod tests {
 
     use super::*;
     use crate::fence::testing::{facts, pod, review, set, workflow_object, workload};
-    use crate::fence::{Case, Facts, Subject};
+    use crate::fence::{self, Case, Facts, Subject};
+
+    const ANNOTATION: (&str, &str) = ("eks.amazonaws.com/role-arn", "role-a");
 
     /// Texts in constants of these rooms that are no rules.
     const NO_RULES: [&str; 1] = ["spec"];
@@ -356,14 +358,21 @@ mod tests {
     /// The rules that find something, each with its words.
     fn found(object: &Value, kind: (&str, &str), facts: &Facts) -> BTreeMap<String, Vec<String>> {
         let review = review("CREATE", kind.0, kind.1, Some(object), None);
-        let subject = Subject::of(&review).unwrap().unwrap();
-        let case = Case::new(&subject, facts, |_| false);
-        let of_modes = case
-            .modes()
-            .into_iter()
-            .flat_map(|(mode, class)| case.violations(mode, &class));
+        let violations: Vec<_> = match fence::Door::of(&review).unwrap() {
+            Some(door) => match door.modes(facts, |_| false) {
+                Ok(modes) => modes.iter().flat_map(|(_, class)| door.check(facts, class)).collect(),
+                Err(violation) => vec![*violation],
+            },
+            None => {
+                let subject = Subject::of(&review).unwrap().unwrap();
+                let case = Case::new(&subject, facts, |_| false);
+                let modes = case.modes();
+                let of_modes = modes.iter().flat_map(|(mode, class)| case.violations(*mode, class));
+                case.refusals().into_iter().chain(of_modes).collect()
+            }
+        };
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for violation in case.refusals().into_iter().chain(of_modes) {
+        for violation in violations {
             found
                 .entry(violation.policy)
                 .or_default()
@@ -372,7 +381,20 @@ mod tests {
         found
     }
 
-    /// Pods and workloads that each rule finds something in by some facts, and nothing by others.
+    /// What is known, with an annotation that the class allows and the workflow declares.
+    fn known() -> Facts {
+        let mut facts = facts();
+        let (key, value) = ANNOTATION;
+        if let Some(Some(class)) = facts.classes.get_mut("default") {
+            class["spec"]["identity"] = json!({"annotations": [key]});
+        }
+        if let Some(workflow) = &mut facts.workflow {
+            workflow["spec"]["identity"] = json!({"annotations": {key: value}});
+        }
+        facts
+    }
+
+    /// Pods, workloads and accounts that each rule finds something in by some facts, and nothing by others.
     fn samples() -> Vec<(Value, (&'static str, &'static str))> {
         let spec = json!({
             "serviceAccountName": "other", "containers": [{"name": "a", "image": "quay.io/x"}],
@@ -386,18 +408,20 @@ mod tests {
             json!({"metadata": {"name": "p", "labels": labels, "annotations": {"x.example/y": "z"}}, "spec": spec});
         let unlabelled = set(bad.clone(), "/metadata/labels", json!({}));
         let broken = set(workload("w"), "/spec/template", json!("x"));
+        let account = json!({"metadata": {"name": "triage", "annotations": {ANNOTATION.0: ANNOTATION.1}}});
         vec![
             (pod(), ("", "Pod")),
             (bad, ("", "Pod")),
             (unlabelled, ("", "Pod")),
             (workload("w"), ("batch", "Job")),
             (broken, ("batch", "Job")),
+            (account, ("", "ServiceAccount")),
         ]
     }
 
     /// Facts, and the same with one of them on the other side.
     fn changed() -> Vec<(Need, Facts)> {
-        let all = facts();
+        let all = known();
         let with = |change: fn(&mut Facts)| {
             let mut facts = all.clone();
             change(&mut facts);
@@ -450,7 +474,7 @@ mod tests {
     fn a_rule_names_the_facts_that_it_looks_at() {
         let mut seen: BTreeSet<(String, Need)> = BTreeSet::new();
         for (object, kind) in samples() {
-            let before = found(&object, kind, &facts());
+            let before = found(&object, kind, &known());
             for (need, facts) in changed() {
                 let after = found(&object, kind, &facts);
                 let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -466,6 +490,9 @@ mod tests {
         }
         for (rule, need) in [
             ("approved-images", Need::Class),
+            ("cloud-identity", Need::Class),
+            ("cloud-identity", Need::Workflow),
+            ("workflow-account", Need::Workflow),
             ("approved-namespace", Need::Namespace),
             ("declared-secrets", Need::Workflow),
             ("declared-workflow", Need::Workflow),
