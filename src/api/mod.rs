@@ -38,7 +38,7 @@ pub use policy::{
     FailurePolicy, InventoryKind, MatchConstraints, MatchOperation, MatchPolicy, MatchRule, MatchScope, PolicySample,
     Rego, RegoModule, RegoPolicy, RegoPolicySpec, RegoPolicyStatus, RegoVersion, Templates, ValidationAction, Verdict,
 };
-pub use resources::{builtin_groups, builtin_version, plural_of};
+pub use resources::{builtin_groups, builtin_version, is_of_cluster, plural_of};
 pub use secrets::{DeclaredSecret, SecretReference};
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{

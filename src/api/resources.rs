@@ -5,21 +5,19 @@
 
 use kube::core::{ApiResource, GroupVersionKind};
 
-/// Kinds that Kubernetes itself serves, by group and preferred version.
-const BUILTIN: [(&str, &str, &[&str]); 24] = [
+use super::GROUP;
+
+/// Kinds that Kubernetes itself serves, by group and preferred version: those that lie in a namespace, and those that lie in none.
+const BUILTIN: [(&str, &str, &[&str], &[&str]); 24] = [
     (
         "",
         "v1",
         &[
             "Binding",
-            "ComponentStatus",
             "ConfigMap",
             "Endpoints",
             "Event",
             "LimitRange",
-            "Namespace",
-            "Node",
-            "PersistentVolume",
             "PersistentVolumeClaim",
             "Pod",
             "PodTemplate",
@@ -29,10 +27,12 @@ const BUILTIN: [(&str, &str, &[&str]); 24] = [
             "Service",
             "ServiceAccount",
         ],
+        &["ComponentStatus", "Namespace", "Node", "PersistentVolume"],
     ),
     (
         "admissionregistration.k8s.io",
         "v1",
+        &[],
         &[
             "MutatingAdmissionPolicy",
             "MutatingAdmissionPolicyBinding",
@@ -42,8 +42,8 @@ const BUILTIN: [(&str, &str, &[&str]); 24] = [
             "ValidatingWebhookConfiguration",
         ],
     ),
-    ("apiextensions.k8s.io", "v1", &["CustomResourceDefinition"]),
-    ("apiregistration.k8s.io", "v1", &["APIService"]),
+    ("apiextensions.k8s.io", "v1", &[], &["CustomResourceDefinition"]),
+    ("apiregistration.k8s.io", "v1", &[], &["APIService"]),
     (
         "apps",
         "v1",
@@ -54,62 +54,79 @@ const BUILTIN: [(&str, &str, &[&str]); 24] = [
             "ReplicaSet",
             "StatefulSet",
         ],
+        &[],
     ),
-    ("authentication.k8s.io", "v1", &["SelfSubjectReview", "TokenReview"]),
+    (
+        "authentication.k8s.io",
+        "v1",
+        &[],
+        &["SelfSubjectReview", "TokenReview"],
+    ),
     (
         "authorization.k8s.io",
         "v1",
+        &["LocalSubjectAccessReview"],
         &[
-            "LocalSubjectAccessReview",
             "SelfSubjectAccessReview",
             "SelfSubjectRulesReview",
             "SubjectAccessReview",
         ],
     ),
-    ("autoscaling", "v2", &["HorizontalPodAutoscaler"]),
-    ("batch", "v1", &["CronJob", "Job"]),
-    ("certificates.k8s.io", "v1", &["CertificateSigningRequest"]),
-    ("certificates.k8s.io", "v1beta1", &["ClusterTrustBundle"]),
-    ("coordination.k8s.io", "v1", &["Lease"]),
-    ("discovery.k8s.io", "v1", &["EndpointSlice"]),
-    ("events.k8s.io", "v1", &["Event"]),
+    ("autoscaling", "v2", &["HorizontalPodAutoscaler"], &[]),
+    ("batch", "v1", &["CronJob", "Job"], &[]),
+    ("certificates.k8s.io", "v1", &[], &["CertificateSigningRequest"]),
+    ("certificates.k8s.io", "v1beta1", &[], &["ClusterTrustBundle"]),
+    ("coordination.k8s.io", "v1", &["Lease"], &[]),
+    ("discovery.k8s.io", "v1", &["EndpointSlice"], &[]),
+    ("events.k8s.io", "v1", &["Event"], &[]),
     (
         "flowcontrol.apiserver.k8s.io",
         "v1",
+        &[],
         &["FlowSchema", "PriorityLevelConfiguration"],
     ),
     (
         "networking.k8s.io",
         "v1",
-        &["IPAddress", "Ingress", "IngressClass", "NetworkPolicy", "ServiceCIDR"],
+        &["Ingress", "NetworkPolicy"],
+        &["IPAddress", "IngressClass", "ServiceCIDR"],
     ),
-    ("node.k8s.io", "v1", &["RuntimeClass"]),
-    ("policy", "v1", &["PodDisruptionBudget"]),
+    ("node.k8s.io", "v1", &[], &["RuntimeClass"]),
+    ("policy", "v1", &["PodDisruptionBudget"], &[]),
     (
         "rbac.authorization.k8s.io",
         "v1",
-        &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"],
+        &["Role", "RoleBinding"],
+        &["ClusterRole", "ClusterRoleBinding"],
     ),
     (
         "resource.k8s.io",
         "v1",
-        &["DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice"],
+        &["ResourceClaim", "ResourceClaimTemplate"],
+        &["DeviceClass", "ResourceSlice"],
     ),
-    ("scheduling.k8s.io", "v1", &["PriorityClass"]),
+    ("scheduling.k8s.io", "v1", &[], &["PriorityClass"]),
     (
         "storage.k8s.io",
         "v1",
+        &["CSIStorageCapacity"],
         &[
             "CSIDriver",
             "CSINode",
-            "CSIStorageCapacity",
             "StorageClass",
             "VolumeAttachment",
             "VolumeAttributesClass",
         ],
     ),
-    ("storagemigration.k8s.io", "v1beta1", &["StorageVersionMigration"]),
-    ("internal.apiserver.k8s.io", "v1alpha1", &["StorageVersion"]),
+    ("storagemigration.k8s.io", "v1beta1", &[], &["StorageVersionMigration"]),
+    ("internal.apiserver.k8s.io", "v1alpha1", &[], &["StorageVersion"]),
+];
+
+/// What lies in no namespace beside those: of Ringfence, and where the version is not settled.
+const OF_CLUSTER: [(&str, &str); 3] = [
+    (GROUP, "AIWorkflowClass"),
+    (GROUP, "RegoPolicy"),
+    ("resource.k8s.io", "DeviceTaintRule"),
 ];
 
 /// The plural of a kind. Where Kubernetes does not serve the kind itself it is a guess; a CustomResourceDefinition knows better.
@@ -124,16 +141,24 @@ pub fn plural_of(group: &str, kind: &str) -> String {
 pub fn builtin_version(group: &str, kind: &str) -> Option<&'static str> {
     let found = BUILTIN
         .iter()
-        .find(|(of, _, kinds)| *of == group && kinds.contains(&kind));
-    found.map(|(_, version, _)| *version)
+        .find(|(of, _, inside, outside)| *of == group && (inside.contains(&kind) || outside.contains(&kind)));
+    found.map(|(_, version, ..)| *version)
 }
 
 /// Groups in which Kubernetes has a kind of its own by that name.
 pub fn builtin_groups(kind: &str) -> impl Iterator<Item = &'static str> {
     BUILTIN
         .iter()
-        .filter(move |(_, _, kinds)| kinds.contains(&kind))
-        .map(|(group, _, _)| *group)
+        .filter(move |(_, _, inside, outside)| inside.contains(&kind) || outside.contains(&kind))
+        .map(|(group, ..)| *group)
+}
+
+/// Whether a kind of Kubernetes or of Ringfence lies in no namespace.
+pub fn is_of_cluster(group: &str, kind: &str) -> bool {
+    let of_kubernetes = BUILTIN
+        .iter()
+        .any(|(of, _, _, outside)| *of == group && outside.contains(&kind));
+    of_kubernetes || OF_CLUSTER.contains(&(group, kind))
 }
 
 #[cfg(test)]

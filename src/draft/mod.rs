@@ -19,6 +19,7 @@ use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use crate::api::{AIWorkflow, AIWorkflowSpec, Launcher};
+use crate::plan::text_at as text;
 
 pub use group::MAX_WORKFLOWS;
 pub use rights::{RoleName, roles_of};
@@ -163,11 +164,6 @@ fn declare(group: &group::Group<'_>, seen: &Seen, options: &Options) -> Drafted 
         adopts: group.account.exists,
         notes,
     }
-}
-
-/// A text of an object, or nothing.
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The elements of a list of an object; none where it is no list.

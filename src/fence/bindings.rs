@@ -45,15 +45,10 @@ impl<'a> Binding<'a> {
         if !is_binding {
             return Err("this Ringfence knows no bindings of that kind: its registrations are of another version");
         }
-        let old = match review.operation {
-            Operation::Create => None,
-            Operation::Update => Some(
-                review
-                    .old_object()
-                    .ok_or("the review of an UPDATE holds no oldObject")?,
-            ),
-            Operation::Connect | Operation::Delete => return Ok(None),
-        };
+        if matches!(review.operation, Operation::Connect | Operation::Delete) {
+            return Ok(None);
+        }
+        let old = review.before()?;
         let object = review.object().ok_or("the review holds no object")?;
         let own = review.namespace.as_deref().unwrap_or_default();
         let before: BTreeSet<_> = old

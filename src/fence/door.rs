@@ -65,18 +65,15 @@ impl<'a> Door<'a> {
             (group, _, "") if POLICY_GROUPS.contains(&group) => Kind::OtherPolicy,
             _ => return Ok(None),
         };
-        let old = match review.operation {
-            Operation::Connect if kind == Kind::Proxy => None,
-            Operation::Create if kind != Kind::Proxy => None,
-            Operation::Update if kind != Kind::Proxy => Some(
-                review
-                    .old_object()
-                    .ok_or("the review of an UPDATE holds no oldObject")?,
-            ),
-            Operation::Connect | Operation::Create | Operation::Delete | Operation::Update => {
-                return Err("this Ringfence does not judge that operation: its registrations are of another version");
-            }
+        let is_judged = match review.operation {
+            Operation::Connect => kind == Kind::Proxy,
+            Operation::Create | Operation::Update => kind != Kind::Proxy,
+            Operation::Delete => false,
         };
+        if !is_judged {
+            return Err("this Ringfence does not judge that operation: its registrations are of another version");
+        }
+        let old = review.before()?;
         let namespace = review.namespace.as_deref().filter(|name| is_dns_label(name));
         Ok(Some(Self {
             review,

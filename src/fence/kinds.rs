@@ -50,15 +50,10 @@ impl<'a> Subject<'a> {
     /// Reads the subject of a request. `Ok(None)` where there is nothing to say; `Err` where a review lacks what every review of its
     /// operation has.
     pub fn of(review: &'a Review) -> Result<Option<Self>, &'static str> {
-        let old = match review.operation {
-            Operation::Create => None,
-            Operation::Update => Some(
-                review
-                    .old_object()
-                    .ok_or("the review of an UPDATE holds no oldObject")?,
-            ),
-            Operation::Connect | Operation::Delete => return Ok(None),
-        };
+        if matches!(review.operation, Operation::Connect | Operation::Delete) {
+            return Ok(None);
+        }
+        let old = review.before()?;
         let kind = match (review.kind.group.as_str(), review.kind.kind.as_str()) {
             (GROUP, "AIWorkflow") => Kind::Workflow,
             (GROUP, "AIWorkflowClass") => Kind::Class,

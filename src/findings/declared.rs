@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::plan::account_of;
+
 /// An AIWorkflow, as far as a scan needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Declared {
@@ -40,7 +42,7 @@ impl Declared {
             namespace: text("/metadata/namespace").unwrap_or_default(),
             uid: text("/metadata/uid").filter(|uid| !uid.is_empty())?,
             generation: workflow.pointer("/metadata/generation").and_then(Value::as_i64),
-            account: text("/spec/identity/serviceAccountName").unwrap_or_else(|| name.clone()),
+            account: account_of(&workflow).to_owned(),
             secrets: secrets(&workflow),
             name,
         })

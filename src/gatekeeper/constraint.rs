@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::actions::{Actions, failure_policy};
-use super::documents::{Sorted, text};
+use super::documents::Sorted;
 use super::inventory::inventory;
 use super::matching::{Match, Source};
 use super::module::{self, Asked, Workload};
@@ -19,6 +19,7 @@ use crate::api::{
     LabelSelector, MatchConstraints, MatchPolicy, Rego, RegoModule, RegoPolicySpec, Templates, ValidationAction,
     builtin_groups, is_dns_subdomain, is_exempt,
 };
+use crate::plan::text_at as text;
 use crate::policy::Declared;
 
 /// Longest description.

@@ -12,6 +12,7 @@ use super::matching::glob;
 use super::rules::Defined;
 use super::template::Template;
 use super::{Converted, Document};
+use crate::plan::text_at as text;
 
 const TEMPLATES: &str = "templates.gatekeeper.sh";
 const CONSTRAINTS: &str = "constraints.gatekeeper.sh";
@@ -46,10 +47,6 @@ pub fn is_gatekeeper(object: &Value) -> bool {
 pub(super) fn group_version(object: &Value) -> (&str, &str) {
     let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     version.split_once('/').unwrap_or(("", version))
-}
-
-pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 impl<'a> Sorted<'a> {

@@ -174,12 +174,22 @@ pub fn owner_uid(object: &Value) -> Option<&str> {
         .as_str()
 }
 
+/// A text of an object by its JSON pointer, or nothing.
+pub fn text_at<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// `metadata.name`, or nothing.
 pub fn name_of(object: &Value) -> &str {
-    object
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    text_at(object, "/metadata/name")
+}
+
+/// The service account of an AIWorkflow as it is stored: by the workflow's own name, where it says no other.
+pub fn account_of(workflow: &Value) -> &str {
+    match text_at(workflow, "/spec/identity/serviceAccountName") {
+        "" => name_of(workflow),
+        own => own,
+    }
 }
 
 /// Whether an observed object says exactly what is desired: every field, also those that Ringfence never set, because

@@ -152,6 +152,20 @@ impl Review {
         self.sent("oldObject")
     }
 
+    /// The object before an UPDATE; `None` for whatever else is done.
+    ///
+    /// # Errors
+    /// Where the review of an UPDATE lacks it.
+    pub fn before(&self) -> Result<Option<&Value>, &'static str> {
+        match self.operation {
+            Operation::Update => self
+                .old_object()
+                .map(Some)
+                .ok_or("the review of an UPDATE holds no oldObject"),
+            Operation::Connect | Operation::Create | Operation::Delete => Ok(None),
+        }
+    }
+
     /// The object that the request is about: the new one, or on DELETE the one that goes.
     pub fn current(&self) -> Option<&Value> {
         match self.operation {

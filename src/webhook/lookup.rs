@@ -16,6 +16,7 @@ use super::pages::{Ask, List, Listed, Page, page};
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
+use crate::plan::account_of;
 
 /// Longest text of the API server that an error repeats.
 const MAX_REASON: usize = 200;
@@ -66,12 +67,6 @@ pub struct LookupError {
     pub what: String,
     /// The failure.
     pub why: String,
-}
-
-/// The account of a workflow as it is stored: by its own name, where it says no other.
-fn account_of(workflow: &Value) -> Option<&str> {
-    let text = |pointer: &str| workflow.pointer(pointer).and_then(Value::as_str);
-    text("/spec/identity/serviceAccountName").or_else(|| text("/metadata/name"))
 }
 
 /// Asks for objects. `Ok(None)` means that the API server said "not found"; whatever else went wrong is an error.
@@ -242,7 +237,7 @@ impl Live {
         loop {
             let page = page(&self.client, &ask).await?;
             let mut workflows = page.items.into_iter().map(Value::Object);
-            if let Some(owner) = workflows.find(|workflow| account_of(workflow) == Some(account.name.as_str())) {
+            if let Some(owner) = workflows.find(|workflow| account_of(workflow) == account.name) {
                 return Ok(Some(owner));
             }
             if page.next.is_none() {

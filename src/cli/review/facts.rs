@@ -12,12 +12,12 @@ use std::{
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::kinds::{Kinds, Resource, text};
+use super::kinds::{Kinds, Resource};
 use crate::{
     api::{ClusterStatus, DEFAULT_CLASS, DEFAULT_DENY_NAME, ENFORCE_LABEL, GROUP, OWNER_UID_ANNOTATION, is_exempt},
     decisions::Need,
     fence::{Named, OwnerRef},
-    plan::{self, NamespaceFacts},
+    plan::{self, NamespaceFacts, text_at as text},
     webhook::lookup::{Key, Lookup, LookupError},
 };
 
@@ -158,13 +158,7 @@ impl Store {
     /// The workflow whose account has that name.
     fn owner_of(&self, named: &Named) -> Option<&Value> {
         self.workflows.values().find(|workflow| {
-            let own = text(workflow, "/spec/identity/serviceAccountName");
-            let own = if own.is_empty() {
-                text(workflow, "/metadata/name")
-            } else {
-                own
-            };
-            text(workflow, "/metadata/namespace") == named.namespace && own == named.name
+            text(workflow, "/metadata/namespace") == named.namespace && plan::account_of(workflow) == named.name
         })
     }
 

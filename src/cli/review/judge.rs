@@ -183,7 +183,8 @@ impl Judge {
                 miss(name, &self.needs(name));
             }
         }
-        for one in self.snapshot.matching(None, &occasion(review)) {
+        let matching = self.snapshot.matching(None, &occasion(review));
+        for one in &matching {
             let mut needs = self.needs(one.name());
             if one.selects_namespaces() {
                 needs.push(Need::Namespace);
@@ -191,8 +192,7 @@ impl Judge {
             miss(one.name(), &needs);
         }
         if self.store.inventory().is_none() {
-            let looking = self.snapshot.matching(None, &occasion(review)).into_iter();
-            for one in looking.filter(|one| !one.inventory().is_empty()) {
+            for one in matching.iter().filter(|one| !one.inventory().is_empty()) {
                 add(found, one.name(), "data.inventory", "--inventory");
             }
         }

@@ -4,59 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::{GROUP, plural_of};
-
-/// Kinds of Kubernetes and of Ringfence that lie in no namespace.
-const CLUSTER: [(&str, &[&str]); 16] = [
-    ("", &["ComponentStatus", "Namespace", "Node", "PersistentVolume"]),
-    (
-        "admissionregistration.k8s.io",
-        &[
-            "MutatingAdmissionPolicy",
-            "MutatingAdmissionPolicyBinding",
-            "MutatingWebhookConfiguration",
-            "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding",
-            "ValidatingWebhookConfiguration",
-        ],
-    ),
-    ("apiextensions.k8s.io", &["CustomResourceDefinition"]),
-    ("apiregistration.k8s.io", &["APIService"]),
-    ("authentication.k8s.io", &["SelfSubjectReview", "TokenReview"]),
-    (
-        "authorization.k8s.io",
-        &[
-            "SelfSubjectAccessReview",
-            "SelfSubjectRulesReview",
-            "SubjectAccessReview",
-        ],
-    ),
-    (
-        "certificates.k8s.io",
-        &["CertificateSigningRequest", "ClusterTrustBundle"],
-    ),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        &["FlowSchema", "PriorityLevelConfiguration"],
-    ),
-    ("internal.apiserver.k8s.io", &["StorageVersion"]),
-    ("networking.k8s.io", &["IPAddress", "IngressClass", "ServiceCIDR"]),
-    ("node.k8s.io", &["RuntimeClass"]),
-    ("rbac.authorization.k8s.io", &["ClusterRole", "ClusterRoleBinding"]),
-    ("resource.k8s.io", &["DeviceClass", "DeviceTaintRule", "ResourceSlice"]),
-    ("scheduling.k8s.io", &["PriorityClass"]),
-    (
-        "storage.k8s.io",
-        &[
-            "CSIDriver",
-            "CSINode",
-            "StorageClass",
-            "VolumeAttachment",
-            "VolumeAttributesClass",
-        ],
-    ),
-    (GROUP, &["AIWorkflowClass", "RegoPolicy"]),
-];
+use crate::{
+    api::{is_of_cluster, plural_of},
+    plan::text_at as text,
+};
 
 /// A kind as it would be served.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -90,7 +41,7 @@ impl Kinds {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let known = self.0.get(&(group.to_owned(), kind.to_owned())).cloned();
         let (plural, is_namespaced) = known.unwrap_or_else(|| {
-            let is_of_cluster = CLUSTER.iter().any(|(of, kinds)| *of == group && kinds.contains(&kind));
+            let is_of_cluster = is_of_cluster(group, kind);
             let is_named_so = group.contains('.') && !group.ends_with(".k8s.io") && kind.starts_with("Cluster");
             let names_none = text(object, "/metadata/namespace").is_empty();
             (plural_of(group, kind), !(is_of_cluster || is_named_so && names_none))
@@ -102,11 +53,6 @@ impl Kinds {
             is_namespaced,
         }
     }
-}
-
-/// A text in an object; empty where there is none.
-pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     facts::SUPPOSED,
-    kinds::{Kinds, Resource, text},
+    kinds::{Kinds, Resource},
     places::Step,
 };
-use crate::{fence::Named, review::Review};
+use crate::{fence::Named, plan::text_at as text, review::Review};
 
 /// Who asks: `--as`, or nobody.
 #[derive(Clone, Debug, Default)]
