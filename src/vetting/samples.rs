@@ -148,6 +148,31 @@ fn pods_and_namespaces() -> Vec<Sample> {
     ]
 }
 
+/// The same in no namespace.
+fn of_cluster(mut sample: Sample) -> Sample {
+    let metadata = sample
+        .request
+        .pointer_mut("/object/metadata")
+        .and_then(Value::as_object_mut);
+    metadata.map(|metadata| metadata.remove("namespace"));
+    sample
+        .request
+        .as_object_mut()
+        .map(|request| request.remove("namespace"));
+    sample
+}
+
+/// The same as what is asked of a service account.
+fn of_account(mut sample: Sample) -> Sample {
+    let kind = json!({"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"});
+    if let Some(request) = sample.request.as_object_mut() {
+        request.insert("kind".to_owned(), kind.clone());
+        request.insert("requestKind".to_owned(), kind);
+        request.insert("subResource".to_owned(), "token".into());
+    }
+    sample
+}
+
 /// What policies that judge other objects are about, and what none of them expects.
 fn objects() -> Vec<Sample> {
     let rbac = "rbac.authorization.k8s.io";
@@ -216,24 +241,24 @@ fn objects() -> Vec<Sample> {
     };
     let mut samples = vec![
         of("an ordinary Role", "CREATE", (rbac, "Role", "roles"), role),
-        of(
+        of_cluster(of(
             "an ordinary ClusterRole",
             "UPDATE",
             (rbac, "ClusterRole", "clusterroles"),
             cluster_role,
-        ),
+        )),
         of(
             "an ordinary RoleBinding",
             "CREATE",
             (rbac, "RoleBinding", "rolebindings"),
             binding("Role"),
         ),
-        of(
+        of_cluster(of(
             "an ordinary ClusterRoleBinding",
             "CREATE",
             (rbac, "ClusterRoleBinding", "clusterrolebindings"),
             binding("ClusterRole"),
-        ),
+        )),
         of("an ordinary Service", "UPDATE", ("", "Service", "services"), service),
         of(
             "an ordinary Ingress",
@@ -253,46 +278,28 @@ fn objects() -> Vec<Sample> {
             ("", "PersistentVolumeClaim", "persistentvolumeclaims"),
             claim,
         ),
-        of(
-            "an ordinary StatefulSet",
-            "CREATE",
-            ("apps", "StatefulSet", "statefulsets"),
-            set,
-        ),
+        Sample {
+            pod: Some(("spec.template", "/object/spec/template")),
+            ..of(
+                "an ordinary StatefulSet",
+                "CREATE",
+                ("apps", "StatefulSet", "statefulsets"),
+                set,
+            )
+        },
         of(
             "an ordinary ConfigMap",
             "UPDATE",
             ("", "ConfigMap", "configmaps"),
             settings,
         ),
-        of(
+        of_account(of(
             "an ordinary TokenRequest",
             "CREATE",
             ("", "TokenRequest", "serviceaccounts"),
             token,
-        ),
+        )),
     ];
-    for sample in &mut samples {
-        let Some(request) = sample.request.as_object_mut() else {
-            continue;
-        };
-        if sample.name.contains("Cluster") {
-            request.remove("namespace");
-            let object = request.get_mut("object").and_then(|object| object.get_mut("metadata"));
-            if let Some(metadata) = object.and_then(Value::as_object_mut) {
-                metadata.remove("namespace");
-            }
-        }
-        if sample.name.contains("StatefulSet") {
-            sample.pod = Some(("spec.template", "/object/spec/template"));
-        }
-        if sample.name.contains("TokenRequest") {
-            let kind = json!({"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"});
-            request.insert("kind".to_owned(), kind.clone());
-            request.insert("requestKind".to_owned(), kind);
-            request.insert("subResource".to_owned(), "token".into());
-        }
-    }
     samples.push(Sample {
         name: "an object with nothing in it",
         target: Target::Object,
