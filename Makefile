@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/simulator tests/opa tests/gatekeeper tests/pod-security
+GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))

@@ -38,6 +38,18 @@ pub(crate) fn set(mut object: Value, pointer: &str, value: Value) -> Value {
     object
 }
 
+/// Puts one object over another, field by field.
+pub(crate) fn merge(target: &mut Value, patch: Value) {
+    match (target, patch) {
+        (Value::Object(target), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (target, patch) => *target = patch,
+    }
+}
+
 /// Removes what a JSON pointer names.
 pub(crate) fn unset(mut object: Value, pointer: &str) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();

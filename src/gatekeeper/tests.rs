@@ -10,23 +10,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{MatchOperation, ValidationAction};
 use crate::fence::template_of;
+use crate::fence::testing::merge;
 use crate::policy::{Occasion, PolicyInput, Question, Registered, Snapshot, Target};
 use crate::review::Review;
 
 const TIME: Duration = Duration::from_secs(20);
 /// Finds every object, by name.
 const FINDS_ALL: &str = "package all\n\nviolation[{\"msg\": msg, \"details\": {}}] {\n  msg := sprintf(\"found %v\", [input.review.object.metadata.name])\n}\n";
-
-fn merge(target: &mut Value, patch: Value) {
-    match (target, patch) {
-        (Value::Object(target), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(target.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (target, patch) => *target = patch,
-    }
-}
 
 fn template(rego: &str) -> Value {
     json!({

@@ -1,13 +1,20 @@
 //! Services, endpoints and policies of enforced namespaces: what is asked about, and what goes on while nobody answers.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::api::{eventually, fate};
+use crate::api::{Api, eventually, fate};
 use crate::chart::{RINGFENCE, namespace, with_chart};
 
 const SERVICES: &str = "webhook services.ringfence.dev";
 const POLICIES: &str = "webhook network-policies.ringfence.dev";
 const FENCE: &str = "webhook fence.ringfence.dev";
+
+async fn finalizers_change_unasked(admin: &Api, object: &str) {
+    for finalizers in [json!(["test/hold"]), Value::Null] {
+        let change = json!({"metadata": {"finalizers": finalizers}});
+        assert_eq!(fate(admin.patch(object, change).await), "done", "{object}");
+    }
+}
 
 #[tokio::test]
 async fn services_are_asked_about_and_their_controllers_go_on() {
@@ -70,18 +77,7 @@ async fn services_are_asked_about_and_their_controllers_go_on() {
         fate(admin.patch(&one, json!({"spec": {"type": "NodePort"}})).await),
         SERVICES
     );
-    assert_eq!(
-        fate(
-            admin
-                .patch(&one, json!({"metadata": {"finalizers": ["test/hold"]}}))
-                .await
-        ),
-        "done"
-    );
-    assert_eq!(
-        fate(admin.patch(&one, json!({"metadata": {"finalizers": null}})).await),
-        "done"
-    );
+    finalizers_change_unasked(&admin, &one).await;
     assert_eq!(fate(admin.get(&format!("{one}/proxy/")).await), FENCE);
     assert_eq!(fate(admin.delete(&one).await), "done");
 }
@@ -101,17 +97,6 @@ async fn network_policies_are_asked_about() {
         fate(admin.patch(&one, json!({"spec": {"egress": [{}]}})).await),
         POLICIES
     );
-    assert_eq!(
-        fate(
-            admin
-                .patch(&one, json!({"metadata": {"finalizers": ["test/hold"]}}))
-                .await
-        ),
-        "done"
-    );
-    assert_eq!(
-        fate(admin.patch(&one, json!({"metadata": {"finalizers": null}})).await),
-        "done"
-    );
+    finalizers_change_unasked(&admin, &one).await;
     assert_eq!(fate(admin.delete(&one).await), "done");
 }

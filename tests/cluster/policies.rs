@@ -10,12 +10,10 @@ use ringfence::plan::{policy_webhooks, registers};
 use ringfence::policy::{Declared, Registered, Snapshot};
 use serde_json::{Value, json};
 use support::cel::valid;
-use support::{ControlPlane, Options, RELEASE_NAMESPACE, Ringfence, eventually};
+use support::{ControlPlane, RELEASE_NAMESPACE, Ringfence, eventually};
 
 use crate::steady::writes;
-use crate::world::{
-    Actor, BINARY, CLASSES, NAMESPACES, POLICIES, SOON, all, condition, counted, in_force, namespace, one, unasked,
-};
+use crate::world::{Actor, CLASSES, NAMESPACES, POLICIES, SOON, all, condition, counted, namespace, one, own, unasked};
 
 const REGISTRATIONS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 const KIND: &str = "kind=\"ValidatingWebhookConfiguration\"";
@@ -54,10 +52,7 @@ fn path(name: &str) -> String {
 
 #[tokio::test]
 async fn policies_are_registered_told_of_and_kept() {
-    let cluster = ControlPlane::start(Options::default()).expect("a control plane");
-    let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
-    let admin = Actor::new(cluster.admin().await);
-    in_force(&admin).await;
+    let (cluster, ringfence, admin) = own(&[]).await;
     let author = unasked(&cluster).await;
     let scene = &Scene {
         _cluster: cluster,

@@ -6,10 +6,10 @@ use std::fs;
 use anyhow::ensure;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use support::{ControlPlane, Options, Ringfence, eventually, unique};
+use support::{ControlPlane, Ringfence, eventually, unique};
 
 use crate::world::{
-    Actor, Answer, BINARY, CLASSES, NAMESPACES, POLICIES, SOON, all, condition, in_force, master, namespace, one,
+    Actor, Answer, BINARY, CLASSES, NAMESPACES, POLICIES, SOON, all, condition, master, namespace, one, own,
 };
 
 const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
@@ -96,14 +96,7 @@ fn role(name: &str, verb: &str) -> Value {
 
 #[tokio::test]
 async fn policies_of_files_judge_objects() {
-    let cluster = ControlPlane::start(Options::default()).expect("a control plane");
-    let flags = ["--scan-period=0".to_owned()];
-    let ringfence = cluster
-        .start_ringfence_with(BINARY, &Value::Null, &flags)
-        .await
-        .expect("ringfence");
-    let admin = Actor::new(cluster.admin().await);
-    in_force(&admin).await;
+    let (cluster, ringfence, admin) = own(&["--scan-period=0"]).await;
     let class = unique("class");
     let fenced = namespace(&admin, "fenced", &json!({})).await;
     let spec = json!({"images": {"allowed": ["**"]}, "exceptions": {"namespaces": [fenced], "maxDays": 1}});

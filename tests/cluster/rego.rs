@@ -9,10 +9,10 @@ use anyhow::{Context, ensure};
 use futures::StreamExt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use support::{ControlPlane, Options, Ringfence, eventually, unique};
+use support::{ControlPlane, Ringfence, eventually, unique};
 
 use crate::world::{
-    Actor, Answer, BINARY, CLASSES, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one,
+    Actor, Answer, BINARY, CLASSES, NAMESPACES, SOON, all, condition, counted, master, namespace, one, own,
 };
 
 const POLICIES: &str = "/apis/ringfence.dev/v1alpha1/regopolicies";
@@ -33,14 +33,7 @@ struct Scene {
 
 #[tokio::test]
 async fn policies_are_objects() {
-    let cluster = ControlPlane::start(Options::default()).expect("a control plane");
-    let flags = ["--scan-period=0".to_owned()];
-    let ringfence = cluster
-        .start_ringfence_with(BINARY, &Value::Null, &flags)
-        .await
-        .expect("ringfence");
-    let admin = Actor::new(cluster.admin().await);
-    in_force(&admin).await;
+    let (cluster, ringfence, admin) = own(&["--scan-period=0"]).await;
     let lea = master(&cluster, "lea", &[]).await;
     let plain = namespace(&admin, "plain", &json!({})).await;
     let mut scene = Scene {

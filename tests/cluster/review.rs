@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{ControlPlane, Identity, Options, eventually};
+use support::{ControlPlane, Identity, eventually};
 
 use crate::objects::{WORKLOADS, container, pod, workflow, workload};
-use crate::world::{Actor, BINARY, SOON, all, in_force, master, namespace, one};
+use crate::world::{Actor, BINARY, SOON, all, master, namespace, one, own};
 
 /// Every set, and policies of the other forms: as arguments of both commands.
 const POLICIES: [&str; 3] = [
@@ -183,14 +183,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> (Self, support::Ringfence) {
-        let cluster = ControlPlane::start(Options::default()).expect("a control plane");
-        let flags = POLICIES.map(str::to_owned);
-        let ringfence = cluster
-            .start_ringfence_with(BINARY, &Value::Null, &flags)
-            .await
-            .expect("ringfence");
-        let admin = Actor::new(cluster.admin().await);
-        in_force(&admin).await;
+        let (cluster, ringfence, admin) = own(&POLICIES).await;
         let class = "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default";
         eventually(SOON, || async { admin.read(class).await }).await;
         // Else the API server's own Pod Security would refuse before anybody is asked.

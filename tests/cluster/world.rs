@@ -9,7 +9,7 @@ use axum::http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use support::{ControlPlane, Identity, Ringfence, eventually, unique};
+use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -347,6 +347,17 @@ impl World {
             .await
             .expect("kubectl")
     }
+}
+
+/// A control plane of a test's own, with Ringfence under these flags, once every guard acts.
+pub async fn own(flags: &[&str]) -> (ControlPlane, Ringfence, Actor) {
+    let cluster = ControlPlane::start(Options::default()).expect("a control plane");
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let ringfence = cluster.start_ringfence_with(BINARY, &Value::Null, &flags).await;
+    let ringfence = ringfence.expect("ringfence");
+    let admin = Actor::new(cluster.admin().await);
+    in_force(&admin).await;
+    (cluster, ringfence, admin)
 }
 
 /// Makes [`tess`] the tenant of every namespace of a cluster.

@@ -2,11 +2,14 @@ module ringfence.dev/gatekeeper
 
 go 1.26.0
 
+replace ringfence.dev/oracle => ../oracle
+
 require (
 	github.com/open-policy-agent/frameworks/constraint v0.0.0-20260616163050-e1eaa1bf6d62
 	github.com/open-policy-agent/gatekeeper/v3 v3.23.1
 	k8s.io/api v0.36.2
 	k8s.io/apimachinery v0.36.2
+	ringfence.dev/oracle v0.0.0
 )
 
 require (

@@ -6,13 +6,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"sort"
 	"time"
 
@@ -35,6 +30,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"ringfence.dev/oracle"
 )
 
 // Longest time for one question.
@@ -84,32 +80,7 @@ var decoder = func() runtime.Decoder {
 }()
 
 func main() {
-	if err := serve(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "gatekeeper:", err)
-		os.Exit(1)
-	}
-}
-
-func serve(in io.Reader, out io.Writer) error {
-	questions := json.NewDecoder(bufio.NewReader(in))
-	// A field that is not known here would be a part of the question that is not answered.
-	questions.DisallowUnknownFields()
-	answers := json.NewEncoder(out)
-	for {
-		var asked question
-		if err := questions.Decode(&asked); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("reading a question: %w", err)
-		}
-		replied, err := asked.reply()
-		if err != nil {
-			return err
-		}
-		if err := answers.Encode(replied); err != nil {
-			return err
-		}
-	}
+	oracle.Main("gatekeeper", (*question).reply)
 }
 
 // What of Gatekeeper there is in a cluster.

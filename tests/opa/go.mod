@@ -2,6 +2,10 @@ module ringfence.dev/opa
 
 go 1.26.0
 
+replace ringfence.dev/oracle => ../oracle
+
+require ringfence.dev/oracle v0.0.0
+
 require github.com/open-policy-agent/opa v1.22.2
 
 require (

@@ -6,19 +6,16 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"ringfence.dev/oracle"
 )
 
 // Longest evaluation of one question.
@@ -47,28 +44,7 @@ type answer struct {
 }
 
 func main() {
-	if err := serve(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "opa:", err)
-		os.Exit(1)
-	}
-}
-
-func serve(in io.Reader, out io.Writer) error {
-	questions := json.NewDecoder(bufio.NewReader(in))
-	// A field that is not known here would be a part of the question that is not answered.
-	questions.DisallowUnknownFields()
-	answers := json.NewEncoder(out)
-	for {
-		var asked question
-		if err := questions.Decode(&asked); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("reading a question: %w", err)
-		}
-		if err := answers.Encode(reply(&asked)); err != nil {
-			return err
-		}
-	}
+	oracle.Main("opa", func(asked *question) (answer, error) { return reply(asked), nil })
 }
 
 func reply(asked *question) (said answer) {

@@ -2,10 +2,13 @@ module ringfence.dev/pod-security
 
 go 1.26.0
 
+replace ringfence.dev/oracle => ../oracle
+
 require (
 	k8s.io/api v0.36.3
 	k8s.io/apimachinery v0.36.3
 	k8s.io/pod-security-admission v0.36.3
+	ringfence.dev/oracle v0.0.0
 	sigs.k8s.io/yaml v1.6.0
 )
 

@@ -6,18 +6,15 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	corev1 "k8s.io/api/core/v1"
 	// Upper and lower case of a field's name differ, as they do to an API server.
 	apijson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+	"ringfence.dev/oracle"
 )
 
 // A question: what the standard says of a pod in each of these versions.
@@ -45,32 +42,11 @@ type verdict struct {
 }
 
 func main() {
-	if err := serve(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "pod-security:", err)
-		os.Exit(1)
-	}
-}
-
-func serve(in io.Reader, out io.Writer) error {
 	standard, err := newStandard()
 	if err != nil {
-		return err
+		oracle.Fail("pod-security", err)
 	}
-	questions := json.NewDecoder(bufio.NewReader(in))
-	// A field that is not known here would be a part of the question that is not answered.
-	questions.DisallowUnknownFields()
-	answers := json.NewEncoder(out)
-	for {
-		var asked question
-		if err := questions.Decode(&asked); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("reading a question: %w", err)
-		}
-		if err := answers.Encode(standard.reply(&asked)); err != nil {
-			return err
-		}
-	}
+	oracle.Main("pod-security", func(asked *question) (answer, error) { return standard.reply(asked), nil })
 }
 
 // The checks, together and one by one.

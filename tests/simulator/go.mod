@@ -2,10 +2,13 @@ module ringfence.dev/simulator
 
 go 1.26.0
 
+replace ringfence.dev/oracle => ../oracle
+
 require (
 	github.com/mattfenwick/cyclonus v0.5.6
 	k8s.io/api v0.36.3
 	k8s.io/apimachinery v0.36.3
+	ringfence.dev/oracle v0.0.0
 )
 
 require (

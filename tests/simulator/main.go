@@ -6,18 +6,14 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/mattfenwick/cyclonus/pkg/matcher"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"ringfence.dev/oracle"
 )
 
 // A question: every pod is asked about as source and as destination, with every other pod and every address.
@@ -68,28 +64,7 @@ type end struct {
 }
 
 func main() {
-	if err := serve(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "simulator:", err)
-		os.Exit(1)
-	}
-}
-
-func serve(in io.Reader, out io.Writer) error {
-	questions := json.NewDecoder(bufio.NewReader(in))
-	// A field that is not known here would be a rule that is not simulated.
-	questions.DisallowUnknownFields()
-	answers := json.NewEncoder(out)
-	for {
-		var asked question
-		if err := questions.Decode(&asked); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("reading a question: %w", err)
-		}
-		if err := answers.Encode(reply(&asked)); err != nil {
-			return err
-		}
-	}
+	oracle.Main("simulator", func(asked *question) (answer, error) { return reply(asked), nil })
 }
 
 func reply(asked *question) (said answer) {

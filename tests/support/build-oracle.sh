@@ -18,7 +18,7 @@ say() { printf '%s: %s\n' "$name" "$*" >&2; }
 current() {
     local file
     [ -x "$bin/$name" ] || return 1
-    for file in "$source"/*.go "$source/go.mod" "$source/go.sum"; do
+    for file in "$source"/*.go "$source/go.mod" "$source/go.sum" "$root"/tests/oracle/*; do
         if [ "$file" -nt "$bin/$name" ]; then return 1; fi
     done
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::MatchOperation;
 use crate::fence::template_of;
+use crate::fence::testing::merge;
 
 const TIME: Duration = Duration::from_secs(20);
 
@@ -28,17 +29,6 @@ fn rule(patch: Value) -> Value {
     });
     merge(&mut rule, patch);
     rule
-}
-
-fn merge(target: &mut Value, patch: Value) {
-    match (target, patch) {
-        (Value::Object(target), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(target.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (target, patch) => *target = patch,
-    }
 }
 
 fn declared(name: &str, spec: RegoPolicySpec) -> Declared {

@@ -2,15 +2,11 @@
 //!
 //! Must never use Ringfence's own code, nor its crate: two readings that share a mistake agree on it.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::control_plane::repository;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, source_of};
 
 /// A running OPA. Errors of built-in functions are errors.
 #[derive(Debug)]
@@ -69,16 +65,7 @@ impl Opa {
 
     /// OPA's own compliance cases, from its source as it is pinned. `version`: the folder, `v0` or `v1`.
     pub fn cases(&mut self, version: &str) -> Result<Vec<Compliance>> {
-        let list = ["list", "-m", "-f", "{{.Dir}}", "github.com/open-policy-agent/opa"];
-        let go = Command::new("go")
-            .args(list)
-            .current_dir(repository().join("tests/opa"))
-            .envs([("GOFLAGS", ""), ("GOWORK", "off"), ("GOTOOLCHAIN", "local")])
-            .stderr(Stdio::inherit())
-            .output()
-            .context("running go")?;
-        ensure!(go.status.success(), "go list failed: see above");
-        let source = PathBuf::from(String::from_utf8(go.stdout)?.trim());
+        let source = source_of("opa", "github.com/open-policy-agent/opa")?;
         let line = self
             .0
             .ask(&json!({"cases": source.join("v1/test/cases/testdata").join(version)}))?;

@@ -1,6 +1,7 @@
 //! Another implementation as a process: built when it is missing, asked one question after another, gone when this process is.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
@@ -67,6 +68,19 @@ impl Oracle {
         let line = self.answers.recv_timeout(DEADLINE);
         Ok(line.with_context(|| format!("no answer of {name}: it said why on standard error, or took too long"))??)
     }
+}
+
+/// Where the source of a Go module is, in the version that `tests/NAME` pins.
+pub(crate) fn source_of(name: &str, module: &str) -> Result<PathBuf> {
+    let go = Command::new("go")
+        .args(["list", "-m", "-f", "{{.Dir}}", module])
+        .current_dir(repository().join("tests").join(name))
+        .envs([("GOFLAGS", ""), ("GOWORK", "off"), ("GOTOOLCHAIN", "local")])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("running go")?;
+    ensure!(go.status.success(), "go list failed: see above");
+    Ok(PathBuf::from(String::from_utf8(go.stdout)?.trim()))
 }
 
 impl Drop for Oracle {

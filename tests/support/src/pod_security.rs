@@ -3,15 +3,12 @@
 //! Must never use Ringfence's own code, nor its crate: two readings that share a mistake agree on it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::control_plane::repository;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, source_of};
 
 /// The running checks.
 #[derive(Debug)]
@@ -76,16 +73,7 @@ impl PodSecurity {
 
     /// The pods of their own tests, from their source as it is pinned.
     pub fn fixtures(&mut self) -> Result<Vec<Fixture>> {
-        let list = ["list", "-m", "-f", "{{.Dir}}", "k8s.io/pod-security-admission"];
-        let go = Command::new("go")
-            .args(list)
-            .current_dir(repository().join("tests/pod-security"))
-            .envs([("GOFLAGS", ""), ("GOWORK", "off"), ("GOTOOLCHAIN", "local")])
-            .stderr(Stdio::inherit())
-            .output()
-            .context("running go")?;
-        ensure!(go.status.success(), "go list failed: see above");
-        let source = PathBuf::from(String::from_utf8(go.stdout)?.trim());
+        let source = source_of("pod-security", "k8s.io/pod-security-admission")?;
         let answer = self.question(&json!({"fixtures": source.join("test/testdata")}))?;
         if !answer.error.is_empty() {
             bail!("no fixtures: {}", answer.error);

@@ -1,0 +1,3 @@
+module ringfence.dev/oracle
+
+go 1.26.0
