@@ -42,10 +42,10 @@ warn contains finding if {
 missing contains finding if {
 	some list, resources in input.parameters.required
 	some resource in resources
-	not is_said(input.pod.spec, list, resource)
 	some kind in ["initContainers", "containers"]
 	some i, container in input.pod.spec[kind]
 	not is_said(container, list, resource)
+	not is_said(input.pod.spec, list, resource)
 	finding := {
 		"path": at(sprintf("spec.%s[%v].resources.%s.%s", [kind, i, list, resource])),
 		"msg": sprintf("the container does not say how much %s it %s", [object.get(words, resource, resource), object.get(verbs, list, "has")]),
@@ -53,21 +53,34 @@ missing contains finding if {
 	}
 }
 
+# Step by step, because the engine walks through the whole object where two variables follow each other in a reference.
 is_said(holder, list, resource) if {
-	value := holder.resources[list][resource]
-	not is_nothing(list, value)
+	resources := holder.resources
+	amounts := resources[list]
+	value := amounts[resource]
+	is_amount(list, value)
 } else if {
 	list == "requests"
-	value := holder.resources.limits[resource]
-	not is_nothing("limits", value)
+	amounts := holder.resources.limits
+	value := amounts[resource]
+	is_amount("limits", value)
 }
 
-is_nothing(_, value) if value in ["", null, false, 0]
+is_amount(list, value) if {
+	list != "limits"
+	not value in ["", null, false, 0]
+}
 
 # A limit of 0 is no limit, however it is written.
-is_nothing("limits", value) if {
+is_amount("limits", value) if {
 	is_string(value)
-	not regex.match(`^[^eE]*[1-9]`, value)
+	substring(value, 0, 1) in ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
+} else if {
+	is_string(value)
+	regex.match(`^[^eE]*[1-9]`, value)
+} else if {
+	not is_string(value)
+	not value in [null, false, 0]
 }
 
 verbs := {"requests": "needs", "limits": "may take"}
