@@ -76,7 +76,7 @@ fn yaml(crd: &CustomResourceDefinition) -> String {
 }
 
 /// Compares a committed file with what is generated, or writes it when asked to.
-fn check(file: &str, expected: &str) {
+pub fn check(file: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE_GENERATED").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

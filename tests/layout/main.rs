@@ -5,3 +5,4 @@
 mod cel;
 mod generated;
 mod purity;
+mod threats;
