@@ -101,7 +101,8 @@ async fn pods_are_apart_and_drained_one_by_one() {
         (&["replicaCount=3", "podDisruptionBudget.enabled=false"], 0, 2),
     ] {
         let objects = render(values).await;
-        let found = of_kind(&objects, "PodDisruptionBudget");
+        let is_budget = |object: &&Value| object["kind"] == "PodDisruptionBudget";
+        let found: Vec<_> = objects.iter().filter(is_budget).collect();
         assert_eq!(found.len(), budgets, "{values:?}");
         let deployment = of_kind(&objects, "Deployment")[0];
         let pods = &deployment["spec"]["template"];
@@ -112,8 +113,9 @@ async fn pods_are_apart_and_drained_one_by_one() {
             assert_eq!(selector, &deployment["spec"]["selector"]);
         }
     }
-    let anywhere = render(&["topologySpreadConstraints=[]"]).await;
-    assert!(of_kind(&anywhere, "Deployment")[0]["spec"]["template"]["spec"]["topologySpreadConstraints"].is_null());
+    let own = render(&["topologySpreadConstraints[0].maxSkew=2"]).await;
+    let pods = &of_kind(&own, "Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(pods["topologySpreadConstraints"], serde_json::json!([{"maxSkew": 2}]));
 }
 
 #[tokio::test]
