@@ -30,7 +30,7 @@ mod tokens;
 mod update;
 mod volumes;
 
-pub use bindings::Binding;
+pub use bindings::{Binding, names_account};
 pub use declared::needs_registration;
 pub use door::Door;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};

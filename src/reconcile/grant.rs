@@ -8,8 +8,8 @@ use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
 use super::{CallError, Context, RESYNC, RETRY, Reads, apply, calls, jittered, workflow::failure};
 use crate::{
-    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, Reason},
-    plan::{self, Change, Child, GrantObserved, GranteeFacts, INSTANCE_LABEL, Outcome},
+    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason},
+    plan::{self, Change, Child, GrantObserved, GranteeFacts, Outcome},
     telemetry::Controller,
 };
 
@@ -58,7 +58,7 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
 
 pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<GrantObserved, CallError> {
     let own = grant.namespace().unwrap_or_default();
-    let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={}", grant.name_any());
+    let labels = format!("{OWNER_LABEL}={}", grant.name_any());
     let mut children = Vec::new();
     for child in [Child::Role, Child::RoleBinding] {
         let objects = reads.calls.list(child, &own, &labels).await?;

@@ -5,6 +5,7 @@
 
 mod apply;
 mod bindings;
+mod bound;
 mod calls;
 mod class;
 mod cluster;

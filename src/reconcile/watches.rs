@@ -15,8 +15,9 @@ use k8s_openapi::api::{
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
-        Controller,
+        Controller, WatchStreamExt as _,
         controller::Config,
+        metadata_watcher,
         reflector::{ObjectRef, Store},
     },
 };
@@ -25,16 +26,19 @@ use tokio_util::sync::CancellationToken;
 use super::{CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, ranges, workflow};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
         OWNER_UID_ANNOTATION, is_exempt,
     },
     plan::{is_named, peers_of},
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
-    let denies = paged().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
+    // Metadata alone: in a namespace without a mode anybody may write a policy of that name, as large as they like.
+    let policies = Api::<NetworkPolicy>::all(context.client.clone());
+    let named = paged().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
+    let denies = metadata_watcher(policies, named).default_backoff().touched_objects();
     controller
-        .watches(Api::<NetworkPolicy>::all(context.client.clone()), denies, |policy| {
+        .watches_stream(denies, |policy| {
             policy.namespace().map(|namespace| ObjectRef::new(&namespace))
         })
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -56,7 +60,7 @@ pub(super) async fn classes(controller: Controller<AIWorkflowClass>, context: Ar
 
 pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
-    let owned = || paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let owned = || paged().labels(OWNER_LABEL);
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
     let grants = controller.store();
     controller
@@ -103,7 +107,7 @@ pub(super) async fn workflows(
 ) {
     let client = context.client.clone();
     // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
-    let owned = || paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let owned = || paged().labels(OWNER_LABEL);
     let kubernetes = paged().labels("kubernetes.io/service-name=kubernetes");
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();

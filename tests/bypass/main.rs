@@ -5,6 +5,7 @@
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
 mod bindings;
+mod bulk;
 mod down;
 mod network_policies;
 #[allow(
