@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
-use super::{CallError, Context, RESYNC, RETRY, Reads, apply, calls, jittered, workflow::failure};
+use super::{CallError, Context, RESYNC, Reads, apply, calls, jittered, retry, workflow::failure};
 use crate::{
     api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason},
     plan::{self, Change, Child, GrantObserved, GranteeFacts, Outcome},
@@ -22,6 +22,11 @@ pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>
     let (plan, outcome) = carry_out(&grant, &context).await;
     let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
     let failed = matches!(outcome, Outcome::Failed(..));
+    let pause = if failed {
+        retry(&status.conditions, Timestamp::now())
+    } else {
+        RESYNC
+    };
     let written = write_status(&grant, status, &context).await;
     context.metrics.reconciled(
         Controller::AIWorkflowGrant,
@@ -29,7 +34,7 @@ pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>
         started.elapsed(),
     );
     written?;
-    Ok(Action::requeue(jittered(if failed { RETRY } else { RESYNC })))
+    Ok(Action::requeue(jittered(pause)))
 }
 
 /// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.

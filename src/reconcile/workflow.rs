@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, RETRY, Reads, apply::Applied, bound, calls, cluster, jittered, namespace, reach, trust,
+    CallError, Context, RESYNC, Reads, apply::Applied, bound, calls, cluster, jittered, namespace, reach, retry, trust,
 };
 use crate::{
     api::{
@@ -46,12 +46,17 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
             )
         }
     };
+    let pause = if again {
+        retry(&status.conditions, Timestamp::now())
+    } else {
+        RESYNC
+    };
     let written = write_status(&workflow, status, &context).await;
     context
         .metrics
         .reconciled(Controller::AIWorkflow, !failed && written.is_ok(), started.elapsed());
     written?;
-    Ok(Action::requeue(jittered(if again { RETRY } else { RESYNC })))
+    Ok(Action::requeue(jittered(pause)))
 }
 
 /// Observes, plans and applies. A failure to apply is an outcome, so that it is said beside what was planned; an error is that

@@ -7,6 +7,7 @@
 mod bindings;
 mod bulk;
 mod down;
+mod grants;
 mod network_policies;
 #[allow(
     dead_code,
