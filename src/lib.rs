@@ -23,6 +23,7 @@ pub mod api;
 pub mod cli;
 pub mod decisions;
 pub mod draft;
+pub mod election;
 pub mod fence;
 pub mod findings;
 pub mod gatekeeper;

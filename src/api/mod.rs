@@ -64,7 +64,10 @@ pub const REVIEWED_ANNOTATION: &str = "ringfence.dev/reviewed";
 pub const ADOPT_ANNOTATION: &str = "ringfence.dev/adopt";
 /// The webhook, in the registration, that reviews the objects of our own group.
 pub const KINDS_WEBHOOK: &str = "kinds.ringfence.dev";
-/// Label that narrows Ringfence's watches. Helm and Argo CD write it too, so it proves nothing.
+/// Label of what Ringfence makes of a workflow, a grant or a namespace, and of nothing else: nobody else may set it, so that objects of
+/// somebody else, of whatever size and shape, come into none of Ringfence's lists and watches.
+pub const OWNER_LABEL: &str = "ringfence.dev/owner";
+/// Label that says to people and tools who made an object. Helm and Argo CD write it too, so it proves nothing.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Field manager of every write, and the value of [`MANAGED_BY_LABEL`].
 pub const MANAGER: &str = "ringfence";

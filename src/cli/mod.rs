@@ -13,6 +13,7 @@ mod explain;
 mod folder;
 mod manifests;
 mod memory;
+mod operator;
 mod policies;
 mod rego_policies_of_cluster;
 mod rego_policies_of_files;

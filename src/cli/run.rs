@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -9,20 +10,22 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client, api::ListParams};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::memory::{MemoryLimit, settle_allocator};
+use super::operator::Operator;
 use super::policies::PolicyFiles;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
     decisions::DecisionInput,
+    election::Election,
     policy::{Target, count_thread},
-    reconcile,
     registry::{MAX_POLICIES, Registry},
-    scan::{self, Preview, Scanner},
+    scan::{Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, Keeper, KeeperConfig, Names, Resolver},
     vetting::Vetting,
@@ -68,6 +71,13 @@ pub(super) struct Args {
     /// ValidatingWebhookConfiguration whose caBundle is kept. That of its name and `-policies` is written for RegoPolicies.
     #[arg(long, env = "RINGFENCE_WEBHOOK_CONFIGURATION", default_value = "ringfence")]
     webhook_configuration: String,
+    /// Lease by which replicas agree who makes the fences.
+    #[arg(long, env = "RINGFENCE_LEASE", default_value = "ringfence")]
+    lease: String,
+    /// Who this replica is among the others; the name of its pod, which the chart sets. Left out, something random: then a replica that
+    /// starts anew waits until its own Lease has run out.
+    #[arg(long, env = "RINGFENCE_POD_NAME")]
+    identity: Option<String>,
     /// Secret that holds the certificate.
     #[arg(long, env = "RINGFENCE_TLS_SECRET", default_value = "ringfence-webhook-tls")]
     tls_secret: String,
@@ -197,7 +207,8 @@ async fn run(args: Args) -> Result<()> {
             .context("the webhook ended")
     });
 
-    let keeper = keeper(&args, &client, resolver, &readiness, &metrics).await;
+    let owner = owner(&args, &client).await;
+    let keeper = keeper(&args, &client, owner.clone(), resolver, &readiness, &metrics);
     let keeping = stop_serving.clone();
     tasks.spawn(async move {
         keeper.run(keeping).await;
@@ -208,36 +219,24 @@ async fn run(args: Args) -> Result<()> {
         .pod_ips
         .split(',')
         .filter_map(|address| address.trim().parse().ok());
-    let context = reconcile::Context::new(
-        client.clone(),
-        metrics.clone(),
-        args.namespace,
-        args.webhook_configuration,
-        own_addresses.collect(),
+    let identity = args.identity.unwrap_or_else(random_identity);
+    let election = Election::new(client.clone(), &args.namespace, &args.lease, identity, owner);
+    let operator = Operator {
+        client: client.clone(),
+        metrics,
+        readiness: readiness.clone(),
+        namespace: args.namespace,
+        registration: args.webhook_configuration,
+        addresses: own_addresses.collect(),
         excusable,
-        registry.clone(),
-    );
-    let (results, stop_scanning, period) = (context.scanned(), stop.clone(), args.scan_period);
-    let mut published = registry.changes();
-    let scanning = async move {
-        if period.is_zero() {
-            return;
-        }
-        // A scan without the RegoPolicies would call compliant what they refuse.
-        let are_served = tokio::select! {
-            () = stop_scanning.cancelled() => false,
-            served = published.wait_for(|published| published.synced) => served.is_ok(),
-        };
-        if are_served {
-            scan::run(scanner, results, metrics, period, stop_scanning).await;
-        }
+        registry: registry.clone(),
+        scanner,
+        scan_period: args.scan_period,
+        was_ready: false.into(),
     };
     let serving = (readiness.clone(), stop_serving.clone());
     let policies = async move { registry.run(serving.0, serving.1).await };
-    let beside = async move {
-        tokio::join!(scanning, policies);
-    };
-    let controllers = operate(client, Arc::new(context), readiness.clone(), beside, stop.clone());
+    let controllers = operate(client, election, operator, policies, stop.clone());
     tasks.spawn(async move {
         Box::pin(controllers).await;
         Ok(())
@@ -287,22 +286,25 @@ async fn wait(tasks: &mut JoinSet<Result<()>>, readiness: &Readiness) -> Result<
     }
 }
 
-/// The keeper of the certificate, once it is known who owns its Secret. A signal before that ends the process at once: nobody
-/// handles it yet.
-async fn keeper(
+/// Who owns what this release makes, once that is known. A signal before that ends the process at once: nobody handles it yet.
+async fn owner(args: &Args, client: &Client) -> Option<OwnerReference> {
+    loop {
+        match tls::owner_of(client.clone(), &args.namespace, &args.service_account).await {
+            Ok(owner) => return owner,
+            Err(error) => warn!(%error, "the API server does not answer yet"),
+        }
+        tokio::time::sleep(CRD_RETRY).await;
+    }
+}
+
+fn keeper(
     args: &Args,
     client: &Client,
+    owner: Option<OwnerReference>,
     resolver: Arc<Resolver>,
     readiness: &Readiness,
     metrics: &Arc<Metrics>,
 ) -> Keeper {
-    let owner = loop {
-        match tls::owner_of(client.clone(), &args.namespace, &args.service_account).await {
-            Ok(owner) => break owner,
-            Err(error) => warn!(%error, "the API server does not answer yet"),
-        }
-        tokio::time::sleep(CRD_RETRY).await;
-    };
     let config = KeeperConfig {
         namespace: args.namespace.clone(),
         secret: args.tls_secret.clone(),
@@ -313,27 +315,33 @@ async fn keeper(
     Keeper::new(client.clone(), config, resolver, readiness.clone(), metrics.clone())
 }
 
-/// Waits for our kinds, then runs the controllers until `stop`.
+/// Not for secrets: two replicas must not have the same one by chance.
+fn random_identity() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("ringfence-{random:016x}")
+}
+
+/// Waits for our kinds, then holds policies ready, and makes fences whenever it is this replica's turn, until `stop`.
 async fn operate(
     client: Client,
-    context: Arc<reconcile::Context>,
-    readiness: Readiness,
-    beside: impl Future<Output = ()>,
+    election: Election,
+    operator: Operator,
+    policies: impl Future<Output = ()>,
     stop: CancellationToken,
 ) {
     loop {
         match Box::pin(kinds_are_served(&client)).await {
             Ok(()) => break,
-            Err(reason) => readiness.set(Gate::Crds, Err(reason)),
+            Err(reason) => operator.readiness.set(Gate::Crds, Err(reason)),
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(CRD_RETRY) => {}
         }
     }
-    readiness.set(Gate::Crds, Ok(()));
-    let reconciling = reconcile::run(context, stop, || readiness.set(Gate::Caches, Ok(())));
-    tokio::join!(reconciling, beside);
+    operator.readiness.set(Gate::Crds, Ok(()));
+    let turns = election.run(stop, |seen| operator.waits(seen), |stop| Box::pin(operator.term(stop)));
+    tokio::join!(turns, policies);
 }
 
 /// A duration as Kubernetes writes it, at least a second, or 0.

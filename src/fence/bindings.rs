@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::object::{shown, violation};
 use crate::api::{Mode, is_dns_label};
-use crate::plan::NamespaceFacts;
+use crate::plan::{NamespaceFacts, text_at};
 use crate::review::{Operation, Review, Violation};
 
 const RULE: &str = "extra-binding";
@@ -106,6 +106,12 @@ impl<'a> Binding<'a> {
         let modes = namespace.modes().into_iter().map(|(mode, _)| mode);
         modes.filter(|mode| *mode != Mode::Audit).collect()
     }
+}
+
+/// Whether a binding, as it stands, names that account itself. Not by a group: that is of all accounts there.
+pub fn names_account(binding: &Value, namespace: &str, account: &str) -> bool {
+    let own = text_at(binding, "/metadata/namespace");
+    named(binding, own).any(|(_, who)| who.namespace == namespace && who.account == Some(account))
 }
 
 /// The accounts that a binding names, each with its place among the subjects. Text that no namespace can be called names none.

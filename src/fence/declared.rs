@@ -24,7 +24,7 @@ pub(super) fn check_namespace(
     subject: &Subject<'_>,
     namespace: Option<&NamespaceFacts>,
 ) -> Result<(), Option<Violation>> {
-    let Some(label) = subject.label else {
+    let Some(label) = subject.label.filter(|_| !subject.leaves) else {
         return if namespace.is_some_and(|namespace| namespace.mode().is_some()) {
             Ok(())
         } else {
@@ -148,6 +148,10 @@ pub(super) fn workflow(subject: &Subject<'_>, facts: &Facts) -> Result<Option<AI
         return Ok(None);
     };
     let Some(object) = &facts.workflow else {
+        // What is left behind by a workflow that is gone may be cleared up.
+        if subject.leaves {
+            return Ok(None);
+        }
         let namespace = subject.namespace.unwrap_or_default();
         let message = format!("there is no AIWorkflow of that name in namespace {}", shown(namespace));
         let fix =

@@ -26,8 +26,10 @@ pub struct Subject<'a> {
     pub(super) review: &'a Review,
     pub(super) object: &'a Value,
     pub(super) shape: Option<&'static Shape>,
-    /// The workflow that it says it belongs to; on itself, else on its template.
+    /// The workflow that it says it belongs to; on itself, else on its template. That it belonged to, where `leaves`.
     pub(super) label: Option<&'a str>,
+    /// Whether an object without a template says no more that it belongs to a workflow.
+    pub(super) leaves: bool,
     /// Namespace; `None` for cluster-scoped objects, and for a Namespace, which is not *in* itself.
     pub(super) namespace: Option<&'a str>,
     pub(super) change: Change,
@@ -52,11 +54,15 @@ impl<'a> Subject<'a> {
         let handed_on = shape.map(|shape| shape.labelled(object)).unwrap_or_default();
         let label =
             workflow_label(object).or_else(|| handed_on.into_iter().find_map(|(_, place)| workflow_label(place?)));
+        let former = review.old_object().and_then(workflow_label);
+        // Whatever else the same write changes is done to an object of the workflow.
+        let leaves = shape.is_none() && label.is_none() && former.is_some();
         let subject = Self {
             review,
             object,
             shape,
-            label,
+            label: if leaves { former } else { label },
+            leaves,
             namespace,
             change,
             stands: false,
@@ -144,7 +150,7 @@ impl<'a> Subject<'a> {
         let is_launched = label.is_some() && self.launched().is_some() && !self.stands;
         let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let is_made = label.is_some() && self.makes_a_pod();
-        let controlled = is_launched && self.shape.is_some() && launch::is_built_in(user);
+        let controlled = is_launched && self.shape.is_some() && (self.makes_a_pod() || launch::is_built_in(user));
         Needs {
             namespace: Some(namespace.to_owned()),
             workflow: label.map(in_namespace),

@@ -68,13 +68,13 @@ pub(super) fn check(
     let label = subject.label?;
     let user = &subject.review.user;
     if is_built_in(user) {
-        return check_chain(subject, facts, label).err();
+        return check_controlled(subject, facts, label).err();
     }
     let of_class = class.map_or(&[][..], |class| &class.spec.launchers);
     let mut named_but_not_proven = false;
     for launcher in workflow.spec.launchers.iter().chain(of_class) {
         match standing(launcher, user, facts.launcher.as_ref()) {
-            Standing::Launcher => return None,
+            Standing::Launcher => return check_owned(subject, facts, label).err(),
             Standing::NotProven => named_but_not_proven = true,
             Standing::Other => {}
         }
@@ -185,8 +185,17 @@ fn standing(launcher: &Launcher, user: &User, live: Option<&Value>) -> Standing 
     }
 }
 
-/// Checks the owners above what a controller makes, up to the one that a launcher made.
-fn check_chain(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), Violation> {
+/// Checks the owners of a pod that a launcher makes. An engine's controller is a launcher, and makes pods for whatever objects it is given:
+/// so these were written by a launcher too, which their label says.
+fn check_owned(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), Violation> {
+    match controller(subject.object).filter(|_| subject.makes_a_pod()) {
+        Some(owner) => check_chain(owner, facts, label),
+        None => Ok(()),
+    }
+}
+
+/// Checks the owners above what a built-in controller makes, up to the one that a launcher made.
+fn check_controlled(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), Violation> {
     let refuse = |message: String, fix: &str| violation(RULE, "metadata.ownerReferences", None, message, fix);
     let user = shown(&subject.review.user.username);
     let Some(first) = controller(subject.object) else {
@@ -200,6 +209,11 @@ fn check_chain(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), 
         );
         return Err(refuse(message, "have a launcher of the workflow make it"));
     }
+    check_chain(first, facts, label)
+}
+
+fn check_chain(first: OwnerRef, facts: &Facts, label: &str) -> Result<(), Violation> {
+    let refuse = |message: String, fix: &str| violation(RULE, "metadata.ownerReferences", None, message, fix);
     let mut expected = Some(first);
     for owner in &facts.owners {
         let Some(reference) = expected.filter(|reference| *reference == owner.reference) else {

@@ -30,7 +30,7 @@ mod tokens;
 mod update;
 mod volumes;
 
-pub use bindings::Binding;
+pub use bindings::{Binding, names_account};
 pub use declared::needs_registration;
 pub use door::Door;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject};
@@ -215,6 +215,7 @@ impl<'a> Case<'a> {
         // A pod's volumes never change: what it was admitted with does not stand in the way of an update.
         if before.and_then(volumes_of) != volumes_of(template.pod) || before.is_none() {
             volumes::check(&template, (class_name, class), violations);
+            volumes::check_devices(&template, violations);
             let allowed = tokens::Allowed {
                 workflow: workflow.map(|workflow| (label, workflow)),
                 class: (class_name, class),

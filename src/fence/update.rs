@@ -138,8 +138,7 @@ fn equal_but(old: &Map<String, Value>, new: &Map<String, Value>, but: &[&str]) -
 
 /// Path of what changed among the things that a launcher answers for.
 fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> Option<&'static str> {
-    let label = workflow_label(new);
-    if label.is_some() && label != workflow_label(old) {
+    if workflow_label(new) != workflow_label(old) {
         return Some(super::object::LABEL_PATH);
     }
     let owner: Option<OwnerRef> = controller(new);

@@ -66,6 +66,34 @@ pub(super) fn check(
     }
 }
 
+/// Resources by which the scheduler claims a device of a class for a pod that says nothing of claims.
+const DEVICE_CLASS: &str = "deviceclass.resource.kubernetes.io/";
+
+/// Checks that no container asks for a device by the name of its class.
+pub(super) fn check_devices(template: &Template<'_>, violations: &mut Vec<Violation>) {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        let containers = template.pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            for kind in ["limits", "requests"] {
+                let asked = container
+                    .pointer(&format!("/resources/{kind}"))
+                    .and_then(Value::as_object);
+                for name in asked.into_iter().flat_map(|asked| asked.keys()) {
+                    if name.starts_with(DEVICE_CLASS) {
+                        let path = at(
+                            template.path,
+                            &format!("spec.{list}[{index}].resources.{kind}[{}]", shown(name)),
+                        );
+                        let message = "claims a device of a class, and this version of Ringfence cannot tell one that computes from a second network interface";
+                        let fix = "leave it out; ask for devices of a device plugin by their own resource";
+                        violations.push(violation(RULE, path, None, message, fix));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Checks the claims that a StatefulSet makes for its pods, each of which mounts one.
 pub(super) fn check_claims(object: &Value, (class_name, class): (&str, Option<&AIWorkflowClass>)) -> Option<Violation> {
     let claims = object.pointer("/spec/volumeClaimTemplates")?;
@@ -204,6 +232,22 @@ mod tests {
         check(&template, ("c", Some(&class(&["emptyDir"], &[]))), &mut violations);
         let paths: Vec<_> = violations.iter().map(|violation| violation.path.as_str()).collect();
         assert_eq!(paths, if refused { &["spec.resourceClaims"][..] } else { &[] });
+    }
+
+    #[rstest]
+    #[case::limit("containers", "limits", "deviceclass.resource.kubernetes.io/nic", true)]
+    #[case::request("initContainers", "requests", "deviceclass.resource.kubernetes.io/nic", true)]
+    #[case::plugin("containers", "limits", "nvidia.com/gpu", false)]
+    fn devices_are_not_claimed_by_resources(
+        #[case] list: &str,
+        #[case] kind: &str,
+        #[case] name: &str,
+        #[case] refused: bool,
+    ) {
+        let pod = json!({"spec": {list: [{"name": "c", "resources": {kind: {"cpu": "1", name: "1"}}}]}});
+        let mut violations = Vec::new();
+        check_devices(&Template { path: "", pod: &pod }, &mut violations);
+        assert_eq!(violations.len(), usize::from(refused), "{violations:?}");
     }
 
     #[test]

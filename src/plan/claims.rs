@@ -113,6 +113,16 @@ pub(super) fn conflict(workflow: &AIWorkflow, claims: &[String]) -> String {
     )
 }
 
+/// What is said of an account that others have bound before it is there.
+pub(super) fn bound(workflow: &AIWorkflow, bindings: &[String]) -> String {
+    let account = workflow.service_account_name();
+    format!(
+        "ServiceAccount {account} is not there yet, and is given rights by {}: whoever makes it would hand these out, so nothing is \
+         granted; delete these bindings, or declare the workflow anew with another spec.identity.serviceAccountName",
+        bindings.join(", ")
+    )
+}
+
 /// What is said of a launcher that is the own account of a workflow elsewhere.
 pub(super) fn left_out((namespace, name): &(String, String), owner: &str, here: &str) -> String {
     format!(

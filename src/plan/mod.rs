@@ -58,8 +58,8 @@ pub use exception::{
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{
-    Child, INSTANCE_LABEL, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names,
-    owner_uid, replacing, same, text_at,
+    Child, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names, owner_uid, replacing,
+    same, text_at,
 };
 pub use peer::{egress_problems, ingress_problems};
 pub use policy_registration::{policy_webhooks, registers, says_all, webhooks_of, with_webhooks};
@@ -129,6 +129,8 @@ pub struct Observed {
     pub grants: Vec<AIWorkflowGrant>,
     /// Who else names its account as launcher, see [`claims`].
     pub claims: Vec<String>,
+    /// Bindings of somebody else that name its account, while that is not there yet.
+    pub bound: Vec<String>,
     /// Of [`launchers_elsewhere`], those that are a workflow's own account, with the name of that workflow.
     pub launching_workflows: BTreeMap<(String, String), String>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
@@ -237,6 +239,11 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         adopt::Account::Ours if claims::hold(workflow, observed) => {
             taken.insert(account.clone());
             plan.conflict = Some(claims::conflict(workflow, &observed.claims));
+            None
+        }
+        adopt::Account::Ours if !observed.bound.is_empty() && !has_account(workflow, observed) => {
+            taken.insert(account.clone());
+            plan.conflict = Some(claims::bound(workflow, &observed.bound));
             None
         }
         adopt::Account::Ours => None,

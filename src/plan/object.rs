@@ -6,10 +6,10 @@ use kube::Resource;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::api::{MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION};
+use crate::api::{MANAGED_BY_LABEL, MANAGER, OWNER_LABEL, OWNER_UID_ANNOTATION};
 
-/// Label that names the workflow for Ringfence's own lists. Not `ringfence.dev/workflow`: that one is for what the workflow runs.
-pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+/// Label that names the workflow, by the word that people's tools know. Not `ringfence.dev/workflow`: that one is for what the workflow runs.
+const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
 /// Annotation that tells from what an owned object was made: a change of ours from a change of somebody else.
 const REVISION_ANNOTATION: &str = "ringfence.dev/revision";
@@ -95,7 +95,7 @@ pub(super) fn owned_metadata(name: &str, namespace: &str, owner_uid: &str, insta
     json!({
         "name": name,
         "namespace": namespace,
-        "labels": {MANAGED_BY_LABEL: MANAGER, INSTANCE_LABEL: instance},
+        "labels": {MANAGED_BY_LABEL: MANAGER, INSTANCE_LABEL: instance, OWNER_LABEL: instance},
         "annotations": {OWNER_UID_ANNOTATION: owner_uid},
     })
 }

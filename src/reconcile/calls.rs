@@ -45,6 +45,9 @@ pub enum CallError {
         #[source]
         source: serde_json::Error,
     },
+    /// A list of anybody's objects could not be read, or one of them could not.
+    #[error("{0}")]
+    Unread(String),
     /// A list has no end in sight. Never taken for a whole one: what is not in it would count as absent.
     #[error("cannot {what}: there are more than {most}")]
     TooMany {
@@ -63,7 +66,9 @@ impl CallError {
                 source: kube::Error::Api(status),
                 ..
             } => Some(status),
-            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } | Self::TooMany { .. } => None,
+            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } | Self::TooMany { .. } | Self::Unread(_) => {
+                None
+            }
         }
     }
 

@@ -6,10 +6,10 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
-use super::{CallError, Context, RESYNC, RETRY, Reads, apply, calls, jittered, workflow::failure};
+use super::{CallError, Context, RESYNC, Reads, apply, calls, jittered, retry, workflow::failure};
 use crate::{
-    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER, OWNER_UID_ANNOTATION, Reason},
-    plan::{self, Change, Child, GrantObserved, GranteeFacts, INSTANCE_LABEL, Outcome},
+    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason},
+    plan::{self, Change, Child, GrantObserved, GranteeFacts, Outcome},
     telemetry::Controller,
 };
 
@@ -22,6 +22,11 @@ pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>
     let (plan, outcome) = carry_out(&grant, &context).await;
     let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
     let failed = matches!(outcome, Outcome::Failed(..));
+    let pause = if failed {
+        retry(&status.conditions, Timestamp::now())
+    } else {
+        RESYNC
+    };
     let written = write_status(&grant, status, &context).await;
     context.metrics.reconciled(
         Controller::AIWorkflowGrant,
@@ -29,7 +34,7 @@ pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>
         started.elapsed(),
     );
     written?;
-    Ok(Action::requeue(jittered(if failed { RETRY } else { RESYNC })))
+    Ok(Action::requeue(jittered(pause)))
 }
 
 /// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.
@@ -58,7 +63,7 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
 
 pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<GrantObserved, CallError> {
     let own = grant.namespace().unwrap_or_default();
-    let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={}", grant.name_any());
+    let labels = format!("{OWNER_LABEL}={}", grant.name_any());
     let mut children = Vec::new();
     for child in [Child::Role, Child::RoleBinding] {
         let objects = reads.calls.list(child, &own, &labels).await?;

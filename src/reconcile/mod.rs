@@ -5,6 +5,7 @@
 
 mod apply;
 mod bindings;
+mod bound;
 mod calls;
 mod class;
 mod cluster;
@@ -25,7 +26,7 @@ mod workflow;
 use std::{collections::BTreeSet, net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Api, Client, Resource,
     api::ObjectMeta,
@@ -49,7 +50,7 @@ pub use reads::Reads;
 
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionStatus, ConditionType, MANAGER, RegoPolicy,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Condition, ConditionStatus, ConditionType, MANAGER, RegoPolicy,
         RegoPolicyException, find,
     },
     plan::{Detection, NamespaceFacts},
@@ -62,6 +63,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(600);
 /// How long to wait after a failure. Jitter is added, so that failures of many objects do not come back together.
 const RETRY: Duration = Duration::from_secs(5);
+/// The longest to wait for what stays as it is: a thousand objects that cannot be carried out must not keep all others waiting.
+const LONGEST_RETRY: Duration = Duration::from_secs(120);
 /// How often workflows are counted for the metrics.
 const COUNT: Duration = Duration::from_secs(15);
 /// Objects in one page of an initial list.
@@ -269,6 +272,21 @@ fn on_error<K>(_: Arc<K>, _: &CallError, _: Arc<Context>) -> Action {
     Action::requeue(jittered(RETRY))
 }
 
+/// When to look again at what cannot be carried out: after a quarter of the time for which it has stood as it stands. Its conditions tell, so
+/// a new start forgets nothing.
+fn retry(conditions: &[Condition], now: Timestamp) -> Duration {
+    let wanting = conditions
+        .iter()
+        .filter(|condition| condition.status != ConditionStatus::True);
+    let since = wanting
+        .filter_map(|condition| condition.last_transition_time.parse::<Timestamp>().ok())
+        .max();
+    let age = since.map_or(Duration::ZERO, |since| {
+        now.duration_since(since).try_into().unwrap_or_default()
+    });
+    (age / 4).clamp(RETRY, LONGEST_RETRY)
+}
+
 /// Up to half as long again, by the clock's nanoseconds: enough to spread, and no source of secrets.
 fn jittered(base: Duration) -> Duration {
     let nanos = std::time::SystemTime::now()
@@ -280,5 +298,39 @@ fn jittered(base: Duration) -> Duration {
 fn log<E: std::fmt::Display>(controller: &str, result: Result<(), E>) {
     if let Err(error) = result {
         warn!(controller, %error, "reconcile failed, and is tried again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(status: ConditionStatus, since: &str) -> Condition {
+        Condition {
+            type_: ConditionType::Ready.as_str().to_owned(),
+            status,
+            observed_generation: Some(1),
+            last_transition_time: since.to_owned(),
+            reason: "x".to_owned(),
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_ready_for_long_is_looked_at_seldom() {
+        let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+        let (no, yes) = (ConditionStatus::False, ConditionStatus::True);
+        for (status, since, seconds) in [
+            (no, "2026-01-01T01:00:00Z", 5),
+            (no, "2026-01-01T00:59:50Z", 5),
+            (no, "2026-01-01T00:58:00Z", 30),
+            (no, "2025-01-01T00:00:00Z", 120),
+            (no, "2027-01-01T00:00:00Z", 5),
+            (no, "soon", 5),
+            (yes, "2025-01-01T00:00:00Z", 5),
+        ] {
+            assert_eq!(retry(&[ready(status, since)], now).as_secs(), seconds, "{since}");
+        }
+        assert_eq!(retry(&[], now), RETRY);
     }
 }

@@ -1,5 +1,7 @@
 //! What wakes each controller: its own kind, what it made, and whatever its plan reads.
 //!
+//! Of what was made, and of what anybody may make, only metadata is watched: it tells whose it is.
+//!
 //! Must never: read or write an object. A watch that forgets something is a fence that is not kept until the next resync.
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{
         Controller,
         controller::Config,
@@ -25,16 +28,17 @@ use tokio_util::sync::CancellationToken;
 use super::{CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, ranges, workflow};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, MANAGED_BY_LABEL, MANAGER,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
         OWNER_UID_ANNOTATION, is_exempt,
     },
     plan::{is_named, peers_of},
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
+    let policies = Api::<PartialObjectMeta<NetworkPolicy>>::all(context.client.clone());
     let denies = paged().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
     controller
-        .watches(Api::<NetworkPolicy>::all(context.client.clone()), denies, |policy| {
+        .watches(policies, denies, |policy| {
             policy.namespace().map(|namespace| ObjectRef::new(&namespace))
         })
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -56,12 +60,20 @@ pub(super) async fn classes(controller: Controller<AIWorkflowClass>, context: Ar
 
 pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
-    let owned = || paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let owned = || paged().labels(OWNER_LABEL);
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
     let grants = controller.store();
     controller
-        .watches(Api::<Role>::all(client.clone()), owned(), owner(&grants))
-        .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&grants))
+        .watches(
+            Api::<PartialObjectMeta<Role>>::all(client.clone()),
+            owned(),
+            owner(&grants),
+        )
+        .watches(
+            Api::<PartialObjectMeta<RoleBinding>>::all(client.clone()),
+            owned(),
+            owner(&grants),
+        )
         .watches(Api::<AIWorkflow>::all(client.clone()), paged(), move |workflow| {
             let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
             granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
@@ -103,7 +115,7 @@ pub(super) async fn workflows(
 ) {
     let client = context.client.clone();
     // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
-    let owned = || paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let owned = || paged().labels(OWNER_LABEL);
     let kubernetes = paged().labels("kubernetes.io/service-name=kubernetes");
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
@@ -115,14 +127,30 @@ pub(super) async fn workflows(
     let scanned = context.scanned.changes();
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     controller
-        .watches(Api::<NetworkPolicy>::all(client.clone()), owned(), owner(&workflows))
-        .watches(Api::<ServiceAccount>::all(client.clone()), owned(), move |account| {
-            let name = (account.namespace().unwrap_or_default(), account.name_any());
-            let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
-            launched.into_iter().chain(owner_of_account(account))
-        })
-        .watches(Api::<Role>::all(client.clone()), owned(), owner(&workflows))
-        .watches(Api::<RoleBinding>::all(client.clone()), owned(), owner(&workflows))
+        .watches(
+            Api::<PartialObjectMeta<NetworkPolicy>>::all(client.clone()),
+            owned(),
+            owner(&workflows),
+        )
+        .watches(
+            Api::<PartialObjectMeta<ServiceAccount>>::all(client.clone()),
+            owned(),
+            move |account| {
+                let name = (account.namespace().unwrap_or_default(), account.name_any());
+                let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
+                launched.into_iter().chain(owner_of_account(account))
+            },
+        )
+        .watches(
+            Api::<PartialObjectMeta<Role>>::all(client.clone()),
+            owned(),
+            owner(&workflows),
+        )
+        .watches(
+            Api::<PartialObjectMeta<RoleBinding>>::all(client.clone()),
+            owned(),
+            owner(&workflows),
+        )
         .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
             let name = namespace.name_any();
             matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, RETRY, Reads, apply::Applied, calls, cluster, jittered, namespace, reach, trust,
+    CallError, Context, RESYNC, Reads, apply::Applied, bound, calls, cluster, jittered, namespace, reach, retry, trust,
 };
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        MANAGED_BY_LABEL, MANAGER, Mode, Reason, ServiceAccountStatus, find,
+        AIWorkflow, AIWorkflowClass, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME, Mode,
+        OWNER_LABEL, Reason, ServiceAccountStatus, find,
     },
-    plan::{self, Change, Child, INSTANCE_LABEL, NamespaceFacts, Observed, Outcome, Plan},
+    plan::{self, Change, Child, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -46,12 +46,17 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
             )
         }
     };
+    let pause = if again {
+        retry(&status.conditions, Timestamp::now())
+    } else {
+        RESYNC
+    };
     let written = write_status(&workflow, status, &context).await;
     context
         .metrics
         .reconciled(Controller::AIWorkflow, !failed && written.is_ok(), started.elapsed());
     written?;
-    Ok(Action::requeue(jittered(if again { RETRY } else { RESYNC })))
+    Ok(Action::requeue(jittered(pause)))
 }
 
 /// Observes, plans and applies. A failure to apply is an outcome, so that it is said beside what was planned; an error is that
@@ -135,6 +140,9 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     let is_fenced = observed.namespace.fencing_class().is_some() && observed.class.is_some();
     if is_fenced && !plan::has_account(workflow, &observed) {
         observed.claims = context.known.claims(workflow).await?;
+        if observed.account.is_none() {
+            observed.bound = bound::bound(workflow, context).await?;
+        }
     }
     Ok(observed)
 }
@@ -156,7 +164,7 @@ pub(super) async fn around(
     }
     let name = workflow.name_any();
     let own = workflow.namespace().unwrap_or_default();
-    let labels = format!("{MANAGED_BY_LABEL}={MANAGER},{INSTANCE_LABEL}={name}");
+    let labels = format!("{OWNER_LABEL}={name}");
     let (own, labels) = (own.as_str(), labels.as_str());
     let lists = Child::ALL.map(|child| async move {
         let objects = reads.calls.list(child, own, labels).await?;
@@ -185,6 +193,7 @@ pub(super) async fn around(
         class,
         children,
         claims: Vec::new(),
+        bound: Vec::new(),
         launching_workflows,
         account,
         predecessors,
@@ -217,7 +226,7 @@ async fn launching_workflows(
         if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
             let label = seen
                 .pointer("/metadata/labels")
-                .and_then(|labels| labels.get(INSTANCE_LABEL));
+                .and_then(|labels| labels.get(OWNER_LABEL));
             let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
             found.insert(account, owner);
         }

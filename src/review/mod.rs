@@ -13,5 +13,5 @@ mod value;
 pub use decision::{Decision, Excuse, Fault, FaultCause, Outcome, Violation};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
 pub use render::{clean, clip_bytes};
-pub use uid::{MAX_UID, uid_of};
+pub use uid::{MAX_UID, namespace_of, uid_of};
 pub use value::{MAX_WEIGHT, parse_within, weight_of};

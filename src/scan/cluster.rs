@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::kinds::{CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OWNED, ROLE_BINDING, WORKFLOW};
 use super::look::{Bounds, Scanner};
-use crate::api::{MANAGED_BY_LABEL, MANAGER};
+use crate::api::OWNER_LABEL;
 use crate::findings::{Accounts, Declared, Extent, Finding, Origin, Ownerless, Owners, Sink, of_no_owner};
 use crate::plan::NamespaceFacts;
 use crate::webhook::pages::{Ask, Listed, Page};
@@ -94,6 +94,9 @@ impl Pass<'_> {
                 return None;
             }
         };
+        if let Some(unread) = &page.unread {
+            self.extent.gap(unread.clone());
+        }
         if self.rests {
             sleep(started.elapsed()).await;
         }
@@ -105,7 +108,7 @@ impl Pass<'_> {
     /// The same of owners. Where not all of them can be had, nothing can be said to have none.
     async fn page_of_owners(&mut self, ask: &mut Ask) -> Option<(Page, bool)> {
         let page = self.page(ask).await;
-        self.knows_owners &= page.is_some();
+        self.knows_owners &= page.as_ref().is_some_and(|(page, _)| page.unread.is_none());
         page
     }
 
@@ -195,7 +198,7 @@ impl Pass<'_> {
     /// Objects that carry our label and whose owner is gone.
     async fn owned(&mut self, kind: Listed) {
         let mut ask = Ask {
-            labels: format!("{MANAGED_BY_LABEL}={MANAGER}"),
+            labels: OWNER_LABEL.to_owned(),
             metadata_only: true,
             ..Ask::all(kind, self.only)
         };

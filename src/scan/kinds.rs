@@ -27,8 +27,8 @@ pub(super) const NAMESPACE: Listed = listed("", "v1", "Namespace", "namespaces")
 pub(super) const NETWORK_POLICY: Listed = listed("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies");
 pub(super) const WORKFLOW: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflow", "aiworkflows");
 pub(super) const GRANT: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflowGrant", "aiworkflowgrants");
-pub(super) const ROLE_BINDING: Listed = listed("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
-pub(super) const CLUSTER_ROLE_BINDING: Listed = listed(
+pub(crate) const ROLE_BINDING: Listed = listed("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
+pub(crate) const CLUSTER_ROLE_BINDING: Listed = listed(
     "rbac.authorization.k8s.io",
     "v1",
     "ClusterRoleBinding",

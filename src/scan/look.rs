@@ -147,7 +147,12 @@ impl Look<'_> {
     async fn page(&mut self, ask: &Ask) -> Option<Page> {
         let by = self.by(PAGE_TIME);
         match timeout_at(by, self.lists.list(ask)).await {
-            Ok(Ok(page)) => return Some(page),
+            Ok(Ok(page)) => {
+                if let Some(unread) = &page.unread {
+                    self.extent.gap(unread.clone());
+                }
+                return Some(page);
+            }
             Ok(Err(error)) => self.extent.gap(error.to_string()),
             Err(_) if self.bounds.until.is_some_and(|until| by >= until) => self.extent.cut = true,
             Err(_) => self.extent.gap(format!(

@@ -13,6 +13,7 @@ mod results;
 mod units;
 
 pub use background::run;
+pub(crate) use kinds::{CLUSTER_ROLE_BINDING, ROLE_BINDING};
 pub use look::{Bounds, Scanner};
 pub use preview::Preview;
 pub use results::{Found, Results};

@@ -38,6 +38,8 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
     let wanted = filter(std::env::var("RUST_LOG").ok().as_deref())?;
     let ceiling = Targets::new()
         .with_default(LevelFilter::INFO)
+        // Where it cannot read an answer, it warns with the whole of it.
+        .with_target("kube_client::client", LevelFilter::ERROR)
         .with_target("ringfence", LevelFilter::TRACE);
     let registry = tracing_subscriber::registry().with(wanted).with(ceiling);
     // Escape sequences in a file or a log pipeline are noise that hides words from a search.

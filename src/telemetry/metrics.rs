@@ -70,6 +70,7 @@ pub struct Metrics {
     policies: Family<PolicyInfoLabels, Gauge>,
     told: Mutex<BTreeMap<PolicyOrigin, Vec<PolicyInfoLabels>>>,
     exceptions_used: Family<PolicyLabels, Counter>,
+    leader: Gauge,
     workflows: Family<WorkflowLabels, Gauge>,
     reconciles: Family<ControllerLabels, Counter>,
     reconcile_errors: Family<ControllerLabels, Counter>,
@@ -212,6 +213,7 @@ impl Metrics {
             policies: Family::default(),
             told: Mutex::default(),
             exceptions_used: Family::default(),
+            leader: Gauge::default(),
             workflows: Family::default(),
             reconciles: Family::default(),
             reconcile_errors: Family::default(),
@@ -325,6 +327,18 @@ impl Metrics {
     /// One request was not audited, because as many audits are behind as may be.
     pub fn audit_skipped(&self) {
         self.audits_skipped.inc();
+    }
+
+    /// Whether this replica is the one that makes the fences.
+    pub fn set_leader(&self, is_leader: bool) {
+        self.leader.set(is_leader.into());
+    }
+
+    /// What the replica that makes the fences counts of all that there is, and no other may go on claiming.
+    pub fn forget_term(&self) {
+        self.workflows.clear();
+        self.scan_findings.clear();
+        self.scan_success.set(0);
     }
 
     /// How many workflows have the condition at this status now.
@@ -443,6 +457,7 @@ impl Metrics {
             self.exceptions_used.clone(),
         );
         registry.register("policy_info", "Policies in force, always 1", self.policies.clone());
+        registry.register("leader", "1 at the replica that makes the fences", self.leader.clone());
         registry.register("workflows", "AIWorkflows by condition", self.workflows.clone());
         registry.register("reconcile", "Objects reconciled", self.reconciles.clone());
         registry.register(

@@ -21,9 +21,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::body::{End, Received, discard, receive};
 use super::held::holding;
 use super::limits::{SMALL_BODY, answer_within, default_answer_within};
+use super::shares::Shares;
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
-use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, uid_of, weight_of};
+use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, namespace_of, uid_of, weight_of};
 use crate::telemetry::{DecisionLine, Metrics, resource_label};
 
 /// Bodies above this are parsed and hashed off the threads that serve connections.
@@ -47,6 +48,7 @@ pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> 
         reviews: Arc::new(Semaphore::new(kib(limits.reviews))),
         most_of_one: kib(limits.reviews),
         slots: Arc::new(Semaphore::new(limits.evaluations)),
+        shares: Shares::new(limits),
     };
     Router::new()
         .route("/admit/{webhook}", post(handle))
@@ -67,6 +69,7 @@ struct App {
     reviews: Arc<Semaphore>,
     most_of_one: usize,
     slots: Arc<Semaphore>,
+    shares: Shares,
 }
 
 /// What was found out about a request so far.
@@ -83,6 +86,7 @@ struct Held {
     _body: OwnedSemaphorePermit,
     _review: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
+    _share: [OwnedSemaphorePermit; 2],
 }
 
 async fn handle(
@@ -154,6 +158,21 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         return Answer::fault(uid, fault);
     }
 
+    let namespace = namespace_of(bytes.get(..PREFIX).unwrap_or(&bytes)).unwrap_or_default();
+    let share = app.shares.of(&namespace);
+    // Not waited for: what waits holds room that others need.
+    let Ok(of_bodies) = share.bodies.try_acquire_many_owned(app.shares.weight(bytes.len())) else {
+        return Answer::fault(
+            uid,
+            unavailable("the reviews of this namespace in flight hold all the memory that those of one may"),
+        );
+    };
+    let Ok(Ok(of_evaluations)) = timeout_at(deadline, share.evaluations.acquire_owned()).await else {
+        return Answer::fault(
+            uid,
+            unavailable("as many reviews of this namespace are evaluated as may be at a time"),
+        );
+    };
     let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
         return Answer::fault(uid, unavailable("as many reviews are evaluated as may be at a time"));
     };
@@ -168,6 +187,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         _body: body_budget,
         _review: weight,
         _slot: slot,
+        _share: [of_bodies, of_evaluations],
     };
     let (parsed, sha256, held) = match parse(bytes, held, deadline).await {
         Ok(parsed) => parsed,

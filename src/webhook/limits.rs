@@ -33,6 +33,10 @@ pub struct Limits {
     pub reviews: usize,
     /// How many reviews are evaluated at a time. The others wait, within their deadline.
     pub evaluations: usize,
+    /// How many of them are of one namespace. One that floods, or is slow to judge, waits for itself.
+    pub evaluations_of_one: usize,
+    /// What the bodies of one namespace may hold together, of small ones and large ones. What goes beyond is refused at once.
+    pub bodies_of_one: usize,
     /// How many connections are held. The API server multiplexes: each replica of it needs a few.
     pub connections: usize,
     /// How long a connection may say nothing at all, pings included.
@@ -52,6 +56,8 @@ impl Default for Limits {
             arrival: Duration::from_secs(5),
             reviews: COPIES * MAX_WEIGHT,
             evaluations: 64,
+            evaluations_of_one: 16,
+            bodies_of_one: 16 << 20,
             connections: 512,
             idle: Duration::from_secs(60),
             head: Duration::from_secs(10),

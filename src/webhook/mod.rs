@@ -16,6 +16,7 @@ pub mod pages;
 mod pool;
 mod registered;
 mod server;
+mod shares;
 mod threads;
 mod vet;
 mod whole;

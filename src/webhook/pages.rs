@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 use super::lookup::LookupError;
 use crate::review::{Gvk, Gvr, parse_within};
 
-/// Most bytes of one page. An object of the API server has at most 3 MiB.
-const MAX_PAGE: usize = 8 << 20;
+/// Most bytes of one page. An object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six (`<` is
+/// `\u003c`), and a little around it.
+const MAX_PAGE: usize = 10 << 20;
 /// Most that a page may weigh once it is parsed.
 const MAX_PAGE_WEIGHT: usize = 32 << 20;
 /// Longest text of the API server that an error repeats.
@@ -59,6 +60,9 @@ pub struct Page {
     pub items: Vec<Map<String, Value>>,
     /// Where the next page begins; `None` where there is none.
     pub next: Option<String>,
+    /// An object that is left out, because it alone is more than is read at a time: why, by its name. What others write must not keep
+    /// all the rest from being read, and whoever asks must say that this one was not.
+    pub unread: Option<String>,
 }
 
 /// Asks for lists. Whoever asks sets a deadline.
@@ -128,9 +132,40 @@ pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError
         match attempt(client, ask, limit).await? {
             Some(page) => return Ok(page),
             None if limit > 1 => limit = (limit / 8).max(1),
-            None => return Err(failed(ask, "one of them is larger than any object can be")),
+            None => return beyond(client, ask).await,
         }
     }
+}
+
+/// The page of the one object that is too large: its name, and where the list goes on.
+async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
+    let named = Ask {
+        metadata_only: true,
+        ..ask.clone()
+    };
+    let too_large = || failed(ask, "one of them is larger than any object can be");
+    let page = attempt(client, &named, 1).await?.filter(|_| !ask.metadata_only);
+    let page = page.ok_or_else(too_large)?;
+    let Some(object) = page.items.into_iter().next().map(Value::Object) else {
+        return Ok(Page {
+            next: page.next,
+            ..Page::default()
+        });
+    };
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let name = match text("/metadata/namespace") {
+        "" => text("/metadata/name").to_owned(),
+        namespace => format!("{namespace}/{}", text("/metadata/name")),
+    };
+    let unread = format!(
+        "{} {name} was not looked at: it is larger than any that works; look at it, and delete it if nobody needs it",
+        ask.kind.kind
+    );
+    Ok(Page {
+        items: Vec::new(),
+        next: page.next,
+        unread: Some(unread),
+    })
 }
 
 fn failed(ask: &Ask, why: impl Into<String>) -> LookupError {
@@ -167,7 +202,7 @@ async fn attempt(client: &Client, ask: &Ask, limit: u32) -> Result<Option<Page>,
     let answer = match parse_within(&bytes, MAX_PAGE_WEIGHT) {
         Ok(answer) => answer,
         // Too heavy, or nested too deep: alone on its page, an object is the one that is at fault.
-        Err(error) if error.is_data() && limit > 1 => return Ok(None),
+        Err(error) if error.is_data() => return Ok(None),
         Err(_) => {
             return Err(failed(
                 ask,
@@ -203,6 +238,7 @@ fn read(mut answer: Value) -> Option<Page> {
     Some(Page {
         items: items.collect::<Option<_>>()?,
         next,
+        unread: None,
     })
 }
 
@@ -288,8 +324,58 @@ mod tests {
             )
         })
         .await;
-        assert_eq!(urls.len(), 4, "down to one");
-        assert!(heavy.unwrap_err().to_string().contains("no JSON that can be read"));
+        assert_eq!(urls.len(), 5, "down to one, and its name");
+        assert!(heavy.unwrap_err().to_string().contains("larger than any object can be"));
+    }
+
+    /// One object of anybody's must not hide all others.
+    #[tokio::test]
+    async fn an_object_that_is_too_large_is_named_and_the_list_goes_on() {
+        let fat = json!({"metadata": {"namespace": "b", "name": "fat"}, "subjects": [{"name": "x".repeat(11 << 20)}]});
+        for body in [
+            bytes(&fat),
+            format!("{{\"x\": [{}1]}}", "{\"\":0},".repeat(500_000)).into_bytes(),
+        ] {
+            let answer = move |url: &str| {
+                assert!(url.contains("continue=before"));
+                let items = body.clone();
+                let list = if url.contains("limit=1&") {
+                    [
+                        b"{\"metadata\": {\"continue\": \"after\"}, \"items\": [".as_slice(),
+                        &items,
+                        b"]}",
+                    ]
+                    .concat()
+                } else {
+                    vec![b' '; MAX_PAGE + 1]
+                };
+                (200, list)
+            };
+            let names = bytes(
+                &json!({"metadata": {"continue": "after"}, "items": [{"metadata": {"namespace": "b", "name": "fat"}}]}),
+            );
+            let calls = Arc::new(Mutex::new(0));
+            let (seen, ask) = (
+                calls.clone(),
+                Ask {
+                    next: Some("before".to_owned()),
+                    ..Ask::all(PODS, None)
+                },
+            );
+            let (found, urls) = asked(&ask, move |url| {
+                let mut calls = seen.lock().unwrap();
+                *calls += 1;
+                // The fifth asks for its name.
+                if *calls == 5 { (200, names.clone()) } else { answer(url) }
+            })
+            .await;
+            let found = found.unwrap();
+            assert_eq!(
+                (found.items.len(), found.next.as_deref(), urls.len()),
+                (0, Some("after"), 5)
+            );
+            assert!(found.unread.unwrap().contains("Pod b/fat was not looked at"));
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,9 @@
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
 mod bindings;
+mod bulk;
 mod down;
+mod grants;
 mod network_policies;
 #[allow(
     dead_code,

@@ -66,7 +66,8 @@ async fn unknown_and_wrong_values_are_refused() {
         "webhook.nope=1",
         "webhook.url.nope=1",
         "resources.nope=1",
-        "replicaCount=2",
+        "replicaCount=10",
+        "podDisruptionBudget.minAvailable=1",
         "replicaCount=-1",
         "logFormat=xml",
         "decisionInput=all",
@@ -89,6 +90,32 @@ async fn unknown_and_wrong_values_are_refused() {
             "{value}: {refusal}"
         );
     }
+}
+
+/// A node or a zone that goes takes one pod along, and a drain waits for the other; with a single pod a drain would wait for ever.
+#[tokio::test]
+async fn pods_are_apart_and_drained_one_by_one() {
+    for (values, budgets, spread) in [
+        (&[] as &[&str], 1, 2),
+        (&["replicaCount=1"], 0, 2),
+        (&["replicaCount=3", "podDisruptionBudget.enabled=false"], 0, 2),
+    ] {
+        let objects = render(values).await;
+        let is_budget = |object: &&Value| object["kind"] == "PodDisruptionBudget";
+        let found: Vec<_> = objects.iter().filter(is_budget).collect();
+        assert_eq!(found.len(), budgets, "{values:?}");
+        let deployment = of_kind(&objects, "Deployment")[0];
+        let pods = &deployment["spec"]["template"];
+        let constraints = pods["spec"]["topologySpreadConstraints"].as_array().unwrap();
+        assert_eq!(constraints.len(), spread, "{values:?}");
+        let selectors = found.iter().map(|budget| &budget["spec"]["selector"]);
+        for selector in selectors.chain(constraints.iter().map(|constraint| &constraint["labelSelector"])) {
+            assert_eq!(selector, &deployment["spec"]["selector"]);
+        }
+    }
+    let own = render(&["topologySpreadConstraints[0].maxSkew=2"]).await;
+    let pods = &of_kind(&own, "Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(pods["topologySpreadConstraints"], serde_json::json!([{"maxSkew": 2}]));
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ async fn may(admin: &Api, verb: &str, group: &str, resource: &str, ns: &str, nam
 #[tokio::test]
 async fn ringfence_may_do_what_it_must_and_little_else() {
     let (admin, _chart) = with_chart().await;
+    let leases = "coordination.k8s.io";
     let admission = "admissionregistration.k8s.io";
     for (verb, group, resource, ns, name, expected) in [
         ("watch", "", "namespaces", "", "", true),
@@ -97,6 +98,13 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("get", "", "secrets", RELEASE, "ringfence-webhook-tls", true),
         ("create", "", "secrets", RELEASE, "", true),
         ("create", "", "secrets", "default", "", false),
+        ("get", leases, "leases", RELEASE, "ringfence", true),
+        ("update", leases, "leases", RELEASE, "ringfence", true),
+        ("update", leases, "leases", RELEASE, "other", false),
+        ("delete", leases, "leases", RELEASE, "ringfence", false),
+        ("create", leases, "leases", RELEASE, "", true),
+        ("create", leases, "leases", "kube-system", "", false),
+        ("list", leases, "leases", RELEASE, "", false),
         ("list", "discovery.k8s.io", "endpointslices", "default", "", true),
         ("list", "discovery.k8s.io", "endpointslices", "x", "", false),
         (

@@ -90,7 +90,7 @@ async fn a_workflow_becomes_account_role_binding_and_policies() {
         json!({
             "name": name,
             "namespace": ns,
-            "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": "triage"},
+            "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": "triage", "ringfence.dev/owner": "triage"},
             "annotations": {"ringfence.dev/owner-uid": uid},
             "ownerReferences": [{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": "triage", "uid": uid, "controller": true}],
         })
@@ -161,7 +161,7 @@ async fn a_workflow_becomes_account_role_binding_and_policies() {
         "metadata": {
             "name": "ringfence",
             "namespace": ns,
-            "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": "ringfence"},
+            "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": "ringfence", "ringfence.dev/owner": "ringfence"},
             "annotations": {"ringfence.dev/owner-uid": namespace["metadata"]["uid"]},
         },
         "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},

@@ -38,6 +38,7 @@ mod policies;
 mod policy_files;
 mod predecessors;
 mod rego;
+mod replicas;
 mod review;
 mod scan;
 mod shape;

@@ -258,7 +258,7 @@ impl Scene {
     async fn what_nobody_owns_is_found(&self) {
         let left = json!({"metadata": {
             "name": "left-behind",
-            "labels": {"app.kubernetes.io/managed-by": "ringfence"},
+            "labels": {"ringfence.dev/owner": "triage"},
             "annotations": {"ringfence.dev/owner-uid": "00000000-0000-0000-0000-000000000000"},
         }, "rules": []});
         // As a restore would, with its guard away.

@@ -100,7 +100,7 @@ async fn a_foreign_object_under_an_owned_name_is_never_taken_over() {
         let mut foreign = body;
         foreign["metadata"] = json!({
             "name": owned,
-            "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": name},
+            "labels": {"app.kubernetes.io/managed-by": "ringfence", "app.kubernetes.io/instance": name, "ringfence.dev/owner": name},
         });
         let path = one(kind, &place.ns, &owned);
         let before = said(&earlier.post(&all(kind, &place.ns), &foreign).await.ok());

@@ -188,6 +188,55 @@ async fn evaluations_beyond_the_limit_wait_and_are_told_in_time() {
     assert_eq!(second.response(), refused(503, "ServiceUnavailable", message));
 }
 
+/// One tenant whose pods take long to judge keeps nobody waiting but that tenant.
+#[tokio::test]
+async fn a_namespace_that_floods_waits_for_itself() {
+    let server = Server::start(Limits {
+        evaluations_of_one: 1,
+        bodies_of_one: 1 << 20,
+        ..Limits::default()
+    });
+    let elsewhere = |name: &str| {
+        let mut review = review(name);
+        review["request"]["namespace"] = serde_json::json!("other");
+        review.to_string()
+    };
+    let (mut client, _) = server.http2().await;
+    let slow = request(
+        "/admit/fence?timeout=3s",
+        "application/json",
+        large("sleeps", 900 << 10),
+    );
+    let slow = tokio::spawn(client.send_request(slow));
+    while server.script.seen.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = Instant::now();
+    let fat = server.post(large("fine", 900 << 10)).await.response();
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "refused at once: {:?}",
+        began.elapsed()
+    );
+    let message = "ringfence could not review this object: the reviews of this namespace in flight hold all the memory that \
+        those of one may. Fix: try again; if it persists, run more replicas.";
+    assert_eq!(fat, refused(503, "ServiceUnavailable", message));
+    let second = request(
+        "/admit/fence?timeout=1s",
+        "application/json",
+        review("fine").to_string(),
+    );
+    let message = "ringfence could not review this object: as many reviews of this namespace are evaluated as may be at a time. \
+        Fix: try again; if it persists, run more replicas.";
+    assert_eq!(
+        server.send(second).await.response(),
+        refused(503, "ServiceUnavailable", message)
+    );
+    assert_eq!(server.post(elsewhere("fine")).await.response(), allowed());
+    assert_eq!(timeout(PATIENCE, slow).await.unwrap().unwrap().unwrap().status(), 200);
+    assert_eq!(server.post(review("fine").to_string()).await.response(), allowed());
+}
+
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed() {
     let server = Server::start(Limits {

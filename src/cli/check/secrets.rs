@@ -125,6 +125,9 @@ async fn tokens(client: &Client, live: &Live, namespace: &str, report: &mut Repo
         let page = tokio::time::timeout(super::QUESTION, live.list(&ask)).await;
         let page = page.map_err(|_| format!("{ask} could not be read: no answer in time"))?;
         let page = page.map_err(|error| error.to_string())?;
+        if let Some(unread) = page.unread {
+            return Err(unread);
+        }
         for secret in page.items.into_iter().map(serde_json::Value::Object) {
             let account = secret.pointer(ACCOUNT).and_then(serde_json::Value::as_str);
             let account = account.unwrap_or_default();

@@ -214,7 +214,10 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
         ) -> futures::future::BoxFuture<'a, Result<Page, crate::webhook::lookup::LookupError>> {
             if ask.kind.plural == "aiworkflowgrants" && self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
                 let items = vec![grant("ai", "new").as_object().unwrap().clone()];
-                return Box::pin(std::future::ready(Ok(Page { items, next: None })));
+                return Box::pin(std::future::ready(Ok(Page {
+                    items,
+                    ..Page::default()
+                })));
             }
             self.0.list(ask)
         }

@@ -109,6 +109,8 @@ impl ControlPlane {
             .arg(format!("--metrics-listen=127.0.0.1:{metrics_port}"))
             .args(flags)
             .env("KUBECONFIG", kubeconfig)
+            // One that is started anew at the same port is the same replica.
+            .env("RINGFENCE_POD_NAME", format!("ringfence-{port}"))
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -1,0 +1,108 @@
+//! What one namespace may take of what all of them share: room for bodies, and evaluations at a time.
+//!
+//! Must never: make one namespace wait because another is busy, or hold on to namespaces that nobody asks about.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::Limits;
+
+/// How many namespaces are remembered before those that hold nothing are forgotten.
+const REMEMBERED: usize = 256;
+
+/// The shares of all namespaces.
+pub(super) struct Shares {
+    bodies: usize,
+    evaluations: usize,
+    of: Mutex<HashMap<String, Share>>,
+}
+
+/// That of one namespace. Permits outlive it.
+#[derive(Clone)]
+pub(super) struct Share {
+    /// In KiB.
+    pub(super) bodies: Arc<Semaphore>,
+    pub(super) evaluations: Arc<Semaphore>,
+}
+
+impl Shares {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            bodies: limits.bodies_of_one.div_ceil(1024),
+            evaluations: limits.evaluations_of_one,
+            of: Mutex::default(),
+        }
+    }
+
+    /// KiB of a body that counts, at most all that there is: one body may always come.
+    pub(super) fn weight(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(1024).clamp(1, self.bodies)).unwrap_or(u32::MAX)
+    }
+
+    /// That of a namespace; what lies in none shares one.
+    pub(super) fn of(&self, namespace: &str) -> Share {
+        let mut shares = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(namespace) {
+            return share.clone();
+        }
+        if shares.len() >= REMEMBERED {
+            // Who holds a permit, or waits for one, holds its semaphore.
+            shares.retain(|_, share| Arc::strong_count(&share.bodies) > 1 || Arc::strong_count(&share.evaluations) > 1);
+        }
+        let share = Share {
+            bodies: Arc::new(Semaphore::new(self.bodies)),
+            evaluations: Arc::new(Semaphore::new(self.evaluations)),
+        };
+        shares.insert(namespace.to_owned(), share.clone());
+        share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares() -> Shares {
+        Shares::new(&Limits {
+            bodies_of_one: 4 << 10,
+            evaluations_of_one: 1,
+            ..Limits::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_namespace_has_its_share_and_no_other_ones() {
+        let shares = shares();
+        let held = shares.of("a").evaluations.try_acquire_owned().unwrap();
+        assert!(shares.of("a").evaluations.try_acquire_owned().is_err());
+        assert!(shares.of("b").evaluations.try_acquire_owned().is_ok());
+        drop(held);
+        assert!(shares.of("a").evaluations.try_acquire_owned().is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_largest_body_comes_alone() {
+        let shares = shares();
+        assert_eq!([0, 1, 1025, usize::MAX].map(|bytes| shares.weight(bytes)), [1, 1, 2, 4]);
+        let whole = shares.weight(usize::MAX);
+        let held = shares.of("a").bodies.try_acquire_many_owned(whole).unwrap();
+        assert!(shares.of("a").bodies.try_acquire_many_owned(1).is_err());
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn namespaces_that_hold_nothing_are_forgotten_and_others_are_not() {
+        let shares = shares();
+        let _held = shares.of("a").evaluations.try_acquire_owned().unwrap();
+        for number in 0..10 * REMEMBERED {
+            drop(shares.of(&format!("n{number}")));
+        }
+        assert!(shares.of.lock().unwrap().len() <= REMEMBERED + 1);
+        assert!(
+            shares.of("a").evaluations.try_acquire_owned().is_err(),
+            "it still holds what it held"
+        );
+    }
+}

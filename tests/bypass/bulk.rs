@@ -1,0 +1,162 @@
+//! Door: objects that Ringfence cannot read, or reads at a great price, so that it looks at nothing else any more.
+
+use serde_json::{Value, json};
+use support::unique;
+
+use crate::world::{World, all, one};
+
+/// As long as one object may be, once each `<` of it is written as six bytes.
+const LONG: usize = 1_400_000;
+
+fn late(time: &str) -> Value {
+    json!([{"manager": "x", "operation": "Update", "apiVersion": "v1", "time": time, "fieldsType": "FieldsV1", "fieldsV1": {}}])
+}
+
+/// The API server stores these as years that Ringfence's own types cannot hold, and one such object would end every list of its kind. Only a
+/// PUT takes them.
+///
+/// Held by: `ringfence-reserved-keys`
+#[tokio::test]
+async fn writes_a_time_that_nobody_can_read() {
+    let world = World::shared().await;
+    let ns = &world.namespace("late", &json!({})).await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let path = one("ServiceAccount", ns, "late");
+    ada.post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "late"}}))
+        .await
+        .ok();
+    for time in [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-01:00",
+        "0000-01-01T00:00:00+01:00",
+    ] {
+        let mut account = ada.read(&path).await.unwrap();
+        account["metadata"]["managedFields"] = late(time);
+        ada.put(&path, &account)
+            .await
+            .refused_by_guard("ringfence-reserved-keys");
+    }
+    let mut account = ada.read(&path).await.unwrap();
+    account["metadata"]["managedFields"] = late("2024-02-29T00:00:00+14:00");
+    ada.put(&path, &account).await.ok();
+}
+
+/// What Ringfence watches it finds by a label of its own.
+///
+/// Held by: `ringfence-reserved-keys`
+#[tokio::test]
+async fn has_ringfence_read_megabytes_of_somebody_elses() {
+    let world = World::shared().await;
+    let ns = &world.namespace("fat", &json!({})).await;
+    let (_, ada) = world.person(ns, "admin").await;
+    for kind in ["NetworkPolicy", "ServiceAccount", "Role"] {
+        let mut object = json!({"metadata": {"name": unique("fat"), "labels": {"ringfence.dev/owner": "triage"}}});
+        match kind {
+            "NetworkPolicy" => object["spec"] = json!({"podSelector": {}}),
+            "Role" => object["rules"] = json!([]),
+            _ => {}
+        }
+        let answer = ada.post(&all(kind, ns), &object).await;
+        assert!(
+            answer
+                .refused_by_guard("ringfence-reserved-keys")
+                .contains("ringfence.dev/owner")
+        );
+        object["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "ringfence"});
+        ada.post(&all(kind, ns), &object).await.ok();
+    }
+}
+
+/// A name of a subject may be as long as an object can be. The scan names what it could not read, and tells of all others.
+///
+/// Held by: `scan`
+#[tokio::test]
+async fn hides_a_binding_behind_one_that_cannot_be_read() {
+    let (cluster, _ringfence, admin) = crate::world::own(&["--scan-period=2s"]).await;
+    let fenced = &crate::world::namespace(&admin, "hidden", &json!({})).await;
+    let other = &crate::world::namespace(&admin, "fat", &json!({})).await;
+    let extra = json!({
+        "metadata": {"name": "extra"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": format!("system:serviceaccounts:{fenced}")}],
+    });
+    admin.post(&all("RoleBinding", fenced), &extra).await.ok();
+    let mut fat = extra.clone();
+    fat["metadata"]["name"] = json!("fat");
+    fat["subjects"][0]["name"] = json!("<".repeat(LONG));
+    admin.post(&all("RoleBinding", other), &fat).await.ok();
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    admin
+        .patch(&format!("{}/{fenced}", crate::world::NAMESPACES), &enforce)
+        .await
+        .ok();
+    admin
+        .post(
+            &all("AIWorkflow", fenced),
+            &crate::world::workflow("triage", &json!({})),
+        )
+        .await
+        .ok();
+    support::eventually(crate::world::SOON, || async {
+        let workflow = admin.read(&one("AIWorkflow", fenced, "triage")).await?;
+        let compliant = crate::world::condition(&workflow, "Compliant");
+        anyhow::ensure!(compliant["reason"] == "ExtraRights", "{compliant}");
+        anyhow::ensure!(
+            compliant["message"].as_str().unwrap_or_default().contains("extra"),
+            "{compliant}"
+        );
+        Ok(())
+    })
+    .await;
+    drop(cluster);
+}
+
+/// Whoever makes the account that a binding waits for hands out what that says.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn declares_a_workflow_whose_account_is_bound_before_it_is_there() {
+    let world = World::shared().await;
+    let ns = &world.namespace("dangling", &json!({})).await;
+    let names = [unique("dangling"), unique("dangling")];
+    let subjects = [
+        json!({"kind": "ServiceAccount", "namespace": ns, "name": "jenkins"}),
+        json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": format!("system:serviceaccount:{ns}:jenkins")}),
+    ];
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    for (name, subject) in names.iter().zip(&subjects) {
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [subject],
+        });
+        world.admin.post(bindings, &binding).await.ok();
+    }
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    world
+        .admin
+        .patch(&format!("{}/{ns}", crate::world::NAMESPACES), &enforce)
+        .await
+        .ok();
+    let workflows = all("AIWorkflow", ns);
+    world
+        .tess
+        .post(&workflows, &crate::world::workflow("jenkins", &json!({})))
+        .await
+        .ok();
+    let held = world.condition(ns, "jenkins", "Programmed", "False", "NameTaken").await;
+    let message = crate::world::condition(&held, "Programmed")["message"].to_string();
+    assert!(names.iter().all(|name| message.contains(name.as_str())), "{message}");
+    assert!(
+        !world
+            .admin
+            .is_there(&one("ServiceAccount", ns, "jenkins"))
+            .await
+            .unwrap()
+    );
+    for name in &names {
+        world.admin.delete(&format!("{bindings}/{name}")).await.ok();
+    }
+    // Nothing is in the way any more.
+    world.condition(ns, "jenkins", "Ready", "True", "Fenced").await;
+}
