@@ -1,5 +1,4 @@
-//! Launchers are accounts by name: a name that others rely on cannot be taken by declaring it, and a name does not carry one
-//! workflow's engine rights to another workflow.
+//! Door: a name that others rely on: becoming a launcher by choosing its account's name, or having an engine's rights by being named.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -29,8 +28,9 @@ fn programmed(workflow: &Value) -> &str {
         .unwrap_or_default()
 }
 
+/// Held by: `operator`, `own-service-account`, `RBAC`
 #[tokio::test]
-async fn a_tenant_does_not_become_a_launcher_by_choosing_its_name() {
+async fn a_tenant_becomes_a_launcher_by_choosing_its_name() {
     let world = World::shared().await;
     let (home, b) = (world.enforced("home").await, world.enforced("b").await);
     let mallory = tenant(&world, &b).await;
@@ -126,8 +126,9 @@ async fn bound(world: &World, namespace: &str) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
+/// Held by: `operator`
 #[tokio::test]
-async fn another_workflows_account_gets_no_rights_of_an_engine_that_it_does_not_declare() {
+async fn another_workflows_account_gets_rights_of_an_engine_that_it_does_not_declare() {
     let world = World::shared().await;
     let (airflow, other) = (
         world.namespace("airflow", &json!({})).await,
