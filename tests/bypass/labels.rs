@@ -4,8 +4,6 @@
 //! Kubernetes changes both beside the pod itself: through its status, and by a Binding, whose labels and annotations are copied onto the
 //! pod over what is there.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually};
@@ -312,16 +310,18 @@ async fn a_node_runs_a_static_pod() {
     let mut labelled = mirror("labelled");
     labelled["metadata"]["labels"] = json!({WORKFLOW: "triage"});
     kubelet.post(&all("Pod", ns), &labelled).await.refused_by("launcher");
-    eventually(Duration::from_secs(60), || async {
-        let check = ["check", "namespace", ns];
-        let said = world.cluster.ringfence_as(&Identity::Admin, BINARY, &check).await?;
-        ensure!(said.code == Some(1), "{said}");
-        ensure!(
-            said.stdout.contains("Pod before") || said.stdout.contains("pod/before") || said.stdout.contains("before"),
-            "{said}"
-        );
-        Ok(())
-    })
-    .await;
+    let check = ["check", "namespace", ns, "-o", "json"];
+    let said = world
+        .cluster
+        .ringfence_as(&Identity::Admin, BINARY, &check)
+        .await
+        .unwrap();
+    let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let found = report["findings"].as_array().expect("findings").iter();
+    let told = found.filter(|finding| finding["kind"] == "Pod" && finding["name"] == "before");
+    let rules: Vec<_> = told
+        .map(|finding| finding["rule"].as_str().unwrap_or_default())
+        .collect();
+    assert!(said.code == Some(1) && rules.contains(&"declared-workflow"), "{said}");
     assert!(world.admin.is_there(&one("Pod", ns, "before")).await.unwrap());
 }

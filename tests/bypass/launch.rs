@@ -7,7 +7,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, Answer, CLASSES, SOON, WORKLOADS, World, all, one, pod, workflow, workload};
+use crate::world::{Actor, Answer, SOON, WORKLOADS, World, all, one, pod, workflow, workload};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -179,97 +179,6 @@ async fn anybody_makes_what_carries_the_label_where_nothing_is_fenced() {
 
 /// Held by: `launcher`
 #[tokio::test]
-async fn a_launcher_is_impersonated() {
-    let world = World::shared().await;
-    let ci = &world.namespace("ci", &json!({})).await;
-    let deployer = json!({"metadata": {"name": "deployer"}});
-    world.admin.post(&all("ServiceAccount", ci), &deployer).await.ok();
-    let ns = &world.enforced("launchers").await;
-    let group = unique("launchers");
-    let account = json!({"namespace": ci, "name": "deployer"});
-    let launchers = json!([{"user": "lea"}, {"group": group}, {"serviceAccount": account}]);
-    world.ready(ns, "triage", &json!({"launchers": launchers})).await;
-    let subject = json!({"kind": "ServiceAccount", "namespace": ci, "name": "deployer"});
-    world.bind(ns, "edit", &subject).await;
-    let deployer = Actor::new(world.cluster.service_account(ci, "deployer").await);
-    let pods = all("Pod", ns);
-    eventually(SOON, || async { deployer.read(&pods).await }).await;
-    let (_, tenant) = world.tenant(ns).await;
-    let job = workload("Job", &pod("job", "triage"));
-    let path = dry(&all("Job", ns));
-
-    world.master("lea", &[]).await.post(&path, &job).await.ok();
-    world.master("gus", &[&group]).await.post(&path, &job).await.ok();
-    deployer.post(&path, &job).await.ok();
-
-    let name = format!("system:serviceaccount:{ci}:deployer");
-    for groups in [
-        &["system:masters"][..],
-        &["system:serviceaccounts", "system:authenticated", "system:masters"],
-    ] {
-        let impersonated = Actor::new(world.cluster.impersonate(&name, groups).await);
-        let answer = impersonated.post(&path, &job).await;
-        let message = answer.refused_by("launcher");
-        assert!(message.contains("impersonated"), "{message}");
-    }
-    // Built-in `edit` may impersonate the accounts of its namespace: that is how a tenant would be one.
-    let (_, eve) = world.person(ci, "edit").await;
-    let may = json!({"spec": {"resourceAttributes": {"namespace": ci, "verb": "impersonate", "resource": "serviceaccounts", "name": "deployer"}}});
-    let answer = eve
-        .post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &may)
-        .await
-        .ok();
-    assert_eq!(answer["status"]["allowed"], true, "{answer}");
-    // A deleted account's token is no launcher's, and neither is that of another account of its name.
-    world.admin.delete(&one("ServiceAccount", ci, "deployer")).await.ok();
-    world
-        .admin
-        .post(&all("ServiceAccount", ci), &json!({"metadata": {"name": "deployer"}}))
-        .await
-        .ok();
-    let stale = deployer.post(&path, &job).await;
-    assert!(matches!(stale.code, 401 | 403), "{}", stale.body);
-
-    let refused = world.admin.post(&path, &job).await;
-    let message = refused.refused_by("launcher");
-    for part in [
-        "ringfence-admin is no launcher of AIWorkflow triage",
-        "user lea",
-        "add to spec.launchers: - user: ringfence-admin",
-    ] {
-        assert!(message.contains(part), "{part} is missing in: {message}");
-    }
-    tenant.post(&path, &job).await.refused_by("launcher");
-    // Whoever is a launcher elsewhere is none here.
-    world.ready(ns, "other", &json!({"launchers": [{"user": "olu"}]})).await;
-    let olu = world.master("olu", &[]).await;
-    olu.post(&path, &job).await.refused_by("launcher");
-}
-
-/// Built-in `edit` asks for a token of an account in its namespace, and runs pods there: whoever may do so where a launcher lives is that
-/// launcher.
-///
-/// Out of scope: the namespaces of launchers are as the platform keeps them; who may make tokens or pods there launches.
-#[tokio::test]
-async fn who_holds_the_launchers_namespace_is_the_launcher() {
-    let world = World::shared().await;
-    let ci = &world.namespace("ci-held", &json!({})).await;
-    world
-        .admin
-        .post(&all("ServiceAccount", ci), &json!({"metadata": {"name": "deployer"}}))
-        .await
-        .ok();
-    let (_, eve) = world.person(ci, "edit").await;
-    let request =
-        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
-    let path = format!("{}/token", one("ServiceAccount", ci, "deployer"));
-    let given = eve.post(&path, &request).await.ok();
-    assert!(given["status"]["token"].is_string());
-    forbidden(&world.tess.post(&path, &request).await);
-}
-
-/// Held by: `launcher`
-#[tokio::test]
 async fn a_faked_owner_launches() {
     let world = World::shared().await;
     let ns = &world.enforced("owners").await;
@@ -350,80 +259,6 @@ async fn a_faked_owner_launches() {
             .await
             .refused_by("launcher");
     }
-}
-
-/// Held by: `definition`, `launcher`
-#[tokio::test]
-async fn a_declaration_names_everybody_as_launcher() {
-    let world = World::shared().await;
-    let ns = &world.enforced("everybody").await;
-    let named = |field: &str, name: &str| json!({"launchers": [{field: name}]});
-    let broad = [
-        ("group", "system:authenticated"),
-        ("group", "system:unauthenticated"),
-        ("group", "system:serviceaccounts"),
-        ("group", &format!("system:serviceaccounts:{ns}")),
-        ("group", "system:masters"),
-        ("group", "system:nodes"),
-        ("group", ""),
-        ("user", ""),
-        ("user", "system:anonymous"),
-        ("user", "system:kube-controller-manager"),
-        ("user", "system:kube-scheduler"),
-        ("user", "system:serviceaccount:kube-system:job-controller"),
-        ("user", &format!("system:serviceaccount:{ns}:default")),
-        ("user", "system:node:n1"),
-    ];
-    for (field, name) in broad {
-        let path = dry(&all("AIWorkflow", ns));
-        let answer = world.tess.post(&path, &workflow("triage", &named(field, name))).await;
-        assert_eq!(answer.code, 422, "{field} {name}: {}", answer.body);
-        let class = json!({
-            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": unique("broad")},
-            "spec": named(field, name),
-        });
-        let answer = world.admin.post(&dry(CLASSES), &class).await;
-        assert_eq!(answer.code, 422, "{field} {name}: {}", answer.body);
-    }
-    for spec in [
-        json!({"launchers": null}),
-        json!({"launchers": [{}]}),
-        json!({"launchers": [{"user": "lea", "group": "system:masters"}]}),
-    ] {
-        let answer = world
-            .tess
-            .post(&dry(&all("AIWorkflow", ns)), &workflow("triage", &spec))
-            .await;
-        assert_eq!(answer.code, 422, "{spec}: {}", answer.body);
-    }
-    // An empty list is nobody, and a star is a name like any other.
-    world.ready(ns, "nobody", &json!({"launchers": []})).await;
-    let job = workload("Job", &pod("job", "nobody"));
-    world
-        .admin
-        .post(&dry(&all("Job", ns)), &job)
-        .await
-        .refused_by("launcher");
-    world
-        .ready(ns, "triage", &json!({"launchers": [{"user": "*"}, {"group": "*"}]}))
-        .await;
-    let job = workload("Job", &pod("job", "triage"));
-    world
-        .admin
-        .post(&dry(&all("Job", ns)), &job)
-        .await
-        .refused_by("launcher");
-    // A controller's own account, named: its chains are looked up all the same.
-    let controller = json!({"serviceAccount": {"namespace": "kube-system", "name": "job-controller"}});
-    world.ready(ns, "other", &json!({"launchers": [controller]})).await;
-    let manager = Actor::new(
-        world
-            .cluster
-            .impersonate("system:serviceaccount:kube-system:job-controller", &["system:masters"])
-            .await,
-    );
-    let answer = manager.post(&dry(&all("Pod", ns)), &pod("x", "other")).await;
-    answer.refused_by("launcher");
 }
 
 /// Held by: `approved-images`, `launcher`

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use support::{eventually, unique};
+use support::{Identity, eventually, unique};
 
 use crate::launch::custom_kind;
 use crate::world::{Actor, NAMESPACES, SOON, World, all, one, pod, workload};
@@ -29,6 +29,7 @@ fn asleep(mut object: Value) -> Value {
             object["spec"]["suspend"] = json!(true);
         }
         Some("Job") => object["spec"]["suspend"] = json!(true),
+        Some("Pod") => {}
         _ => object["spec"]["replicas"] = json!(0),
     }
     object
@@ -190,76 +191,92 @@ async fn a_controller_from_before_the_fence_is_woken_up() {
     }
 }
 
-/// Adopted, a pod is its adopter's to delete, and its chain of owners is another's.
+/// A controller of that kind that takes up what has the label `app`, and wants none of it. Suspended or scaled to nothing, it deletes
+/// what it adopts, pods first.
+fn thief(kind: &str, app: &str) -> Value {
+    let mut object = workload(kind, &pod(app, "triage"));
+    object["metadata"] = json!({"name": format!("thief-{}", kind.to_lowercase())});
+    object["spec"]["template"]["metadata"]["labels"] = json!({"app": app});
+    if kind == "Job" {
+        object["spec"]["manualSelector"] = json!(true);
+        object["spec"]["selector"] = json!({"matchLabels": {"app": app}});
+    }
+    asleep(object)
+}
+
+/// Each kind that adopts, the kind that it adopts, and what its victim must be called.
+const THIEVES: [(&str, &str, &str); 5] = [
+    ("Deployment", "ReplicaSet", "victim-deployment"),
+    ("Job", "Pod", "victim-job"),
+    ("ReplicaSet", "Pod", "victim-replicaset"),
+    ("ReplicationController", "Pod", "victim-replicationcontroller"),
+    ("StatefulSet", "Pod", "thief-statefulset-0"),
+];
+
+/// Whether somebody controls it, or took it away.
+async fn is_taken(world: &World, kind: &str, ns: &str, name: &str) -> Result<bool> {
+    let path = one(kind, ns, name);
+    if !world.admin.is_there(&path).await? {
+        return Ok(true);
+    }
+    let metadata = world.admin.read(&path).await?["metadata"].clone();
+    Ok(metadata.get("ownerReferences").is_some() || metadata.get("deletionTimestamp").is_some())
+}
+
+/// Adopted, a pod is its adopter's to delete, and its chain of owners is another's. A Deployment adopts ReplicaSets.
 ///
 /// Held by: `launcher`, `declared-workflow`
 #[tokio::test]
-async fn a_controller_from_before_the_fence_adopts_a_fenced_pod() {
+async fn a_controller_from_before_the_fence_adopts_what_is_fenced() {
     let world = World::shared().await;
-    let ns = &world.namespace("adopted", &json!({})).await;
+    let (ns, open) = (
+        &world.namespace("adopted", &json!({})).await,
+        &world.namespace("open", &json!({})).await,
+    );
     let (_, edith) = world.person(ns, "edit").await;
-    // With no pod wanted, a ReplicaSet deletes what it adopts; a suspended Job does too.
-    let thief = |kind: &str| {
-        let mut object = workload(kind, &pod("victim", "triage"));
-        object["metadata"] = json!({"name": format!("thief-{}", kind.to_lowercase())});
-        object["spec"]["template"]["metadata"]["labels"] = json!({"app": "victim"});
-        if kind == "Job" {
-            object["spec"]["manualSelector"] = json!(true);
-            object["spec"]["selector"] = json!({"matchLabels": {"app": "victim"}});
-        }
-        asleep(object)
-    };
-    const THIEVES: [&str; 4] = ["Job", "ReplicaSet", "ReplicationController", "StatefulSet"];
-    for kind in THIEVES {
-        edith.post(&all(kind, ns), &thief(kind)).await.ok();
+    let (_, olga) = world.person(open, "edit").await;
+    for (kind, _, victim) in THIEVES {
+        edith.post(&all(kind, ns), &thief(kind, victim)).await.ok();
+        olga.post(&all(kind, open), &thief(kind, victim)).await.ok();
     }
     enforce(&world, ns).await;
-    for kind in THIEVES {
-        let mut late = thief(kind);
+    for (kind, _, victim) in THIEVES {
+        let mut late = thief(kind, victim);
         late["metadata"]["name"] = json!(unique("late"));
         edith.post(&all(kind, ns), &late).await.refused_by("declared-workflow");
     }
     let lea = world.master("lea", &[]).await;
-    let victims = ["victim", "thief-statefulset-0"];
-    for name in victims {
-        let mut object = pod(name, "triage");
-        object["metadata"]["labels"]["app"] = json!("victim");
-        lea.post(&all("Pod", ns), &object).await.ok();
-    }
-    // They did try.
-    eventually(SOON, || async {
-        for kind in ["Job", "ReplicaSet", "ReplicationController"] {
-            edith
-                .patch(
-                    &one(kind, ns, &format!("thief-{}", kind.to_lowercase())),
-                    &json!({"metadata": {"annotations": {"again": unique("x")}}}),
-                )
-                .await
-                .ok();
+    for (_, kind, name) in THIEVES {
+        let victim = asleep(workload(kind, &pod(name, "triage")));
+        lea.post(&all(kind, ns), &victim).await.ok();
+        let mut plain = victim;
+        for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
+            if let Some(labels) = plain.pointer_mut(labels) {
+                *labels = json!({"app": name});
+            }
         }
-        let refused = world
-            .counted(
-                "ringfence_admission_requests_total",
-                &["decision=\"deny\"", "resource=\"pods\"", "operation=\"UPDATE\""],
-            )
-            .await;
-        ensure!(refused >= 3.0, "{refused} refused");
-        Ok(())
-    })
-    .await;
+        let spec = crate::objects::template_of(kind);
+        plain.pointer_mut(&format!("{spec}/spec")).expect("a spec")["serviceAccountName"] = json!("default");
+        olga.post(&all(kind, open), &plain).await.ok();
+    }
+    // Where nothing is fenced each takes its victim, so the attack is a real one.
+    for (kind, of, name) in THIEVES {
+        eventually(SOON, || async {
+            ensure!(is_taken(&world, of, open, name).await?, "{kind} took nothing yet");
+            Ok(())
+        })
+        .await;
+    }
     // Two seconds of tries: adopted, they would be gone in milliseconds.
-    for _ in 0..20 {
+    for round in 0..20 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        for name in victims {
-            let victim = world
-                .admin
-                .read(&one("Pod", ns, name))
-                .await
-                .expect("the victim is still there");
-            let metadata = &victim["metadata"];
+        for (kind, of, name) in THIEVES {
+            let again = json!({"metadata": {"annotations": {"round": round.to_string()}}});
+            let path = one(kind, ns, &format!("thief-{}", kind.to_lowercase()));
+            edith.patch(&path, &again).await.ok();
             assert!(
-                metadata.get("ownerReferences").is_none() && metadata.get("deletionTimestamp").is_none(),
-                "{victim}"
+                !is_taken(&world, of, ns, name).await.unwrap(),
+                "{kind} took {of} {name}"
             );
         }
     }
@@ -277,6 +294,71 @@ async fn a_controller_from_before_the_fence_adopts_a_fenced_pod() {
         Ok(())
     })
     .await;
+}
+
+/// An annotation of old has the Deployment controller itself write an earlier template, by rights of its own.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_has_the_controller_roll_back_to_what_a_launcher_withdrew() {
+    const IMAGE: &str = "registry.example.com/finance/triage:2";
+    let world = World::shared().await;
+    let ns = &world.enforced("rolled-back").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let open = &world.namespace("open", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": IMAGE}]}}}});
+    let back = json!({"metadata": {"annotations": {"deprecated.deployment.rollback.to": "1"}}});
+    let current = async |ns: &str| {
+        let found = world.admin.read(&one("Deployment", ns, "app")).await.unwrap();
+        found["spec"]["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    for place in [ns, open] {
+        let mut object = asleep(workload("Deployment", &pod("app", "triage")));
+        if place == open {
+            for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
+                *object.pointer_mut(labels).expect("labels") = json!({"app": "app"});
+            }
+        }
+        let path = one("Deployment", place, "app");
+        lea.post(&all("Deployment", place), &object).await.ok();
+        let revisions = async |wanted: usize| {
+            eventually(SOON, || async {
+                let sets = world.admin.items(&all("ReplicaSet", place)).await?;
+                ensure!(sets.len() == wanted, "{} ReplicaSets", sets.len());
+                Ok(())
+            })
+            .await;
+        };
+        revisions(1).await;
+        lea.strategic(&path, &image).await.ok();
+        revisions(2).await;
+    }
+    for place in [ns, open] {
+        world.tess.patch(&one("Deployment", place, "app"), &back).await.ok();
+    }
+    eventually(SOON, || async {
+        ensure!(current(open).await != IMAGE, "not rolled back where nothing is fenced");
+        Ok(())
+    })
+    .await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(current(ns).await, IMAGE);
+    }
+    // A launcher takes it back by the template itself, and the annotation is off: the next rollout goes its way.
+    let off = json!({"metadata": {"annotations": {"deprecated.deployment.rollback.to": null}}});
+    world.tess.patch(&one("Deployment", ns, "app"), &off).await.ok();
+    let undo = ["rollout", "undo", "deployment/app", "--namespace", ns];
+    let tess = world.cluster.kubectl_as(&crate::world::tess(), &undo).await.unwrap();
+    assert!(!tess.success && tess.stderr.contains("[launcher]"), "{tess}");
+    let launcher = Identity::user("lea", &["system:masters"]);
+    let done = world.cluster.kubectl_as(&launcher, &undo).await.unwrap();
+    assert!(done.success, "{done}");
+    assert_ne!(current(ns).await, IMAGE);
 }
 
 /// An operator's controller makes pods for objects of its own kind: it launches if it is a launcher, and what Kubernetes makes below

@@ -1,7 +1,7 @@
 //! Side doors: labels of the namespace itself, and objects that nobody could read any more.
 
 use anyhow::ensure;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{eventually, unique};
 
 use crate::world::{SOON, World, all, one, workflow};
