@@ -203,27 +203,45 @@ async fn a_status_carries_another_label_or_a_network_onto_its_pod() {
     );
 }
 
-/// Kubernetes takes no metadata along there. Should it begin to, this test fails.
+/// Kubernetes takes nothing along there but what the door is for. Should it begin to, this test fails.
 ///
-/// Held by: `API server`
+/// Held by: `API server`, `RBAC`
 #[tokio::test]
 async fn a_label_comes_along_with_a_resize_a_debug_container_or_a_scale() {
     let world = World::shared().await;
     let ns = &place(&world, "carried", &["a"]).await;
     let lea = world.master("lea", &[]).await;
     let path = one("Pod", ns, "a");
-    let mut resized = moved(&json!("other"));
-    resized["metadata"]["annotations"] = json!({NETWORKS: "dark"});
-    resized["spec"] = json!({"containers": [{"name": "main", "resources": {"requests": {"cpu": "150m"}}}]});
-    let answer = lea.strategic(&format!("{path}/resize"), &resized).await;
-    assert!(answer.code == 200 || answer.code == 422, "{}", answer.body);
-    let mut debugged = moved(&json!("other"));
-    debugged["metadata"]["annotations"] = json!({NETWORKS: "dark"});
-    let answer = lea.strategic(&format!("{path}/ephemeralcontainers"), &debugged).await;
-    assert!(answer.code == 200 || answer.code == 422, "{}", answer.body);
+    let mut carried = moved(&json!("other"));
+    carried["metadata"]["annotations"] = json!({NETWORKS: "dark"});
+    let with = |spec: Value| {
+        let mut object = carried.clone();
+        object["spec"] = spec;
+        object
+    };
+    let more = json!({"requests": {"cpu": "150m"}});
+    let resized = with(json!({"containers": [{"name": "main", "resources": more}]}));
+    forbidden(&world.tess.strategic(&format!("{path}/resize"), &resized).await);
+    lea.strategic(&format!("{path}/resize"), &resized).await.ok();
+    let swapped =
+        with(json!({"containers": [{"name": "main", "image": "docker.io/library/evil:1"}], "nodeName": "none"}));
+    for door in ["resize", "ephemeralcontainers"] {
+        let door = format!("{path}/{door}");
+        forbidden(&world.tess.strategic(&door, &swapped).await);
+        lea.strategic(&door, &swapped).await;
+    }
     let now = world.admin.read(&path).await.unwrap();
     assert_eq!(now["metadata"]["labels"][WORKFLOW], "triage");
     assert!(now["metadata"]["annotations"].get(NETWORKS).is_none(), "{now}");
+    let main = &now["spec"]["containers"][0];
+    assert_eq!(
+        (
+            &main["image"],
+            &main["resources"]["requests"]["cpu"],
+            now["spec"].get("nodeName")
+        ),
+        (&crate::world::container("main")["image"], &json!("150m"), None)
+    );
 
     let deployment = workload("Deployment", &pod("app", "triage"));
     lea.post(&all("Deployment", ns), &deployment).await.ok();
