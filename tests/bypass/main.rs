@@ -4,10 +4,19 @@
 //! Attackers are a tenant with the chart's role `ringfence-tenant`, for whom all of it must fail, and holders of the built-in `edit` and
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
+mod accounts;
 mod bindings;
 mod bulk;
 mod down;
 mod grants;
+#[allow(dead_code, reason = "shared with tests/cluster, which needs all of it")]
+#[path = "../cluster/direct.rs"]
+mod direct;
+mod down;
+mod labels;
+mod launch;
+mod launch_chain;
+mod launcher_names;
 mod network_policies;
 #[allow(
     dead_code,

@@ -1,4 +1,4 @@
-//! Door: Secrets. A tenant who may make pods, and may not read Secrets, has a pod read them.
+//! Door: Secrets that nobody declared: a tenant who may make pods, and may not read Secrets, has a pod read them.
 
 use std::time::Duration;
 
@@ -189,8 +189,9 @@ fn is_refused(answer: &Answer, what: &str, named: &str) {
     );
 }
 
+/// Held by: `declared-secrets`, `RBAC`
 #[tokio::test]
-async fn has_a_pod_read_a_secret_of_somebody_else() {
+async fn a_tenant_has_a_pod_read_a_secret_of_somebody_else() {
     let place = Place::declaring("secrets-of-others").await;
     let (_, tenant) = place.world.person(&place.ns, crate::world::TENANT).await;
     let read = tenant
@@ -207,8 +208,9 @@ async fn has_a_pod_read_a_secret_of_somebody_else() {
     place.tries("Pod", &by_key("vendor")).await.ok();
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn has_a_workload_make_the_pod() {
+async fn a_tenant_has_a_workload_make_the_pod_that_reads_it() {
     let place = Place::declaring("secrets-by-workload").await;
     let mounted = |name: &str| volume(json!({"secret": {"secretName": name}}));
     // A tenant may write no PodTemplates.
@@ -218,8 +220,9 @@ async fn has_a_workload_make_the_pod() {
     }
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn takes_another_key_of_a_declared_secret() {
+async fn a_pod_takes_another_key_of_a_declared_secret() {
     let place = Place::declaring("secrets-by-key").await;
     for (what, way) in by_key() {
         is_refused(&place.tries("Pod", &way("ADMIN_KEY")).await, what, "ADMIN_KEY");
@@ -230,8 +233,9 @@ async fn takes_another_key_of_a_declared_secret() {
     }
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn refers_to_a_secret_that_is_made_later() {
+async fn a_pod_refers_to_a_secret_that_is_made_later() {
     let place = Place::declaring("secrets-of-later").await;
     let of = |name: &str| volume(json!({"secret": {"secretName": name, "optional": true}}));
     is_refused(
@@ -246,8 +250,9 @@ async fn refers_to_a_secret_that_is_made_later() {
     place.tries("Pod", &of("not-there-yet")).await.ok();
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn pulls_with_a_secret_that_is_not_for_pulling_and_reads_the_one_that_is() {
+async fn a_pod_pulls_with_a_secret_that_is_not_for_pulling_and_reads_the_one_that_is() {
     let place = Place::declaring("secrets-to-pull").await;
     let pulls = |name: &str| json!({"imagePullSecrets": [{"name": name}]});
     for name in ["payroll", "vendor"] {
@@ -261,8 +266,9 @@ async fn pulls_with_a_secret_that_is_not_for_pulling_and_reads_the_one_that_is()
     assert_eq!(made["spec"]["imagePullSecrets"], json!([{"name": "registry"}]));
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn names_a_secret_of_another_namespace_to_a_driver() {
+async fn a_pod_names_a_secret_of_another_namespace_to_a_driver() {
     let place = Place::declaring("secrets-elsewhere").await;
     let of = |settings: Value| volume(json!({"csi": {"driver": "files.example.com", "volumeAttributes": settings}}));
     let there = of(json!({"secretName": "vendor", "secretNamespace": "kube-system"}));
@@ -273,8 +279,9 @@ async fn names_a_secret_of_another_namespace_to_a_driver() {
     place.tries("Pod", &here).await.ok();
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn counts_on_a_declaration_that_says_nothing() {
+async fn a_pod_counts_on_a_declaration_that_says_nothing() {
     let place = Place::new("secrets-undeclared", &json!({})).await;
     for (what, way) in whole() {
         is_refused(&place.tries("Pod", &way("vendor")).await, what, "vendor");
@@ -289,8 +296,9 @@ async fn counts_on_a_declaration_that_says_nothing() {
     place.tries("Pod", &json!({})).await.ok();
 }
 
+/// Held by: `definition`, `valid-declaration`
 #[tokio::test]
-async fn declares_everything_with_an_empty_list_or_a_star() {
+async fn a_tenant_declares_every_secret_with_an_empty_list_or_a_star() {
     let place = Place::new("secrets-of-all", &json!({})).await;
     let path = format!("{}?dryRun=All", all("AIWorkflow", &place.ns));
     let declare = async |reference: Value| {
@@ -325,8 +333,9 @@ async fn declares_everything_with_an_empty_list_or_a_star() {
     declare(json!({"name": "openai", "keys": ["API_KEY"]})).await.ok();
 }
 
+/// Held by: `declared-secrets`
 #[tokio::test]
-async fn puts_it_into_what_runs_already() {
+async fn a_tenant_puts_an_undeclared_secret_into_what_runs_already() {
     let place = Place::declaring("secrets-into-templates").await;
     let tess = &place.world.tess;
     for kind in ["Deployment", "CronJob"] {
@@ -344,8 +353,10 @@ async fn puts_it_into_what_runs_already() {
 }
 
 /// By somebody who may look into pods, while the window is open.
+///
+/// Held by: `declared-secrets`, `debug-window`
 #[tokio::test]
-async fn looks_into_a_pod_with_a_container_that_reads_it() {
+async fn a_debug_container_reads_a_secret() {
     let place = Place::declaring("secrets-by-debugging").await;
     let until = (Timestamp::now() + SignedDuration::from_hours(1)).to_string();
     let debug = json!({"spec": {"debug": {"allow": ["EphemeralContainers"], "until": until}}});
@@ -376,6 +387,7 @@ async fn looks_into_a_pod_with_a_container_that_reads_it() {
     dev.strategic(&door, &put("tools", json!({}))).await.ok();
 }
 
+/// Legitimate: what runs goes on with what it was admitted with; the scan reports it, and new pods are refused.
 #[tokio::test]
 async fn what_runs_goes_on_when_a_secret_is_declared_no_more() {
     let place = Place::declaring("secrets-taken-back").await;

@@ -38,6 +38,7 @@ async fn kubelet(world: &World) -> Actor {
     )
 }
 
+/// Held by: `token-request`, `RBAC`
 #[tokio::test]
 async fn a_tenant_asks_for_a_token_of_the_workflows_account() {
     let world = World::shared().await;
@@ -86,6 +87,7 @@ async fn a_tenant_asks_for_a_token_of_the_workflows_account() {
         .ok();
 }
 
+/// Held by: `token-secret`
 #[tokio::test]
 async fn a_tenant_has_the_api_server_write_a_token_into_a_secret() {
     let world = World::shared().await;
@@ -110,6 +112,8 @@ async fn a_tenant_has_the_api_server_write_a_token_into_a_secret() {
 }
 
 /// One that was there before the fence goes on holding what it holds, which the scan tells of, and takes up no other account.
+///
+/// Held by: `token-secret`
 #[tokio::test]
 async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
     let world = World::shared().await;
@@ -138,6 +142,8 @@ async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
 }
 
 /// Whoever makes the account anew has its rights and roles, which go by its name.
+///
+/// Held by: `workflow-account`, `ringfence-owned-objects`, `RBAC`
 #[tokio::test]
 async fn the_workflows_account_is_made_again_by_somebody_else() {
     let world = World::shared().await;
@@ -164,6 +170,7 @@ async fn the_workflows_account_is_made_again_by_somebody_else() {
         .ok();
 }
 
+/// Held by: `cloud-identity`
 #[tokio::test]
 async fn an_account_is_made_known_to_a_cloud() {
     let world = World::shared().await;

@@ -18,3 +18,4 @@ mod registrations;
 mod rendered;
 mod reserved_keys;
 mod rights;
+mod subresources;

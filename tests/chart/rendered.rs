@@ -82,6 +82,10 @@ async fn unknown_and_wrong_values_are_refused() {
         "policySets[0]=../x",
         "policyFiles.configMap=A_B",
         "policyFiles.folder=x",
+        "podReports.nope=1",
+        "podReports.annotations[0]=networks'",
+        "podReports.annotations[0]=a/b/c",
+        "podReports.annotations[0]=ringfence.dev/",
         "imagePullSecrets[0].secret=x",
     ] {
         let refusal = helm(&["template", "ringfence"], &[value]).await.expect_err(value);
@@ -362,7 +366,8 @@ async fn guards_fail_closed_and_deny() {
             "ringfence-modes",
             "ringfence-orphans",
             "ringfence-owned-objects",
-            "ringfence-reserved-keys"
+            "ringfence-reserved-keys",
+            "ringfence-subresources"
         ]
     );
     for policy in policies {

@@ -27,7 +27,6 @@ mod grants;
 mod identity;
 mod inventory;
 mod kinds;
-mod launcher_names;
 mod launching;
 mod metrics;
 mod narrowing;
