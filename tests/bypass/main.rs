@@ -6,6 +6,7 @@
 
 mod bindings;
 mod down;
+mod moving;
 mod network_policies;
 #[allow(
     dead_code,
@@ -14,6 +15,9 @@ mod network_policies;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod owned;
+mod reserved;
+mod rights;
 mod secrets;
 mod services;
 mod tokens;
