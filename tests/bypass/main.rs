@@ -6,6 +6,7 @@
 
 mod bindings;
 mod down;
+mod forms;
 mod moving;
 mod network_policies;
 #[allow(
@@ -16,6 +17,7 @@ mod network_policies;
 #[path = "../cluster/objects.rs"]
 mod objects;
 mod owned;
+mod races;
 mod reserved;
 mod rights;
 mod secrets;

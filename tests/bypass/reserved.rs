@@ -251,7 +251,8 @@ async fn somebody_moves_what_makes_pods_by_a_write_of_its_status() {
             whole["metadata"]["labels"]["ringfence.dev/workflow"] = json!("triage");
             whole["metadata"].as_object_mut().unwrap().remove("resourceVersion");
             held(kind, &of_plain.put(&path, &whole).await);
-            let label = &world.admin.get(&one(kind, plain, "waits")).await.ok()["metadata"]["labels"]["ringfence.dev/workflow"];
+            let label =
+                &world.admin.get(&one(kind, plain, "waits")).await.ok()["metadata"]["labels"]["ringfence.dev/workflow"];
             assert_eq!(*label, Value::Null, "{kind}");
         }
         // What a status is for is written as ever.

@@ -36,7 +36,6 @@ mod objects;
 mod people;
 mod policies;
 mod policy_files;
-mod predecessors;
 mod rego;
 mod review;
 mod scan;
