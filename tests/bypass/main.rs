@@ -7,6 +7,7 @@
 mod bindings;
 mod down;
 mod forms;
+mod legitimate;
 mod moving;
 mod network_policies;
 #[allow(
