@@ -8,6 +8,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use support::unique;
 
+use crate::attackers::force_apply;
 use crate::world::{Answer, NAMESPACES, World, all, one, pod, workflow, workload};
 
 /// A field of a protobuf message that holds bytes.
@@ -328,10 +329,10 @@ async fn somebody_patches_it_in_piece_by_piece() {
                 kind,
                 &json!({"spec": {"template": {"spec": {"containers": container}}}}),
             );
-            answers.push(actor.force_apply(&path, &whole).await);
+            answers.push(force_apply(actor, &path, &whole).await);
         } else {
             answers.push(actor.patch(&path, merge).await);
-            answers.push(actor.force_apply(&path, &applied(api_version, kind, merge)).await);
+            answers.push(force_apply(actor, &path, &applied(api_version, kind, merge)).await);
         }
         if let Some(more) = more {
             answers.push(actor.strategic(&path, merge).await);
@@ -350,8 +351,7 @@ async fn somebody_patches_it_in_piece_by_piece() {
     // A patch that makes an object where there was none is a creation.
     let mut made = applied("v1", "ConfigMap", &labels);
     made["metadata"]["name"] = json!("made");
-    owner
-        .force_apply(&one("ConfigMap", plain, "made"), &made)
+    force_apply(&owner, &one("ConfigMap", plain, "made"), &made)
         .await
         .refused_by("approved-namespace");
     let mut labelled = map.clone();

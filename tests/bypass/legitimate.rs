@@ -1,13 +1,16 @@
 //! Door: none. What a cluster lives by goes on under full enforcement, by the real controllers of Kubernetes, whoever is fenced.
 //!
-//! What goes on while no replica is there is in `down`; the rollouts, the ends of Jobs and the launchers by name are in `launching`; tokens
-//! for kubelets are in `tokens`.
+//! What goes on while no replica is there is in `down`, tokens for kubelets are in `tokens`, and how tenants scale and suspend is in
+//! `launch`. In tests/cluster, `launching` has rollouts and Jobs that end after their workflow, and `people` what tenants do by hand.
+
+use std::time::Duration;
 
 use anyhow::ensure;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, NAMESPACES, SOON, World, all, condition, container, one, pod, workflow, workload};
+use crate::world::{Actor, NAMESPACES, SOON, World, all, container, one, pod, workflow, workload};
 
 /// The pods of a kind of workload that is called `app`: those that wear that label.
 async fn pods_of(world: &World, ns: &str, app: &str) -> anyhow::Result<Vec<Value>> {
@@ -141,7 +144,7 @@ async fn a_cron_job_ticks() {
     nightly["spec"]["suspend"] = json!(true);
     lea.post(&all("CronJob", ns), &nightly).await.ok();
     let path = one("CronJob", ns, "nightly");
-    let before = k8s_openapi::jiff::Timestamp::now() - std::time::Duration::from_secs(150);
+    let before = Timestamp::now() - Duration::from_secs(150);
     let last = before.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     world
         .admin

@@ -4,9 +4,15 @@
 //! Attackers are a tenant with the chart's role `ringfence-tenant`, for whom all of it must fail, and holders of the built-in `edit` and
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
+mod attackers;
 mod bindings;
+mod bombs;
 mod down;
+mod exceptions;
+mod exceptions_end;
 mod forms;
+mod gap;
+mod grants;
 mod legitimate;
 mod moving;
 mod network_policies;

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
+use crate::attackers::{force_apply, holder};
 use crate::world::{Actor, Answer, CLASSES, NAMESPACES, SOON, World, all, one, pod};
 
 const GUARD: &str = "ringfence-modes";
@@ -16,7 +17,7 @@ pub async fn writer_of_namespaces(world: &World) -> Actor {
         "apiGroups": [""], "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
         "verbs": ["create", "get", "list", "update", "patch"],
     }]);
-    world.holder(&rules).await
+    holder(world, &rules).await
 }
 
 #[track_caller]
@@ -55,7 +56,7 @@ async fn every_way(world: &World, actor: &Actor, path: &str, key: &str, value: &
         answers.push((format!("json {endpoint}"), actor.json_patch(&at, &json_patch).await));
         if !value.is_null() {
             let applied = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"labels": change}});
-            answers.push((format!("apply {endpoint}"), actor.force_apply(&at, &applied).await));
+            answers.push((format!("apply {endpoint}"), force_apply(actor, &at, &applied).await));
         }
     }
     for endpoint in ["", "/status", "/finalize"] {
@@ -206,7 +207,7 @@ async fn who_approves_a_class_moves_namespaces_in_and_out_of_it() {
         {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]},
         {"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "resourceNames": [class], "verbs": ["approve"]},
     ]);
-    let amy = world.holder(&rules).await;
+    let amy = holder(&world, &rules).await;
     let ns = &world.namespace("one-class", &json!({})).await;
     let path = format!("{NAMESPACES}/{ns}");
     let set = |class: Value| json!({"metadata": {"labels": {"ringfence.dev/enforce": class}}});
@@ -318,7 +319,7 @@ async fn an_installer_of_other_products_changes_our_definitions() {
     let world = World::shared().await;
     let rules =
         json!([{"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["*"]}]);
-    let ines = world.holder(&rules).await;
+    let ines = holder(&world, &rules).await;
     let path = format!("{DEFINITIONS}/aiworkflows.ringfence.dev");
     let webhook = json!({"strategy": "Webhook", "webhook": {
         "conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://mallory.example.com/convert"},

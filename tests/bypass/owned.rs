@@ -8,6 +8,7 @@ use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::eventually;
 
+use crate::attackers::force_apply;
 use crate::objects::said;
 use crate::world::{Actor, SOON, World, all, one, workflow};
 
@@ -171,7 +172,7 @@ async fn somebody_edits_or_deletes_what_is_enforced() {
                 let mut answers = vec![attacker.patch(&path, &edit).await, attacker.put(&path, &whole).await];
                 // An apply adds, and null is no addition.
                 if !edit.to_string().contains("null") {
-                    answers.push(attacker.force_apply(&path, &applied).await);
+                    answers.push(force_apply(attacker, &path, &applied).await);
                 }
                 for answer in answers {
                     // Without approve two guards say no to whoever disowns it; which one is named is chance.

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use support::unique;
 
+use crate::attackers::{force_apply, holder};
 use crate::world::{Actor, Answer, CLASSES, World, all, condition, one, unasked, workflow};
 
 const VALID: &str = "valid-declaration";
@@ -484,7 +485,7 @@ async fn writer_of_roles(world: &World) -> Actor {
         {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["*"]},
     ]);
-    world.holder(&rules).await
+    holder(world, &rules).await
 }
 
 /// By the label, by the rules of what carries it, by the rule that gathers, and by the roles that are Ringfence's own.
@@ -512,7 +513,7 @@ async fn somebody_raises_the_ceiling() {
             rhea.patch(&path, &label).await.refused_by_guard(GUARD);
             let mut whole = plain.clone();
             whole["metadata"]["labels"] = label["metadata"]["labels"].clone();
-            rhea.force_apply(&path, &whole).await.refused_by_guard(GUARD);
+            force_apply(&rhea, &path, &whole).await.refused_by_guard(GUARD);
             rhea.put(&path, &whole).await.refused_by_guard(GUARD);
             rhea.delete(&path).await.ok();
         }

@@ -90,22 +90,14 @@ impl Actor {
     }
 
     async fn must(&self, method: Method, path: &str, content_type: &str, body: Option<&Value>) -> Answer {
-        let sent = self.send(method, path, content_type, body).await;
-        sent.unwrap_or_else(|error| panic!("{path}: {error:#}"))
+        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.bytes(method, path, content_type, bytes).await
     }
 
     /// A body of any media type, as it is.
-    pub async fn bytes(&self, method: Method, path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
-        let sent = self.send_bytes(method, path, content_type, body.into()).await;
+    pub async fn bytes(&self, method: Method, path: &str, content_type: &str, body: Vec<u8>) -> Answer {
+        let sent = self.send_bytes(method, path, content_type, body).await;
         sent.unwrap_or_else(|error| panic!("{path}: {error:#}"))
-    }
-
-    /// Server-side apply by a field manager of one's own, over everybody else's.
-    pub async fn force_apply(&self, path: &str, body: &Value) -> Answer {
-        let at = if path.contains('?') { '&' } else { '?' };
-        let path = format!("{path}{at}fieldManager=mallory&force=true");
-        self.must(Method::PATCH, &path, "application/apply-patch+yaml", Some(body))
-            .await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -280,35 +272,6 @@ impl World {
         let pods = all("Pod", namespace);
         eventually(SOON, || async { actor.read(&pods).await }).await;
         (identity, actor)
-    }
-
-    /// Somebody with a certificate who holds these rules in the whole cluster, and nothing else.
-    pub async fn holder(&self, rules: &Value) -> Actor {
-        let name = unique("holder");
-        let rbac = "/apis/rbac.authorization.k8s.io/v1";
-        let role = json!({"metadata": {"name": name}, "rules": rules});
-        self.admin.post(&format!("{rbac}/clusterroles"), &role).await.ok();
-        let binding = json!({
-            "metadata": {"name": name}, "subjects": [{"kind": "User", "name": name}],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        });
-        self.admin
-            .post(&format!("{rbac}/clusterrolebindings"), &binding)
-            .await
-            .ok();
-        let actor = Actor::new(self.cluster.client(&Identity::user(&name, &[])).await);
-        let rule = &rules[0];
-        let asked = json!({"spec": {"resourceAttributes": {
-            "group": rule["apiGroups"][0], "resource": rule["resources"][0], "verb": rule["verbs"][0],
-        }}});
-        eventually(SOON, || async {
-            let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-            let answer = actor.post(review, &asked).await;
-            ensure!(answer.body["status"]["allowed"] == true, "{}", answer.body);
-            Ok(())
-        })
-        .await;
-        actor
     }
 
     pub async fn bind(&self, namespace: &str, role: &str, subject: &Value) {

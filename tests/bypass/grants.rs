@@ -1,4 +1,5 @@
-//! Rights across namespaces: declared, granted there, and inside the class; each of the three alone gives nothing.
+//! Door: rights in another namespace without its word: they need the declaration, the grant there and the class, and each of the three
+//! alone gives nothing.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ async fn may(world: &World, account: &str, verb: &str, resource: &str, namespace
     answer["status"]["allowed"] == true
 }
 
+/// Legitimate: what is declared and granted is held, no more than both say, and goes when the grant is taken away.
 #[tokio::test]
 async fn a_right_in_another_namespace_comes_and_goes_with_the_grant() {
     let world = World::shared().await;
@@ -136,8 +138,9 @@ async fn a_right_in_another_namespace_comes_and_goes_with_the_grant() {
         .await;
 }
 
+/// Held by: `operator`
 #[tokio::test]
-async fn a_grant_gives_nothing_to_a_workflow_that_is_gone_or_refused() {
+async fn somebody_keeps_a_grant_for_a_workflow_that_is_gone_or_refused() {
     let world = World::shared().await;
     let (home, vectors) = (
         world.enforced("home").await,
@@ -198,8 +201,10 @@ async fn a_grant_gives_nothing_to_a_workflow_that_is_gone_or_refused() {
     .await;
 }
 
+/// In another namespace; each holds its own.
+/// Held by: `operator`
 #[tokio::test]
-async fn workflows_of_one_name_in_two_namespaces_keep_their_rights_apart() {
+async fn somebody_takes_the_grant_of_a_workflow_of_the_same_name() {
     let world = World::shared().await;
     let (x, y) = (world.enforced("x").await, world.enforced("y").await);
     let vectors = world.namespace("vectors", &json!({})).await;
@@ -240,8 +245,10 @@ async fn workflows_of_one_name_in_two_namespaces_keep_their_rights_apart() {
     assert!(!may(&world, &of_y, "get", "services", &vectors, "a").await);
 }
 
+/// Also in the platform's own namespaces, and where an older version let it in.
+/// Held by: `valid-declaration`, `exempt-namespace`, `operator`
 #[tokio::test]
-async fn a_grant_of_what_nobody_may_hold_says_so_and_gives_nothing() {
+async fn somebody_grants_what_nobody_may_hold_or_where_nobody_may() {
     let world = World::shared().await;
     let (home, vectors) = (
         world.enforced("home").await,
@@ -269,6 +276,7 @@ async fn a_grant_of_what_nobody_may_hold_says_so_and_gives_nothing() {
     .await;
 }
 
+/// Legitimate: an engine's launcher is given what the engine needs, as far as the ceiling goes, and only in the workflow's namespace.
 #[tokio::test]
 async fn an_engine_gives_its_launcher_rights_when_the_platform_opens_them() {
     let world = World::shared().await;
@@ -342,9 +350,10 @@ async fn an_engine_gives_its_launcher_rights_when_the_platform_opens_them() {
         .ok();
 }
 
-/// A finalizer keeps what is deleted, and the garbage collector waits for that: what it gave does not.
+/// By a finalizer, for which the garbage collector waits: what it gave does not.
+/// Held by: `operator`
 #[tokio::test]
-async fn a_grant_that_is_kept_from_going_gives_nothing() {
+async fn somebody_keeps_a_grant_from_going() {
     let world = World::shared().await;
     let (home, vectors) = (
         world.enforced("home").await,
