@@ -335,7 +335,8 @@ async fn guards_fail_closed_and_deny() {
             "ringfence-modes",
             "ringfence-orphans",
             "ringfence-owned-objects",
-            "ringfence-reserved-keys"
+            "ringfence-reserved-keys",
+            "ringfence-status"
         ]
     );
     for policy in policies {
