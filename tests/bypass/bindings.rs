@@ -1,10 +1,10 @@
-//! Door: more rights for a workflow's account, by a binding of somebody else's.
+//! Door: more rights for a workflow's account, by a binding of somebody else's, anywhere, before or after the fence.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::world::{Answer, NAMESPACES, SOON, World, all, one};
+use crate::world::{Answer, NAMESPACES, SOON, World, all, condition, namespace, one, own, workflow};
 
 const RULE: &str = "extra-binding";
 const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
@@ -39,6 +39,8 @@ fn forbidden(answer: &Answer) {
     assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
+/// In a namespace of his own, in `kube-system`, in the fenced one, in the whole cluster; by each name that RBAC has for it.
+/// Held by: `extra-binding`, `RBAC`
 #[tokio::test]
 async fn the_admin_of_another_namespace_binds_the_workflows_account_there() {
     let world = World::shared().await;
@@ -78,6 +80,7 @@ async fn the_admin_of_another_namespace_binds_the_workflows_account_there() {
     ada.post(&bindings, &binding("admin", &own)).await.ok();
 }
 
+/// Held by: `extra-binding`
 #[tokio::test]
 async fn a_harmless_binding_is_widened_to_the_workflows_account() {
     let world = World::shared().await;
@@ -109,6 +112,7 @@ async fn a_harmless_binding_is_widened_to_the_workflows_account() {
 }
 
 /// Rights go by a name: those of an account that is not there wait for a workflow of that name.
+/// Held by: `extra-binding`
 #[tokio::test]
 async fn rights_are_laid_out_for_the_account_of_tomorrows_workflow() {
     let world = World::shared().await;
@@ -143,6 +147,7 @@ async fn rights_are_laid_out_for_the_account_of_tomorrows_workflow() {
 }
 
 /// A namespace is guarded before its first account is made, so there is no moment to be quick in.
+/// Held by: `extra-binding`
 #[tokio::test]
 async fn the_account_is_bound_in_the_moment_in_which_it_is_made() {
     let world = World::shared().await;
@@ -150,8 +155,8 @@ async fn the_account_is_bound_in_the_moment_in_which_it_is_made() {
     let (_, ada) = world.person(other, "admin").await;
     for _ in 0..3 {
         let ns = &world.enforced("moment").await;
-        let workflow = crate::world::workflow("triage", &json!({}));
-        world.tess.post(&all("AIWorkflow", ns), &workflow).await.ok();
+        let declared = workflow("triage", &json!({}));
+        world.tess.post(&all("AIWorkflow", ns), &declared).await.ok();
         let path = one("ServiceAccount", ns, "triage");
         while !world.admin.is_there(&path).await.unwrap() {
             tokio::task::yield_now().await;
@@ -166,6 +171,7 @@ async fn the_account_is_bound_in_the_moment_in_which_it_is_made() {
     }
 }
 
+/// Legitimate: where a namespace only warns, who binds its accounts is told and not refused; where nothing is fenced, nobody asks.
 #[tokio::test]
 async fn under_warn_the_caller_is_told_and_after_the_fence_nobody_asks() {
     let world = World::shared().await;
@@ -200,8 +206,8 @@ async fn under_warn_the_caller_is_told_and_after_the_fence_nobody_asks() {
     );
 }
 
-/// Declared out of scope: to refuse these would let one fenced namespace decide about all others. tests/cluster/scan.rs has the scan tell
-/// of the first; what everybody who logs in holds is no workflow's.
+/// To refuse these would let one fenced namespace decide about all others.
+/// Out of scope: what every account of the cluster is given is given by its administrator, and the scan tells of it as `ExtraRights`.
 #[tokio::test]
 async fn rights_of_every_account_of_the_cluster_are_the_scans_to_tell() {
     let world = World::shared().await;
@@ -219,4 +225,62 @@ async fn rights_of_every_account_of_the_cluster_are_the_scans_to_tell() {
         let name = made["metadata"]["name"].as_str().unwrap();
         world.admin.delete(&format!("{CLUSTER_BINDINGS}/{name}")).await.ok();
     }
+}
+
+/// Nobody is asked about what stands: it is found within a scan, wherever it is, and by whichever name, and so is a role that grew.
+/// Held by: `operator`
+#[tokio::test]
+async fn the_account_was_bound_before_the_fence() {
+    let (_cluster, _ringfence, admin) = own(&["--scan-period=1s"]).await;
+    let ns = &namespace(&admin, "before", &json!({})).await;
+    let other = &namespace(&admin, "other", &json!({})).await;
+    let role = json!({"metadata": {"name": "harmless"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]});
+    admin.post(&all("Role", other), &role).await.ok();
+    let mut made = Vec::new();
+    let places = ["kube-system", other, ns].map(|ns| (all("RoleBinding", ns), format!("RoleBinding {ns}/")));
+    for (collection, named) in places
+        .into_iter()
+        .chain([(CLUSTER_BINDINGS.to_owned(), "ClusterRoleBinding ".to_owned())])
+    {
+        for subject in names(ns) {
+            let mut bound = binding("view", &json!([rbac("User", "ada"), subject]));
+            if collection == all("RoleBinding", other) {
+                bound["roleRef"] = rbac("Role", "harmless");
+                bound["roleRef"]["apiGroup"] = json!("rbac.authorization.k8s.io");
+            }
+            let name = admin.post(&collection, &bound).await.ok()["metadata"]["name"].clone();
+            let name = name.as_str().unwrap();
+            made.push((format!("{collection}/{name}"), format!("{named}{name}")));
+        }
+    }
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    admin
+        .post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))
+        .await
+        .ok();
+    let says = async |count: usize, wanted: &str| {
+        eventually(SOON, || async {
+            let workflow = admin.read(&one("AIWorkflow", ns, "triage")).await?;
+            let found = condition(&workflow, "Compliant");
+            let told = found["message"].as_str().unwrap_or_default();
+            ensure!(found["reason"] == wanted, "{count}: {found}");
+            ensure!(
+                count == 0 || told.contains(&format!("{count} binding")),
+                "{count}: {found}"
+            );
+            Ok(told.to_owned())
+        })
+        .await
+    };
+    says(made.len(), "ExtraRights").await;
+    // Taken away one by one; each that is left is told of.
+    let mut left = made.len();
+    for (path, name) in made.iter().rev() {
+        let told = says(left, "ExtraRights").await;
+        assert!(left > 3 || told.contains(name), "{name} is missing in: {told}");
+        admin.delete(path).await.ok();
+        left -= 1;
+    }
+    says(0, "Compliant").await;
 }

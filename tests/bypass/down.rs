@@ -1,10 +1,12 @@
-//! Nobody answers: what the attackers then send still fails, and what the cluster lives by goes on.
+//! Door: nobody answers: what the attackers then send still fails, and what the cluster lives by goes on.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{ControlPlane, eventually};
+use support::{ControlPlane, Identity, eventually};
 
-use crate::world::{Actor, BINARY, NAMESPACES, SOON, all, in_force, namespace, one, tenant_everywhere, workflow};
+use crate::world::{
+    Actor, BINARY, NAMESPACES, SOON, all, counted, in_force, namespace, one, tenant_everywhere, workflow,
+};
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence-bindings";
 
@@ -16,6 +18,9 @@ fn to_account(namespace: &str) -> Value {
     })
 }
 
+/// The guards are the API server's own, and what only a webhook could judge is refused while none answers. The rest of the cluster goes on:
+/// kubelets' tokens, other namespaces, garbage collection, and the way out by `approve`, which is told of as soon as somebody is back.
+/// Held by: `ringfence-modes`, `ringfence-owned-objects`, `ringfence-reserved-keys`, `ringfence-status`, `API server`
 #[tokio::test]
 async fn the_attacker_waits_until_no_replica_is_there() {
     let cluster = ControlPlane::start(Default::default()).expect("a control plane");
@@ -50,7 +55,29 @@ async fn the_attacker_waits_until_no_replica_is_there() {
     })
     .await;
 
+    let glass = &namespace(&admin, "glass", &json!({"ringfence.dev/enforce": "default"})).await;
+    let deny = one("NetworkPolicy", glass, "ringfence");
+    eventually(SOON, || async { admin.read(&deny).await }).await;
+    let owner = owner_of(&cluster, &admin, ns).await;
+    let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
     ringfence.kill();
+    let off = json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}});
+    let fenced = format!("{NAMESPACES}/{ns}");
+    owner.patch(&fenced, &off).await.refused_by_guard("ringfence-modes");
+    for path in [&account, &one("NetworkPolicy", ns, "ringfence")] {
+        owner.delete(path).await.refused_by_guard("ringfence-owned-objects");
+        admin.delete(path).await.refused_by_guard("ringfence-owned-objects");
+    }
+    let signed = json!({"metadata": {"name": "signed", "annotations": {"ringfence.dev/owner-uid": "x"}}, "rules": []});
+    owner
+        .post(&all("Role", ns), &signed)
+        .await
+        .refused_by_guard("ringfence-reserved-keys");
+    let record = json!({"status": {"reviewed": {"generation": 1, "registrationUID": "x"}}});
+    let status = format!("{}/status", one("AIWorkflow", ns, "triage"));
+    owner.patch(&status, &record).await.refused_by_guard("ringfence-status");
+    // What the platform may do with nobody there.
+    admin.patch(&format!("{NAMESPACES}/{glass}"), &off).await.ok();
     let token =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
     let secret = json!({
@@ -105,4 +132,34 @@ async fn the_attacker_waits_until_no_replica_is_there() {
     admin.gone(&account).await;
     admin.delete(&format!("{NAMESPACES}/{ns}")).await.ok();
     admin.gone(&format!("{NAMESPACES}/{ns}")).await;
+
+    // What was done while it was away is seen, done, counted and told.
+    let back = cluster
+        .spawn_ringfence(BINARY, port, metrics_port)
+        .await
+        .expect("ringfence again");
+    admin.gone(&deny).await;
+    assert!(counted(&back, "ringfence_break_glass_total", &[]).await >= 1.0);
+    eventually(SOON, || async {
+        let events = admin.items(&all("Event", "default")).await?;
+        let told = events
+            .iter()
+            .any(|event| event["reason"] == "BreakGlass" && event["regarding"]["name"] == *glass.as_str());
+        ensure!(told, "no Event tells of it");
+        Ok(())
+    })
+    .await;
+}
+
+/// Somebody who is `cluster-admin` in one namespace.
+async fn owner_of(cluster: &ControlPlane, admin: &Actor, ns: &str) -> Actor {
+    let identity = Identity::user("olga", &[]);
+    let binding = json!({
+        "metadata": {"name": "olga"}, "subjects": [{"kind": "User", "name": "olga"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+    });
+    admin.post(&all("RoleBinding", ns), &binding).await.ok();
+    let actor = Actor::new(cluster.client(&identity).await);
+    eventually(SOON, || async { actor.read(&all("Pod", ns)).await }).await;
+    actor
 }

@@ -5,18 +5,30 @@
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
 mod accounts;
+mod attackers;
 mod bindings;
+mod bombs;
 mod bulk;
-mod down;
-mod grants;
-#[allow(dead_code, reason = "shared with tests/cluster, which needs all of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
 #[path = "../cluster/direct.rs"]
 mod direct;
 mod down;
+mod exceptions;
+mod exceptions_end;
+mod forms;
+mod gap;
+mod granted_roles;
+mod grants;
 mod labels;
 mod launch;
 mod launch_chain;
 mod launcher_names;
+mod legitimate;
+mod moving;
 mod network_policies;
 #[allow(
     dead_code,
@@ -25,6 +37,10 @@ mod network_policies;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod owned;
+mod races;
+mod reserved;
+mod rights;
 mod secrets;
 mod services;
 mod tokens;

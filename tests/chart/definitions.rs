@@ -27,6 +27,19 @@ async fn our_definitions_go_only_with_approve() {
             "guard ringfence-definitions"
         );
         assert_eq!(fate(admin.user("approver").delete(&path).await), "done");
+        // What it says is changed by the same, and beside that it is anybody's with the right to.
+        let webhook = json!({"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://x.example.com"}});
+        let converts = json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": webhook}}});
+        for (user, expected) in [
+            ("tenant", "guard ringfence-definitions"),
+            ("default-approver", "guard ringfence-definitions"),
+            ("approver", "done"),
+        ] {
+            let found = fate(admin.user(user).patch(&path, converts.clone()).await);
+            assert_eq!(found, expected, "{user} changes {name}");
+        }
+        let note = json!({"metadata": {"annotations": {"note": "x"}}});
+        assert_eq!(fate(admin.user("tenant").patch(&path, note).await), "done");
     }
     let collection = format!("{CRDS}?dryRun=All");
     assert_eq!(

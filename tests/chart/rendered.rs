@@ -363,10 +363,12 @@ async fn guards_fail_closed_and_deny() {
         names,
         [
             "ringfence-definitions",
+            "ringfence-granted-objects",
             "ringfence-modes",
             "ringfence-orphans",
             "ringfence-owned-objects",
             "ringfence-reserved-keys",
+            "ringfence-status",
             "ringfence-subresources"
         ]
     );

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::eventually;
 
-use crate::world::{Actor, SOON, WORKLOADS, World, all, container, one, pod, template_of, workload};
+use crate::world::{SOON, WORKLOADS, World, all, container, one, pod, template_of, workload};
 
 const KEY: &str = "sk-proj-0f3c9a71b2d84e65a9c10f3c9a71b2d84e65a9c1";
 
@@ -336,76 +336,4 @@ async fn a_generated_name_and_a_newer_field_are_judged_like_any_other() {
         .post(&all("Pod", ns), &pod("again", "triage"))
         .await
         .refused_by("launcher");
-}
-
-#[tokio::test]
-async fn what_ends_a_job_and_a_namespace_is_never_refused() {
-    let world = World::shared().await;
-    let ns = &world.enforced("ends").await;
-    world.ready(ns, "triage", &json!({})).await;
-    let lea = world.master("lea", &[]).await;
-    lea.post(&all("Job", ns), &workload("Job", &pod("once", "triage")))
-        .await
-        .ok();
-    let made = first_pod(&world.admin, ns).await;
-    let name = made["metadata"]["name"].as_str().unwrap();
-    assert_eq!(
-        made["metadata"]["finalizers"],
-        json!(["batch.kubernetes.io/job-tracking"])
-    );
-    // Stricter than when it was admitted: what is there must still be able to end.
-    world
-        .tess
-        .patch(
-            &one("AIWorkflow", ns, "triage"),
-            &json!({"spec": {"images": ["registry.example.com/other/**"]}}),
-        )
-        .await
-        .ok();
-    // What a kubelet would write.
-    let done = json!({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}]}});
-    world
-        .admin
-        .patch(&format!("{}/status", one("Pod", ns, name)), &done)
-        .await
-        .ok();
-    eventually(SOON, || async {
-        let pod = world.admin.read(&one("Pod", ns, name)).await?;
-        ensure!(
-            pod["metadata"]["finalizers"].is_null(),
-            "the Job controller could not let go: {}",
-            pod["metadata"]
-        );
-        let job = world.admin.read(&one("Job", ns, "once")).await?;
-        ensure!(job["status"]["succeeded"] == 1, "{}", job["status"]);
-        Ok(())
-    })
-    .await;
-    world
-        .tess
-        .patch(
-            &one("AIWorkflow", ns, "triage"),
-            &json!({"spec": {"images": ["registry.example.com/finance/**"]}}),
-        )
-        .await
-        .ok();
-    let bare = eventually(SOON, || async {
-        let answer = lea.post(&all("Pod", ns), &pod("bare", "triage")).await;
-        ensure!(answer.code == 201, "{}", answer.message());
-        Ok(answer)
-    });
-    bare.await.ok();
-
-    let namespace = format!("/api/v1/namespaces/{ns}");
-    world.admin.delete(&namespace).await.ok();
-    world.admin.gone(&namespace).await;
-}
-
-async fn first_pod(admin: &Actor, namespace: &str) -> Value {
-    eventually(SOON, || async {
-        let pods = admin.items(&all("Pod", namespace)).await?;
-        ensure!(!pods.is_empty(), "no pod yet");
-        Ok(pods[0].clone())
-    })
-    .await
 }

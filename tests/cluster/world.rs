@@ -49,6 +49,10 @@ impl Actor {
 
     async fn send(&self, method: Method, path: &str, content_type: &str, body: Option<&Value>) -> Result<Answer> {
         let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.send_bytes(method, path, content_type, bytes).await
+    }
+
+    async fn send_bytes(&self, method: Method, path: &str, content_type: &str, bytes: Vec<u8>) -> Result<Answer> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -86,7 +90,13 @@ impl Actor {
     }
 
     async fn must(&self, method: Method, path: &str, content_type: &str, body: Option<&Value>) -> Answer {
-        let sent = self.send(method, path, content_type, body).await;
+        let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.bytes(method, path, content_type, bytes).await
+    }
+
+    /// A body of any media type, as it is.
+    pub async fn bytes(&self, method: Method, path: &str, content_type: &str, body: Vec<u8>) -> Answer {
+        let sent = self.send_bytes(method, path, content_type, body).await;
         sent.unwrap_or_else(|error| panic!("{path}: {error:#}"))
     }
 

@@ -1,0 +1,561 @@
+//! Door: none. What a cluster lives by goes on under full enforcement, by the real controllers of Kubernetes, whoever is fenced.
+//!
+//! What goes on while no replica is there is in `down`, tokens for kubelets are in `tokens`, and how tenants scale and suspend is in
+//! `launch`. In tests/cluster, `launching` has rollouts and Jobs that end after their workflow, and `people` what tenants do by hand.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use support::{Identity, eventually, unique};
+
+use crate::world::{Actor, NAMESPACES, SOON, World, all, container, one, pod, workflow, workload};
+
+/// The pods of a kind of workload that is called `app`: those that wear that label.
+async fn pods_of(world: &World, ns: &str, app: &str) -> anyhow::Result<Vec<Value>> {
+    let path = format!("{}?labelSelector=app%3D{app}", all("Pod", ns));
+    world.admin.items(&path).await
+}
+
+async fn has_pods(world: &World, ns: &str, app: &str, count: usize) -> Vec<Value> {
+    eventually(SOON, || async {
+        let pods = pods_of(world, ns, app).await?;
+        let there = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        ensure!(there.count() == count, "{} pods of {app}", pods.len());
+        Ok(pods)
+    })
+    .await
+}
+
+async fn node(world: &World) -> String {
+    let name = unique("node");
+    world
+        .admin
+        .post("/api/v1/nodes", &json!({"metadata": {"name": name}}))
+        .await
+        .ok();
+    name
+}
+
+/// As the scheduler places it.
+async fn bind(world: &World, ns: &str, pod: &str, node: &str) {
+    let scheduler = world.master("system:kube-scheduler", &[]).await;
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    });
+    scheduler
+        .post(&format!("{}/binding", one("Pod", ns, pod)), &binding)
+        .await
+        .ok();
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// Each built-in controller makes what a launcher asked for, and changes it as it goes.
+/// Legitimate: Deployment, StatefulSet, ReplicaSet, ReplicationController, Job and DaemonSet become pods; `kubectl rollout restart` by a launcher.
+#[tokio::test]
+async fn every_controller_makes_its_pods_and_a_launcher_restarts_them() {
+    let world = World::shared().await;
+    let ns = &world.enforced("controllers").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let node = node(&world).await;
+    let kinds = [
+        "Deployment",
+        "StatefulSet",
+        "ReplicaSet",
+        "ReplicationController",
+        "Job",
+        "DaemonSet",
+    ];
+    for kind in kinds {
+        let app = kind.to_lowercase();
+        let mut made = workload(kind, &pod(&app, "triage"));
+        if kind == "DaemonSet" {
+            made["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+            let label = json!({"metadata": {"labels": {"kubernetes.io/hostname": node}}});
+            world.admin.patch(&format!("/api/v1/nodes/{node}"), &label).await.ok();
+        }
+        lea.post(&all(kind, ns), &made).await.ok();
+    }
+    for kind in kinds {
+        has_pods(&world, ns, &kind.to_lowercase(), 1).await;
+    }
+    let launcher = Identity::user("lea", &["system:masters"]);
+    let restart = ["rollout", "restart", "deployment/deployment", "--namespace", ns];
+    let done = world.cluster.kubectl_as(&launcher, &restart).await.unwrap();
+    assert!(done.success, "{done}");
+    eventually(SOON, || async {
+        let sets = world
+            .admin
+            .items(&format!("{}?labelSelector=app%3Ddeployment", all("ReplicaSet", ns)))
+            .await?;
+        ensure!(sets.len() == 2, "{} ReplicaSets", sets.len());
+        Ok(())
+    })
+    .await;
+    world.admin.delete(&format!("/api/v1/nodes/{node}")).await.ok();
+}
+
+/// By the real controller, which writes `scale` as itself.
+/// Legitimate: a HorizontalPodAutoscaler of a tenant scales what a launcher started.
+#[tokio::test]
+async fn an_autoscaler_scales() {
+    let world = World::shared().await;
+    let ns = &world.enforced("scales").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    lea.post(
+        &all("Deployment", ns),
+        &workload("Deployment", &pod("served", "triage")),
+    )
+    .await
+    .ok();
+    let scaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "served"},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "served"}, "minReplicas": 3, "maxReplicas": 5},
+    });
+    let scalers = format!("/apis/autoscaling/v2/namespaces/{ns}/horizontalpodautoscalers");
+    world.tess.post(&scalers, &scaler).await.ok();
+    has_pods(&world, ns, "served", 3).await;
+    let by_hand = json!({"spec": {"replicas": 4}});
+    world
+        .tess
+        .patch(&format!("{}/scale", one("Deployment", ns, "served")), &by_hand)
+        .await
+        .ok();
+    has_pods(&world, ns, "served", 4).await;
+}
+
+/// A tick that is due at once, because the last one is on record two minutes ago.
+/// Legitimate: a CronJob ticks, and its Job and its pod are made by their controllers.
+#[tokio::test]
+async fn a_cron_job_ticks() {
+    let world = World::shared().await;
+    let ns = &world.enforced("ticks").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let mut nightly = workload("CronJob", &pod("nightly", "triage"));
+    nightly["spec"]["schedule"] = json!("* * * * *");
+    nightly["spec"]["suspend"] = json!(true);
+    lea.post(&all("CronJob", ns), &nightly).await.ok();
+    let path = one("CronJob", ns, "nightly");
+    let before = Timestamp::now() - Duration::from_secs(150);
+    let last = before.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    world
+        .admin
+        .patch(
+            &format!("{path}/status"),
+            &json!({"status": {"lastScheduleTime": last}}),
+        )
+        .await
+        .ok();
+    world.tess.patch(&path, &json!({"spec": {"suspend": false}})).await.ok();
+    eventually(SOON, || async {
+        ensure!(!pods_of(&world, ns, "nightly").await?.is_empty(), "no pod yet");
+        Ok(())
+    })
+    .await;
+    world.tess.delete(&path).await.ok();
+}
+
+/// As Kueue does: it is no launcher, and decides when a Job runs; where it also says where, it is one by the class.
+/// Legitimate: a queue suspends and resumes Jobs, and as a launcher of the class sets their nodes.
+#[tokio::test]
+async fn a_queue_holds_jobs_back_and_lets_them_run() {
+    let world = World::shared().await;
+    let system = &world.namespace("kueue", &json!({})).await;
+    let account = json!({"serviceAccount": {"namespace": system, "name": "kueue"}});
+    world
+        .admin
+        .post(&all("ServiceAccount", system), &json!({"metadata": {"name": "kueue"}}))
+        .await
+        .ok();
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "launchers": [account]}))
+        .await;
+    let lea = world.master("lea", &[]).await;
+    for (labels, sets_nodes) in [("default".to_owned(), false), (class, true)] {
+        let ns = &world
+            .namespace("queue", &json!({"ringfence.dev/enforce": labels}))
+            .await;
+        world.ready(ns, "triage", &json!({})).await;
+        let subject = json!({"kind": "ServiceAccount", "namespace": system, "name": "kueue"});
+        world.bind(ns, "edit", &subject).await;
+        let kueue = Actor::new(world.cluster.service_account(system, "kueue").await);
+        eventually(SOON, || async { kueue.read(&all("Job", ns)).await }).await;
+        let mut job = workload("Job", &pod("queued", "triage"));
+        job["spec"]["suspend"] = json!(true);
+        lea.post(&all("Job", ns), &job).await.ok();
+        let path = one("Job", ns, "queued");
+        let nodes = json!({"spec": {"template": {"spec": {"nodeSelector": {"pool": "gpu"}}}}});
+        let answer = kueue.patch(&path, &nodes).await;
+        if sets_nodes {
+            answer.ok();
+        } else {
+            answer.refused_by("launcher");
+        }
+        kueue.patch(&path, &json!({"spec": {"suspend": false}})).await.ok();
+        let pods = has_pods(&world, ns, "queued", 1).await;
+        assert_eq!(
+            pods[0]["spec"]["nodeSelector"].is_null(),
+            !sets_nodes,
+            "{}",
+            pods[0]["spec"]
+        );
+        kueue.patch(&path, &json!({"spec": {"suspend": true}})).await.ok();
+        has_pods(&world, ns, "queued", 0).await;
+    }
+}
+
+/// By eviction, by a taint, and by `kubectl drain`; the kubelet reports and ends, and what is lost is made again.
+/// Legitimate: a node is drained, its taints evict, its kubelet writes status, and a tenant evicts a pod.
+#[tokio::test]
+async fn a_node_is_drained_and_its_kubelet_reports() {
+    let world = World::shared().await;
+    let ns = &world.enforced("drains").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let node = node(&world).await;
+    let kubelet = world.master(&format!("system:node:{node}"), &["system:nodes"]).await;
+    lea.post(
+        &all("Deployment", ns),
+        &workload("Deployment", &pod("served", "triage")),
+    )
+    .await
+    .ok();
+    let first = has_pods(&world, ns, "served", 1).await.remove(0);
+    bind(&world, ns, name(&first), &node).await;
+    let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    kubelet
+        .strategic(&format!("{}/status", one("Pod", ns, name(&first))), &running)
+        .await
+        .ok();
+
+    let drain = [
+        "drain",
+        &node,
+        "--force",
+        "--ignore-daemonsets",
+        "--grace-period=0",
+        "--timeout=30s",
+    ];
+    let drained = world.cluster.kubectl(&drain).await.unwrap();
+    assert!(drained.success, "{drained}");
+    world.admin.gone(&one("Pod", ns, name(&first))).await;
+    let second = has_pods(&world, ns, "served", 1).await.remove(0);
+    bind(&world, ns, name(&second), &node).await;
+
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name(&second)}});
+    world
+        .tess
+        .post(&format!("{}/eviction", one("Pod", ns, name(&second))), &eviction)
+        .await
+        .ok();
+    // On its node it goes when the kubelet has ended it.
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    kubelet
+        .patch(&format!("{}/status", one("Pod", ns, name(&second))), &ended)
+        .await
+        .ok();
+    kubelet
+        .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, name(&second))))
+        .await
+        .ok();
+    world.admin.gone(&one("Pod", ns, name(&second))).await;
+
+    let third = has_pods(&world, ns, "served", 1).await.remove(0);
+    bind(&world, ns, name(&third), &node).await;
+    let taint = json!({"spec": {"taints": [{"key": "example.com/broken", "effect": "NoExecute"}]}});
+    world.admin.patch(&format!("/api/v1/nodes/{node}"), &taint).await.ok();
+    eventually(SOON, || async {
+        let path = one("Pod", ns, name(&third));
+        if !world.admin.is_there(&path).await? {
+            return Ok(());
+        }
+        let pod = world.admin.read(&path).await?;
+        ensure!(!pod["metadata"]["deletionTimestamp"].is_null(), "it is not evicted yet");
+        Ok(())
+    })
+    .await;
+    kubelet
+        .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, name(&third))))
+        .await;
+    has_pods(&world, ns, "served", 1).await;
+    world.admin.delete(&format!("/api/v1/nodes/{node}")).await.ok();
+}
+
+/// By the controller that binds volumes, on the claim and on the volume.
+/// Legitimate: a tenant's claim is bound to a volume, and a pod mounts it.
+#[tokio::test]
+async fn a_claim_is_bound_and_mounted() {
+    let world = World::shared().await;
+    let ns = &world.enforced("claims").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let storage = unique("manual");
+    let capacity = json!({"storage": "1Gi"});
+    let volume = json!({"metadata": {"name": storage}, "spec": {
+        "capacity": capacity, "accessModes": ["ReadWriteOnce"], "storageClassName": storage, "hostPath": {"path": "/var/lib/claims"},
+    }});
+    world.admin.post("/api/v1/persistentvolumes", &volume).await.ok();
+    let claims = format!("/api/v1/namespaces/{ns}/persistentvolumeclaims");
+    let claim = json!({"metadata": {"name": "models"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": storage, "resources": {"requests": capacity},
+    }});
+    world.tess.post(&claims, &claim).await.ok();
+    eventually(SOON, || async {
+        let claim = world.admin.read(&format!("{claims}/models")).await?;
+        ensure!(claim["status"]["phase"] == "Bound", "{}", claim["status"]);
+        Ok(())
+    })
+    .await;
+    let lea = world.master("lea", &[]).await;
+    let mut mounts = pod("mounts", "triage");
+    mounts["spec"]["volumes"] = json!([{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}]);
+    lea.post(&all("Pod", ns), &mounts).await.ok();
+    lea.delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "mounts")))
+        .await
+        .ok();
+    world.tess.delete(&format!("{claims}/models")).await.ok();
+    world.admin.gone(&format!("{claims}/models")).await;
+    world
+        .admin
+        .delete(&format!("/api/v1/persistentvolumes/{storage}"))
+        .await
+        .ok();
+}
+
+/// What an injector puts into a pod when its author is done: a container, a volume, an annotation.
+/// Legitimate: a sidecar that the class knows is injected; one that it does not know is refused.
+#[tokio::test]
+async fn a_sidecar_is_injected_that_the_class_allows() {
+    let world = World::shared().await;
+    let class = json!({
+        "images": {"allowed": ["registry.example.com/**"], "injected": ["docker.io/istio/proxyv2"]},
+        "volumes": {"types": ["emptyDir"]}, "podAnnotations": ["sidecar.istio.io/"],
+    });
+    let class = world.class(&class).await;
+    let ns = &world
+        .namespace("injected", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let injected = |image: &str, annotation: &str| {
+        let mut sidecar = container("istio-proxy");
+        sidecar["image"] = json!(image);
+        sidecar["volumeMounts"] = json!([{"name": "istio-envoy", "mountPath": "/etc/istio/proxy"}]);
+        let mut whole = pod("meshed", "triage");
+        whole["metadata"]["annotations"] = json!({annotation: "{}"});
+        whole["spec"]["containers"].as_array_mut().unwrap().push(sidecar);
+        whole["spec"]["volumes"] = json!([{"name": "istio-envoy", "emptyDir": {}}]);
+        whole
+    };
+    let pods = all("Pod", ns);
+    lea.post(&pods, &injected("docker.io/linkerd/proxy:1", "sidecar.istio.io/status"))
+        .await
+        .refused_by("approved-images");
+    lea.post(&pods, &injected("istio/proxyv2:1.29", "k8s.v1.cni.cncf.io/networks"))
+        .await
+        .refused_by("pod-annotations");
+    lea.post(&pods, &injected("istio/proxyv2:1.29", "sidecar.istio.io/status"))
+        .await
+        .ok();
+}
+
+/// With a token of its own, by server-side apply, everything in one go and again.
+/// Legitimate: Argo CD or Flux applies a workflow and what it runs as a launcher of the class, over and over.
+#[tokio::test]
+async fn a_repository_is_applied_by_its_controller() {
+    let world = World::shared().await;
+    let argo = &world.namespace("argocd", &json!({})).await;
+    world
+        .admin
+        .post(
+            &all("ServiceAccount", argo),
+            &json!({"metadata": {"name": "controller"}}),
+        )
+        .await
+        .ok();
+    let account = json!({"serviceAccount": {"namespace": argo, "name": "controller"}});
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "launchers": [account], "podAnnotations": ["kubectl.kubernetes.io/"]}))
+        .await;
+    let ns = &world
+        .namespace("applied", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    let subject = json!({"kind": "ServiceAccount", "namespace": argo, "name": "controller"});
+    world.bind(ns, "edit", &subject).await;
+    let controller = Identity::service_account(argo, "controller");
+    let actor = Actor::new(world.cluster.client(&controller).await);
+    eventually(SOON, || async { actor.read(&all("AIWorkflow", ns)).await }).await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "model", "labels": {"ringfence.dev/workflow": "triage"}}, "data": {"a": "b"}});
+    let mut objects = vec![
+        workflow("triage", &json!({"launchers": []})),
+        map,
+        workload("Deployment", &pod("served", "triage")),
+        workload("Job", &pod("once", "triage")),
+    ];
+    for object in &mut objects {
+        object["metadata"]["namespace"] = json!(ns);
+    }
+    let path = world.cluster.directory().join(format!("{}.json", unique("repository")));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&path, list.to_string()).expect("writing manifests");
+    let path = path.display().to_string();
+    let apply = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=argocd-controller",
+        "-f",
+        &path,
+    ];
+    let done = world.cluster.kubectl_as(&controller, &apply).await.unwrap();
+    assert!(done.success, "{done}");
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    for app in ["served", "once"] {
+        has_pods(&world, ns, app, 1).await;
+    }
+    let again = world.cluster.kubectl_as(&controller, &apply).await.unwrap();
+    assert!(again.success, "{again}");
+    // A person with the same rights is none.
+    let (edith, _) = world.person(ns, "edit").await;
+    let restart = ["rollout", "restart", "deployment/served", "--namespace", ns];
+    let refused = world.cluster.kubectl_as(&edith, &restart).await.unwrap();
+    assert!(!refused.success && refused.stderr.contains("[launcher]"), "{refused}");
+    let restarted = world.cluster.kubectl_as(&controller, &restart).await.unwrap();
+    assert!(restarted.success, "{restarted}");
+}
+
+/// The way out, with all replicas alive; `down` has it with none.
+/// Legitimate: who holds `approve` takes `enforce` off: it is done, counted, and told by an Event.
+#[tokio::test]
+async fn the_glass_is_broken_and_that_is_told() {
+    let world = World::shared().await;
+    let ns = &world.enforced("glass").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let deny = one("NetworkPolicy", ns, "ringfence");
+    assert!(world.admin.is_there(&deny).await.unwrap());
+    let before = world.counted("ringfence_break_glass_total", &[]).await;
+
+    let path = format!("{NAMESPACES}/{ns}");
+    world
+        .admin
+        .patch(&path, &json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}))
+        .await
+        .ok();
+    world.admin.gone(&deny).await;
+    let workflow = world
+        .condition(ns, "triage", "Ready", "False", "NamespaceNotFenced")
+        .await;
+    assert_eq!(workflow["status"]["mode"], Value::Null);
+    assert!(
+        world
+            .admin
+            .is_there(&one("ServiceAccount", ns, "triage"))
+            .await
+            .unwrap(),
+        "running pods keep their account"
+    );
+    eventually(SOON, || async {
+        let events = world.admin.items(&all("Event", "default")).await?;
+        let told = events.iter().any(|event| {
+            event["reason"] == "BreakGlass" && event["type"] == "Warning" && event["regarding"]["name"] == *ns
+        });
+        ensure!(told, "no Event tells of it");
+        ensure!(
+            world.counted("ringfence_break_glass_total", &[]).await > before,
+            "it is not counted"
+        );
+        Ok(())
+    })
+    .await;
+
+    world
+        .admin
+        .patch(
+            &path,
+            &json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}}),
+        )
+        .await
+        .ok();
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    assert!(world.admin.is_there(&deny).await.unwrap());
+}
+/// Also after the declaration has become stricter than what runs.
+/// Legitimate: a Job ends and lets go of its pods, and a namespace is deleted with all that is in it.
+#[tokio::test]
+async fn a_job_and_a_namespace_come_to_their_end() {
+    let world = World::shared().await;
+    let ns = &world.enforced("ends").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    lea.post(&all("Job", ns), &workload("Job", &pod("once", "triage")))
+        .await
+        .ok();
+    let made = first_pod(&world.admin, ns).await;
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert_eq!(
+        made["metadata"]["finalizers"],
+        json!(["batch.kubernetes.io/job-tracking"])
+    );
+    // Stricter than when it was admitted: what is there must still be able to end.
+    world
+        .tess
+        .patch(
+            &one("AIWorkflow", ns, "triage"),
+            &json!({"spec": {"images": ["registry.example.com/other/**"]}}),
+        )
+        .await
+        .ok();
+    // What a kubelet would write.
+    let done = json!({"status": {"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}]}});
+    world
+        .admin
+        .patch(&format!("{}/status", one("Pod", ns, name)), &done)
+        .await
+        .ok();
+    eventually(SOON, || async {
+        let pod = world.admin.read(&one("Pod", ns, name)).await?;
+        ensure!(
+            pod["metadata"]["finalizers"].is_null(),
+            "the Job controller could not let go: {}",
+            pod["metadata"]
+        );
+        let job = world.admin.read(&one("Job", ns, "once")).await?;
+        ensure!(job["status"]["succeeded"] == 1, "{}", job["status"]);
+        Ok(())
+    })
+    .await;
+    world
+        .tess
+        .patch(
+            &one("AIWorkflow", ns, "triage"),
+            &json!({"spec": {"images": ["registry.example.com/finance/**"]}}),
+        )
+        .await
+        .ok();
+    let bare = eventually(SOON, || async {
+        let answer = lea.post(&all("Pod", ns), &pod("bare", "triage")).await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(answer)
+    });
+    bare.await.ok();
+
+    let namespace = format!("/api/v1/namespaces/{ns}");
+    world.admin.delete(&namespace).await.ok();
+    world.admin.gone(&namespace).await;
+}
+
+async fn first_pod(admin: &Actor, namespace: &str) -> Value {
+    eventually(SOON, || async {
+        let pods = admin.items(&all("Pod", namespace)).await?;
+        ensure!(!pods.is_empty(), "no pod yet");
+        Ok(pods[0].clone())
+    })
+    .await
+}
