@@ -65,6 +65,9 @@ pub struct Page {
 pub trait List: Send + Sync + 'static {
     /// Asks for one page.
     fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>>;
+
+    /// Whether a kind is served, at that version. Anybody may ask, where listing takes a right.
+    fn serves(&self, kind: Listed) -> BoxFuture<'_, Result<bool, LookupError>>;
 }
 
 impl Listed {
@@ -130,6 +133,19 @@ pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError
             None if limit > 1 => limit = (limit / 8).max(1),
             None => return Err(failed(ask, "one of them is larger than any object can be")),
         }
+    }
+}
+
+/// Asks whether a kind is served.
+pub(super) async fn serves(client: &Client, kind: Listed) -> Result<bool, LookupError> {
+    let version = format!("{}/{}", kind.group, kind.version);
+    match client.list_api_group_resources(&version).await {
+        Ok(served) => Ok(served.resources.iter().any(|resource| resource.name == kind.plural)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(_) => Err(LookupError {
+            what: format!("the kinds of {version}"),
+            why: "it did not answer".to_owned(),
+        }),
     }
 }
 
