@@ -154,6 +154,9 @@ impl Scanner {
             .filter(|kind| ROUTES.contains(kind))
             .chain([&ENDPOINT_SLICE])
         {
+            if look.is_over() {
+                break;
+            }
             look.tell_of(*kind).await;
         }
         look.finish()

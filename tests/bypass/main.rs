@@ -4,6 +4,7 @@
 //! Attackers are a tenant with the chart's role `ringfence-tenant`, for whom all of it must fail, and holders of the built-in `edit` and
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
+mod addresses;
 mod bindings;
 mod down;
 mod network_policies;
@@ -14,8 +15,10 @@ mod network_policies;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod running_pods;
 mod secrets;
 mod services;
+mod shape;
 mod tokens;
 #[allow(
     dead_code,
