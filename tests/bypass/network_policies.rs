@@ -186,7 +186,7 @@ async fn the_platform_overrules_every_fence_by_a_policy_of_the_cluster() {
 
 /// Edited, emptied, extended, taken over, deleted: whoever it is. Under warn it is put back, which tests/cluster/drift.rs shows.
 ///
-/// Held by: `ringfence-owned-objects`, `RBAC`
+/// Held by: `ringfence-owned-objects`, `ringfence-reserved-keys`, `RBAC`
 #[tokio::test]
 async fn ringfences_own_policies_are_changed_or_deleted() {
     let world = World::shared().await;
@@ -210,7 +210,6 @@ async fn ringfences_own_policies_are_changed_or_deleted() {
                 json!({"spec": {"egress": [{}]}}),
                 json!({"spec": {"podSelector": {"matchLabels": {"nobody": "here"}}}}),
                 json!({"spec": {"policyTypes": ["Ingress"], "egress": null}}),
-                json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": null}}}),
                 json!({"metadata": {"ownerReferences": null, "labels": null}, "spec": {"ingress": [{}]}}),
             ] {
                 attacker
@@ -218,14 +217,24 @@ async fn ringfences_own_policies_are_changed_or_deleted() {
                     .await
                     .refused_by_guard("ringfence-owned-objects");
             }
-            attacker
-                .put(&path, &taken)
-                .await
-                .refused_by_guard("ringfence-owned-objects");
             attacker.delete(&path).await.refused_by_guard("ringfence-owned-objects");
         }
-        forbidden(&world.tess.patch(&path, &json!({"spec": {"ingress": [{}]}})).await);
-        forbidden(&world.tess.delete(&path).await);
+        let freed = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": null}}});
+        for (attacker, guard) in [
+            (&edith, "ringfence-reserved-keys"),
+            (&ada, "ringfence-reserved-keys"),
+            (&world.admin, "ringfence-owned-objects"),
+        ] {
+            attacker.put(&path, &taken).await.refused_by_guard(guard);
+            attacker.patch(&path, &freed).await.refused_by_guard(guard);
+        }
+        for answer in [
+            world.tess.patch(&path, &json!({"spec": {"ingress": [{}]}})).await,
+            world.tess.delete(&path).await,
+        ] {
+            let by_rbac = answer.message().contains("is forbidden: User \"tess\" cannot");
+            assert!(answer.code == 403 && by_rbac, "{}", answer.body);
+        }
         let after = world.admin.read(&path).await.unwrap();
         assert_eq!(
             (&after["spec"], &after["metadata"]["uid"]),
