@@ -8,6 +8,7 @@ mod addresses;
 mod bindings;
 mod down;
 mod network_policies;
+mod nodes;
 #[allow(
     dead_code,
     unused_imports,
@@ -20,6 +21,7 @@ mod secrets;
 mod services;
 mod shape;
 mod tokens;
+mod volumes;
 #[allow(
     dead_code,
     unused_imports,

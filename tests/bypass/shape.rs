@@ -4,15 +4,16 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::network::{Pod, Scene, Simulator, open_paths};
 use support::{eventually, unique};
 
 use crate::world::{
     Actor, CLASSES, NAMESPACES, SOON, WORKLOADS, World, all, container, one, pod, template_of, workload,
 };
 
-const LEVEL: &str = "pod-security.kubernetes.io/enforce";
 const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+
+/// A rule, and what it refuses.
+type Change = (&'static str, fn(&mut Value));
 
 /// A rule, what of its refusal is looked for, and what breaks it.
 type Breach = (&'static str, &'static str, fn(&mut Value));
@@ -139,6 +140,13 @@ async fn runtime_classes(world: &World) {
     }
 }
 
+fn annotated(name: &str) -> Value {
+    let mut pod = pod(name, "triage");
+    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
+    pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
+    pod
+}
+
 /// In the pod itself, and in the template of every kind that makes pods.
 ///
 /// Held by: `approved-images`, `volumes`, `pod-annotations`, `projected-tokens`, `pod-node`
@@ -204,186 +212,6 @@ async fn a_launcher_gives_pods_what_the_class_does_not_allow() {
     );
 }
 
-/// The node would send it, past every NetworkPolicy: to the metadata service, or to what listens on the node alone. The fence refuses
-/// it by itself, whatever the version of the standard knows, and whoever excuses a RegoPolicy.
-///
-/// Held by: `node-dials`
-#[tokio::test]
-async fn a_probe_or_hook_has_the_node_send_a_request_elsewhere() {
-    let world = World::shared().await;
-    let ns = &world.enforced("dials").await;
-    world.ready(ns, "triage", &launched_by_tenants()).await;
-    let (_, edith) = world.person(ns, "edit").await;
-    let mut sent = Vec::new();
-    for host in ["169.254.169.254", "127.0.0.1", "::1", "evil.example"] {
-        for request in [
-            json!({"httpGet": {"host": host, "port": 80}}),
-            json!({"tcpSocket": {"host": host, "port": 80}}),
-        ] {
-            for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-                sent.push((probe.to_owned(), json!({probe: request})));
-            }
-            for hook in ["postStart", "preStop"] {
-                sent.push((format!("lifecycle.{hook}"), json!({"lifecycle": {hook: request}})));
-            }
-        }
-    }
-    let tried = sent.iter().map(async |(path, fields)| {
-        for (list, restart) in [("containers", Value::Null), ("initContainers", json!("Always"))] {
-            let mut pod = pod("dials", "triage");
-            let mut other = container("other");
-            other["restartPolicy"] = restart;
-            for (key, value) in fields.as_object().unwrap() {
-                other[key] = value.clone();
-            }
-            pod["spec"][list] = if list == "containers" {
-                json!([container("main"), other])
-            } else {
-                json!([other])
-            };
-            for attacker in [&world.tess, &edith] {
-                let answer = attacker
-                    .post(&dry("Deployment", ns), &workload("Deployment", &pod))
-                    .await;
-                let message = answer.refused_by("node-dials");
-                assert!(message.contains(path.as_str()), "{path}: {message}");
-                // Of a pod the API server's own standard may speak first.
-                let answer = attacker.post(&dry("Pod", ns), &pod).await;
-                assert_eq!(answer.code, 403, "{}", answer.body);
-            }
-        }
-    });
-    futures::future::join_all(tried).await;
-    let mut own = pod("own", "triage");
-    own["spec"]["containers"][0]["livenessProbe"] =
-        json!({"httpGet": {"port": 80, "httpHeaders": [{"name": "Host", "value": "triage.example"}]}});
-    own["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": ["sleep", "1"]}}});
-    world.tess.post(&dry("Pod", ns), &own).await.ok();
-}
-
-/// Of pods the API server's own Pod Security says it first; of templates it only warns.
-///
-/// Held by: `API server`, `restricted-pod-security`
-#[tokio::test]
-async fn a_pod_takes_the_host() {
-    let world = World::shared().await;
-    let ns = &world.enforced("host").await;
-    world.ready(ns, "triage", &launched_by_tenants()).await;
-    let (_, edith) = world.person(ns, "edit").await;
-    let hosts: [(&str, fn(&mut Value)); 7] = [
-        ("hostNetwork", |pod| pod["spec"]["hostNetwork"] = json!(true)),
-        ("hostPID", |pod| pod["spec"]["hostPID"] = json!(true)),
-        ("hostIPC", |pod| pod["spec"]["hostIPC"] = json!(true)),
-        ("hostPort", |pod| {
-            pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
-        }),
-        ("hostPath", |pod| {
-            pod["spec"]["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]);
-        }),
-        ("privileged", |pod| {
-            pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
-        }),
-        ("hostProcess", |pod| {
-            pod["spec"]["securityContext"]["windowsOptions"] = json!({"hostProcess": true});
-            pod["spec"]["hostNetwork"] = json!(true);
-        }),
-    ];
-    for (what, take) in hosts {
-        let mut pod = pod("host", "triage");
-        take(&mut pod);
-        for attacker in [&world.tess, &edith] {
-            let answer = attacker.post(&dry("Pod", ns), &pod).await;
-            assert_eq!(answer.code, 403, "{what}: {}", answer.body);
-            assert!(
-                answer.message().contains("violates PodSecurity"),
-                "{}",
-                answer.message()
-            );
-            let answer = attacker
-                .post(&dry("Deployment", ns), &workload("Deployment", &pod))
-                .await;
-            let message = answer.refused_by("restricted-pod-security");
-            assert!(message.contains(what), "{what}: {message}");
-        }
-    }
-    world.tess.post(&dry("Pod", ns), &pod("guest", "triage")).await.ok();
-}
-
-/// The standard of the API server lets a pod off for these: for Windows, and where root is nobody outside.
-///
-/// Held by: `restricted-pod-security`
-#[tokio::test]
-async fn a_pod_is_let_off_the_standard_by_its_system_or_users() {
-    let world = World::shared().await;
-    let ns = &world.enforced("letoff").await;
-    world.ready(ns, "triage", &launched_by_tenants()).await;
-    let mut windows = pod("windows", "triage");
-    windows["spec"]["os"] = json!({"name": "windows"});
-    windows["spec"]["securityContext"] = json!({"runAsNonRoot": true});
-    windows["spec"]["containers"][0]["securityContext"] = Value::Null;
-    let answer = world.tess.post(&dry("Pod", ns), &windows).await;
-    let message = answer.refused_by("restricted-pod-security");
-    assert!(message.contains("allowPrivilegeEscalation"), "{message}");
-    let mut root = pod("root", "triage");
-    root["spec"]["hostUsers"] = json!(false);
-    root["spec"]["securityContext"] = json!({"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}});
-    for kind in ["Pod", "Deployment"] {
-        let answer = world.tess.post(&dry(kind, ns), &workload(kind, &root)).await;
-        assert_eq!(answer.code, 403, "{kind}: {}", answer.body);
-        if kind == "Deployment" {
-            answer.refused_by("restricted-pod-security");
-        }
-    }
-    // Users of its own are no fault.
-    let mut apart = pod("apart", "triage");
-    apart["spec"]["hostUsers"] = json!(false);
-    world.tess.post(&dry("Pod", ns), &apart).await.ok();
-}
-
-/// Where the standard is Baseline, the API server takes all of these but the node's own folders; most dial out from the node.
-///
-/// Held by: `volumes`
-#[tokio::test]
-async fn a_pod_mounts_what_the_node_fetches_from_elsewhere() {
-    let world = World::shared().await;
-    let class = world
-        .class(&json!({
-            "images": {"allowed": ["**"]}, "podSecurity": "Baseline",
-            "volumes": {"types": ["emptyDir", "configMap", "csi"], "csiDrivers": ["secrets-store.csi.k8s.io"]},
-        }))
-        .await;
-    let labels = json!({"ringfence.dev/enforce": class, LEVEL: "baseline"});
-    let ns = &world.namespace("mounts", &labels).await;
-    world.ready(ns, "triage", &launched_by_tenants()).await;
-    let (_, edith) = world.person(ns, "edit").await;
-    for source in [
-        json!({"nfs": {"server": "203.0.113.7", "path": "/"}}),
-        json!({"iscsi": {"targetPortal": "203.0.113.7:3260", "iqn": "iqn.2001-04.com.example:s", "lun": 0}}),
-        json!({"rbd": {"monitors": ["203.0.113.7"], "image": "i"}}),
-        json!({"cephfs": {"monitors": ["203.0.113.7"]}}),
-        json!({"flexVolume": {"driver": "example.com/cifs"}}),
-        json!({"gitRepo": {"repository": "https://evil.example/x"}}),
-        json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": {"server": "203.0.113.7", "share": "/"}}}),
-        json!({"persistentVolumeClaim": {"claimName": "shared"}}),
-        json!({"image": {"reference": "registry.example.com/finance/triage:1.4"}}),
-    ] {
-        let mut pod = pod("mounts", "triage");
-        let mut volume = source.clone();
-        volume["name"] = json!("v");
-        pod["spec"]["volumes"] = json!([volume]);
-        for attacker in [&world.tess, &edith] {
-            attacker.post(&dry("Pod", ns), &pod).await.refused_by("volumes");
-            let answer = attacker.post(&dry("Job", ns), &workload("Job", &pod)).await;
-            answer.refused_by("volumes");
-        }
-    }
-    let mut own = pod("own", "triage");
-    own["spec"]["volumes"] = json!([
-        {"name": "a", "emptyDir": {}}, {"name": "b", "csi": {"driver": "secrets-store.csi.k8s.io"}},
-    ]);
-    world.tess.post(&dry("Pod", ns), &own).await.ok();
-}
-
 /// The template is clean, and what is sent in its name is not: a controller's pod is judged like any other.
 ///
 /// Held by: `approved-images`, `volumes`, `own-service-account`
@@ -399,7 +227,7 @@ async fn a_controllers_pod_is_another_than_its_template() {
     made["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "batch/v1", "kind": "Job", "name": "clean", "uid": job["metadata"]["uid"], "controller": true,
     }]);
-    let changes: [(&str, fn(&mut Value)); 3] = [
+    let changes: [Change; 3] = [
         ("approved-images", |pod| {
             pod["spec"]["containers"][0]["image"] = json!("docker.io/library/miner:1");
         }),
@@ -483,7 +311,7 @@ async fn an_engine_is_told_to_make_other_pods() {
     pod["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "engines.example/v1", "kind": kind, "name": "run", "uid": made["metadata"]["uid"], "controller": true,
     }]);
-    let overrides: [(&str, fn(&mut Value)); 3] = [
+    let overrides: [Change; 3] = [
         ("approved-images", |pod| {
             pod["spec"]["containers"][0]["image"] = json!("docker.io/library/miner:1");
         }),
@@ -552,99 +380,6 @@ async fn what_was_there_before_the_fence_is_scaled_up() {
         Ok(())
     })
     .await;
-}
-
-/// Names and addresses inside the pod, and what chooses among nodes that are open to all: none of it opens a connection. A resolver of its
-/// own is an address like any other, and closed. Ranks that are not the cluster's own are the ResourceQuota's to bound.
-///
-/// Out of scope: these fields break no promise, so no class bounds them; NetworkPolicies, taints and ResourceQuotas hold what they lead to.
-#[tokio::test]
-async fn a_pod_names_hosts_resolvers_and_schedulers_as_it_likes() {
-    let world = World::shared().await;
-    let ns = &world.enforced("names").await;
-    world.ready(ns, "triage", &launched_by_tenants()).await;
-    let rank = unique("rank");
-    let class = json!({"metadata": {"name": rank}, "value": 10, "globalDefault": false});
-    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
-    world.admin.post(classes, &class).await.ok();
-    let mut named = pod("named", "triage");
-    let fields = json!({
-        "dnsPolicy": "None", "dnsConfig": {"nameservers": ["203.0.113.7"], "searches": ["evil.example"]},
-        "hostAliases": [{"ip": "203.0.113.7", "hostnames": ["bank.example"]}],
-        "hostname": "kubernetes", "subdomain": "default", "schedulerName": "another",
-        "priorityClassName": rank, "nodeSelector": {"kubernetes.io/hostname": "n1"},
-    });
-    for (key, value) in fields.as_object().unwrap() {
-        named["spec"][key] = value.clone();
-    }
-    // Plugins of the API server learn of ranks by a watch.
-    eventually(SOON, || async {
-        let answer = world.tess.post(&all("Pod", ns), &named).await;
-        ensure!((200..300).contains(&answer.code), "{}", answer.message());
-        Ok(())
-    })
-    .await;
-
-    let policies = world.admin.items(&all("NetworkPolicy", ns)).await.unwrap();
-    let scene = Scene::of(
-        vec![
-            Pod::new(ns, "named", &[("ringfence.dev/workflow", "triage")], "10.0.0.1"),
-            Pod::new("kube-system", "dns", &[("k8s-app", "kube-dns")], "10.0.0.2"),
-        ],
-        &["203.0.113.7"],
-        [53, 443],
-    );
-    let matrix = Simulator::start().unwrap().ask(&scene, &policies).unwrap();
-    let open = open_paths(&scene, &matrix);
-    let out: Vec<_> = open
-        .iter()
-        .filter_map(|path| path.strip_prefix(&format!("{ns}/named -> ")))
-        .collect();
-    assert_eq!(
-        out,
-        ["kube-system/dns:53/TCP", "kube-system/dns:53/UDP"],
-        "the cluster's own resolver alone"
-    );
-}
-
-/// What two workflows of a namespace mount, they share: no object of Kubernetes says who may mount a claim of its namespace. Other
-/// namespaces cannot.
-///
-/// Out of scope: volumes are not declared; a class without `persistentVolumeClaim`, a claim that is ReadWriteOncePod, or a namespace
-/// for each workflow holds data apart.
-#[tokio::test]
-async fn two_workflows_mount_one_claim() {
-    let world = World::shared().await;
-    let ns = &world.enforced("claims").await;
-    world.ready(ns, "triage", &launched_by_tenants()).await;
-    world.ready(ns, "other", &launched_by_tenants()).await;
-    let claims = format!("/api/v1/namespaces/{ns}/persistentvolumeclaims");
-    let claim = json!({
-        "metadata": {"name": "shared"},
-        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-    });
-    world.tess.post(&claims, &claim).await.ok();
-    for workflow in ["triage", "other"] {
-        let mut pod = pod(workflow, workflow);
-        pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "shared"}}]);
-        world.tess.post(&dry("Pod", ns), &pod).await.ok();
-    }
-    // The class is where it is closed, for all kinds of pods.
-    let class = world
-        .class(&json!({"images": {"allowed": ["**"]}, "volumes": {"types": ["emptyDir"]}}))
-        .await;
-    let apart = &world.namespace("apart", &json!({"ringfence.dev/enforce": class})).await;
-    world.ready(apart, "triage", &launched_by_tenants()).await;
-    let mut pod = pod("x", "triage");
-    pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "shared"}}]);
-    world.tess.post(&dry("Pod", apart), &pod).await.refused_by("volumes");
-}
-
-fn annotated(name: &str) -> Value {
-    let mut pod = pod(name, "triage");
-    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
-    pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
-    pod
 }
 
 /// Network plugins and runtimes read the annotations of a running pod too. What it has stays when the class no longer allows it, and
