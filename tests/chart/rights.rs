@@ -101,7 +101,7 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("list", "discovery.k8s.io", "endpointslices", "", "", true),
         ("watch", "discovery.k8s.io", "endpointslices", "x", "", false),
         ("list", "", "services", "", "", true),
-        ("get", "", "services", "x", "x", false),
+        ("update", "", "services", "x", "x", false),
         ("list", "networking.k8s.io", "ingresses", "", "", true),
         ("update", "networking.k8s.io", "ingresses", "x", "x", false),
         ("list", "gateway.networking.k8s.io", "httproutes", "", "", true),
