@@ -73,6 +73,9 @@ pub struct AIWorkflowClassSpec {
     /// Volumes of pods. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<ClassVolumes>,
+    /// What pods may ask of nodes beyond what every pod gets. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<ClassNodes>,
     /// Annotations that pods may carry: a key, or a prefix that ends with `/`. Absent: none. What reads a pod's annotations
     /// obeys them: a second network interface comes by one (`k8s.v1.cni.cncf.io/networks`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +174,30 @@ pub struct ClassVolumes {
         inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
     )]
     pub csi_drivers: Vec<String>,
+}
+
+/// What pods may ask of nodes. No NetworkPolicy stands between a pod and its own node, so it matters which one that is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassNodes {
+    /// RuntimeClasses that a pod may name in `runtimeClassName`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
+    pub runtime_classes: Vec<String>,
+    /// Keys of taints that a pod may tolerate, such as `nvidia.com/gpu`, beside those of Kubernetes' own conditions
+    /// (`node.kubernetes.io/`). Whole keys: with one of the control plane, pods run beside the API server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(
+            length(min = 1, max = 317),
+            regex(pattern = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+        )
+    )]
+    pub taints: Vec<String>,
 }
 
 /// What a workflow may say of its account.

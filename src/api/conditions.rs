@@ -137,7 +137,7 @@ pub enum Reason {
     NonCompliantPods,
     /// Its account holds more than it declares.
     ExtraRights,
-    /// A NetworkPolicy of somebody else opens more than it declares.
+    /// A NetworkPolicy, a policy of another kind or a Service of somebody else opens more than it declares.
     ForeignPolicy,
     /// Ready: the fence stands.
     Fenced,

@@ -22,8 +22,8 @@ mod workflow;
 
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassExceptions,
-    ClassIdentity, ClassImages, ClassNetwork, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress, Engine,
-    PodSecurity,
+    ClassIdentity, ClassImages, ClassNetwork, ClassNodes, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress,
+    Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;

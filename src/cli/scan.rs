@@ -30,7 +30,8 @@ use crate::{
 /// Find what stands in a cluster and does not fit inside the fence.
 ///
 /// Looks at every namespace with a mode label: what of its workloads and pods would be refused if it were made today, and which
-/// NetworkPolicies open more than is declared. Then at bindings that give a workflow's account more than it declares, and at
+/// NetworkPolicies, Services and policies of other engines open more than is declared; which Ingresses and routes lead to it, and
+/// which policies of the whole cluster there are. Then at bindings that give a workflow's account more than it declares, and at
 /// what Ringfence made for an owner that is gone. It is what the operator does in the background, with your rights, and like
 /// it changes nothing.
 ///

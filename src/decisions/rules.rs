@@ -95,7 +95,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 30] = [
+pub const RULES: [Rule; 33] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -172,6 +172,11 @@ pub const RULES: [Rule; 30] = [
     )
     .at(&[Door::Declaration]),
     rule(
+        "exposed-route",
+        "An Ingress or a route of a Gateway that leads to Services of a namespace moves nothing by itself: its proxy comes as far as spec.network.ingress lets it.",
+        "Delete it, or declare its proxy in spec.network.ingress of the AIWorkflow.",
+    ),
+    rule(
         "extra-binding",
         "No RoleBinding or ClusterRoleBinding gives an account of a fenced namespace more than is declared.",
         "Declare the rights in spec.permissions of the AIWorkflow, and take the subject out of the binding.",
@@ -223,6 +228,13 @@ pub const RULES: [Rule; 30] = [
     )
     .at(&[Door::Mode])
     .needing(&[Need::Class]),
+    replayed(
+        "node-dials",
+        "A pod's probes and hooks ask the pod itself: the node sends them, past every NetworkPolicy.",
+        "Remove host from the probe or hook.",
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Namespace]),
     rule(
         "own-service-account",
         "A pod runs as its workflow's service account, and that account is the one that Ringfence made.",
@@ -242,6 +254,13 @@ pub const RULES: [Rule; 30] = [
     )
     .at(&[Door::Template])
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
+    replayed(
+        "pod-node",
+        "A pod leaves the choice of its node to the scheduler, tolerates only taints and names only a RuntimeClass that the class lists, and takes no rank of the cluster's own parts.",
+        "Leave the field out, or ask the platform team to list the taint or the RuntimeClass in spec.nodes of the class.",
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::Namespace]),
     replayed(
         "pod-security",
         "The API server itself holds the namespace's pods to the class's Pod Security Standard.",

@@ -15,6 +15,7 @@ mod images;
 pub mod kinds;
 mod launch;
 pub mod modes;
+mod node;
 mod object;
 mod occasion;
 pub mod pod_security;
@@ -212,6 +213,11 @@ impl<'a> Case<'a> {
         let annotations = class.map(|class| plan::pod_annotations(workflow, class_name, class));
         let annotations = annotations.as_deref().unwrap_or_default();
         annotations::check(&template, before, (class_name, annotations), violations);
+        node::check(&template, before, (class_name, class), violations);
+        // Of a pod that stands, the scheduler said where.
+        if !self.subject.is_pod() || self.subject.makes_a_pod() && !self.subject.stands {
+            violations.extend(node::check_name(&template));
+        }
         // A pod's volumes never change: what it was admitted with does not stand in the way of an update.
         if before.and_then(volumes_of) != volumes_of(template.pod) || before.is_none() {
             volumes::check(&template, (class_name, class), violations);

@@ -9,6 +9,7 @@ mod ownerless;
 mod owners;
 mod policies;
 mod report;
+mod routes;
 mod secrets;
 mod tally;
 
@@ -21,6 +22,7 @@ pub use ownerless::{Ownerless, of_no_owner};
 pub use owners::{Origin, Owners};
 pub use policies::Foreign;
 pub use report::{Report, SARIF_SCHEMA, xml_text};
+pub use routes::Leading;
 pub use secrets::{Secrets, token_secret};
 pub use tally::Tally;
 

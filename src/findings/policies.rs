@@ -1,27 +1,37 @@
-//! NetworkPolicies that somebody else made and that open something: NetworkPolicies add up, so one of them opens what no
-//! AIWorkflow declares.
+//! What somebody else made and that opens something: NetworkPolicies add up, so one of them opens what no AIWorkflow declares; and
+//! Services and policies of other kinds that admission would refuse.
 
 use std::cmp::Reverse;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Finding, Origin, Owners, Place, Severity};
 use crate::review::Violation;
 
 /// Rule of these findings.
 pub(super) const RULE: &str = "foreign-network-policy";
+/// Rule of Services that open something.
+pub(super) const SERVICE: &str = "closed-service";
 
-/// A NetworkPolicy that opens something.
+/// A NetworkPolicy that opens something, or what else would be refused because it does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Foreign {
-    namespace: String,
-    name: String,
-    opens: &'static str,
-    selector: Value,
+    place: Place,
+    opens: Opens,
+    /// Label selector of pods; `None` where it selects none of the namespace.
+    selector: Option<Value>,
     /// Whose it says it is.
     origin: Option<Origin>,
     /// How much of the fence it opens: pods that it selects, and peers.
     width: (bool, bool),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Opens {
+    /// A NetworkPolicy: `ingress`, `egress`, or both.
+    Direction(&'static str),
+    /// What admission says of it.
+    Refused(Vec<Violation>),
 }
 
 impl Foreign {
@@ -36,15 +46,36 @@ impl Foreign {
             (false, false) => return None,
         };
         Some(Self {
-            namespace: namespace.to_owned(),
-            name: crate::plan::name_of(&policy).to_owned(),
-            opens,
+            place: Place {
+                namespace: namespace.to_owned(),
+                kind: "NetworkPolicy".to_owned(),
+                name: crate::plan::name_of(&policy).to_owned(),
+                workflow: None,
+            },
+            opens: Opens::Direction(opens),
             width: (
                 selects(spec.get("podSelector").unwrap_or(&Value::Null), None),
                 is_open_to_all(spec),
             ),
-            selector: spec.get("podSelector").cloned().unwrap_or_default(),
+            selector: Some(spec.get("podSelector").cloned().unwrap_or_default()),
             origin: Origin::of("NetworkPolicy", &policy),
+        })
+    }
+
+    /// A Service, or a policy of another kind, of which admission says that. `None` where it says nothing.
+    pub fn refused(place: Place, object: &Value, violations: Vec<Violation>) -> Option<Self> {
+        let selector = match place.kind.as_str() {
+            // Without labels nobody is behind it but whom somebody else puts there.
+            "Service" => object.pointer("/spec/selector").filter(|labels| !is_empty(labels)),
+            // How it selects, its own engine knows.
+            _ => Some(&Value::Null),
+        };
+        (!violations.is_empty()).then(|| Self {
+            selector: selector.map(|labels| json!({"matchLabels": labels})),
+            place,
+            opens: Opens::Refused(violations),
+            origin: None,
+            width: (true, true),
         })
     }
 
@@ -53,9 +84,12 @@ impl Foreign {
         self.origin.as_ref().is_some_and(|origin| owners.made(origin))
     }
 
-    /// What it opens: `ingress`, `egress`, or both.
+    /// What a NetworkPolicy opens: `ingress`, `egress`, or both.
     pub const fn opens(&self) -> &'static str {
-        self.opens
+        match self.opens {
+            Opens::Direction(opens) => opens,
+            Opens::Refused(_) => "",
+        }
     }
 
     /// Puts what opens the most first: whoever adds many small ones hides no wide one behind them.
@@ -65,16 +99,24 @@ impl Foreign {
 
     /// Whether it is about pods with these labels.
     pub fn selects(&self, labels: Option<&Value>) -> bool {
-        selects(&self.selector, labels.and_then(Value::as_object))
+        let labels = labels.and_then(Value::as_object);
+        self.selector.as_ref().is_some_and(|selector| selects(selector, labels))
     }
 
     /// What to say of it: about a workflow whose pods it selects, or about none.
-    pub fn finding(&self, workflow: Option<&str>) -> Finding {
+    pub fn findings(&self, workflow: Option<&str>) -> Vec<Finding> {
         let place = Place {
-            namespace: self.namespace.clone(),
-            kind: "NetworkPolicy".to_owned(),
-            name: self.name.clone(),
             workflow: workflow.map(str::to_owned),
+            ..self.place.clone()
+        };
+        let opens = match &self.opens {
+            Opens::Direction(opens) => *opens,
+            Opens::Refused(violations) => {
+                let found = violations.iter().cloned();
+                return found
+                    .map(|violation| place.finding(violation, Severity::Error))
+                    .collect();
+            }
         };
         let (whose, severity) = match workflow {
             Some(workflow) => (format!("pods of AIWorkflow {workflow}"), Severity::Error),
@@ -82,16 +124,17 @@ impl Foreign {
         };
         let violation = Violation {
             policy: RULE.to_owned(),
-            path: format!("spec.{}", if self.opens == "egress" { "egress" } else { "ingress" }),
+            path: format!("spec.{}", if opens == "egress" { "egress" } else { "ingress" }),
             value: None,
-            message: format!(
-                "is not Ringfence's and opens {} for {whose}, beside what is declared",
-                self.opens
-            ),
+            message: format!("is not Ringfence's and opens {opens} for {whose}, beside what is declared"),
             fix: "declare what it opens in spec.network of the AIWorkflow, and delete it".to_owned(),
         };
-        place.finding(violation, severity)
+        vec![place.finding(violation, severity)]
     }
+}
+
+fn is_empty(labels: &Value) -> bool {
+    labels.is_null() || labels.as_object().is_some_and(Map::is_empty)
 }
 
 /// Whether a direction has any rule: one rule opens something, whatever it says; a direction without a rule is closed.
@@ -147,7 +190,6 @@ fn selects(selector: &Value, labels: Option<&Map<String, Value>>) -> bool {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
 
     use super::*;
 
@@ -165,7 +207,7 @@ mod tests {
     #[case::of_another_type(json!({"ingress": {}}), Some("ingress"))]
     #[case::no_spec(Value::Null, None)]
     fn a_policy_is_foreign_when_it_opens_something(#[case] spec: Value, #[case] opens: Option<&str>) {
-        assert_eq!(of(spec).map(|foreign| foreign.opens), opens);
+        assert_eq!(of(spec).map(|foreign| foreign.opens()), opens);
     }
 
     #[test]
@@ -199,5 +241,39 @@ mod tests {
     fn what_selects_all_selects_what_has_no_labels() {
         let foreign = of(json!({"podSelector": {}, "ingress": [{}]})).unwrap();
         assert!(foreign.selects(None));
+    }
+
+    #[rstest]
+    #[case::labels("Service", json!({"app": "a"}), true)]
+    #[case::other_labels("Service", json!({"app": "b"}), false)]
+    #[case::selects_nothing("Service", json!({}), false)]
+    #[case::without_a_selector("Service", Value::Null, false)]
+    #[case::of_another_type("Service", json!("app"), true)]
+    #[case::policy_of_another_engine("CiliumNetworkPolicy", json!({"app": "b"}), true)]
+    fn what_is_refused_is_about_the_pods_that_it_may_select(
+        #[case] kind: &str,
+        #[case] selector: Value,
+        #[case] expected: bool,
+    ) {
+        let place = Place {
+            namespace: "ai".to_owned(),
+            kind: kind.to_owned(),
+            name: "x".to_owned(),
+            workflow: None,
+        };
+        let object = json!({"spec": {"selector": selector}});
+        assert_eq!(Foreign::refused(place.clone(), &object, Vec::new()), None);
+        let violation = Violation {
+            policy: "closed-service".to_owned(),
+            path: "spec.type".to_owned(),
+            value: None,
+            message: "opens".to_owned(),
+            fix: "close".to_owned(),
+        };
+        let foreign = Foreign::refused(place, &object, vec![violation]).unwrap();
+        assert_eq!(foreign.selects(Some(&json!({"app": "a"}))), expected);
+        let found = foreign.findings(Some("triage"));
+        assert_eq!((found.len(), found[0].severity), (1, Severity::Error));
+        assert_eq!(found[0].workflow.as_deref(), Some("triage"));
     }
 }

@@ -37,7 +37,7 @@ impl Sink for Tally {
         let shown = shown(&finding);
         let list = match finding.rule.as_str() {
             bindings::RULE => Some(&mut compliance.bindings),
-            policies::RULE => Some(&mut compliance.policies),
+            policies::RULE | policies::SERVICE => Some(&mut compliance.openings),
             // Pods come by name, each.
             _ if finding.kind == "Pod" => None,
             _ => Some(&mut compliance.workloads),
@@ -142,6 +142,7 @@ mod tests {
             ("ai", "Pod", None, "declared-workflow"),
             ("ai", "Pod", Some("nobody"), "declared-workflow"),
             ("ai", "NetworkPolicy", Some("triage"), "foreign-network-policy"),
+            ("ai", "Service", Some("triage"), "closed-service"),
             ("there", "RoleBinding", Some("ai/triage"), "extra-binding"),
             ("", "ClusterRoleBinding", Some("ai/triage"), "extra-binding"),
         ] {
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!((compliance.uid.as_str(), compliance.generation), ("w-1", Some(3)));
         assert_eq!(names(&compliance.pods), ["p"]);
         assert_eq!(names(&compliance.workloads), ["Deployment ai/x"]);
-        assert_eq!(names(&compliance.policies), ["NetworkPolicy ai/x"]);
+        assert_eq!(names(&compliance.openings), ["NetworkPolicy ai/x", "Service ai/x"]);
         assert_eq!(
             names(&compliance.bindings),
             ["ClusterRoleBinding x", "RoleBinding there/x"]
@@ -169,6 +170,7 @@ mod tests {
             counted,
             [
                 ("approved-images", 2),
+                ("closed-service", 1),
                 ("declared-workflow", 2),
                 ("extra-binding", 2),
                 ("foreign-network-policy", 1),

@@ -65,8 +65,8 @@ pub struct Compliance {
     pub workloads: Some20,
     /// Bindings that give its account more than it declares.
     pub bindings: Some20,
-    /// NetworkPolicies of others that open something for its pods.
-    pub policies: Some20,
+    /// Policies and Services of others that open something for its pods.
+    pub openings: Some20,
     /// What could not be looked at.
     pub gap: Option<String>,
 }
@@ -100,9 +100,9 @@ impl Compliance {
             ),
             (
                 Reason::ForeignPolicy,
-                self.policies.told(
-                    "NetworkPolicy of somebody else opens more than is declared",
-                    "NetworkPolicies of somebody else open more than is declared",
+                self.openings.told(
+                    "policy or Service of somebody else opens more than is declared",
+                    "policies and Services of somebody else open more than is declared",
                 ),
             ),
         ];
@@ -157,8 +157,8 @@ mod tests {
     #[case::nothing(Compliance::default(), ConditionStatus::True, Reason::Compliant, "fits inside")]
     #[case::pods(Compliance {pods: some(&["b", "a"]), ..Compliance::default()}, ConditionStatus::False, Reason::NonCompliantPods, "2 pods would be refused today: a, b. See")]
     #[case::workload(Compliance {workloads: some(&["Job ai/x"]), ..Compliance::default()}, ConditionStatus::False, Reason::NonCompliantPods, "1 workload would be refused today: Job ai/x")]
-    #[case::rights(Compliance {bindings: some(&["RoleBinding ai/x"]), policies: some(&["NetworkPolicy ai/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ExtraRights, "; 1 NetworkPolicy of somebody else opens more")]
-    #[case::policy(Compliance {policies: some(&["NetworkPolicy ai/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ForeignPolicy, "ringfence scan --namespace ai")]
+    #[case::rights(Compliance {bindings: some(&["RoleBinding ai/x"]), openings: some(&["NetworkPolicy ai/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ExtraRights, "; 1 policy or Service of somebody else opens more")]
+    #[case::policy(Compliance {openings: some(&["NetworkPolicy ai/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ForeignPolicy, "ringfence scan --namespace ai")]
     #[case::gap(Compliance {gap: Some("pods".into()), ..Compliance::default()}, ConditionStatus::Unknown, Reason::ApiUnavailable, "looked at: pods")]
     #[case::gap_and_more(Compliance {pods: some(&["a"]), gap: Some("jobs".into()), ..Compliance::default()}, ConditionStatus::False, Reason::NonCompliantPods, "1 pod would be refused today: a.")]
     fn the_condition_says_what_was_found(

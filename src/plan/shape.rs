@@ -249,6 +249,19 @@ pub(super) fn class_problems(spec: &AIWorkflowClassSpec, problems: &mut Vec<Prob
         let fix = "write a whole key (example.com/name), or the prefix of keys with its slash (example.com/); ringfence.dev/ is Ringfence's own";
         problems.push(Problem::new(path, Some(entry), "allows no annotation", fix));
     }
+    let nodes = spec.nodes.clone().unwrap_or_default();
+    let runtimes = nodes.runtime_classes.iter().enumerate();
+    for (index, name) in runtimes.filter(|(_, name)| !is_dns_subdomain(name)) {
+        let path = format!("spec.nodes.runtimeClasses[{index}]");
+        let fix = "use its name, as kubectl get runtimeclasses shows it";
+        problems.push(Problem::new(path, Some(name), "is no name of a RuntimeClass", fix));
+    }
+    let taints = nodes.taints.iter().enumerate();
+    for (index, key) in taints.filter(|(_, key)| key.ends_with('/') || !is_annotation_entry(key)) {
+        let path = format!("spec.nodes.taints[{index}]");
+        let fix = "write the whole key of the taint, such as nvidia.com/gpu";
+        problems.push(Problem::new(path, Some(key), "is no key of a taint", fix));
+    }
     let identity = spec.identity.clone().unwrap_or_default();
     let audiences = identity.audiences.iter().enumerate();
     for (index, audience) in audiences.filter(|(_, audience)| !is_audience(audience)) {

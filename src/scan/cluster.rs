@@ -7,15 +7,19 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::kinds::{CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OWNED, ROLE_BINDING, WORKFLOW};
+use super::kinds::{
+    CLUSTER_POLICIES, CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OTHER_POLICIES, OWNED, ROLE_BINDING, ROUTES, WORKFLOW,
+};
 use super::look::{Bounds, Scanner};
 use crate::api::OWNER_LABEL;
-use crate::findings::{Accounts, Declared, Extent, Finding, Origin, Ownerless, Owners, Sink, of_no_owner};
+use crate::findings::{Accounts, Declared, Extent, Finding, Leading, Origin, Ownerless, Owners, Sink, of_no_owner};
 use crate::plan::NamespaceFacts;
 use crate::webhook::pages::{Ask, Listed, Page};
 
 /// Longest that one page may take.
 const PAGE_TIME: Duration = Duration::from_secs(15);
+/// Most policies of the cluster that are told of, of each kind.
+const MAX_POLICIES: usize = 500;
 /// Most objects whose owner is looked for a second time.
 const MAX_DOUBTED: usize = 1000;
 
@@ -72,6 +76,12 @@ impl Scanner {
         for kind in OWNED {
             pass.owned(kind).await;
         }
+        if only.is_none() {
+            let by = Instant::now() + PAGE_TIME;
+            for kind in self.served(CLUSTER_POLICIES, by).await {
+                pass.policies(kind).await;
+            }
+        }
         pass.settle().await;
         pass.extent
     }
@@ -118,9 +128,13 @@ impl Pass<'_> {
             rests: self.rests,
             ..Bounds::all()
         };
+        let scanner = self.scanner;
+        let kinds = OTHER_POLICIES.into_iter().chain(ROUTES);
+        let served = scanner.served(kinds, Instant::now() + PAGE_TIME).await;
         for (name, class, namespace) in self.read_namespaces().await {
             self.fenced.insert(name.clone());
-            let extent = self.scanner.look(&namespace, &class, bounds, self.sink).await;
+            let looked = scanner.look_beside(&served, &namespace, &class, bounds, self.sink);
+            let extent = looked.await;
             self.sink.looked_at_namespace(&name, &extent);
         }
     }
@@ -207,6 +221,28 @@ impl Pass<'_> {
                 if let Some(ownerless) = of_no_owner(kind.kind, &object, &self.owners) {
                     self.doubt(Doubt::Ownerless(ownerless));
                 }
+            }
+            if !goes_on {
+                break;
+            }
+        }
+    }
+
+    /// Policies of the whole cluster, which may overrule the NetworkPolicies of every namespace.
+    async fn policies(&mut self, kind: Listed) {
+        let mut ask = Ask {
+            metadata_only: true,
+            ..Ask::all(kind, None)
+        };
+        let mut told = 0;
+        while let Some((page, goes_on)) = self.page(&mut ask).await {
+            for policy in page.items.into_iter().map(Value::Object) {
+                if told >= MAX_POLICIES {
+                    self.extent.gap(format!("only {MAX_POLICIES} of {ask} were looked at"));
+                    return;
+                }
+                told += 1;
+                self.sink.found(Leading::of("", kind.kind, &policy).finding());
             }
             if !goes_on {
                 break;

@@ -40,3 +40,65 @@ pub(super) const OWNED: [Listed; 3] = [
     listed("", "v1", "ServiceAccount", "serviceaccounts"),
     listed("rbac.authorization.k8s.io", "v1", "Role", "roles"),
 ];
+
+pub(super) const SERVICE: Listed = listed("", "v1", "Service", "services");
+pub(super) const ENDPOINT_SLICE: Listed = listed("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
+
+const CILIUM: &str = "cilium.io";
+const CALICO: &str = "crd.projectcalico.org";
+const ANTREA: &str = "crd.antrea.io";
+const POLICY: &str = "policy.networking.k8s.io";
+const GATEWAY: &str = "gateway.networking.k8s.io";
+
+/// Policies of a namespace that a network plugin may let overrule every NetworkPolicy, where they are served.
+pub(super) const OTHER_POLICIES: [Listed; 6] = [
+    listed(CILIUM, "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
+    listed(CILIUM, "v2", "CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies"),
+    listed(CILIUM, "v2", "CiliumEnvoyConfig", "ciliumenvoyconfigs"),
+    listed(CALICO, "v1", "NetworkPolicy", "networkpolicies"),
+    listed("projectcalico.org", "v3", "NetworkPolicy", "networkpolicies"),
+    listed(ANTREA, "v1beta1", "NetworkPolicy", "networkpolicies"),
+];
+
+/// The same of the whole cluster.
+pub(super) const CLUSTER_POLICIES: [Listed; 7] = [
+    listed(POLICY, "v1alpha1", "AdminNetworkPolicy", "adminnetworkpolicies"),
+    listed(POLICY, "v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies"),
+    listed(
+        CILIUM,
+        "v2",
+        "CiliumClusterwideNetworkPolicy",
+        "ciliumclusterwidenetworkpolicies",
+    ),
+    listed(
+        CILIUM,
+        "v2",
+        "CiliumClusterwideEnvoyConfig",
+        "ciliumclusterwideenvoyconfigs",
+    ),
+    listed(CALICO, "v1", "GlobalNetworkPolicy", "globalnetworkpolicies"),
+    listed(
+        "projectcalico.org",
+        "v3",
+        "GlobalNetworkPolicy",
+        "globalnetworkpolicies",
+    ),
+    listed(ANTREA, "v1beta1", "ClusterNetworkPolicy", "clusternetworkpolicies"),
+];
+
+/// What leads traffic from elsewhere to Services of a namespace, where it is served. A ReferenceGrant lets routes of other namespaces.
+pub(super) const ROUTES: [Listed; 8] = [
+    listed("networking.k8s.io", "v1", "Ingress", "ingresses"),
+    listed(GATEWAY, "v1", "HTTPRoute", "httproutes"),
+    listed(GATEWAY, "v1", "GRPCRoute", "grpcroutes"),
+    listed(GATEWAY, "v1alpha2", "TLSRoute", "tlsroutes"),
+    listed(GATEWAY, "v1alpha2", "TCPRoute", "tcproutes"),
+    listed(GATEWAY, "v1alpha2", "UDPRoute", "udproutes"),
+    listed(GATEWAY, "v1beta1", "ReferenceGrant", "referencegrants"),
+    listed("route.openshift.io", "v1", "Route", "routes"),
+];
+
+/// Whether every API server serves it.
+pub(super) fn is_built_in(kind: Listed) -> bool {
+    matches!(kind.group, "" | "discovery.k8s.io" | "networking.k8s.io")
+}

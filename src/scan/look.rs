@@ -1,4 +1,5 @@
-//! One namespace: its NetworkPolicies, workloads and pods, judged as if they were made now under `enforce`.
+//! One namespace: its NetworkPolicies, Services, workloads and pods, judged as if they were made now under `enforce`; and what leads
+//! traffic to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,11 +8,13 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::kinds::{NAMESPACE, NETWORK_POLICY, RUNNING, WORKFLOW};
+use super::kinds::{
+    ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, OTHER_POLICIES, ROUTES, RUNNING, SERVICE, WORKFLOW, is_built_in,
+};
 use super::remember::Remembering;
 use super::units::{Standing, Units};
-use crate::fence::Subject;
-use crate::findings::{Declared, Extent, Foreign, Owners, Place, Severity, Sink, supposed};
+use crate::fence::{Door, Facts, Subject};
+use crate::findings::{Declared, Extent, Foreign, Leading, Owners, Place, Severity, Sink, supposed};
 use crate::plan::name_of;
 use crate::review::{Decision, Fault, Review, Violation};
 use crate::webhook::admit::Admission;
@@ -24,8 +27,14 @@ const PAGE_TIME: Duration = Duration::from_secs(15);
 const OBJECT_TIME: Duration = Duration::from_secs(5);
 /// Most NetworkPolicies of a namespace that are read.
 const MAX_POLICIES: usize = 20_000;
-/// Most NetworkPolicies of others that are told of in one namespace.
+/// Most NetworkPolicies of others that are told of in one namespace; and most Services and other policies together.
 const MAX_FOREIGN: usize = 500;
+/// Most routes, and most slices of endpoints, that are told of in one namespace.
+const MAX_TOLD: usize = 500;
+/// Slices that no built-in controller keeps: those keep, and put right, all that carry their names.
+const UNKEPT: &str = "endpointslice.kubernetes.io/managed-by notin (endpointslice-controller.k8s.io,endpointslicemirroring-controller.k8s.io)";
+/// The API server's own Service in namespace `default`, whose endpoints it writes itself.
+const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// How far a look goes.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +92,31 @@ impl Scanner {
 
     /// Looks at a namespace as if it enforced that class. `namespace` is the object, as it is or as it would be.
     pub async fn look(&self, namespace: &Value, class: &str, bounds: Bounds, sink: &mut dyn Sink) -> Extent {
+        let by = Instant::now() + PAGE_TIME;
+        let by = bounds.until.map_or(by, |until| until.min(by));
+        let served = self.served(OTHER_POLICIES.into_iter().chain(ROUTES), by).await;
+        self.look_beside(&served, namespace, class, bounds, sink).await
+    }
+
+    /// Which of these kinds are served; one of which that cannot be told is asked for, and so said.
+    pub(super) async fn served(&self, kinds: impl IntoIterator<Item = Listed>, by: Instant) -> Vec<Listed> {
+        let asked = kinds.into_iter().map(async |kind| {
+            let is_served =
+                is_built_in(kind) || !matches!(timeout_at(by, self.lists.serves(kind)).await, Ok(Ok(false)));
+            is_served.then_some(kind)
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// The same, where it is known which kinds are served beside the built-in ones.
+    pub(super) async fn look_beside(
+        &self,
+        served: &[Listed],
+        namespace: &Value,
+        class: &str,
+        bounds: Bounds,
+        sink: &mut dyn Sink,
+    ) -> Extent {
         let name = name_of(namespace).to_owned();
         let supposed = supposed(namespace, class);
         let facts = Remembering::new(Arc::clone(&self.lookup), &name, supposed.clone());
@@ -102,11 +136,28 @@ impl Scanner {
         }
         let uid = namespace.pointer("/metadata/uid").and_then(Value::as_str);
         look.read_policies(uid.unwrap_or_default()).await;
+        for kind in served
+            .iter()
+            .filter(|kind| OTHER_POLICIES.contains(kind))
+            .chain([&SERVICE])
+        {
+            look.read_refused(*kind).await;
+        }
         for kind in RUNNING {
             if look.is_over() {
                 break;
             }
             look.each(kind).await;
+        }
+        for kind in served
+            .iter()
+            .filter(|kind| ROUTES.contains(kind))
+            .chain([&ENDPOINT_SLICE])
+        {
+            if look.is_over() {
+                break;
+            }
+            look.tell_of(*kind).await;
         }
         look.finish()
     }
@@ -218,6 +269,84 @@ impl Look<'_> {
             policies.truncate(MAX_FOREIGN);
         }
         self.foreign = policies.into_iter().map(|policy| (policy, BTreeSet::new())).collect();
+    }
+
+    /// Reads what admission would refuse of a kind that makes no pods.
+    async fn read_refused(&mut self, kind: Listed) {
+        let mut ask = Ask::all(kind, Some(&self.namespace));
+        while let Some(page) = self.page(&ask).await {
+            for object in page.items {
+                let review = Review::standing(&kind.gvk(), &kind.gvr(), Some(&self.namespace), object);
+                let object = review.object().unwrap_or(&Value::Null);
+                if (self.namespace.as_str(), review.name()) == API_SERVER {
+                    continue;
+                }
+                let place = Place {
+                    namespace: self.namespace.clone(),
+                    kind: kind.kind.to_owned(),
+                    name: review.name().to_owned(),
+                    workflow: None,
+                };
+                // These rules look at nothing but the object.
+                let violations = match Door::of(&review) {
+                    Ok(Some(door)) => door.check(&Facts::default(), ""),
+                    Ok(None) | Err(_) => {
+                        let gap = format!("{} {}/{} could not be judged", place.kind, place.namespace, place.name);
+                        self.extent.gap(gap);
+                        continue;
+                    }
+                };
+                let Some(foreign) = Foreign::refused(place, object, violations) else {
+                    continue;
+                };
+                if self.foreign.len() >= 2 * MAX_FOREIGN {
+                    self.too_many(kind);
+                    return;
+                }
+                self.foreign.push((foreign, BTreeSet::new()));
+            }
+            ask.next = page.next;
+            if ask.next.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn too_many(&mut self, kind: Listed) {
+        self.extent.gap(format!(
+            "not all of the {} of namespace {} were looked at: there are too many",
+            kind.plural, self.namespace
+        ));
+    }
+
+    /// Tells of every object of a kind that leads traffic, whatever it says: its name is enough.
+    async fn tell_of(&mut self, kind: Listed) {
+        let mut ask = Ask {
+            metadata_only: true,
+            ..Ask::all(kind, Some(&self.namespace))
+        };
+        if kind == ENDPOINT_SLICE {
+            UNKEPT.clone_into(&mut ask.labels);
+        }
+        let mut told = 0;
+        while let Some(page) = self.page(&ask).await {
+            for object in page.items.into_iter().map(Value::Object) {
+                let leading = Leading::of(&self.namespace, kind.kind, &object);
+                if (self.namespace.as_str(), leading.name()) == API_SERVER {
+                    continue;
+                }
+                if told >= MAX_TOLD {
+                    self.too_many(kind);
+                    return;
+                }
+                told += 1;
+                self.sink.found(leading.finding());
+            }
+            ask.next = page.next;
+            if ask.next.is_none() {
+                return;
+            }
+        }
     }
 
     /// Judges every object of a kind.
@@ -337,12 +466,14 @@ impl Look<'_> {
 
     fn finish(self) -> Extent {
         for (foreign, workflows) in &self.foreign {
+            let mut told = Vec::new();
             if workflows.is_empty() {
-                self.sink.found(foreign.finding(None));
+                told.extend(foreign.findings(None));
             }
             for workflow in workflows {
-                self.sink.found(foreign.finding(Some(workflow)));
+                told.extend(foreign.findings(Some(workflow)));
             }
+            told.into_iter().for_each(|finding| self.sink.found(finding));
         }
         self.extent
     }

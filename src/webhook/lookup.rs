@@ -12,7 +12,7 @@ use kube::core::Request;
 use kube::core::params::GetParams;
 use serde_json::{Value, json};
 
-use super::pages::{Ask, List, Listed, Page, page};
+use super::pages::{Ask, List, Listed, Page, page, serves};
 use crate::api::is_dns_subdomain;
 use crate::api::{DEFAULT_DENY_NAME, GROUP};
 use crate::fence::{Named, OwnerRef};
@@ -281,6 +281,10 @@ impl List for Live {
     fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
         page(&self.client, ask).boxed()
     }
+
+    fn serves(&self, kind: Listed) -> BoxFuture<'_, Result<bool, LookupError>> {
+        serves(&self.client, kind).boxed()
+    }
 }
 
 /// Answers from a table: for tests and benches. What is not in it is not there.
@@ -290,6 +294,7 @@ pub struct Fixed {
     failing: BTreeSet<Key>,
     lists: BTreeMap<(&'static str, Option<String>), Vec<Value>>,
     unlisted: BTreeSet<&'static str>,
+    served: BTreeSet<&'static str>,
 }
 
 impl Fixed {
@@ -312,6 +317,13 @@ impl Fixed {
     #[must_use]
     pub fn listing(mut self, plural: &'static str, namespace: Option<&str>, objects: Vec<Value>) -> Self {
         self.lists.insert((plural, namespace.map(str::to_owned)), objects);
+        self
+    }
+
+    /// Serves the kinds of a group that is not built in.
+    #[must_use]
+    pub fn serving(mut self, group: &'static str) -> Self {
+        self.served.insert(group);
         self
     }
 
@@ -365,6 +377,10 @@ impl Lookup for Fixed {
 impl List for Fixed {
     fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
         std::future::ready(self.page(ask)).boxed()
+    }
+
+    fn serves(&self, kind: Listed) -> BoxFuture<'_, Result<bool, LookupError>> {
+        std::future::ready(Ok(self.served.contains(kind.group))).boxed()
     }
 }
 

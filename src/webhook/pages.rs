@@ -69,6 +69,9 @@ pub struct Page {
 pub trait List: Send + Sync + 'static {
     /// Asks for one page.
     fn list<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>>;
+
+    /// Whether a kind is served, at that version. Anybody may ask, where listing takes a right.
+    fn serves(&self, kind: Listed) -> BoxFuture<'_, Result<bool, LookupError>>;
 }
 
 impl Listed {
@@ -166,6 +169,19 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
         next: page.next,
         unread: Some(unread),
     })
+}
+
+/// Asks whether a kind is served.
+pub(super) async fn serves(client: &Client, kind: Listed) -> Result<bool, LookupError> {
+    let version = format!("{}/{}", kind.group, kind.version);
+    match client.list_api_group_resources(&version).await {
+        Ok(served) => Ok(served.resources.iter().any(|resource| resource.name == kind.plural)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(_) => Err(LookupError {
+            what: format!("the kinds of {version}"),
+            why: "it did not answer".to_owned(),
+        }),
+    }
 }
 
 fn failed(ask: &Ask, why: impl Into<String>) -> LookupError {

@@ -4,7 +4,10 @@
 //! Attackers are a tenant with the chart's role `ringfence-tenant`, for whom all of it must fail, and holders of the built-in `edit` and
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
+<<<<<<< HEAD
+
 mod accounts;
+mod addresses;
 mod attackers;
 mod bindings;
 mod bombs;
@@ -30,6 +33,7 @@ mod launcher_names;
 mod legitimate;
 mod moving;
 mod network_policies;
+mod nodes;
 #[allow(
     dead_code,
     unused_imports,
@@ -41,9 +45,12 @@ mod owned;
 mod races;
 mod reserved;
 mod rights;
+mod running_pods;
 mod secrets;
 mod services;
+mod shape;
 mod tokens;
+mod volumes;
 #[allow(
     dead_code,
     unused_imports,

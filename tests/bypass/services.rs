@@ -2,9 +2,10 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{eventually, unique};
+use support::network::{Pod, Scene, Simulator, open_paths};
+use support::{Identity, eventually, unique};
 
-use crate::world::{Answer, SOON, World};
+use crate::world::{Answer, BINARY, SOON, World, all, one};
 
 fn services(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services")
@@ -35,6 +36,9 @@ fn forbidden(answer: &Answer) {
     assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
+/// Made so, or turned into it.
+///
+/// Held by: `closed-service`
 #[tokio::test]
 async fn a_tenant_opens_the_workflow_by_a_service() {
     let world = World::shared().await;
@@ -91,6 +95,7 @@ async fn a_tenant_opens_the_workflow_by_a_service() {
         .ok();
 }
 
+/// Held by: `foreign-endpoints`, `RBAC`
 #[tokio::test]
 async fn a_tenant_puts_an_address_of_theirs_behind_the_workflows_service() {
     let world = World::shared().await;
@@ -126,6 +131,7 @@ async fn a_tenant_puts_an_address_of_theirs_behind_the_workflows_service() {
     answer.refused_by("foreign-endpoints");
 }
 
+/// Held by: `debug-window`, `RBAC`
 #[tokio::test]
 async fn a_tenant_goes_through_the_api_servers_proxy() {
     let world = World::shared().await;
@@ -142,24 +148,191 @@ async fn a_tenant_goes_through_the_api_servers_proxy() {
     forbidden(&world.tess.get(&path).await);
 }
 
-/// What opens nothing by itself is let be: the proxy that obeys it comes as far as the AIWorkflow lets it.
+/// What a load balancer has is what the API server lets a LoadBalancer have, and there is none here.
+///
+/// Held by: `API server`, `RBAC`
 #[tokio::test]
-async fn an_ingress_is_let_be_and_opens_nothing() {
+async fn somebody_gives_a_service_the_address_of_a_load_balancer() {
     let world = World::shared().await;
-    let ns = &world.enforced("ingress").await;
+    let ns = &world.enforced("status").await;
     world.ready(ns, "triage", &json!({})).await;
-    let backend = json!({"service": {"name": "triage", "port": {"number": 80}}});
-    let ingress = json!({"metadata": {"name": "in"}, "spec": {"defaultBackend": backend}});
-    let path = format!("/apis/networking.k8s.io/v1/namespaces/{ns}/ingresses");
-    world.tess.post(&path, &ingress).await.ok();
-    let deny = world
-        .admin
-        .read(&crate::world::one("NetworkPolicy", ns, "ringfence"))
+    let (_, edith) = world.person(ns, "edit").await;
+    let made = world.tess.post(&services(ns), &service(json!({}))).await.ok();
+    let path = format!("{}/{}", services(ns), made["metadata"]["name"].as_str().unwrap());
+    let address = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}});
+    for attacker in [&world.tess, &edith] {
+        forbidden(&attacker.patch(&format!("{path}/status"), &address).await);
+    }
+    let answer = world.admin.patch(&format!("{path}/status"), &address).await;
+    assert!(
+        answer.code == 422 && answer.message().contains("may only be used when `spec.type` is"),
+        "{}",
+        answer.body
+    );
+    // The main resource takes no status with it.
+    edith.patch(&path, &address).await.ok();
+    assert_eq!(
+        world.admin.read(&path).await.unwrap()["status"]["loadBalancer"],
+        json!({})
+    );
+}
+
+/// `rule Kind/name`, of what the scan finds in a namespace.
+async fn scanned(world: &World, ns: &str) -> Vec<String> {
+    let arguments = ["scan", "--namespace", ns, "-o", "json"];
+    let said = world
+        .cluster
+        .ringfence_as(&Identity::Admin, BINARY, &arguments)
         .await
         .unwrap();
-    assert_eq!(
-        (&deny["spec"]["podSelector"], deny["spec"].get("ingress")),
-        (&json!({}), None),
-        "{deny}"
+    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(report["summary"]["complete"], true, "{said}");
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings
+        .map(|found| {
+            format!(
+                "{} {}/{}",
+                text(found, "rule"),
+                text(found, "kind"),
+                text(found, "name")
+            )
+        })
+        .collect()
+}
+
+/// The proxy that obeys them reaches a pod only where the AIWorkflow declares that proxy, and the scan tells of each.
+///
+/// Held by: `NetworkPolicy`, `operator`
+#[tokio::test]
+async fn a_tenant_leads_a_route_into_the_fence() {
+    let world = World::shared().await;
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "network": {"namespaces": ["ingress-nginx"]}}))
+        .await;
+    let ns = &world
+        .namespace("routes", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    world.tess.post(&services(ns), &service(json!({}))).await.ok();
+    let backend = json!({"service": {"name": "triage", "port": {"number": 80}}});
+    let path = format!("/apis/networking.k8s.io/v1/namespaces/{ns}/ingresses");
+    for (attacker, name) in [(&world.tess, "by-tess"), (&edith, "by-edith")] {
+        let ingress = json!({"metadata": {"name": name}, "spec": {"defaultBackend": backend}});
+        attacker.post(&path, &ingress).await.ok();
+    }
+    let definition = json!({
+        "metadata": {"name": "httproutes.gateway.networking.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+        "spec": {
+            "group": "gateway.networking.k8s.io", "scope": "Namespaced", "names": {"kind": "HTTPRoute", "plural": "httproutes"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {
+                "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            }}],
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    world.admin.post(definitions, &definition).await.ok();
+    let routes = format!("/apis/gateway.networking.k8s.io/v1/namespaces/{ns}/httproutes");
+    eventually(SOON, || async { world.admin.read(&routes).await }).await;
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "route"},
+        "spec": {"rules": [{"backendRefs": [{"name": "triage", "port": 80}]}]},
+    });
+    world.admin.post(&routes, &route).await.ok();
+
+    let found = scanned(&world, ns).await;
+    for told in [
+        "exposed-route Ingress/by-tess",
+        "exposed-route Ingress/by-edith",
+        "exposed-route HTTPRoute/route",
+    ] {
+        assert!(found.contains(&told.to_owned()), "{told} is not among {found:?}");
+    }
+    let scene = Scene::of(
+        vec![
+            Pod::new(ns, "triage", &[("ringfence.dev/workflow", "triage")], "10.0.0.1"),
+            Pod::new("ingress-nginx", "proxy", &[("app", "nginx")], "10.0.0.2"),
+            Pod::new("ingress-nginx", "other", &[], "10.0.0.3"),
+        ],
+        &["203.0.113.7"],
+        [80, 8080],
     );
+    let into = async || {
+        let policies = world.admin.items(&all("NetworkPolicy", ns)).await?;
+        let matrix = Simulator::start()?.ask(&scene, &policies)?;
+        let mut open = open_paths(&scene, &matrix).into_iter().collect::<Vec<_>>();
+        open.retain(|path| path.contains(&format!(" -> {ns}/")));
+        anyhow::Ok(open)
+    };
+    assert_eq!(into().await.unwrap(), [""; 0], "the proxy knocks in vain");
+    let proxy = json!({"pods": {"namespace": "ingress-nginx", "selector": {"matchLabels": {"app": "nginx"}}}});
+    let declared =
+        json!({"spec": {"network": {"ingress": [{"name": "proxy", "from": proxy, "ports": [{"port": 8080}]}]}}});
+    world.tess.patch(&one("AIWorkflow", ns, "triage"), &declared).await.ok();
+    eventually(SOON, || async {
+        let open = into().await?;
+        ensure!(
+            open == [format!("ingress-nginx/proxy -> {ns}/triage:8080/TCP")],
+            "{open:?}"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+/// They stay until somebody changes them, and nobody is killed: the scan names each, and what closes one passes.
+///
+/// Held by: `operator`, `closed-service`
+#[tokio::test]
+async fn a_service_stands_open_from_before_the_fence() {
+    let world = World::shared().await;
+    let ns = &world.namespace("before", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    let mut paths = Vec::new();
+    for spec in [
+        json!({"type": "NodePort"}),
+        json!({"type": "LoadBalancer"}),
+        json!({"externalIPs": ["203.0.113.7"]}),
+        json!({"selector": null}),
+        json!({"type": "ExternalName", "externalName": "evil.example", "selector": null, "ports": null}),
+    ] {
+        let made = edith.post(&services(ns), &service(spec)).await.ok();
+        paths.push(made["metadata"]["name"].as_str().unwrap().to_owned());
+    }
+    let slice = slice(&paths[0]);
+    world.admin.post(&slices(ns), &slice).await.ok();
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    let namespace = format!("{}/{ns}", crate::world::NAMESPACES);
+    let set = world.admin.patch(&namespace, &enforce).await;
+    let warned = set.warnings.join(" ");
+    assert!(
+        warned.contains("[closed-service]"),
+        "who sets the mode is told: {warned}"
+    );
+    set.ok();
+    world.ready(ns, "triage", &json!({})).await;
+    let found = scanned(&world, ns).await;
+    for name in &paths {
+        let told = format!("closed-service Service/{name}");
+        assert!(found.contains(&told), "{told} is not among {found:?}");
+    }
+    let by_hand = format!(
+        "foreign-endpoints EndpointSlice/{}",
+        slice["metadata"]["name"].as_str().unwrap()
+    );
+    assert!(found.contains(&by_hand), "{by_hand} is not among {found:?}");
+
+    let path = |name: &str| format!("{}/{name}", services(ns));
+    let more = json!({"spec": {"externalIPs": ["203.0.113.8"]}});
+    edith.patch(&path(&paths[2]), &more).await.refused_by("closed-service");
+    let closed = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": null}]}});
+    edith.patch(&path(&paths[0]), &closed).await.ok();
+    for name in &paths[1..] {
+        edith.delete(&path(name)).await.ok();
+    }
+    let slice_path = format!("{}/{}", slices(ns), slice["metadata"]["name"].as_str().unwrap());
+    world.admin.delete(&slice_path).await.ok();
+    let found = scanned(&world, ns).await;
+    assert_eq!(found, [""; 0]);
 }

@@ -26,6 +26,7 @@ fn class() -> Value {
         "identity": {"annotations": ["example.com/x"], "audiences": ["x"], "maxTokenSeconds": 600},
         "podSecurity": "Baseline",
         "volumes": {"types": ["emptyDir", "csi"], "csiDrivers": ["x.example.com"]},
+        "nodes": {"runtimeClasses": ["x"], "taints": ["example.com/x"]},
         "podAnnotations": ["example.com/"],
         "launchers": [{"user": "lea"}, {"group": "people"}, {"serviceAccount": {"namespace": "x", "name": "x"}}],
         "debug": {"maxHours": 8},

@@ -11,7 +11,6 @@ mod cel;
 mod cluster_ranges;
 mod controlplane;
 mod convergence;
-mod debug;
 mod diff;
 mod direct;
 mod draft;

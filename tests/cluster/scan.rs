@@ -228,6 +228,22 @@ impl Scene {
             .await;
         self.tells(&format!("opens more than is declared: NetworkPolicy {}/open", self.ns))
             .await;
+        let selector = json!({"ringfence.dev/workflow": "triage"});
+        let service = json!({"metadata": {"name": "open"}, "spec": {"type": "NodePort", "selector": selector, "ports": [{"port": 80}]}});
+        let services = format!("/api/v1/namespaces/{}/services", self.ns);
+        before.post(&services, &service).await.ok();
+        let backend = json!({"service": {"name": "open", "port": {"number": 80}}});
+        let ingress = json!({"metadata": {"name": "in"}, "spec": {"defaultBackend": backend}});
+        let ingresses = format!("/apis/networking.k8s.io/v1/namespaces/{}/ingresses", self.ns);
+        self.tess.post(&ingresses, &ingress).await.ok();
+        self.counts("closed-service", 1.0).await;
+        self.counts("exposed-route", 1.0).await;
+        self.tells(&format!(
+            "2 policies and Services of somebody else open more than is declared: NetworkPolicy {ns}/open, Service {ns}/open",
+            ns = self.ns
+        ))
+        .await;
+        self.admin.delete(&format!("{ingresses}/in")).await.ok();
     }
 
     /// Kubernetes ships such bindings, and they say nothing; another one is everybody's, and told once.
@@ -397,6 +413,7 @@ impl Scene {
                 one("Deployment", &self.ns, "stranger")
             ),
             one("NetworkPolicy", &self.ns, "open"),
+            format!("/api/v1/namespaces/{}/services/open", self.ns),
             one("Role", &self.ns, "left-behind"),
             format!("{CLUSTER_BINDINGS}/everybody-here"),
         ] {

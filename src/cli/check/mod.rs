@@ -50,8 +50,9 @@ enum What {
 ///
 /// Judges the namespace, its workloads and its pods as admission would, RegoPolicies included, but for who launched them, which
 /// nobody recorded.
-/// Names NetworkPolicies that open more than is declared, Secrets and keys that AIWorkflows declare or pods refer to and that are
-/// not there, and Secrets that hold tokens without an end. Reads with your rights, and changes nothing.
+/// Names NetworkPolicies and Services that open more than is declared, Ingresses and routes that lead there, Secrets and keys that
+/// AIWorkflows declare or pods refer to and that are not there, and Secrets that hold tokens without an end. Reads with your rights,
+/// and changes nothing.
 ///
 /// Exit codes: 0 nothing found but warnings, 1 findings (see --fail-on), 2 not all could be looked at.
 #[derive(ClapArgs, Debug)]

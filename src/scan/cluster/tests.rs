@@ -221,6 +221,13 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
             }
             self.0.list(ask)
         }
+
+        fn serves(
+            &self,
+            kind: Listed,
+        ) -> futures::future::BoxFuture<'_, Result<bool, crate::webhook::lookup::LookupError>> {
+            self.0.serves(kind)
+        }
     }
     let fixed = cluster().listing(
         "rolebindings",
@@ -274,5 +281,19 @@ async fn what_cannot_be_listed_keeps_a_workflow_from_being_called_compliant() {
             .any(|gap| gap.starts_with("the namespaces of ")),
         "{:?}",
         tally.extent
+    );
+}
+
+#[tokio::test]
+async fn a_policy_of_the_whole_cluster_is_told_where_it_is_served() {
+    let policies = vec![json!({"metadata": {"name": "all"}})];
+    let cluster = cluster().listing("adminnetworkpolicies", None, policies);
+    assert_eq!(rules(&scan(cluster.clone()).await), []);
+    let tally = scan(cluster.serving("policy.networking.k8s.io")).await;
+    assert_eq!(rules(&tally), [("foreign-network-policy", 1)]);
+    assert_eq!(
+        of_triage(&tally).openings.names().count(),
+        0,
+        "it is nobody's fault here"
     );
 }

@@ -320,6 +320,9 @@ async fn a_look_ends_at_its_bounds_and_says_so() {
 #[rstest]
 #[case::workflows("aiworkflows")]
 #[case::policies("networkpolicies")]
+#[case::services("services")]
+#[case::routes("ingresses")]
+#[case::endpoints("endpointslices")]
 #[case::workloads("deployments")]
 #[case::pods("pods")]
 #[tokio::test]
@@ -355,6 +358,72 @@ async fn what_cannot_be_judged_is_a_gap_and_not_a_pass() {
         "{:?}",
         extent.gaps
     );
+}
+
+/// As they stand from before the fence.
+#[tokio::test]
+async fn what_leads_traffic_in_or_overrules_the_policies_is_told() {
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    let service = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let services = vec![
+        service("plain", json!({"type": "ClusterIP", "selector": {"app": "x"}})),
+        service(
+            "open",
+            json!({"type": "NodePort", "selector": {"ringfence.dev/workflow": "triage"}}),
+        ),
+        service("others", json!({"type": "LoadBalancer", "selector": {"app": "x"}})),
+        service("blind", json!({"type": "ClusterIP"})),
+    ];
+    let cluster = cluster()
+        .listing("pods", Some("ai"), vec![called(pod(), "p", "p")])
+        .listing("services", Some("ai"), services)
+        .listing("ingresses", Some("ai"), vec![named("in"), named("in-2"), named("in-3")])
+        .listing("httproutes", Some("ai"), vec![named("route")])
+        .listing("endpointslices", Some("ai"), vec![named("by-hand")])
+        .listing("ciliumnetworkpolicies", Some("ai"), vec![named("cilium")]);
+    let (heard, extent) = look(cluster.clone(), bounds()).await;
+    assert_eq!(extent.gaps, [""; 0]);
+    let mut told = heard.told();
+    told.retain(|told| !told.starts_with("Pod/"));
+    told.sort();
+    let plain = [
+        "EndpointSlice/by-hand - foreign-endpoints",
+        "Ingress/in - exposed-route",
+        "Ingress/in-2 - exposed-route",
+        "Ingress/in-3 - exposed-route",
+        "Service/blind - closed-service",
+        "Service/open triage closed-service",
+        "Service/others - closed-service",
+    ];
+    assert_eq!(told, plain, "what is not served is not asked for");
+    let served = cluster.serving("cilium.io").serving("gateway.networking.k8s.io");
+    let (heard, _) = look(served, bounds()).await;
+    for told in [
+        "CiliumNetworkPolicy/cilium triage foreign-network-policy",
+        "HTTPRoute/route - exposed-route",
+    ] {
+        assert!(heard.told().contains(&told.to_owned()), "{:?}", heard.told());
+    }
+    assert_eq!(
+        heard.told().iter().filter(|told| told.starts_with("Service/")).count(),
+        3
+    );
+}
+
+#[tokio::test]
+async fn the_api_servers_own_service_leads_nowhere_else() {
+    let kubernetes = vec![json!({"metadata": {"name": "kubernetes"}, "spec": {"type": "ClusterIP"}})];
+    let fixed = Arc::new(
+        Fixed::default()
+            .listing("services", Some("default"), kubernetes.clone())
+            .listing("endpointslices", Some("default"), kubernetes),
+    );
+    let admission = Admission::new(fixed.clone(), Arc::new(NoPolicies), "ringfence", Arc::default());
+    let scanner = Scanner::new(Arc::new(admission), fixed.clone(), fixed);
+    let mut heard = Heard::default();
+    let namespace = json!({"metadata": {"name": "default"}});
+    scanner.look(&namespace, "default", bounds(), &mut heard).await;
+    assert_eq!(heard.told(), [""; 0]);
 }
 
 #[tokio::test]

@@ -45,6 +45,26 @@ pub struct Pod {
     pub ip: IpAddr,
 }
 
+impl Scene {
+    /// These pods, in namespaces that have no label but the API server's own, and these addresses, on these ports.
+    ///
+    /// # Panics
+    /// When an address is none.
+    pub fn of(pods: Vec<Pod>, addresses: &[&str], numbers: impl IntoIterator<Item = u16>) -> Self {
+        let named = |pod: &Pod| {
+            let labels = [("kubernetes.io/metadata.name".to_owned(), pod.namespace.clone())];
+            (pod.namespace.clone(), labels.into())
+        };
+        let address = |ip: &&str| ip.parse().unwrap_or_else(|error| panic!("{ip}: {error}"));
+        Self {
+            namespaces: pods.iter().map(named).collect(),
+            addresses: addresses.iter().map(address).collect(),
+            ports: ports(numbers),
+            pods,
+        }
+    }
+}
+
 impl Pod {
     /// A pod.
     ///
