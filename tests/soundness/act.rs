@@ -1,12 +1,13 @@
 //! Does what a sequence says, notes what was admitted, and knows of some acts that they are legitimate.
 
+use proptest::sample::Index;
 use serde_json::{Value, json};
 
 use crate::declarations::{declaration, twisted};
 use crate::fit::{is_inside, list, misfits};
 use crate::objects::{template_of, workload};
 use crate::operations::{Operation, Parts, Patch, Twist, Who};
-use crate::past::{Declaration, Past, Writer, now};
+use crate::past::{Declaration, Past, UNLABELLED, Writer, now};
 use crate::place::{CLUSTER_BINDINGS, Place, all, one, second};
 use crate::world::{Actor, Answer, NAMESPACES};
 
@@ -20,6 +21,7 @@ impl Place {
             who
         };
         let (actor, by) = self.actor(who);
+        self.trail.push(format!("{} {who:?}: {operation:?}", second()));
         match operation {
             Operation::Declare { name, parts } => self.declare(who, name, *parts).await,
             // What an approver orphans stays on purpose.
@@ -30,17 +32,34 @@ impl Place {
                 workflow,
                 twist,
             } => self.make(who, kind, name, workflow, *twist).await,
-            Operation::Change { kind, name, patch } => self.change(who, kind, name, *patch).await,
-            Operation::Delete { kind, name } => {
-                let path = format!("{}?propagationPolicy=Background", one(kind, &self.ns, name));
-                let answer = actor.delete(&path).await;
-                self.heard(&answer);
+            Operation::Change { pick, patch } => {
+                if let Some((kind, name)) = self.picked(pick).await {
+                    self.change(who, &kind, &name, *patch).await;
+                }
+            }
+            Operation::Delete { pick } => {
+                if let Some((kind, name)) = self.picked(pick).await {
+                    let path = format!("{}?propagationPolicy=Background", one(&kind, &self.ns, &name));
+                    let answer = actor.delete(&path).await;
+                    self.heard(&answer);
+                }
             }
             Operation::Plain { kind, name, label } => self.plain(who, kind, name, *label).await,
             Operation::Class { images, rules } => self.rule(*images, *rules).await,
             Operation::Fence { stands } => self.fence(*stands).await,
             _ => self.attack(&actor, &by, operation).await,
         }
+    }
+
+    /// Something that runs here, or makes what does.
+    async fn picked(&self, pick: &Index) -> Option<(String, String)> {
+        let mut found = Vec::new();
+        for kind in ["CronJob", "Deployment", "Job", "Pod", "ReplicaSet"] {
+            let objects = self.world.admin.items(&all(kind, &self.ns)).await.unwrap_or_default();
+            let names = objects.iter().filter_map(|object| object["metadata"]["name"].as_str());
+            found.extend(names.map(|name| (kind.to_owned(), name.to_owned())));
+        }
+        (!found.is_empty()).then(|| pick.get(&found).clone())
     }
 
     /// Notes what a refusal says, and tells whether it was none.
@@ -51,6 +70,7 @@ impl Place {
         if answer.code == 403 && by_fence {
             self.past.refusals.push(said.to_owned());
         }
+        self.trail.push(format!("  {} {said}", answer.code));
         (200..300).contains(&answer.code)
     }
 
@@ -159,20 +179,21 @@ impl Place {
         let template = template_of(kind);
         let label = crate::checker::LABEL;
         let labels = |value: Option<&str>| json!({"metadata": {"labels": {label: value}}});
-        let (answer, launches) = match patch {
+        let before = self.world.admin.get(&path).await.body;
+        let answer = match patch {
             Patch::Image(image) => {
                 let change =
                     json!([{"op": "replace", "path": format!("{template}/spec/containers/0/image"), "value": image}]);
-                (actor.json_patch(&path, &change).await, true)
+                actor.json_patch(&path, &change).await
             }
-            Patch::Label(value) => (actor.patch(&path, &labels(value)).await, value.is_some()),
+            Patch::Label(value) => actor.patch(&path, &labels(value)).await,
             Patch::Scale(replicas) => {
                 let change = match kind {
                     "Pod" => return,
                     "Job" | "CronJob" => json!({"spec": {"suspend": replicas == 0}}),
                     _ => json!({"spec": {"replicas": replicas}}),
                 };
-                (actor.patch(&path, &change).await, false)
+                actor.patch(&path, &change).await
             }
             Patch::Interface => {
                 let change = json!({"metadata": {"annotations": {"k8s.v1.cni.cncf.io/networks": "evil"}}});
@@ -182,39 +203,34 @@ impl Place {
                     json!({"spec": {"template": change}})
                 };
                 let change = if kind == "Pod" { change } else { whole };
-                (actor.patch(&path, &change).await, kind != "Pod")
+                actor.patch(&path, &change).await
             }
             Patch::Owner => {
                 let change = json!({"metadata": {"ownerReferences": [self.foreign().await]}});
-                (actor.patch(&path, &change).await, true)
+                actor.patch(&path, &change).await
             }
             Patch::Ephemeral => {
                 let container = json!({"name": "debugger", "image": "docker.io/library/busybox", "terminationMessagePolicy": "File"});
                 let change = json!({"spec": {"ephemeralContainers": [container]}});
-                (
-                    actor.strategic(&format!("{path}/ephemeralcontainers"), &change).await,
-                    false,
-                )
+                actor.strategic(&format!("{path}/ephemeralcontainers"), &change).await
             }
-            Patch::Status => (
-                actor.patch(&format!("{path}/status"), &labels(Some("beta"))).await,
-                true,
-            ),
+            Patch::Status => actor.patch(&format!("{path}/status"), &labels(Some("beta"))).await,
             Patch::Binding => {
                 let binding = json!({"metadata": {"name": name, "labels": {label: "beta"}}, "target": {"kind": "Node", "name": "nowhere"}});
-                let answer = actor.post(&format!("{path}/binding"), &binding).await;
-                // What is answered is a Status, so the pod is looked up.
-                let object = self.world.admin.get(&path).await.body;
-                if self.heard(&answer) && kind == "Pod" {
-                    self.wrote(by, kind, &object, true);
-                }
-                return;
+                actor.post(&format!("{path}/binding"), &binding).await
             }
         };
         // Free within a template that was reviewed, whosever it is.
         let is_free = matches!(patch, Patch::Scale(_)) && who != Who::Otto && answer.code != 422;
         if self.must(is_free, who, &format!("scales {kind} {name}"), &answer) {
-            self.wrote(by, kind, &answer.body, launches);
+            // What is answered may be a Status, so the object is looked up.
+            let after = self.world.admin.get(&path).await.body;
+            let [was, is] = [&before, &after].map(|object| &object["metadata"]["labels"][label]);
+            if kind != "Pod" && is.is_null() && !was.is_null() {
+                self.wrote(by, UNLABELLED, &after, false);
+            } else {
+                self.wrote(by, kind, &after, launched(kind, &before) != launched(kind, &after));
+            }
         }
     }
 
@@ -418,6 +434,21 @@ fn launches(declared: &Declaration, by: &Writer) -> bool {
         });
         is_account || launcher["user"] == by.user.as_str()
     })
+}
+
+/// What of an object a launcher answers for: whose it is, who controls it, and what it runs.
+fn launched<'a>(kind: &str, object: &'a Value) -> [&'a Value; 3] {
+    let template = object.pointer(template_of(kind)).unwrap_or(&Value::Null);
+    let runs = if kind == "Pod" {
+        &object["spec"]["containers"]
+    } else {
+        template
+    };
+    [
+        &object["metadata"]["labels"][crate::checker::LABEL],
+        &object["metadata"]["ownerReferences"],
+        runs,
+    ]
 }
 
 /// An owner that never was.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use support::network::{Declared, Matrix, Scene, declared};
 
 use crate::fit::{is_inside, list, misfits};
-use crate::past::{Declaration, Past, Second, Write, during, now};
+use crate::past::{Declaration, Past, Second, UNLABELLED, Write, during, now};
 use crate::rights;
 
 /// A second is the least that a time of creation tells, and clocks are read before and after.
@@ -133,7 +133,8 @@ impl<'a> Checker<'a> {
             let what = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
             let fits = now(&self.past.declarations)
                 .map(|declaration| self.reasons(object, pod, declaration, &self.seen.class["spec"]))
-                .any(|reasons| reasons.is_empty());
+                .any(|reasons| reasons.is_empty())
+                && !self.is_unlabelled(object);
             if let Err(reasons) = self.was_let_in(object, pod) {
                 found.push(format!("{what} got in, and {reasons}"));
             } else if !fits && !self.is_told(object) {
@@ -143,9 +144,16 @@ impl<'a> Checker<'a> {
         found
     }
 
+    /// Whether somebody took the label from what makes pods. Anybody who might delete it may: it makes none any more.
+    fn is_unlabelled(&self, object: &Value) -> bool {
+        let mut writes = self.past.writes.iter().filter(|write| write.kind == UNLABELLED);
+        object["metadata"]["labels"][LABEL].is_null()
+            && writes.any(|write| object["metadata"]["uid"] == write.uid.as_str())
+    }
+
     fn reasons(&self, object: &Value, pod: &Value, declaration: &Declaration, class: &Value) -> Vec<String> {
         let mut reasons = misfits(pod, &declaration.name, &declaration.spec, class);
-        if object["metadata"]["labels"][LABEL] != declaration.name.as_str() {
+        if object["metadata"]["labels"][LABEL] != declaration.name.as_str() && !self.is_unlabelled(object) {
             reasons.push("it does not carry the label".to_owned());
         }
         if !is_inside(&declaration.spec, class, text(&self.seen.namespace["metadata"]["name"])) {
@@ -181,7 +189,10 @@ impl<'a> Checker<'a> {
 
     /// Whether launchers made it and changed it, or what stands above it.
     fn was_launched(&self, object: &Value, depth: usize) -> Result<(), String> {
-        let name = text(&object["metadata"]["labels"][LABEL]);
+        let of_template = &template(object).unwrap_or(&Value::Null)["metadata"]["labels"][LABEL];
+        let name = object["metadata"]["labels"][LABEL]
+            .as_str()
+            .unwrap_or(text(of_template));
         let uid = text(&object["metadata"]["uid"]);
         let mut writes = self
             .past

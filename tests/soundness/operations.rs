@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -110,14 +110,13 @@ pub enum Operation {
         workflow: &'static str,
         twist: Twist,
     },
+    /// Of something that was made here.
     Change {
-        kind: &'static str,
-        name: &'static str,
+        pick: Index,
         patch: Patch,
     },
     Delete {
-        kind: &'static str,
-        name: &'static str,
+        pick: Index,
     },
     /// A binding of an account: `ServiceAccount`, `User` or `Group`.
     Bind {
@@ -198,7 +197,7 @@ fn twist() -> impl Strategy<Value = Twist> {
         "registry.example.com/finance/sub/tool@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     ]);
     prop_oneof![
-        8 => Just(Twist::Clean),
+        10 => Just(Twist::Clean),
         1 => select(vec![
             Twist::NoLabel, Twist::NoLabelInside, Twist::OtherLabelInside, Twist::OtherAccount, Twist::Audience,
             Twist::Interface, Twist::Owner,
@@ -228,7 +227,7 @@ fn patch() -> impl Strategy<Value = Patch> {
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
-    let small = || prop_oneof![3 => Just(0usize), 1 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)];
+    let small = || prop_oneof![12 => Just(0usize), 1 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)];
     (small(), small(), small(), small(), 0usize..7, small()).prop_map(
         |(launchers, images, rules, secrets, network, account)| Parts {
             launchers,
@@ -241,17 +240,30 @@ fn parts() -> impl Strategy<Value = Parts> {
     )
 }
 
+/// Somebody makes something that runs.
+fn make() -> impl Strategy<Value = Operation> {
+    // Mostly of the workflow that is there from the beginning.
+    let workflow = prop_oneof![3 => Just("alpha"), 1 => select(WORKFLOWS.to_vec())];
+    (select(RUNNING.to_vec()), select(NAMES.to_vec()), workflow, twist()).prop_map(|(kind, name, workflow, twist)| {
+        Operation::Make {
+            kind,
+            name,
+            workflow,
+            twist,
+        }
+    })
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
-    let workflow = || select(WORKFLOWS.to_vec());
+    // Mostly the one that is there from the beginning.
+    let workflow = || prop_oneof![3 => Just("alpha"), 1 => select(WORKFLOWS.to_vec())];
     let name = || select(NAMES.to_vec());
-    let running = || select(RUNNING.to_vec());
     prop_oneof![
         4 => (workflow(), parts()).prop_map(|(name, parts)| Operation::Declare { name, parts }),
         1 => (workflow(), any::<bool>()).prop_map(|(name, orphan)| Operation::Withdraw { name, orphan }),
-        10 => (running(), name(), workflow(), twist())
-            .prop_map(|(kind, name, workflow, twist)| Operation::Make { kind, name, workflow, twist }),
-        5 => (running(), name(), patch()).prop_map(|(kind, name, patch)| Operation::Change { kind, name, patch }),
-        1 => (running(), name()).prop_map(|(kind, name)| Operation::Delete { kind, name }),
+        8 => make(),
+        6 => (any::<Index>(), patch()).prop_map(|(pick, patch)| Operation::Change { pick, patch }),
+        1 => any::<Index>().prop_map(|pick| Operation::Delete { pick }),
         2 => (any::<bool>(), any::<bool>(), select(vec!["ServiceAccount", "User", "Group"]), workflow())
             .prop_map(|(elsewhere, cluster, subject, workflow)| Operation::Bind { elsewhere, cluster, subject, workflow }),
         1 => (select(vec!["alpha", "beta", "gamma", "helper"]), select(vec!["make", "cloud", "own", "delete"]))
@@ -280,7 +292,9 @@ pub fn sequence(seed: u64, case: u64, length: usize, gaps: bool) -> Vec<(Who, Op
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     bytes[8..16].copy_from_slice(&case.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let strategy = vec((who(), operation()), length);
+    let launcher = select(vec![Who::Account, Who::Lea, Who::Tess]);
+    let act = prop_oneof![1 => (launcher, make()).boxed(), 4 => (who(), operation()).boxed()];
+    let strategy = vec(act, length);
     let mut sequence = strategy.new_tree(&mut runner).expect("a sequence").current();
     if gaps {
         sequence.insert(length / 3, (Who::Root, Operation::Fence { stands: false }));

@@ -35,6 +35,9 @@ pub struct Writer {
     pub account: Option<(String, String)>,
 }
 
+/// Kind of a write that took the label from something that makes pods.
+pub const UNLABELLED: &str = "Unlabelled";
+
 /// A write that was admitted.
 #[derive(Clone, Debug)]
 pub struct Write {

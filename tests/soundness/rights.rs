@@ -10,6 +10,8 @@ use crate::past::Write;
 
 /// Where a cloud reads which role an account has.
 const CLOUD: [&str; 2] = ["eks.amazonaws.com/", "iam.gke.io/"];
+/// What Ringfence writes on an object of its own: for whom it is, and of which form.
+const OWN: [&str; 2] = [OWNER_UID, "ringfence.dev/revision"];
 /// Kinds on which a reserved key means something.
 const MEANT: [&str; 6] = [
     "AIWorkflow",
@@ -169,7 +171,7 @@ pub(crate) fn nobody_moves_the_fence(checker: &Checker<'_>) -> Vec<String> {
             let reserved = keys(&object["metadata"][map]).filter(|key| key.starts_with("ringfence.dev/"));
             let free = |key: &str| {
                 key == LABEL
-                    || (key == OWNER_UID && is_owned)
+                    || (OWN.contains(&key) && is_owned)
                     || (object["kind"] == "Namespace" && modes.contains(&key))
             };
             found.extend(
