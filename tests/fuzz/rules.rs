@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use ringfence::api::Mode;
 use ringfence::fence::{Binding, Case, Door, Facts, Subject, debug, modes};
 use ringfence::plan::{NamespaceFacts, default_deny};
-use ringfence::review::Review;
+use ringfence::review::{Review, Violation};
 use serde_json::{Value, json};
 
 use crate::json::{any_object, stored};
@@ -72,7 +72,7 @@ fn facts() -> Facts {
     let known = NamespaceFacts::from_object(&namespace, |_| false).expect("a namespace");
     let workflow = json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow",
-        "metadata": {"name": "triage", "namespace": "ai", "uid": "w-uid", "generation": 1},
+        "metadata": {"name": "triage", "namespace": "ai", "uid": "w-uid"},
         "spec": {
             "images": ["registry.example.com/finance/**"], "launchers": [{"user": "ann"}],
             "secrets": [{"name": "model", "secretRef": {"name": "model", "keys": ["key"]}}],
@@ -99,22 +99,24 @@ fn facts() -> Facts {
     }
 }
 
-/// What the fence makes of a request, by each of its ways in. `None`: it has nothing to say.
-fn judged(review: &Review, facts: &Facts) -> Option<usize> {
-    let mut found = None;
-    let mut add = |violations: usize| found = Some(found.unwrap_or_default() + violations);
+/// The rules by which the fence refuses a request, by each of its ways in. `None`: it has nothing to say.
+fn judged(review: &Review, facts: &Facts) -> Option<Vec<String>> {
+    let mut found: Option<Vec<String>> = None;
+    let mut add = |rules: Vec<String>| found.get_or_insert_default().extend(rules);
+    let rules = |violations: Vec<Violation>| violations.into_iter().map(|violation| violation.policy).collect();
     match Subject::of(review) {
         Ok(Some(subject)) => {
             let case = Case::new(&subject, facts, |_| false);
-            add(case.refusals().len() + case.violations(Mode::Enforce, "default").len());
+            add(rules(case.refusals()));
+            add(rules(case.violations(Mode::Enforce, "default")));
         }
         Ok(None) => {}
-        Err(_) => add(1),
+        Err(why) => add(vec![why.to_owned()]),
     }
     match Door::of(review) {
-        Ok(Some(door)) => add(door.check(facts, "default").len()),
+        Ok(Some(door)) => add(rules(door.check(facts, "default"))),
         Ok(None) => {}
-        Err(_) => add(1),
+        Err(why) => add(vec![why.to_owned()]),
     }
     found
 }
@@ -157,7 +159,7 @@ fn no_object_makes_a_rule_panic() {
         object(),
         object(),
     );
-    let run = runner(4000).run(&strategy, |(operation, asked, user, object, old)| {
+    let run = runner(2000).run(&strategy, |(operation, asked, user, object, old)| {
         try_all(operation, asked, user, &object, &old);
         Ok(())
     });
@@ -350,7 +352,7 @@ fn a_pod_that_fits_passes_and_with_one_hostile_field_it_does_not() {
     let facts = facts();
     let place = (select(vec!["Pod", "CronJob", "Deployment"]), any::<bool>());
     let strategy = (vec(harmless(), 0..6), any::<Index>(), any::<Index>(), place);
-    let run = runner(4000).run(&strategy, |(harmless, which, at, (kind, update))| {
+    let run = runner(2000).run(&strategy, |(harmless, which, at, (kind, update))| {
         let mut pod = json!({
             "metadata": {"name": "o", "labels": {"ringfence.dev/workflow": "triage"}, "annotations": {}},
             "spec": {"serviceAccountName": "triage", "containers": [container("main")]},
@@ -369,12 +371,17 @@ fn a_pod_that_fits_passes_and_with_one_hostile_field_it_does_not() {
             )
         };
         let plain = json!({"metadata": {"labels": {"ringfence.dev/workflow": "triage"}}, "spec": {}});
-        prop_assert_eq!(ask(&pod, &plain), Some(0), "refused, and it fits: {}", pod);
+        prop_assert_eq!(ask(&pod, &plain), Some(vec![]), "refused, and it fits: {}", pod);
         let (name, hostile) = HOSTILE[which.index(HOSTILE.len())];
         let mut twisted = pod.clone();
         hostile(&mut twisted, at.index(64));
         let found = ask(&twisted, &pod);
-        prop_assert!(found.is_some_and(|found| found > 0), "{} passes: {}", name, twisted);
+        prop_assert!(
+            found.is_some_and(|rules| !rules.is_empty()),
+            "{} passes: {}",
+            name,
+            twisted
+        );
         Ok(())
     });
     run.unwrap_or_else(|error| panic!("{error}"));

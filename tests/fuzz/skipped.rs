@@ -139,7 +139,7 @@ fn what_is_skipped_changes_nothing_that_is_judged() {
         assert_eq!(case["skipped"], skipped, "{name}");
     }
     let skips = RefCell::new((0, 0));
-    run(runner(3000), &(stored(), vec(edit(), 1..3)), |(old, edits)| {
+    run(runner(1000), &(stored(), vec(edit(), 1..3)), |(old, edits)| {
         let skipped = skipped_is_the_same(&evaluator, conditions, &old, &edited(&old, &edits))?;
         let mut skips = skips.borrow_mut();
         *(if skipped { &mut skips.0 } else { &mut skips.1 }) += 1;
@@ -162,6 +162,12 @@ fn review(group: &str, kind: &str, resource: &str, operation: &str, object: &Val
         .expect("a review")
 }
 
+/// Of Secrets with tokens the API server takes none that names no account.
+fn is_stored(secret: &Value) -> bool {
+    let account = secret.pointer("/metadata/annotations/kubernetes.io~1service-account.name");
+    secret["type"] != "kubernetes.io/service-account-token" || account.is_some_and(|account| account != "")
+}
+
 #[test]
 fn a_secret_or_a_binding_that_is_skipped_would_have_passed() {
     let (evaluator, all) = (Evaluator::start(), everything());
@@ -170,7 +176,7 @@ fn a_secret_or_a_binding_that_is_skipped_would_have_passed() {
     let fenced = condition(&all, "bindings.ringfence.dev", "names-an-account-of-a-fenced-namespace");
     let skipped = RefCell::new([0, 0]);
     run(
-        runner(1500),
+        runner(800),
         &(select(vec!["CREATE", "UPDATE"]), typed(), typed(), any::<bool>()),
         |(operation, object, old, same)| {
             let old = if operation == "CREATE" {
@@ -181,7 +187,7 @@ fn a_secret_or_a_binding_that_is_skipped_would_have_passed() {
                 old
             };
             let request = request(operation, &object, &old);
-            if !evaluator.ask(&becomes, &request).matches {
+            if is_stored(&object) && is_stored(&old) && !evaluator.ask(&becomes, &request).matches {
                 let review = review("", "Secret", "secrets", operation, &object, &old);
                 let door = Door::of(&review).map_err(TestCaseError::fail)?.expect("a door");
                 prop_assert_eq!(
@@ -241,7 +247,7 @@ fn a_mode_that_is_set_is_never_skipped() {
             .cloned()
     };
     run(
-        runner(1500),
+        runner(800),
         &(stored(), vec(edit(), 0..3), any::<bool>()),
         |(old, edits, create)| {
             let new = edited(&old, &edits);
