@@ -131,10 +131,17 @@ pub fn typed() -> impl Strategy<Value = Value> {
     let subject = subject.prop_map(|(kind, name, namespace)| json!({"kind": kind, "name": name.unwrap_or_default(), "namespace": namespace.unwrap_or_default()}));
     let fields = (
         vec(subject, 0..4),
-        select(vec!["", "kubernetes.io/service-account-token", "Opaque"]),
+        select(vec![
+            "",
+            "kubernetes.io/service-account-token",
+            "kubernetes.io/service-account-token",
+            "Opaque",
+        ]),
         select(vec!["ringfence.dev", "other.example"]),
+        prop::option::of(select(vec!["", "triage", "other"])),
     );
-    (fields, stored(), any::<[bool; 3]>()).prop_map(|((subjects, type_, group), mut object, there)| {
+    let there = [0.6, 0.8, 0.5].map(prop::bool::weighted);
+    (fields, stored(), there).prop_map(|((subjects, type_, group, account), mut object, there)| {
         for (key, value, is_there) in [
             ("subjects", json!(subjects), there[0]),
             ("type", json!(type_), there[1]),
@@ -144,6 +151,9 @@ pub fn typed() -> impl Strategy<Value = Value> {
             if is_there {
                 object[key] = value;
             }
+        }
+        if let (Some(account), Some(metadata)) = (account, object.get_mut("metadata")) {
+            metadata["annotations"]["kubernetes.io/service-account.name"] = json!(account);
         }
         object
     })
