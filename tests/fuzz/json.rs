@@ -85,6 +85,7 @@ fn pairs() -> impl Strategy<Value = Value> {
         "ringfence.dev/workflow",
         "ringfence.dev/enforce",
         "ringfence.dev/warn",
+        "ringfence.dev/audit",
         "ringfence.dev/owner-uid",
         "kubernetes.io/service-account.name",
         "kubernetes.io/metadata.name",

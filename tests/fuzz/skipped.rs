@@ -295,3 +295,44 @@ fn a_mode_that_is_set_is_never_skipped() {
         },
     );
 }
+
+#[test]
+fn a_token_that_is_asked_for_unasked_is_a_kubelets() {
+    let (evaluator, all) = (Evaluator::start(), everything());
+    let people = condition(&all, "tokens.ringfence.dev", "not-a-kubelet");
+    let users = [
+        "system:node:n",
+        "system:node:",
+        "system:nodes",
+        "system:serviceaccount:system:node:n",
+        "ann",
+    ];
+    let groups = [
+        vec!["system:nodes"],
+        vec!["system:masters"],
+        vec!["system:node:n"],
+        vec![],
+    ];
+    for user in users {
+        for groups in &groups {
+            let mut asked = request("CREATE", &json!({"spec": {"expirationSeconds": 600}}), &Value::Null);
+            (asked["user"], asked["groups"]) = (json!(user), json!(groups));
+            let review = json!({
+                "uid": "u", "operation": "CREATE", "namespace": "ai", "name": "triage", "object": asked["object"],
+                "kind": {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"},
+                "resource": {"group": "", "version": "v1", "resource": "serviceaccounts"}, "subResource": "token",
+                "userInfo": {"username": user, "groups": groups},
+            });
+            let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": review});
+            let review = Review::from_value(review).expect("a review");
+            let door = Door::of(&review).expect("a review that can be used").expect("a door");
+            let passes = door.check(&Facts::default(), "default").is_empty();
+            let said = evaluator.ask(&people, &asked);
+            assert_eq!(
+                (said.matches, said.error.as_str()),
+                (!passes, ""),
+                "{user} of {groups:?}"
+            );
+        }
+    }
+}
