@@ -11,6 +11,13 @@ use crate::past::{Declaration, Past, UNLABELLED, Writer, now};
 use crate::place::{CLUSTER_BINDINGS, Place, all, one, second};
 use crate::world::{Actor, Answer, NAMESPACES};
 
+/// What Ringfence says where it had no time to judge.
+const OVERLOADED: [&str; 3] = [
+    "could not be judged",
+    "the time for the answer was over",
+    "failed calling webhook",
+];
+
 impl Place {
     /// One act of somebody.
     pub async fn act(&mut self, who: Who, operation: &Operation) {
@@ -77,8 +84,9 @@ impl Place {
     /// Hears an answer to an act that is legitimate if `so`: the fence may not refuse it.
     fn must(&mut self, so: bool, who: Who, what: &str, answer: &Answer) -> bool {
         let passed = self.heard(answer);
-        // Not there, there already, changed meanwhile: that is no refusal.
-        if so && !passed && !matches!(answer.code, 404 | 409) {
+        // Not there, there already, changed meanwhile: that is no refusal. Nor is it one of this act where a busy machine judges none.
+        let is_busy = OVERLOADED.iter().any(|said| answer.message().contains(said));
+        if so && !passed && !is_busy && !matches!(answer.code, 404 | 409) {
             self.past
                 .wronged
                 .push(format!("{who:?} {what}: {} {}", answer.code, answer.message()));

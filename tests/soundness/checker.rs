@@ -133,8 +133,7 @@ impl<'a> Checker<'a> {
             let what = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
             let fits = now(&self.past.declarations)
                 .map(|declaration| self.reasons(object, pod, declaration, &self.seen.class["spec"]))
-                .any(|reasons| reasons.is_empty())
-                && !self.is_unlabelled(object);
+                .any(|reasons| reasons.is_empty());
             if let Err(reasons) = self.was_let_in(object, pod) {
                 found.push(format!("{what} got in, and {reasons}"));
             } else if !fits && !self.is_told(object) {
@@ -142,6 +141,14 @@ impl<'a> Checker<'a> {
             }
         }
         found
+    }
+
+    /// The workflow of an object: from what makes pods the label may have been taken.
+    fn workflow_of(&self, object: &'a Value) -> &'a str {
+        let labelled = template(object)
+            .filter(|_| self.is_unlabelled(object))
+            .unwrap_or(object);
+        text(&labelled["metadata"]["labels"][LABEL])
     }
 
     /// Whether somebody took the label from what makes pods. Anybody who might delete it may: it makes none any more.
@@ -163,7 +170,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether it could be made when it was made: by what was declared then, or because nothing was enforced.
-    fn was_let_in(&self, object: &Value, pod: &Value) -> Result<(), String> {
+    fn was_let_in(&self, object: &'a Value, pod: &Value) -> Result<(), String> {
         let (from, until) = Self::made(object);
         if self.past.was_open(from, until) {
             return Ok(());
@@ -188,11 +195,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether launchers made it and changed it, or what stands above it.
-    fn was_launched(&self, object: &Value, depth: usize) -> Result<(), String> {
-        let of_template = &template(object).unwrap_or(&Value::Null)["metadata"]["labels"][LABEL];
-        let name = object["metadata"]["labels"][LABEL]
-            .as_str()
-            .unwrap_or(text(of_template));
+    fn was_launched(&self, object: &'a Value, depth: usize) -> Result<(), String> {
+        let name = self.workflow_of(object);
         let uid = text(&object["metadata"]["uid"]);
         let mut writes = self
             .past
@@ -207,9 +211,7 @@ impl<'a> Checker<'a> {
             };
         }
         match self.owner(object) {
-            Some(owner) if depth < 8 && owner["metadata"]["labels"][LABEL] == name => {
-                self.was_launched(owner, depth + 1)
-            }
+            Some(owner) if depth < 8 && self.workflow_of(owner) == name => self.was_launched(owner, depth + 1),
             Some(_) => Err("what controls it is not of its workflow".to_owned()),
             None => Err("nobody is known to have launched it".to_owned()),
         }
