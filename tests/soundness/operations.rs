@@ -260,7 +260,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let name = || select(NAMES.to_vec());
     prop_oneof![
         4 => (workflow(), parts()).prop_map(|(name, parts)| Operation::Declare { name, parts }),
-        1 => (workflow(), any::<bool>()).prop_map(|(name, orphan)| Operation::Withdraw { name, orphan }),
+        1 => (select(WORKFLOWS.to_vec()), any::<bool>()).prop_map(|(name, orphan)| Operation::Withdraw { name, orphan }),
         8 => make(),
         6 => (any::<Index>(), patch()).prop_map(|(pick, patch)| Operation::Change { pick, patch }),
         1 => any::<Index>().prop_map(|pick| Operation::Delete { pick }),
@@ -282,7 +282,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(kind, key)| Operation::Key { kind, key }),
         1 => (select(vec!["", "/status", "/finalize"]), prop::option::of(select(vec!["default", "else"])))
             .prop_map(|(door, value)| Operation::Mode { door, value }),
-        1 => (0usize..3, any::<bool>()).prop_map(|(images, rules)| Operation::Class { images, rules }),
+        1 => (select(vec![0, 0, 1, 2]), prop::bool::weighted(0.8)).prop_map(|(images, rules)| Operation::Class { images, rules }),
     ]
 }
 

@@ -139,8 +139,9 @@ impl Place {
         let path = one("AIWorkflow", &self.ns, "alpha");
         let from = second();
         let (tess, _) = self.actor(Who::Tess);
-        // Somebody may have declared it before the fence.
-        let made = if self.world.admin.is_there(&path).await.unwrap_or(true) {
+        // Somebody may have declared it before the fence, with an account that it keeps.
+        let is_there = self.world.admin.is_there(&path).await.unwrap_or(true);
+        let made = if is_there {
             tess.patch(&path, &json!({"spec": spec})).await.ok()
         } else {
             let object = crate::objects::workflow("alpha", &spec);
@@ -148,8 +149,10 @@ impl Place {
         };
         self.declared("alpha", from, &made["spec"]);
         // Its peer is not there yet, so it is not ready: its account is what pods wait for.
-        let account = one("ServiceAccount", &self.ns, "alpha");
-        eventually(SOON, || async { self.world.admin.read(&account).await }).await;
+        if !is_there {
+            let account = one("ServiceAccount", &self.ns, "alpha");
+            eventually(SOON, || async { self.world.admin.read(&account).await }).await;
+        }
         self.settled("alpha").await;
     }
 
