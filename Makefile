@@ -6,11 +6,11 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security
+GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
-CLUSTER_TESTS := $(filter cluster chart bypass,$(ALL_TESTS))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -24,8 +24,8 @@ endef
 
 .PHONY: help
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '  make %-13s %s\n' test-NAME 'Run one of: $(TESTS)'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '  make %-16s %s\n' test-NAME 'Run one of: $(TESTS)'
 
 .PHONY: build
 build: tools ## Build the operator: target/release/ringfence
@@ -51,8 +51,12 @@ pod-security: tools ## Build the Pod Security Standards' own checks, which the t
 gatekeeper: tools ## Build the Gatekeeper that the tests ask (two minutes the first time)
 	$(call step,build the Gatekeeper,tests/support/build-oracle.sh gatekeeper)
 
+.PHONY: match-conditions
+match-conditions: tools ## Build the API server's evaluator of matchConditions, which the tests ask (seconds after the control plane)
+	$(call step,build the evaluator of matchConditions,tests/support/build-oracle.sh match-conditions)
+
 .PHONY: test
-test: tools lint controlplane simulator opa pod-security gatekeeper compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 9 minutes when warm)
+test: tools lint controlplane simulator opa pod-security gatekeeper match-conditions compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 9 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -70,7 +74,9 @@ $(TESTS:%=test-%): test-%: compile
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 
-test-network test-cluster: simulator
+test-network test-cluster test-soundness: simulator
+
+test-fuzz: controlplane match-conditions
 
 test-conformance test-hostile: opa
 

@@ -142,7 +142,7 @@ pub(crate) fn repository() -> &'static Path {
     })
 }
 
-fn binaries() -> Result<PathBuf> {
+pub(crate) fn binaries() -> Result<PathBuf> {
     let bin = repository().join("target/controlplane/bin");
     let script = repository().join("tests/controlplane/build.sh");
     // Its progress goes to our standard error as it comes: a first build takes minutes.

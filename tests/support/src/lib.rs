@@ -5,11 +5,13 @@
 //! binary; tests keep apart by namespaces of their own ([`unique`]) and never change what another one may look at.
 
 pub mod cel;
+pub mod chart;
 mod commands;
 mod control_plane;
 mod eventually;
 pub mod gatekeeper;
 mod identity;
+pub mod match_conditions;
 pub mod network;
 pub mod opa;
 mod oracle;
