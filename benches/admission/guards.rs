@@ -57,7 +57,8 @@ pub async fn measure(pace: &Pace) -> Result<Option<Guards>> {
     let bare = Side::start().await?;
     bare.namespaces().await?;
     let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
-    bare.send(&Method::POST, &accounts, &json!({"metadata": {"name": WORKFLOW}})).await?;
+    bare.send(&Method::POST, &accounts, &json!({"metadata": {"name": WORKFLOW}}))
+        .await?;
     let guarded = Side::start().await?;
     let quiet = ["--scan-period=0".to_owned()];
     let binary = env!("CARGO_BIN_EXE_ringfence");
@@ -128,7 +129,12 @@ fn rows() -> Vec<Row> {
             labelled(EMPTY),
             json!({"metadata": {"labels": {AUDIT_LABEL: DEFAULT_CLASS}}}),
         ),
-        row("ConfigMap", Method::POST, of("/api/v1", "configmaps"), config_map("bench")),
+        row(
+            "ConfigMap",
+            Method::POST,
+            of("/api/v1", "configmaps"),
+            config_map("bench"),
+        ),
     ]
 }
 
@@ -167,7 +173,9 @@ async fn asks_only_about_ours(side: &Side, ringfence: &Ringfence, guards: &Guard
 async fn asked(ringfence: &Ringfence) -> Result<u64> {
     let (code, text) = ringfence.get("/metrics").await?;
     ensure!(code == 200, "/metrics answers {code}");
-    let series = text.lines().filter(|line| line.starts_with("ringfence_admission_requests_total{"));
+    let series = text
+        .lines()
+        .filter(|line| line.starts_with("ringfence_admission_requests_total{"));
     let values = series.map(|line| {
         let (_, value) = line.rsplit_once(' ').context("a series without a value")?;
         value.parse::<u64>().with_context(|| line.to_owned())
@@ -207,13 +215,24 @@ impl Side {
         loop {
             let workflow = self.send(&Method::GET, &name, &Value::Null).await?;
             let conditions = workflow["status"]["conditions"].as_array();
-            let ready = conditions.into_iter().flatten().any(|said| said["type"] == "Ready" && said["status"] == "True");
+            let ready = conditions
+                .into_iter()
+                .flatten()
+                .any(|said| said["type"] == "Ready" && said["status"] == "True");
             let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All");
-            let bare = json!({"metadata": {"name": "undeclared"}, "spec": {"containers": [{"name": "a", "image": "a.example/b:1"}]}});
-            let refused = self.send(&Method::POST, &pods, &bare).await.is_err_and(|error| says(&error, "declared-workflow"));
+            // It meets the namespace's Pod Security level, so that nobody else refuses it.
+            let spec = manifests::job(0)["spec"]["template"]["spec"].take();
+            let bare = json!({"metadata": {"name": "undeclared"}, "spec": spec});
+            let refused = self
+                .send(&Method::POST, &pods, &bare)
+                .await
+                .is_err_and(|error| says(&error, "declared-workflow"));
             let mode = json!({"metadata": {"labels": {AUDIT_LABEL: ""}}});
             let empty = format!("/api/v1/namespaces/{EMPTY}?dryRun=All");
-            let guarded = self.send(&Method::PATCH, &empty, &mode).await.is_err_and(|error| says(&error, "ringfence-modes"));
+            let guarded = self
+                .send(&Method::PATCH, &empty, &mode)
+                .await
+                .is_err_and(|error| says(&error, "ringfence-modes"));
             if ready && refused && guarded {
                 return Ok(());
             }
@@ -244,8 +263,16 @@ impl Side {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
         };
-        let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
-        let request = Request::builder().method(method).uri(path).header("content-type", content_type).body(body)?;
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(body)?
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type)
+            .body(body)?;
         let answer = self.client.request(request).await;
         answer.with_context(|| format!("{method} {path}"))
     }

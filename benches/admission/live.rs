@@ -33,7 +33,14 @@ impl World {
 /// Whether the control plane was built: the bench must not take ten minutes to begin.
 pub fn is_built() -> bool {
     let binaries = root().join("target/controlplane/bin");
-    let needed = ["controlplane", "etcd", "helm", "kube-apiserver", "kube-controller-manager", "kubectl"];
+    let needed = [
+        "controlplane",
+        "etcd",
+        "helm",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kubectl",
+    ];
     needed.iter().all(|name| binaries.join(name).is_file())
 }
 

@@ -48,11 +48,7 @@ pub struct Right {
     pub names: &'static [&'static str],
 }
 
-const fn right(
-    verbs: &'static [&'static str],
-    group: &'static str,
-    resources: &'static [&'static str],
-) -> Right {
+const fn right(verbs: &'static [&'static str], group: &'static str, resources: &'static [&'static str]) -> Right {
     Right {
         verbs,
         group,
@@ -76,7 +72,11 @@ const CLIENT_SIGNERS: &[&str] = &[
 ];
 
 const PODS: Right = right(&["create"], "", &["pods"]);
-const APPS: Right = right(SHAPE, "apps", &["daemonsets", "deployments", "replicasets", "statefulsets"]);
+const APPS: Right = right(
+    SHAPE,
+    "apps",
+    &["daemonsets", "deployments", "replicasets", "statefulsets"],
+);
 const JOBS: Right = right(SHAPE, "batch", &["cronjobs", "jobs"]);
 const CONTROLLERS: Right = right(SHAPE, "", &["replicationcontrollers"]);
 const SESSIONS: Right = right(&["get", "create"], "", &["pods/attach", "pods/exec"]);
@@ -133,7 +133,16 @@ pub static CAPABILITIES: [Capability; 15] = [
         hazard: "whoever runs a pod, enters one or gets a token in a launcher's namespace is that launcher",
         fix: "give the launcher a namespace of its own, or let another service account launch",
         reach: Reach::Launchers,
-        rights: &[PODS, APPS, JOBS, CONTROLLERS, SESSIONS, DEBUGGING, TOKENS, TOKEN_SECRETS],
+        rights: &[
+            PODS,
+            APPS,
+            JOBS,
+            CONTROLLERS,
+            SESSIONS,
+            DEBUGGING,
+            TOKENS,
+            TOKEN_SECRETS,
+        ],
     },
     Capability {
         name: "be-the-platform",
@@ -255,7 +264,11 @@ pub static CAPABILITIES: [Capability; 15] = [
             right(
                 WRITE,
                 "policy.networking.k8s.io",
-                &["adminnetworkpolicies", "baselineadminnetworkpolicies", "clusternetworkpolicies"],
+                &[
+                    "adminnetworkpolicies",
+                    "baselineadminnetworkpolicies",
+                    "clusternetworkpolicies",
+                ],
             ),
         ],
     },

@@ -89,7 +89,10 @@ impl Access {
             else {
                 continue;
             };
-            let known = self.launchers.get(namespace).is_some_and(|accounts| accounts.contains(name));
+            let known = self
+                .launchers
+                .get(namespace)
+                .is_some_and(|accounts| accounts.contains(name));
             if !known && self.takes(ENTRY + namespace.len() + name.len()) {
                 let accounts = self.launchers.entry(namespace.to_owned()).or_default();
                 accounts.insert(name.to_owned());
@@ -257,20 +260,28 @@ impl Access {
                 return Standing::Ringfence;
             }
             // A launcher is itself.
-            let launches = self.launchers.get(namespace).is_some_and(|accounts| accounts.contains(name));
+            let launches = self
+                .launchers
+                .get(namespace)
+                .is_some_and(|accounts| accounts.contains(name));
             if capability.reach == Reach::Launchers && *namespace == row.binding.1 && launches {
                 return Standing::Expected;
             }
         }
         let class = self.fenced.get(&row.binding.1);
         let covers = |row: &&Row| {
-            let above = row.rights.iter().filter(|(atom, _)| atom.capability.reach == Reach::Above);
+            let above = row
+                .rights
+                .iter()
+                .filter(|(atom, _)| atom.capability.reach == Reach::Above);
             above.into_iter().any(|(_, names)| match class {
                 Some(class) => names.has(class),
                 None => matches!(names, super::Names::All),
             })
         };
-        let is_expected = expected.get(subject).is_some_and(|rows| rows.iter().any(|row| covers(&row)));
+        let is_expected = expected
+            .get(subject)
+            .is_some_and(|rows| rows.iter().any(|row| covers(&row)));
         if capability.reach == Reach::Above || is_expected {
             return Standing::Expected;
         }

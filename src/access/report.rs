@@ -78,8 +78,16 @@ impl Report {
     pub(super) fn new(mut held: Vec<Held>, namespaces: usize, omitted: usize) -> Self {
         // By the order of the table: the worst first. Those beyond come first of all, so that no other takes their room.
         held.sort_by_cached_key(|held| {
-            let rank = super::CAPABILITIES.iter().position(|of| std::ptr::eq(of, held.capability));
-            (held.standing, rank, held.place.clone(), held.subject.clone(), held.binding.clone())
+            let rank = super::CAPABILITIES
+                .iter()
+                .position(|of| std::ptr::eq(of, held.capability));
+            (
+                held.standing,
+                rank,
+                held.place.clone(),
+                held.subject.clone(),
+                held.binding.clone(),
+            )
         });
         let beyond = held.len().saturating_sub(MAX_HELD);
         held.truncate(MAX_HELD);
@@ -122,7 +130,10 @@ impl Report {
 
     /// How many different subjects stand so.
     pub(super) fn subjects(&self, standing: Standing) -> usize {
-        self.of(standing).map(|held| &held.subject).collect::<BTreeSet<_>>().len()
+        self.of(standing)
+            .map(|held| &held.subject)
+            .collect::<BTreeSet<_>>()
+            .len()
     }
 }
 
@@ -151,7 +162,10 @@ impl Held {
                 None => parts.push((vec![verb], what)),
             }
         }
-        let parts: Vec<_> = parts.iter().map(|(verbs, what)| format!("{} {what}", verbs.join(", "))).collect();
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|(verbs, what)| format!("{} {what}", verbs.join(", ")))
+            .collect();
         parts.join("; ")
     }
 }

@@ -66,7 +66,13 @@ impl Names {
         match (&mut *self, other) {
             (Self::All, _) => {}
             (_, Self::All) => *self = Self::All,
-            (Self::Some { names, more }, Self::Some { names: others, more: further }) => {
+            (
+                Self::Some { names, more },
+                Self::Some {
+                    names: others,
+                    more: further,
+                },
+            ) => {
                 *more += further;
                 for name in others {
                     if names.len() < MAX_NAMES || names.contains(&name) {
@@ -87,7 +93,10 @@ pub(super) struct Rights(Vec<(usize, Names)>);
 impl Rights {
     /// Of a Role or ClusterRole, aggregation included as it stands in `rules`.
     pub(super) fn of(role: &Value) -> Self {
-        let rules = role.get("rules").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let rules = role
+            .get("rules")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         let rules: Vec<_> = rules.iter().map(Rule::of).collect();
         let mut rights = Vec::new();
         for (index, atom) in ATOMS.iter().enumerate() {
@@ -108,7 +117,9 @@ impl Rights {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Atom, &Names)> {
-        self.0.iter().filter_map(|(index, names)| Some((ATOMS.get(*index)?, names)))
+        self.0
+            .iter()
+            .filter_map(|(index, names)| Some((ATOMS.get(*index)?, names)))
     }
 
     /// Bytes that it takes, about.
@@ -180,7 +191,9 @@ impl<'a> Rule<'a> {
             return false;
         };
         let of_any = |named: &&str| {
-            let Some((of, sub)) = named.split_once('/') else { return false };
+            let Some((of, sub)) = named.split_once('/') else {
+                return false;
+            };
             (of == "*" || of == parent) && (subresource == "*" || sub == subresource && of == "*")
         };
         self.resources.iter().any(of_any)
@@ -198,11 +211,12 @@ mod tests {
     fn given(capability: &str, rules: Value) -> Vec<String> {
         let rights = Rights::of(&json!({"rules": rules}));
         let of_it = rights.iter().filter(|(atom, _)| atom.capability.name == capability);
-        of_it.map(|(atom, names)| match names {
-            Names::All => format!("{} {}", atom.verb, atom.resource),
-            Names::Some { names, more } => format!("{} {} {names:?} {more}", atom.verb, atom.resource),
-        })
-        .collect()
+        of_it
+            .map(|(atom, names)| match names {
+                Names::All => format!("{} {}", atom.verb, atom.resource),
+                Names::Some { names, more } => format!("{} {} {names:?} {more}", atom.verb, atom.resource),
+            })
+            .collect()
     }
 
     const CORE: &str = "";
@@ -239,7 +253,10 @@ mod tests {
         let secrets = given("read-secrets", rule("secrets"));
         let verbs: Vec<_> = secrets.iter().filter_map(|given| given.split(' ').next()).collect();
         assert_eq!(verbs, ["get", "list", "watch", "patch", "delete"]);
-        assert_eq!(given("request-tokens", rule("serviceaccounts/token")), ["create serviceaccounts/token {\"x\"} 0"]);
+        assert_eq!(
+            given("request-tokens", rule("serviceaccounts/token")),
+            ["create serviceaccounts/token {\"x\"} 0"]
+        );
         assert_eq!(given("be-the-launcher", rule("pods")), [""; 0]);
     }
 
@@ -261,7 +278,8 @@ mod tests {
     #[case::without("userextras", false)]
     #[case::another("tokenreviews/scopes", false)]
     fn extras_have_any_key(#[case] resource: &str, #[case] expected: bool) {
-        let rules = json!([{"apiGroups": ["authentication.k8s.io"], "resources": [resource], "verbs": ["impersonate"]}]);
+        let rules =
+            json!([{"apiGroups": ["authentication.k8s.io"], "resources": [resource], "verbs": ["impersonate"]}]);
         assert_eq!(!given("impersonate-people", rules).is_empty(), expected);
     }
 

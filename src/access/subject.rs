@@ -105,7 +105,10 @@ impl Subject {
                 })
             }
             // One name for one somebody, however a binding writes it.
-            "User" => match name.strip_prefix("system:serviceaccount:").and_then(|of| of.split_once(':')) {
+            "User" => match name
+                .strip_prefix("system:serviceaccount:")
+                .and_then(|of| of.split_once(':'))
+            {
                 Some((namespace, name)) => Some(Self::Account {
                     namespace: namespace.to_owned(),
                     name: name.to_owned(),
@@ -120,9 +123,7 @@ impl Subject {
     /// Whether it is a part of Kubernetes, by its own name and not by that of a binding, which anybody may choose.
     pub(super) fn is_kubernetes(&self) -> bool {
         match self {
-            Self::Account { namespace, name } => {
-                namespace == SYSTEM_NAMESPACE && CONTROLLERS.contains(&name.as_str())
-            }
+            Self::Account { namespace, name } => namespace == SYSTEM_NAMESPACE && CONTROLLERS.contains(&name.as_str()),
             Self::Group(name) => SYSTEM_GROUPS.contains(&name.as_str()),
             Self::User(name) => SYSTEM_USERS.contains(&name.as_str()) || name.starts_with("system:node:"),
         }

@@ -16,7 +16,13 @@ const MAX_COLUMN: usize = 48;
 impl Report {
     /// The report as text. `colour` is for terminals only.
     pub fn table(&self, colour: bool) -> String {
-        let paint = |text: &str, paint: &str| if colour { format!("{paint}{text}{RESET}\n") } else { format!("{text}\n") };
+        let paint = |text: &str, paint: &str| {
+            if colour {
+                format!("{paint}{text}{RESET}\n")
+            } else {
+                format!("{text}\n")
+            }
+        };
         let mut text = String::new();
         for capability in &CAPABILITIES {
             let held: Vec<_> = self.of(Standing::Beyond).filter(|held| held.is(capability)).collect();
@@ -32,7 +38,10 @@ impl Report {
                     text.push_str(&format!("  {}\n", told(capability, &held.place)));
                     last = Some(&held.place);
                 }
-                text.push_str(&paint(&format!("    {:<width$}  {}", held.subject.to_string(), held.by()), RED));
+                text.push_str(&paint(
+                    &format!("    {:<width$}  {}", held.subject.to_string(), held.by()),
+                    RED,
+                ));
                 text.push_str(&format!("    {:<width$}  {}\n", "", held.what()));
             }
             text.push_str(&format!("  Fix: {}\n\n", capability.fix));

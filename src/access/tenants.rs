@@ -7,7 +7,8 @@ impl Access {
     /// Who holds more than a tenant, by class. `gap`: what could not be looked at.
     pub fn tenants(&self, gap: Option<String>) -> Tenants {
         let omitted = self.omitted();
-        let omitted = (omitted > 0).then(|| format!("{omitted} Roles or subjects of bindings are more than are looked at"));
+        let omitted =
+            (omitted > 0).then(|| format!("{omitted} Roles or subjects of bindings are more than are looked at"));
         let mut tenants = Tenants {
             gap: gap.or(omitted),
             ..Tenants::default()

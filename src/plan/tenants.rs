@@ -72,7 +72,10 @@ mod tests {
         let (status, reason, _) = said("default", &found(0, None));
         assert_eq!((status, reason), (ConditionStatus::True, "TenantsBounded"));
         let (status, _, message) = said("other", &found(1, None));
-        assert_eq!((status, message.as_str()), (ConditionStatus::True, "no fenced namespace names this class"));
+        assert_eq!(
+            (status, message.as_str()),
+            (ConditionStatus::True, "no fenced namespace names this class")
+        );
         for gap in [None, Some("rolebindings")] {
             let (status, reason, message) = said("default", &found(1, gap));
             assert_eq!((status, reason), (ConditionStatus::False, "TenantsHoldMore"));

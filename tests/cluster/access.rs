@@ -75,7 +75,10 @@ impl Scene {
             .await
             .ok();
         let scheduler = json!({"metadata": {"name": "scheduler"}});
-        self.admin.post(&all("ServiceAccount", LAUNCHERS), &scheduler).await.ok();
+        self.admin
+            .post(&all("ServiceAccount", LAUNCHERS), &scheduler)
+            .await
+            .ok();
         let launchers = json!({"launchers": [{"serviceAccount": {"namespace": LAUNCHERS, "name": "scheduler"}}]});
         self.admin
             .post(&all("AIWorkflow", &self.ns), &workflow("triage", &launchers))
@@ -84,11 +87,19 @@ impl Scene {
     }
 
     async fn tenants_are_tenants_at_first(&self) {
-        self.bind(Some(&self.ns), &format!("ClusterRole {TENANT}"), user("tia")).await;
+        self.bind(Some(&self.ns), &format!("ClusterRole {TENANT}"), user("tia"))
+            .await;
         let said = self.says(&Identity::Admin, &[]).await;
         assert_eq!(said.code, Some(0), "{said}");
-        assert!(said.stdout.contains("Kubernetes itself:") && said.stdout.contains("group system:masters"), "{said}");
-        assert!(said.stdout.contains("Ringfence itself:\n  service account ringfence-system/ringfence"), "{said}");
+        assert!(
+            said.stdout.contains("Kubernetes itself:") && said.stdout.contains("group system:masters"),
+            "{said}"
+        );
+        assert!(
+            said.stdout
+                .contains("Ringfence itself:\n  service account ringfence-system/ringfence"),
+            "{said}"
+        );
         let message = self.class_says("True", "TenantsBounded").await;
         assert!(message.contains("beyond ringfence-tenant"), "{message}");
     }
@@ -97,15 +108,35 @@ impl Scene {
         let ns = Some(self.ns.as_str());
         for (name, rules) in [
             ("impersonator", rule("", &["serviceaccounts"], &["impersonate"])),
-            ("constrained", rule("authentication.k8s.io", &["serviceaccounts"], &["impersonate:serviceaccount"])),
+            (
+                "constrained",
+                rule(
+                    "authentication.k8s.io",
+                    &["serviceaccounts"],
+                    &["impersonate:serviceaccount"],
+                ),
+            ),
             ("secrets-reader", rule("", &["secrets"], &["get", "list"])),
             ("people", rule("", &["users", "groups"], &["impersonate"])),
-            ("extras", rule("authentication.k8s.io", &["userextras/scopes", "uids"], &["impersonate"])),
+            (
+                "extras",
+                rule(
+                    "authentication.k8s.io",
+                    &["userextras/scopes", "uids"],
+                    &["impersonate"],
+                ),
+            ),
             ("kubelets", rule("*", &["*/proxy", "nodes/metrics"], &["get"])),
             ("registrar", rule("admissionregistration.k8s.io", &["*"], &["update"])),
             ("signer", rule("certificates.k8s.io", &["signers"], &["*"])),
-            ("definer", rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["patch"])),
-            ("granter", rule("rbac.authorization.k8s.io", &["roles", "clusterroles"], &["bind"])),
+            (
+                "definer",
+                rule("apiextensions.k8s.io", &["customresourcedefinitions"], &["patch"]),
+            ),
+            (
+                "granter",
+                rule("rbac.authorization.k8s.io", &["roles", "clusterroles"], &["bind"]),
+            ),
             ("classes", rule("ringfence.dev", &["*"], &["create", "get"])),
         ] {
             let role = json!({"metadata": {"name": name}, "rules": rules});
@@ -176,7 +207,9 @@ impl Scene {
         assert_eq!(refused, Vec::<String>::new(), "listed, and not allowed");
 
         let subjects: BTreeSet<String> = held.iter().map(|held| held["subject"].to_string()).collect();
-        let subjects = subjects.into_iter().map(|text| serde_json::from_str::<Value>(&text).unwrap());
+        let subjects = subjects
+            .into_iter()
+            .map(|text| serde_json::from_str::<Value>(&text).unwrap());
         let strangers = ["vic", "tia", "pat", "out", "nobody"].map(user);
         let mut unlisted = Vec::new();
         for subject in subjects.chain(strangers).chain([account(LAUNCHERS, "scheduler")]) {
@@ -226,7 +259,9 @@ impl Scene {
 
         // Each of them by name, so that no list is right because it is empty.
         let beyond = |capability: &str| {
-            let of_it = held.iter().filter(|held| held["standing"] == "beyond" && held["capability"] == capability);
+            let of_it = held
+                .iter()
+                .filter(|held| held["standing"] == "beyond" && held["capability"] == capability);
             let names = of_it.map(|held| held["subject"]["name"].as_str().unwrap().to_owned());
             names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
         };
@@ -250,7 +285,9 @@ impl Scene {
             assert_eq!(beyond(capability), names, "{capability}");
         }
         let expected = |name: &str| {
-            held.iter().filter(|held| held["subject"]["name"] == name).all(|held| held["standing"] == "expected")
+            held.iter()
+                .filter(|held| held["subject"]["name"] == name)
+                .all(|held| held["standing"] == "expected")
         };
         assert!(expected("admins") && expected("ava"));
     }
@@ -273,7 +310,10 @@ impl Scene {
         assert!(!said.stdout.contains('\u{1b}'), "no colour in a pipe");
         let said = self.says(&Identity::user("tia", &[]), &["-o", "json"]).await;
         assert_eq!(said.code, Some(2), "{said}");
-        assert!(said.stderr.contains("forbidden") && said.stderr.contains("this takes list on namespaces"), "{said}");
+        assert!(
+            said.stderr.contains("forbidden") && said.stderr.contains("this takes list on namespaces"),
+            "{said}"
+        );
         let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
         assert_eq!(report["summary"]["complete"], false);
     }
@@ -289,11 +329,26 @@ impl Scene {
         ] {
             assert!(message.contains(words), "{words}: {message}");
         }
-        for words in ["user gus", "user lex", "user kit", "admins", "ava", "user out", "system:masters"] {
+        for words in [
+            "user gus",
+            "user lex",
+            "user kit",
+            "admins",
+            "ava",
+            "user out",
+            "system:masters",
+        ] {
             assert!(!message.contains(words), "{words}: {message}");
         }
-        let described = self.cluster.kubectl(&["describe", "aiwc", "default"]).await.expect("kubectl");
-        assert!(described.stdout.contains("TenantsBounded") && described.stdout.contains("TenantsHoldMore"), "{described}");
+        let described = self
+            .cluster
+            .kubectl(&["describe", "aiwc", "default"])
+            .await
+            .expect("kubectl");
+        assert!(
+            described.stdout.contains("TenantsBounded") && described.stdout.contains("TenantsHoldMore"),
+            "{described}"
+        );
         let version = async || {
             let class = self.admin.get(&format!("{CLASSES}/default")).await.ok();
             class["metadata"]["resourceVersion"].clone()
@@ -327,9 +382,11 @@ impl Scene {
     }
 
     async fn who_is_trusted_or_gone_is_told_no_more(&self) {
-        self.bind(None, "ClusterRole secrets-reader", account("monitoring", "operator")).await;
+        self.bind(None, "ClusterRole secrets-reader", account("monitoring", "operator"))
+            .await;
         self.class_says("False", "TenantsHoldMore").await;
-        self.bind(None, "ClusterRole ringfence-trusted", account("monitoring", "operator")).await;
+        self.bind(None, "ClusterRole ringfence-trusted", account("monitoring", "operator"))
+            .await;
         self.class_says("True", "TenantsBounded").await;
         let report = self.json().await;
         let held = report["holders"].as_array().unwrap();
@@ -391,7 +448,10 @@ impl Scene {
         let name = subject["name"].as_str().unwrap();
         let (user, groups) = match subject["kind"].as_str().unwrap() {
             "User" => (name.to_owned(), vec!["system:authenticated".to_owned()]),
-            "Group" => ("a-member".to_owned(), vec![name.to_owned(), "system:authenticated".to_owned()]),
+            "Group" => (
+                "a-member".to_owned(),
+                vec![name.to_owned(), "system:authenticated".to_owned()],
+            ),
             _ => {
                 let namespace = subject["namespace"].as_str().unwrap();
                 let groups = ["system:authenticated", "system:serviceaccounts"].map(str::to_owned);

@@ -38,7 +38,10 @@ fn cluster() -> Access {
     let mut access = Access::new("ringfence-system");
     for (name, labels) in [
         ("ai", json!({"ringfence.dev/enforce": "default"})),
-        ("bank", json!({"ringfence.dev/enforce": "strict", "ringfence.dev/warn": "default"})),
+        (
+            "bank",
+            json!({"ringfence.dev/enforce": "strict", "ringfence.dev/warn": "default"}),
+        ),
         ("warned", json!({"ringfence.dev/warn": "default"})),
         ("audited", json!({"ringfence.dev/audit": "default"})),
         ("open", json!({})),
@@ -70,14 +73,23 @@ fn cluster() -> Access {
 
 /// `standing capability subject where`, of everybody.
 fn told(access: &Access) -> Vec<String> {
-    let told = access.report().held.iter().map(|held| {
-        let place = match &held.place {
-            Where::Cluster => "everywhere",
-            Where::Namespace(namespace) => namespace,
-        };
-        format!("{} {} {} {place}", held.standing.as_str(), held.capability.name, held.subject)
-    })
-    .collect::<Vec<_>>();
+    let told = access
+        .report()
+        .held
+        .iter()
+        .map(|held| {
+            let place = match &held.place {
+                Where::Cluster => "everywhere",
+                Where::Namespace(namespace) => namespace,
+            };
+            format!(
+                "{} {} {} {place}",
+                held.standing.as_str(),
+                held.capability.name,
+                held.subject
+            )
+        })
+        .collect::<Vec<_>>();
     told
 }
 
@@ -110,7 +122,11 @@ fn a_role_is_that_of_its_namespace() {
     access.binding(&binding(Some("ai"), "ClusterRole keys", &[user("ann")]));
     access.binding(&binding(None, "ClusterRole gone", &[user("ann")]));
     assert_eq!(told(&access), [""; 0]);
-    access.binding(&binding(Some("ai"), "Role keys", &[user("ann"), json!({"kind": "Robot", "name": "x"})]));
+    access.binding(&binding(
+        Some("ai"),
+        "Role keys",
+        &[user("ann"), json!({"kind": "Robot", "name": "x"})],
+    ));
     assert_eq!(told(&access), ["beyond read-secrets user ann ai"]);
     assert_eq!(access.report().held[0].by(), "RoleBinding ai/to-keys to Role keys");
     assert_eq!(access.report().held[0].what(), "get secrets");
@@ -121,10 +137,18 @@ fn whoever_approves_or_is_trusted_is_expected_for_these_classes() {
     let mut access = cluster();
     let strict = json!([{"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "resourceNames": ["strict"], "verbs": ["trust"]}]);
     access.role(&role(None, "trusted-strict", &strict));
-    access.binding(&binding(None, "ClusterRole approver", &[json!({"kind": "Group", "name": "platform"})]));
+    access.binding(&binding(
+        None,
+        "ClusterRole approver",
+        &[json!({"kind": "Group", "name": "platform"})],
+    ));
     access.binding(&binding(None, "ClusterRole trusted", &[account("eso", "operator")]));
     access.binding(&binding(None, "ClusterRole trusted-strict", &[user("sue")]));
-    let who = [json!({"kind": "Group", "name": "platform"}), account("eso", "operator"), user("sue")];
+    let who = [
+        json!({"kind": "Group", "name": "platform"}),
+        account("eso", "operator"),
+        user("sue"),
+    ];
     access.binding(&binding(None, "ClusterRole reader", &who));
     for of in ["ai", "bank"] {
         access.binding(&binding(Some(of), "ClusterRole reader", &[user("sue")]));
@@ -174,7 +198,10 @@ fn kubernetes_and_ringfence_are_told_apart_by_their_own_names() {
         json!({"kind": "Group", "name": "system:authenticated"}),
     ];
     access.binding(&binding(None, "ClusterRole reader", &who));
-    let secrets: Vec<_> = told(&access).into_iter().filter(|told| told.contains("read-secrets")).collect();
+    let secrets: Vec<_> = told(&access)
+        .into_iter()
+        .filter(|told| told.contains("read-secrets"))
+        .collect();
     assert_eq!(
         secrets,
         [
@@ -212,7 +239,11 @@ fn whoever_runs_pods_in_a_launchers_namespace_is_the_launcher() {
 #[test]
 fn whoever_runs_pods_beside_an_approver_is_one() {
     let mut access = cluster();
-    access.binding(&binding(None, "ClusterRole approver", &[account("argocd", "controller")]));
+    access.binding(&binding(
+        None,
+        "ClusterRole approver",
+        &[account("argocd", "controller")],
+    ));
     let all = json!({"kind": "Group", "name": "system:serviceaccounts:flux"});
     access.binding(&binding(None, "ClusterRole approver", &[all]));
     for of in ["argocd", "flux", "open"] {
@@ -220,7 +251,10 @@ fn whoever_runs_pods_beside_an_approver_is_one() {
     }
     let told = told(&access);
     for of in ["argocd", "flux"] {
-        assert!(told.contains(&format!("beyond be-the-platform user ann {of}")), "{told:?}");
+        assert!(
+            told.contains(&format!("beyond be-the-platform user ann {of}")),
+            "{told:?}"
+        );
     }
     assert!(!told.iter().any(|told| told.ends_with(" open")), "{told:?}");
 }
@@ -245,15 +279,25 @@ fn tenants_are_bounded_by_class_until_somebody_holds_more() {
     assert_eq!(said(&tenants, "default").0, "TenantsBounded");
     let (reason, message) = said(&tenants, "strict");
     assert_eq!(reason, "TenantsHoldMore");
-    assert!(message.contains("user eve (RoleBinding bank/to-impersonator)"), "{message}");
+    assert!(
+        message.contains("user eve (RoleBinding bank/to-impersonator)"),
+        "{message}"
+    );
     // What is bound in the cluster counts in every class that fences.
     access.binding(&binding(None, "ClusterRole people", &[user("zoe")]));
     let tenants = access.tenants(None);
     for class in ["default", "strict"] {
-        assert!(said(&tenants, class).1.contains("user zoe (ClusterRoleBinding to-people)"));
+        assert!(
+            said(&tenants, class)
+                .1
+                .contains("user zoe (ClusterRoleBinding to-people)")
+        );
     }
     assert!(said(&tenants, "unused").1.contains("no fenced namespace"));
-    assert_eq!(said(&access.tenants(Some("roles".to_owned())), "unused").0, "ApiUnavailable");
+    assert_eq!(
+        said(&access.tenants(Some("roles".to_owned())), "unused").0,
+        "ApiUnavailable"
+    );
 }
 
 /// Bindings are for tenants to write, by the thousand and of any length: nothing grows beyond its bound, and nobody is called bounded
@@ -271,16 +315,28 @@ fn what_does_not_fit_is_counted_and_never_called_bounded() {
     let (reason, message) = said(&access.tenants(None), "default");
     assert_eq!(reason, "ApiUnavailable", "{message}");
     let report = access.report();
-    assert!(!report.is_complete() && report.held.len() <= 10_000, "{}", report.held.len());
+    assert!(
+        !report.is_complete() && report.held.len() <= 10_000,
+        "{}",
+        report.held.len()
+    );
     let mut access = cluster();
-    access.binding(&binding(Some("ai"), "ClusterRole reader", &[user(&"x".repeat(MAX_BYTES))]));
+    access.binding(&binding(
+        Some("ai"),
+        "ClusterRole reader",
+        &[user(&"x".repeat(MAX_BYTES))],
+    ));
     assert_eq!((access.rows.len(), access.omitted), (0, 1));
 }
 
 #[test]
 fn people_read_who_should_hold_less_and_machines_all_of_it() {
     let mut access = cluster();
-    access.binding(&binding(None, "ClusterRole cluster-admin", &[json!({"kind": "Group", "name": "system:masters"})]));
+    access.binding(&binding(
+        None,
+        "ClusterRole cluster-admin",
+        &[json!({"kind": "Group", "name": "system:masters"})],
+    ));
     access.binding(&binding(Some("ai"), "ClusterRole reader", &[user("ann\u{1b}[2J")]));
     let text = access.report().table(false);
     assert!(
@@ -289,18 +345,32 @@ fn people_read_who_should_hold_less_and_machines_all_of_it() {
         ),
         "{text}"
     );
-    assert!(text.contains("\nKubernetes itself:\n  group system:masters: impersonate-accounts, read-secrets,"), "{text}");
-    assert!(text.ends_with("1 holder of more than is expected, in 3 fenced namespaces and the cluster.\n"), "{text}");
+    assert!(
+        text.contains("\nKubernetes itself:\n  group system:masters: impersonate-accounts, read-secrets,"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("1 holder of more than is expected, in 3 fenced namespaces and the cluster.\n"),
+        "{text}"
+    );
     assert!(!text.contains('\u{1b}'));
     assert!(access.report().table(true).contains("\u{1b}[31m"));
     let json = access.report().json();
-    assert_eq!(json["summary"], json!({"complete": true, "namespaces": 3, "beyond": 1, "omitted": 0}));
+    assert_eq!(
+        json["summary"],
+        json!({"complete": true, "namespaces": 3, "beyond": 1, "omitted": 0})
+    );
     assert_eq!(json["holders"][0]["capability"], "read-secrets");
-    assert_eq!(json["holders"][0]["rights"], json!([{"verb": "get", "apiGroup": "", "resource": "secrets", "resourceNames": null}]));
+    assert_eq!(
+        json["holders"][0]["rights"],
+        json!([{"verb": "get", "apiGroup": "", "resource": "secrets", "resourceNames": null}])
+    );
     assert_eq!(json["holders"][0]["namespace"], "ai");
     let mut report = cluster().report();
     assert!(report.is_complete() && !report.has_beyond());
     report.add_gaps(["the clusterroles of the cluster".to_owned()]);
     assert!(!report.is_complete());
-    assert!(report.table(false).contains("Nobody holds more than is expected, in 3 fenced namespaces and the cluster. Not all could be looked at."));
+    assert!(report.table(false).contains(
+        "Nobody holds more than is expected, in 3 fenced namespaces and the cluster. Not all could be looked at."
+    ));
 }
