@@ -161,7 +161,9 @@ async fn asks_only_about_ours(side: &Side, ringfence: &Ringfence, guards: &Guard
     );
     let pod = guards.rows.first().context("a row for pods")?;
     let path = pod.path.trim_end_matches("?dryRun=All");
-    side.send(&pod.method, path, &pod.body).await?;
+    let mut counted = pod.body.clone();
+    counted["metadata"]["name"] = json!("counted");
+    side.send(&pod.method, path, &counted).await?;
     ensure!(
         asked(ringfence).await? > after,
         "a pod was made in the enforced namespace and Ringfence counted no review: the count proves nothing"

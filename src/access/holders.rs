@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::capability::{Capability, Reach};
 use super::report::{Held, Report, Standing, Where};
-use super::rules::Rights;
+use super::rules::{Names, Rights};
 use super::subject::Subject;
 use crate::api::{MANAGER, Mode};
 use crate::plan::{NamespaceFacts, name_of};
@@ -269,19 +269,19 @@ impl Access {
             }
         }
         let class = self.fenced.get(&row.binding.1);
-        let covers = |row: &&Row| {
-            let above = row
+        let covers = |row: &Row| {
+            let mut above = row
                 .rights
                 .iter()
                 .filter(|(atom, _)| atom.capability.reach == Reach::Above);
-            above.into_iter().any(|(_, names)| match class {
+            above.any(|(_, names)| match class {
                 Some(class) => names.has(class),
-                None => matches!(names, super::Names::All),
+                None => *names == Names::All,
             })
         };
         let is_expected = expected
             .get(subject)
-            .is_some_and(|rows| rows.iter().any(|row| covers(&row)));
+            .is_some_and(|rows| rows.iter().any(|row| covers(row)));
         if capability.reach == Reach::Above || is_expected {
             return Standing::Expected;
         }

@@ -235,9 +235,9 @@ impl Scene {
                             // One that is narrowed by name is not allowed for another name.
                             let is_whole = |own: &&Value| is_listed(own) && own["resourceNames"].is_null();
                             let name = match right.names.first() {
-                                Some(_) if own.iter().any(|own| is_listed(own)) => continue,
+                                Some(_) if own.iter().any(is_listed) => continue,
                                 Some(name) => name,
-                                None if own.iter().any(|own| is_whole(own)) => continue,
+                                None if own.iter().any(is_whole) => continue,
                                 None => ANOTHER,
                             };
                             unlisted.push((subject.clone(), attributes(&asked, place, Some(name))));
