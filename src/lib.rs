@@ -1,6 +1,6 @@
 //! Ringfence puts a fence around AI workflows on Kubernetes.
 //!
-//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`images`], [`plan`], [`findings`], [`draft`], [`gatekeeper`], [`decisions`]. They import no
+//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`images`], [`plan`], [`findings`], [`access`], [`draft`], [`gatekeeper`], [`decisions`]. They import no
 //! client, no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
 
 // Input decides what these would meet: an answer with a reason, never a crash of the replica. In tests a panic is the message.
@@ -19,6 +19,7 @@
 // A lock or a large future held over an await point stalls whoever shares the thread.
 #![warn(clippy::await_holding_lock, clippy::dbg_macro, clippy::large_futures)]
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod decisions;

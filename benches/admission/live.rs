@@ -30,16 +30,31 @@ impl World {
     }
 }
 
-/// `None` where the control plane was never built: the bench must not take ten minutes to begin.
+/// Whether the control plane was built: the bench must not take ten minutes to begin.
+pub fn is_built() -> bool {
+    let binaries = root().join("target/controlplane/bin");
+    let needed = [
+        "controlplane",
+        "etcd",
+        "helm",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kubectl",
+    ];
+    needed.iter().all(|name| binaries.join(name).is_file())
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `None` where the control plane was never built.
 pub async fn start() -> Result<Option<World>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let binaries = root.join("target/controlplane/bin");
-    let needed = ["controlplane", "etcd", "kube-apiserver", "kube-controller-manager"];
-    if !needed.iter().all(|name| binaries.join(name).is_file()) {
+    if !is_built() {
         return Ok(None);
     }
     let plane = ControlPlane::start(Options::default())?;
-    let crds = root.join("crds");
+    let crds = root().join("crds");
     for arguments in [
         &["apply", "-f", crds.to_str().context("the path of crds/ is no text")?][..],
         &["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"],

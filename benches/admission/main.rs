@@ -5,6 +5,7 @@
 
 mod client;
 mod generated;
+mod guards;
 mod live;
 mod manifests;
 mod measure;
@@ -176,6 +177,8 @@ async fn measure(pace: &Pace) -> Result<Report> {
     let loading = policies::vetting(pace)?;
     say(started, "what reviewing manifests takes");
     let manifests = manifests::review(pace)?;
+    say(started, "what registrations and guards cost through the API server");
+    let guards = Box::pin(guards::measure(pace)).await?;
     let took = started.elapsed();
     say(started, "done");
     Ok(Report {
@@ -185,6 +188,7 @@ async fn measure(pace: &Pace) -> Result<Report> {
         each,
         loading,
         manifests,
+        guards,
         quick: pace.quick,
         reviews: (usual.len(), bad.len()),
         took: Duration::from_secs(took.as_secs()),

@@ -86,7 +86,8 @@ fn write(folder: &Path, count: usize) -> Result<usize> {
     Ok(bytes)
 }
 
-fn job(number: usize) -> Value {
+/// A Job that fits the fence, as a person writes it.
+pub fn job(number: usize) -> Value {
     let mut job = review::job();
     let mut pod = review::spec(&Pod {
         containers: 1 + number % 3,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::guards::Guards;
 use crate::manifests::Manifests;
 use crate::measure::{Growth, IN_FLIGHT, Probe, Row, percentile, spread};
 use crate::policies::{Each, Loading};
@@ -23,6 +24,8 @@ pub struct Report {
     pub each: Each,
     pub loading: Loading,
     pub manifests: Manifests,
+    /// `None` where there is no control plane.
+    pub guards: Option<Guards>,
     pub quick: bool,
     /// Sizes of the review that is admitted and of the one that is refused.
     pub reviews: (usize, usize),
@@ -136,10 +139,14 @@ impl Report {
         }
         let _ = write!(
             out,
-            "\n{}\n{}\n{}",
+            "\n{}\n{}\n{}\n{}",
             self.each.text(),
             self.loading.text(),
-            self.manifests.text()
+            self.manifests.text(),
+            match &self.guards {
+                Some(guards) => guards.text(),
+                None => format!("through the API server {NOT_MEASURED}\n"),
+            }
         );
         out
     }
@@ -192,7 +199,7 @@ impl Report {
             "quick": self.quick, "debug": cfg!(debug_assertions), "seconds": self.took.as_secs(), "inFlight": IN_FLIGHT,
             "reviewBytes": {"admitted": self.reviews.0, "refused": self.reviews.1},
             "servers": servers, "growth": growths, "onePolicy": self.each.json(), "load": self.loading.json(),
-            "manifests": self.manifests.json(),
+            "manifests": self.manifests.json(), "guards": self.guards.as_ref().map(Guards::json),
         })
     }
 }

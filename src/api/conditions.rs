@@ -59,6 +59,8 @@ pub enum ConditionType {
     Ready,
     /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
     ClusterRangesKnown,
+    /// Of a class: nobody in its namespaces holds more of what no admission controller sees than a tenant, but who is expected to.
+    TenantsBounded,
     /// Of a RegoPolicy: this generation was vetted, and decides.
     Compiled,
     /// Of a RegoPolicy: the API server asks about all that it matches.
@@ -84,6 +86,7 @@ impl ConditionType {
             Self::Compliant => "Compliant",
             Self::Ready => "Ready",
             Self::ClusterRangesKnown => "ClusterRangesKnown",
+            Self::TenantsBounded => "TenantsBounded",
             Self::Compiled => "Compiled",
             Self::Enforced => "Enforced",
         }
@@ -149,6 +152,10 @@ pub enum Reason {
     Detected,
     /// The cluster's ranges are not known: the class has to declare them.
     NotDetected,
+    /// Tenants are bounded: nobody holds more.
+    TenantsBounded,
+    /// Tenants are not bounded: somebody holds more.
+    TenantsHoldMore,
     /// Not accepted: its time is over.
     Expired,
     /// Not accepted: the class opens no exceptions for the namespace.
@@ -204,6 +211,8 @@ impl Reason {
             Self::Declared => "Declared",
             Self::Detected => "Detected",
             Self::NotDetected => "NotDetected",
+            Self::TenantsBounded => "TenantsBounded",
+            Self::TenantsHoldMore => "TenantsHoldMore",
             Self::Expired => "Expired",
             Self::NamespaceNotAllowed => "NamespaceNotAllowed",
             Self::Terminating => "Terminating",

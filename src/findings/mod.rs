@@ -27,6 +27,7 @@ pub use secrets::{Secrets, token_secret};
 pub use tally::Tally;
 
 use crate::api::{AUDIT_LABEL, ENFORCE_LABEL, WARN_LABEL};
+use crate::plan::NamespaceFacts;
 use crate::review::Violation;
 
 /// One thing that stands and would be refused if it were made now.
@@ -111,6 +112,12 @@ pub trait Sink: Send {
     /// Something does not fit. The same rule may speak of several fields of one object; of the pods of one workload it speaks
     /// once.
     fn found(&mut self, finding: Finding);
+
+    /// A namespace of the cluster, before what is in it.
+    fn namespace(&mut self, _namespace: &NamespaceFacts) {}
+
+    /// A RoleBinding or ClusterRoleBinding, after all namespaces.
+    fn binding(&mut self, _binding: &Value) {}
 
     /// An AIWorkflow of a namespace that is looked at.
     fn declared(&mut self, _namespace: &str, _workflow: &Declared) {}

@@ -8,7 +8,7 @@ use crate::api::{ConditionStatus, NonCompliant, Reason};
 const MAX_NAMES: usize = 20;
 
 /// How many there are, and the first twenty names in order, so that the same things always read the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Some20 {
     total: usize,
     names: BTreeSet<String>,
@@ -35,7 +35,7 @@ impl Some20 {
     }
 
     /// `3 pods would be refused: a, b, c`; `None` where there are none.
-    fn told(&self, one: &str, many: &str) -> Option<String> {
+    pub(super) fn told(&self, one: &str, many: &str) -> Option<String> {
         let what = match self.total {
             0 => return None,
             1 => format!("1 {one}"),

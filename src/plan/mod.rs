@@ -32,6 +32,7 @@ mod secrets;
 mod selector;
 pub mod shape;
 mod status;
+mod tenants;
 
 use std::{
     cmp::Reverse,
@@ -72,6 +73,7 @@ pub use rules::{is_covered, rule_problems};
 pub use secrets::{SecretKeys, declared_secret, is_secret, is_secret_key, pull_secrets};
 pub use selector::{problems as selector_problems, selects};
 pub use status::{Outcome, status, unobserved_status};
+pub use tenants::{Tenants, tenants_condition};
 
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed};
 

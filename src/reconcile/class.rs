@@ -1,4 +1,4 @@
-//! Classes: whether they can be read, what they know of the cluster, and the class `default` when nobody made one.
+//! Classes: whether they can be read, what they know of the cluster and of its tenants, and the class `default` when nobody made one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, set},
-    plan::{class_problems, cluster_condition, cluster_status, default_class},
+    plan::{class_problems, cluster_condition, cluster_status, default_class, tenants_condition},
     telemetry::Controller,
 };
 
@@ -65,6 +65,18 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
         set(
             &mut status.conditions,
             ConditionType::ClusterRangesKnown,
+            holds,
+            reason,
+            message,
+            generation,
+            Timestamp::now(),
+        );
+    }
+    let tenants = tenants_condition(&class.name_any(), context.scanned.tenants().borrow().as_ref());
+    if let Some((holds, reason, message)) = tenants {
+        set(
+            &mut status.conditions,
+            ConditionType::TenantsBounded,
             holds,
             reason,
             message,

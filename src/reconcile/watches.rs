@@ -49,8 +49,13 @@ pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<C
 }
 
 pub(super) async fn classes(controller: Controller<AIWorkflowClass>, context: Arc<Context>, stop: CancellationToken) {
+    let tenants = futures::stream::unfold(context.scanned.tenants(), |mut tenants| async {
+        tenants.changed().await.ok()?;
+        Some(((), tenants))
+    });
     controller
         .reconcile_all_on(ranges::changes(&context))
+        .reconcile_all_on(tenants)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(class::reconcile, on_error, context)

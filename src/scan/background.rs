@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::access::read_roles;
 use super::look::Scanner;
 use super::results::Results;
-use crate::findings::Tally;
+use crate::access::Access;
+use crate::findings::{Declared, Extent, Finding, Sink, Tally};
+use crate::plan::{NamespaceFacts, Tenants};
 use crate::telemetry::Metrics;
 
 /// How soon after the start the first scan begins, at the latest.
@@ -35,22 +39,70 @@ pub async fn run(
         let started = Instant::now();
         let scan = tokio::task::spawn_blocking(move || {
             runtime.block_on(async {
-                let mut tally = Tally::default();
                 tokio::select! {
                     () = stopped.cancelled() => None,
-                    extent = scanner.scan(None, true, &mut tally) => {
-                        tally.gap(extent);
-                        Some(tally)
-                    }
+                    scanned = scanned(&scanner) => Some(scanned),
                 }
             })
         });
         match scan.await {
-            Ok(Some(tally)) => done(tally, &results, &metrics, started.elapsed()),
+            Ok(Some((tally, tenants))) => {
+                results.replace_tenants(tenants);
+                done(tally, &results, &metrics, started.elapsed());
+            }
             Ok(None) => return,
             Err(error) => warn!(%error, "the scan panicked, and is tried again"),
         }
     }
+}
+
+/// What a scan keeps: numbers, a little of each workflow, and who holds more than a tenant.
+struct Kept {
+    tally: Tally,
+    access: Access,
+}
+
+impl Sink for Kept {
+    fn found(&mut self, finding: Finding) {
+        self.tally.found(finding);
+    }
+
+    fn namespace(&mut self, namespace: &NamespaceFacts) {
+        self.access.namespace(namespace);
+    }
+
+    fn binding(&mut self, binding: &Value) {
+        self.access.binding(binding);
+    }
+
+    fn declared(&mut self, namespace: &str, workflow: &Declared) {
+        self.tally.declared(namespace, workflow);
+    }
+
+    fn looked_at_namespace(&mut self, namespace: &str, extent: &Extent) {
+        self.tally.looked_at_namespace(namespace, extent);
+    }
+
+    fn refused_pod(&mut self, namespace: &str, workflow: Option<&str>, name: &str) {
+        self.tally.refused_pod(namespace, workflow, name);
+    }
+}
+
+async fn scanned(scanner: &Scanner) -> (Tally, Tenants) {
+    let mut kept = Kept {
+        tally: Tally::default(),
+        access: Access::new(scanner.release_namespace()),
+    };
+    let mut unread = Extent::default();
+    read_roles(scanner.lists(), &mut kept.access, true, &mut unread).await;
+    let extent = scanner.scan(None, true, &mut kept).await;
+    let Kept { mut tally, access } = kept;
+    for gap in &unread.gaps {
+        warn!(gap, "the scan cannot tell who holds more than a tenant");
+    }
+    let tenants = access.tenants(unread.gaps.iter().chain(&extent.gaps).next().cloned());
+    tally.gap(extent);
+    (tally, tenants)
 }
 
 fn done(tally: Tally, results: &Results, metrics: &Metrics, duration: Duration) {

@@ -14,7 +14,7 @@ use super::look::{Bounds, Scanner};
 use crate::api::OWNER_LABEL;
 use crate::findings::{Accounts, Declared, Extent, Finding, Leading, Origin, Ownerless, Owners, Sink, of_no_owner};
 use crate::plan::NamespaceFacts;
-use crate::webhook::pages::{Ask, Listed, Page};
+use crate::webhook::pages::{Ask, List, Listed, Page};
 
 /// Longest that one page may take.
 const PAGE_TIME: Duration = Duration::from_secs(15);
@@ -87,32 +87,37 @@ impl Scanner {
     }
 }
 
+/// One page, and whether there is another; `None` where it could not be had, which is said. Rests as long as it took, if asked to.
+pub(super) async fn page(lists: &dyn List, ask: &mut Ask, rests: bool, extent: &mut Extent) -> Option<(Page, bool)> {
+    let started = Instant::now();
+    let page = match timeout(PAGE_TIME, lists.list(ask)).await {
+        Ok(Ok(page)) => page,
+        Ok(Err(error)) => {
+            extent.gap(error.to_string());
+            return None;
+        }
+        Err(_) => {
+            extent.gap(format!(
+                "{ask} could not be read from the API server: no answer in time"
+            ));
+            return None;
+        }
+    };
+    if let Some(unread) = &page.unread {
+        extent.gap(unread.clone());
+    }
+    if rests {
+        sleep(started.elapsed()).await;
+    }
+    ask.next.clone_from(&page.next);
+    let goes_on = page.next.is_some();
+    Some((page, goes_on))
+}
+
 impl Pass<'_> {
     /// One page, and whether there is another; `None` where it could not be had, which is said.
     async fn page(&mut self, ask: &mut Ask) -> Option<(Page, bool)> {
-        let started = Instant::now();
-        let page = match timeout(PAGE_TIME, self.scanner.lists().list(ask)).await {
-            Ok(Ok(page)) => page,
-            Ok(Err(error)) => {
-                self.extent.gap(error.to_string());
-                return None;
-            }
-            Err(_) => {
-                self.extent.gap(format!(
-                    "{ask} could not be read from the API server: no answer in time"
-                ));
-                return None;
-            }
-        };
-        if let Some(unread) = &page.unread {
-            self.extent.gap(unread.clone());
-        }
-        if self.rests {
-            sleep(started.elapsed()).await;
-        }
-        ask.next.clone_from(&page.next);
-        let goes_on = page.next.is_some();
-        Some((page, goes_on))
+        page(self.scanner.lists(), ask, self.rests, &mut self.extent).await
     }
 
     /// The same of owners. Where not all of them can be had, nothing can be said to have none.
@@ -152,6 +157,7 @@ impl Pass<'_> {
                     continue;
                 };
                 self.owners.add_namespace(&facts.name, &facts.uid);
+                self.sink.namespace(&facts);
                 let class = facts.mode().and_then(|mode| facts.class_for(mode)).map(str::to_owned);
                 if let Some(class) = class.filter(|_| !facts.terminating) {
                     with_a_mode.push((facts.name, class, namespace));
@@ -191,6 +197,7 @@ impl Pass<'_> {
         let mut ask = Ask::all(kind, namespace);
         while let Some((page, goes_on)) = self.page(&mut ask).await {
             for binding in page.items.into_iter().map(Value::Object) {
+                self.sink.binding(&binding);
                 if let Some(ownerless) = of_no_owner(kind.kind, &binding, &self.owners) {
                     self.doubt(Doubt::Ownerless(ownerless));
                 }

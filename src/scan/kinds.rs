@@ -34,11 +34,14 @@ pub(crate) const CLUSTER_ROLE_BINDING: Listed = listed(
     "ClusterRoleBinding",
     "clusterrolebindings",
 );
+pub(super) const ROLE: Listed = listed("rbac.authorization.k8s.io", "v1", "Role", "roles");
+pub(super) const CLUSTER_ROLE: Listed = listed("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles");
+pub(super) const CLASS: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflowClass", "aiworkflowclasses");
 /// What Ringfence makes, beside RoleBindings.
 pub(super) const OWNED: [Listed; 3] = [
     NETWORK_POLICY,
     listed("", "v1", "ServiceAccount", "serviceaccounts"),
-    listed("rbac.authorization.k8s.io", "v1", "Role", "roles"),
+    ROLE,
 ];
 
 pub(super) const SERVICE: Listed = listed("", "v1", "Service", "services");

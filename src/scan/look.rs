@@ -90,6 +90,10 @@ impl Scanner {
         self.admission.is_exempt(namespace)
     }
 
+    pub(super) fn release_namespace(&self) -> &str {
+        self.admission.release_namespace()
+    }
+
     /// Looks at a namespace as if it enforced that class. `namespace` is the object, as it is or as it would be.
     pub async fn look(&self, namespace: &Value, class: &str, bounds: Bounds, sink: &mut dyn Sink) -> Extent {
         let by = Instant::now() + PAGE_TIME;

@@ -3,6 +3,7 @@
 //! Must never: change or end anything, hold more than a page of what it lists (but for the namespaces that have a mode), take what could not be read for what fits, or
 //! judge otherwise than admission does.
 
+mod access;
 mod background;
 mod cluster;
 mod kinds;
@@ -12,6 +13,7 @@ mod remember;
 mod results;
 mod units;
 
+pub use access::read_access;
 pub use background::run;
 pub(crate) use kinds::{CLUSTER_ROLE_BINDING, ROLE_BINDING};
 pub use look::{Bounds, Scanner};

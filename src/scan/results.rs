@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::Stream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::plan::Compliance;
+use crate::plan::{Compliance, Tenants};
 
 /// Namespace and name of a workflow.
 pub type Key = (String, String);
@@ -19,6 +19,7 @@ pub type Found = BTreeMap<Key, Compliance>;
 pub struct Results {
     inner: Mutex<Inner>,
     news: Notify,
+    tenants: watch::Sender<Option<Tenants>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +68,22 @@ impl Results {
         if !inner.untold.is_empty() {
             self.news.notify_one();
         }
+    }
+
+    /// Puts what a scan found about tenants in place of what the last one found.
+    pub fn replace_tenants(&self, found: Tenants) {
+        self.tenants.send_if_modified(|known| {
+            let is_news = known.as_ref() != Some(&found);
+            if is_news {
+                *known = Some(found);
+            }
+            is_news
+        });
+    }
+
+    /// What the last scan found about tenants; nothing before the first.
+    pub fn tenants(&self) -> watch::Receiver<Option<Tenants>> {
+        self.tenants.subscribe()
     }
 
     /// The next workflow for which a scan found something else than the one before, if there is one.

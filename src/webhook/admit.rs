@@ -90,6 +90,11 @@ impl Admission {
         self.judge.is_exempt(namespace)
     }
 
+    /// Where Ringfence itself is.
+    pub fn release_namespace(&self) -> &str {
+        self.judge.release_namespace()
+    }
+
     /// Decides what stands as if it were made now, but for who launched it, which nobody recorded, and for what Ringfence makes
     /// itself. `review` is one of [`Review::standing`].
     ///

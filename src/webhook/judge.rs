@@ -89,6 +89,10 @@ impl Judge {
         is_exempt(namespace, Some(&self.release_namespace))
     }
 
+    pub(super) fn release_namespace(&self) -> &str {
+        &self.release_namespace
+    }
+
     pub(super) fn object(
         &self,
         review: &Review,

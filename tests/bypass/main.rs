@@ -4,8 +4,6 @@
 //! Attackers are a tenant with the chart's role `ringfence-tenant`, for whom all of it must fail, and holders of the built-in `edit` and
 //! `admin`, for whom all must fail but what the design declares out of scope: that is a fact with a test here.
 
-<<<<<<< HEAD
-
 mod accounts;
 mod addresses;
 mod attackers;

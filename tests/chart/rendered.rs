@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::chart::{RELEASE, helm, render};
 
 /// Roles that the chart makes and binds to nobody; `people` tests what they give.
-const FOR_PEOPLE: [&str; 10] = [
+const FOR_PEOPLE: [&str; 11] = [
     "ringfence-admin",
     "ringfence-approver",
     "ringfence-class-view",
@@ -19,6 +19,7 @@ const FOR_PEOPLE: [&str; 10] = [
     "ringfence-policies",
     "ringfence-policy-view",
     "ringfence-tenant",
+    "ringfence-trusted",
     "ringfence-view",
 ];
 

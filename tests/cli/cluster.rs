@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use crate::run::{Said, run, run_with};
 
 const WORKFLOW: &str = "tests/fixtures/render/accepted.yaml";
-const COMMANDS: [&[&str]; 4] = [
+const COMMANDS: [&[&str]; 5] = [
+    &["check", "access"],
     &["check", "namespace", "ai"],
     &["diff", WORKFLOW],
     &["draft", "ai"],

@@ -2,6 +2,7 @@
 //! plane serves all of them; each keeps to namespaces of its own.
 
 mod acceptance;
+mod access;
 mod admission;
 mod adoption;
 mod bad_input;

@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 
-const PURE_ROOMS: [&str; 10] = [
+const PURE_ROOMS: [&str; 11] = [
+    "access",
     "api",
     "decisions",
     "draft",

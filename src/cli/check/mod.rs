@@ -1,7 +1,9 @@
 //! `ringfence check`: what is in the way before something is done.
 //!
-//! Admission's own judge decides, with the caller's rights. Must never: write, or hold the value of a Secret.
+//! Admission's own judge decides what would be refused, RBAC's rules who holds what, with the caller's rights. Must never: write, or
+//! hold the value of a Secret.
 
+mod access;
 mod secrets;
 
 use std::{process::ExitCode, sync::Arc};
@@ -34,7 +36,7 @@ const REGISTRATION: &str = "ringfence";
 /// Longest that one question may take.
 const QUESTION: Duration = Duration::from_secs(15);
 
-/// Tell what is in the way, before anything is changed.
+/// Tell what is in the way before anything is changed, and who stands beside the fence.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -43,6 +45,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Access(access::AccessArgs),
     Namespace(NamespaceArgs),
 }
 
@@ -86,8 +89,11 @@ pub(super) struct NamespaceArgs {
 }
 
 pub(super) fn main(args: &Args) -> ExitCode {
-    let What::Namespace(args) = &args.what;
-    namespace(args).unwrap_or_else(|error| terminal::fail(&error))
+    let told = match &args.what {
+        What::Access(args) => access::check(args),
+        What::Namespace(args) => namespace(args),
+    };
+    told.unwrap_or_else(|error| terminal::fail(&error))
 }
 
 fn namespace(args: &NamespaceArgs) -> Result<ExitCode> {

@@ -207,7 +207,7 @@ async fn what_has_lost_its_owner_is_found() {
 #[tokio::test]
 async fn an_owner_that_came_meanwhile_is_an_owner() {
     struct Later(Fixed, std::sync::atomic::AtomicBool);
-    impl crate::webhook::pages::List for Later {
+    impl List for Later {
         fn list<'a>(
             &'a self,
             ask: &'a Ask,
