@@ -7,6 +7,7 @@
 mod attackers;
 mod bindings;
 mod bombs;
+mod ceiling;
 mod down;
 mod exceptions;
 mod exceptions_end;
@@ -14,6 +15,7 @@ mod forms;
 mod gap;
 mod grants;
 mod legitimate;
+mod legitimate_others;
 mod moving;
 mod network_policies;
 #[allow(
