@@ -10,6 +10,7 @@ mod attackers;
 mod bindings;
 mod bombs;
 mod bulk;
+mod ceiling;
 #[allow(
     dead_code,
     unused_imports,
@@ -29,6 +30,7 @@ mod launch;
 mod launch_chain;
 mod launcher_names;
 mod legitimate;
+mod legitimate_others;
 mod moving;
 mod network_policies;
 mod nodes;

@@ -1,0 +1,158 @@
+//! Door: none. Other products work inside the fence as the class lets them: queues, injectors of sidecars, controllers of repositories.
+
+use serde_json::json;
+use support::{Identity, eventually, unique};
+
+use crate::legitimate::has_pods;
+use crate::world::{Actor, SOON, World, all, container, one, pod, workflow, workload};
+
+/// As Kueue does: it is no launcher, and decides when a Job runs; where it also says where, it is one by the class.
+/// Legitimate: a queue suspends and resumes Jobs, and as a launcher of the class sets their nodes.
+#[tokio::test]
+async fn a_queue_holds_jobs_back_and_lets_them_run() {
+    let world = World::shared().await;
+    let system = &world.namespace("kueue", &json!({})).await;
+    let account = json!({"serviceAccount": {"namespace": system, "name": "kueue"}});
+    world
+        .admin
+        .post(&all("ServiceAccount", system), &json!({"metadata": {"name": "kueue"}}))
+        .await
+        .ok();
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "launchers": [account]}))
+        .await;
+    let lea = world.master("lea", &[]).await;
+    for (labels, sets_nodes) in [("default".to_owned(), false), (class, true)] {
+        let ns = &world
+            .namespace("queue", &json!({"ringfence.dev/enforce": labels}))
+            .await;
+        world.ready(ns, "triage", &json!({})).await;
+        let subject = json!({"kind": "ServiceAccount", "namespace": system, "name": "kueue"});
+        world.bind(ns, "edit", &subject).await;
+        let kueue = Actor::new(world.cluster.service_account(system, "kueue").await);
+        eventually(SOON, || async { kueue.read(&all("Job", ns)).await }).await;
+        let mut job = workload("Job", &pod("queued", "triage"));
+        job["spec"]["suspend"] = json!(true);
+        lea.post(&all("Job", ns), &job).await.ok();
+        let path = one("Job", ns, "queued");
+        let nodes = json!({"spec": {"template": {"spec": {"nodeSelector": {"pool": "gpu"}}}}});
+        let answer = kueue.patch(&path, &nodes).await;
+        if sets_nodes {
+            answer.ok();
+        } else {
+            answer.refused_by("launcher");
+        }
+        kueue.patch(&path, &json!({"spec": {"suspend": false}})).await.ok();
+        let pods = has_pods(&world, ns, "queued", 1).await;
+        assert_eq!(
+            pods[0]["spec"]["nodeSelector"].is_null(),
+            !sets_nodes,
+            "{}",
+            pods[0]["spec"]
+        );
+        kueue.patch(&path, &json!({"spec": {"suspend": true}})).await.ok();
+        has_pods(&world, ns, "queued", 0).await;
+    }
+}
+
+/// What an injector puts into a pod when its author is done: a container, a volume, an annotation.
+/// Legitimate: a sidecar that the class knows is injected; one that it does not know is refused.
+#[tokio::test]
+async fn a_sidecar_is_injected_that_the_class_allows() {
+    let world = World::shared().await;
+    let class = json!({
+        "images": {"allowed": ["registry.example.com/**"], "injected": ["docker.io/istio/proxyv2"]},
+        "volumes": {"types": ["emptyDir"]}, "podAnnotations": ["sidecar.istio.io/"],
+    });
+    let class = world.class(&class).await;
+    let ns = &world
+        .namespace("injected", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let injected = |image: &str, annotation: &str| {
+        let mut sidecar = container("istio-proxy");
+        sidecar["image"] = json!(image);
+        sidecar["volumeMounts"] = json!([{"name": "istio-envoy", "mountPath": "/etc/istio/proxy"}]);
+        let mut whole = pod("meshed", "triage");
+        whole["metadata"]["annotations"] = json!({annotation: "{}"});
+        whole["spec"]["containers"].as_array_mut().unwrap().push(sidecar);
+        whole["spec"]["volumes"] = json!([{"name": "istio-envoy", "emptyDir": {}}]);
+        whole
+    };
+    let pods = all("Pod", ns);
+    lea.post(&pods, &injected("docker.io/linkerd/proxy:1", "sidecar.istio.io/status"))
+        .await
+        .refused_by("approved-images");
+    lea.post(&pods, &injected("istio/proxyv2:1.29", "k8s.v1.cni.cncf.io/networks"))
+        .await
+        .refused_by("pod-annotations");
+    lea.post(&pods, &injected("istio/proxyv2:1.29", "sidecar.istio.io/status"))
+        .await
+        .ok();
+}
+
+/// With a token of its own, by server-side apply, everything in one go and again.
+/// Legitimate: Argo CD or Flux applies a workflow and what it runs as a launcher of the class, over and over.
+#[tokio::test]
+async fn a_repository_is_applied_by_its_controller() {
+    let world = World::shared().await;
+    let argo = &world.namespace("argocd", &json!({})).await;
+    world
+        .admin
+        .post(
+            &all("ServiceAccount", argo),
+            &json!({"metadata": {"name": "controller"}}),
+        )
+        .await
+        .ok();
+    let account = json!({"serviceAccount": {"namespace": argo, "name": "controller"}});
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "launchers": [account], "podAnnotations": ["kubectl.kubernetes.io/"]}))
+        .await;
+    let ns = &world
+        .namespace("applied", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    let subject = json!({"kind": "ServiceAccount", "namespace": argo, "name": "controller"});
+    world.bind(ns, "edit", &subject).await;
+    let controller = Identity::service_account(argo, "controller");
+    let actor = Actor::new(world.cluster.client(&controller).await);
+    eventually(SOON, || async { actor.read(&all("AIWorkflow", ns)).await }).await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "model", "labels": {"ringfence.dev/workflow": "triage"}}, "data": {"a": "b"}});
+    let mut objects = vec![
+        workflow("triage", &json!({"launchers": []})),
+        map,
+        workload("Deployment", &pod("served", "triage")),
+        workload("Job", &pod("once", "triage")),
+    ];
+    for object in &mut objects {
+        object["metadata"]["namespace"] = json!(ns);
+    }
+    let path = world.cluster.directory().join(format!("{}.json", unique("repository")));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&path, list.to_string()).expect("writing manifests");
+    let path = path.display().to_string();
+    let apply = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=argocd-controller",
+        "-f",
+        &path,
+    ];
+    let done = world.cluster.kubectl_as(&controller, &apply).await.unwrap();
+    assert!(done.success, "{done}");
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    for app in ["served", "once"] {
+        has_pods(&world, ns, app, 1).await;
+    }
+    let again = world.cluster.kubectl_as(&controller, &apply).await.unwrap();
+    assert!(again.success, "{again}");
+    // A person with the same rights is none.
+    let (edith, _) = world.person(ns, "edit").await;
+    let restart = ["rollout", "restart", "deployment/served", "--namespace", ns];
+    let refused = world.cluster.kubectl_as(&edith, &restart).await.unwrap();
+    assert!(!refused.success && refused.stderr.contains("[launcher]"), "{refused}");
+    let restarted = world.cluster.kubectl_as(&controller, &restart).await.unwrap();
+    assert!(restarted.success, "{restarted}");
+}
