@@ -277,3 +277,38 @@ async fn ringfences_own_policies_are_changed_or_deleted() {
     })
     .await;
 }
+
+/// The account is there from the time of warn; what the fence rests on is not.
+///
+/// Held by: `default-deny`, `operator`
+#[tokio::test]
+async fn a_policy_of_somebody_elses_takes_the_place_of_the_default_deny() {
+    let world = World::shared().await;
+    let ns = &world
+        .namespace("taken", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let open = json!({"metadata": {"name": "ringfence"}, "spec": {"podSelector": {}, "ingress": [{}]}});
+    ada.post(&all("NetworkPolicy", ns), &open).await.ok();
+    world
+        .tess
+        .post(&all("AIWorkflow", ns), &crate::world::workflow("triage", &json!({})))
+        .await
+        .ok();
+    world.condition(ns, "triage", "Ready", "False", "NotEnforced").await;
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    let held = world.condition(ns, "triage", "Ready", "False", "NameTaken").await;
+    let message = crate::world::condition(&held, "Programmed")["message"].to_string();
+    assert!(message.contains("NetworkPolicy ringfence"), "{message}");
+    let lea = world.master("lea", &[]).await;
+    let pod = crate::world::pod("early", "triage");
+    let answer = lea.post(&all("Pod", ns), &pod).await;
+    answer.refused_by("default-deny");
+    // Once it is gone, the fence stands.
+    world.admin.delete(&one("NetworkPolicy", ns, "ringfence")).await.ok();
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    let deny = world.admin.get(&one("NetworkPolicy", ns, "ringfence")).await.ok();
+    assert_eq!(deny["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    lea.post(&all("Pod", ns), &pod).await.ok();
+}

@@ -173,33 +173,6 @@ async fn a_foreign_account_is_neither_touched_nor_bound() {
 }
 
 #[tokio::test]
-async fn a_foreign_policy_in_the_place_of_the_default_deny_keeps_the_fence_open_and_says_so() {
-    let world = World::shared().await;
-    let ns = &world.namespace("policy", &json!({})).await;
-    let open = json!({"metadata": {"name": "ringfence"}, "spec": {"podSelector": {}, "ingress": [{}]}});
-    world.admin.post(&all("NetworkPolicy", ns), &open).await.ok();
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world
-        .admin
-        .patch(&format!("/api/v1/namespaces/{ns}"), &enforce)
-        .await
-        .ok();
-    world
-        .tess
-        .post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))
-        .await
-        .ok();
-    let refused = world.condition(ns, "triage", "Ready", "False", "NameTaken").await;
-    let message = condition(&refused, "Programmed")["message"].as_str().unwrap();
-    assert!(message.contains("NetworkPolicy ringfence"), "{message}");
-
-    world.admin.delete(&one("NetworkPolicy", ns, "ringfence")).await.ok();
-    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
-    let deny = world.admin.get(&one("NetworkPolicy", ns, "ringfence")).await.ok();
-    assert_eq!(deny["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
-}
-
-#[tokio::test]
 async fn peers_resolve_when_both_ends_name_each_other() {
     let world = World::shared().await;
     let ns = &world.enforced("peers").await;
