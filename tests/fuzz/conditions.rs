@@ -224,15 +224,15 @@ fn no_condition_costs_more_than_it_may() {
     let owner = |n: usize| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": n.to_string()});
     let large = json!({
         "metadata": {
-            "name": "o", "namespace": "ai", "labels": map(4000, "ringfence.dev/k"), "annotations": map(4000, "ringfence.dev/k"),
-            "ownerReferences": many(2000, &owner), "finalizers": many(2000, &|n| json!(format!("a/{n}"))),
+            "name": "o", "namespace": "ai", "labels": map(1500, "ringfence.dev/k"), "annotations": map(1500, "ringfence.dev/k"),
+            "ownerReferences": many(1000, &owner), "finalizers": many(500, &|n| json!(format!("a/{n}"))),
         },
-        "data": map(20_000, "k"), "spec": {"containers": many(2000, &|n| json!({"name": n.to_string()}))},
-        "subjects": many(5000, &|n| json!({"kind": "User", "name": format!("system:serviceaccount:ai:{n}")})),
+        "data": map(10_000, "k"), "spec": {"containers": many(500, &|n| json!({"name": n.to_string()}))},
+        "subjects": many(2000, &|n| json!({"kind": "User", "name": format!("system:serviceaccount:ai:{n}")})),
     });
     let mut other = large.clone();
-    other["metadata"]["ownerReferences"] = many(2000, &|n| owner(n + 1000));
-    other["data"]["k19999"] = json!("y");
+    other["metadata"]["ownerReferences"] = many(1000, &|n| owner(n + 500));
+    other["data"]["k9999"] = json!("y");
     for (operation, object, old) in [
         ("CREATE", &large, &Value::Null),
         ("UPDATE", &large, &other),
