@@ -94,7 +94,7 @@ fn forms(object: &Value) -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "as YAML with an anchor",
             "application/yaml",
             format!(
-                "apiVersion: v1\nkind: {}\nmetadata:\n  name: {name}\n  annotations: &a {labels}\n  labels: *a\n",
+                "apiVersion: v1\nkind: {}\nkept: &a {labels}\nmetadata:\n  name: {name}\n  labels: *a\n",
                 object["kind"]
             ),
         ),
