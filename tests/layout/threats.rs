@@ -75,7 +75,10 @@ fn every_guard_is_attacked_and_every_attack_names_guards_that_are_there() {
     let policies = admission_policies();
     for name in named.keys() {
         assert!(
-            RULES.iter().any(|rule| rule.name == name) || policies.contains(name) || OTHERS.contains(&name.as_str()),
+            RULES.iter().any(|rule| rule.name == name)
+                || policies.contains(name)
+                || is_shipped_policy(name)
+                || OTHERS.contains(&name.as_str()),
             "tests/bypass: `{name}` is no rule, no shipped policy, no admission policy of the chart, and none of {OTHERS:?}"
         );
     }
@@ -191,7 +194,9 @@ fn attempt(file: &str, name: &str, docs: &[&str]) -> Attempt {
 }
 
 fn rendered(door: &Attacked) -> String {
-    let mut page = format!("### {}\n\n", upper(door.wants.trim_end_matches('.')));
+    // What only works is no door.
+    let wants = door.wants.strip_prefix("none. ").unwrap_or(&door.wants);
+    let mut page = format!("### {}\n\n", upper(wants.trim_end_matches('.')));
     for paragraph in door.told.iter().filter(|paragraph| !paragraph.is_empty()) {
         page += &format!("{paragraph}\n\n");
     }
