@@ -73,7 +73,7 @@ fn cluster() -> Access {
 
 /// `standing capability subject where`, of everybody.
 fn told(access: &Access) -> Vec<String> {
-    let told = access
+    access
         .report()
         .held
         .iter()
@@ -89,8 +89,7 @@ fn told(access: &Access) -> Vec<String> {
                 held.subject
             )
         })
-        .collect::<Vec<_>>();
-    told
+        .collect::<Vec<_>>()
 }
 
 #[test]
