@@ -80,6 +80,9 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         return Some(Change::Create);
     }
     let old = review.old_object()?;
+    if writes_status_as_content(review, shape, old, object) {
+        return Some(Change::Launch("status"));
+    }
     if is_inert(old, object) {
         return Some(Change::Inert);
     }
@@ -88,6 +91,15 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         Some(RUNNING) if shape.is_some_and(Shape::is_pod) && debugs(old, object) => Change::Debug,
         Some(path) => Change::Launch(path),
     })
+}
+
+/// Whether a custom resource that has no status subresource gets another status: then its status is written like everything else of it, and
+/// an engine may run what it says (Argo Workflows keeps the template there that it runs).
+fn writes_status_as_content(review: &Review, shape: Option<&Shape>, old: &Value, new: &Value) -> bool {
+    shape.is_none()
+        && review.subresource.is_empty()
+        && !QUIET_GROUPS.contains(&review.kind.group.as_str())
+        && old.get("status") != new.get("status")
 }
 
 fn debugs(old: &Value, new: &Value) -> bool {

@@ -12,11 +12,12 @@ use kube::{
 use serde_json::Value;
 
 use crate::plan::Child;
+use crate::webhook::pages::{Ask, List, Page};
 
 /// Longest that one call may take.
 pub const DEADLINE: Duration = Duration::from_secs(15);
-/// Objects in one page of a list.
-pub(super) const PAGE: u32 = 250;
+/// Objects in one page of a list. Few, because managedFields make each as large as an object can be (some 9 MB), and eight lists run at a time.
+pub(super) const PAGE: u32 = 4;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,16 @@ pub(super) async fn bounded<T>(what: &str, call: impl Future<Output = kube::Resu
             source,
         }),
         Err(_) => Err(CallError::Timeout { what: what.to_owned() }),
+    }
+}
+
+/// One page of what anybody may have written, within its bounds.
+pub(super) async fn page(lists: &dyn List, ask: &Ask) -> Result<Page, CallError> {
+    match tokio::time::timeout(DEADLINE, lists.list(ask)).await {
+        Ok(page) => page.map_err(|error| CallError::Unread(error.to_string())),
+        Err(_) => Err(CallError::Timeout {
+            what: format!("list {ask}"),
+        }),
     }
 }
 

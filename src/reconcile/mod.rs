@@ -69,6 +69,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(120);
 const COUNT: Duration = Duration::from_secs(15);
 /// Objects in one page of an initial list.
 const PAGE: u32 = 50;
+/// The same of objects that others may write, or write into: each may be as large as an object can be, even its metadata alone.
+const PAGE_OF_OTHERS: u32 = 4;
 /// Reconciles of one controller that run at the same time.
 const CONCURRENCY: u16 = 8;
 
@@ -223,6 +225,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
 /// In small pages: a tenant's objects can be large, and a page of them is in memory at once.
 fn paged() -> watcher::Config {
     watcher::Config::default().page_size(PAGE)
+}
+
+fn paged_of_others() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE_OF_OTHERS)
 }
 
 async fn wait<K>(store: Store<K>) -> bool

@@ -1,9 +1,8 @@
 //! What tells whether a declaration may be trusted yet: the registration, older pods, and an account that may join.
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams},
+    api::{ApiResource, DynamicObject},
     runtime::events::EventType,
 };
 use serde_json::Value;
@@ -13,12 +12,14 @@ use super::{CallError, Context, Reads, calls};
 use crate::{
     api::{AIWorkflow, WORKFLOW_LABEL, is_dns_subdomain},
     plan::{self, Child, Predecessors, Registration},
+    scan::POD,
+    webhook::{lookup::Live, pages::Ask},
 };
 
-/// Pods in one page: of each only its metadata.
-const PAGE: u32 = 500;
-/// Pages that are read; more pods than that count as older.
-const PAGES: usize = 20;
+/// Pages that are read; more pods than these hold count as older.
+const PAGES: usize = 200;
+/// Most pods that are looked at, and of each only its metadata.
+const PODS: usize = 10_000;
 /// Pods that have ended start nothing again, and need not be waited for.
 const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
@@ -79,35 +80,47 @@ pub(super) async fn predecessors(
         return Ok(found);
     }
     let name = workflow.name_any();
-    let labelled = ListParams::default().labels(&format!("{WORKFLOW_LABEL}={name}"));
-    older(workflow, labelled.fields(RUNNING), &mut found, reads).await?;
+    let labelled = format!("{WORKFLOW_LABEL}={name}");
+    older(workflow, labelled, RUNNING.to_owned(), &mut found, reads).await?;
     let account = Some(workflow.service_account_name()).filter(|name| account.is_none() && is_dns_subdomain(name));
     if let Some(account) = account {
         let running_as = format!("spec.serviceAccountName={account},{RUNNING}");
-        let others = ListParams::default().labels(&format!("{WORKFLOW_LABEL}!={name}"));
-        older(workflow, others.fields(&running_as), &mut found, reads).await?;
+        let others = format!("{WORKFLOW_LABEL}!={name}");
+        older(workflow, others, running_as, &mut found, reads).await?;
     }
     Ok(found)
 }
 
 async fn older(
     workflow: &AIWorkflow,
-    params: ListParams,
+    labels: String,
+    fields: String,
     found: &mut Predecessors,
     reads: &Reads,
 ) -> Result<(), CallError> {
     let namespace = workflow.namespace().unwrap_or_default();
-    let api = Api::<Pod>::namespaced(reads.client.clone(), &namespace);
-    let mut params = params.limit(PAGE);
-    let what = format!("list pods of namespace {namespace}");
+    let lists = Live::new(reads.client.clone(), &reads.registration);
+    let mut ask = Ask {
+        labels,
+        fields,
+        metadata_only: true,
+        ..Ask::all(POD, Some(&namespace))
+    };
+    let mut pods = 0;
     for _ in 0..PAGES {
-        let page = calls::bounded(&what, api.list_metadata(&params)).await?;
-        for pod in page.items {
-            let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            found.look_at(workflow, &pod.name_any(), created);
+        let page = calls::page(&lists, &ask).await?;
+        // Whatever cannot be read is not known to be younger.
+        if page.unread.is_some() {
+            found.cut_off();
         }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
+        pods += page.items.len();
+        for pod in page.items.into_iter().map(Value::Object) {
+            let created = plan::text_at(&pod, "/metadata/creationTimestamp").parse().ok();
+            found.look_at(workflow, plan::name_of(&pod), created);
+        }
+        match page.next {
+            Some(next) if pods < PODS => ask.next = Some(next),
+            Some(_) => break,
             None => return Ok(()),
         }
     }

@@ -25,7 +25,9 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, ranges, workflow};
+use super::{
+    CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, paged_of_others, ranges, workflow,
+};
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
@@ -36,7 +38,7 @@ use crate::{
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
     let policies = Api::<PartialObjectMeta<NetworkPolicy>>::all(context.client.clone());
-    let denies = paged().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
+    let denies = paged_of_others().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
     controller
         .watches(policies, denies, |policy| {
             policy.namespace().map(|namespace| ObjectRef::new(&namespace))
@@ -65,7 +67,7 @@ pub(super) async fn classes(controller: Controller<AIWorkflowClass>, context: Ar
 
 pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
-    let owned = || paged().labels(OWNER_LABEL);
+    let owned = || paged_of_others().labels(OWNER_LABEL);
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
     let grants = controller.store();
     controller
@@ -120,7 +122,7 @@ pub(super) async fn workflows(
 ) {
     let client = context.client.clone();
     // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
-    let owned = || paged().labels(OWNER_LABEL);
+    let owned = || paged_of_others().labels(OWNER_LABEL);
     let kubernetes = paged().labels("kubernetes.io/service-name=kubernetes");
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();

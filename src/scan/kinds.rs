@@ -20,13 +20,14 @@ pub(super) const RUNNING: [Listed; 8] = [
     listed("", "v1", "ReplicationController", "replicationcontrollers"),
     listed("apps", "v1", "ReplicaSet", "replicasets"),
     listed("batch", "v1", "Job", "jobs"),
-    listed("", "v1", "Pod", "pods"),
+    POD,
 ];
 
 pub(super) const NAMESPACE: Listed = listed("", "v1", "Namespace", "namespaces");
 pub(super) const NETWORK_POLICY: Listed = listed("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies");
 pub(super) const WORKFLOW: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflow", "aiworkflows");
 pub(super) const GRANT: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflowGrant", "aiworkflowgrants");
+pub(crate) const POD: Listed = listed("", "v1", "Pod", "pods");
 pub(crate) const ROLE_BINDING: Listed = listed("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
 pub(crate) const CLUSTER_ROLE_BINDING: Listed = listed(
     "rbac.authorization.k8s.io",

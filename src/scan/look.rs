@@ -3,8 +3,8 @@
 
 mod beside;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -59,12 +59,17 @@ impl Bounds {
     }
 }
 
+/// How long an answer counts about which kinds are served: setting a mode must not wait for a dozen of them each time.
+const SERVED_FOR: Duration = Duration::from_secs(10);
+
 /// Looks at what stands. Judging does not yield: whoever calls it does so on a thread that may block.
 #[derive(Clone)]
 pub struct Scanner {
     admission: Arc<Admission>,
     lookup: Arc<dyn Lookup>,
     lists: Arc<dyn List>,
+    /// Which kinds were served, and when that was asked.
+    served: Arc<Mutex<HashMap<Listed, (Instant, bool)>>>,
 }
 
 impl Scanner {
@@ -74,6 +79,7 @@ impl Scanner {
             admission,
             lookup,
             lists,
+            served: Arc::default(),
         }
     }
 
@@ -100,11 +106,23 @@ impl Scanner {
     /// Which of these kinds are served; one of which that cannot be told is asked for, and so said.
     pub(super) async fn served(&self, kinds: impl IntoIterator<Item = Listed>, by: Instant) -> Vec<Listed> {
         let asked = kinds.into_iter().map(async |kind| {
-            let is_served =
-                is_built_in(kind) || !matches!(timeout_at(by, self.lists.serves(kind)).await, Ok(Ok(false)));
+            let is_served = is_built_in(kind) || self.serves(kind, by).await;
             is_served.then_some(kind)
         });
         futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    async fn serves(&self, kind: Listed, by: Instant) -> bool {
+        let remembered = || self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = remembered().get(&kind).copied();
+        if let Some((_, is_served)) = known.filter(|(at, _)| at.elapsed() < SERVED_FOR) {
+            return is_served;
+        }
+        let Ok(Ok(is_served)) = timeout_at(by, self.lists.serves(kind)).await else {
+            return true;
+        };
+        remembered().insert(kind, (Instant::now(), is_served));
+        is_served
     }
 
     /// The same, where it is known which kinds are served beside the built-in ones.

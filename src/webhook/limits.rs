@@ -57,7 +57,7 @@ impl Default for Limits {
             reviews: COPIES * MAX_WEIGHT,
             evaluations: 64,
             evaluations_of_one: 16,
-            bodies_of_one: 16 << 20,
+            bodies_of_one: 8 << 20,
             connections: 512,
             idle: Duration::from_secs(60),
             head: Duration::from_secs(10),

@@ -3,11 +3,14 @@
 //! Must never: hold more of a list than one page, or let a page be as large as its objects can be made: five hundred objects of
 //! a megabyte each are one tenant's work.
 
+use axum::body::Bytes;
+use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::ListParams;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::lookup::LookupError;
@@ -128,6 +131,32 @@ impl std::fmt::Display for Ask {
     }
 }
 
+/// Of a list what its names take: everything else weighs nothing, whatever somebody wrote there.
+#[derive(Deserialize)]
+struct Names {
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct ListMeta {
+    #[serde(rename = "continue", default)]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    metadata: Name,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    #[serde(default)]
+    namespace: Option<String>,
+    name: String,
+}
+
 /// Asks for one page; for a smaller one where the objects are large.
 pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
     let mut limit = PAGE;
@@ -147,18 +176,19 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
         ..ask.clone()
     };
     let too_large = || failed(ask, "one of them is larger than any object can be");
-    let page = attempt(client, &named, 1).await?.filter(|_| !ask.metadata_only);
-    let page = page.ok_or_else(too_large)?;
-    let Some(object) = page.items.into_iter().next().map(Value::Object) else {
+    let (status, bytes) = fetched(client, &named, 1).await?;
+    let bytes = bytes.filter(|_| status.is_success()).ok_or_else(too_large)?;
+    let page: Names = serde_json::from_slice(&bytes).map_err(|_| too_large())?;
+    let next = page.metadata.next.filter(|token| !token.is_empty());
+    let Some(Named { metadata }) = page.items.into_iter().next() else {
         return Ok(Page {
-            next: page.next,
+            next,
             ..Page::default()
         });
     };
-    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let name = match text("/metadata/namespace") {
-        "" => text("/metadata/name").to_owned(),
-        namespace => format!("{namespace}/{}", text("/metadata/name")),
+    let name = match metadata.namespace {
+        Some(namespace) => format!("{namespace}/{}", metadata.name),
+        None => metadata.name,
     };
     let unread = format!(
         "{} {name} was not looked at: it is larger than any that works; look at it, and delete it if nobody needs it",
@@ -166,7 +196,7 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
     );
     Ok(Page {
         items: Vec::new(),
-        next: page.next,
+        next,
         unread: Some(unread),
     })
 }
@@ -194,27 +224,8 @@ fn failed(ask: &Ask, why: impl Into<String>) -> LookupError {
 
 /// `None` where the page is larger than may be.
 async fn attempt(client: &Client, ask: &Ask, limit: u32) -> Result<Option<Page>, LookupError> {
-    let mut params = ListParams::default().limit(limit);
-    params.label_selector = Some(ask.labels.clone()).filter(|labels| !labels.is_empty());
-    params.field_selector = Some(ask.fields.clone()).filter(|fields| !fields.is_empty());
-    params.continue_token.clone_from(&ask.next);
-    let request = Request::new(ask.path());
-    let request = if ask.metadata_only {
-        request.list_metadata(&params)
-    } else {
-        request.list(&params)
-    };
-    let request = request.map_err(|error| failed(ask, error.to_string()))?;
-    // The text of a transport error may hold anything.
-    let sent = client.send(request.map(Into::into)).await;
-    let response = sent.map_err(|_| failed(ask, "it did not answer"))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_PAGE).collect().await;
-    let bytes = match body {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Ok(None),
-        Err(_) => return Err(failed(ask, "the answer broke off")),
-    };
+    let (status, bytes) = fetched(client, ask, limit).await?;
+    let Some(bytes) = bytes else { return Ok(None) };
     let answer = match parse_within(&bytes, MAX_PAGE_WEIGHT) {
         Ok(answer) => answer,
         // Too heavy, or nested too deep: alone on its page, an object is the one that is at fault.
@@ -236,6 +247,31 @@ async fn attempt(client: &Client, ask: &Ask, limit: u32) -> Result<Option<Page>,
     read(answer)
         .map(Some)
         .ok_or_else(|| failed(ask, "the answer is no list"))
+}
+
+/// The answer as it came; no bytes where they are more than may be.
+async fn fetched(client: &Client, ask: &Ask, limit: u32) -> Result<(StatusCode, Option<Bytes>), LookupError> {
+    let mut params = ListParams::default().limit(limit);
+    params.label_selector = Some(ask.labels.clone()).filter(|labels| !labels.is_empty());
+    params.field_selector = Some(ask.fields.clone()).filter(|fields| !fields.is_empty());
+    params.continue_token.clone_from(&ask.next);
+    let request = Request::new(ask.path());
+    let request = if ask.metadata_only {
+        request.list_metadata(&params)
+    } else {
+        request.list(&params)
+    };
+    let request = request.map_err(|error| failed(ask, error.to_string()))?;
+    // The text of a transport error may hold anything.
+    let sent = client.send(request.map(Into::into)).await;
+    let response = sent.map_err(|_| failed(ask, "it did not answer"))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_PAGE).collect().await;
+    match body {
+        Ok(body) => Ok((status, Some(body.to_bytes()))),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Ok((status, None)),
+        Err(_) => Err(failed(ask, "the answer broke off")),
+    }
 }
 
 fn read(mut answer: Value) -> Option<Page> {

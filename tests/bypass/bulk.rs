@@ -32,9 +32,13 @@ async fn writes_a_time_that_nobody_can_read() {
     ] {
         let mut account = ada.read(&path).await.unwrap();
         account["metadata"]["managedFields"] = late(time);
-        ada.put(&path, &account)
-            .await
-            .refused_by_guard("ringfence-reserved-keys");
+        let answer = ada.put(&path, &account).await;
+        // Of a time before the year 0 some API servers keep nothing at all.
+        if answer.code == 200 && time.starts_with("0000") {
+            assert!(answer.body["metadata"]["managedFields"].is_null(), "{}", answer.body);
+            continue;
+        }
+        answer.refused_by_guard("ringfence-reserved-keys");
     }
     let mut account = ada.read(&path).await.unwrap();
     account["metadata"]["managedFields"] = late("2024-02-29T00:00:00+14:00");
@@ -85,6 +89,13 @@ async fn hides_a_binding_behind_one_that_cannot_be_read() {
     fat["metadata"]["name"] = json!("fat");
     fat["subjects"][0]["name"] = json!("<".repeat(LONG));
     admin.post(&all("RoleBinding", other), &fat).await.ok();
+    // As bytes it is small, and heavy once it is parsed, its metadata alone.
+    let mut heavy = extra.clone();
+    heavy["metadata"]["name"] = json!("heavy");
+    heavy["subjects"] = json!([]);
+    let owner = |at| json!({"apiVersion": "x.example/v1", "kind": "A", "name": "a", "uid": format!("{at}")});
+    heavy["metadata"]["ownerReferences"] = (0..44_000).map(owner).collect();
+    admin.post(&all("RoleBinding", other), &heavy).await.ok();
     let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
     admin
         .patch(&format!("{}/{fenced}", crate::world::NAMESPACES), &enforce)
@@ -144,7 +155,7 @@ async fn declares_a_workflow_whose_account_is_bound_before_it_is_there() {
         .post(&workflows, &crate::world::workflow("jenkins", &json!({})))
         .await
         .ok();
-    let held = world.condition(ns, "jenkins", "Programmed", "False", "NameTaken").await;
+    let held = world.condition(ns, "jenkins", "Programmed", "False", "Conflict").await;
     let message = crate::world::condition(&held, "Programmed")["message"].to_string();
     assert!(names.iter().all(|name| message.contains(name.as_str())), "{message}");
     assert!(

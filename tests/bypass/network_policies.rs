@@ -210,7 +210,7 @@ async fn ringfences_own_policies_are_changed_or_deleted() {
                 json!({"spec": {"egress": [{}]}}),
                 json!({"spec": {"podSelector": {"matchLabels": {"nobody": "here"}}}}),
                 json!({"spec": {"policyTypes": ["Ingress"], "egress": null}}),
-                json!({"metadata": {"ownerReferences": null, "labels": null}, "spec": {"ingress": [{}]}}),
+                json!({"metadata": {"ownerReferences": null}, "spec": {"ingress": [{}]}}),
             ] {
                 attacker
                     .patch(&path, &change)

@@ -291,6 +291,12 @@ async fn an_engine_is_told_to_make_other_pods() {
     });
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     world.admin.post(definitions, &definition).await.ok();
+    let followed = json!({
+        "metadata": {"name": unique("followed"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
+        "rules": [{"apiGroups": ["engines.example"], "resources": [plural], "verbs": ["get"]}],
+    });
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    world.admin.post(roles, &followed).await.ok();
     let path = format!("/apis/engines.example/v1/namespaces/{ns}/{plural}");
     eventually(SOON, || async { world.admin.read(&path).await }).await;
     // As Argo's podSpecPatch, Airflow's pod_override: the platform lets the tenant run engines, and its launcher alone may name the workflow.
@@ -320,12 +326,32 @@ async fn an_engine_is_told_to_make_other_pods() {
         }),
         ("pod-node", |pod| pod["spec"]["nodeName"] = json!("control-plane-1")),
     ];
+    // Ringfence may follow owners of that kind a moment later.
+    eventually(SOON, || async {
+        let answer = engine.post(&dry("Pod", ns), &pod).await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
     for (rule, change) in overrides {
         let mut patched = pod.clone();
         change(&mut patched);
         engine.post(&dry("Pod", ns), &patched).await.refused_by(rule);
     }
-    engine.post(&dry("Pod", ns), &pod).await.ok();
+    // An engine runs what it finds, and so owners are what a launcher wrote: the status too, where it is written like everything else.
+    let mut strange = run.clone();
+    strange["metadata"] = json!({"name": "strange"});
+    let strange = stranger.post(&path, &strange).await.ok();
+    let mut of_it = pod.clone();
+    of_it["metadata"]["ownerReferences"][0]["name"] = json!("strange");
+    of_it["metadata"]["ownerReferences"][0]["uid"] = strange["metadata"]["uid"].clone();
+    engine.post(&dry("Pod", ns), &of_it).await.refused_by("launcher");
+    let stored = json!({"status": {"storedWorkflowTemplateSpec": {"templates": []}}});
+    let run = format!("{path}/run");
+    stranger.patch(&run, &stored).await.refused_by("launcher");
+    let freed = json!({"metadata": {"labels": {"ringfence.dev/workflow": null}}, "spec": {"podSpecPatch": "x"}});
+    stranger.patch(&run, &freed).await.refused_by("launcher");
+    lea.patch(&run, &stored).await.ok();
 }
 
 /// Scaling is free. What comes of it is judged: pods of a Deployment from before the fence belong to nobody.

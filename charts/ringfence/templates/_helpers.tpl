@@ -30,6 +30,11 @@ system:serviceaccount:{{ .Release.Namespace }}:ringfence
 {{- end }}
 
 {{/* The same as a CEL list. */}}
+{{/* The labels and annotations of ours that mean something, beside modes and the workflow label. */}}
+{{- define "ringfence.reservedKeysCel" -}}
+['ringfence.dev/adopt', 'ringfence.dev/aggregate-to-ceiling', 'ringfence.dev/aggregate-to-inventory', 'ringfence.dev/aggregate-to-owners', 'ringfence.dev/owner', 'ringfence.dev/owner-uid', 'ringfence.dev/reviewed', 'ringfence.dev/revision']
+{{- end }}
+
 {{- define "ringfence.exemptCel" -}}
 {{ include "ringfence.exempt" . | replace "\"" "'" }}
 {{- end }}

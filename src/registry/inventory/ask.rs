@@ -19,8 +19,8 @@ use super::Kind;
 use crate::api::is_dns_subdomain;
 use crate::review::parse_within;
 
-/// Most bytes of one page. An object of the API server has at most 3 MiB.
-const MAX_PAGE: usize = 4 << 20;
+/// Most bytes of one page: an object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six.
+const MAX_PAGE: usize = 10 << 20;
 /// Most that a page may weigh once it is parsed.
 const MAX_PAGE_WEIGHT: usize = 32 << 20;
 /// Objects of a page, where nothing says that they are large.
