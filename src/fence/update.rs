@@ -317,7 +317,7 @@ mod tests {
     #[case::operator_scaled("ray.io", "RayCluster", "/spec/replicas", json!(3), Change::Plain)]
     #[case::operator_with_a_template_as_replicas("ray.io", "RayCluster", "/spec/replicas", json!([{"image": "x"}]), Change::Launch("spec"))]
     #[case::newer_kind_of_batch("batch", "JobSet", "/spec/x", json!(1), Change::Launch("spec"))]
-    #[case::operator_status("argoproj.io", "Workflow", "/status", json!({"phase": "Running"}), Change::Inert)]
+    #[case::operator_status_that_is_written_like_all_else("argoproj.io", "Workflow", "/status", json!({"phase": "Running"}), Change::Launch("status"))]
     fn a_change_of_another_kind_is_weighed(
         #[case] group: &str,
         #[case] kind: &str,

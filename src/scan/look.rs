@@ -99,7 +99,9 @@ impl Scanner {
     pub async fn look(&self, namespace: &Value, class: &str, bounds: Bounds, sink: &mut dyn Sink) -> Extent {
         let by = Instant::now() + PAGE_TIME;
         let by = bounds.until.map_or(by, |until| until.min(by));
-        let served = self.served(OTHER_POLICIES.into_iter().chain(ROUTES), by).await;
+        // Who waits for an answer is told what would be refused, and no route is.
+        let routes = ROUTES.into_iter().filter(|_| bounds.until.is_none());
+        let served = self.served(OTHER_POLICIES.into_iter().chain(routes), by).await;
         self.look_beside(&served, namespace, class, bounds, sink).await
     }
 
@@ -170,6 +172,7 @@ impl Scanner {
             .iter()
             .filter(|kind| ROUTES.contains(kind))
             .chain([&ENDPOINT_SLICE])
+            .filter(|_| bounds.until.is_none())
         {
             if look.is_over() {
                 break;
