@@ -395,6 +395,9 @@ fn a_fence_that_was_moved_is_found() {
     breaks(4, "AIWorkflow alpha carries ringfence.dev/reviewed", |seen, _| {
         object(seen, "AIWorkflow")["metadata"]["annotations"] = json!({"ringfence.dev/reviewed": "1"});
     });
+    breaks(4, "AIWorkflow alpha carries ringfence.dev/owner", |seen, _| {
+        object(seen, "AIWorkflow")["metadata"]["labels"] = json!({"ringfence.dev/owner": "alpha"});
+    });
     breaks(4, "carries ringfence.dev/aggregate-to-ceiling", |seen, _| {
         object(seen, "Role")["metadata"]["labels"] = json!({"ringfence.dev/aggregate-to-ceiling": "true"});
     });

@@ -10,8 +10,8 @@ use crate::past::Write;
 
 /// Where a cloud reads which role an account has.
 const CLOUD: [&str; 2] = ["eks.amazonaws.com/", "iam.gke.io/"];
-/// What Ringfence writes on an object of its own: for whom it is, and of which form.
-const OWN: [&str; 2] = [OWNER_UID, "ringfence.dev/revision"];
+/// What Ringfence writes on an object of its own: for whom it is, by UID and by name, and of which form.
+const OWN: [&str; 3] = [OWNER_UID, "ringfence.dev/owner", "ringfence.dev/revision"];
 /// Kinds on which a reserved key means something.
 const MEANT: [&str; 6] = [
     "AIWorkflow",
