@@ -31,6 +31,7 @@ const OBJECT_TIME: Duration = Duration::from_secs(5);
 const MAX_POLICIES: usize = 20_000;
 /// Most NetworkPolicies of others that are told of in one namespace; and most Services and other policies together.
 const MAX_FOREIGN: usize = 500;
+
 /// How far a look goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -171,8 +172,7 @@ impl Scanner {
         for kind in served
             .iter()
             .filter(|kind| ROUTES.contains(kind))
-            .chain([&ENDPOINT_SLICE])
-            .filter(|_| bounds.until.is_none())
+            .chain(bounds.until.is_none().then_some(&ENDPOINT_SLICE))
         {
             if look.is_over() {
                 break;
