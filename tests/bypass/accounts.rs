@@ -6,18 +6,13 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
+use crate::attackers::forbidden;
 use crate::direct;
 use crate::objects::template_of;
 use crate::world::{Actor, Answer, NAMESPACES, SOON, WORKLOADS, World, all, condition, one, pod, workflow, workload};
 
 const OWNED: &str = "ringfence-owned-objects";
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
-}
 
 async fn tried(actor: &Actor, kind: &str, ns: &str, object: &Value) -> Answer {
     actor.post(&format!("{}?dryRun=All", all(kind, ns)), object).await

@@ -1,11 +1,45 @@
-//! What attackers have beyond the scaffold: rights in the whole cluster, and an apply over everybody else's.
+//! What attackers have beyond the scaffold: rights in the whole cluster, and an apply over everybody else's; and what they are told.
 
 use anyhow::ensure;
 use axum::http::Method;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, Answer, SOON, World};
+use crate::world::{Actor, Answer, BINARY, SOON, World};
+
+/// Refused by RBAC, before anybody is asked.
+#[track_caller]
+pub fn forbidden(answer: &Answer) {
+    assert_eq!(answer.code, 403, "{}", answer.body);
+    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
+}
+
+/// What `ringfence scan` reports to the administrator.
+pub async fn scan_report(world: &World, arguments: &[&str]) -> Value {
+    let arguments: Vec<&str> = ["scan", "-o", "json"].iter().chain(arguments).copied().collect();
+    let said = world
+        .cluster
+        .ringfence_as(&Identity::Admin, BINARY, &arguments)
+        .await
+        .unwrap();
+    serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// `rule Kind/name`, of each finding of a report.
+pub fn told(report: &Value) -> Vec<String> {
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings
+        .map(|found| {
+            format!(
+                "{} {}/{}",
+                text(found, "rule"),
+                text(found, "kind"),
+                text(found, "name")
+            )
+        })
+        .collect()
+}
 
 /// Somebody with a certificate who holds these rules in the whole cluster, and nothing else.
 pub async fn holder(world: &World, rules: &Value) -> Actor {

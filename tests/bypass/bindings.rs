@@ -4,7 +4,8 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::world::{Answer, NAMESPACES, SOON, World, all, condition, namespace, one, own, workflow};
+use crate::attackers::forbidden;
+use crate::world::{NAMESPACES, SOON, World, all, condition, namespace, one, own, workflow};
 
 const RULE: &str = "extra-binding";
 const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
@@ -31,12 +32,6 @@ fn names(namespace: &str) -> [Value; 3] {
         rbac("User", &format!("system:serviceaccount:{namespace}:triage")),
         rbac("Group", &format!("system:serviceaccounts:{namespace}")),
     ]
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 /// In a namespace of his own, in `kube-system`, in the fenced one, in the whole cluster; by each name that RBAC has for it.

@@ -8,18 +8,13 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually};
 
-use crate::world::{Actor, Answer, BINARY, SOON, World, all, one, pod, workload};
+use crate::attackers::forbidden;
+use crate::world::{Actor, BINARY, SOON, World, all, one, pod, workload};
 
 const GUARD: &str = "ringfence-subresources";
 const WORKFLOW: &str = "ringfence.dev/workflow";
 /// By this one the pod gets a second network interface, past every NetworkPolicy.
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
-}
 
 fn moved(value: &Value) -> Value {
     json!({"metadata": {"labels": {WORKFLOW: value}}})

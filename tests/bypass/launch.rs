@@ -7,18 +7,13 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, Answer, SOON, WORKLOADS, World, all, one, pod, workflow, workload};
+use crate::attackers::forbidden;
+use crate::world::{Actor, SOON, WORKLOADS, World, all, one, pod, workflow, workload};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 fn dry(path: &str) -> String {
     format!("{path}?dryRun=All")
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 fn labelled(name: &str, label: &str) -> Value {

@@ -4,16 +4,11 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::world::{Actor, Answer, CLASSES, SOON, World, all, condition, one, pod, workflow, workload};
+use crate::attackers::forbidden;
+use crate::world::{Actor, CLASSES, SOON, World, all, condition, one, pod, workflow, workload};
 
 fn dry(path: &str) -> String {
     format!("{path}?dryRun=All")
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 /// Somebody with the shipped role for tenants in one namespace, and nothing else.

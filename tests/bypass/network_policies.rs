@@ -2,18 +2,13 @@
 
 use ringfence::plan::owned_name;
 use serde_json::{Value, json};
-use support::{Identity, eventually, unique};
+use support::{eventually, unique};
 
-use crate::world::{Answer, BINARY, NAMESPACES, SOON, World, all, one};
+use crate::attackers::{forbidden, scan_report, told};
+use crate::world::{NAMESPACES, SOON, World, all, one};
 
 fn policy(spec: &Value) -> Value {
     json!({"metadata": {"name": unique("policy")}, "spec": spec})
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 /// Held by: `foreign-network-policy`, `RBAC`
@@ -121,25 +116,7 @@ async fn a_tenant_overrules_the_network_policies_by_a_kind_of_the_plugins() {
 
 /// `rule Kind/name`, of what a scan finds.
 async fn scanned(world: &World, arguments: &[&str]) -> Vec<String> {
-    let arguments: Vec<&str> = ["scan", "-o", "json"].iter().chain(arguments).copied().collect();
-    let said = world
-        .cluster
-        .ringfence_as(&Identity::Admin, BINARY, &arguments)
-        .await
-        .unwrap();
-    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-    let findings = report["findings"].as_array().unwrap().iter();
-    findings
-        .map(|found| {
-            format!(
-                "{} {}/{}",
-                text(found, "rule"),
-                text(found, "kind"),
-                text(found, "name")
-            )
-        })
-        .collect()
+    told(&scan_report(world, arguments).await)
 }
 
 /// Policies of the whole cluster may overrule every fence, and nobody writes them but who administers the cluster: the platform needs them

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
+use crate::attackers::forbidden;
 use crate::world::*;
 
 /// What the API server says once admission let a session through: there is no node in this control plane.
@@ -181,12 +182,6 @@ async fn somebody_enters_a_pod_from_before_the_fence_that_nobody_declared() {
         Ok(())
     })
     .await;
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 /// The chart's role for tenants holds none of these rights, whatever window is open.

@@ -3,9 +3,10 @@
 use anyhow::ensure;
 use serde_json::{Value, json};
 use support::network::{Pod, Scene, Simulator, open_paths};
-use support::{Identity, eventually, unique};
+use support::{eventually, unique};
 
-use crate::world::{Answer, BINARY, SOON, World, all, one};
+use crate::attackers::{forbidden, scan_report, told};
+use crate::world::{SOON, World, all, one};
 
 fn services(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services")
@@ -28,12 +29,6 @@ fn slice(service: &str) -> Value {
         "metadata": {"name": unique("slice"), "labels": {"kubernetes.io/service-name": service}}, "addressType": "IPv4",
         "endpoints": [{"addresses": ["203.0.113.7"]}], "ports": [{"port": 80}],
     })
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 /// Made so, or turned into it.
@@ -179,26 +174,9 @@ async fn somebody_gives_a_service_the_address_of_a_load_balancer() {
 
 /// `rule Kind/name`, of what the scan finds in a namespace.
 async fn scanned(world: &World, ns: &str) -> Vec<String> {
-    let arguments = ["scan", "--namespace", ns, "-o", "json"];
-    let said = world
-        .cluster
-        .ringfence_as(&Identity::Admin, BINARY, &arguments)
-        .await
-        .unwrap();
-    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    assert_eq!(report["summary"]["complete"], true, "{said}");
-    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-    let findings = report["findings"].as_array().unwrap().iter();
-    findings
-        .map(|found| {
-            format!(
-                "{} {}/{}",
-                text(found, "rule"),
-                text(found, "kind"),
-                text(found, "name")
-            )
-        })
-        .collect()
+    let report = scan_report(world, &["--namespace", ns]).await;
+    assert_eq!(report["summary"]["complete"], true, "{report}");
+    told(&report)
 }
 
 /// The proxy that obeys them reaches a pod only where the AIWorkflow declares that proxy, and the scan tells of each.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{eventually, unique};
 
 use crate::world::{
-    Actor, CLASSES, NAMESPACES, SOON, WORKLOADS, World, all, container, one, pod, template_of, workload,
+    Actor, CLASSES, NAMESPACES, SOON, WORKLOADS, World, all, annotated, container, one, pod, template_of, workload,
 };
 
 const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
@@ -138,13 +138,6 @@ async fn runtime_classes(world: &World) {
         let answer = world.admin.post(RUNTIME_CLASSES, &class).await;
         assert!(matches!(answer.code, 201 | 409), "{}", answer.body);
     }
-}
-
-fn annotated(name: &str) -> Value {
-    let mut pod = pod(name, "triage");
-    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
-    pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
-    pod
 }
 
 /// In the pod itself, and in the template of every kind that makes pods.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use support::unique;
 
-use crate::world::{Actor, Answer, World, all, one};
+use crate::attackers::forbidden;
+use crate::world::{Actor, World, all, one};
 
 const KEY: &str = "eks.amazonaws.com/role-arn";
 
@@ -20,12 +21,6 @@ fn token_secret(account: &str) -> Value {
         "metadata": {"name": unique("token"), "annotations": {"kubernetes.io/service-account.name": account}},
         "type": "kubernetes.io/service-account-token",
     })
-}
-
-#[track_caller]
-fn forbidden(answer: &Answer) {
-    assert_eq!(answer.code, 403, "{}", answer.body);
-    assert!(!answer.message().contains("ringfence"), "by RBAC: {}", answer.message());
 }
 
 /// A kubelet, whose pods are there for it to ask about.

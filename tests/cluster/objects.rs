@@ -158,3 +158,11 @@ pub fn said(object: &Value) -> Value {
     }
     object
 }
+
+/// A pod of `triage` with an annotation and a volume.
+pub fn annotated(name: &str) -> Value {
+    let mut pod = pod(name, "triage");
+    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
+    pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
+    pod
+}

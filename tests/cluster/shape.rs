@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::world::{CLASSES, NAMESPACES, SOON, World, all, one, pod, workload};
+use crate::world::{CLASSES, NAMESPACES, SOON, World, all, annotated, one, pod, workload};
 
 const LEVEL: &str = "pod-security.kubernetes.io/enforce";
 
@@ -30,13 +30,6 @@ async fn a_declaration_that_its_class_no_longer_allows_says_so_until_it_fits() {
     let fits = json!({"spec": {"identity": {"audiences": [{"audience": "vault", "maxExpirationSeconds": 600}]}}});
     world.tess.patch(&one("AIWorkflow", ns, "triage"), &fits).await.ok();
     world.condition(ns, "triage", "Accepted", "True", "Accepted").await;
-}
-
-fn annotated(name: &str) -> Value {
-    let mut pod = pod(name, "triage");
-    pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
-    pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
-    pod
 }
 
 /// What the API server itself puts into pods fits the class that Ringfence makes.

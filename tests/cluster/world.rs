@@ -13,7 +13,7 @@ use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-pub use crate::objects::{WORKLOADS, all, condition, container, one, pod, template_of, workflow, workload};
+pub use crate::objects::{WORKLOADS, all, annotated, condition, container, one, pod, template_of, workflow, workload};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ringfence");
