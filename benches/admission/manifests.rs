@@ -124,6 +124,9 @@ fn run(folder: &Path, facts: &Path, manifests: usize) -> Result<Run> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // As a person has it: with it each error that is made walks the stack.
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("RUST_LIB_BACKTRACE")
         .spawn()
         .context("starting ringfence review")?;
     let status = format!("/proc/{}/status", child.id());

@@ -74,9 +74,9 @@ deny contains finding if {
 # A list in a field that is newer than this policy: nobody has said that its images may run.
 deny contains finding if {
 	some field, entries in input.pod.spec
-	entries[_].image
 	is_array(entries)
 	not field in ["initContainers", "containers", "ephemeralContainers", "volumes"]
+	entries[_].image
 	finding := {
 		"path": at(concat(".", ["spec", field])),
 		"msg": "the field holds images, and is unknown to this policy",
@@ -102,7 +102,7 @@ place(image) := at(sprintf("spec.volumes[%v].image.reference", [image.index])) i
 place(image) := at(sprintf("spec.%s[%v].image", [image.list, image.index])) if image.list != "volumes"
 
 # Each reference is read once, however many containers share it.
-repositories := {image.reference: repository(image.reference) | some image in images}
+repositories := {reference: repository(reference) | some reference in {image.reference | some image in images}}
 
 # What the class does not name as injected.
 judged := repositories if injected_images == []

@@ -124,10 +124,26 @@ default allowed_names := []
 
 allowed_names := input.parameters.allowedNames
 
-# One look at everything tells most pods from the few that need a closer one.
-everything := concat("\n", [item.text | some item in items])
+# One look at everything tells most pods from the few that need a closer one: as JSON, which is written in one step, and holds each text
+# between quotes. One that it had to escape is looked at as it is.
+everything := json_text if not contains(json_text, `\`)
 
-names := concat("\n", [item.of.name | some item in items])
+everything := concat("", [`"`, concat("\"\n\"", [item.text | some item in items]), `"`]) if contains(json_text, `\`)
+
+json_text := json.marshal([
+	[object.filter(container, speaking) | some container in containers; is_object(container)],
+	object.get(input.pod, ["metadata", "annotations"], null),
+])
+
+# The others have names and digests that are long words.
+speaking := ["args", "command", "env", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe"]
+
+names := concat("\n", array.concat(
+	[variable.name | some container in containers; some variable in container.env; variable.value],
+	array.concat([item.of.name | some item in annotations], [item.of.name | contains(json_text, "httpHeaders"); some item in headers]),
+))
+
+containers := [container | some kind in kinds; some container in input.pod.spec[kind]]
 
 # Each shape stands alone, so that task-force-… is no key of the kind sk-….
 shape := sprintf("(?:^|[^A-Za-z0-9])(?:%s)", [concat("|", [pattern | some pattern in shapes])])
@@ -164,11 +180,11 @@ secret_names := concat("", ["(?im)", ends_secret])
 
 ends_secret := sprintf(`(?:%s|(?:^|_)pwd|(?:^|_)pass)(?:[-_.]?[0-9]+)?$`, [words])
 
-secret_flag := concat("", ["(?i)", flag_of_secret])
+secret_flag := sprintf(`(?i)^%s$`, [flag_of_secret])
 
-secret_flags := concat("", ["(?im)", flag_of_secret])
+secret_flags := sprintf(`(?i)"%s"`, [flag_of_secret])
 
-flag_of_secret := sprintf(`^--?[a-z0-9_.-]*(?:%s)$`, [words])
+flag_of_secret := sprintf(`--?[a-z0-9_.-]*(?:%s)`, [words])
 
 assignment := sprintf(`(?i)(?:^|[\s;&|"',{?-])[a-z0-9_.-]*(?:%s)["']?\s*[=:]\s*["']?([^\s"',;&}]*)`, [words])
 

@@ -288,3 +288,23 @@ test_refuses_a_flag_only_for_the_argument_right_after_it if {
 	some finding in policy.deny with input as pod({"livenessProbe": {"exec": {"command": ["login", "--api-key", "hunter2"]}}})
 	finding.path == "spec.containers[0].livenessProbe.exec.command[2]"
 }
+
+# JSON escapes these, and a letter of an escape must not pass for one of the text.
+test_refuses_what_json_escapes if {
+	every value in [
+		sprintf("first\n%s", [keys[0]]),
+		sprintf("\"%s\"", [keys[0]]),
+		sprintf("\\%s", [keys[0]]),
+		sprintf("\t%s\u0000", [keys[0]]),
+		"a\npostgres://app:hunter2@db/app",
+		"a\nAPI_KEY =\nhunter2",
+		sprintf("\n%s", [drawn[0]]),
+	] {
+		count(policy.deny) == 1 with input as env("SETTING", value)
+		count(policy.deny) == 1 with input as pod({"livenessProbe": {"httpGet": {"path": value}}})
+	}
+	count(policy.deny) == 1 with input as args(["say \"hello\"", "--token", "hunter2"])
+	count(policy.deny) == 1 with input as object.union(args(["\\"]), {"pod": {"metadata": {"annotations": {"token": "hunter2"}}}})
+	hook := {"command": ["\\"], "lifecycle": {"postStart": {"httpGet": {"httpHeaders": [{"name": "X-Token", "value": "hunter2"}]}}}}
+	count(policy.deny) == 1 with input as pod(hook)
+}

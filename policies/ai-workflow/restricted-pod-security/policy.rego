@@ -94,8 +94,7 @@ deny contains finding if {
 # Root.
 deny contains finding if {
 	restricted
-	some container in containers
-	not runs_as_non_root(container)
+	some container in may_run_as_root
 	finding := {
 		"path": sprintf("%s.securityContext.runAsNonRoot", [place(container)]),
 		"msg": "the container may run as root",
@@ -131,8 +130,7 @@ deny contains finding if {
 
 # Seccomp.
 deny contains finding if {
-	some container in containers
-	not confined(container)
+	some container in unconfined
 	finding := {
 		"path": sprintf("%s.securityContext.seccompProfile.type", [place(container)]),
 		"msg": "system calls of the container are not filtered",
@@ -290,10 +288,22 @@ deny contains finding if {
 # A context that cannot be read asks for nothing, and must not pass for one that asks for nothing.
 deny contains finding if {
 	some holder in array.concat([{"container": spec}], containers)
-	some field, value in contexts(holder.container)
+	value := holder.container.securityContext
 	value != null
 	not is_object(value)
-	finding := {"path": concat(".", [place_of_holder(holder), field]), "msg": "is not an object", "fix": "write it as fields and values"}
+	finding := {"path": place_of(holder), "msg": "is not an object", "fix": "write it as fields and values"}
+}
+
+deny contains finding if {
+	some scope in scopes
+	value := scope.context.capabilities
+	value != null
+	not is_object(value)
+	finding := {
+		"path": concat(".", [place_of(scope), "capabilities"]),
+		"msg": "is not an object",
+		"fix": "write it as fields and values",
+	}
 }
 
 deny contains finding if {
@@ -343,13 +353,6 @@ context_of(container) := container.securityContext if {
 	is_object(container.securityContext)
 } else := {}
 
-contexts(container) := {
-	"securityContext": container.securityContext,
-	"securityContext.capabilities": object.get(container.securityContext, "capabilities", null),
-} if {
-	is_object(container.securityContext)
-} else := {"securityContext": container.securityContext}
-
 # The pod's context and each container's.
 scopes := array.concat([{"context": context_of(spec)}], containers)
 
@@ -373,28 +376,38 @@ unset_or_false(value) if value in [false, null]
 
 drops_all(context) if "ALL" in context.capabilities.drop
 
-runs_as_non_root(container) if container.context.runAsNonRoot == true
-
-runs_as_non_root(container) if {
+# What the pod says counts for containers that say nothing; asked for once, most pods need no look at their containers.
+may_run_as_root contains container if {
+	not spec.securityContext.runAsNonRoot == true
+	some container in containers
 	object.get(container.context, "runAsNonRoot", null) == null
-	spec.securityContext.runAsNonRoot == true
+}
+
+may_run_as_root contains container if {
+	some container in containers
+	value := container.context.runAsNonRoot
+	not value in [true, null]
 }
 
 root(value) if not is_number(value)
 
 root(value) if value == 0
 
-confined(container) if container.context.seccompProfile.type in profiles
-
-confined(container) if {
-	not restricted
+unconfined contains container if {
+	restricted
+	not pod_is_confined
+	some container in containers
 	object.get(container.context, "seccompProfile", null) == null
 }
 
-confined(container) if {
-	object.get(container.context, "seccompProfile", null) == null
-	spec.securityContext.seccompProfile.type in profiles
+unconfined contains container if {
+	some container in containers
+	profile := container.context.seccompProfile
+	profile != null
+	not confining(profile)
 }
+
+pod_is_confined if spec.securityContext.seccompProfile.type in profiles
 
 confining(profile) if profile.type in profiles
 

@@ -9,6 +9,7 @@ mod judge;
 mod judged;
 mod kinds;
 mod object;
+mod ordered;
 mod output;
 mod places;
 mod work;
@@ -35,7 +36,7 @@ use self::{
     work::Work,
 };
 use super::{
-    documents::{Problem, parse},
+    documents::{Document, Problem, parse},
     policies::{Demand, Loaded, PolicyFiles},
     terminal::{self, printable},
 };
@@ -260,33 +261,26 @@ fn learn(
     namespace: &str,
     troubles: &mut Vec<Trouble>,
 ) -> Result<()> {
-    for input in inputs {
-        let reading = match input.read() {
-            Ok(reading) => reading,
-            Err(problem) => {
-                troubles.push(Trouble::of(&input.name, &problem));
-                continue;
-            }
-        };
-        for document in reading {
-            let parsed = document.and_then(|document| {
-                let at = document.line;
-                let parts = object::parts(parse(&document)?).map_err(|why| Problem::at(at, why))?;
-                Ok((at, parts))
-            });
-            match parsed {
-                Ok((line, parts)) => {
-                    for part in parts {
-                        store
-                            .add(&part.value, given, namespace)
-                            .map_err(|why| anyhow::anyhow!("{}:{line}: {why}", input.name))?;
-                    }
-                }
-                Err(problem) => troubles.push(Trouble::of(&input.name, &problem)),
-            }
+    let reading = || {
+        |_: &Arc<str>, document: &Document| {
+            let parts = object::parts(parse(document)?);
+            let parts = parts.map_err(|why| Problem::at(document.line, why))?;
+            Ok((document.line, parts))
         }
-    }
-    Ok(())
+    };
+    ordered::each(inputs, reading, |file, parsed| {
+        match parsed {
+            Ok((line, parts)) => {
+                for part in parts {
+                    store
+                        .add(&part.value, given, namespace)
+                        .map_err(|why| anyhow::anyhow!("{file}:{line}: {why}"))?;
+                }
+            }
+            Err(problem) => troubles.push(Trouble::of(&file, &problem)),
+        }
+        Ok(())
+    })
 }
 
 /// Prints as things become known, and counts them.

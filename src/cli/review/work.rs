@@ -1,18 +1,10 @@
-//! Documents are read by one thread, judged by several, and told of in the order in which they stand in the input.
+//! Judges documents, several at a time, and tells what comes of each in the order in which they stand in the input.
 //!
-//! Must never: hold more documents than are being judged, or let one that brings down its judge take the others along.
+//! Must never: pass over a part of a document, or say of a finding that it stands where it does not.
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
-    },
-    thread,
-};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     facts::Store,
@@ -20,21 +12,11 @@ use super::{
     judge::{Judge, Verdict, sent},
     judged::{Finding, Judged, Outcome, Sent, Trouble},
     object::{Who, asked, is_instruction, parts},
+    ordered,
     places::Places,
 };
-use crate::{
-    cli::documents::{Document, Problem, parse},
-    vetting::STACK,
-};
+use crate::cli::documents::{Document, Problem, parse};
 
-/// Most threads that judge.
-const MAX_THREADS: usize = 8;
-/// Threads for each core: one that judges waits while others evaluate its policies.
-const FOR_EACH_CORE: usize = 2;
-/// Most documents that are read ahead of the last one that was told of.
-const WINDOW: usize = 256;
-/// Most documents of one command.
-const MAX_DOCUMENTS: usize = 100_000;
 /// Marks what Helm made a document of.
 const SOURCE: &str = "# Source: ";
 
@@ -47,156 +29,21 @@ pub(super) struct Work<'a> {
     pub(super) namespace: &'a str,
 }
 
-struct Job {
-    number: usize,
-    file: Arc<str>,
-    document: Result<Document, Problem>,
-}
-
-/// How many documents were told of.
-#[derive(Default)]
-struct Told {
-    count: Mutex<usize>,
-    more: Condvar,
-}
-
 /// Judges every document of the inputs, and tells what comes of each.
 pub(super) fn review(inputs: &[Input], work: &Work<'_>, tell: &mut dyn FnMut(Outcome) -> Result<()>) -> Result<()> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.saturating_mul(FOR_EACH_CORE).min(MAX_THREADS);
-    let (jobs, waiting) = sync_channel::<Job>(threads);
-    let (done, finished) = channel();
-    let waiting = Mutex::new(waiting);
-    let told = Told::default();
-    thread::scope(|scope| {
-        let mut started = Vec::new();
-        for _ in 0..threads {
-            let (done, waiting) = (done.clone(), &waiting);
-            let judging = move || judge_all(waiting, &done, work);
-            // Documents that nest deeply take stack.
-            let thread = thread::Builder::new().name("review".to_owned()).stack_size(STACK);
-            started.push(
-                thread
-                    .spawn_scoped(scope, judging)
-                    .context("no thread can be started to judge"),
-            );
+    let judging = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        move |file: &Arc<str>, document: &Document| {
+            let runtime = runtime
+                .as_ref()
+                .map_err(|error| Problem::at(document.line, format!("cannot be judged: {}", error.kind())))?;
+            Ok(runtime.block_on(work.document(file, document)))
         }
-        drop(done);
-        let (reads, told_of) = (inputs, &told);
-        // The sender goes with the thread: then there is nothing to wait for.
-        let reading = scope.spawn(move || read_all(reads, &jobs, told_of));
-        let outcome = tell_all(&finished, &told, tell);
-        // Whatever could not be told of, nobody waits for it.
-        told.end();
-        drop(reading.join());
-        started
-            .into_iter()
-            .try_for_each(|started| started.map(drop))
-            .and(outcome)
+    };
+    ordered::each(inputs, judging, |file, outcomes: Result<Vec<Outcome>, Problem>| {
+        let outcomes = outcomes.unwrap_or_else(|problem| vec![Outcome::Trouble(Trouble::of(&file, &problem))]);
+        outcomes.into_iter().try_for_each(&mut *tell)
     })
-}
-
-impl Told {
-    fn one(&self) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count = count.saturating_add(1);
-        self.more.notify_all();
-    }
-
-    fn end(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) = usize::MAX;
-        self.more.notify_all();
-    }
-
-    /// Waits until a document is within the window.
-    fn wait_for(&self, number: usize) {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_far = |count: &mut usize| number >= count.saturating_add(WINDOW);
-        drop(self.more.wait_while(count, is_far));
-    }
-}
-
-fn read_all(inputs: &[Input], jobs: &SyncSender<Job>, told: &Told) {
-    let mut number = 0_usize;
-    for input in inputs {
-        let mut send = |document: Result<Document, Problem>| {
-            told.wait_for(number);
-            let job = Job {
-                number,
-                file: Arc::clone(&input.name),
-                document,
-            };
-            number = number.saturating_add(1);
-            jobs.send(job).is_ok() && number <= MAX_DOCUMENTS
-        };
-        match input.read() {
-            Err(problem) => {
-                if !send(Err(problem)) {
-                    return;
-                }
-            }
-            Ok(reading) => {
-                for document in reading {
-                    let line = document
-                        .as_ref()
-                        .map_or_else(|problem| problem.line, |document| document.line);
-                    if !send(document) {
-                        let message = format!(
-                            "more than {MAX_DOCUMENTS} documents: review them in parts; what follows was not read"
-                        );
-                        send(Err(Problem::at(line, message)));
-                        return;
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn judge_all(waiting: &Mutex<Receiver<Job>>, done: &Sender<(usize, Vec<Outcome>)>, work: &Work<'_>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    loop {
-        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { number, file, document }) = job else {
-            return;
-        };
-        let trouble = |problem: &Problem| vec![Outcome::Trouble(Trouble::of(&file, problem))];
-        let outcomes = match (&runtime, document) {
-            (_, Err(problem)) => trouble(&problem),
-            (Err(error), Ok(document)) => trouble(&Problem::at(
-                document.line,
-                format!("cannot be judged: {}", error.kind()),
-            )),
-            (Ok(runtime), Ok(document)) => {
-                let judge = AssertUnwindSafe(|| runtime.block_on(work.document(&file, &document)));
-                catch_unwind(judge).unwrap_or_else(|_| {
-                    let message = "this document brought down what judges it: please report it";
-                    trouble(&Problem::at(document.line, message))
-                })
-            }
-        };
-        if done.send((number, outcomes)).is_err() {
-            return;
-        }
-    }
-}
-
-fn tell_all(
-    finished: &Receiver<(usize, Vec<Outcome>)>,
-    told: &Told,
-    tell: &mut dyn FnMut(Outcome) -> Result<()>,
-) -> Result<()> {
-    let mut early = BTreeMap::new();
-    let mut next = 0_usize;
-    for (number, outcomes) in finished {
-        early.insert(number, outcomes);
-        while let Some(outcomes) = early.remove(&next) {
-            outcomes.into_iter().try_for_each(&mut *tell)?;
-            next = next.saturating_add(1);
-            told.one();
-        }
-    }
-    Ok(())
 }
 
 impl Work<'_> {
