@@ -28,10 +28,12 @@ enum Kind {
 }
 
 /// Groups of network plugins whose policies of a namespace may overrule NetworkPolicies.
-const POLICY_GROUPS: [&str; 4] = [
+const POLICY_GROUPS: [&str; 6] = [
     "cilium.io",
     "crd.antrea.io",
     "crd.projectcalico.org",
+    "networking.gke.io",
+    "networking.k8s.aws",
     "projectcalico.org",
 ];
 

@@ -31,8 +31,8 @@ pub struct Setting {
     pub stands: bool,
 }
 
-/// The modes by which a CREATE or UPDATE of a Namespace is judged: those that it sets or changes, and, where it takes none
-/// away and changes another label, those that stand.
+/// The modes by which a CREATE or UPDATE of a Namespace is judged: those that it sets or changes, and, where it changes another label and
+/// does not take the strongest away, those that stand.
 pub fn settings(review: &Review) -> Vec<Setting> {
     let is_namespace = review.kind.group.is_empty() && review.kind.kind == "Namespace";
     if !is_namespace || !matches!(review.operation, Operation::Create | Operation::Update) {
@@ -41,15 +41,22 @@ pub fn settings(review: &Review) -> Vec<Setting> {
     let labels = |object: Option<&'_ Value>| object.and_then(|object| object.pointer("/metadata/labels")).cloned();
     let (new, old) = (labels(review.object()), labels(review.old_object()));
     let label = |labels: &Option<Value>, name: &str| labels.as_ref()?.get(name).cloned();
-    let takes_one_away = MODES
-        .iter()
-        .any(|(_, name)| label(&old, name).is_some() && label(&new, name).is_none());
+    let is_taken = |name: &str| label(&old, name).is_some() && label(&new, name).is_none();
+    let takes_one_away = MODES.iter().any(|(_, name)| is_taken(name));
+    let strongest = MODES.iter().find(|(_, name)| label(&old, name).is_some());
+    let takes_the_strongest = strongest.is_some_and(|(_, name)| is_taken(name));
+    let others = |labels: &Option<Value>| {
+        let mut others = labels.as_ref()?.as_object()?.clone();
+        others.retain(|key, _| MODES.iter().all(|(_, name)| name != key));
+        Some(others).filter(|others| !others.is_empty())
+    };
+    let changes_another = new != old && (!takes_one_away || others(&new) != others(&old));
     MODES
         .into_iter()
         .filter_map(|(mode, name)| {
             let value = label(&new, name)?;
             let stands = Some(&value) == label(&old, name).as_ref();
-            let judged = !stands || (new != old && !takes_one_away);
+            let judged = !stands || (changes_another && !takes_the_strongest);
             judged.then(|| Setting {
                 mode,
                 label: name,
@@ -200,6 +207,16 @@ mod tests {
             judged_of(labels("a"), json!({"ringfence.dev/warn": "default"})),
             (0, vec![]),
             "the way out"
+        );
+        assert_eq!(
+            judged_of(labels("a"), json!({"ringfence.dev/enforce": "absent", "owner": "a"})),
+            (0, vec![]),
+            "a weaker one goes alone"
+        );
+        assert_eq!(
+            judged_of(labels("a"), json!({"ringfence.dev/enforce": "absent"})),
+            (1, vec![]),
+            "and takes nothing along"
         );
     }
 }

@@ -43,6 +43,11 @@ const FREE_POD_FIELDS: [&str; 5] = [
     "tolerations",
 ];
 
+/// Fields of a CronJob's spec whose change starts nothing.
+const FREE_CRON_JOB_FIELDS: [&str; 3] = ["failedJobsHistoryLimit", "successfulJobsHistoryLimit", "suspend"];
+/// Fields of a Job's spec that pause and scale it.
+const FREE_JOB_FIELDS: [&str; 3] = ["completions", "parallelism", "suspend"];
+
 /// Path of what a pod runs.
 const RUNNING: &str = "spec";
 
@@ -159,7 +164,7 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
     }
     match shape {
         Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some(RUNNING),
-        Some(shape) => template_path(shape, old, new),
+        Some(shape) => template_path(shape, old, new).or_else(|| schedule_path(shape, old, new)),
         None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
         None => (content(old) != content(new)).then_some("spec"),
     }
@@ -182,6 +187,23 @@ fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str
         }
     }
     None
+}
+
+/// When a CronJob starts its Jobs is launching, and so is what it says of them: only to pause it, to scale its Jobs, and how many ended ones
+/// it keeps, is free.
+fn schedule_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str> {
+    let scheduled = |object: &Value| {
+        let mut spec = object.get("spec")?.as_object()?.clone();
+        spec.retain(|key, _| !FREE_CRON_JOB_FIELDS.contains(&key.as_str()));
+        if let Some(job) = spec
+            .get_mut("jobTemplate")
+            .and_then(|job| job.get_mut("spec")?.as_object_mut())
+        {
+            job.retain(|key, _| !FREE_JOB_FIELDS.contains(&key.as_str()));
+        }
+        Some(spec)
+    };
+    (shape.is_cron_job() && scheduled(old) != scheduled(new)).then_some("spec")
 }
 
 /// A pod's spec without what may change freely.
@@ -301,6 +323,12 @@ mod tests {
     #[rstest]
     #[case::suspend("/spec/suspend", json!(true), Change::Plain)]
     #[case::parallelism("/spec/jobTemplate/spec/parallelism", json!(2), Change::Plain)]
+    #[case::history("/spec/failedJobsHistoryLimit", json!(2), Change::Plain)]
+    #[case::schedule("/spec/schedule", json!("* * * * *"), Change::Launch("spec"))]
+    #[case::time_zone("/spec/timeZone", json!("Asia/Tokyo"), Change::Launch("spec"))]
+    #[case::at_once("/spec/concurrencyPolicy", json!("Allow"), Change::Launch("spec"))]
+    #[case::again("/spec/jobTemplate/spec/backoffLimit", json!(9), Change::Launch("spec"))]
+    #[case::newer_field("/spec/newerThanUs", json!(1), Change::Launch("spec"))]
     #[case::job_labels("/spec/jobTemplate/metadata/labels", json!({"ringfence.dev/workflow": "b"}), Change::Launch("spec.jobTemplate"))]
     #[case::image("/spec/jobTemplate/spec/template/spec/containers/0/image", json!("b"), Change::Launch("spec.jobTemplate.spec.template"))]
     fn a_change_of_a_cron_job_is_weighed(#[case] pointer: &str, #[case] value: Value, #[case] expected: Change) {

@@ -391,7 +391,7 @@ fn declared_peers_open_and_nothing_else_does() {
                     {"ipBlock": {"cidr": "169.254.20.10/32", "except": []}}],
              "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
             {"to": [{"namespaceSelector": in_namespace("vectors"), "podSelector": pods(json!({"app": "qdrant"}))}], "ports": [{"protocol": "TCP", "port": 6334}]},
-            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "172.16.0.0/16", "192.168.0.0/16", "198.51.100.0/24"]}}],
+            {"to": [{"ipBlock": {"cidr": "128.0.0.0/1", "except": ["168.63.129.16/32", "169.254.0.23/32", "169.254.42.42/32", "169.254.169.252/32", "169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "172.16.0.0/16", "192.0.0.192/32", "192.168.0.0/16", "198.51.100.0/24"]}}],
              "ports": [{"protocol": "TCP", "port": 443, "endPort": 444}]},
             {"to": [{"ipBlock": {"cidr": "192.0.2.1/32", "except": []}}], "ports": [{"protocol": "TCP", "port": 6443}]},
         ],

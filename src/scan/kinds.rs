@@ -51,21 +51,30 @@ pub(super) const ENDPOINT_SLICE: Listed = listed("discovery.k8s.io", "v1", "Endp
 const CILIUM: &str = "cilium.io";
 const CALICO: &str = "crd.projectcalico.org";
 const ANTREA: &str = "crd.antrea.io";
+const GKE: &str = "networking.gke.io";
+const EKS: &str = "networking.k8s.aws";
 const POLICY: &str = "policy.networking.k8s.io";
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
 /// Policies of a namespace that a network plugin may let overrule every NetworkPolicy, where they are served.
-pub(super) const OTHER_POLICIES: [Listed; 6] = [
+pub(super) const OTHER_POLICIES: [Listed; 8] = [
     listed(CILIUM, "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
     listed(CILIUM, "v2", "CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies"),
     listed(CILIUM, "v2", "CiliumEnvoyConfig", "ciliumenvoyconfigs"),
     listed(CALICO, "v1", "NetworkPolicy", "networkpolicies"),
     listed("projectcalico.org", "v3", "NetworkPolicy", "networkpolicies"),
     listed(ANTREA, "v1beta1", "NetworkPolicy", "networkpolicies"),
+    listed(GKE, "v1alpha1", "FQDNNetworkPolicy", "fqdnnetworkpolicies"),
+    listed(
+        EKS,
+        "v1alpha1",
+        "ApplicationNetworkPolicy",
+        "applicationnetworkpolicies",
+    ),
 ];
 
 /// The same of the whole cluster.
-pub(super) const CLUSTER_POLICIES: [Listed; 7] = [
+pub(super) const CLUSTER_POLICIES: [Listed; 8] = [
     listed(POLICY, "v1alpha1", "AdminNetworkPolicy", "adminnetworkpolicies"),
     listed(POLICY, "v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies"),
     listed(
@@ -88,6 +97,7 @@ pub(super) const CLUSTER_POLICIES: [Listed; 7] = [
         "globalnetworkpolicies",
     ),
     listed(ANTREA, "v1beta1", "ClusterNetworkPolicy", "clusternetworkpolicies"),
+    listed(EKS, "v1alpha1", "ClusterNetworkPolicy", "clusternetworkpolicies"),
 ];
 
 /// What leads traffic from elsewhere to Services of a namespace, where it is served. A ReferenceGrant lets routes of other namespaces.

@@ -54,22 +54,31 @@ const UNREADABLE: [&str; 19] = [
 ];
 
 /// Where a cloud hands out credentials, in every form in which a packet can carry it.
-const METADATA: [&str; 16] = [
+const METADATA: [&str; 25] = [
     "169.254.169.254",
     "168.63.129.16",
     "100.100.100.200",
     "169.254.170.2",
     "169.254.170.23",
+    "169.254.169.252",
+    "169.254.0.23",
+    "169.254.42.42",
+    "192.0.0.192",
     "fd00:ec2::254",
     "fd00:ec2::23",
     "fd20:ce::254",
     "fd00:c1::a9fe:a9fe",
     "fe80::a9fe:a9fe",
+    "fd00:42::42",
     "64:ff9b::a9fe:a9fe",
     "64:ff9b::a83f:8110",
     "64:ff9b::6464:64c8",
     "64:ff9b::a9fe:aa02",
     "64:ff9b::a9fe:aa17",
+    "64:ff9b::a9fe:a9fc",
+    "64:ff9b::a9fe:17",
+    "64:ff9b::a9fe:2a2a",
+    "64:ff9b::c000:c0",
     "::ffff:169.254.169.254",
 ];
 

@@ -296,6 +296,125 @@ async fn a_controller_from_before_the_fence_adopts_what_is_fenced() {
     .await;
 }
 
+/// By the Deployment's old ReplicaSet: scaled up beside a paused Deployment, taken from it, or left over when it is deleted.
+///
+/// Held by: `ringfence-replica-sets`
+#[tokio::test]
+async fn a_tenant_scales_up_what_a_launcher_withdrew() {
+    let world = World::shared().await;
+    let ns = &world.enforced("withdrawn").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "registry.example.com/finance/triage:2"}]}}}});
+    let sets = async |count: usize| {
+        eventually(SOON, || async {
+            let sets = world.admin.items(&all("ReplicaSet", ns)).await?;
+            ensure!(sets.len() == count, "{} ReplicaSets", sets.len());
+            Ok(sets)
+        })
+        .await
+    };
+    let path = one("Deployment", ns, "app");
+    lea.post(
+        &all("Deployment", ns),
+        &asleep(workload("Deployment", &pod("app", "triage"))),
+    )
+    .await
+    .ok();
+    let first = sets(1).await[0]["metadata"]["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    lea.strategic(&path, &image).await.ok();
+    sets(2).await;
+    let old = one("ReplicaSet", ns, &first);
+    let more = json!({"spec": {"replicas": 1}});
+    let (_, edith) = world.tenant(ns).await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let tries = async |when: &str| {
+        for attacker in [&world.tess, &edith, &ada, &lea] {
+            for at in [old.clone(), format!("{old}/scale")] {
+                let answer = attacker.patch(&at, &more).await;
+                let message = answer.refused_by_guard("ringfence-replica-sets");
+                assert!(message.contains("Fix: scale the Deployment"), "{when}: {message}");
+            }
+        }
+    };
+    tries("as it is").await;
+    world.tess.patch(&path, &json!({"spec": {"paused": true}})).await.ok();
+    tries("beside a paused Deployment").await;
+    world.tess.patch(&path, &json!({"spec": {"paused": false}})).await.ok();
+    world.tess.patch(&path, &more).await.ok();
+    eventually(SOON, || async {
+        let pods = world.admin.items(&all("Pod", ns)).await?;
+        ensure!(pods.len() == 1, "the Deployment controller made {} pods", pods.len());
+        Ok(())
+    })
+    .await;
+    let taken = json!({"metadata": {"ownerReferences": null, "labels": {"app": "x"}}});
+    world.tess.patch(&old, &taken).await.ok();
+    tries("taken from its Deployment").await;
+    world
+        .tess
+        .delete(&format!("{path}?propagationPolicy=Orphan"))
+        .await
+        .ok();
+    world.admin.gone(&path).await;
+    tries("when the Deployment is gone").await;
+    // Fewer is anybody's, and so is a ReplicaSet that never had a Deployment.
+    let fewer = json!({"spec": {"replicas": 0}});
+    for set in world.admin.items(&all("ReplicaSet", ns)).await.expect("ReplicaSets") {
+        let name = set["metadata"]["name"].as_str().expect("a name");
+        world.tess.patch(&one("ReplicaSet", ns, name), &fewer).await.ok();
+    }
+    let mut own = asleep(workload("ReplicaSet", &pod("own", "triage")));
+    own["metadata"]["name"] = json!("own");
+    lea.post(&all("ReplicaSet", ns), &own).await.ok();
+    world
+        .tess
+        .patch(&format!("{}/scale", one("ReplicaSet", ns, "own")), &more)
+        .await
+        .ok();
+}
+
+/// A yearly job that runs each minute; pausing it is anybody's.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_has_a_cron_job_run_more_often() {
+    let world = World::shared().await;
+    let ns = &world.enforced("more-often").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let mut yearly = asleep(workload("CronJob", &pod("yearly", "triage")));
+    yearly["spec"]["schedule"] = json!("0 0 1 1 *");
+    lea.post(&all("CronJob", ns), &yearly).await.ok();
+    let path = one("CronJob", ns, "yearly");
+    let (_, edith) = world.tenant(ns).await;
+    for change in [
+        json!({"schedule": "* * * * *"}),
+        json!({"timeZone": "Asia/Tokyo"}),
+        json!({"concurrencyPolicy": "Forbid"}),
+        json!({"startingDeadlineSeconds": 100_000}),
+        json!({"jobTemplate": {"spec": {"backoffLimit": 9}}}),
+    ] {
+        for attacker in [&world.tess, &edith] {
+            attacker
+                .patch(&path, &json!({"spec": change}))
+                .await
+                .refused_by("launcher");
+        }
+    }
+    for change in [
+        json!({"suspend": false}),
+        json!({"failedJobsHistoryLimit": 3}),
+        json!({"jobTemplate": {"spec": {"parallelism": 2}}}),
+    ] {
+        world.tess.patch(&path, &json!({"spec": change})).await.ok();
+    }
+    lea.patch(&path, &json!({"spec": {"schedule": "0 0 2 1 *"}})).await.ok();
+}
+
 /// An annotation of old has the Deployment controller itself write an earlier template, by rights of its own.
 ///
 /// Held by: `launcher`

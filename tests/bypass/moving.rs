@@ -15,7 +15,7 @@ const GUARD: &str = "ringfence-modes";
 pub async fn writer_of_namespaces(world: &World) -> Actor {
     let rules = json!([{
         "apiGroups": [""], "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
-        "verbs": ["create", "get", "list", "update", "patch"],
+        "verbs": ["create", "delete", "get", "list", "update", "patch"],
     }]);
     holder(world, &rules).await
 }
@@ -135,6 +135,41 @@ async fn a_tenant_takes_the_fence_off_its_namespace() {
         .ok();
 }
 
+/// Made again under its name it would be open, and whoever makes accounts in it is who they were to clouds, Vault and other namespaces.
+/// Held by: `ringfence-modes`, `RBAC`
+#[tokio::test]
+async fn a_tenant_deletes_its_namespace_and_makes_it_again() {
+    let world = World::shared().await;
+    let nell = writer_of_namespaces(&world).await;
+    for mode in ["enforce", "warn", "audit"] {
+        let label = format!("ringfence.dev/{mode}");
+        let ns = &world.namespace("reborn", &json!({})).await;
+        let path = format!("{NAMESPACES}/{ns}");
+        let labels = json!({"owner": "ml", "classification": "internal", "pod-security.kubernetes.io/enforce": "restricted", &label: "default"});
+        world
+            .admin
+            .patch(&path, &json!({"metadata": {"labels": labels}}))
+            .await
+            .ok();
+        let (_, owner) = world.person(ns, "cluster-admin").await;
+        for attacker in [&nell, &owner] {
+            for query in ["", "?dryRun=All", "?propagationPolicy=Orphan", "?gracePeriodSeconds=0"] {
+                let answer = attacker.delete(&format!("{path}{query}")).await;
+                let message = answer.refused_by_guard(GUARD);
+                assert!(message.contains(&format!("deleting namespace {ns}")), "{message}");
+            }
+        }
+        let (_, ada) = world.person(ns, "admin").await;
+        for attacker in [&world.tess, &ada] {
+            forbidden(&attacker.delete(&path).await);
+        }
+        // Who approves takes it away whole, and what carries no mode is hers.
+        world.admin.delete(&path).await.ok();
+    }
+    let plain = &world.namespace("plain", &json!({})).await;
+    nell.delete(&format!("{NAMESPACES}/{plain}")).await.ok();
+}
+
 /// Set by somebody who may write namespaces: at once with the namespace, or later; by a name that the API server makes up.
 /// Held by: `ringfence-modes`, `namespace-mode`
 #[tokio::test]
@@ -243,6 +278,18 @@ async fn a_namespace_sheds_what_it_had_to_be_to_be_fenced() {
             .await
             .refused_by(rule);
     }
+    // Nor beside a weaker mode that goes, which may be anybody's who approves that one's class.
+    let both = json!({"metadata": {"labels": {"ringfence.dev/audit": "default"}}});
+    world.admin.patch(&path, &both).await.ok();
+    for (label, rule) in [
+        ("owner", "namespace-baseline"),
+        ("pod-security.kubernetes.io/enforce", "pod-security"),
+    ] {
+        let without = json!({"metadata": {"labels": {"ringfence.dev/audit": null, label: null}}});
+        world.admin.patch(&path, &without).await.refused_by(rule);
+    }
+    let weaker = json!({"metadata": {"labels": {"ringfence.dev/audit": null}}});
+    world.admin.patch(&path, &weaker).await.ok();
     let bare = json!({"metadata": {"name": unique("bare"), "labels": {"ringfence.dev/enforce": "default"}}});
     let answer = world.admin.post(NAMESPACES, &bare).await;
     let message = answer.refused_by("namespace-baseline");
@@ -307,6 +354,41 @@ async fn a_tenant_writes_what_is_the_platforms() {
     // Her own declaration she changes and ends as ever, all of them at once too.
     world.tess.delete(&all("AIWorkflow", ns)).await.ok();
     world.admin.gone(&one("ServiceAccount", ns, "triage")).await;
+}
+
+/// Who may write APIServices and does not approve: has a server of his answer for our kinds, and whatever it says is read.
+/// Held by: `ringfence-definitions`
+#[tokio::test]
+async fn another_server_answers_for_our_kinds() {
+    const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+    const GUARD: &str = "ringfence-definitions";
+    let world = World::shared().await;
+    let rules = json!([{"apiGroups": ["apiregistration.k8s.io"], "resources": ["apiservices"], "verbs": ["*"]}]);
+    let ines = holder(&world, &rules).await;
+    let path = format!("{SERVICES}/v1alpha1.ringfence.dev");
+    let spec = |group: &str, version: &str| {
+        json!({
+            "group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 100,
+            "insecureSkipTLSVerify": true, "service": {"namespace": "default", "name": "evil", "port": 443},
+        })
+    };
+    let taken = json!({"metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": null}}, "spec": spec("ringfence.dev", "v1alpha1")});
+    ines.patch(&path, &taken).await.refused_by_guard(GUARD);
+    ines.delete(&path).await.refused_by_guard(GUARD);
+    let newer = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v2.ringfence.dev"}, "spec": spec("ringfence.dev", "v2"),
+    });
+    ines.post(SERVICES, &newer).await.refused_by_guard(GUARD);
+    let group = format!("{}.example.com", unique("other"));
+    let name = format!("v1.{group}");
+    let other = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": name}, "spec": spec(&group, "v1"),
+    });
+    ines.post(SERVICES, &other).await.ok();
+    ines.delete(&format!("{SERVICES}/{name}")).await.ok();
+    world.admin.get(CLASSES).await.ok();
 }
 
 /// Who may write definitions and does not approve: deletes one, serves another version of it, has objects converted by a webhook of

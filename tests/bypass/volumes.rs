@@ -62,8 +62,7 @@ async fn a_pod_mounts_what_the_node_fetches_from_elsewhere() {
 /// What two workflows of a namespace mount, they share: no object of Kubernetes says who may mount a claim of its namespace. Other
 /// namespaces cannot.
 ///
-/// Out of scope: volumes are not declared; a class without `persistentVolumeClaim`, a claim that is ReadWriteOncePod, or a namespace
-/// for each workflow holds data apart.
+/// Out of scope: volumes are not declared; a class without `persistentVolumeClaim`, or a namespace for each workflow holds data apart.
 #[tokio::test]
 async fn two_workflows_mount_one_claim() {
     let world = World::shared().await;

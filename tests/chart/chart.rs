@@ -95,6 +95,7 @@ async fn installed() -> Api {
                 everything(&["networking.k8s.io"], &["networkpolicies"]),
                 everything(&["ringfence.dev"], &["aiworkflows", "aiworkflowclasses"]),
                 everything(&["apiextensions.k8s.io"], &["customresourcedefinitions"]),
+                everything(&["apiregistration.k8s.io"], &["apiservices"]),
             ]);
             let nothing = json!({"metadata": {"name": "test-nothing"}, "rules": []});
             admin.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", nothing).await.unwrap();

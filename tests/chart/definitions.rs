@@ -41,6 +41,26 @@ async fn our_definitions_go_only_with_approve() {
         let note = json!({"metadata": {"annotations": {"note": "x"}}});
         assert_eq!(fate(admin.user("tenant").patch(&path, note).await), "done");
     }
+    // And which server answers for them.
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let theirs = json!({"spec": {"service": {"namespace": "default", "name": "evil", "port": 443}, "insecureSkipTLSVerify": true}});
+    let path = format!("{services}/v1alpha1.ringfence.dev?dryRun=All");
+    for (user, expected) in [
+        ("tenant", "guard ringfence-definitions"),
+        ("default-approver", "guard ringfence-definitions"),
+        ("approver", "done"),
+    ] {
+        assert_eq!(
+            fate(admin.user(user).patch(&path, theirs.clone()).await),
+            expected,
+            "{user}"
+        );
+        assert_eq!(fate(admin.user(user).delete(&path).await), expected, "{user}");
+    }
+    let core = format!("{services}/v1.apps?dryRun=All");
+    let note = json!({"metadata": {"annotations": {"note": "x"}}});
+    assert_eq!(fate(admin.user("tenant").patch(&core, note).await), "done");
+
     let collection = format!("{CRDS}?dryRun=All");
     assert_eq!(
         fate(admin.user("tenant").delete(&collection).await),

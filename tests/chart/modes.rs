@@ -113,6 +113,11 @@ async fn a_mode_goes_only_with_approve_on_its_class_by_every_path() {
         GUARD
     );
 
+    let whole = format!("{ns}?dryRun=All");
+    assert_eq!(fate(tenant.delete(&whole).await), GUARD);
+    assert_eq!(fate(admin.user("gold-approver").delete(&whole).await), GUARD);
+    assert_eq!(fate(admin.user("default-approver").delete(&whole).await), "done");
+
     let gold = labels(json!({"ringfence.dev/enforce": "gold"}));
     assert_eq!(
         fate(admin.user("default-approver").patch(&ns, gold.clone()).await),

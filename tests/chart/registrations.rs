@@ -494,9 +494,17 @@ async fn removing_a_mode_and_deleting_go_on_unasked() {
         "webhook modes.ringfence.dev",
         "policies judge the labels that a mode stands beside"
     );
+    let along = json!({"metadata": {"labels": {"ringfence.dev/warn": null, "owner": "b"}}});
+    assert_eq!(
+        fate(admin.patch(&path, along).await),
+        "webhook modes.ringfence.dev",
+        "a weaker mode takes nothing along"
+    );
+    assert_eq!(fate(admin.patch(&path, label(Value::Null)).await), "done");
     // The way out while no replica is there, whatever else goes with it and whichever mode stays.
-    let out = json!({"metadata": {"labels": {"ringfence.dev/warn": null, "owner": "b"}}});
-    assert_eq!(fate(admin.patch(&path, out).await), "done");
+    let out =
+        json!({"metadata": {"labels": {"ringfence.dev/enforce": null, "owner": "b", "ringfence.dev/warn": null}}});
+    assert_eq!(fate(admin.patch(&format!("{path}?dryRun=All"), out).await), "done");
     let pods = format!("{path}/pods");
     admin
         .master(RINGFENCE)

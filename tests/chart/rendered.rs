@@ -368,6 +368,7 @@ async fn guards_fail_closed_and_deny() {
             "ringfence-modes",
             "ringfence-orphans",
             "ringfence-owned-objects",
+            "ringfence-replica-sets",
             "ringfence-reserved-keys",
             "ringfence-status",
             "ringfence-subresources"

@@ -37,6 +37,8 @@ fn each_door_has_its_rule(#[case] operation: &str, #[case] resource: &str, #[cas
 #[case::network_policy("networking.k8s.io", "networkpolicies", "foreign-network-policy")]
 #[case::cilium("cilium.io", "ciliumnetworkpolicies", "foreign-network-policy")]
 #[case::cilium_redirect("cilium.io", "ciliumlocalredirectpolicies", "foreign-network-policy")]
+#[case::gke("networking.gke.io", "fqdnnetworkpolicies", "foreign-network-policy")]
+#[case::eks("networking.k8s.aws", "applicationnetworkpolicies", "foreign-network-policy")]
 #[case::calico("crd.projectcalico.org", "networkpolicies", "foreign-network-policy")]
 #[case::calico_by_its_own_server("projectcalico.org", "networkpolicies", "foreign-network-policy")]
 #[case::antrea("crd.antrea.io", "networkpolicies", "foreign-network-policy")]

@@ -9,12 +9,20 @@ use super::range::Range;
 use super::{Labels, Matrix, Open, Pod, Port, Scene};
 
 /// Addresses that hand out a cloud's credentials: never a peer, whatever a range holds. In the form of NAT64 as well.
-const METADATA: [&str; 12] = [
+const METADATA: [&str; 21] = [
     "169.254.169.254",
     "168.63.129.16",
     "100.100.100.200",
     "169.254.170.2",
     "169.254.170.23",
+    "169.254.169.252",
+    "169.254.0.23",
+    "169.254.42.42",
+    "192.0.0.192",
+    "64:ff9b::169.254.169.252",
+    "64:ff9b::169.254.0.23",
+    "64:ff9b::169.254.42.42",
+    "64:ff9b::192.0.0.192",
     "64:ff9b::169.254.169.254",
     "64:ff9b::168.63.129.16",
     "64:ff9b::100.100.100.200",
@@ -22,6 +30,7 @@ const METADATA: [&str; 12] = [
     "64:ff9b::169.254.170.23",
     "fd00:ec2::254",
     "fd00:ec2::23",
+    "fd00:42::42",
 ];
 
 /// What people declared, and the cluster that they declared it in.
