@@ -13,6 +13,8 @@ use crate::world::{
 };
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
+/// By which a deleted registration is put back.
+const RENDERED: &str = "/api/v1/namespaces/ringfence-system/configmaps/ringfence-registrations";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflows.ringfence.dev";
 
 struct Scene {
@@ -245,6 +247,7 @@ async fn tampered_trust_is_repaired(scene: &Scene) {
 }
 
 async fn a_missing_registration_is_named(scene: &Scene, ringfence: &Ringfence) {
+    scene.admin.delete(RENDERED).await.ok();
     scene.admin.delete(REGISTRATION).await.ok();
     eventually(SOON, || async {
         let (code, body) = ringfence.get("/readyz").await?;

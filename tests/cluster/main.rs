@@ -35,6 +35,7 @@ mod objects;
 mod people;
 mod policies;
 mod policy_files;
+mod registrations;
 mod rego;
 mod replicas;
 mod review;
