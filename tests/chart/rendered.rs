@@ -80,9 +80,6 @@ async fn unknown_and_wrong_values_are_refused() {
         "webhook.certificate.secretName=A",
         "webhook.clientAuthentication.nope=1",
         "webhook.clientAuthentication.caConfigMap=A",
-        // Each alone would let in everybody, or nobody.
-        "webhook.clientAuthentication.caConfigMap=a",
-        "webhook.clientAuthentication.allowedNames={a}",
         "webhook.url.host=https://a",
         "webhook.url.host=a/b",
         "policyParameters.x=1",
@@ -508,16 +505,16 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
     ] {
         assert!(flags.contains(&flag), "{flag} is missing in {flags:?}");
     }
-    let parameters = of_kind(&objects, "ConfigMap")[0]["data"]["policy-parameters.yaml"]
-        .as_str()
-        .unwrap();
+    let is_of_parameters = |object: &&Value| object["metadata"]["name"] == "ringfence-policy-parameters";
+    let map = objects.iter().find(is_of_parameters).unwrap();
+    let parameters = map["data"]["policy-parameters.yaml"].as_str().unwrap();
     assert_eq!(
         serde_saphyr::from_str::<Value>(parameters).unwrap(),
         json!({"approved-namespaces": {"allowed": ["a"]}})
     );
 
     let plain = render(&[]).await;
-    assert!(plain.iter().all(|object| object["kind"] != "ConfigMap"));
+    assert!(!plain.iter().any(|object| is_of_parameters(&object)));
     let service = of_kind(&plain, "Service")[0];
     let deployment = of_kind(&plain, "Deployment")[0];
     assert_eq!(service["metadata"]["name"], "ringfence-webhook");
@@ -579,6 +576,19 @@ async fn somebody_elses_certificate_is_read_and_never_written() {
         .collect();
     let only = json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["given"], "verbs": ["get", "list", "watch"]});
     assert_eq!(of_secrets, [&only]);
+}
+
+/// Each alone would let in everybody for whom that CA signs, or whoever comes.
+#[tokio::test]
+async fn a_ca_of_clients_and_their_names_go_together() {
+    for (value, missing) in [
+        ("caConfigMap=a", "needs allowedNames"),
+        ("allowedNames={a}", "needs caConfigMap"),
+    ] {
+        let value = format!("webhook.clientAuthentication.{value}");
+        let refusal = helm(&["template", "ringfence"], &[&value]).await.expect_err(&value);
+        assert!(refusal.contains(missing), "{value}: {refusal}");
+    }
 }
 
 #[tokio::test]
