@@ -125,7 +125,7 @@ async fn run(spec: &Spec) -> Result<()> {
     let routes = router(admit, &limits, Arc::new(Metrics::new()));
     serve(
         listener,
-        tls_config(resolver)?,
+        tls_config(resolver, None)?,
         routes,
         &limits,
         CancellationToken::new(),

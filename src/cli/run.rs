@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client, api::ListParams};
+use rustls::server::danger::ClientCertVerifier;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -27,7 +29,7 @@ use crate::{
     registry::{MAX_POLICIES, Registry},
     scan::{Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
-    tls::{self, Keeper, KeeperConfig, Names, Resolver},
+    tls::{self, ClientAuthentication, Keeper, KeeperConfig, Names, Resolver},
     vetting::Vetting,
     webhook::{
         Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
@@ -81,6 +83,21 @@ pub(super) struct Args {
     /// Secret that holds the certificate.
     #[arg(long, env = "RINGFENCE_TLS_SECRET", default_value = "ringfence-webhook-tls")]
     tls_secret: String,
+    /// The Secret is somebody else's, such as cert-manager's: its tls.crt, tls.key and ca.crt are served and trusted, and never written.
+    #[arg(long, env = "RINGFENCE_TLS_PROVIDED")]
+    tls_provided: bool,
+    /// File of the CA, in PEM, that signs the client certificate of the API server: whoever shows none is cut off in the TLS handshake.
+    /// Left out, the port believes whoever reaches it.
+    #[arg(long, env = "RINGFENCE_CLIENT_CA", requires = "client_names")]
+    client_ca: Option<PathBuf>,
+    /// Common name or DNS name that a client's certificate must bear; may be given again.
+    #[arg(
+        long = "client-name",
+        env = "RINGFENCE_CLIENT_NAMES",
+        value_delimiter = ',',
+        requires = "client_ca"
+    )]
+    client_names: Vec<String>,
     #[command(flatten)]
     policies: PolicyFiles,
     #[command(flatten)]
@@ -200,7 +217,16 @@ async fn run(args: Args) -> Result<()> {
     let recording = judge.over(live.clone()).recording(args.decision_input);
     let admit = Preview::new(Arc::new(recording), scanner.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());
-    let (tls, serving) = (tls_config(resolver.clone())?, stop_serving.clone());
+    let clients = clients(&args)?;
+    let verifier = clients.clone().map(|clients| clients as Arc<dyn ClientCertVerifier>);
+    let (tls, serving) = (tls_config(resolver.clone(), verifier)?, stop_serving.clone());
+    if let Some(clients) = clients {
+        let (readiness, stop) = (readiness.clone(), stop_serving.clone());
+        tasks.spawn(async move {
+            clients.keep(&readiness, stop).await;
+            Ok(())
+        });
+    }
     tasks.spawn(async move {
         serve(admission, tls, routes, &limits, serving)
             .await
@@ -297,6 +323,20 @@ async fn owner(args: &Args, client: &Client) -> Option<OwnerReference> {
     }
 }
 
+/// Who may connect, where that is said.
+fn clients(args: &Args) -> Result<Option<Arc<ClientAuthentication>>> {
+    let Some(file) = &args.client_ca else {
+        return Ok(None);
+    };
+    let names = args.client_names.iter().map(|name| name.trim().to_owned());
+    let names: BTreeSet<String> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        bail!("--client-ca needs --client-name: the name in the API server's client certificate");
+    }
+    let clients = ClientAuthentication::new(file.clone(), names).context("clients cannot be told")?;
+    Ok(Some(Arc::new(clients)))
+}
+
 fn keeper(
     args: &Args,
     client: &Client,
@@ -308,6 +348,7 @@ fn keeper(
     let config = KeeperConfig {
         namespace: args.namespace.clone(),
         secret: args.tls_secret.clone(),
+        is_provided: args.tls_provided,
         registration: args.webhook_configuration.clone(),
         names: Names::new(&args.service_name, &args.namespace, args.webhook_host.as_deref()),
         owner,

@@ -7,6 +7,7 @@ mod apply;
 mod bindings;
 mod bound;
 mod calls;
+mod chart;
 mod class;
 mod cluster;
 mod exception;
@@ -215,6 +216,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         policy::run(policies, context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
         bindings::run(context.clone(), fenced, stop.clone()),
+        chart::run(context.clone(), stop.clone()),
         ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),
         count_workflows(counted, context, stop.clone()),

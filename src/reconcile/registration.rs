@@ -1,6 +1,6 @@
 //! A registration that the chart renders empty and Ringfence fills: kept as it should be, whoever else writes it.
 //!
-//! Must never: write where nothing differs, lose somebody else's newer write, or make a registration: that is the chart's.
+//! Must never: write where nothing differs, lose somebody else's newer write, or make a registration: that is done as the chart has it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::plan::{registers, says_all, webhooks_of, with_webhooks};
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 /// How soon it is looked again after somebody else wrote first.
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
-const KIND: &str = "ValidatingWebhookConfiguration";
+pub(super) const KIND: &str = "ValidatingWebhookConfiguration";
 
 /// What a look came to.
 pub(super) enum Looked {
@@ -175,5 +175,5 @@ impl Kept {
 }
 
 fn missing(name: &str) -> String {
-    format!("{KIND} {name} is not there, and Ringfence may not make it: apply the chart again")
+    format!("{KIND} {name} is not there: if it does not come back within seconds, apply the chart again")
 }

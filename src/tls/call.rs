@@ -6,6 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
+use super::provided::ProvidedError;
+
 /// How long one call may take: longer than any healthy answer, shorter than the tick.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -31,9 +33,12 @@ pub enum TlsError {
     /// The Secret was made by somebody else.
     #[error(
         "Secret {0} exists and lacks ca.crt or ca.key, so it was not made by Ringfence: delete it if nobody needs it, or give \
-         --tls-secret another name"
+         --tls-secret another name; if it is to be served as it is, say so by --tls-provided"
     )]
     Foreign(String),
+    /// The Secret that somebody else writes holds nothing that could be served.
+    #[error("Secret {0} cannot be served: {1}")]
+    Provided(String, ProvidedError),
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}; check --service-name, --namespace and --webhook-host")]
     Issue(String),

@@ -55,6 +55,18 @@ pub(super) async fn inject(
     })
 }
 
+/// Whether each webhook of a registration trusts exactly that; one that is not there asks nobody.
+pub(super) async fn trusts(
+    api: &Api<ValidatingWebhookConfiguration>,
+    name: &str,
+    ca_cert: &str,
+) -> Result<bool, TlsError> {
+    let what = format!("read ValidatingWebhookConfiguration {name}");
+    let found = call(&what, api.get_opt(name)).await?;
+    let ca_bundle = ByteString(ca_cert.as_bytes().to_vec());
+    Ok(found.is_none_or(|found| patch(&found, &ca_bundle).is_none()))
+}
+
 /// The JSON patch that is needed, if any. Bound to the version that was read: webhooks are a list, and an index may move.
 fn patch(found: &ValidatingWebhookConfiguration, ca_bundle: &ByteString) -> Option<Value> {
     let mut operations = vec![json!({

@@ -1,11 +1,10 @@
 //! Makes certificates, and tells whether one still does.
 //!
-//! The CA lives for ten years, so renewing the leaf (at two thirds of its year) changes no `caBundle` and loses no request. When
-//! the CA itself nears its end, both are made anew: requests fail until the registration trusts it, seconds later.
+//! The CA lives for ten years, so renewing the leaf (at two thirds of its year) changes no `caBundle`. When the CA itself nears its
+//! end, or is spoiled, both are made anew; the keeper has the new one trusted before it serves it.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{
@@ -13,15 +12,14 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256,
 };
 use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
+use super::pair::{Disbelief, Pair, canonical, sans};
 
 const CA_LIFE: Duration = Duration::days(3_650);
 const LEAF_LIFE: Duration = Duration::days(365);
@@ -32,7 +30,10 @@ const MAX_NAMES: usize = 16;
 
 /// The names that the API server calls the webhook by.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Names(BTreeSet<String>);
+pub struct Names {
+    all: BTreeSet<String>,
+    called: String,
+}
 
 /// The content of the Secret, in PEM.
 #[derive(Clone, Eq, PartialEq)]
@@ -46,6 +47,7 @@ pub(super) struct Material {
 /// A certificate that can be served.
 pub(super) struct Usable {
     pub(super) certificate: Arc<CertifiedKey>,
+    pub(super) begins: i64,
     pub(super) expires: i64,
 }
 
@@ -59,12 +61,34 @@ pub(super) enum Defect {
 impl Names {
     /// The names of a Service, and the host of a webhook that is called by URL.
     pub fn new(service: &str, namespace: &str, host: Option<&str>) -> Self {
-        let mut names = BTreeSet::from([
-            format!("{service}.{namespace}.svc"),
-            format!("{service}.{namespace}.svc.cluster.local"),
-        ]);
-        names.extend(host.map(|host| canonical(host.trim_start_matches('[').trim_end_matches(']'))));
-        Self(names)
+        let of_service = format!("{service}.{namespace}.svc");
+        let host = host.map(|host| canonical(host.trim_start_matches('[').trim_end_matches(']')));
+        let called = host.clone().unwrap_or_else(|| of_service.clone());
+        let mut all = BTreeSet::from([format!("{of_service}.cluster.local"), of_service]);
+        all.extend(host);
+        Self { all, called }
+    }
+
+    /// The one that the API server calls it by.
+    pub(super) const fn called(&self) -> &String {
+        &self.called
+    }
+}
+
+impl Usable {
+    /// Whether it may be served at that time.
+    pub(super) fn is_valid(&self, now: OffsetDateTime) -> bool {
+        (self.begins..self.expires).contains(&now.unix_timestamp())
+    }
+}
+
+impl From<Pair> for Usable {
+    fn from(pair: Pair) -> Self {
+        Self {
+            certificate: pair.certificate,
+            begins: pair.begins,
+            expires: pair.ends,
+        }
     }
 }
 
@@ -80,70 +104,51 @@ impl Material {
         (params.not_before, params.not_after) = (now - SKEW, now + CA_LIFE);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let ca_cert = params.self_signed(&key).map_err(failed)?.pem();
-        sign(ca_cert, key.serialize_pem(), &names.0, now)
+        sign(ca_cert, key.serialize_pem(), &names.all, now)
     }
 
     /// A new leaf of the same CA. Keeps the names of the old one, as long as they are few.
     pub(super) fn renew(&self, names: &Names, now: OffsetDateTime) -> Result<Self, TlsError> {
-        let mut all = names.0.clone();
+        let mut all = names.all.clone();
         all.extend(
             CertificateDer::from_pem_slice(self.cert.as_bytes())
                 .ok()
                 .and_then(|leaf| sans(&leaf))
                 .unwrap_or_default(),
         );
-        let names = if all.len() > MAX_NAMES { &names.0 } else { &all };
+        let names = if all.len() > MAX_NAMES { &names.all } else { &all };
         sign(self.ca_cert.clone(), self.ca_key.clone(), names, now)
     }
 
     /// The certificate to serve, unless something must be made anew.
     pub(super) fn check(&self, names: &Names, now: OffsetDateTime) -> Result<Usable, Defect> {
         let ca = self.check_ca(now)?;
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(self.cert.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|_| Defect::Leaf("tls.crt is no certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|_| Defect::Leaf("tls.key is no key"))?;
-        let leaf = chain
-            .first()
-            .cloned()
-            .ok_or(Defect::Leaf("tls.crt holds no certificate"))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let certificate = CertifiedKey::from_der(chain, key, &provider)
-            .map_err(|_| Defect::Leaf("tls.key is not the key of tls.crt"))?;
-
-        let found = sans(&leaf).ok_or(Defect::Leaf("tls.crt cannot be read"))?;
-        if !names.0.is_subset(&found) {
+        let pair = Pair::read(&self.cert, &self.key).map_err(Defect::Leaf)?;
+        if !names.all.is_subset(&pair.names) {
             return Err(Defect::Leaf("tls.crt lacks a name"));
         }
-        let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|_| Defect::Leaf("tls.crt cannot be read"))?;
-        let validity = parsed.validity();
-        let (begins, expires) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        if expires.saturating_sub(now.unix_timestamp()) < expires.saturating_sub(begins) / 3 {
+        if pair.ends.saturating_sub(now.unix_timestamp()) < pair.ends.saturating_sub(pair.begins) / 3 {
             return Err(Defect::Leaf("tls.crt has less than a third of its life left"));
         }
-
         let mut roots = RootCertStore::empty();
         roots.add(ca).map_err(|_| Defect::Ca("ca.crt cannot be trusted"))?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|_| Defect::Ca("ca.crt cannot be trusted"))?;
-        let now = u64::try_from(now.unix_timestamp()).map_err(|_| Defect::Leaf("the clock is wrong"))?;
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
-        for name in &names.0 {
-            let name = ServerName::try_from(name.as_str()).map_err(|_| Defect::Leaf("a name is none"))?;
-            verifier
-                .verify_server_cert(&leaf, &[], &name, &[], now)
-                .map_err(|_| Defect::Leaf("tls.crt is not valid under ca.crt"))?;
-        }
-        Ok(Usable {
-            certificate: Arc::new(certificate),
-            expires,
-        })
+        let believed = pair.is_believed(Arc::new(roots), &names.all, now);
+        believed.map_err(|why| match why {
+            Disbelief::Clock => Defect::Leaf("the clock is wrong"),
+            Disbelief::NotYet => Defect::Leaf("tls.crt is not valid yet: a clock went back"),
+            Disbelief::Expired | Disbelief::Other => Defect::Leaf("tls.crt is not valid under ca.crt"),
+        })?;
+        Ok(pair.into())
     }
 
     fn check_ca(&self, now: OffsetDateTime) -> Result<CertificateDer<'static>, Defect> {
-        let ca = CertificateDer::from_pem_slice(self.ca_cert.as_bytes())
-            .map_err(|_| Defect::Ca("ca.crt is no certificate"))?;
+        let mut all = CertificateDer::pem_slice_iter(self.ca_cert.as_bytes());
+        let ca = all.next().and_then(Result::ok);
+        let ca: CertificateDer<'static> = ca.ok_or(Defect::Ca("ca.crt is no certificate"))?;
+        // All of it is trusted.
+        if all.next().is_some() {
+            return Err(Defect::Ca("ca.crt holds more than the one CA"));
+        }
         let key = KeyPair::from_pem(&self.ca_key).map_err(|_| Defect::Ca("ca.key is no key"))?;
         let (_, parsed) = X509Certificate::from_der(&ca).map_err(|_| Defect::Ca("ca.crt cannot be read"))?;
         if !parsed.is_ca() {
@@ -152,11 +157,12 @@ impl Material {
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
             return Err(Defect::Ca("ca.key is not the key of ca.crt"));
         }
-        let left = parsed
-            .validity()
-            .not_after
-            .timestamp()
-            .saturating_sub(now.unix_timestamp());
+        let validity = parsed.validity();
+        // The API server looks at this of a CA too.
+        if validity.not_before.timestamp() > now.unix_timestamp() {
+            return Err(Defect::Ca("ca.crt is not valid yet: a clock went back"));
+        }
+        let left = validity.not_after.timestamp().saturating_sub(now.unix_timestamp());
         if left < LEAF_LIFE.whole_seconds() {
             return Err(Defect::Ca("ca.crt ends before a new tls.crt would"));
         }
@@ -206,27 +212,6 @@ fn sign(ca_cert: String, ca_key: String, names: &BTreeSet<String>, now: OffsetDa
         cert,
         key: key.serialize_pem(),
     })
-}
-
-fn sans(leaf: &CertificateDer<'_>) -> Option<BTreeSet<String>> {
-    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
-    let names = parsed.subject_alternative_name().ok()??;
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
-            .map(IpAddr::from)
-            .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
-            .ok()
-            .map(|ip| ip.to_string()),
-        _ => None,
-    };
-    Some(names.value.general_names.iter().filter_map(name).collect())
-}
-
-/// One spelling for each name: addresses as they print, names in lower case.
-fn canonical(host: &str) -> String {
-    host.parse::<IpAddr>()
-        .map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string())
 }
 
 fn failed(error: rcgen::Error) -> TlsError {
@@ -305,6 +290,7 @@ mod tests {
     #[case::ca_key(|m: &mut Material, _: &Material| m.ca_key.clear(), "ca.key is no key", true)]
     #[case::other_ca_key(|m: &mut Material, o: &Material| m.ca_key.clone_from(&o.ca_key), "ca.key is not the key of ca.crt", true)]
     #[case::leaf_as_ca(|m: &mut Material, _: &Material| m.ca_cert.clone_from(&m.cert), "ca.crt is no CA", true)]
+    #[case::more_cas(|m: &mut Material, o: &Material| m.ca_cert.push_str(&o.ca_cert), "ca.crt holds more than the one CA", true)]
     #[case::cert(|m: &mut Material, _: &Material| m.cert.clear(), "tls.crt holds no certificate", false)]
     #[case::key(|m: &mut Material, _: &Material| m.key = "x".into(), "tls.key is no key", false)]
     #[case::other_key(|m: &mut Material, o: &Material| m.key.clone_from(&o.key), "tls.key is not the key of tls.crt", false)]

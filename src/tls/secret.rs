@@ -1,8 +1,11 @@
 //! The one Secret that all replicas share.
 //!
-//! Whoever comes first wins: creation by POST, renewal by PUT with the resourceVersion that was read, and the loser reads again.
+//! Whoever comes first wins: creation by POST, renewal by PUT with the resourceVersion that was read, and the loser reads again. One that
+//! is somebody else's is only read.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -10,14 +13,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
-use super::TlsError;
-use super::call::call;
+use super::call::{TlsError, call};
 use super::issue::{Defect, Material, Names, Usable};
+use super::provided::{self, ProvidedError};
 use crate::api::{MANAGED_BY_LABEL, MANAGER};
 
 /// Lost races before giving up until the next tick. Each is lost to a replica that wrote something usable.
 const ATTEMPTS: usize = 5;
+/// Most writes of one replica in a period: repairs need one.
+const MOST_WRITES: usize = 10;
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// The Secret by name, and what it should hold.
 pub(super) struct Store {
@@ -25,23 +32,49 @@ pub(super) struct Store {
     pub(super) name: String,
     pub(super) names: Names,
     pub(super) owner: Option<OwnerReference>,
+    /// Whether it is somebody else's.
+    pub(super) is_provided: bool,
+    /// When it was written lately.
+    pub(super) written: Mutex<Vec<Instant>>,
 }
 
 /// What the Secret holds now.
 #[derive(Debug)]
 pub(super) struct Current {
-    pub(super) ca_cert: String,
+    /// In PEM, whom the API server is to trust.
+    pub(super) trust: String,
     pub(super) usable: Usable,
 }
 
+/// What stands in it, as far as it is text.
+pub(super) struct Content {
+    pub(super) ca_cert: Option<String>,
+    pub(super) ca_key: Option<String>,
+    pub(super) cert: String,
+    pub(super) key: String,
+}
+
 impl Store {
+    /// What is to be served; made or renewed where that is ours to do.
+    pub(super) async fn current(&self, now: OffsetDateTime) -> Result<Current, TlsError> {
+        if !self.is_provided {
+            return self.ensure(now).await;
+        }
+        let name = &self.name;
+        let found = call(&format!("read Secret {name}"), self.api.get_opt(name)).await?;
+        let content = found.as_ref().map(Content::of).ok_or(ProvidedError::Missing);
+        let current = content.and_then(|content| provided::check(&content, &self.names, now));
+        current.map_err(|error| TlsError::Provided(name.clone(), error))
+    }
+
     /// Reads the certificate; makes or renews it where it must be.
-    pub(super) async fn ensure(&self, now: OffsetDateTime) -> Result<Current, TlsError> {
+    async fn ensure(&self, now: OffsetDateTime) -> Result<Current, TlsError> {
         let name = &self.name;
         for _ in 0..ATTEMPTS {
             let found = call(&format!("read Secret {name}"), self.api.get_opt(name)).await?;
             let written = match found {
                 None => {
+                    self.may_write()?;
                     let secret = self.secret(&Material::issue(&self.names, now)?, ObjectMeta::default());
                     tracing::info!(secret = name, "making the webhook's certificate");
                     call(
@@ -52,10 +85,11 @@ impl Store {
                 }
                 Some(secret) => {
                     let material = read(&secret).ok_or_else(|| TlsError::Foreign(name.clone()))?;
+                    let type_ = secret.type_.clone();
                     let renewed = match material.check(&self.names, now) {
                         Ok(usable) => {
                             return Ok(Current {
-                                ca_cert: material.ca_cert,
+                                trust: material.ca_cert,
                                 usable,
                             });
                         }
@@ -71,7 +105,10 @@ impl Store {
                             }
                         }
                     };
-                    let secret = self.secret(&renewed, secret.metadata);
+                    self.may_write()?;
+                    let mut secret = self.secret(&renewed, secret.metadata);
+                    // It never changes, and whoever made the Secret anew may have given it another.
+                    secret.type_ = type_.or(secret.type_);
                     call(
                         &format!("replace Secret {name}"),
                         self.api.replace(name, &PostParams::default(), &secret),
@@ -89,6 +126,22 @@ impl Store {
         Err(TlsError::Contended {
             what: format!("write Secret {name}"),
         })
+    }
+
+    /// Two nodes whose clocks differ by months would renew against each other for ever.
+    fn may_write(&self) -> Result<(), TlsError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.retain(|at| at.elapsed() < PERIOD);
+        if written.len() >= MOST_WRITES {
+            return Err(TlsError::Contended {
+                what: format!(
+                    "keep Secret {}, nor do clocks of nodes that differ let it be",
+                    self.name
+                ),
+            });
+        }
+        written.push(Instant::now());
+        Ok(())
     }
 
     fn secret(&self, material: &Material, metadata: ObjectMeta) -> Secret {
@@ -120,22 +173,39 @@ impl Store {
     }
 }
 
+impl Content {
+    pub(super) fn of(secret: &Secret) -> Self {
+        let text = |key: &str| {
+            let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        };
+        Self {
+            ca_cert: text(CA_CERT),
+            ca_key: text(CA_KEY),
+            cert: text(CERT).unwrap_or_default(),
+            key: text(KEY).unwrap_or_default(),
+        }
+    }
+}
+
 /// What the Secret holds; `None` if it is not of ours. What is ours but broken is read as it is, and found wanting later.
 fn read(secret: &Secret) -> Option<Material> {
-    let data = secret.data.as_ref()?;
-    let pem = |key: &str| {
-        data.get(key)
-            .map(|ByteString(bytes)| String::from_utf8_lossy(bytes).into_owned())
-    };
+    let labels = secret.metadata.labels.as_ref();
+    let is_ours = labels
+        .and_then(|labels| labels.get(MANAGED_BY_LABEL))
+        .is_some_and(|by| by == MANAGER);
+    let content = Content::of(secret);
+    // Half of ours is still ours; of somebody else's, nothing is.
+    let or_empty = |pem: Option<String>| pem.or_else(|| is_ours.then(String::new));
     Some(Material {
-        ca_cert: pem(CA_CERT)?,
-        ca_key: pem(CA_KEY)?,
-        cert: pem(CERT).unwrap_or_default(),
-        key: pem(KEY).unwrap_or_default(),
+        ca_cert: or_empty(content.ca_cert)?,
+        ca_key: or_empty(content.ca_key)?,
+        cert: content.cert,
+        key: content.key,
     })
 }
 
-const CA_CERT: &str = "ca.crt";
+pub(super) const CA_CERT: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERT: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -143,7 +213,8 @@ const KEY: &str = "tls.key";
 #[cfg(test)]
 mod tests {
     use futures::future::join_all;
-    use serde_json::json;
+    use rstest::rstest;
+    use serde_json::{Value, json};
 
     use super::super::fake_api::FakeApi;
     use super::*;
@@ -165,6 +236,8 @@ mod tests {
             name: "tls".into(),
             names: Names::new("hook", "ringfence", None),
             owner: Some(owner),
+            is_provided: false,
+            written: Mutex::default(),
         }
     }
 
@@ -176,7 +249,7 @@ mod tests {
         let first = all[0].as_ref().unwrap();
         for current in &all {
             let current = current.as_ref().unwrap();
-            assert_eq!(current.ca_cert, first.ca_cert);
+            assert_eq!(current.trust, first.trust);
             assert_eq!(current.usable.certificate.cert, first.usable.certificate.cert);
         }
         let secret = api.get(PATH).unwrap();
@@ -193,7 +266,7 @@ mod tests {
         let stores: Vec<Store> = (0..4).map(|_| store(&api)).collect();
         let all = join_all(stores.iter().map(|store| store.ensure(later))).await;
         let first = all[0].as_ref().unwrap();
-        assert_eq!(first.ca_cert, before.ca_cert);
+        assert_eq!(first.trust, before.trust);
         assert_ne!(first.usable.certificate.cert, before.usable.certificate.cert);
         assert!(
             all.iter()
@@ -207,7 +280,57 @@ mod tests {
         let before = store(&api).ensure(now()).await.unwrap();
         api.edit(PATH, |secret| secret["data"]["ca.key"] = json!(""));
         let after = store(&api).ensure(now()).await.unwrap();
-        assert_ne!(after.ca_cert, before.ca_cert);
+        assert_ne!(after.trust, before.trust);
+    }
+
+    #[rstest]
+    #[case::without_ca(json!({"tls.crt": "eA==", "tls.key": "eA=="}))]
+    #[case::without_anything(json!(null))]
+    #[tokio::test]
+    async fn half_of_ours_is_ours_and_keeps_its_type(#[case] data: Value) {
+        let api = FakeApi::default();
+        store(&api).ensure(now()).await.unwrap();
+        api.edit(PATH, |secret| {
+            secret["data"] = data;
+            secret["type"] = json!("Opaque");
+        });
+        store(&api).ensure(now()).await.unwrap();
+        let secret = api.get(PATH).unwrap();
+        assert_eq!(
+            (secret["data"].as_object().unwrap().len(), &secret["type"]),
+            (4, &json!("Opaque"))
+        );
+    }
+
+    /// A machine slept for years, or its clock was wrong and is right again.
+    #[rstest]
+    #[case::past_the_leaf(400, false)]
+    #[case::past_the_ca(4_000, true)]
+    #[tokio::test]
+    async fn a_clock_that_jumps_and_comes_back_costs_a_renewal_each(#[case] days: i64, #[case] is_new_ca: bool) {
+        let (api, then) = (FakeApi::default(), now() + time::Duration::days(days));
+        let mut before = store(&api).ensure(now()).await.unwrap();
+        for clock in [then, now()] {
+            let after = store(&api).ensure(clock).await.unwrap();
+            assert!(after.usable.is_valid(clock) && !before.usable.is_valid(clock));
+            assert_eq!(after.trust != before.trust, is_new_ca);
+            before = after;
+        }
+    }
+
+    #[tokio::test]
+    async fn clocks_that_differ_by_years_do_not_write_for_ever() {
+        let (api, ahead) = (FakeApi::default(), now() + time::Duration::days(4_000));
+        let (one, other) = (store(&api), store(&api));
+        let mut results = Vec::new();
+        for _ in 0..20 {
+            results.push(one.ensure(now()).await);
+            results.push(other.ensure(ahead).await);
+        }
+        let given_up = results.iter().filter_map(|result| result.as_ref().err());
+        let given_up: Vec<String> = given_up.map(ToString::to_string).collect();
+        assert!(given_up.len() >= 10, "{given_up:?}");
+        assert!(given_up[0].contains("clocks"), "{}", given_up[0]);
     }
 
     /// To write over somebody's certificate would break what rests on it.

@@ -31,6 +31,15 @@ pub enum Gate {
     RegoPolicies,
 }
 
+/// What does not keep a replica from answering, and would keep the next one from starting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Concern {
+    /// The Secret of somebody else's holds nothing that could be served; what it held before is.
+    Certificate,
+    /// The file of the CA of clients is of no use; what it held before is.
+    ClientAuthentication,
+}
+
 /// What this replica still waits for. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Readiness {
@@ -40,6 +49,7 @@ pub struct Readiness {
 #[derive(Debug)]
 struct Inner {
     pending: Vec<(Gate, String)>,
+    concerns: Vec<(Concern, String)>,
     stopping: bool,
 }
 
@@ -52,6 +62,7 @@ impl Default for Readiness {
         Self {
             state: Arc::new(Mutex::new(Inner {
                 pending,
+                concerns: Vec::new(),
                 stopping: false,
             })),
         }
@@ -66,6 +77,13 @@ impl Readiness {
         if let Err(reason) = state {
             inner.pending.push((gate, reason));
         }
+    }
+
+    /// Says what to mend while this replica answers all the same, or that it was mended.
+    pub fn concern(&self, concern: Concern, reason: Option<String>) {
+        let mut inner = self.lock();
+        inner.concerns.retain(|(known, _)| *known != concern);
+        inner.concerns.extend(reason.map(|reason| (concern, reason)));
     }
 
     /// Says that this replica goes down: it is never ready again.
@@ -86,12 +104,30 @@ impl Readiness {
             let reasons = inner.pending.iter().filter(|(pending, _)| *pending == gate);
             pending.extend(reasons.map(|(_, reason)| json!({"gate": gate.as_str(), "reason": reason})));
         }
-        json!({"ready": pending.is_empty() && !inner.stopping, "stopping": inner.stopping, "pending": pending})
+        let mut report =
+            json!({"ready": pending.is_empty() && !inner.stopping, "stopping": inner.stopping, "pending": pending});
+        let concerns = inner.concerns.iter();
+        let concerns: Vec<Value> = concerns
+            .map(|(concern, reason)| json!({"about": concern.as_str(), "reason": reason}))
+            .collect();
+        if !concerns.is_empty() {
+            report["concerns"] = Value::Array(concerns);
+        }
+        report
     }
 
     /// A panic elsewhere leaves whole values behind: each is written at once.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Concern {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::ClientAuthentication => "client-authentication",
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 pub use handler::router;
-pub use health::{Gate, Readiness, health_router};
+pub use health::{Concern, Gate, Readiness, health_router};
 pub use judge::Policies;
 pub use limits::{Limits, duration};
 pub use pool::{Asks, Evaluator, OneByOne, Pool};

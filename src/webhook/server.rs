@@ -10,7 +10,8 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
-use rustls::server::ResolvesServerCert;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -26,13 +27,25 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Health and metrics need few connections: kubelet's and a scraper's.
 const HEALTH_CONNECTIONS: usize = 64;
 
-/// The TLS side of the admission server: its certificate comes from the resolver at each handshake.
-pub fn tls_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, rustls::Error> {
+/// The TLS side of the admission server: its certificate comes from the resolver at each handshake, and so does the verdict on a
+/// client's where `clients` are told apart.
+pub fn tls_config(
+    resolver: Arc<dyn ResolvesServerCert>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let is_open = clients.is_none();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients),
+    };
+    let mut config = builder.with_cert_resolver(resolver);
+    if !is_open {
+        // Whoever resumes a session is not asked for a certificate again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -9,6 +9,8 @@ use support::{ControlPlane, RELEASE_NAMESPACE, eventually};
 use crate::world::{Actor, BINARY, SOON, all, condition, in_force, master, namespace, one, pod, workflow, workload};
 use ringfence::plan::owned_name;
 
+/// By which an edited or deleted registration is put back: without it, what an attacker made of it stays.
+const RENDERED: &str = "/api/v1/namespaces/ringfence-system/configmaps/ringfence-registrations";
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
@@ -213,6 +215,7 @@ async fn a_registration_that_looks_away_is_none(scene: &Scene) {
         .unwrap()
         .iter()
         .position(|webhook| webhook["name"] == "kinds.ringfence.dev");
+    scene.admin.delete(RENDERED).await.ok();
     let path = format!("/webhooks/{}/objectSelector", at.unwrap());
     let narrow = json!([{"op": "add", "path": path, "value": {"matchLabels": {"no": "object"}}}]);
     scene.admin.json_patch(REGISTRATION, &narrow).await.ok();
@@ -337,6 +340,7 @@ async fn what_was_made_has_nothing(scene: &Scene) {
 }
 
 async fn the_registration_alone_going_and_coming_is_noticed(scene: &Scene, port: u16) {
+    scene.admin.delete(RENDERED).await;
     scene.admin.delete(REGISTRATION).await.ok();
     let invalid = workflow("early", &json!({"images": ["UPPER"]}));
     eventually(SOON, || async {

@@ -76,6 +76,10 @@ async fn unknown_and_wrong_values_are_refused() {
         "scan.nope=1",
         "image.digest=abc",
         "image.pullPolicy=Sometimes",
+        "webhook.certificate.nope=1",
+        "webhook.certificate.secretName=A",
+        "webhook.clientAuthentication.nope=1",
+        "webhook.clientAuthentication.caConfigMap=A",
         "webhook.url.host=https://a",
         "webhook.url.host=a/b",
         "policyParameters.x=1",
@@ -160,8 +164,11 @@ async fn rights_have_no_wildcard_and_no_way_up() {
                 );
             }
             for resource in ["validatingwebhookconfigurations", "customresourcedefinitions"] {
+                let makes_registrations = resource == "validatingwebhookconfigurations" && verbs == ["create"];
                 assert!(
-                    !resources.contains(&resource) || !strings(&rule["resourceNames"]).is_empty(),
+                    !resources.contains(&resource)
+                        || !strings(&rule["resourceNames"]).is_empty()
+                        || makes_registrations,
                     "{name}: {rule}"
                 );
             }
@@ -499,16 +506,16 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
     ] {
         assert!(flags.contains(&flag), "{flag} is missing in {flags:?}");
     }
-    let parameters = of_kind(&objects, "ConfigMap")[0]["data"]["policy-parameters.yaml"]
-        .as_str()
-        .unwrap();
+    let is_of_parameters = |object: &&Value| object["metadata"]["name"] == "ringfence-policy-parameters";
+    let map = objects.iter().find(is_of_parameters).unwrap();
+    let parameters = map["data"]["policy-parameters.yaml"].as_str().unwrap();
     assert_eq!(
         serde_saphyr::from_str::<Value>(parameters).unwrap(),
         json!({"approved-namespaces": {"allowed": ["a"]}})
     );
 
     let plain = render(&[]).await;
-    assert!(plain.iter().all(|object| object["kind"] != "ConfigMap"));
+    assert!(!plain.iter().any(|object| is_of_parameters(&object)));
     let service = of_kind(&plain, "Service")[0];
     let deployment = of_kind(&plain, "Deployment")[0];
     assert_eq!(service["metadata"]["name"], "ringfence-webhook");
@@ -523,5 +530,96 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
     assert_eq!(target["containerPort"], 9443);
     for (label, value) in service["spec"]["selector"].as_object().unwrap() {
         assert_eq!(deployment["spec"]["template"]["metadata"]["labels"][label], *value);
+    }
+}
+
+/// What the operator puts back is what the chart renders, and whose release it is.
+#[tokio::test]
+async fn the_registrations_are_told_to_the_operator() {
+    for values in [&[] as &[&str], &["webhook.url.host=a.example:9"]] {
+        let objects = render(values).await;
+        let maps = of_kind(&objects, "ConfigMap");
+        let map = maps
+            .iter()
+            .find(|map| map["metadata"]["name"] == "ringfence-registrations")
+            .unwrap();
+        assert_eq!(map["metadata"]["namespace"], RELEASE);
+        let registrations = of_kind(&objects, "ValidatingWebhookConfiguration");
+        assert_eq!(map["data"].as_object().unwrap().len(), registrations.len());
+        for registration in registrations {
+            let name = registration["metadata"]["name"].as_str().unwrap();
+            let mut told: Value = serde_json::from_str(map["data"][name].as_str().unwrap()).unwrap();
+            let annotations = told["metadata"].as_object_mut().unwrap().remove("annotations");
+            let release = json!({"meta.helm.sh/release-name": "ringfence", "meta.helm.sh/release-namespace": RELEASE});
+            assert_eq!(annotations, Some(release), "{name}");
+            assert_eq!(told, *registration, "{name}");
+        }
+    }
+}
+
+fn arguments(objects: &[Value]) -> Vec<&str> {
+    strings(&of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"])
+}
+
+#[tokio::test]
+async fn somebody_elses_certificate_is_read_and_never_written() {
+    let objects = render(&["webhook.certificate.secretName=given"]).await;
+    let arguments = arguments(&objects);
+    assert!(
+        arguments.contains(&"--tls-secret=given") && arguments.contains(&"--tls-provided"),
+        "{arguments:?}"
+    );
+    let rules = of_kind(&objects, "Role")
+        .into_iter()
+        .flat_map(|role| role["rules"].as_array().unwrap());
+    let of_secrets: Vec<&Value> = rules
+        .filter(|rule| strings(&rule["resources"]).contains(&"secrets"))
+        .collect();
+    let only = json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["given"], "verbs": ["get", "list", "watch"]});
+    assert_eq!(of_secrets, [&only]);
+}
+
+/// Each alone would let in everybody for whom that CA signs, or whoever comes.
+#[tokio::test]
+async fn a_ca_of_clients_and_their_names_go_together() {
+    for (value, missing) in [
+        ("caConfigMap=a", "needs allowedNames"),
+        ("allowedNames={a}", "needs caConfigMap"),
+    ] {
+        let value = format!("webhook.clientAuthentication.{value}");
+        let refusal = helm(&["template", "ringfence"], &[&value]).await.expect_err(&value);
+        assert!(refusal.contains(missing), "{value}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn the_ca_of_clients_is_mounted_and_their_names_are_said() {
+    let authentication = "webhook.clientAuthentication";
+    let (map, names) = (
+        format!("{authentication}.caConfigMap=clients"),
+        format!("{authentication}.allowedNames={{a,b}}"),
+    );
+    let objects = render(&[&map, &names]).await;
+    let arguments = arguments(&objects);
+    for wanted in [
+        "--client-ca=/etc/ringfence-client-ca/ca.crt",
+        "--client-name=a",
+        "--client-name=b",
+    ] {
+        assert!(arguments.contains(&wanted), "{arguments:?}");
+    }
+    let pod = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["volumes"],
+        json!([{"name": "client-ca", "configMap": {"name": "clients"}}])
+    );
+    // A file by subPath would never change.
+    let mount = json!([{"name": "client-ca", "mountPath": "/etc/ringfence-client-ca", "readOnly": true}]);
+    assert_eq!(pod["containers"][0]["volumeMounts"], mount);
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(
+            pod["containers"][0][probe]["httpGet"]["port"], "metrics",
+            "a kubelet has no certificate"
+        );
     }
 }

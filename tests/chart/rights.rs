@@ -141,7 +141,7 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             "validatingwebhookconfigurations",
             "",
             "ringfence",
-            false,
+            true,
         ),
         (
             "get",
@@ -173,7 +173,7 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             "validatingwebhookconfigurations",
             "",
             "ringfence-policies",
-            false,
+            true,
         ),
         (
             "delete",
@@ -197,11 +197,23 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
             "validatingwebhookconfigurations",
             "",
             "ringfence-bindings",
-            false,
+            true,
         ),
         ("patch", "", "secrets", RELEASE, "ringfence-webhook-tls", false),
         ("patch", "ringfence.dev", "aiworkflows/status", "x", "x", false),
-        ("create", admission, "validatingwebhookconfigurations", "", "", false),
+        // What was deleted is made again, and nothing narrows that by name.
+        ("create", admission, "validatingwebhookconfigurations", "", "", true),
+        (
+            "delete",
+            admission,
+            "validatingwebhookconfigurations",
+            "",
+            "ringfence",
+            false,
+        ),
+        ("create", admission, "mutatingwebhookconfigurations", "", "", false),
+        ("get", "", "configmaps", RELEASE, "ringfence-registrations", true),
+        ("update", "", "configmaps", RELEASE, "ringfence-registrations", false),
         (
             "get",
             admission,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,8 +18,16 @@ use tokio_rustls::client::TlsStream;
 pub const UID: &str = "7f0b2891-916f-4ed6-b7cd-27bff1815a8c";
 const EXCHANGE: Duration = Duration::from_secs(10);
 
+/// A client's certificate and its key, in PEM.
+pub type ClientPair = (String, String);
+
 /// A TLS connection as the API server makes it: trusting the `caBundle` of a registration.
 async fn connect(bundle: &str, port: u16) -> Result<TlsStream<TcpStream>> {
+    connect_as(bundle, port, None).await
+}
+
+/// The same with a certificate of one's own.
+async fn connect_as(bundle: &str, port: u16, client: Option<&ClientPair>) -> Result<TlsStream<TcpStream>> {
     let bundle: k8s_openapi::ByteString = serde_json::from_value(json!(bundle))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bundle.0) {
@@ -28,8 +36,14 @@ async fn connect(bundle: &str, port: u16) -> Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())?;
+            config.with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_slice(key.as_bytes())?)?
+        }
+    };
     let tcp = timeout(EXCHANGE, TcpStream::connect(("127.0.0.1", port))).await??;
     let name = ServerName::try_from("127.0.0.1")?;
     Ok(timeout(EXCHANGE, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await??)
@@ -37,13 +51,44 @@ async fn connect(bundle: &str, port: u16) -> Result<TlsStream<TcpStream>> {
 
 /// The certificate that a process serves.
 pub async fn certificate_of(bundle: &str, port: u16) -> Vec<u8> {
-    let stream = connect(bundle, port).await.expect("TLS that the registration trusts");
+    let served = served(bundle, port).await;
+    served.expect("TLS that the registration trusts")
+}
+
+/// The same of one that may serve what the registration does not trust.
+pub async fn served(bundle: &str, port: u16) -> Result<Vec<u8>> {
+    let stream = connect(bundle, port).await?;
     let (_, session) = stream.get_ref();
-    session.peer_certificates().expect("a certificate")[0].to_vec()
+    Ok(session.peer_certificates().context("no certificate")?[0].to_vec())
+}
+
+/// How a process ends a handshake with such a client, before a byte was asked of it; an error where it goes on to listen.
+pub async fn cut_off(bundle: &str, port: u16, client: Option<&ClientPair>) -> Result<String> {
+    let mut stream = match connect_as(bundle, port, client).await {
+        Ok(stream) => stream,
+        Err(error) => return Ok(format!("{error:#}")),
+    };
+    // In TLS 1.3 a client hears of it after its own part is done.
+    match timeout(Duration::from_secs(2), stream.read(&mut [0; 1])).await {
+        Ok(Ok(read)) => bail!("{read} bytes came"),
+        Ok(Err(error)) => Ok(error.to_string()),
+        Err(_) => bail!("it waits for a request"),
+    }
 }
 
 /// Asks a process about the creation of a pod by `lea`.
 pub async fn review(bundle: &str, port: u16, namespace: &str, object: &Value) -> Result<Value> {
+    review_as(bundle, port, None, namespace, object).await
+}
+
+/// The same with a certificate of one's own.
+pub async fn review_as(
+    bundle: &str,
+    port: u16,
+    client: Option<&ClientPair>,
+    namespace: &str,
+    object: &Value,
+) -> Result<Value> {
     let request = json!({
         "uid": UID, "operation": "CREATE", "namespace": namespace,
         "kind": {"group": "", "version": "v1", "kind": "Pod"},
@@ -56,7 +101,7 @@ pub async fn review(bundle: &str, port: u16, namespace: &str, object: &Value) ->
         "POST /admit/fence?timeout=5s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    let mut stream = connect(bundle, port).await?;
+    let mut stream = connect_as(bundle, port, client).await?;
     stream.write_all(format!("{head}{body}").as_bytes()).await?;
     let mut answer = Vec::new();
     // A server may end the connection without TLS's farewell: what came until then is judged.

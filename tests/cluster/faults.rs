@@ -13,6 +13,8 @@ use crate::world::{
 };
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
+/// By which a deleted registration is put back.
+const RENDERED: &str = "/api/v1/namespaces/ringfence-system/configmaps/ringfence-registrations";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflows.ringfence.dev";
 
 struct Scene {
@@ -29,6 +31,7 @@ struct Scene {
 async fn what_fails_fails_closed_and_mends_itself() {
     let cluster = ControlPlane::start(Options {
         use_service_account_credentials: false,
+        ..Options::default()
     })
     .expect("a control plane");
     let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
@@ -244,6 +247,7 @@ async fn tampered_trust_is_repaired(scene: &Scene) {
 }
 
 async fn a_missing_registration_is_named(scene: &Scene, ringfence: &Ringfence) {
+    scene.admin.delete(RENDERED).await.ok();
     scene.admin.delete(REGISTRATION).await.ok();
     eventually(SOON, || async {
         let (code, body) = ringfence.get("/readyz").await?;

@@ -345,7 +345,11 @@ async fn the_last_good_generation_decides(scene: &Scene) {
 }
 
 async fn a_registration_that_is_gone_is_told_of(scene: &Scene) {
-    let mut registration = scene.registration().await.unwrap();
+    // Without what the chart rendered it stays away.
+    let rendered = "/api/v1/namespaces/ringfence-system/configmaps";
+    let path = format!("{rendered}/ringfence-registrations");
+    let mut map = scene.admin.get(&path).await.ok();
+    scene.admin.delete(&path).await.ok();
     scene
         .admin
         .delete(&format!("{REGISTRATIONS}/ringfence-policies"))
@@ -354,14 +358,10 @@ async fn a_registration_that_is_gone_is_told_of(scene: &Scene) {
     let message = scene.said("fails", "Enforced", "False", "NotIntercepted").await;
     assert!(message.contains("apply the chart again"), "{message}");
     scene.event("fails", "Warning", "NotIntercepted").await;
-    registration["webhooks"] = json!([]);
-    for field in ["resourceVersion", "uid"] {
-        registration["metadata"]
-            .as_object_mut()
-            .expect("metadata")
-            .remove(field);
+    for field in ["resourceVersion", "uid", "managedFields"] {
+        map["metadata"].as_object_mut().expect("metadata").remove(field);
     }
-    scene.admin.post(REGISTRATIONS, &registration).await.ok();
+    scene.admin.post(rendered, &map).await.ok();
     scene.enforced("fails").await;
     scene.stands().await;
 }

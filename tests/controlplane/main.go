@@ -79,6 +79,8 @@ func run(arguments []string) error {
 	within := flags.Duration("within", 2*time.Minute, "how long the control plane may take to become ready")
 	perController := flags.Bool("use-service-account-credentials", true,
 		"give each built-in controller its own service account; false makes all of them system:kube-controller-manager")
+	admission := flags.String("admission-control-config-file", "",
+		"AdmissionConfiguration of the API server: which client certificate it shows to webhooks")
 	detached := flags.Bool("detached", false, "do not stop when standard input closes, only on SIGINT and SIGTERM")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -102,12 +104,17 @@ func run(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	if *admission != "" {
+		if *admission, err = filepath.Abs(*admission); err != nil {
+			return err
+		}
+	}
 	sweep(*base)
 	directory, err := newDirectory(*base)
 	if err != nil {
 		return err
 	}
-	plane := &plane{bin: binaries, directory: directory, perController: *perController}
+	plane := &plane{bin: binaries, directory: directory, perController: *perController, admission: *admission}
 	defer plane.remove()
 
 	starting, cancel := context.WithTimeout(ctx, *within)

@@ -30,6 +30,7 @@ type plane struct {
 	bin           string
 	directory     directory
 	perController bool
+	admission     string
 
 	server   string
 	etcd     string
@@ -131,7 +132,7 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 		return err
 	}
 	p.server = "https://127.0.0.1:" + ports[0]
-	child, err := p.spawn("kube-apiserver",
+	arguments := []string{
 		"--bind-address=127.0.0.1",
 		"--secure-port="+ports[0],
 		"--advertise-address="+advertised,
@@ -150,7 +151,11 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 		// A privileged pod must be refused by Ringfence, not by a default of this server.
 		"--allow-privileged=true",
 		"--profiling=false",
-	)
+	}
+	if p.admission != "" {
+		arguments = append(arguments, "--admission-control-config-file="+p.admission)
+	}
+	child, err := p.spawn("kube-apiserver", arguments...)
 	if err != nil {
 		return err
 	}

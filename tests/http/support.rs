@@ -117,7 +117,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, script) = (Arc::new(Metrics::new()), Arc::new(Script::default()));
-        let (cancel, tls) = (CancellationToken::new(), tls_config(resolver.clone()).unwrap());
+        let (cancel, tls) = (CancellationToken::new(), tls_config(resolver.clone(), None).unwrap());
         let router = router(script.clone(), &limits, metrics.clone());
         let stop = cancel.clone();
         let task = tokio::spawn(async move { serve(listener, tls, router, &limits, stop).await });

@@ -163,6 +163,9 @@ async fn without_its_guards_the_same_acts_break_each_promise_but_the_last() {
     let simulator = Mutex::new(Simulator::start().expect("the simulator"));
     let mut places = join_all((0..8).map(|_| Place::new(&world, false))).await;
     let group = "/apis/admissionregistration.k8s.io/v1";
+    // With it the operator would put the registrations back.
+    let rendered = "/api/v1/namespaces/ringfence-system/configmaps/ringfence-registrations";
+    world.admin.delete(rendered).await.ok();
     for kind in ["validatingadmissionpolicybindings", "validatingwebhookconfigurations"] {
         for object in world.admin.items(&format!("{group}/{kind}")).await.unwrap() {
             let name = object["metadata"]["name"].as_str().unwrap();

@@ -44,6 +44,11 @@ system:serviceaccount:{{ .Release.Namespace }}:ringfence
 {{ .Values.webhook.url.host | regexFind "^(\\[[^]]*\\]|[^:]*)" | trimPrefix "[" | trimSuffix "]" }}
 {{- end }}
 
+{{/* The Secret that holds the served certificate. */}}
+{{- define "ringfence.certificateSecret" -}}
+{{ .Values.webhook.certificate.secretName | default "ringfence-webhook-tls" }}
+{{- end }}
+
 {{/* Where a registration's requests go: (list $ "/path"). No caBundle: the operator fills it. */}}
 {{- define "ringfence.clientConfig" -}}
 {{- $top := index . 0 -}}

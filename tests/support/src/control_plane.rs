@@ -45,17 +45,20 @@ pub struct Ready {
 }
 
 /// How a control plane differs from the usual one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Each built-in controller with a service account of its own, as on most clusters, or all of them as
     /// `system:kube-controller-manager`.
     pub use_service_account_credentials: bool,
+    /// AdmissionConfiguration of the API server, which says what client certificate it shows to webhooks.
+    pub admission_configuration: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             use_service_account_credentials: true,
+            admission_configuration: None,
         }
     }
 }
@@ -73,8 +76,13 @@ impl ControlPlane {
     /// A control plane of the test's own. Costs three seconds and 500 MB: for what the shared one must not see.
     pub fn start(options: Options) -> Result<Self> {
         let bin = binaries()?;
-        let mut supervisor = Command::new(bin.join("controlplane"))
-            .arg("run")
+        let mut supervisor = Command::new(bin.join("controlplane"));
+        if let Some(file) = &options.admission_configuration {
+            supervisor.arg("run").arg("--admission-control-config-file").arg(file);
+        } else {
+            supervisor.arg("run");
+        }
+        let mut supervisor = supervisor
             .arg("--bin")
             .arg(&bin)
             .arg(format!(
