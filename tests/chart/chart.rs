@@ -21,7 +21,9 @@ pub async fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
         arguments.push("charts/ringfence");
     }
     for value in values {
-        arguments.extend(["--set", value]);
+        // What `--set` cannot say: an empty list.
+        let is_json = value.ends_with("=[]") || value.contains("={\"");
+        arguments.extend([if is_json { "--set-json" } else { "--set" }, value]);
     }
     let output = ControlPlane::shared().helm(&arguments).await.unwrap();
     if output.success {

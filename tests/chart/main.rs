@@ -10,6 +10,7 @@ mod definitions;
 mod identities;
 mod lifecycle;
 mod modes;
+mod network;
 mod orphans;
 mod owned_objects;
 mod people;

@@ -88,6 +88,12 @@ async fn unknown_and_wrong_values_are_refused() {
         "podReports.annotations[0]=a/b/c",
         "podReports.annotations[0]=ringfence.dev/",
         "imagePullSecrets[0].secret=x",
+        "networkPolicy.enabled=maybe",
+        "networkPolicy.nope=1",
+        "networkPolicy.apiServerCIDRs={192.0.2.10}",
+        "networkPolicy.apiServerCIDRs={example.com/32}",
+        "networkPolicy.metricsFrom[0].namespace=monitoring",
+        "networkPolicy.webhookFrom[0].ipBlock.except={192.0.2.1/32}",
     ] {
         let refusal = helm(&["template", "ringfence"], &[value]).await.expect_err(value);
         assert!(
