@@ -14,7 +14,9 @@ const ELSEWHERE: &str = "203.0.113.7";
 async fn scene(values: &[&str]) -> (Scene, Vec<Value>) {
     let objects = render(values).await;
     let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
-    let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
+    let labels = deployment["spec"]["template"]["metadata"]["labels"]
+        .as_object()
+        .unwrap();
     let labels: Vec<_> = labels
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str().unwrap()))
@@ -82,7 +84,10 @@ async fn who_knows_the_cluster_narrows_it() {
         "networkPolicy.dnsTo=[]",
     ])
     .await;
-    assert_eq!(into, set(&["192.0.2.10 to 9443/TCP", "monitoring/prometheus to 8080/TCP"]));
+    assert_eq!(
+        into,
+        set(&["192.0.2.10 to 9443/TCP", "monitoring/prometheus to 8080/TCP"])
+    );
     let ports = ["53", "443", "6443", "8080", "9443"];
     assert_eq!(out, ports.map(|port| format!("192.0.2.10:{port}/TCP")).into());
 }
