@@ -12,6 +12,10 @@ use crate::world::{Actor, BINARY, POLICIES, SOON, condition, own, unasked};
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
+/// Of a replica that is gone.
+const UNREACHED: (&str, &str) = ("error webhook: the API server cannot ask it", "label.ringfence.dev");
+const LEADERLESS: (&str, &str) = ("error leader: ", "nobody holds Lease ringfence");
+
 struct Scene {
     cluster: ControlPlane,
     admin: Actor,
@@ -76,17 +80,14 @@ async fn what_is_broken_is_named_with_what_to_do() {
     a_broken_policy(&scene, &author).await;
     who_may_read_nothing_is_not_told_that_all_is_well(&scene).await;
 
-    // From here on nobody puts anything back.
+    // From here on nobody puts anything back. Left alone, the Lease would run out in the middle of it.
     ringfence.kill();
-    let unreached = ("error webhook: the API server cannot ask it", "label.ringfence.dev");
-    scene.finds(1, &[unreached]).await;
-    registrations(&scene, unreached).await;
-    guards_definitions_and_rights(&scene, unreached).await;
+    scene.finds(1, &[UNREACHED]).await;
     let lease = "/apis/coordination.k8s.io/v1/namespaces/ringfence-system/leases/ringfence";
     scene.patch(lease, &json!({"spec": {"holderIdentity": ""}})).await;
-    scene
-        .finds(1, &[unreached, ("error leader: ", "nobody holds Lease ringfence")])
-        .await;
+    scene.finds(1, &[UNREACHED, LEADERLESS]).await;
+    registrations(&scene).await;
+    guards_definitions_and_rights(&scene).await;
 }
 
 /// No node runs a pod here: what it would run is run with its arguments, as its account.
@@ -181,7 +182,7 @@ async fn who_may_read_nothing_is_not_told_that_all_is_well(scene: &Scene) {
     );
 }
 
-async fn registrations(scene: &Scene, unreached: (&str, &str)) {
+async fn registrations(scene: &Scene) {
     let path = format!("{ADMISSION}/validatingwebhookconfigurations/ringfence");
     let stood = scene.admin.read(&path).await.expect("the registration");
     let mut edited = stood.clone();
@@ -198,7 +199,8 @@ async fn registrations(scene: &Scene, unreached: (&str, &str)) {
         .finds(
             1,
             &[
-                unreached,
+                UNREACHED,
+                LEADERLESS,
                 (
                     "error registrations: ",
                     "webhook fence.ringfence.dev has another failurePolicy than Fail",
@@ -213,6 +215,7 @@ async fn registrations(scene: &Scene, unreached: (&str, &str)) {
         .finds(
             1,
             &[
+                LEADERLESS,
                 (
                     "error registrations: ",
                     "ValidatingWebhookConfiguration ringfence is not there",
@@ -228,10 +231,10 @@ async fn registrations(scene: &Scene, unreached: (&str, &str)) {
     again["metadata"] = json!({"name": "ringfence"});
     let all = format!("{ADMISSION}/validatingwebhookconfigurations");
     scene.admin.post(&all, &again).await.ok();
-    scene.finds(1, &[unreached]).await;
+    scene.finds(1, &[UNREACHED, LEADERLESS]).await;
 }
 
-async fn guards_definitions_and_rights(scene: &Scene, unreached: (&str, &str)) {
+async fn guards_definitions_and_rights(scene: &Scene) {
     let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/ringfence-modes");
     scene
         .patch(&binding, &json!({"spec": {"validationActions": ["Audit"]}}))
@@ -240,7 +243,8 @@ async fn guards_definitions_and_rights(scene: &Scene, unreached: (&str, &str)) {
         .finds(
             1,
             &[
-                unreached,
+                UNREACHED,
+                LEADERLESS,
                 (
                     "error guards: ",
                     "ValidatingAdmissionPolicy ringfence-modes does not refuse",
@@ -258,7 +262,9 @@ async fn guards_definitions_and_rights(scene: &Scene, unreached: (&str, &str)) {
     versions[0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["description"] = json!("another version's");
     scene.patch(definition, &json!({"spec": {"versions": versions}})).await;
     let other = "CustomResourceDefinition aiworkflowgrants.ringfence.dev is of another version";
-    scene.finds(1, &[unreached, ("error definitions: ", other)]).await;
+    scene
+        .finds(1, &[UNREACHED, LEADERLESS, ("error definitions: ", other)])
+        .await;
     scene
         .patch(definition, &json!({"spec": {"versions": stood["spec"]["versions"]}}))
         .await;
@@ -267,8 +273,10 @@ async fn guards_definitions_and_rights(scene: &Scene, unreached: (&str, &str)) {
     assert_eq!(scene.admin.items(&path).await.expect("bindings").len(), 1);
     let binding = format!("{RBAC}/namespaces/default/rolebindings/ringfence-api-server-address");
     scene.admin.delete(&binding).await.ok();
-    let missing = "may not get services in namespace default";
-    scene.finds(1, &[unreached, ("error rights: ", missing)]).await;
+    let missing = "may not get endpointslices.discovery.k8s.io in namespace default";
+    scene
+        .finds(1, &[UNREACHED, LEADERLESS, ("error rights: ", missing)])
+        .await;
     let again = json!({
         "metadata": {"name": "ringfence-api-server-address"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ringfence-api-server-address"},
@@ -276,5 +284,5 @@ async fn guards_definitions_and_rights(scene: &Scene, unreached: (&str, &str)) {
     });
     let all = format!("{RBAC}/namespaces/default/rolebindings");
     scene.admin.post(&all, &again).await.ok();
-    scene.finds(1, &[unreached]).await;
+    scene.finds(1, &[UNREACHED, LEADERLESS]).await;
 }
