@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions
+GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions tests/promql
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
@@ -55,8 +55,12 @@ gatekeeper: tools ## Build the Gatekeeper that the tests ask (two minutes the fi
 match-conditions: tools ## Build the API server's evaluator of matchConditions, which the tests ask (seconds after the control plane)
 	$(call step,build the evaluator of matchConditions,tests/support/build-oracle.sh match-conditions)
 
+.PHONY: promql
+promql: tools ## Build the Prometheus that the tests ask about alerts (two minutes the first time)
+	$(call step,build the evaluator of alerts,tests/support/build-oracle.sh promql)
+
 .PHONY: test
-test: tools lint controlplane simulator opa pod-security gatekeeper match-conditions compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 9 minutes when warm)
+test: tools lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 9 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -74,7 +78,9 @@ $(TESTS:%=test-%): test-%: compile
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 
-test-network test-cluster test-soundness: simulator
+test-network test-cluster test-soundness test-chart: simulator
+
+test-chart: promql
 
 test-fuzz: controlplane match-conditions
 

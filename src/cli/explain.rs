@@ -130,6 +130,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         catalogue: &catalogue,
         revision: &revision,
         judge: &|input: &PolicyInput<'_>| pool.evaluate(input, BUDGET),
+        action: &|policy: &str| pool.action(policy),
         objects: snapshot.as_ref().map(|snapshot| Objects {
             snapshot,
             judge: &judge_objects,

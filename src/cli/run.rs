@@ -137,6 +137,9 @@ async fn run(args: Args) -> Result<()> {
     let limits = Limits::default();
     let kept = args.memory.keep(&limits)?;
     let loaded = args.policies.in_force()?;
+    if let Some(switched) = args.policies.switched() {
+        info!(switched, "these policies do not do what they would by themselves");
+    }
     let (policies, own) = (Arc::new(loaded.set), loaded.registered);
     if own.len() > MAX_POLICIES {
         bail!(

@@ -13,7 +13,7 @@ use super::notes::{About, NO_OBJECTS, found_more, note, note_of_object, other_re
 use super::read::Logged;
 use super::registered::{self, Replayed};
 use super::replay::{Effect, Found, replay};
-use crate::api::{is_dns_label, is_dns_subdomain};
+use crate::api::{ValidationAction, is_dns_label, is_dns_subdomain};
 use crate::policy::{PolicyInput, Question, Snapshot, Verdict};
 use crate::review::Outcome;
 
@@ -104,6 +104,8 @@ pub struct Loaded<'a> {
     pub revision: &'a str,
     /// Asks them.
     pub judge: &'a dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
+    /// What a refusal of one of them does.
+    pub action: &'a dyn Fn(&str) -> ValidationAction,
     /// RegoPolicies, where there are some at hand.
     pub objects: Option<Objects<'a>>,
 }
@@ -216,7 +218,7 @@ pub fn explain(logged: &Logged, loaded: &Loaded<'_>) -> Explanation {
 /// Asks again whom the line is about; nothing where there is nobody, or nothing to judge by.
 fn judged(input: &Input, names: &[&str], about: About, loaded: &Loaded<'_>) -> Result<Option<Replayed>, String> {
     if about == About::Shipped {
-        let found = replay(input, names, loaded.judge)?;
+        let found = replay(input, names, (loaded.judge, loaded.action))?;
         return Ok(found.map(|found| Replayed {
             found,
             ..Replayed::default()

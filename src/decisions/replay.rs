@@ -64,12 +64,9 @@ impl Effect {
         }
     }
 
-    const fn of(mode: Mode, denies: bool) -> Self {
-        match (mode, denies) {
-            (Mode::Enforce, true) => Self::Refuses,
-            (Mode::Enforce | Mode::Warn, _) => Self::Warns,
-            (Mode::Audit, _) => Self::Audits,
-        }
+    /// What a refusal does in a mode.
+    fn of(mode: Mode, action: ValidationAction) -> Self {
+        Self::of_action(action.under(Some(mode)))
     }
 }
 
@@ -78,7 +75,10 @@ impl Effect {
 pub(super) fn replay(
     input: &Input,
     names: &[&str],
-    judge: &dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
+    (judge, action): (
+        &dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
+        &dyn Fn(&str) -> ValidationAction,
+    ),
 ) -> Result<Option<Vec<Found>>, String> {
     let review = review_of(input)?;
     let Some(facts) = &input.facts else {
@@ -110,7 +110,8 @@ pub(super) fn replay(
             namespace,
         });
         for verdict in verdicts {
-            add(&mut of_policies, mode.mode, verdict);
+            let action = action(&verdict.policy);
+            add(&mut of_policies, mode.mode, action, verdict);
         }
     }
     // A policy that is named like a built-in rule says the same of a field in other words: once is enough, as in the decision.
@@ -166,23 +167,24 @@ fn built_in(review: &Review, facts: &InputFacts, names: &[&str], found: &mut Vec
     });
     for (mode, violation) in refusals.chain(violations) {
         if replays(&violation.policy) {
-            push(found, Effect::of(mode, true), violation);
+            push(found, Effect::of(mode, ValidationAction::Deny), violation);
         }
     }
 }
 
-fn add(found: &mut Vec<Found>, mode: Mode, verdict: Verdict) {
+fn add(found: &mut Vec<Found>, mode: Mode, action: ValidationAction, verdict: Verdict) {
     match verdict.outcome {
         Ok(findings) => {
-            for (list, denies) in [(findings.deny, true), (findings.warn, false)] {
+            let warns = action.min(ValidationAction::Warn);
+            for (list, action) in [(findings.deny, action), (findings.warn, warns)] {
                 for violation in list {
-                    push(found, Effect::of(mode, denies), violation);
+                    push(found, Effect::of(mode, action), violation);
                 }
             }
         }
         Err(error) => {
             let fix = "tell who wrote that policy; nothing passes that it cannot judge";
-            push(found, Effect::of(mode, true), failed(verdict.policy, &error, fix));
+            push(found, Effect::of(mode, action), failed(verdict.policy, &error, fix));
         }
     }
 }

@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::Mode;
+use crate::api::{Mode, ValidationAction};
 use crate::fence::testing::{facts, set};
 use crate::policy::{PolicyInput, PolicySet, Target, Verdict};
 use crate::review::{Outcome, Review};
@@ -315,6 +315,7 @@ fn explained(line: Line<'static>) -> Explanation {
         catalogue: &catalogue,
         revision: set.revision(),
         judge: &judge,
+        action: &|_| ValidationAction::Deny,
         objects: None,
     };
     explain(&Logged { timestamp: None, line }, &loaded)

@@ -125,6 +125,17 @@ pub fn sources_of(names: &[&str]) -> Result<Vec<Source>, LoadError> {
     Ok(sources)
 }
 
+/// Names of all policies of all sets.
+///
+/// # Errors
+/// What is wrong with a METADATA; tests hold the binary's own to have nothing.
+pub fn names() -> Result<BTreeSet<String>, LoadError> {
+    let policies = sources().into_iter().filter(|source| !is_test(&source.file));
+    policies
+        .map(|source| metadata::parse(&source.file, &source.text).map(|metadata| metadata.name))
+        .collect()
+}
+
 /// Those of these policies that judge objects as a RegoPolicy does, by what their METADATA matches. Tests, and policies that judge pods
 /// or namespaces, are not among them. `parameters` as for a `PolicySet`.
 ///

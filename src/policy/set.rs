@@ -14,6 +14,7 @@ use super::findings::Findings;
 use super::input::{PolicyInput, Shared};
 use super::library;
 use super::metadata::{self, Metadata, RegoVersion, Severity, Target};
+use crate::api::ValidationAction;
 
 /// Most policies of a set.
 const MAX_POLICIES: usize = 256;
@@ -43,6 +44,8 @@ pub struct Verdict {
 /// Compiled policies. Cheap to share behind an `Arc`, and immutable.
 pub struct PolicySet {
     policies: Vec<Policy>,
+    /// What the refusals of some do; those of all others refuse.
+    actions: BTreeMap<String, ValidationAction>,
     revision: String,
 }
 
@@ -181,14 +184,13 @@ impl PolicySet {
                 Err(found) => errors.extend(found),
             }
         }
-        let revision = hash
-            .finalize()
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let revision = short(&hash.finalize());
         if errors.is_empty() {
-            Ok(Self { policies, revision })
+            Ok(Self {
+                policies,
+                actions: BTreeMap::new(),
+                revision,
+            })
         } else {
             Err(errors)
         }
@@ -259,7 +261,39 @@ impl PolicySet {
         self
     }
 
-    /// Short hash over sources and parameters, for logs and metrics.
+    /// The same without the policies that have no action here, and with these actions of others. Names of no policy of the set say
+    /// nothing: who takes them from somebody looks them up first.
+    #[must_use]
+    pub fn switched(mut self, switches: &BTreeMap<String, Option<ValidationAction>>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(&self.revision);
+        let mut is_switched = false;
+        for policy in std::mem::take(&mut self.policies) {
+            let name = policy.info.metadata.name.clone();
+            match switches.get(&name) {
+                None => self.policies.push(policy),
+                Some(action) => {
+                    is_switched = true;
+                    hash.update(format!("{name}={}\n", action.map_or("Off", ValidationAction::as_str)));
+                    if let Some(action) = *action {
+                        self.policies.push(policy);
+                        self.actions.insert(name, action);
+                    }
+                }
+            }
+        }
+        if is_switched {
+            self.revision = short(&hash.finalize());
+        }
+        self
+    }
+
+    /// What a refusal of a policy does.
+    pub fn action(&self, policy: &str) -> ValidationAction {
+        self.actions.get(policy).copied().unwrap_or(ValidationAction::Deny)
+    }
+
+    /// Short hash over sources, parameters and actions, for logs and metrics.
     pub fn revision(&self) -> &str {
         &self.revision
     }
@@ -279,6 +313,10 @@ impl std::fmt::Debug for Asked {
             .field("policies", &self.policies)
             .finish_non_exhaustive()
     }
+}
+
+fn short(digest: &[u8]) -> String {
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn is_test(file: &str) -> bool {

@@ -71,6 +71,7 @@ pub struct Metrics {
     told: Mutex<BTreeMap<PolicyOrigin, Vec<PolicyInfoLabels>>>,
     exceptions_used: Family<PolicyLabels, Counter>,
     leader: Gauge,
+    gates: Family<GateLabels, Gauge>,
     workflows: Family<WorkflowLabels, Gauge>,
     reconciles: Family<ControllerLabels, Counter>,
     reconcile_errors: Family<ControllerLabels, Counter>,
@@ -188,6 +189,11 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct GateLabels {
+    gate: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct CacheLabels {
     kind: String,
 }
@@ -214,6 +220,7 @@ impl Metrics {
             told: Mutex::default(),
             exceptions_used: Family::default(),
             leader: Gauge::default(),
+            gates: Family::default(),
             workflows: Family::default(),
             reconciles: Family::default(),
             reconcile_errors: Family::default(),
@@ -332,6 +339,11 @@ impl Metrics {
     /// Whether this replica is the one that makes the fences.
     pub fn set_leader(&self, is_leader: bool) {
         self.leader.set(is_leader.into());
+    }
+
+    /// Whether something is there that this replica waits for before it takes requests.
+    pub fn set_gate(&self, gate: &'static str, is_open: bool) {
+        self.gates.get_or_create(&GateLabels { gate }).set(is_open.into());
     }
 
     /// What the replica that makes the fences counts of all that there is, and no other may go on claiming.
@@ -458,6 +470,11 @@ impl Metrics {
         );
         registry.register("policy_info", "Policies in force, always 1", self.policies.clone());
         registry.register("leader", "1 at the replica that makes the fences", self.leader.clone());
+        registry.register(
+            "gate_open",
+            "1 where what a replica waits for before it takes requests is there",
+            self.gates.clone(),
+        );
         registry.register("workflows", "AIWorkflows by condition", self.workflows.clone());
         registry.register("reconcile", "Objects reconciled", self.reconciles.clone());
         registry.register(

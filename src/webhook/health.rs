@@ -97,6 +97,13 @@ impl Readiness {
         inner.pending.is_empty() && !inner.stopping
     }
 
+    /// Each gate, and whether it is open.
+    pub fn gates(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let pending: Vec<Gate> = self.lock().pending.iter().map(|(gate, _)| *gate).collect();
+        let is_open = move |gate: Gate| (gate.as_str(), !pending.contains(&gate));
+        Gate::ALL.into_iter().map(is_open)
+    }
+
     fn report(&self) -> Value {
         let inner = self.lock();
         let mut pending: Vec<Value> = Vec::new();
@@ -155,8 +162,8 @@ impl Gate {
 pub fn health_router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz).with_state(readiness))
-        .route("/metrics", get(scrape).with_state(metrics))
+        .route("/readyz", get(readyz).with_state(readiness.clone()))
+        .route("/metrics", get(scrape).with_state((readiness, metrics)))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {
@@ -173,7 +180,10 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
         .into_response()
 }
 
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn scrape(State((readiness, metrics)): State<(Readiness, Arc<Metrics>)>) -> Response {
+    for (gate, is_open) in readiness.gates() {
+        metrics.set_gate(gate, is_open);
+    }
     match metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -10,21 +10,24 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::api::{Mode, is_exempt};
+use super::registered::counted;
+use crate::api::{Mode, ValidationAction, is_exempt};
 use crate::decisions::{DecisionInput, Seen, Shown, ShownClass};
 use crate::fence::debug::Session;
 use crate::fence::{Binding, Case, Door, Facts, Subject};
 use crate::fence::{modes, pod_security};
 use crate::plan::NamespaceFacts;
-use crate::policy::{EvalError, Exceptions, Findings, PolicyInput, Target, Verdict};
+use crate::policy::{EvalError, Exceptions, PolicyInput, Target, Verdict};
 use crate::review::{Decision, Excuse, Fault, FaultCause, Review, Violation};
-use crate::telemetry::{Metrics, PolicyAction};
+use crate::telemetry::Metrics;
 
 /// Policies that judge, each within its time: [`super::Pool`] keeps it. A seam: tests let them fail in ways that Rego cannot be made
 /// to.
 pub trait Policies: Send + Sync + 'static {
     /// One verdict for each policy that matches.
     fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict>;
+    /// What a refusal of one of them does.
+    fn action(&self, policy: &str) -> ValidationAction;
     /// Which policies these are.
     fn revision(&self) -> &str;
 }
@@ -43,6 +46,7 @@ pub(super) struct Judge {
 struct Said {
     deny: Vec<Violation>,
     warn: Vec<Violation>,
+    audit: Vec<Violation>,
     excused: Vec<Excuse>,
 }
 
@@ -142,6 +146,7 @@ impl Judge {
                 let is_new = |found: &Violation| !told.contains(&(found.policy.clone(), found.path.clone()));
                 said.deny.extend(of_policies.deny.into_iter().filter(is_new));
                 said.warn.extend(of_policies.warn.into_iter().filter(is_new));
+                said.audit.extend(of_policies.audit.into_iter().filter(is_new));
                 said.excused = of_policies.excused;
             }
             sort(&mut decision, mode, said);
@@ -247,7 +252,7 @@ impl Judge {
         Ok(decision)
     }
 
-    /// What the shipped policies would say of an object by that class, where they are asked about it at all.
+    /// What the shipped policies would refuse of an object by that class, where they are asked about it at all.
     pub(super) fn shipped(&self, review: &Review, facts: &Facts, class: &str, deadline: Instant) -> Vec<Verdict> {
         let Ok(Some(subject)) = Subject::of(review) else {
             return Vec::new();
@@ -267,7 +272,9 @@ impl Judge {
             namespace: facts.namespace.as_ref(),
         };
         let budget = deadline.saturating_duration_since(Instant::now()) / 2;
-        self.policies.evaluate(&input, budget)
+        let mut verdicts = self.policies.evaluate(&input, budget);
+        verdicts.retain(|verdict| self.policies.action(&verdict.policy) == ValidationAction::Deny);
+        verdicts
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -317,7 +324,10 @@ impl Judge {
         if budget.is_zero() {
             return Err(late("judging"));
         }
-        let mut verdicts = self.policies.evaluate(input, budget);
+        let verdicts = self.policies.evaluate(input, budget);
+        // What does not refuse needs no exception, and keeps none from covering what does.
+        let refuses = |verdict: &Verdict| self.policies.action(&verdict.policy) == ValidationAction::Deny;
+        let (mut verdicts, others): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(refuses);
         let mut said = Said {
             excused: exceptions.apply(&mut verdicts, beside),
             ..Said::default()
@@ -326,18 +336,20 @@ impl Judge {
             policy,
             outcome,
             duration,
-        } in verdicts
+        } in verdicts.into_iter().chain(others)
         {
+            let action = self.policies.action(&policy);
             if !dry_run {
-                self.metrics.evaluated(&policy, action(&outcome, mode), duration);
+                let counted = counted(&outcome, action.under(Some(mode)));
+                self.metrics.evaluated(&policy, counted, duration);
             }
             match outcome {
                 Ok(findings) => {
                     // Refusals come first where findings are cut off, so where none is left none was lost.
                     let list = if findings.deny.is_empty() {
-                        &mut said.warn
+                        said.of(action.min(ValidationAction::Warn))
                     } else {
-                        &mut said.deny
+                        said.of(action)
                     };
                     if findings.omitted > 0 {
                         let message = format!("found {} things more than are listed", findings.omitted);
@@ -347,8 +359,8 @@ impl Judge {
                             "correct those that are listed, and try again",
                         ));
                     }
-                    said.deny.extend(findings.deny);
-                    said.warn.extend(findings.warn);
+                    said.of(action).extend(findings.deny);
+                    said.of(action.min(ValidationAction::Warn)).extend(findings.warn);
                 }
                 Err(error) => {
                     let fix = match error {
@@ -358,7 +370,7 @@ impl Judge {
                         }
                         _ => "tell who wrote that policy; nothing passes that it cannot judge",
                     };
-                    said.deny
+                    said.of(action)
                         .push(of_policy(&policy, format!("could not be judged: {error}"), fix));
                 }
             }
@@ -367,14 +379,14 @@ impl Judge {
     }
 }
 
-/// What a policy did, in the mode that asks.
-fn action(outcome: &Result<Findings, EvalError>, mode: Mode) -> PolicyAction {
-    match (outcome, mode) {
-        (Err(_), _) => PolicyAction::Error,
-        (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,
-        (Ok(_), Mode::Audit) => PolicyAction::Audit,
-        (Ok(findings), Mode::Enforce) if !findings.deny.is_empty() => PolicyAction::Deny,
-        (Ok(_), Mode::Enforce | Mode::Warn) => PolicyAction::Warn,
+impl Said {
+    /// What such an action adds to.
+    fn of(&mut self, action: ValidationAction) -> &mut Vec<Violation> {
+        match action {
+            ValidationAction::Deny => &mut self.deny,
+            ValidationAction::Warn => &mut self.warn,
+            ValidationAction::Audit => &mut self.audit,
+        }
     }
 }
 
@@ -390,23 +402,31 @@ pub(super) fn of_policy(policy: &str, message: String, fix: &str) -> Violation {
 
 /// Sorts what was said in one mode. What a stronger mode has said already is not said again.
 fn sort(decision: &mut Decision, mode: Mode, said: Said) {
-    let Said { deny, warn, excused } = said;
+    let Said {
+        deny,
+        warn,
+        audit,
+        excused,
+    } = said;
     for excuse in excused {
         if !decision.excused.contains(&excuse) {
             decision.excused.push(excuse);
         }
     }
-    match mode {
+    let audited = match mode {
         Mode::Enforce => {
             add(&mut decision.denials, &[], deny);
             add(&mut decision.warnings, &[], warn);
+            audit
         }
-        Mode::Warn => add(&mut decision.warnings, &decision.denials, deny.into_iter().chain(warn)),
-        Mode::Audit => {
-            let told: Vec<_> = decision.denials.iter().chain(&decision.warnings).cloned().collect();
-            add(&mut decision.audits, &told, deny.into_iter().chain(warn));
+        Mode::Warn => {
+            add(&mut decision.warnings, &decision.denials, deny.into_iter().chain(warn));
+            audit
         }
-    }
+        Mode::Audit => deny.into_iter().chain(warn).chain(audit).collect(),
+    };
+    let told: Vec<_> = decision.denials.iter().chain(&decision.warnings).cloned().collect();
+    add(&mut decision.audits, &told, audited);
 }
 
 fn add(list: &mut Vec<Violation>, told: &[Violation], said: impl IntoIterator<Item = Violation>) {

@@ -19,6 +19,7 @@ use super::held::{Held, held};
 use super::judge::Policies;
 use super::threads::{Goes, Threads};
 use super::{Gate, Readiness};
+use crate::api::ValidationAction;
 use crate::policy::{Asked, EvalError, PolicyInput, PolicySet, Verdict};
 use crate::telemetry::Metrics;
 
@@ -38,6 +39,8 @@ pub trait OneByOne: Send + Sync + 'static {
 
 /// Policies that stay the same, and tell themselves which of them match.
 pub trait Asks: OneByOne {
+    /// What a refusal of one of them does.
+    fn action(&self, policy: &str) -> ValidationAction;
     /// What every policy that matches is asked.
     fn ask(&self, input: &PolicyInput<'_>) -> Self::Asked;
     /// Which policies these are.
@@ -57,6 +60,10 @@ impl OneByOne for PolicySet {
 }
 
 impl Asks for PolicySet {
+    fn action(&self, policy: &str) -> ValidationAction {
+        Self::action(self, policy)
+    }
+
     fn ask(&self, input: &PolicyInput<'_>) -> Asked {
         Self::ask(self, input)
     }
@@ -208,6 +215,10 @@ impl<P: Asks> Policies for Pool<P> {
     fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
         let asked = self.policies.ask(input);
         self.evaluator.evaluate(&self.policies, asked, budget)
+    }
+
+    fn action(&self, policy: &str) -> ValidationAction {
+        self.policies.action(policy)
     }
 
     fn revision(&self) -> &str {

@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
-use self::outcome::{add, counted};
+use self::outcome::add;
+pub(super) use self::outcome::counted;
 use super::EntryAsked;
 use super::admit::{Admission, opens_exceptions, within};
 use super::held::{held, holding};

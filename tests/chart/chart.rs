@@ -21,7 +21,9 @@ pub async fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
         arguments.push("charts/ringfence");
     }
     for value in values {
-        arguments.extend(["--set", value]);
+        // What `--set` cannot say: an empty list.
+        let is_json = value.ends_with("=[]") || value.contains("={\"");
+        arguments.extend([if is_json { "--set-json" } else { "--set" }, value]);
     }
     let output = ControlPlane::shared().helm(&arguments).await.unwrap();
     if output.success {
@@ -31,10 +33,14 @@ pub async fn helm(verb: &[&str], values: &[&str]) -> Result<String, String> {
     }
 }
 
-/// The chart's objects.
+/// The chart's objects that an install makes: those of `helm test` are there only while it runs.
 pub async fn render(values: &[&str]) -> Vec<Value> {
-    let text = helm(&["template", "ringfence"], values).await.unwrap();
-    serde_saphyr::from_multiple::<Value>(&text)
+    objects(&helm(&["template", "ringfence", "--no-hooks"], values).await.unwrap())
+}
+
+/// The objects of what Helm printed.
+pub fn objects(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple::<Value>(text)
         .unwrap()
         .into_iter()
         .filter(|object| !object.is_null())

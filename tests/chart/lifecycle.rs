@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringfence::policy::{Declared, Registered, Snapshot};
 use serde_json::{Value, json};
+use support::ControlPlane;
 
 use crate::api::{Api, eventually, fate};
 use crate::chart::{RELEASE, RINGFENCE, VALUES, helm, in_force, install, namespace, with_chart_alone};
@@ -116,6 +117,60 @@ async fn an_upgrade_keeps_what_others_filled_in() {
     admin.user(RINGFENCE).put(&policies, empty).await.unwrap();
     // The rest of the suite expects connections refused at a port of its own, so the last upgrade is the first install.
     in_force(&admin).await;
+}
+
+/// Unknown fields are errors here, which Helm would let pass.
+#[tokio::test]
+async fn what_is_rendered_is_what_the_api_server_takes() {
+    let (admin, _chart) = with_chart_alone().await;
+    // Over what is there, a registration by URL and one by Service would be merged.
+    helm(&["uninstall", "ringfence"], &[]).await.unwrap();
+    let everything = [
+        "image.registry=mirror.example.com:5000",
+        "imagePullSecrets[0].name=mirror",
+        "ceiling.engines={airflow,argo,custom,job,n8n,prefect}",
+        "networkPolicy.apiServerCIDRs={192.0.2.10/32,2001:db8::/64}",
+        "networkPolicy.webhookFrom[0].ipBlock.cidr=192.0.2.0/24",
+        "policySets={ai-workflow,pod-security-restricted}",
+        "policyFiles.configMap=ours",
+        "policyParameters.approved-namespaces.allowed={ai}",
+        "policies.approved-images.action=Warn",
+        "commonLabels.team=platform",
+        "podLabels.mesh=off",
+        "podAnnotations.example\\.com/scrape=yes",
+        "priorityClassName=system-cluster-critical",
+        "nodeSelector.kubernetes\\.io/os=linux",
+        "tolerations[0].operator=Exists",
+        "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=[]",
+    ];
+    for values in [
+        &[][..],
+        &["networkPolicy.enabled=false", "networkPolicy.metricsFrom=[]"],
+        &everything,
+    ] {
+        let rendered = helm(&["template", "ringfence", "--no-hooks"], values).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rendered.yaml");
+        std::fs::write(&file, rendered).unwrap();
+        let (file, strict) = (file.display().to_string(), "--validate=strict");
+        let dry = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--dry-run=server",
+            strict,
+            "-f",
+            &file,
+        ];
+        let said = ControlPlane::shared().kubectl(&dry).await.unwrap();
+        assert!(said.success, "{values:?}: {said}");
+        assert!(
+            said.stdout.contains("deployment.apps/ringfence serverside-applied"),
+            "{said}"
+        );
+        assert!(!said.stderr.contains("Warning"), "{values:?}: {said}");
+    }
+    install(&admin).await;
 }
 
 #[tokio::test]

@@ -23,13 +23,13 @@ const FOR_PEOPLE: [&str; 11] = [
     "ringfence-view",
 ];
 
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
     assert!(!found.is_empty(), "no {kind}");
     found
 }
 
-fn strings(value: &Value) -> Vec<&str> {
+pub fn strings(value: &Value) -> Vec<&str> {
     value
         .as_array()
         .into_iter()
@@ -92,6 +92,25 @@ async fn unknown_and_wrong_values_are_refused() {
         "podReports.annotations[0]=a/b/c",
         "podReports.annotations[0]=ringfence.dev/",
         "imagePullSecrets[0].secret=x",
+        "image.registry=https://mirror.example.com",
+        "commonLabels.ringfence\\.dev/owner=a",
+        "podLabels.app\\.kubernetes\\.io/name=a",
+        "podAnnotations.checksum/policy-parameters=a",
+        "networkPolicy.enabled=maybe",
+        "policies.approved-image.action=Warn",
+        "policies.approved-images.action=warn",
+        "policies.approved-images.enabled=no-way",
+        "policies.approved-images.nope=1",
+        "policies.approved-images=Warn",
+        "monitoring.nope=1",
+        "monitoring.serviceMonitor.interval=often",
+        "monitoring.serviceMonitor.labels.a=b c",
+        "monitoring.prometheusRule.runbooks=",
+        "networkPolicy.nope=1",
+        "networkPolicy.apiServerCIDRs={192.0.2.10}",
+        "networkPolicy.apiServerCIDRs={example.com/32}",
+        "networkPolicy.metricsFrom[0].namespace=monitoring",
+        "networkPolicy.webhookFrom[0].ipBlock.except={192.0.2.1/32}",
     ] {
         let refusal = helm(&["template", "ringfence"], &[value]).await.expect_err(value);
         assert!(

@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use crate::run::{Said, run, run_with};
 
 const WORKFLOW: &str = "tests/fixtures/render/accepted.yaml";
-const COMMANDS: [&[&str]; 5] = [
+const COMMANDS: [&[&str]; 6] = [
     &["check", "access"],
+    &["check", "installation"],
     &["check", "namespace", "ai"],
     &["diff", WORKFLOW],
     &["draft", "ai"],

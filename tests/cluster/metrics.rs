@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::world::{World, all, pod, workload};
 
 /// Families and their labels: the names are API.
-const PROMISED: [(&str, &[&str]); 14] = [
+const PROMISED: [(&str, &[&str]); 15] = [
     (
         "ringfence_admission_requests_total",
         &["webhook", "operation", "resource", "decision"],
@@ -17,6 +17,7 @@ const PROMISED: [(&str, &[&str]); 14] = [
     ("ringfence_policy_decisions_total", &["policy", "action"]),
     ("ringfence_exceptions_used_total", &["policy"]),
     ("ringfence_policy_info", &["policy", "revision", "state"]),
+    ("ringfence_gate_open", &["gate"]),
     ("ringfence_workflows", &["condition", "status"]),
     ("ringfence_reconcile_total", &["controller"]),
     ("ringfence_reconcile_errors_total", &["controller"]),

@@ -6,3 +6,4 @@ mod cel;
 mod generated;
 mod purity;
 mod threats;
+mod values;

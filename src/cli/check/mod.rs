@@ -4,6 +4,7 @@
 //! hold the value of a Secret.
 
 mod access;
+mod installation;
 mod secrets;
 
 use std::{process::ExitCode, sync::Arc};
@@ -46,6 +47,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     Access(access::AccessArgs),
+    Installation(installation::InstallationArgs),
     Namespace(NamespaceArgs),
 }
 
@@ -91,6 +93,7 @@ pub(super) struct NamespaceArgs {
 pub(super) fn main(args: &Args) -> ExitCode {
     let told = match &args.what {
         What::Access(args) => access::check(args),
+        What::Installation(args) => installation::check(args),
         What::Namespace(args) => namespace(args),
     };
     told.unwrap_or_else(|error| terminal::fail(&error))

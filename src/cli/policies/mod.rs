@@ -7,6 +7,7 @@ mod documents;
 mod files;
 mod load;
 mod plain;
+mod switches;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,6 +48,17 @@ pub(super) struct PolicyFiles {
         value_name = "FILE"
     )]
     policy_parameters: Option<PathBuf>,
+    /// What refusals of a policy do, by its name: `approved-images=Warn`; Off is a policy that is not asked. Without a word a shipped
+    /// policy refuses, and a RegoPolicy does what it says. May be given more than once; what the chart has as policies.
+    #[arg(
+        long,
+        env = "RINGFENCE_POLICY_ACTIONS",
+        value_name = "NAME=Deny|Warn|Audit|Off",
+        action = ArgAction::Append,
+        value_delimiter = ',',
+        value_parser = switches::parse
+    )]
+    policy_action: Vec<switches::Switch>,
 }
 
 /// Policies, ready to judge.
@@ -89,9 +101,16 @@ impl PolicyFiles {
     pub(super) fn in_force(&self) -> Result<Loaded> {
         let mut loaded = self.load()?;
         if self.policies.is_empty() {
+            switches::refuse_idle(&self.policy_action, &loaded.registered)?;
             loaded.registered.clear();
         }
         Ok(loaded)
+    }
+
+    /// Policies that are switched, as `approved-images=Warn, resource-limits=Off`.
+    pub(super) fn switched(&self) -> Option<String> {
+        let all: Vec<_> = self.policy_action.iter().map(ToString::to_string).collect();
+        (!all.is_empty()).then(|| all.join(", "))
     }
 
     /// The same, by what is demanded of each.
@@ -119,7 +138,7 @@ impl PolicyFiles {
         if demand == Demand::All && !loaded.problems.is_empty() {
             return Err(cannot(&loaded.problems));
         }
-        Ok(loaded)
+        switches::switch(loaded, &self.policy_action)
     }
 
     fn parameters(&self) -> Result<BTreeMap<String, Value>> {

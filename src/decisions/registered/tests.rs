@@ -82,6 +82,7 @@ fn explained_by(policies: Option<Vec<Registered>>, line: Line<'static>) -> Expla
     let loaded = Loaded {
         catalogue: &catalogue,
         revision: "shipped",
+        action: &|_| crate::api::ValidationAction::Deny,
         judge: &none,
         objects: snapshot.as_ref().map(|snapshot| Objects {
             snapshot,

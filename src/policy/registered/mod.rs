@@ -152,6 +152,15 @@ impl Registered {
         self
     }
 
+    /// The same with another action.
+    #[must_use]
+    pub fn with_action(mut self, action: ValidationAction) -> Self {
+        self.declared.spec.validation_actions = vec![action];
+        // An action decides which webhooks ask.
+        self.places = entry::places(&self.declared.spec);
+        self
+    }
+
     /// Evaluates it on a request that it need not match, with nothing in its inventory.
     pub fn on(&self, input: &PolicyInput<'_>, time: Duration) -> Result<Findings, EvalError> {
         let compiled = self.policy.as_ref().map_err(|why| EvalError::Broken(why.clone()))?;

@@ -2,6 +2,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::api::ValidationAction;
 use crate::fence::Named;
 use crate::fence::testing::{facts, pod, set, unset, workload};
 use crate::findings::Finding;
@@ -15,6 +16,10 @@ struct NoPolicies;
 impl Policies for NoPolicies {
     fn evaluate(&self, _: &PolicyInput<'_>, _: Duration) -> Vec<Verdict> {
         Vec::new()
+    }
+
+    fn action(&self, _: &str) -> ValidationAction {
+        ValidationAction::Deny
     }
 
     fn revision(&self) -> &str {

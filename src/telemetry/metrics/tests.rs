@@ -48,6 +48,8 @@ fn names_and_labels_are_those_of_the_contract() {
     metrics.set_certificate_expiry(1_900_000_000);
     metrics.drift_reverted("NetworkPolicy");
     metrics.break_glass();
+    metrics.set_gate("crds", true);
+    metrics.set_gate("caches", false);
     metrics.scanned(&BTreeMap::from([("solved".to_owned(), 7)]), second, true);
     metrics.scanned(&BTreeMap::from([("approved-images".to_owned(), 2)]), second, false);
     let text = metrics.encode().unwrap();
@@ -58,6 +60,8 @@ fn names_and_labels_are_those_of_the_contract() {
         r#"ringfence_policy_evaluation_duration_seconds_count{policy="approved-images"} 1"#,
         r#"ringfence_policy_decisions_total{policy="approved-images",action="deny"} 1"#,
         r#"ringfence_policy_overruns_total{policy="approved-images"} 2"#,
+        r#"ringfence_gate_open{gate="crds"} 1"#,
+        r#"ringfence_gate_open{gate="caches"} 0"#,
         "ringfence_policy_overruns_running 1",
         r#"ringfence_exceptions_used_total{policy="approved-images"} 1"#,
         r#"ringfence_policy_info{policy="approved-images",revision="r2",state="compiled"} 1"#,

@@ -12,6 +12,7 @@ use tokio::sync::Barrier;
 use super::super::judge::of_policy;
 use super::super::lookup::Fixed;
 use super::*;
+use crate::api::ValidationAction;
 use crate::decisions::Recorded;
 use crate::fence::Named;
 use crate::fence::testing::{facts, owner, owner_reference, pod, review, set, unset, workload};
@@ -25,6 +26,8 @@ const SCHEDULER: &str = "system:serviceaccount:airflow:scheduler";
 struct Scripted {
     findings: Findings,
     error: Option<EvalError>,
+    /// `Deny` where there is none.
+    action: Option<ValidationAction>,
     asked: AtomicUsize,
     seen: Mutex<Vec<Value>>,
 }
@@ -43,6 +46,10 @@ impl Policies for Scripted {
             outcome,
             duration: Duration::ZERO,
         }]
+    }
+
+    fn action(&self, _: &str) -> ValidationAction {
+        self.action.unwrap_or(ValidationAction::Deny)
     }
 
     fn revision(&self) -> &str {
@@ -452,6 +459,38 @@ async fn a_policy_without_verdict_refuses_and_is_named(#[case] error: EvalError)
         );
         assert_eq!(decision.allowed(), !refuses);
     }
+}
+
+/// The weaker of a policy's action and the namespace's mode; an error is what a refusal would be.
+#[rstest]
+#[case::denies(ValidationAction::Deny, "enforce", [1, 0, 0])]
+#[case::warns(ValidationAction::Warn, "enforce", [0, 1, 0])]
+#[case::audits(ValidationAction::Audit, "enforce", [0, 0, 1])]
+#[case::denies_where_is_warned(ValidationAction::Deny, "warn", [0, 1, 0])]
+#[case::audits_where_is_warned(ValidationAction::Audit, "warn", [0, 0, 1])]
+#[case::warns_where_is_audited(ValidationAction::Warn, "audit", [0, 0, 1])]
+#[tokio::test]
+async fn a_policy_does_what_it_is_switched_to(
+    #[case] action: ValidationAction,
+    #[case] mode: &str,
+    #[case] expected: [usize; 3],
+    #[values(false, true)] errs: bool,
+) {
+    let findings = Findings {
+        deny: vec![finding("no")],
+        ..Findings::default()
+    };
+    let policies = Arc::new(Scripted {
+        findings,
+        error: errs.then_some(EvalError::Timeout),
+        action: Some(action),
+        ..Scripted::default()
+    });
+    let labels = json!({format!("ringfence.dev/{mode}"): "default"});
+    let decision = decide(with_modes(labels), policies, Webhook::Fence, &by_scheduler()).await;
+    let count = |list: &[Violation]| list.iter().filter(|v| v.policy == "scripted").count();
+    let found = [&decision.denials, &decision.warnings, &decision.audits].map(|list| count(list));
+    assert_eq!(found, expected, "{decision:?}");
 }
 
 #[tokio::test]

@@ -56,6 +56,10 @@ impl OneByOne for Scripted {
 impl Asks for Scripted {
     fn ask(&self, _: &PolicyInput<'_>) {}
 
+    fn action(&self, _: &str) -> ValidationAction {
+        ValidationAction::Deny
+    }
+
     fn revision(&self) -> &str {
         "r1"
     }

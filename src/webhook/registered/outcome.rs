@@ -48,7 +48,7 @@ fn list(decision: &mut Decision, action: ValidationAction) -> &mut Vec<Violation
 }
 
 /// The same as it is counted.
-pub(super) fn counted(outcome: &Result<Findings, EvalError>, action: ValidationAction) -> PolicyAction {
+pub(in crate::webhook) fn counted(outcome: &Result<Findings, EvalError>, action: ValidationAction) -> PolicyAction {
     match (outcome, action) {
         (Err(_), _) => PolicyAction::Error,
         (Ok(findings), _) if findings.deny.is_empty() && findings.warn.is_empty() => PolicyAction::Allow,

@@ -61,6 +61,10 @@ impl Policies for Shipped {
         }]
     }
 
+    fn action(&self, _: &str) -> ValidationAction {
+        ValidationAction::Deny
+    }
+
     fn revision(&self) -> &str {
         "r1"
     }

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::json;
 
-use super::{Files, NAMESPACE, POD, not_judged, refusing};
+use super::{Files, NAMESPACE, POD, WORKFLOW, not_judged, refusing};
 
 const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: s, namespace: ai, labels: {team: ml}}\nspec: {storageClassName: fast}\n";
 
@@ -54,6 +54,61 @@ fn policies_judge_objects(#[case] policy: String, #[case] expected: i32) {
             .all(|answer| answer["webhook"].as_str().unwrap().starts_with("policies/")),
         "{json}"
     );
+}
+
+/// What the chart has as `policies`: shipped ones that judge pods and objects, and a RegoPolicy.
+#[rstest]
+#[case::as_they_are(&[], &["encrypted-storage", "no-literal-secrets", "persistentvolumeclaims"])]
+#[case::one_warns(&["no-literal-secrets=Warn"], &["encrypted-storage", "persistentvolumeclaims"])]
+#[case::one_is_off(&["encrypted-storage=Off"], &["no-literal-secrets", "persistentvolumeclaims"])]
+#[case::none_refuses(&["no-literal-secrets=Audit", "encrypted-storage=Warn", "persistentvolumeclaims=Warn"], &[])]
+#[case::all_are_off(&["no-literal-secrets=Off,encrypted-storage=Off,persistentvolumeclaims=Off"], &[])]
+#[case::a_refusal_stays_one(
+    &["no-literal-secrets=Deny,encrypted-storage=Audit", "pss-baseline-privileged=Off"],
+    &["no-literal-secrets", "persistentvolumeclaims"],
+)]
+fn policies_are_switched(#[case] switches: &[&str], #[case] expected: &[&str]) {
+    let pod = POD.replace(
+        "name: A\n      value: b",
+        "name: DB_PASSWORD\n      value: correct-horse",
+    );
+    let files = Files::of(&[
+        ("p.yaml", &rego_policy("", TYPE)),
+        ("m.yaml", &format!("{pod}---\n{CLAIM}")),
+        ("c.yaml", &format!("{NAMESPACE}---\n{WORKFLOW}")),
+    ]);
+    let mut arguments = vec!["--policies", "ai-workflow", "--policies", "DIR/p.yaml"];
+    arguments.extend(["--context", "DIR/c.yaml", "--as", "alice@example.com", "DIR/m.yaml"]);
+    arguments.extend(switches.iter().flat_map(|switch| ["--policy-action", switch]));
+    let (code, json) = files.json(&arguments, b"");
+    assert_eq!(code, i32::from(!expected.is_empty()), "{json}");
+    assert_eq!(refusing(&json), expected, "{json}");
+    let results = json["results"].as_array().unwrap().iter();
+    let findings: Vec<_> = results
+        .flat_map(|result| result["findings"].as_array().unwrap())
+        .collect();
+    for switch in switches.iter().flat_map(|switch| switch.split(',')) {
+        let (policy, action) = switch.split_once('=').unwrap();
+        let of_it = findings.iter().filter(|finding| finding["policy"] == policy);
+        let levels: Vec<_> = of_it.map(|finding| finding["level"].as_str().unwrap()).collect();
+        assert_eq!(levels.is_empty(), action == "Off", "{switch}: {json}");
+        assert!(
+            levels.iter().all(|level| *level == action.to_lowercase()),
+            "{switch}: {levels:?}"
+        );
+    }
+}
+
+#[rstest]
+#[case::a_typo(&["resource-limit=Warn"], "no policy is in force that is called resource-limit")]
+#[case::no_action(&["resource-limits"], "write it like approved-images=Warn")]
+#[case::twice(&["resource-limits=Warn", "resource-limits=Off"], "switched twice")]
+#[case::of_another_set(&["pss-baseline-privileged=Warn"], "name its set or file by --policies")]
+fn a_switch_that_switches_nothing_is_refused(#[case] switches: &[&str], #[case] why: &str) {
+    let files = Files::of(&[("m.yaml", POD)]);
+    let flags = switches.iter().flat_map(|switch| ["--policy-action", switch]);
+    let said = files.review(&flags.chain(["DIR/m.yaml"]).collect::<Vec<_>>(), b"");
+    assert!(said.code == 2 && said.err.contains(why), "{said:?}");
 }
 
 #[test]

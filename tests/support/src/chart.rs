@@ -15,6 +15,7 @@ pub fn rendered() -> Result<Vec<Value>> {
         "template",
         "ringfence",
         "charts/ringfence",
+        "--no-hooks",
         "--namespace",
         RELEASE_NAMESPACE,
     ])

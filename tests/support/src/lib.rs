@@ -16,6 +16,7 @@ pub mod network;
 pub mod opa;
 mod oracle;
 pub mod pod_security;
+pub mod promql;
 mod ringfence;
 
 pub use commands::Output;

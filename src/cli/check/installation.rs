@@ -1,0 +1,293 @@
+//! `ringfence check installation`: whether what is installed works, and what to do where it does not.
+//!
+//! Must never: write (the webhook is asked by a dry run), or call good what it could not look at.
+
+mod rights;
+mod told;
+
+use std::{io, process::ExitCode};
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::http::Request;
+use clap::{Args as ClapArgs, ValueEnum};
+use futures::{StreamExt as _, stream};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use serde_json::{Value, json};
+
+use self::told::{GUARDS, State, Told};
+use super::{
+    cluster::{self, Connection, Release, bounded, explain},
+    terminal::{self, as_json, printable},
+};
+use crate::{api::definitions, reconcile::CallError};
+
+/// Questions that are asked at the same time.
+const ASKED: usize = 8;
+/// Most missing rights that are named.
+const MAX_NAMED: usize = 10;
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// Print whether Ringfence, as it is installed in the cluster, works: the doctor.
+///
+/// Looks at the cluster's version, Ringfence's definitions, registrations and guards, what the API server trusts, replicas and who of
+/// them makes the fences, RegoPolicies, and the rights of Ringfence's account; and asks for a dry run that the webhook must refuse. Reads
+/// with your rights, and changes nothing.
+///
+/// Exit codes: 0 it works, 1 something does not, 2 not all could be looked at.
+#[derive(ClapArgs, Debug)]
+#[command(after_long_help = "\
+Examples:
+  # After an install, or when something is strange:
+  ringfence check installation
+
+  # What is not as it should be, for a pipeline:
+  ringfence check installation -o json | jq '.checks[] | select(.state != \"ok\")'")]
+pub(super) struct InstallationArgs {
+    /// How to print what is found.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+    /// Namespace without a mode label in which the dry run is asked for.
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    probe_namespace: String,
+    #[command(flatten)]
+    release: Release,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// One JSON object: `checks`, each with its `state`, `message` and `fix`.
+    Json,
+    /// For people, coloured on a terminal.
+    #[default]
+    Table,
+}
+
+pub(super) fn check(args: &InstallationArgs) -> Result<ExitCode> {
+    let checks = cluster::block_on(async {
+        let client = args.connection.client().await?;
+        let looking = Doctor {
+            client,
+            release: &args.release.release_namespace,
+            probe: &args.probe_namespace,
+        };
+        cluster::patiently("looking at the installation", looking.look()).await
+    })?;
+    let text = match args.output {
+        Format::Json => as_json(&json!({"checks": checks.iter().map(Told::json).collect::<Vec<_>>()}))?,
+        Format::Table => table(&checks, terminal::has_colour(&io::stdout())),
+    };
+    terminal::print(&text)?;
+    let worst = checks.iter().map(|told| told.state).max();
+    Ok(ExitCode::from(match worst {
+        Some(State::Good | State::Warning) => 0,
+        Some(State::Error) => 1,
+        Some(State::Unknown) | None => 2,
+    }))
+}
+
+fn table(checks: &[Told], colour: bool) -> String {
+    let mut text = String::new();
+    for told in checks {
+        let paint = match told.state {
+            _ if !colour => ["", ""],
+            State::Good => ["\u{1b}[32m", "\u{1b}[0m"],
+            State::Warning => ["\u{1b}[33m", "\u{1b}[0m"],
+            State::Error | State::Unknown => ["\u{1b}[31m", "\u{1b}[0m"],
+        };
+        let [start, end] = paint;
+        let state = told.state.as_str();
+        text.push_str(&format!(
+            "{start}{state:<8}{end} {:<14} {}\n",
+            told.check,
+            printable(&told.message)
+        ));
+        if !told.fix.is_empty() {
+            text.push_str(&format!("{:<23} Fix: {}\n", "", printable(&told.fix)));
+        }
+    }
+    text
+}
+
+struct Doctor<'a> {
+    client: Client,
+    release: &'a str,
+    probe: &'a str,
+}
+
+impl Doctor<'_> {
+    /// An error is a cluster that does not answer at all.
+    async fn look(&self) -> Result<Vec<Told>> {
+        let version = bounded("read the version of the cluster", self.request("/version")).await;
+        let version = version.map_err(cluster::told)?;
+        let mut checks = told::version(&version);
+        checks.extend(self.definitions().await);
+        checks.extend(self.registrations().await);
+        checks.extend(self.guards().await);
+        checks.extend(self.release().await);
+        checks.extend(self.ask_webhook().await?);
+        checks.extend(self.rights().await?);
+        Ok(checks)
+    }
+
+    async fn request(&self, path: &str) -> kube::Result<Value> {
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        self.client.request(request).await
+    }
+
+    /// What lies there, if it does; else that it could not be read.
+    async fn read(&self, check: &'static str, path: &str) -> Result<Option<Value>, Vec<Told>> {
+        match bounded(&format!("read {path}"), self.request(path)).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(None),
+            Err(error) => Err(vec![unread(check, error)]),
+        }
+    }
+
+    async fn definitions(&self) -> Vec<Told> {
+        let mut told = Vec::new();
+        for wanted in definitions() {
+            let name = wanted.metadata.name.as_deref().unwrap_or_default();
+            match self.read("definitions", &format!("{DEFINITIONS}/{name}")).await {
+                Ok(found) => told.extend(told::definition(&wanted, found.as_ref())),
+                Err(gap) => told.extend(gap),
+            }
+        }
+        or_good(told, "definitions", "all are there, of this version")
+    }
+
+    async fn registrations(&self) -> Vec<Told> {
+        let path = |name: &str| format!("{ADMISSION}/validatingwebhookconfigurations/{name}");
+        let check = "registrations";
+        let mut told = match self.read(check, &path(super::REGISTRATION)).await {
+            Ok(found) => told::registration(found.as_ref(), Timestamp::now()),
+            Err(gap) => gap,
+        };
+        for name in ["ringfence-bindings", "ringfence-policies"] {
+            told.extend(match self.read(check, &path(name)).await {
+                Ok(found) => told::filled_registration(name, found.as_ref()),
+                Err(gap) => gap,
+            });
+        }
+        told
+    }
+
+    async fn guards(&self) -> Vec<Told> {
+        let mut told = Vec::new();
+        for name in GUARDS {
+            let policy = format!("{ADMISSION}/validatingadmissionpolicies/{name}");
+            let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/{name}");
+            match (self.read("guards", &policy).await, self.read("guards", &binding).await) {
+                (Ok(policy), Ok(binding)) => told.extend(told::guard(name, policy.as_ref(), binding.as_ref())),
+                (Err(gap), _) | (_, Err(gap)) => told.extend(gap),
+            }
+        }
+        or_good(told, "guards", "all are there, and refuse")
+    }
+
+    /// What runs, and by what policies.
+    async fn release(&self) -> Vec<Told> {
+        let release = self.release;
+        let deployment = format!("/apis/apps/v1/namespaces/{release}/deployments/ringfence");
+        let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{release}/leases/ringfence");
+        let mut told = match self.read("replicas", &deployment).await {
+            Ok(found) => told::replicas(found.as_ref(), release),
+            Err(gap) => gap,
+        };
+        told.extend(match self.read("leader", &lease).await {
+            Ok(found) => told::leader(found.as_ref(), Timestamp::now()),
+            Err(gap) => gap,
+        });
+        let policies = "/apis/ringfence.dev/v1alpha1/regopolicies?limit=1000";
+        told.extend(match self.read("policies", policies).await {
+            Ok(Some(list)) => told::policies(&list),
+            // What is said of definitions says it.
+            Ok(None) => Vec::new(),
+            Err(gap) => gap,
+        });
+        told
+    }
+
+    /// A dry run that must be refused: a labelled object where no workflow may be. Whatever comes of it, nothing is written.
+    async fn ask_webhook(&self) -> Result<Vec<Told>> {
+        let path = format!("/api/v1/namespaces/{}/configmaps?dryRun=All", self.probe);
+        let labels = json!({"ringfence.dev/workflow": "ringfence-check"});
+        let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "ringfence-check-", "labels": labels}});
+        let request = Request::post(path)
+            .header("Content-Type", "application/json")
+            .body(probe.to_string().into_bytes())
+            .context("making a request")?;
+        let asked = bounded("ask for a dry run", self.client.request::<Value>(request)).await;
+        Ok(match asked {
+            Ok(_) => told::probe(201, "", self.probe),
+            Err(CallError::Api {
+                source: kube::Error::Api(status),
+                ..
+            }) => told::probe(status.code, &status.message, self.probe),
+            Err(error) => vec![unread("webhook", error)],
+        })
+    }
+
+    /// What the chart gives Ringfence's account, and the API server does not let it do.
+    async fn rights(&self) -> Result<Vec<Told>> {
+        let check = "rights";
+        let user = format!("system:serviceaccount:{}:ringfence", self.release);
+        let rights = rights::rights(self.release).map_err(|error| anyhow!(error))?;
+        let of_release = format!("system:serviceaccounts:{}", self.release);
+        let (user, of_release) = (user.as_str(), &of_release);
+        let asked = stream::iter(&rights).map(|right| async move {
+            let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+            let groups = ["system:serviceaccounts", of_release.as_str(), "system:authenticated"];
+            let spec = json!({"user": user, "groups": groups, "resourceAttributes": right});
+            let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
+            let request = Request::post(path)
+                .header("Content-Type", "application/json")
+                .body(review.to_string().into_bytes())
+                .map_err(kube::Error::HttpError);
+            let asking = async { self.client.request::<Value>(request?).await };
+            let answer = bounded("ask what Ringfence's account may do", asking).await?;
+            Ok::<_, CallError>(answer["status"]["allowed"] == true)
+        });
+        let answers: Vec<_> = asked.buffered(ASKED).collect().await;
+        let mut missing = Vec::new();
+        for (right, answer) in rights.iter().zip(answers) {
+            match answer {
+                Ok(true) => {}
+                Ok(false) => missing.push(rights::shown(right)),
+                Err(error) => return Ok(vec![unread(check, error)]),
+            }
+        }
+        if missing.is_empty() {
+            let message = format!("{user} may do all that the chart gives it");
+            return Ok(vec![Told::good(check, message)]);
+        }
+        let more = missing.len().saturating_sub(MAX_NAMED);
+        let mut named = missing.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            named.push_str(&format!(" and {more} more"));
+        }
+        let message = format!("{user} may not {named}");
+        let fix = "helm upgrade the release: it restores the roles ringfence and their bindings";
+        Ok(vec![Told::new(check, State::Error, message, fix)])
+    }
+}
+
+fn or_good(told: Vec<Told>, check: &'static str, message: &str) -> Vec<Told> {
+    if told.is_empty() {
+        vec![Told::good(check, message)]
+    } else {
+        told
+    }
+}
+
+fn unread(check: &'static str, error: CallError) -> Told {
+    let message = match &error {
+        CallError::Api { what, source } => format!("cannot {what}: {}", explain(source)),
+        _ => error.to_string(),
+    };
+    let fix = "ask whoever runs the cluster for this right, or have them run this";
+    Told::new(check, State::Unknown, message, fix)
+}
