@@ -211,6 +211,7 @@ async fn a_killed_test_process_leaves_nothing_behind() {
 async fn a_killed_supervisor_takes_its_components_with_it_and_the_next_one_sweeps() {
     let first = ControlPlane::start(Options {
         use_service_account_credentials: false,
+        ..Options::default()
     })
     .expect("a control plane");
     let directory = first.directory().display().to_string();

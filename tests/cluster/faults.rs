@@ -29,6 +29,7 @@ struct Scene {
 async fn what_fails_fails_closed_and_mends_itself() {
     let cluster = ControlPlane::start(Options {
         use_service_account_credentials: false,
+        ..Options::default()
     })
     .expect("a control plane");
     let ringfence = cluster.start_ringfence(BINARY, &Value::Null).await.expect("ringfence");
