@@ -10,7 +10,7 @@ GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/ga
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
-CLUSTER_TESTS := $(filter cluster chart bypass soundness,$(ALL_TESTS))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness install,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -60,7 +60,7 @@ promql: tools ## Build the Prometheus that the tests ask about alerts (two minut
 	$(call step,build the evaluator of alerts,tests/support/build-oracle.sh promql)
 
 .PHONY: test
-test: tools lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 9 minutes when warm)
+test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -77,6 +77,8 @@ $(TESTS:%=test-%): test-%: compile
 	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6))
 
 $(CLUSTER_TESTS:%=test-%): controlplane
+
+test-install: namespaces
 
 test-network test-cluster test-soundness test-chart: simulator
 
@@ -122,6 +124,16 @@ demo-stop: ## Stop a demo that KEEP=1 left running
 .PHONY: clean
 clean: ## Remove what was built, the control plane's binaries included
 	cargo clean
+
+.PHONY: namespaces
+namespaces: ## Check that tests/install can make a network of its own
+	@missing=0; \
+	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
+	need ip iproute2; need nsenter util-linux; need unshare util-linux; \
+	[ $$missing = 1 ] || unshare --user --map-root-user --net true || { missing=1; \
+		echo "This user may not make namespaces: run as root, or allow it by sysctl user.max_user_namespaces, and on Ubuntu" \
+			"kernel.apparmor_restrict_unprivileged_userns=0" >&2; }; \
+	exit $$missing
 
 .PHONY: tools
 tools: ## Check that cargo, go and a C compiler are there

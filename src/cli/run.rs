@@ -32,7 +32,7 @@ use crate::{
     tls::{self, ClientAuthentication, Keeper, KeeperConfig, Names, Resolver},
     vetting::Vetting,
     webhook::{
-        Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
+        Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, parting, router, serve,
         serve_health, tls_config,
     },
 };
@@ -41,8 +41,9 @@ use crate::{
 const CRD_RETRY: Duration = Duration::from_secs(2);
 /// Longest that one question at start may take.
 const START_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a stopping replica keeps answering while the Service forgets it.
-const DRAIN: Duration = Duration::from_secs(3);
+/// How long a stopping replica keeps answering, while its Service and whoever obeys that forget it, and API servers leave the connections
+/// that they keep.
+const DRAIN: Duration = Duration::from_secs(10);
 /// How long most threads that evaluate policies may be gone until this replica ends: longer than its Service takes to forget it,
 /// and than an evaluation that is only slow.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -220,6 +221,7 @@ async fn run(args: Args) -> Result<()> {
     let recording = judge.over(live.clone()).recording(args.decision_input);
     let admit = Preview::new(Arc::new(recording), scanner.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());
+    let routes = parting(routes, readiness.clone());
     let clients = clients(&args)?;
     let verifier = clients.clone().map(|clients| clients as Arc<dyn ClientCertVerifier>);
     let (tls, serving) = (tls_config(resolver.clone(), verifier)?, stop_serving.clone());

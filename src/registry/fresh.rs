@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, ListParams, PartialObjectMeta};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Published, Registry};
@@ -16,6 +16,8 @@ use crate::webhook::{Gate, Readiness};
 
 /// How often what is served is compared with the API server.
 const PERIOD: Duration = Duration::from_secs(5);
+/// How often while this replica is not ready for it. After an outage of the API server none is, and fenced namespaces wait.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Longest that one comparison may take.
 const DEADLINE: Duration = Duration::from_secs(4);
 /// Differences or failures in a row after which this replica is not ready. One is what a change looks like while it is vetted.
@@ -28,14 +30,12 @@ const PAGE: u32 = 500;
 pub(super) type Versions = BTreeMap<String, (String, i64)>;
 
 pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &CancellationToken) {
-    let mut tick = interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let changes = registry.published.subscribe();
-    let mut behind = 0u32;
+    let (mut behind, mut closed) = (0u32, false);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => {}
+            () = sleep(if closed { AGAIN } else { PERIOD }) => {}
         }
         let published = changes.borrow().clone();
         // Before that, the gate is still closed.
@@ -54,14 +54,15 @@ pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &Cance
         };
         match state {
             Ok(()) => {
-                if behind >= PATIENCE {
+                if closed {
                     readiness.set(Gate::RegoPolicies, Ok(()));
                 }
-                behind = 0;
+                (behind, closed) = (0, false);
             }
             Err(why) => {
                 behind = behind.saturating_add(1);
                 if behind >= patience {
+                    closed = true;
                     readiness.set(Gate::RegoPolicies, Err(why.to_owned()));
                 }
             }

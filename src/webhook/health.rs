@@ -91,6 +91,11 @@ impl Readiness {
         self.lock().stopping = true;
     }
 
+    /// Whether this replica goes down.
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
     /// Whether every gate is open.
     pub fn is_ready(&self) -> bool {
         let inner = self.lock();

@@ -39,7 +39,8 @@ pub struct Limits {
     pub bodies_of_one: usize,
     /// How many connections are held. The API server multiplexes: each replica of it needs a few.
     pub connections: usize,
-    /// How long a connection may say nothing at all, pings included.
+    /// How long a connection may say nothing at all, pings included. Longer than the 90 s for which an API server keeps one that it does
+    /// not use: whoever closes first must be the caller, or a review that is just sent is lost with the connection.
     pub idle: Duration,
     /// How long a request's head may take.
     pub head: Duration,
@@ -59,7 +60,7 @@ impl Default for Limits {
             evaluations_of_one: 16,
             bodies_of_one: 8 << 20,
             connections: 512,
-            idle: Duration::from_secs(60),
+            idle: Duration::from_secs(120),
             head: Duration::from_secs(10),
             grace: MAX_TIMEOUT + Duration::from_secs(1),
         }

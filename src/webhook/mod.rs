@@ -30,7 +30,7 @@ pub use judge::Policies;
 pub use limits::{Limits, duration};
 pub use pool::{Asks, Evaluator, OneByOne, Pool};
 pub use registered::RegoPolicies;
-pub use server::{serve, serve_health, tls_config};
+pub use server::{parting, serve, serve_health, tls_config};
 pub use vet::quoted;
 pub use whole::Answer;
 

@@ -108,6 +108,11 @@ impl Actor {
         self.must(Method::POST, path, "application/json", Some(body)).await
     }
 
+    /// The same where no answer may come.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.send(Method::POST, path, "application/json", Some(body)).await
+    }
+
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
         self.must(Method::PUT, path, "application/json", Some(body)).await
     }

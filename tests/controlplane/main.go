@@ -1,11 +1,12 @@
 // Command controlplane runs a real Kubernetes control plane for tests and the demo: etcd, kube-apiserver and
-// kube-controller-manager on free loopback ports, with everything they write in one temporary directory.
+// kube-controller-manager on free loopback ports, with everything they write in one temporary directory. With an address, the API
+// server is there at port 443, and asks webhooks where their Services' EndpointSlices say.
 //
 // It must never outlive its user or leave anything behind: it stops and removes all of it when its standard input closes
 // (so a crashed or killed test process is enough), on SIGINT and SIGTERM, and when a component dies. It must never be used
 // for anything but tests: whoever can read its directory is administrator of its cluster.
 //
-//	controlplane [run] --bin DIR   one line of JSON on standard output once the control plane is ready
+//	controlplane [run] --bin DIR   one line of JSON on standard output once the control plane is ready; SIGUSR1 restarts the API server
 //	controlplane user --dir DIR --name USER --group GROUP…   a kubeconfig with a client certificate for that user
 //	controlplane guard -- COMMAND…   runs a command that dies when standard input closes
 //	controlplane ports COUNT   free loopback ports, one a line
@@ -81,6 +82,7 @@ func run(arguments []string) error {
 		"give each built-in controller its own service account; false makes all of them system:kube-controller-manager")
 	admission := flags.String("admission-control-config-file", "",
 		"AdmissionConfiguration of the API server: which client certificate it shows to webhooks")
+	address := flags.String("address", "", "where the API server listens for pods: for a network namespace of the test's own")
 	detached := flags.Bool("detached", false, "do not stop when standard input closes, only on SIGINT and SIGTERM")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -91,6 +93,8 @@ func run(arguments []string) error {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	restarts := make(chan os.Signal, 1)
+	signal.Notify(restarts, syscall.SIGUSR1)
 	if !*detached {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
@@ -114,7 +118,7 @@ func run(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	plane := &plane{bin: binaries, directory: directory, perController: *perController, admission: *admission}
+	plane := &plane{bin: binaries, directory: directory, address: *address, perController: *perController, admission: *admission}
 	defer plane.remove()
 
 	starting, cancel := context.WithTimeout(ctx, *within)
@@ -145,11 +149,17 @@ func run(arguments []string) error {
 	progress("ready after %.1f s at %s", time.Since(start).Seconds(), plane.server)
 	fmt.Println(string(line))
 
-	select {
-	case <-ctx.Done():
-		return nil
-	case dead := <-plane.exited:
-		return fmt.Errorf("%s ended by itself (%v)\n%s", dead.name, dead.err, dead.tail())
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-restarts:
+			if err := plane.restartAPIServer(); err != nil {
+				return err
+			}
+		case dead := <-plane.exited:
+			return fmt.Errorf("%s ended by itself (%v)\n%s", dead.name, dead.err, dead.tail())
+		}
 	}
 }
 

@@ -34,16 +34,23 @@ type authority struct {
 	key         crypto.Signer
 }
 
-func writePKI(directory string, controllerManagerGroups []string) error {
+func writePKI(directory, address string, controllerManagerGroups []string) error {
 	ca, err := newAuthority(directory)
 	if err != nil {
 		return err
 	}
-	loopback := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)}
+	addresses := []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(serviceAddress)}
+	if address != "" {
+		own := net.ParseIP(address)
+		if own == nil {
+			return fmt.Errorf("%q is no IP address", address)
+		}
+		addresses = append(addresses, own)
+	}
 	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
 	for file, template := range map[string]*x509.Certificate{
 		"server": {
-			Subject: pkix.Name{CommonName: "kube-apiserver"}, IPAddresses: loopback, DNSNames: names,
+			Subject: pkix.Name{CommonName: "kube-apiserver"}, IPAddresses: addresses, DNSNames: names,
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		},
 		"etcd-client":             clientTemplate("kube-apiserver", nil),

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -23,12 +24,18 @@ const (
 	// one there is no "kubernetes" Service as workflows see it.
 	advertised = "192.0.2.1"
 	attempts   = 4
-	poll       = 50 * time.Millisecond
+	apiServer  = "kube-apiserver"
+	// Requests have ended by then; watches would keep it for a minute.
+	apiServerEnds = 10 * time.Second
+	// The Service "kubernetes" of the range below.
+	serviceAddress = "10.96.0.1"
+	poll           = 50 * time.Millisecond
 )
 
 type plane struct {
 	bin           string
 	directory     directory
+	address       string
 	perController bool
 	admission     string
 
@@ -51,7 +58,7 @@ func (p *plane) start(ctx context.Context) error {
 	if !p.perController {
 		controllerManagerGroups = []string{"system:masters"}
 	}
-	if err := writePKI(p.directory.path, controllerManagerGroups); err != nil {
+	if err := writePKI(p.directory.path, p.address, controllerManagerGroups); err != nil {
 		return fmt.Errorf("writing certificates: %w", err)
 	}
 	if err := p.connect(); err != nil {
@@ -64,11 +71,39 @@ func (p *plane) start(ctx context.Context) error {
 	}
 	p.exited = make(chan *process, len(p.children))
 	for _, child := range p.children {
-		go func() {
-			<-child.done
-			p.exited <- child
-		}()
+		go p.watch(child)
 	}
+	return nil
+}
+
+func (p *plane) watch(child *process) {
+	<-child.done
+	if !child.replaced.Load() {
+		p.exited <- child
+	}
+}
+
+// restartAPIServer ends it in order and starts it again at once, as a kubelet does when its manifest changes. When it is ready, whoever
+// asked for this finds out.
+func (p *plane) restartAPIServer() error {
+	at := slices.IndexFunc(p.children, func(child *process) bool { return child.name == apiServer })
+	old := p.children[at]
+	old.replaced.Store(true)
+	if err := old.command.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-old.done:
+	case <-time.After(apiServerEnds):
+		_ = old.command.Process.Kill()
+		<-old.done
+	}
+	p.children = slices.Delete(p.children, at, at+1)
+	child, err := p.spawn(apiServer, old.command.Args[1:]...)
+	if err != nil {
+		return err
+	}
+	go p.watch(child)
 	return nil
 }
 
@@ -127,15 +162,14 @@ func (p *plane) startEtcd(ctx context.Context) error {
 }
 
 func (p *plane) startAPIServer(ctx context.Context) error {
-	ports, err := freePorts(1)
+	arguments, err := p.listens()
 	if err != nil {
 		return err
 	}
-	p.server = "https://127.0.0.1:" + ports[0]
-	arguments := []string{
-		"--bind-address=127.0.0.1",
-		"--secure-port="+ports[0],
-		"--advertise-address="+advertised,
+	if p.admission != "" {
+		arguments = append(arguments, "--admission-control-config-file="+p.admission)
+	}
+	child, err := p.spawn(apiServer, append(arguments,
 		"--etcd-servers="+p.etcd,
 		"--etcd-cafile="+p.path(caCertificate),
 		"--etcd-certfile="+p.path("etcd-client.crt"),
@@ -151,11 +185,7 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 		// A privileged pod must be refused by Ringfence, not by a default of this server.
 		"--allow-privileged=true",
 		"--profiling=false",
-	}
-	if p.admission != "" {
-		arguments = append(arguments, "--admission-control-config-file="+p.admission)
-	}
-	child, err := p.spawn("kube-apiserver", arguments...)
+	)...)
 	if err != nil {
 		return err
 	}
@@ -174,6 +204,23 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// listens also says where the API server is. With an address of its own it is where the Service "kubernetes" says, so that pods need no
+// proxy, and it looks up where the pods of a webhook's Service are, because there is no proxy for it either.
+func (p *plane) listens() ([]string, error) {
+	if p.address != "" {
+		p.server = "https://" + p.address + ":443"
+		return []string{
+			"--bind-address=0.0.0.0", "--secure-port=443", "--advertise-address=" + p.address, "--enable-aggregator-routing=true",
+		}, nil
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	p.server = "https://127.0.0.1:" + ports[0]
+	return []string{"--bind-address=127.0.0.1", "--secure-port=" + ports[0], "--advertise-address=" + advertised}, nil
 }
 
 func (p *plane) startControllerManager(ctx context.Context) error {

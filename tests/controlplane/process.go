@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,8 @@ type process struct {
 	command *exec.Cmd
 	done    chan struct{}
 	err     error
+	// Its end is no accident.
+	replaced atomic.Bool
 }
 
 func (p *plane) spawn(name string, arguments ...string) (*process, error) {

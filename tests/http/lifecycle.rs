@@ -1,5 +1,6 @@
 //! Rolling out and renewing under load loses no request.
 
+use axum::http::header::CONNECTION;
 use ringfence::webhook::Limits;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, sleep, timeout};
@@ -46,6 +47,43 @@ async fn shutdown_is_bounded() {
     server.cancel.cancel();
     timeout(PATIENCE, &mut server.task).await.unwrap().unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// API servers ask by HTTP/1.1, keep the connection for the next review, and do not repeat a POST: whoever closes it first must be them.
+#[tokio::test]
+async fn a_replica_that_goes_down_asks_its_callers_to_leave() {
+    let server = Server::start(Limits::default());
+    let post = || request("/admit/fence", "application/json", review("fine").to_string());
+    let (mut kept, (mut multiplexed, _)) = (server.http1().await, server.http2().await);
+    for closes in [false, true] {
+        kept.ready().await.unwrap();
+        let response = timeout(PATIENCE, kept.send_request(post())).await.unwrap().unwrap();
+        let asked = response
+            .headers()
+            .get(CONNECTION)
+            .map(|value| value.as_bytes().to_vec());
+        assert_eq!(asked, closes.then(|| b"close".to_vec()));
+        assert_eq!(Reply::of(response).await.response(), allowed());
+        let response = timeout(PATIENCE, multiplexed.send_request(post()))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            response.headers().get(CONNECTION).is_none(),
+            "HTTP/2 knows no such header"
+        );
+        assert_eq!(Reply::of(response).await.response(), allowed());
+        server.readiness.stop();
+    }
+    assert!(timeout(PATIENCE, kept.ready()).await.unwrap().is_err(), "it is closed");
+    // Until the Service forgets this replica, new ones come.
+    assert_eq!(server.send_http1(post()).await.response(), allowed());
+}
+
+/// A silent connection of an API server's is closed by the API server, after 90 s.
+#[test]
+fn a_connection_is_kept_for_longer_than_api_servers_keep_it() {
+    assert!(Limits::default().idle > Duration::from_secs(100));
 }
 
 #[tokio::test]

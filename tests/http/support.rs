@@ -19,7 +19,7 @@ use ringfence::decisions::DecisionInput;
 use ringfence::review::{Decision, Review, Violation};
 use ringfence::telemetry::Metrics;
 use ringfence::tls::Resolver;
-use ringfence::webhook::{Admit, Limits, Webhook, router, serve, tls_config};
+use ringfence::webhook::{Admit, Limits, Readiness, Webhook, parting, router, serve, tls_config};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
@@ -100,6 +100,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub cancel: CancellationToken,
     pub metrics: Arc<Metrics>,
+    pub readiness: Readiness,
     pub resolver: Arc<Resolver>,
     pub script: Arc<Script>,
     pub task: JoinHandle<std::io::Result<()>>,
@@ -118,13 +119,15 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (metrics, script) = (Arc::new(Metrics::new()), Arc::new(Script::default()));
         let (cancel, tls) = (CancellationToken::new(), tls_config(resolver.clone(), None).unwrap());
-        let router = router(script.clone(), &limits, metrics.clone());
+        let readiness = Readiness::default();
+        let router = parting(router(script.clone(), &limits, metrics.clone()), readiness.clone());
         let stop = cancel.clone();
         let task = tokio::spawn(async move { serve(listener, tls, router, &limits, stop).await });
         let server = Self {
             address,
             cancel,
             metrics,
+            readiness,
             resolver,
             script,
             task,

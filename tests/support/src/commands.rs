@@ -57,6 +57,15 @@ impl ControlPlane {
         run(self.command("helm", &self.ready().kubeconfig, arguments)).await
     }
 
+    /// A line as a person types it into bash in the repository's root, as the administrator.
+    pub async fn shell(&self, line: &str) -> Result<Output> {
+        let mut path = vec![self.binary("")];
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let mut command = self.command("/bin/bash", &self.ready().kubeconfig, &["-ec", line]);
+        command.env("PATH", std::env::join_paths(path)?);
+        run(command).await
+    }
+
     /// Installs or upgrades the chart, told that the webhook is at `127.0.0.1:port`. `values` go over that.
     pub async fn install(&self, port: u16, values: &Value) -> Result<Output> {
         let outside = json!({"replicaCount": 0, "webhook": {"url": {"host": format!("127.0.0.1:{port}")}}});

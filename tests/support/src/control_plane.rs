@@ -1,6 +1,7 @@
 //! The supervisor's other end: builds what is missing, starts it, reads its one line, and holds the pipe that keeps it alive.
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -52,6 +53,9 @@ pub struct Options {
     pub use_service_account_credentials: bool,
     /// AdmissionConfiguration of the API server, which says what client certificate it shows to webhooks.
     pub admission_configuration: Option<PathBuf>,
+    /// Where the API server listens for pods, at port 443, which it then also finds webhooks' pods from; else on loopback. For a network
+    /// namespace of the test's own.
+    pub address: Option<Ipv4Addr>,
 }
 
 impl Default for Options {
@@ -59,6 +63,7 @@ impl Default for Options {
         Self {
             use_service_account_credentials: true,
             admission_configuration: None,
+            address: None,
         }
     }
 }
@@ -76,19 +81,19 @@ impl ControlPlane {
     /// A control plane of the test's own. Costs three seconds and 500 MB: for what the shared one must not see.
     pub fn start(options: Options) -> Result<Self> {
         let bin = binaries()?;
-        let mut supervisor = Command::new(bin.join("controlplane"));
-        if let Some(file) = &options.admission_configuration {
-            supervisor.arg("run").arg("--admission-control-config-file").arg(file);
-        } else {
-            supervisor.arg("run");
-        }
-        let mut supervisor = supervisor
+        let address = options.address.map(|address| format!("--address={address}"));
+        let admission = options.admission_configuration.as_ref();
+        let admission = admission.map(|file| format!("--admission-control-config-file={}", file.display()));
+        let mut supervisor = Command::new(bin.join("controlplane"))
+            .arg("run")
             .arg("--bin")
             .arg(&bin)
             .arg(format!(
                 "--use-service-account-credentials={}",
                 options.use_service_account_credentials
             ))
+            .args(address)
+            .args(admission)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -120,6 +125,14 @@ impl ControlPlane {
         &self.ready
     }
 
+    /// Tells the API server to end in order, and to start again at once. Whoever wants to know when that is done asks it.
+    pub fn restart_api_server(&self) -> Result<()> {
+        let pid = self.supervisor.id().to_string();
+        let sent = Command::new("kill").args(["-USR1", &pid]).status()?;
+        ensure!(sent.success(), "cannot send SIGUSR1 to the supervisor");
+        Ok(())
+    }
+
     /// Its directory, removed when it ends.
     pub fn directory(&self) -> &Path {
         &self.ready.directory
@@ -142,7 +155,7 @@ impl Drop for ControlPlane {
 }
 
 /// Root of the repository.
-pub(crate) fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -150,7 +163,8 @@ pub(crate) fn repository() -> &'static Path {
     })
 }
 
-pub(crate) fn binaries() -> Result<PathBuf> {
+/// Builds what is missing of the control plane, and says where its binaries are.
+pub fn binaries() -> Result<PathBuf> {
     let bin = repository().join("target/controlplane/bin");
     let script = repository().join("tests/controlplane/build.sh");
     // Its progress goes to our standard error as it comes: a first build takes minutes.

@@ -20,7 +20,7 @@ pub mod promql;
 mod ringfence;
 
 pub use commands::Output;
-pub use control_plane::{ControlPlane, Options, Ready};
+pub use control_plane::{ControlPlane, Options, Ready, binaries, repository};
 pub use eventually::eventually;
 pub use identity::Identity;
 pub use ringfence::Ringfence;

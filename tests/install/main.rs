@@ -1,0 +1,43 @@
+//! The chart as people install it: Helm puts it on a real API server, real controllers make its pods, and each pod's process is started
+//! with what its rendered spec says and nothing else. There it is upgraded, rolled back and uninstalled by the README's own commands, and
+//! killed, rolled and renewed under load.
+//!
+//! Each story runs in network, process and mount namespaces of its own, which the kernel removes with its last process. No traffic leaves
+//! them. No root is needed: only `ip`, `nsenter` and `unshare`, and user namespaces.
+
+mod container;
+mod lifecycle;
+mod load;
+mod node;
+mod pod;
+mod release;
+mod sandbox;
+mod under_load;
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
+#[path = "../cluster/objects.rs"]
+mod objects;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
+#[path = "../cluster/world.rs"]
+mod world;
+
+#[test]
+fn the_readme_installs_upgrades_rolls_back_and_uninstalls() {
+    sandbox::run(
+        "the_readme_installs_upgrades_rolls_back_and_uninstalls",
+        lifecycle::story,
+    );
+}
+
+#[test]
+fn no_review_is_lost_or_wrongly_decided_under_load() {
+    sandbox::run("no_review_is_lost_or_wrongly_decided_under_load", under_load::story);
+}
