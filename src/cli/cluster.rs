@@ -273,9 +273,7 @@ pub(super) fn optional<T>(answer: Result<T, CallError>) -> Result<Option<T>> {
 pub(super) fn told(error: CallError) -> anyhow::Error {
     match &error {
         CallError::Api { what, source } => anyhow!("cannot {what}: {}", explain(source)),
-        CallError::Shape { .. } | CallError::Timeout { .. } | CallError::TooMany { .. } | CallError::Unread(_) => {
-            error.into()
-        }
+        CallError::Shape { .. } | CallError::Timeout { .. } | CallError::Unread(_) => error.into(),
     }
 }
 

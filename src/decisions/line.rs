@@ -26,7 +26,8 @@ pub struct Line<'a> {
     pub webhook: Cow<'a, str>,
     /// The AdmissionRequest's uid.
     pub uid: Cow<'a, str>,
-    /// Who asked, as the API server authenticated it. Empty, like all that follows from the request, where it could not be read.
+    /// Who asked, as the API server authenticated it. Of a request that could not be read this and the next six say what its first 16 KiB
+    /// say, and are empty where these do not.
     #[serde(default)]
     pub user: Cow<'a, str>,
     /// CREATE, UPDATE, DELETE or CONNECT.
@@ -47,7 +48,7 @@ pub struct Line<'a> {
     /// Name of the object; empty while generateName has not made one.
     #[serde(default)]
     pub name: Cow<'a, str>,
-    /// Whether nothing would have been stored.
+    /// Whether nothing would have been stored. Not known, and false, of a request that could not be read.
     #[serde(default)]
     pub dry_run: bool,
     /// allow; warn: allowed, the caller was warned; audit: allowed, only this line tells; deny; fault: refused, because it could

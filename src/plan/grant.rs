@@ -177,7 +177,8 @@ pub(super) fn gives_to(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> 
         && names(grant, namespace, name)
 }
 
-fn names(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
+/// Whether a grant names a workflow.
+pub fn names(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
     grant
         .spec
         .from

@@ -57,7 +57,7 @@ pub use exception::{
     ExceptionObserved, Idle, MAX_EXCEPTIONS, exception_in_force, exception_problems, exception_standing,
     exception_status,
 };
-pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, plan_grant};
+pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, names, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{
     Child, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names, owner_uid, replacing,
@@ -131,6 +131,8 @@ pub struct Observed {
     pub registration: Option<Registration>,
     /// Grants of the namespaces that it declares rights in.
     pub grants: Vec<AIWorkflowGrant>,
+    /// Those of these namespaces whose grants were not all read, and why.
+    pub unread_grants: BTreeMap<String, String>,
     /// Who else names its account as launcher, see [`claims`].
     pub claims: Vec<String>,
     /// Bindings of somebody else that name its account, while that is not there yet.

@@ -107,10 +107,20 @@ pub(super) fn unresolved(
             there.filter(|grant| grant::gives_to(grant, &us.0, &us.1))
         };
         for (number, rule) in entry.rules.iter().enumerate() {
-            if !grants().any(|grant| grant::covers(grant, rule)) {
+            if grants().any(|grant| grant::covers(grant, rule)) {
+                continue;
+            }
+            let place = format!("spec.permissions.crossNamespace[{index}].rules[{number}]");
+            let namespace = &entry.namespace;
+            if let Some(why) = observed.unread_grants.get(namespace) {
                 found.push((Reason::NoGrant, format!(
-                    "spec.permissions.crossNamespace[{index}].rules[{number}]: no AIWorkflowGrant in namespace {} covers it for {}/{}: ask its team for one",
-                    entry.namespace, us.0, us.1
+                    "{place}: whether an AIWorkflowGrant in namespace {namespace} covers it for {}/{} is not known, because {why}: ask its team to delete those that nobody needs",
+                    us.0, us.1
+                )));
+            } else {
+                found.push((Reason::NoGrant, format!(
+                    "{place}: no AIWorkflowGrant in namespace {namespace} covers it for {}/{}: ask its team for one",
+                    us.0, us.1
                 )));
             }
         }

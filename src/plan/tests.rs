@@ -611,6 +611,36 @@ fn both_ends_declare_a_path_between_workflows() {
     assert_eq!(plan(&us, &observed).unresolved, None);
 }
 
+#[test]
+fn grants_that_were_not_all_read_are_not_called_absent() {
+    let rule = |resource: &str| json!({"apiGroups": [""], "resources": [resource], "verbs": ["get"]});
+    let declared = json!([{"namespace": "shop", "rules": [rule("services"), rule("pods")]}]);
+    let us = workflow(json!({"permissions": {"crossNamespace": declared}}));
+    let grant = json!({
+        "metadata": {"namespace": "shop", "name": "g"},
+        "spec": {"from": [{"namespace": "ai", "name": "triage"}], "rules": [rule("services")]},
+    });
+    let mut observed = Observed {
+        grants: vec![serde_json::from_value(grant).unwrap()],
+        ..observed()
+    };
+    let said = |observed: &Observed| plan(&us, observed).unresolved.unwrap().1;
+    let absent = said(&observed);
+    assert!(
+        absent.contains("rules[1]: no AIWorkflowGrant in namespace shop"),
+        "{absent}"
+    );
+    let why = "there are many".to_owned();
+    observed.unread_grants.insert("shop".to_owned(), why);
+    let unread = said(&observed);
+    assert!(
+        unread.contains("rules[1]: whether an AIWorkflowGrant in namespace shop covers it")
+            && unread.contains("because there are many")
+            && !unread.contains("rules[0]"),
+        "{unread}"
+    );
+}
+
 #[rstest]
 #[case::enforced(&[("enforce", "default")], "True", "Fenced")]
 #[case::warned(&[("warn", "default")], "False", "NotEnforced")]

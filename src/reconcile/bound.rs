@@ -5,7 +5,7 @@
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{CallError, Context, calls};
+use super::{CallError, Reads, calls};
 use crate::api::AIWorkflow;
 use crate::fence;
 use crate::plan;
@@ -18,10 +18,10 @@ const MAX_NAMED: usize = 5;
 
 /// RoleBindings and ClusterRoleBindings of somebody else that name the workflow's account. What Ringfence made says so itself, and
 /// nobody else may say it.
-pub(super) async fn bound(workflow: &AIWorkflow, context: &Context) -> Result<Vec<String>, CallError> {
+pub(super) async fn bound(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<String>, CallError> {
     let namespace = workflow.namespace().unwrap_or_default();
     let account = workflow.service_account_name();
-    let lists = Live::new(context.client.clone(), &context.registration);
+    let lists = Live::new(reads.client.clone(), &reads.registration);
     let mut found = Vec::new();
     for kind in [ROLE_BINDING, CLUSTER_ROLE_BINDING] {
         let mut ask = Ask::all(kind, None);

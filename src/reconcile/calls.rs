@@ -49,14 +49,6 @@ pub enum CallError {
     /// A list of anybody's objects could not be read, or one of them could not.
     #[error("{0}")]
     Unread(String),
-    /// A list has no end in sight. Never taken for a whole one: what is not in it would count as absent.
-    #[error("cannot {what}: there are more than {most}")]
-    TooMany {
-        /// What was tried.
-        what: String,
-        /// Most that are read.
-        most: usize,
-    },
 }
 
 impl CallError {
@@ -67,9 +59,7 @@ impl CallError {
                 source: kube::Error::Api(status),
                 ..
             } => Some(status),
-            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } | Self::TooMany { .. } | Self::Unread(_) => {
-                None
-            }
+            Self::Api { .. } | Self::Shape { .. } | Self::Timeout { .. } | Self::Unread(_) => None,
         }
     }
 

@@ -13,14 +13,14 @@ use kube::{
     api::PostParams,
     runtime::{
         Controller,
-        controller::{Action, Config},
+        controller::Action,
         reflector::{ObjectRef, Store},
     },
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error, paged};
+use super::{CallError, Context, RESYNC, calls, jittered, log, on_error, paged, turns::in_turn};
 use crate::{
     api::{AIWorkflowClass, Mode, RegoPolicyException, RegoPolicyExceptionStatus, is_dns_subdomain},
     plan::{ExceptionObserved, MAX_EXCEPTIONS, exception_status},
@@ -52,13 +52,12 @@ pub(super) async fn run(controller: Controller<RegoPolicyException>, context: Ar
             all_of(&of_class, &|_| true)
         })
         .reconcile_all_on(names(context.registry.changes()))
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .graceful_shutdown_on(stop.cancelled_owned())
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
-            move |exception, context| {
+            in_turn(stop, move |exception, context| {
                 let known = known.clone();
                 async move { reconcile(exception, &known, context).await }
-            },
+            }),
             on_error,
             context,
         )

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
-use super::{CallError, Context, RESYNC, Reads, apply, calls, jittered, retry, workflow::failure};
+use super::{CallError, Context, RESYNC, Reads, apply, calls, jittered, retry, trim, workflow::failure};
 use crate::{
     api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason},
     plan::{self, Change, Child, GrantObserved, GranteeFacts, Outcome},
@@ -16,8 +16,22 @@ use crate::{
 /// Workflows of one grant that are read at the same time.
 const READS: usize = 4;
 
-pub(super) async fn reconcile(grant: Arc<AIWorkflowGrant>, context: Arc<Context>) -> Result<Action, CallError> {
+pub(super) async fn reconcile(known: Arc<AIWorkflowGrant>, context: Arc<Context>) -> Result<Action, CallError> {
     let started = tokio::time::Instant::now();
+    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
+    let grants = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), &namespace);
+    let what = format!("read AIWorkflowGrant {namespace}/{name}");
+    // What is known of it is whom it names.
+    let grant = match calls::optional(calls::bounded(&what, grants.get(&name)).await) {
+        Ok(Some(grant)) => grant,
+        Ok(None) => return Ok(Action::await_change()),
+        Err(error) => {
+            context
+                .metrics
+                .reconciled(Controller::AIWorkflowGrant, false, started.elapsed());
+            return Err(error);
+        }
+    };
     // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
     let (plan, outcome) = carry_out(&grant, &context).await;
     let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
@@ -87,9 +101,10 @@ pub(super) async fn read_grantee(grantee: &GrantedWorkflow, reads: &Reads) -> Re
     let GrantedWorkflow { namespace, name } = grantee;
     let workflows = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
     let what = format!("read AIWorkflow {namespace}/{name}");
-    let Some(workflow) = calls::optional(calls::bounded(&what, workflows.get(name)).await)? else {
+    let Some(mut workflow) = calls::optional(calls::bounded(&what, workflows.get(name)).await)? else {
         return Ok(None);
     };
+    trim::workflow(&mut workflow);
     // What is being deleted holds nothing any more.
     if workflow.metadata.deletion_timestamp.is_some() {
         return Ok(None);

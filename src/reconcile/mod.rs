@@ -20,7 +20,9 @@ mod ranges;
 mod reach;
 mod reads;
 mod registration;
+mod trim;
 mod trust;
+mod turns;
 mod watches;
 mod workflow;
 
@@ -176,10 +178,10 @@ impl Context {
 pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl FnOnce()) {
     let client = context.client.clone();
     let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), paged());
-    let workflows = Controller::new(Api::<AIWorkflow>::all(client.clone()), paged());
+    let workflows = trim::controller(Api::<AIWorkflow>::all(client.clone()), trim::workflow);
     let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), paged());
-    let grants = Controller::new(Api::<AIWorkflowGrant>::all(client.clone()), paged());
-    let exceptions = Controller::new(Api::<RegoPolicyException>::all(client.clone()), paged());
+    let grants = trim::controller(Api::<AIWorkflowGrant>::all(client.clone()), trim::grant);
+    let exceptions = trim::controller(Api::<RegoPolicyException>::all(client.clone()), trim::exception);
     let policies = Controller::new(Api::<RegoPolicy>::all(client.clone()), policy::paged());
     let caches: [BoxFuture<'_, bool>; 6] = [
         wait(policies.store()).boxed(),
@@ -224,7 +226,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     );
 }
 
-/// In small pages: a tenant's objects can be large, and a page of them is in memory at once.
+/// In small pages: they are in memory at once.
 fn paged() -> watcher::Config {
     watcher::Config::default().page_size(PAGE)
 }
@@ -308,6 +310,9 @@ fn log<E: std::fmt::Display>(controller: &str, result: Result<(), E>) {
         warn!(controller, %error, "reconcile failed, and is tried again");
     }
 }
+
+#[cfg(test)]
+mod reading_tests;
 
 #[cfg(test)]
 mod tests {

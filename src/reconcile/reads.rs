@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::{CallError, calls, calls::Calls, facts, grant, workflow};
+use super::{CallError, bound, calls, calls::Calls, facts, grant, workflow};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GrantedWorkflow, is_exempt},
     plan::{Child, GrantObserved, GranteeFacts, NamespaceFacts, Observed},
@@ -70,6 +70,11 @@ impl Reads {
         class: Option<AIWorkflowClass>,
     ) -> Result<Observed, CallError> {
         workflow::around(workflow, namespace, class, self).await
+    }
+
+    /// Reads which bindings of somebody else name a workflow's account, while that is not there.
+    pub async fn bound(&self, workflow: &AIWorkflow) -> Result<Vec<String>, CallError> {
+        bound::bound(workflow, self).await
     }
 
     /// Reads what a plan of this grant needs.

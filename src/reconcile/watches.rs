@@ -26,7 +26,8 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, paged_of_others, ranges, workflow,
+    CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, paged_of_others, ranges,
+    turns::in_turn, workflow,
 };
 use crate::{
     api::{
@@ -81,10 +82,14 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
             owned(),
             owner(&grants),
         )
-        .watches(Api::<AIWorkflow>::all(client.clone()), paged(), move |workflow| {
-            let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
-            granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
-        })
+        .watches(
+            Api::<AIWorkflow>::all(client.clone()),
+            paged_of_others(),
+            move |workflow| {
+                let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
+                granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
+            },
+        )
         .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
             let name = namespace.name_any();
             granting(&of_namespace, |from| from.namespace == name)
@@ -93,9 +98,8 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
         .watches(Api::<AIWorkflowClass>::all(client), paged(), move |_| {
             granting(&of_class, |_| true)
         })
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(grant::reconcile, on_error, context)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(in_turn(stop, grant::reconcile), on_error, context)
         .for_each(|result| async move { log("grant", result.map(drop)) })
         .await;
 }
@@ -183,19 +187,23 @@ pub(super) async fn workflows(
                     .is_some_and(|namespace| fenced.contains(&namespace))
             })
         })
-        .watches(Api::<AIWorkflow>::all(client.clone()), paged(), move |peer| {
+        .watches(Api::<AIWorkflow>::all(client.clone()), paged_of_others(), move |peer| {
             let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
             matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
         })
-        .watches(Api::<AIWorkflowGrant>::all(client.clone()), paged(), move |grant| {
-            let namespace = grant.namespace().unwrap_or_default();
-            matching(&of_grant, |workflow| {
-                workflow
-                    .cross_namespace()
-                    .iter()
-                    .any(|entry| entry.namespace == namespace)
-            })
-        })
+        .watches(
+            Api::<PartialObjectMeta<AIWorkflowGrant>>::all(client.clone()),
+            paged_of_others(),
+            move |grant| {
+                let namespace = grant.namespace().unwrap_or_default();
+                matching(&of_grant, |workflow| {
+                    workflow
+                        .cross_namespace()
+                        .iter()
+                        .any(|entry| entry.namespace == namespace)
+                })
+            },
+        )
         .watches(
             Api::<ValidatingWebhookConfiguration>::all(client.clone()),
             registration,
@@ -216,9 +224,8 @@ pub(super) async fn workflows(
             },
         )
         .reconcile_on(scanned)
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(workflow::reconcile, on_error, context)
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(in_turn(stop, workflow::reconcile), on_error, context)
         .for_each(|result| async move { log("workflow", result.map(drop)) })
         .await;
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, Reads, apply::Applied, bound, calls, cluster, jittered, namespace, reach, retry, trust,
+    CallError, Context, RESYNC, Reads, apply::Applied, calls, cluster, jittered, namespace, reach, retry, trust,
 };
 use crate::{
     api::{
@@ -141,7 +141,7 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     if is_fenced && !plan::has_account(workflow, &observed) {
         observed.claims = context.known.claims(workflow).await?;
         if observed.account.is_none() {
-            observed.bound = bound::bound(workflow, context).await?;
+            observed.bound = context.bound(workflow).await?;
         }
     }
     Ok(observed)
@@ -189,6 +189,7 @@ pub(super) async fn around(
         (Some(class), Some(name)) => launching_workflows(workflow, name, class, reads).await?,
         _ => BTreeMap::new(),
     };
+    let granted = reach::grants(workflow, reads).await?;
     Ok(Observed {
         class,
         children,
@@ -199,7 +200,8 @@ pub(super) async fn around(
         predecessors,
         registration: None,
         compliance: None,
-        grants: reach::grants(workflow, reads).await?,
+        grants: granted.grants,
+        unread_grants: granted.unread,
         peers: reach::peers(workflow, reads).await?,
         api_server: if needs_api_server {
             cluster::api_server(reads).await?

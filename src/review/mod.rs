@@ -4,6 +4,7 @@
 //! read, or put a whole object into an error.
 
 mod decision;
+mod head;
 mod parse;
 mod render;
 mod standing;
@@ -11,7 +12,8 @@ mod uid;
 mod value;
 
 pub use decision::{Decision, Excuse, Fault, FaultCause, Outcome, Violation};
+pub use head::{HEAD, Head};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
 pub use render::{clean, clip_bytes};
-pub use uid::{MAX_UID, namespace_of, uid_of};
+pub use uid::{MAX_UID, uid_of};
 pub use value::{MAX_WEIGHT, parse_within, weight_of};

@@ -116,7 +116,7 @@ impl Operation {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
+    pub(super) fn parse(word: &str) -> Option<Self> {
         [Self::Connect, Self::Create, Self::Delete, Self::Update]
             .into_iter()
             .find(|operation| operation.as_str() == word)

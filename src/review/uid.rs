@@ -1,4 +1,4 @@
-//! The uid and the namespace of a review, read from its first bytes.
+//! The uid of a review, read from its first bytes.
 //!
 //! The API server drops an answer whose uid is not its own, and `failurePolicy` then speaks in our place. So the uid is read
 //! before anything else, from bodies that are cut off, too deep or broken further on. Must never: take another `uid` than
@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::fmt;
 
-use crate::api::is_dns_label;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 /// The longest uid that is echoed. The API server sends 36 characters.
@@ -15,24 +14,17 @@ pub const MAX_UID: usize = 256;
 
 /// Reads `request.uid` from the start of a review, whatever follows it.
 pub fn uid_of(prefix: &[u8]) -> Option<String> {
-    text_of(prefix, "uid").filter(|uid| uid.len() <= MAX_UID)
-}
-
-/// Reads `request.namespace` likewise, for what rests on it before the review is read: whose turn it is.
-pub fn namespace_of(prefix: &[u8]) -> Option<String> {
-    text_of(prefix, "namespace").filter(|namespace| is_dns_label(namespace))
-}
-
-fn text_of(prefix: &[u8], field: &'static str) -> Option<String> {
     let found = Cell::new(None);
     let mut json = serde_json::Deserializer::from_slice(prefix);
     // The result is of no interest: a find ends the reading with an error too.
     let _ = json.deserialize_map(Level {
         key: "request",
-        then: Then::Descend(field),
+        then: Then::Descend("uid"),
         found: &found,
     });
-    found.into_inner().filter(|text: &String| !text.is_empty())
+    found
+        .into_inner()
+        .filter(|uid: &String| !uid.is_empty() && uid.len() <= MAX_UID)
 }
 
 /// What to do at the key that is looked for.
@@ -118,19 +110,6 @@ mod tests {
     #[case::text("uid", None)]
     fn uid_is_the_requests_own(#[case] prefix: &str, #[case] expected: Option<&str>) {
         assert_eq!(uid_of(prefix.as_bytes()).as_deref(), expected);
-    }
-
-    #[rstest]
-    #[case::first(
-        r#"{"request":{"uid":"u","namespace":"ai","object":{"metadata":{"namespace":"evil"}}}}"#,
-        Some("ai")
-    )]
-    #[case::only_the_objects(r#"{"request":{"uid":"u","object":{"metadata":{"namespace":"evil"}}}}"#, None)]
-    #[case::none(r#"{"request":{"uid":"u","namespace":""}}"#, None)]
-    #[case::no_name(r#"{"request":{"uid":"u","namespace":"A B"}}"#, None)]
-    #[case::cut_off(r#"{"request":{"uid":"u","namespace":"ai","object":{"#, Some("ai"))]
-    fn namespace_is_the_requests_own(#[case] prefix: &str, #[case] expected: Option<&str>) {
-        assert_eq!(namespace_of(prefix.as_bytes()).as_deref(), expected);
     }
 
     #[test]

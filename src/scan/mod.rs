@@ -15,7 +15,7 @@ mod units;
 
 pub use access::read_access;
 pub use background::run;
-pub(crate) use kinds::{CLUSTER_ROLE_BINDING, POD, ROLE_BINDING};
+pub(crate) use kinds::{CLUSTER_ROLE_BINDING, GRANT, POD, ROLE_BINDING};
 pub use look::{Bounds, Scanner};
 pub use preview::Preview;
 pub use results::{Found, Results};

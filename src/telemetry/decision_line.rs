@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::decisions::{Line, MESSAGE, Recorded, TARGET};
-use crate::review::{Decision, Outcome, Review, clip_bytes};
+use crate::review::{Decision, Head, Operation, Outcome, Review, clip_bytes};
 
 /// The longest name that is written, in bytes: more than any that the API server takes.
 const MAX_NAME: usize = 256;
@@ -19,8 +19,8 @@ pub struct DecisionLine<'a> {
     pub webhook: &'static str,
     /// The request's uid.
     pub uid: &'a str,
-    /// The review; `None` where it could not be read.
-    pub review: Option<&'a Review>,
+    /// Who asked for what.
+    pub asked: Asked<'a>,
     /// What was decided.
     pub decision: &'a Decision,
     /// Revision of the policies that decided.
@@ -31,6 +31,15 @@ pub struct DecisionLine<'a> {
     pub duration: Duration,
     /// What it was made from, masked, where the line is to hold it.
     pub input: Option<&'a Recorded>,
+}
+
+/// Who asked for what, as far as it could be read.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// Of a review that was read.
+    Review(&'a Review),
+    /// Of one that was not: what its first bytes say.
+    Head(&'a Head),
 }
 
 impl DecisionLine<'_> {
@@ -73,8 +82,12 @@ impl DecisionLine<'_> {
 
     fn line(&self) -> Line<'_> {
         let verdict = self.decision.outcome();
-        let review = self.review;
-        let text = |field: fn(&Review) -> &str| Cow::from(review.map_or("", |review| clip(field(review))));
+        let text = |of_review: fn(&Review) -> &str, of_head: fn(&Head) -> &str| {
+            Cow::from(clip(match self.asked {
+                Asked::Review(review) => of_review(review),
+                Asked::Head(head) => of_head(head),
+            }))
+        };
         let mut exceptions: Vec<&str> = self
             .decision
             .used()
@@ -92,14 +105,21 @@ impl DecisionLine<'_> {
         Line {
             webhook: self.webhook.into(),
             uid: clip(self.uid).into(),
-            user: text(|review| &review.user.username),
-            operation: text(|review| review.operation.as_str()),
-            group: text(|review| &review.resource.group),
-            resource: text(|review| &review.resource.resource),
-            subresource: text(|review| &review.subresource),
-            namespace: text(|review| review.namespace.as_deref().unwrap_or_default()),
-            name: text(Review::name),
-            dry_run: review.is_some_and(|review| review.dry_run),
+            user: text(|review| &review.user.username, |head| &head.user),
+            operation: text(
+                |review| review.operation.as_str(),
+                |head| head.operation.map_or("", Operation::as_str),
+            ),
+            group: text(|review| &review.resource.group, |head| &head.group),
+            resource: text(|review| &review.resource.resource, |head| &head.resource),
+            subresource: text(|review| &review.subresource, |head| &head.subresource),
+            namespace: text(
+                |review| review.namespace.as_deref().unwrap_or_default(),
+                |head| &head.namespace,
+            ),
+            name: text(Review::name, |head| &head.name),
+            // Stands behind the object.
+            dry_run: matches!(self.asked, Asked::Review(review) if review.dry_run),
             verdict,
             policies: self.decision.policies().join(",").into(),
             exceptions: exceptions.join(",").into(),
@@ -169,12 +189,22 @@ mod tests {
         Review::parse(&serde_json::to_vec(&review).unwrap()).unwrap()
     }
 
+    static UNREAD: Head = Head {
+        user: String::new(),
+        operation: None,
+        group: String::new(),
+        resource: String::new(),
+        subresource: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+    };
+
     fn line<'a>(review: Option<&'a Review>, decision: &'a Decision) -> DecisionLine<'a> {
         let duration = Duration::from_millis(250);
         DecisionLine {
             webhook: "fence",
             uid: "u-1",
-            review,
+            asked: review.map_or(Asked::Head(&UNREAD), Asked::Review),
             decision,
             revision: "r7",
             sha256: "ab",

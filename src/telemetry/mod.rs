@@ -6,6 +6,6 @@ mod decision_line;
 mod log;
 mod metrics;
 
-pub use decision_line::DecisionLine;
+pub use decision_line::{Asked, DecisionLine};
 pub use log::{LogError, LogFormat, init};
 pub use metrics::{Controller, Metrics, PolicyAction, PolicyOrigin, PolicyState, resource_label};

@@ -24,14 +24,12 @@ use super::limits::{SMALL_BODY, answer_within, default_answer_within};
 use super::shares::Shares;
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
-use crate::review::{Decision, Fault, FaultCause, ParseError, Problem, Review, namespace_of, uid_of, weight_of};
-use crate::telemetry::{DecisionLine, Metrics, resource_label};
+use crate::review::{Decision, Fault, FaultCause, HEAD, Head, ParseError, Problem, Review, uid_of, weight_of};
+use crate::telemetry::{Asked, DecisionLine, Metrics, resource_label};
 
 /// Bodies above this are parsed and hashed off the threads that serve connections.
 const PARSE_INLINE: usize = 128 << 10;
-/// How far to look for the uid where there is no room for the body. The API server writes it among the first 200 bytes.
-const PREFIX: usize = 16 << 10;
-/// How long to look for it: the margin of a deadline is at least that for any timeout of 1 s or more.
+/// How long to look for the uid where there is no room for the body: the margin of a deadline is at least that for any timeout of 1 s or more.
 const PREFIX_TIME: Duration = Duration::from_millis(100);
 
 /// The routes of the admission server.
@@ -75,6 +73,7 @@ struct App {
 /// What was found out about a request so far.
 struct Answer {
     uid: Option<String>,
+    head: Head,
     review: Option<Arc<Review>>,
     sha256: String,
     decision: Decision,
@@ -133,8 +132,8 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
 }
 
 async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant) -> Answer {
-    let (head, mut body) = request.into_parts();
-    let length = content_length(&head.headers).map_or(app.body, |length| length.min(app.body));
+    let (parts, mut body) = request.into_parts();
+    let length = content_length(&parts.headers).map_or(app.body, |length| length.min(app.body));
     let (pool, most) = if length > SMALL_BODY {
         (&app.bodies, app.most)
     } else {
@@ -142,44 +141,50 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     };
     let weight = u32::try_from(kib(length).clamp(1, most)).unwrap_or(u32::MAX);
     let Ok(Ok(body_budget)) = timeout_at(deadline, Arc::clone(pool).acquire_many_owned(weight)).await else {
-        let prefix = receive(&mut body, PREFIX, Instant::now() + PREFIX_TIME).await;
+        let prefix = receive(&mut body, HEAD, Instant::now() + PREFIX_TIME).await;
         let busy = unavailable("reviews in flight hold all the memory that reviews may");
-        return Answer::fault(uid_of(&prefix.bytes), busy);
+        return Answer::fault(uid_of(&prefix.bytes), Head::of(&prefix.bytes), busy);
     };
 
     let arrived_by = deadline.min(Instant::now() + app.arrival);
     let Received { bytes, end } = receive(&mut body, app.body, arrived_by).await;
-    let uid = uid_of(&bytes);
+    let (uid, head) = (uid_of(&bytes), Head::of(&bytes));
     if end == End::TooLarge {
         discard(&mut body, app.body, deadline).await;
     }
     drop(body);
-    if let Some(fault) = unreadable(&bytes, end, &head.headers, uid.is_some()) {
-        return Answer::fault(uid, fault);
+    if let Some(fault) = unreadable(&bytes, end, &parts.headers, uid.is_some()) {
+        return Answer::fault(uid, head, fault);
     }
 
-    let namespace = namespace_of(bytes.get(..PREFIX).unwrap_or(&bytes)).unwrap_or_default();
-    let share = app.shares.of(&namespace);
+    let share = app.shares.of(&head.namespace);
     // Not waited for: what waits holds room that others need.
     let Ok(of_bodies) = share.bodies.try_acquire_many_owned(app.shares.weight(bytes.len())) else {
         return Answer::fault(
             uid,
+            head,
             unavailable("the reviews of this namespace in flight hold all the memory that those of one may"),
         );
     };
     let Ok(Ok(of_evaluations)) = timeout_at(deadline, share.evaluations.acquire_owned()).await else {
         return Answer::fault(
             uid,
+            head,
             unavailable("as many reviews of this namespace are evaluated as may be at a time"),
         );
     };
     let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
-        return Answer::fault(uid, unavailable("as many reviews are evaluated as may be at a time"));
+        return Answer::fault(
+            uid,
+            head,
+            unavailable("as many reviews are evaluated as may be at a time"),
+        );
     };
     let weight = u32::try_from(kib(webhook.copies() * weight_of(&bytes)).clamp(1, app.most_of_one)).unwrap_or(u32::MAX);
     let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(&app.reviews).acquire_many_owned(weight)).await else {
         return Answer::fault(
             uid,
+            head,
             unavailable("reviews that are being judged hold all the memory that they may"),
         );
     };
@@ -191,12 +196,12 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     };
     let (parsed, sha256, held) = match parse(bytes, held, deadline).await {
         Ok(parsed) => parsed,
-        Err(fault) => return Answer::fault(uid, fault),
+        Err(fault) => return Answer::fault(uid, head, fault),
     };
     match parsed {
         Err(error) => Answer {
             sha256,
-            ..Answer::fault(error.uid.or(uid), invalid(&error.problem))
+            ..Answer::fault(error.uid.or(uid), head, invalid(&error.problem))
         },
         Ok(review) => {
             let review = Arc::new(review);
@@ -204,6 +209,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             let input = record(app, &review, decision.seen.take(), deadline).await;
             Answer {
                 uid: Some(review.uid.clone()),
+                head,
                 review: Some(review),
                 sha256,
                 decision,
@@ -300,6 +306,7 @@ async fn record(app: &App, review: &Arc<Review>, seen: Option<Seen>, deadline: I
 fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> Response {
     let Answer {
         uid,
+        head,
         review,
         sha256,
         decision,
@@ -325,7 +332,7 @@ fn respond(app: &App, webhook: Webhook, answer: &Answer, duration: Duration) -> 
     DecisionLine {
         webhook,
         uid,
-        review,
+        asked: review.map_or(Asked::Head(head), Asked::Review),
         decision,
         revision: &revision,
         sha256,
@@ -356,9 +363,10 @@ fn anonymous(decision: &Decision) -> Response {
 }
 
 impl Answer {
-    fn fault(uid: Option<String>, fault: Fault) -> Self {
+    fn fault(uid: Option<String>, head: Head, fault: Fault) -> Self {
         Self {
             uid,
+            head,
             review: None,
             sha256: String::new(),
             decision: Decision::from_fault(fault),

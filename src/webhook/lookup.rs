@@ -348,7 +348,7 @@ impl Fixed {
         Ok(Page {
             items: objects.cloned().collect(),
             next: (items.len() > at + 2).then(|| (at + 2).to_string()),
-            unread: None,
+            ..Page::default()
         })
     }
 

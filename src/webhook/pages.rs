@@ -52,6 +52,8 @@ pub struct Ask {
     pub fields: String,
     /// Whether names and other metadata are enough: then the API server sends nothing else.
     pub metadata_only: bool,
+    /// Most objects of a page: fewer where each is likely to be large.
+    pub most: u32,
     /// Where the last page ended; `None` for the first.
     pub next: Option<String>,
 }
@@ -66,6 +68,8 @@ pub struct Page {
     /// An object that is left out, because it alone is more than is read at a time: why, by its name. What others write must not keep
     /// all the rest from being read, and whoever asks must say that this one was not.
     pub unread: Option<String>,
+    /// How many bytes the API server sent.
+    pub bytes: usize,
 }
 
 /// Asks for lists. Whoever asks sets a deadline.
@@ -106,6 +110,7 @@ impl Ask {
             labels: String::new(),
             fields: String::new(),
             metadata_only: false,
+            most: PAGE,
             next: None,
         }
     }
@@ -159,7 +164,7 @@ struct Name {
 
 /// Asks for one page; for a smaller one where the objects are large.
 pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
-    let mut limit = PAGE;
+    let mut limit = ask.most;
     loop {
         match attempt(client, ask, limit).await? {
             Some(page) => return Ok(page),
@@ -198,6 +203,7 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
         items: Vec::new(),
         next,
         unread: Some(unread),
+        bytes: bytes.len(),
     })
 }
 
@@ -245,7 +251,12 @@ async fn attempt(client: &Client, ask: &Ask, limit: u32) -> Result<Option<Page>,
         return Err(failed(ask, format!("{said} ({})", status.as_u16())));
     }
     read(answer)
-        .map(Some)
+        .map(|page| {
+            Some(Page {
+                bytes: bytes.len(),
+                ..page
+            })
+        })
         .ok_or_else(|| failed(ask, "the answer is no list"))
 }
 
@@ -290,7 +301,7 @@ fn read(mut answer: Value) -> Option<Page> {
     Some(Page {
         items: items.collect::<Option<_>>()?,
         next,
-        unread: None,
+        ..Page::default()
     })
 }
 

@@ -27,7 +27,7 @@ use crate::policy::{
     names_objects,
 };
 use crate::review::{Decision, Fault, FaultCause, Operation, Outcome, Review};
-use crate::telemetry::DecisionLine;
+use crate::telemetry::{Asked, DecisionLine};
 
 mod outcome;
 
@@ -267,7 +267,7 @@ impl Admission {
                 let line = DecisionLine {
                     webhook: BEHIND,
                     uid: &review.uid,
-                    review: Some(&review),
+                    asked: Asked::Review(&review),
                     decision: &decision,
                     revision: &revision,
                     sha256: "",

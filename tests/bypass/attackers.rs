@@ -43,6 +43,11 @@ pub fn told(report: &Value) -> Vec<String> {
 
 /// Somebody with a certificate who holds these rules in the whole cluster, and nothing else.
 pub async fn holder(world: &World, rules: &Value) -> Actor {
+    Actor::new(world.cluster.client(&holding(world, rules).await).await)
+}
+
+/// See [`holder`]: who that is.
+pub async fn holding(world: &World, rules: &Value) -> Identity {
     let name = unique("holder");
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let role = json!({"metadata": {"name": name}, "rules": rules});
@@ -56,7 +61,8 @@ pub async fn holder(world: &World, rules: &Value) -> Actor {
         .post(&format!("{rbac}/clusterrolebindings"), &binding)
         .await
         .ok();
-    let actor = Actor::new(world.cluster.client(&Identity::user(&name, &[])).await);
+    let identity = Identity::user(&name, &[]);
+    let actor = Actor::new(world.cluster.client(&identity).await);
     let rule = &rules[0];
     let asked = json!({"spec": {"resourceAttributes": {
         "group": rule["apiGroups"][0], "resource": rule["resources"][0], "verb": rule["verbs"][0],
@@ -68,7 +74,7 @@ pub async fn holder(world: &World, rules: &Value) -> Actor {
         Ok(())
     })
     .await;
-    actor
+    identity
 }
 
 /// Server-side apply by a field manager of one's own.

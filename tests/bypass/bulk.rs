@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use support::unique;
 
-use crate::world::{World, all, one};
+use crate::world::{World, all, condition, one, workflow};
 
 /// As long as one object may be, once each `<` of it is written as six bytes.
 const LONG: usize = 1_400_000;
@@ -72,6 +72,72 @@ async fn has_ringfence_read_megabytes_of_somebody_elses() {
     }
 }
 
+/// Who may write grants in a namespace that a workflow reaches into makes them as large as an object can be, and as many as fit. They
+/// decide nothing of the workflow's own fence, which is kept all the same; and what was not read is said.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn buries_a_grant_under_large_ones() {
+    let world = World::shared().await;
+    let (home, vectors) = (
+        &world.enforced("home").await,
+        &world.namespace("vectors", &json!({})).await,
+    );
+    let (_, ada) = world.person(vectors, "admin").await;
+    let rule = json!({"apiGroups": [""], "resources": ["services"], "verbs": ["get"]});
+    let mut large = rule.clone();
+    large["resourceNames"] = json!(vec!["\u{1f980}".repeat(253); 32]);
+    let mut grant = json!({
+        "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowGrant", "metadata": {},
+        "spec": {"from": [{"namespace": home, "name": "triage"}], "rules": vec![large; 16]},
+    });
+    let names: Vec<_> = (0..20).map(|number| format!("fat-{number}")).collect();
+    for name in &names {
+        grant["metadata"]["name"] = json!(name);
+        let made = ada.post(&all("AIWorkflowGrant", vectors), &grant).await.ok();
+        assert!(made.to_string().len() > 500_000);
+    }
+
+    let egress = |port: u16| json!({"network": {"egress": [{"name": "db", "to": {"pods": {"selector": {"matchLabels": {"app": "db"}}}}, "ports": [{"port": port}]}]}});
+    let mut spec = egress(5432);
+    // One that no grant covers, so that all would have to be read.
+    let uncovered = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]});
+    spec["permissions"] = json!({"crossNamespace": [{"namespace": vectors, "rules": [uncovered]}]});
+    world
+        .tess
+        .post(&all("AIWorkflow", home), &workflow("triage", &spec))
+        .await
+        .ok();
+    let told = world
+        .condition(home, "triage", "ResolvedRefs", "False", "NoGrant")
+        .await;
+    let message = condition(&told, "ResolvedRefs")["message"].as_str().unwrap();
+    for part in [
+        &format!("in namespace {vectors} covers it"),
+        "is not known, because there are more than 8 MiB of them",
+        "delete those that nobody needs",
+    ] {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+    // A change of its own fence is carried out.
+    let path = one("AIWorkflow", home, "triage");
+    world.tess.patch(&path, &json!({"spec": egress(6543)})).await.ok();
+    world.condition(home, "triage", "Programmed", "True", "Applied").await;
+    let policies = world.admin.items(&all("NetworkPolicy", home)).await.unwrap();
+    let said = json!(policies).to_string();
+    assert!(said.contains("6543") && !said.contains("5432"), "{said}");
+
+    for name in &names {
+        ada.delete(&one("AIWorkflowGrant", vectors, name)).await.ok();
+    }
+    let covering = json!({"spec": {"permissions": {"crossNamespace": [{"namespace": vectors, "rules": [rule]}]}}});
+    world.tess.patch(&path, &covering).await.ok();
+    grant["metadata"] = json!({"name": "slim"});
+    grant["spec"]["rules"] = json!([rule]);
+    ada.post(&all("AIWorkflowGrant", vectors), &grant).await.ok();
+    world.condition(home, "triage", "Ready", "True", "Fenced").await;
+}
+
 /// A name of a subject may be as long as an object can be. The scan names what it could not read, and tells of all others.
 ///
 /// Held by: `scan`
@@ -103,15 +169,12 @@ async fn hides_a_binding_behind_one_that_cannot_be_read() {
         .await
         .ok();
     admin
-        .post(
-            &all("AIWorkflow", fenced),
-            &crate::world::workflow("triage", &json!({})),
-        )
+        .post(&all("AIWorkflow", fenced), &workflow("triage", &json!({})))
         .await
         .ok();
     support::eventually(crate::world::SOON, || async {
         let workflow = admin.read(&one("AIWorkflow", fenced, "triage")).await?;
-        let compliant = crate::world::condition(&workflow, "Compliant");
+        let compliant = condition(&workflow, "Compliant");
         anyhow::ensure!(compliant["reason"] == "ExtraRights", "{compliant}");
         anyhow::ensure!(
             compliant["message"].as_str().unwrap_or_default().contains("extra"),
@@ -151,13 +214,9 @@ async fn declares_a_workflow_whose_account_is_bound_before_it_is_there() {
         .await
         .ok();
     let workflows = all("AIWorkflow", ns);
-    world
-        .tess
-        .post(&workflows, &crate::world::workflow("jenkins", &json!({})))
-        .await
-        .ok();
+    world.tess.post(&workflows, &workflow("jenkins", &json!({}))).await.ok();
     let held = world.condition(ns, "jenkins", "Programmed", "False", "Conflict").await;
-    let message = crate::world::condition(&held, "Programmed")["message"].to_string();
+    let message = condition(&held, "Programmed")["message"].to_string();
     assert!(names.iter().all(|name| message.contains(name.as_str())), "{message}");
     assert!(
         !world

@@ -25,6 +25,8 @@ mod forms;
 mod gap;
 mod granted_roles;
 mod grants;
+mod held_names;
+mod impersonation;
 mod labels;
 mod launch;
 mod launch_chain;

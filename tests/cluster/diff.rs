@@ -52,6 +52,36 @@ fn rule(resource: &str, verbs: &[&str]) -> Value {
     json!({"apiGroups": [""], "resources": [resource], "verbs": verbs})
 }
 
+/// Bound before the fence, a name gets no account: whoever makes it would hand the rights out.
+#[tokio::test]
+async fn a_name_that_somebody_has_bound_gets_no_account() {
+    let world = World::shared().await;
+    let home = world.namespace("bound", &json!({})).await;
+    let subject = json!({"kind": "ServiceAccount", "namespace": home, "name": "triage"});
+    world.bind(&home, "view", &subject).await;
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    let path = format!("{}/{home}", crate::world::NAMESPACES);
+    world.admin.patch(&path, &enforce).await.ok();
+    let of = async |name: &str| {
+        let (foretold, told) = changes(&world, &[in_namespace(&home, name, &json!({}))]).await;
+        let said = told["conditions"][0]["conditions"].as_array().unwrap();
+        let programmed = said.iter().find(|condition| condition["type"] == "Programmed");
+        (foretold, programmed.cloned().unwrap_or_default())
+    };
+    let account = format!("create ServiceAccount {home}");
+    let (foretold, programmed) = of("triage").await;
+    assert!(!foretold.contains(&account), "{foretold:?}");
+    assert_eq!(
+        (&programmed["status"], &programmed["reason"]),
+        (&json!("False"), &json!("Conflict")),
+        "{programmed}"
+    );
+    let message = programmed["message"].as_str().unwrap();
+    assert!(message.contains(&format!("RoleBinding {home}/binding")), "{message}");
+    let (foretold, _) = of("other").await;
+    assert!(foretold.contains(&account), "{foretold:?}");
+}
+
 #[tokio::test]
 async fn what_is_foretold_is_what_happens_and_then_nothing_differs() {
     let world = World::shared().await;

@@ -86,6 +86,41 @@ async fn a_line_holds_its_input_where_that_is_asked_for(
     }
 }
 
+/// Nobody sends what cannot be read without being named: who it was, and what for, stands ahead of the object.
+#[rstest]
+#[case::no_json("]")]
+#[case::too_deep(&"[".repeat(10_000))]
+#[case::too_large(&format!("\"{}\"", "x".repeat(33 << 20)))]
+#[tokio::test]
+async fn a_line_names_who_sent_what_could_not_be_read(#[case] object: &str) {
+    let (lines, _listening) = Lines::listen();
+    let server = Server::start(Limits::default());
+    let mut review = review("web");
+    review["request"]["userInfo"] = json!({"username": "mallory", "groups": ["topsecret"]});
+    let mut request = review["request"].take();
+    request.as_object_mut().unwrap().remove("object");
+    // Keys come sorted, and the API server writes the object last.
+    let mut head = request.to_string();
+    assert_eq!(head.pop(), Some('}'));
+    server
+        .post(format!(r#"{{"request":{head},"object":{object}}}}}"#))
+        .await
+        .response();
+    let line = lines.decision();
+    assert_eq!(line["verdict"], "fault", "{line}");
+    let expected = [
+        ("user", "mallory"),
+        ("operation", request["operation"].as_str().unwrap()),
+        ("resource", request["resource"]["resource"].as_str().unwrap()),
+        ("namespace", request["namespace"].as_str().unwrap_or_default()),
+        ("name", "web"),
+    ];
+    for (field, value) in expected {
+        assert_eq!(line[field], value, "{field}: {line}");
+    }
+    assert!(!line.to_string().contains("topsecret"), "{line}");
+}
+
 #[tokio::test]
 async fn an_input_that_is_too_large_is_measured() {
     let (lines, _listening) = Lines::listen();

@@ -35,6 +35,7 @@ struct Planned<'a> {
     workflow: &'a AIWorkflow,
     observed: Observed,
     plan: Plan,
+    note: Option<String>,
 }
 
 /// Every class and workflow of the cluster, read when the first account is to be made: somebody may name it already.
@@ -115,13 +116,15 @@ impl Proposal<'_> {
         let known = Known::default();
         let planned = futures::stream::iter(self.workflows.values()).map(|workflow| self.planned(workflow, &known));
         let planned: Vec<Planned<'_>> = planned.buffered(READS).try_collect().await?;
-        if let Some(note) = known.note() {
+        let unread = planned.iter().filter_map(|planned| planned.note.clone());
+        for note in known.note().into_iter().chain(unread.take(1)) {
             comparison.note(note);
         }
         for Planned {
             workflow,
             observed,
             plan,
+            ..
         } in &planned
         {
             comparison.workflow(workflow, observed, plan, taken.contains(&observed.namespace.name));
@@ -162,6 +165,7 @@ impl Proposal<'_> {
         if observed.class.is_some() && !plan::has_account(workflow, &observed) {
             observed.claims = known.claims(self, workflow).await?;
         }
+        let note = self.find_bound(workflow, &mut observed).await?;
         // An account is never shared: who comes first has it, and is asked for in one order here.
         let account = workflow.service_account_name();
         let is_us = |other: &AIWorkflow| other.name_any() == workflow.name_any();
@@ -199,7 +203,26 @@ impl Proposal<'_> {
             workflow,
             observed,
             plan,
+            note,
         })
+    }
+
+    /// Looks for bindings that give rights to an account which is not there yet. What may not be read is noted.
+    async fn find_bound(&self, workflow: &AIWorkflow, observed: &mut Observed) -> Result<Option<String>> {
+        let is_fenced = observed.class.is_some() && observed.namespace.fencing_class().is_some();
+        if !is_fenced || observed.account.is_some() || plan::has_account(workflow, observed) {
+            return Ok(None);
+        }
+        match self.reads.bound(workflow).await {
+            Ok(bound) => observed.bound = bound,
+            Err(CallError::Unread(why)) => {
+                return Ok(Some(format!(
+                    "{why}. An account that a binding there names would not be made, and is shown here all the same"
+                )));
+            }
+            Err(error) => return Err(told(error)),
+        }
+        Ok(None)
     }
 
     /// Looks for objects under the names that a plan would make. Whether there is one that was not seen before.

@@ -93,6 +93,19 @@ impl ControlPlane {
         Client::try_from(config).expect("client")
     }
 
+    /// Client of somebody who sends these headers with every request, by which impersonation is asked for.
+    ///
+    /// # Panics
+    /// When no client can be made.
+    pub async fn client_with(&self, identity: &Identity, headers: &[(&str, &str)]) -> Client {
+        let mut config = self.config(identity).await.expect("a configuration");
+        config.headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a header"), value.parse().expect("its value")))
+            .collect();
+        Client::try_from(config).expect("client")
+    }
+
     /// Client of anybody. Bound to the current test's runtime: make one per test.
     ///
     /// # Panics
