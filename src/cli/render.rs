@@ -302,6 +302,7 @@ impl Rendered {
             namespace: facts_of(&namespace, manifests).unwrap_or_else(|| bare(&namespace)),
             grantees,
             children: Vec::new(),
+            taken: BTreeSet::new(),
         };
         let plan = plan::plan_grant(&grant, &observed);
         let made = plan.changes.iter().filter_map(made);

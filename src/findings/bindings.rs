@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Declared, Finding, Place, Severity};
+use super::{Declared, Finding, Origin, Place, Severity};
 use crate::plan::name_of;
 use crate::review::Violation;
 
@@ -124,6 +124,24 @@ impl Accounts {
         };
         let workflows = workflows.into_iter().flatten();
         workflows.map(|workflow| (of.to_owned(), workflow.clone())).collect()
+    }
+}
+
+/// The same of a binding that Ringfence made, to a Role that it did not.
+#[must_use]
+pub fn of_foreign_role(finding: Finding, role: &Origin) -> Finding {
+    let Origin { namespace, name, .. } = role;
+    Finding {
+        path: "roleRef.name".to_owned(),
+        value: Some(name.clone()),
+        message: format!(
+            "{}: Ringfence made the binding, and no Role of that name",
+            finding.message
+        ),
+        fix: format!(
+            "kubectl delete role {name} --namespace {namespace}: Ringfence makes its own, or takes the binding away"
+        ),
+        ..finding
     }
 }
 

@@ -15,7 +15,7 @@ mod tally;
 
 use serde_json::{Map, Value};
 
-pub use bindings::Accounts;
+pub use bindings::{Accounts, of_foreign_role};
 pub use declared::{Declared, DeclaredSecret};
 pub use groups::Groups;
 pub use ownerless::{Ownerless, of_no_owner};

@@ -9,14 +9,16 @@ use serde_json::Value;
 
 use super::Declared;
 use crate::api::DEFAULT_DENY_NAME;
-use crate::plan::{granted_names, name_of, owned_names, owner_uid};
+use crate::plan::{granted_names, name_of, owned_names, owner_uid, role_of};
 
 /// What says whose an object is, as far as it is there to be read.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Origin {
     kind: &'static str,
-    namespace: String,
-    name: String,
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
     /// UID of the owner that its annotation names.
     pub owner: String,
 }
@@ -32,6 +34,16 @@ impl Origin {
             name: name_of(object).to_owned(),
             owner: owner.to_owned(),
         })
+    }
+
+    /// What the Role that this binding names must say of itself.
+    #[must_use]
+    pub fn of_its_role(&self, binding: &Value) -> Self {
+        Self {
+            kind: "Role",
+            name: role_of(binding).to_owned(),
+            ..self.clone()
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //! A workflow holds there what it declares *and* the grant covers *and* its class lets it declare: each of the three alone
 //! gives nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, rules, writes};
+use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, owner_uid, rules, writes};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowGrantStatus, ConditionStatus, ConditionType,
     GrantedWorkflow, PolicyRule, Reason, set,
@@ -39,6 +39,8 @@ pub struct GrantObserved {
     pub grantees: BTreeMap<GrantedWorkflow, GranteeFacts>,
     /// Objects that carry Ringfence's labels for this grant.
     pub children: Vec<(Child, Value)>,
+    /// Objects of a desired name that are somebody else's.
+    pub taken: BTreeSet<(Child, String)>,
 }
 
 /// What is to be done about a grant.
@@ -48,6 +50,8 @@ pub struct GrantPlan {
     pub problems: Vec<Problem>,
     /// Workflows that get nothing, and why.
     pub idle: Vec<String>,
+    /// Names that somebody else holds: whoever would get rights by them gets none.
+    pub taken: Vec<(Child, String)>,
     /// Workflows that hold rights here when the changes are made.
     pub granted: usize,
     /// Writes, in order.
@@ -59,11 +63,13 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
     let mut plan = GrantPlan {
         problems: grant_problems(grant, &observed.namespace),
         idle: Vec::new(),
+        taken: observed.taken.iter().cloned().collect(),
         granted: 0,
         changes: Vec::new(),
     };
     let mut desired = BTreeMap::new();
     let going = grant.metadata.deletion_timestamp.is_some();
+    let uid = grant.uid().unwrap_or_default();
     for grantee in grant.spec.from.iter().filter(|_| plan.problems.is_empty()) {
         // A finalizer can keep it for ever, and with it what the garbage collector waits to remove.
         if going {
@@ -82,20 +88,26 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
             let seen = observed
                 .children
                 .iter()
+                .filter(|(_, seen)| owner_uid(seen) == Some(&uid))
                 .map(|(child, seen)| ((*child, name_of(seen).to_owned()), seen.clone()));
             desired.extend(seen.filter(|(key, _)| kept.contains(key)));
             continue;
         }
         match held(grant, grantee, facts) {
             Ok((account, rules)) => {
+                let parts = parts(grant, grantee, &account, &rules);
+                if let Some(((child, name), _)) = parts.iter().find(|(key, _)| observed.taken.contains(key)) {
+                    let (kind, workflow) = (child.kind(), format!("{}/{}", grantee.namespace, grantee.name));
+                    plan.idle.push(format!("{workflow}: {kind} {name} is not Ringfence's"));
+                    continue;
+                }
                 plan.granted += 1;
-                desired.extend(parts(grant, grantee, &account, &rules));
+                desired.extend(parts);
             }
             Err(why) => plan.idle.push(format!("{}/{}: {why}", grantee.namespace, grantee.name)),
         }
     }
-    let uid = grant.uid().unwrap_or_default();
-    plan.changes = writes(&uid, &observed.children, &Default::default(), desired, false);
+    plan.changes = writes(&uid, &observed.children, &observed.taken, desired, false);
     if observed.namespace.terminating {
         plan.changes.retain(|change| matches!(change, Change::Delete { .. }));
     }
@@ -244,6 +256,18 @@ pub fn grant_status(
         );
     }
     match outcome {
+        Outcome::Applied(_) | Outcome::Untouched if !plan.taken.is_empty() => {
+            let names: Vec<_> = plan
+                .taken
+                .iter()
+                .map(|(child, name)| format!("{} {name}", child.kind()))
+                .collect();
+            let message = format!(
+                "{} exists and is not Ringfence's, so what it stands for is bound to nobody: delete it",
+                names.join(", ")
+            );
+            put(ConditionType::Programmed, false, Reason::NameTaken, message);
+        }
         Outcome::Failed(reason, message) => put(ConditionType::Programmed, false, *reason, message.clone()),
         Outcome::Applied(_) | Outcome::Untouched => {
             let mut message = format!(

@@ -4,6 +4,7 @@
 
 mod accept;
 mod adopt;
+mod bind;
 mod binding_registration;
 mod ceiling;
 mod cidr;
@@ -46,6 +47,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use bind::{bound_to, role_of};
 pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
@@ -302,9 +304,16 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         plan.changes.retain(|change| !matches!(change, Change::Create(..)));
     }
     if plan.held {
-        let rights = [Child::Role, Child::RoleBinding];
-        plan.changes
-            .retain(|change| going && matches!(change, Change::Delete { child, .. } if rights.contains(child)));
+        let adrift = bind::adrift(&uid, &children);
+        plan.changes.retain(|change| match change {
+            Change::Delete {
+                child: Child::RoleBinding,
+                name,
+                ..
+            } => going || adrift.contains(name.as_str()),
+            Change::Delete { child: Child::Role, .. } => going,
+            _ => false,
+        });
     }
     plan
 }
@@ -406,7 +415,8 @@ fn own_account(workflow: &AIWorkflow) -> (String, String) {
     (workflow.namespace().unwrap_or_default(), name)
 }
 
-/// The writes that turn what is there into what is desired. Only what carries the owner's UID is replaced or deleted.
+/// The writes that turn what is there into what is desired. Only what carries the owner's UID is replaced or deleted. A binding that
+/// may not stand goes before anything else, and comes again only after its Role.
 fn writes(
     owner: &str,
     children: &[(Child, Value)],
@@ -415,9 +425,15 @@ fn writes(
     keep_accounts: bool,
 ) -> Vec<Change> {
     let (mut removals, mut writes) = (Vec::new(), Vec::new());
+    bind::only_with_role(&mut desired, taken);
+    let adrift = bind::adrift(owner, children);
     for (child, seen) in children.iter().filter(|(_, seen)| owner_uid(seen) == Some(owner)) {
         let key = (*child, name_of(seen).to_owned());
         match desired.remove(&key) {
+            Some(wanted) if *child == Child::RoleBinding && adrift.contains(name_of(seen)) => {
+                removals.push(delete(*child, seen));
+                writes.push(Change::Create(*child, wanted));
+            }
             Some(wanted) if same(&wanted, seen) => {}
             Some(wanted) if seen.get("roleRef") == wanted.get("roleRef") => {
                 writes.push(Change::Replace(*child, replacing(wanted, seen)));

@@ -46,6 +46,9 @@ const FORBIDDEN_RESOURCES: [&str; 13] = [
     "users",
 ];
 
+/// Status that others act on: from the addresses of a pod or a Service follows whose traffic a NetworkPolicy lets through.
+const FORBIDDEN_TO_WRITE: [&str; 2] = ["pods/status", "services/status"];
+
 /// Subresources that reach into a running pod, or past its review.
 const FORBIDDEN_SUBRESOURCES: [&str; 8] = [
     "pods/attach",
@@ -110,6 +113,16 @@ pub(super) fn invalid(path: &str, rule: &PolicyRule, problems: &mut Vec<Problem>
                 "leave it out; a Secret is mounted, not read",
             );
         }
+    }
+    let writes = rule.verbs.iter().any(|verb| !READ_VERBS.contains(&verb.as_str()));
+    let is_status = |resource: &&String| FORBIDDEN_TO_WRITE.contains(&resource.to_ascii_lowercase().as_str());
+    if let Some(resource) = rule.resources.iter().find(is_status).filter(|_| writes) {
+        refuse(
+            "resources",
+            resource,
+            "is a status that no workflow may write",
+            "read it, or leave it out: the cluster's own controllers write it",
+        );
     }
     for verb in &rule.verbs {
         if !VERBS.contains(&verb.as_str()) {
@@ -307,6 +320,8 @@ mod tests {
     #[case::secrets_in_capitals(rule(&[""], &["Secrets"], &["a"], &["get"]))]
     #[case::tokens(rule(&[""], &["serviceaccounts/token"], &[], &["create"]))]
     #[case::exec(rule(&[""], &["pods/exec"], &[], &["create"]))]
+    #[case::pod_status(rule(&[""], &["pods/status"], &["a"], &["get", "patch"]))]
+    #[case::service_status(rule(&[""], &["Services/Status"], &[], &["update"]))]
     #[case::service_proxy(rule(&[""], &["services/proxy"], &[], &["get"]))]
     #[case::node_proxy(rule(&[""], &["nodes/proxy"], &[], &["get"]))]
     #[case::rbac(rule(&["rbac.authorization.k8s.io"], &["roles"], &[], &["create"]))]
@@ -337,6 +352,13 @@ mod tests {
             ),
             &mut problems,
         );
+        let status = rule(
+            &[""],
+            &["pods/status", "services/status"],
+            &[],
+            &["get", "list", "watch"],
+        );
+        invalid("r", &status, &mut problems);
         assert_eq!(problems, []);
     }
 

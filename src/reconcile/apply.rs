@@ -1,4 +1,9 @@
 //! Carries out the changes of a plan, in order, and tells of what somebody else had changed.
+//!
+//! Must never: leave a binding whose Role could not be made as it should be. It names the Role by name, so it would give whatever
+//! somebody else puts there.
+
+use std::collections::BTreeSet;
 
 use kube::{Resource, ResourceExt, runtime::events::EventType};
 use serde_json::Value;
@@ -15,11 +20,12 @@ pub(super) enum Applied {
     NameTaken(Child, String),
 }
 
-/// Makes the changes; where the API server says no to one, the others all the same. `foreign` tells which of them put back what
-/// somebody else had changed.
+/// Makes the changes; where the API server says no to one, the others all the same. `seen` is what the plan was made from; `foreign`
+/// tells which changes put back what somebody else had changed.
 pub(super) async fn apply<K>(
     owner: &K,
     namespace: &str,
+    seen: &[(Child, Value)],
     changes: &[Change],
     foreign: impl Fn(&Change) -> bool,
     context: &Context,
@@ -27,31 +33,49 @@ pub(super) async fn apply<K>(
 where
     K: Resource<DynamicType = ()>,
 {
-    let (mut written, mut refused) = (Vec::new(), None);
+    let (mut written, mut refused, mut unbound) = (Vec::new(), None, BTreeSet::new());
     for change in changes {
         let made = match change {
+            Change::Create(child, object) | Change::Replace(child, object)
+                if *child == Child::RoleBinding && unbound.contains(plan::role_of(object)) =>
+            {
+                continue;
+            }
             Change::Create(child, object) => match context.calls.create(*child, namespace, object.clone()).await {
                 Ok(object) => {
                     written.push((*child, object));
                     Ok(())
                 }
                 Err(error) if error.already_exists() => {
-                    if let Some(name) = take_back(owner, *child, object, namespace, context).await? {
-                        return Ok(Applied::NameTaken(*child, name));
+                    match take_back(owner, *child, object, namespace, context).await {
+                        Ok(Some(name)) => {
+                            if *child == Child::Role {
+                                unbind(owner, &plan::bound_to(&name, seen, changes), namespace, context).await?;
+                            }
+                            return Ok(Applied::NameTaken(*child, name));
+                        }
+                        other => other.map(drop),
                     }
-                    Ok(())
                 }
                 Err(error) => Err(error),
             },
             Change::Delete { child, name, uid } => context.calls.delete(*child, namespace, name, uid).await,
-            Change::Replace(child, object) => match context.calls.replace(*child, namespace, object.clone()).await {
-                Err(error) if must_not_stay(*child, &error) => {
-                    remove(*child, object, namespace, context).await?;
-                    Err(error)
-                }
-                replaced => replaced.map(|object| written.push((*child, object))),
-            },
+            Change::Replace(child, object) => context
+                .calls
+                .replace(*child, namespace, object.clone())
+                .await
+                .map(|object| written.push((*child, object))),
         };
+        if let (Change::Create(child, object) | Change::Replace(child, object), Err(error)) = (change, &made) {
+            if *child == Child::Role && (error.is_refused() || error.is_not_found()) {
+                let role = plan::name_of(object);
+                unbind(owner, &plan::bound_to(role, seen, changes), namespace, context).await?;
+                unbound.insert(role);
+            }
+            if matches!(change, Change::Replace(..)) && must_not_stay(*child, error) {
+                remove(*child, object, namespace, context).await?;
+            }
+        }
         match made {
             Ok(()) => {}
             // A no to one write must not keep the next one from narrowing something.
@@ -59,8 +83,6 @@ where
                 refused.get_or_insert(error);
                 continue;
             }
-            // A binding whose role was just refused is a consequence: the refusal is what a person must hear of.
-            Err(error) if refused.is_some() && error.is_not_found() => continue,
             Err(error) => return Err(error),
         }
         if foreign(change) {
@@ -104,13 +126,29 @@ fn must_not_stay(child: Child, error: &CallError) -> bool {
     }
 }
 
-async fn remove(child: Child, replacement: &Value, namespace: &str, context: &Context) -> Result<(), CallError> {
-    let uid = replacement.pointer("/metadata/uid").and_then(Value::as_str);
-    let name = plan::name_of(replacement);
+async fn remove(child: Child, object: &Value, namespace: &str, context: &Context) -> Result<(), CallError> {
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+    let name = plan::name_of(object);
     match uid {
         Some(uid) => context.calls.delete(child, namespace, name, uid).await,
         None => Ok(()),
     }
+}
+
+/// Takes away the bindings of these names that are the owner's, as they stand.
+async fn unbind<K>(owner: &K, names: &BTreeSet<String>, namespace: &str, context: &Context) -> Result<(), CallError>
+where
+    K: Resource<DynamicType = ()>,
+{
+    for name in names {
+        let Some(binding) = context.calls.get(Child::RoleBinding, namespace, name).await? else {
+            continue;
+        };
+        if plan::owner_uid(&binding).is_some() && plan::owner_uid(&binding) == owner.meta().uid.as_deref() {
+            remove(Child::RoleBinding, &binding, namespace, context).await?;
+        }
+    }
+    Ok(())
 }
 
 /// An object of a desired name that our labels did not find: put back if it is ours, else its name is the answer.

@@ -197,7 +197,8 @@ impl Calls {
         raw(&what, replaced)
     }
 
-    /// Deletes the object with this UID; one that is gone, or another one of that name, is left.
+    /// Deletes the object with this UID; one that is gone, or another one of that name, is left. A finalizer of somebody else's would
+    /// keep it with all that it gives, because nothing heeds that it is being deleted: it goes too.
     pub(super) async fn delete(&self, child: Child, namespace: &str, name: &str, uid: &str) -> Result<(), CallError> {
         let what = format!("delete {} {name}", child.kind());
         let preconditions = Preconditions {
@@ -208,11 +209,18 @@ impl Calls {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        match bounded(&what, self.api(child, namespace).delete(name, &params)).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
-            Err(error) => Err(error),
+        let kept = match bounded(&what, self.api(child, namespace).delete(name, &params)).await {
+            Ok(deleted) => deleted.left(),
+            Err(error) if error.is_not_found() || error.is_conflict() => None,
+            Err(error) => return Err(error),
+        };
+        let Some(mut object) = kept else { return Ok(()) };
+        if object.metadata.finalizers.take().is_none_or(|all| all.is_empty()) {
+            return Ok(());
         }
+        let what = format!("take the finalizers off {} {name}", child.kind());
+        let replaced = bounded(&what, self.api(child, namespace).replace(name, &writing(), &object)).await;
+        optional(replaced).map(drop)
     }
 }
 

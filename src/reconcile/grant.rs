@@ -35,7 +35,8 @@ pub(super) async fn reconcile(known: Arc<AIWorkflowGrant>, context: Arc<Context>
     // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
     let (plan, outcome) = carry_out(&grant, &context).await;
     let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
-    let failed = matches!(outcome, Outcome::Failed(..));
+    // Nothing tells when a stranger's object goes: these are not watched.
+    let failed = matches!(outcome, Outcome::Failed(..)) || !plan.taken.is_empty();
     let pause = if failed {
         retry(&status.conditions, Timestamp::now())
     } else {
@@ -53,8 +54,8 @@ pub(super) async fn reconcile(known: Arc<AIWorkflowGrant>, context: Arc<Context>
 
 /// Observes, plans and applies; a failure is an outcome, so that it is said in a condition.
 async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPlan, Outcome) {
-    let observed = match observe(grant, context).await {
-        Ok(observed) => observed,
+    let (observed, plan) = match look(grant, context).await {
+        Ok(seen) => seen,
         Err(error) => {
             return (
                 plan::plan_grant(grant, &GrantObserved::default()),
@@ -62,9 +63,18 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
             );
         }
     };
-    let plan = plan::plan_grant(grant, &observed);
     let foreign = |change: &Change| apply::puts_back(change, &observed.children);
-    let outcome = match apply::apply(grant, &observed.namespace.name, &plan.changes, foreign, context).await {
+    let outcome = match apply::apply(
+        grant,
+        &observed.namespace.name,
+        &observed.children,
+        &plan.changes,
+        foreign,
+        context,
+    )
+    .await
+    {
+        // Taken names are said by the plan.
         Ok(apply::Applied::All(_)) => Outcome::Applied(None),
         Ok(apply::Applied::NameTaken(child, name)) => {
             let message = format!("{} {name} exists and is not Ringfence's: delete it", child.kind());
@@ -73,6 +83,12 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
         Err(error) => failure(&error, None),
     };
     (plan, outcome)
+}
+
+async fn look(grant: &AIWorkflowGrant, context: &Context) -> Result<(GrantObserved, plan::GrantPlan), CallError> {
+    let mut observed = observe(grant, context).await?;
+    let plan = context.plan_grant(grant, &mut observed).await?;
+    Ok((observed, plan))
 }
 
 pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<GrantObserved, CallError> {
@@ -94,6 +110,7 @@ pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<Gr
         namespace: reads.namespace(&own).await?,
         grantees: grantees.into_iter().flatten().collect(),
         children,
+        taken: Default::default(),
     })
 }
 

@@ -14,6 +14,7 @@ mod exception;
 mod grant;
 mod interception;
 mod known;
+mod names;
 mod namespace;
 mod policy;
 mod ranges;

@@ -70,7 +70,7 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed
             taken: std::mem::take(&mut taken),
             ..observe(workflow, context).await?
         };
-        let plan = plan::plan(workflow, &observed);
+        let plan = context.plan(workflow, &mut observed).await?;
         match apply(workflow, &observed, &plan, context).await {
             Ok(Done::All(outcome)) => return Ok((observed, plan, outcome)),
             Ok(Done::NameTaken(child, name)) => {
@@ -264,7 +264,16 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
         Change::Create(..) => before.is_some_and(|status| status.effective_rules == plan.effective_rules),
         Change::Delete { .. } | Change::Replace(..) => super::apply::puts_back(change, &observed.children),
     };
-    match super::apply::apply(workflow, &facts.name, &plan.changes, foreign, context).await? {
+    match super::apply::apply(
+        workflow,
+        &facts.name,
+        &observed.children,
+        &plan.changes,
+        foreign,
+        context,
+    )
+    .await?
+    {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
         // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
         Applied::All(written) => {

@@ -8,11 +8,14 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::kinds::{
-    CLUSTER_POLICIES, CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OTHER_POLICIES, OWNED, ROLE_BINDING, ROUTES, WORKFLOW,
+    CLUSTER_POLICIES, CLUSTER_ROLE_BINDING, GRANT, NAMESPACE, OTHER_POLICIES, OWNED, ROLE, ROLE_BINDING, ROUTES,
+    WORKFLOW,
 };
 use super::look::{Bounds, Scanner};
 use crate::api::OWNER_LABEL;
-use crate::findings::{Accounts, Declared, Extent, Finding, Leading, Origin, Ownerless, Owners, Sink, of_no_owner};
+use crate::findings::{
+    Accounts, Declared, Extent, Finding, Leading, Origin, Ownerless, Owners, Sink, of_foreign_role, of_no_owner,
+};
 use crate::plan::NamespaceFacts;
 use crate::webhook::pages::{Ask, List, Listed, Page};
 
@@ -38,14 +41,16 @@ struct Pass<'a> {
     /// Whether all of them were read: else nothing can be said to have none.
     knows_owners: bool,
     accounts: Accounts,
-    /// What names an owner that is not known: it may be newer than the list of owners.
+    /// Roles that say they are ours.
+    roles: BTreeSet<Origin>,
+    /// What names an owner or a Role that is not known: it may be newer than the list.
     doubted: Vec<Doubt>,
 }
 
 enum Doubt {
     Ownerless(Ownerless),
-    /// Whose a binding says it is, with what it would give if nobody owns it.
-    Binding(Origin, Vec<Finding>),
+    /// Whose a binding says it is, and what its Role must say; with what it would give if nobody owns either.
+    Binding(Origin, Origin, Vec<Finding>),
 }
 
 impl Scanner {
@@ -62,19 +67,20 @@ impl Scanner {
             owners: Owners::default(),
             knows_owners: true,
             accounts: Accounts::default(),
+            roles: BTreeSet::new(),
             doubted: Vec::new(),
         };
         pass.namespaces().await;
         pass.read_owners(true).await;
+        for kind in OWNED {
+            pass.owned(kind).await;
+        }
         let mut bindings = vec![(ROLE_BINDING, only)];
         if only.is_none() {
             bindings.push((CLUSTER_ROLE_BINDING, None));
         }
         for (kind, namespace) in bindings {
             pass.bindings(kind, namespace).await;
-        }
-        for kind in OWNED {
-            pass.owned(kind).await;
         }
         if only.is_none() {
             let by = Instant::now() + PAGE_TIME;
@@ -204,9 +210,12 @@ impl Pass<'_> {
                 let findings = self.accounts.bound_by(kind.kind, &binding);
                 match Origin::of(kind.kind, &binding) {
                     _ if findings.is_empty() => {}
-                    Some(origin) if self.owners.made(&origin) => {}
-                    // Its owner may be newer than the list of owners.
-                    Some(origin) if !self.owners.has(&origin.owner) => self.doubt(Doubt::Binding(origin, findings)),
+                    Some(origin) if self.owners.made(&origin) || !self.owners.has(&origin.owner) => {
+                        let role = origin.of_its_role(&binding);
+                        if !self.owners.made(&origin) || !self.roles.contains(&role) {
+                            self.doubt(Doubt::Binding(origin, role, findings));
+                        }
+                    }
                     _ => findings.into_iter().for_each(|finding| self.sink.found(finding)),
                 }
             }
@@ -228,11 +237,33 @@ impl Pass<'_> {
                 if let Some(ownerless) = of_no_owner(kind.kind, &object, &self.owners) {
                     self.doubt(Doubt::Ownerless(ownerless));
                 }
+                if kind == ROLE {
+                    self.roles.extend(Origin::of(kind.kind, &object));
+                }
             }
             if !goes_on {
                 break;
             }
         }
+    }
+
+    /// Whether an object stands that says just this of itself; `None` where that cannot be read, which is said.
+    async fn stands(&mut self, kind: Listed, origin: &Origin) -> Option<bool> {
+        let mut ask = Ask {
+            fields: format!("metadata.name={}", origin.name),
+            metadata_only: true,
+            ..Ask::all(kind, Some(&origin.namespace))
+        };
+        let (page, _) = self.page(&mut ask).await?;
+        let mut found = page.items.into_iter().map(Value::Object);
+        Some(found.any(|object| Origin::of(kind.kind, &object).as_ref() == Some(origin)))
+    }
+
+    /// Whether a binding that Ringfence made names a Role that it did not make. The binding may have gone with its Role meanwhile.
+    async fn is_adrift(&mut self, binding: &Origin, role: &Origin) -> bool {
+        !self.roles.contains(role)
+            && self.stands(ROLE, role).await == Some(false)
+            && self.stands(ROLE_BINDING, binding).await == Some(true)
     }
 
     /// Policies of the whole cluster, which may overrule the NetworkPolicies of every namespace.
@@ -283,8 +314,13 @@ impl Pass<'_> {
                     let finding = ownerless.finding(&self.owners).filter(|_| self.knows_owners);
                     finding.into_iter().for_each(|finding| self.sink.found(finding));
                 }
-                Doubt::Binding(origin, _) if self.owners.made(&origin) => {}
-                Doubt::Binding(_, findings) if self.knows_owners => {
+                Doubt::Binding(binding, role, findings) if self.owners.made(&binding) => {
+                    if self.is_adrift(&binding, &role).await {
+                        let findings = findings.into_iter().map(|finding| of_foreign_role(finding, &role));
+                        findings.for_each(|finding| self.sink.found(finding));
+                    }
+                }
+                Doubt::Binding(_, _, findings) if self.knows_owners => {
                     findings.into_iter().for_each(|finding| self.sink.found(finding));
                 }
                 Doubt::Binding(..) => {}

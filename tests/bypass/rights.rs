@@ -12,7 +12,7 @@ const VALID: &str = "valid-declaration";
 const TOGETHER: usize = 8;
 
 /// A right that no workflow may hold, wherever it is declared: group, resource, verb.
-const FORBIDDEN: [(&str, &str, &str); 78] = [
+const FORBIDDEN: [(&str, &str, &str); 81] = [
     // Wildcards.
     ("*", "configmaps", "get"),
     ("*.k8s.io", "ingresses", "get"),
@@ -103,6 +103,10 @@ const FORBIDDEN: [(&str, &str, &str); 78] = [
     ("discovery.k8s.io", "endpointslices", "update"),
     ("", "endpoints", "update"),
     ("discovery.k8s.io", "endpointslices", "get"),
+    // The addresses of a pod and of a Service, from which follows whom a NetworkPolicy lets through.
+    ("", "pods/status", "patch"),
+    ("", "pods/status", "update"),
+    ("", "services/status", "patch"),
 ];
 
 /// Kinds that become pods, which nobody writes across namespaces.

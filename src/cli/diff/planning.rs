@@ -25,8 +25,6 @@ use crate::{
 
 /// Workflows that are read at the same time.
 const READS: usize = 8;
-/// How often a plan is made again because an object was found under a name that it needs.
-const ATTEMPTS: usize = 3;
 /// Most classes, and most workflows of the cluster, that are looked through for launchers.
 const MAX_KNOWN: usize = 10_000;
 
@@ -143,7 +141,8 @@ impl Proposal<'_> {
                 };
                 observed.grantees.insert(from.clone(), one.as_grantee());
             }
-            comparison.grant(&grant, &plan::plan_grant(&grant, &observed), &observed.children);
+            let plan = self.reads.plan_grant(&grant, &mut observed).await.map_err(told)?;
+            comparison.grant(&grant, &plan, &observed.children);
         }
         Ok(comparison)
     }
@@ -191,14 +190,7 @@ impl Proposal<'_> {
                 observed.grants.push(grant.clone());
             }
         }
-        // The operator learns that a name is taken when it tries to use it; here it is looked for.
-        let mut plan = plan::plan(workflow, &observed);
-        for _ in 0..ATTEMPTS {
-            if !self.find_taken(workflow, &plan, &mut observed).await? {
-                break;
-            }
-            plan = plan::plan(workflow, &observed);
-        }
+        let plan = self.reads.plan(workflow, &mut observed).await.map_err(told)?;
         Ok(Planned {
             workflow,
             observed,
@@ -223,36 +215,6 @@ impl Proposal<'_> {
             Err(error) => return Err(told(error)),
         }
         Ok(None)
-    }
-
-    /// Looks for objects under the names that a plan would make. Whether there is one that was not seen before.
-    async fn find_taken(&self, workflow: &AIWorkflow, plan: &Plan, observed: &mut Observed) -> Result<bool> {
-        let mut found = false;
-        for change in &plan.changes {
-            let Change::Create(child, object) = change else {
-                continue;
-            };
-            let name = plan::name_of(object).to_owned();
-            let seen = |(kind, seen): &(Child, _)| kind == child && plan::name_of(seen) == name;
-            if observed.children.iter().any(seen) {
-                continue;
-            }
-            let live = self
-                .reads
-                .child(*child, &observed.namespace.name, &name)
-                .await
-                .map_err(told)?;
-            let Some(live) = live else {
-                continue;
-            };
-            found = true;
-            if plan::owner_uid(&live) == workflow.uid().as_deref() {
-                observed.children.push((*child, live));
-            } else {
-                observed.taken.insert((*child, name));
-            }
-        }
-        Ok(found)
     }
 }
 

@@ -51,6 +51,7 @@ fn observed(facts: GranteeFacts) -> GrantObserved {
         namespace,
         grantees: [(key, facts)].into(),
         children: Vec::new(),
+        taken: BTreeSet::new(),
     }
 }
 
@@ -211,4 +212,40 @@ fn a_right_that_is_taken_back_goes() {
         .map(|change| (matches!(change, Change::Delete { .. }), change.child()))
         .collect();
     assert_eq!(kinds, [(true, Child::RoleBinding), (true, Child::Role)]);
+}
+
+/// Whoever may write Roles there could else make one of that name, and the account would hold whatever it says.
+#[test]
+fn what_is_bound_to_a_role_of_somebody_else_goes() {
+    let declared = json!([rule("services", &["qdrant"], &["get"])]);
+    let grant = grant(json!([rule("services", &[], &["get"])]));
+    let mut seen = observed(facts(declared));
+    let made = plan_grant(&grant, &seen).changes;
+    let mut stood = crate::plan::tests::stored(&made);
+    let (_, role) = stood.remove(0);
+    let kinds = |seen: &GrantObserved| crate::plan::tests::kinds(&plan_grant(&grant, seen).changes);
+    seen.children = stood;
+    let again = [("delete", "RoleBinding"), ("create", "Role"), ("create", "RoleBinding")];
+    assert_eq!(kinds(&seen), again, "gone, it is made before it is bound");
+    seen.taken = [(Child::Role, name_of(&role).to_owned())].into();
+    assert_eq!(kinds(&seen), [("delete", "RoleBinding")]);
+    let plan = plan_grant(&grant, &seen);
+    assert_eq!((plan.granted, plan.idle.len()), (0, 1));
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let said = grant_status(&grant, &plan, &Outcome::Applied(None), now).conditions;
+    let programmed = crate::api::find(&said, ConditionType::Programmed).unwrap();
+    assert_eq!(
+        (programmed.status, programmed.reason.as_str()),
+        (ConditionStatus::False, "NameTaken")
+    );
+    assert!(programmed.message.contains(name_of(&role)), "{}", programmed.message);
+    // Nobody reviewed it: what it holds stays, but not by a Role of somebody else's.
+    seen.taken.clear();
+    let key = seen.grantees.keys().next().unwrap().clone();
+    seen.grantees.get_mut(&key).unwrap().reviewed = false;
+    assert_eq!(kinds(&seen), [("delete", "RoleBinding")]);
+    let mut foreign = role;
+    foreign["metadata"]["annotations"] = json!({});
+    seen.children.push((Child::Role, foreign));
+    assert_eq!(kinds(&seen), [("delete", "RoleBinding")]);
 }

@@ -38,6 +38,16 @@ fn binding(name: &str, of: &str, owner: Option<&str>, subject: Value) -> Value {
     binding
 }
 
+/// A binding that Ringfence made, and the Role that it made for it.
+fn ours(part: &str, of: &str, owner: &str) -> (Value, Value) {
+    let mut bound = binding(&owned_name("ai", "triage", part), of, Some(owner), triage());
+    let role = owned_name("ai", "triage", &part.replace("binding", "role"));
+    bound["roleRef"] = json!({"kind": "Role", "name": role});
+    let annotations = json!({"ringfence.dev/owner-uid": owner});
+    let role = json!({"metadata": {"name": role, "namespace": of, "annotations": annotations}});
+    (bound, role)
+}
+
 fn grant(namespace: &str, uid: &str) -> Value {
     json!({
         "metadata": {"name": "g", "namespace": namespace, "uid": uid},
@@ -134,17 +144,15 @@ async fn the_namespace_itself_is_judged() {
 
 #[tokio::test]
 async fn bindings_that_give_more_are_found_wherever_they_are() {
+    let (own, role) = ours("binding", "ai", "workflow-uid");
+    let (granted, granted_role) = ours("binding-g", "plain", "grant-uid");
     let cluster = cluster()
+        .listing("roles", None, vec![role, granted_role])
         .listing(
             "rolebindings",
             None,
             vec![
-                binding(
-                    &owned_name("ai", "triage", "binding"),
-                    "ai",
-                    Some("workflow-uid"),
-                    triage(),
-                ),
+                own,
                 // Written while the guards were away, with an owner's UID copied onto it.
                 binding("hidden", "ai", Some("workflow-uid"), triage()),
                 binding("theirs", "plain", None, triage()),
@@ -154,12 +162,7 @@ async fn bindings_that_give_more_are_found_wherever_they_are() {
                     None,
                     json!({"kind": "ServiceAccount", "namespace": "plain", "name": "x"}),
                 ),
-                binding(
-                    &owned_name("ai", "triage", "binding-g"),
-                    "plain",
-                    Some("grant-uid"),
-                    triage(),
-                ),
+                granted,
             ],
         )
         .listing("aiworkflowgrants", None, vec![grant("plain", "grant-uid")])
@@ -203,6 +206,41 @@ async fn what_has_lost_its_owner_is_found() {
     );
 }
 
+/// It gives whatever stands under that name.
+#[tokio::test]
+async fn a_binding_of_ours_to_a_role_that_is_not_is_found() {
+    let (bound, role) = ours("binding-g", "plain", "grant-uid");
+    let with = |roles: Vec<Value>, now: Vec<Value>, still: Vec<Value>| {
+        cluster()
+            .listing("aiworkflowgrants", None, vec![grant("plain", "grant-uid")])
+            .listing("rolebindings", None, vec![bound.clone()])
+            .listing("roles", None, roles)
+            .listing("roles", Some("plain"), now)
+            .listing("rolebindings", Some("plain"), still)
+    };
+    let still = || vec![bound.clone()];
+    let tally = scan(with(vec![role.clone()], vec![], still())).await;
+    assert_eq!(rules(&tally), []);
+    let mut foreign = role.clone();
+    foreign["metadata"]["annotations"] = json!({});
+    for now in [vec![], vec![foreign]] {
+        let tally = scan(with(vec![], now, still())).await;
+        assert_eq!(rules(&tally), [("extra-binding", 1)]);
+        let bindings = of_triage(&tally).bindings.names().collect::<Vec<_>>().join(" ");
+        assert!(
+            bindings.starts_with("RoleBinding plain/ringfence-triage-binding-g-"),
+            "{bindings}"
+        );
+    }
+    let tally = scan(with(vec![], vec![role], still())).await;
+    assert_eq!(rules(&tally), [], "made since");
+    let tally = scan(with(vec![], vec![], vec![])).await;
+    assert_eq!(rules(&tally), [], "both are gone since");
+    let tally = scan(with(vec![], vec![], still()).not_listing("roles")).await;
+    assert_eq!(rules(&tally), []);
+    assert!(!tally.extent.gaps.is_empty(), "what cannot be read is said");
+}
+
 /// The owners are listed again before anybody is told that there is none.
 #[tokio::test]
 async fn an_owner_that_came_meanwhile_is_an_owner() {
@@ -229,16 +267,10 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
             self.0.serves(kind)
         }
     }
-    let fixed = cluster().listing(
-        "rolebindings",
-        None,
-        vec![binding(
-            &owned_name("ai", "triage", "binding-g"),
-            "ai",
-            Some("new"),
-            triage(),
-        )],
-    );
+    let (granted, role) = ours("binding-g", "ai", "new");
+    let fixed = cluster()
+        .listing("rolebindings", None, vec![granted])
+        .listing("roles", None, vec![role]);
     let policies = none();
     let admission = Admission::new(Arc::new(fixed.clone()), policies, "ringfence", Arc::default());
     let lists = Arc::new(Later(fixed.clone(), Default::default()));
