@@ -207,7 +207,11 @@ impl Keeper {
             let Some(owner) = self.owner().await? else {
                 return Ok(());
             };
-            applied["metadata"]["ownerReferences"] = json!([owner]);
+            // Without an owner no uninstall would take it along.
+            let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) else {
+                return Ok(());
+            };
+            metadata.insert("ownerReferences".to_owned(), json!([owner]));
         }
         let mut stored = self.apply(name, applied, manager).await?;
         if name == self.context.registration {

@@ -122,8 +122,8 @@ impl Readiness {
         let concerns: Vec<Value> = concerns
             .map(|(concern, reason)| json!({"about": concern.as_str(), "reason": reason}))
             .collect();
-        if !concerns.is_empty() {
-            report["concerns"] = Value::Array(concerns);
+        if let (false, Some(report)) = (concerns.is_empty(), report.as_object_mut()) {
+            report.insert("concerns".to_owned(), Value::Array(concerns));
         }
         report
     }

@@ -1,6 +1,7 @@
 //! The webhook's certificate under traffic: repaired where a hand spoiled it, and somebody else's, served, rotated, and named where it
 //! cannot be. On a control plane of its own.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,12 +39,17 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start(admin: &Actor, port: u16) -> Self {
+    fn start(admin: &Actor, ports: &[u16]) -> Self {
         let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let tasks = vec![
-            tokio::spawn(reviews(admin.clone(), stop.clone(), good.clone())),
-            tokio::spawn(connections(admin.clone(), port, stop.clone(), good.clone())),
-        ];
+        let mut tasks = vec![tokio::spawn(reviews(admin.clone(), stop.clone(), good.clone()))];
+        for port in ports {
+            tasks.push(tokio::spawn(connections(
+                admin.clone(),
+                *port,
+                stop.clone(),
+                good.clone(),
+            )));
+        }
         Self { stop, good, tasks }
     }
 
@@ -122,7 +128,7 @@ async fn certificates_are_kept_served_and_trusted() {
         .await;
     let given = given.expect("ringfence with somebody else's certificate");
     in_force(&scene.admin).await;
-    let last = somebody_elses_is_rotated(&scene, &given).await;
+    let last = somebody_elses_is_rotated(&scene, &given, &flags).await;
     what_cannot_be_served_is_named(&scene, &given, &last).await;
 }
 
@@ -164,7 +170,7 @@ async fn what_a_hand_spoiled_is_made_anew(scene: &Scene, ringfence: &Ringfence) 
     let path = Scene::secret("ringfence-webhook-tls");
     let foreign = Authority::new("foreign");
     let (certificate, key) = foreign.server(HOST);
-    let traffic = Traffic::start(&scene.admin, ringfence.port);
+    let traffic = Traffic::start(&scene.admin, &[ringfence.port]);
     for (what, edit) in [
         ("garbage", json!({"data": {"tls.crt": base64("rubbish")}})),
         ("half", json!({"data": {"ca.key": null, "tls.key": ""}})),
@@ -203,19 +209,38 @@ async fn what_a_hand_spoiled_is_made_anew(scene: &Scene, ringfence: &Ringfence) 
     traffic.end().await;
 }
 
-/// Twice, each time with another CA, the second time while the first is still trusted.
-async fn somebody_elses_is_rotated(scene: &Scene, ringfence: &Ringfence) -> (Authority, String) {
-    let traffic = Traffic::start(&scene.admin, ringfence.port);
-    let mut last = Authority::new("second");
-    for next in ["third", "fourth"] {
-        scene.give(&last.pem(), &last.server(HOST)).await;
-        let authority = base64(&last.pem());
+/// Twice, each time with another CA, the second time while the first is still trusted; by two replicas, of which neither starts anew.
+async fn somebody_elses_is_rotated(scene: &Scene, ringfence: &Ringfence, flags: &[String]) -> (Authority, String) {
+    let ports = [(); 2].map(|()| TcpListener::bind((HOST, 0)).expect("a port"));
+    let [port, metrics_port] = ports
+        .each_ref()
+        .map(|port| port.local_addr().expect("an address").port());
+    drop(ports);
+    let second = scene
+        .cluster
+        .spawn_ringfence_with(BINARY, port, metrics_port, flags)
+        .await;
+    let second = second.expect("a second replica");
+    let both = [ringfence.port, second.port];
+    let traffic = Traffic::start(&scene.admin, &both);
+    let mut last = None;
+    for name in ["second", "third"] {
+        let next = Authority::new(name);
+        scene.give(&next.pem(), &next.server(HOST)).await;
+        let authority = base64(&next.pem());
         let bundle = authority.as_str().expect("base64");
-        eventually(SOON, || served(bundle, ringfence.port)).await;
-        last = if next == "third" { Authority::new(next) } else { last };
+        for port in both {
+            eventually(SOON, || served(bundle, port)).await;
+        }
+        last = Some(next);
     }
+    let last = last.expect("an authority");
     let bundle = scene.settled(ringfence, Some(&last.pem())).await;
     traffic.end().await;
+    let one = served(&bundle, ringfence.port).await.expect("a certificate");
+    let other = served(&bundle, second.port).await.expect("a certificate");
+    assert_eq!(one, other);
+    second.terminate(Duration::from_secs(30)).await.expect("its end");
     (last, bundle)
 }
 
