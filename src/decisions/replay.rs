@@ -70,15 +70,18 @@ impl Effect {
     }
 }
 
+/// What asks the policies, and what a refusal of one does.
+pub(super) type Judging<'a> = (
+    &'a dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
+    &'a dyn Fn(&str) -> ValidationAction,
+);
+
 /// Everything that is found in the input; nothing where it holds no facts to judge by. Built-in rules are asked for those of `names` alone: they need most of what a line does
 /// not hold.
 pub(super) fn replay(
     input: &Input,
     names: &[&str],
-    (judge, action): (
-        &dyn Fn(&PolicyInput<'_>) -> Vec<Verdict>,
-        &dyn Fn(&str) -> ValidationAction,
-    ),
+    (judge, action): Judging<'_>,
 ) -> Result<Option<Vec<Found>>, String> {
     let review = review_of(input)?;
     let Some(facts) = &input.facts else {

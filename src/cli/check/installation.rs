@@ -249,7 +249,7 @@ impl Doctor<'_> {
                 .map_err(kube::Error::HttpError);
             let asking = async { self.client.request::<Value>(request?).await };
             let answer = bounded("ask what Ringfence's account may do", asking).await?;
-            Ok::<_, CallError>(answer["status"]["allowed"] == true)
+            Ok::<_, CallError>(answer.pointer("/status/allowed").is_some_and(|allowed| allowed == true))
         });
         let answers: Vec<_> = asked.buffered(ASKED).collect().await;
         let mut missing = Vec::new();

@@ -19,7 +19,7 @@ pub(super) fn rights(release_namespace: &str) -> Result<Vec<Value>, String> {
     for role in &objects {
         let namespace = match role["kind"].as_str() {
             Some("ClusterRole") => None,
-            Some("Role") => Some(&role["metadata"]["namespace"]),
+            Some("Role") => role.pointer("/metadata/namespace"),
             _ => continue,
         };
         for rule in role["rules"].as_array().into_iter().flatten() {
@@ -50,14 +50,8 @@ fn right(group: &Value, resource: &Value, verb: &Value, name: Option<&Value>, na
         Some((resource, sub)) => (json!(resource), sub),
         None => (resource.clone(), ""),
     };
-    let mut right = json!({"group": group, "resource": resource, "subresource": sub, "verb": verb});
-    if let Some(name) = name {
-        right["name"] = name.clone();
-    }
-    if let Some(namespace) = namespace {
-        right["namespace"] = namespace.clone();
-    }
-    right
+    // What is null is not said.
+    json!({"group": group, "resource": resource, "subresource": sub, "verb": verb, "name": name, "namespace": namespace})
 }
 
 /// A right for people: `update aiworkflows/status.ringfence.dev`.
