@@ -105,7 +105,8 @@ impl Actor {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.must(Method::POST, path, "application/json", Some(body)).await
+        let sent = self.try_post(path, body).await;
+        sent.unwrap_or_else(|error| panic!("{path}: {error:#}"))
     }
 
     /// The same where no answer may come.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::load::Load;
 use crate::node::Node;
+use crate::objects::{all, pod};
 use crate::release::{
     DEFINITION, NEW_GUARD_OBJECT, command, commands, declare, fence_stands, found, nothing_is_locked, objects,
     previous, run, settled,
@@ -59,6 +60,7 @@ pub async fn story() {
     story.leaves_no_fence().await;
     story.leaves_no_definition().await;
     story.upgrades_and_rolls_back().await;
+    story.loses_its_namespace_and_is_installed_again().await;
     // Nobody is there who could clean up, or answer.
     story.node.kill_all().await;
     story.uninstalls().await;
@@ -191,6 +193,21 @@ impl Story {
         let path = format!("{NAMESPACES}/{FENCED}");
         let labels = self.admin.read(&path).await.expect("the namespace")["metadata"]["labels"].clone();
         assert_eq!(labels["ringfence.dev/enforce"], "default");
+    }
+
+    /// The registrations stay, with nobody behind them and nothing that Helm knows of. The way out is to install it again.
+    async fn loses_its_namespace_and_is_installed_again(&self) {
+        run(&self.cluster, "kubectl delete namespace ringfence-system").await;
+        let pods = format!("{}?dryRun=All", all("Pod", FENCED));
+        let answer = self.lea.post(&pods, &pod("closed", "triage")).await;
+        assert!(
+            answer.message().contains("failed calling webhook"),
+            "{}",
+            answer.message()
+        );
+        run(&self.cluster, command(&self.install, "helm install")).await;
+        self.node.ready(2).await;
+        fence_stands(&self.admin, &self.lea, FENCED).await;
     }
 
     async fn is_of_the_version_before(&self, before: bool) {

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use axum::http::{Method, Request};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::{ControlPlane, Identity, RELEASE_NAMESPACE, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,6 +63,11 @@ pub struct Running {
     pub process: Option<u32>,
     pub ready: bool,
     pub restarts: u32,
+}
+
+fn signal(pod: &Running, signal: Signal) {
+    let process = pod.process.and_then(|process| Pid::from_raw(process.cast_signed()));
+    kill_process(process.expect("a process"), signal).expect("a signal");
 }
 
 /// A string of a spec, or an empty one.
@@ -130,9 +136,12 @@ impl Node {
 
     /// Kills its process as a crash would. The kubelet starts it again.
     pub fn kill(&self, pod: &Running) {
-        let process = pod.process.expect("a process");
-        let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("a process id");
-        rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killing it");
+        signal(pod, Signal::KILL);
+    }
+
+    /// Asks its process to end, without the pod being deleted. The kubelet starts it again.
+    pub fn terminate(&self, pod: &Running) {
+        signal(pod, Signal::TERM);
     }
 
     /// Kills all of them, and starts none until [`Self::go_on`].

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::http::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -147,8 +148,8 @@ impl Pod {
     async fn ends(&self, mut process: Child, grace: u64) -> Result<bool> {
         // What died at the same time has nobody to ask.
         if let Some(id) = process.id() {
-            let id = rustix::process::Pid::from_raw(id.cast_signed()).context("a process id")?;
-            rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+            let id = Pid::from_raw(id.cast_signed()).context("a process id")?;
+            kill_process(id, Signal::TERM)?;
         }
         let Ok(ended) = timeout(Duration::from_secs(grace), process.wait()).await else {
             process.kill().await?;

@@ -61,6 +61,7 @@ pub async fn story() {
     story.authority_is_replaced().await;
     story.policies_arrive().await;
     story.leader_is_deleted().await;
+    story.replica_is_asked_to_end().await;
     story.replicas_are_killed().await;
     story.api_server_restarts().await;
     story.all_die_and_return().await;
@@ -219,6 +220,24 @@ impl Story {
         self.node.ready(2).await;
         assert_ne!(self.leader().await.name, old.name);
         self.load.since(since).await.is_clean("the leader's pod is deleted");
+    }
+
+    /// A machine that goes down asks its processes to end, and nobody deletes their pods first: only the probe tells the Service.
+    async fn replica_is_asked_to_end(&self) {
+        let (since, leader) = (Instant::now(), self.leader().await);
+        let pods = self.node.ready(2).await;
+        let ending = pods.iter().find(|pod| pod.name != leader.name).expect("another pod");
+        self.node.terminate(ending);
+        eventually(SOON, || async {
+            ensure!(
+                self.node.pod(&ending.name).restarts > ending.restarts,
+                "it has not ended yet"
+            );
+            Ok(())
+        })
+        .await;
+        self.node.ready(2).await;
+        self.load.since(since).await.is_clean("a replica is asked to end");
     }
 
     /// What is killed cannot answer. The API server asks once, and does not ask another replica: what was with the dead one, and what goes
