@@ -11,7 +11,7 @@ fn rule(resource: &str, names: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": verbs})
 }
 
-fn grant(namespace: &str, workflow: &str, rules: Value) -> Value {
+pub fn grant(namespace: &str, workflow: &str, rules: Value) -> Value {
     json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowGrant", "metadata": {"name": "readers"},
         "spec": {"from": [{"namespace": namespace, "name": workflow}], "rules": rules},
@@ -22,12 +22,12 @@ fn declaring(namespace: &str, rules: Value) -> Value {
     json!({"permissions": {"crossNamespace": [{"namespace": namespace, "rules": rules}]}})
 }
 
-fn grants(namespace: &str) -> String {
+pub fn grants(namespace: &str) -> String {
     format!("/apis/ringfence.dev/v1alpha1/namespaces/{namespace}/aiworkflowgrants")
 }
 
 /// Whether the API server's own authorizer lets the account do it: what counts, whoever wrote the roles.
-async fn may(world: &World, account: &str, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
+pub async fn may(world: &World, account: &str, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
     let review = json!({"spec": {"user": account, "resourceAttributes": {"verb": verb, "resource": resource, "namespace": namespace, "name": name}}});
     let answer = world
         .admin

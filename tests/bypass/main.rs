@@ -9,6 +9,7 @@ mod addresses;
 mod attackers;
 mod bindings;
 mod bombs;
+mod bound_roles;
 mod bulk;
 mod ceiling;
 #[allow(

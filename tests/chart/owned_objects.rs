@@ -168,7 +168,16 @@ async fn what_is_not_owned_or_not_enforced_is_free() {
         asked
     );
     assert_eq!(fate(tenant.delete(&format!("{accounts}/own")).await), "done");
-    for (path, _) in owned(&admin, &warned, "mine", json!({})).await {
+    for (path, change) in owned(&admin, &warned, "mine", json!({})).await {
+        // Rights that nobody answers for may go; more they do not become, nor somebody's.
+        if path.contains("/rbac") {
+            let owner =
+                json!([{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": "mine", "uid": "7"}]);
+            for change in [change, json!({"metadata": {"ownerReferences": owner}})] {
+                let found = fate(admin.patch(&format!("{path}/mine"), change).await);
+                assert_eq!(found, "guard ringfence-granted-objects", "{path}");
+            }
+        }
         assert_eq!(
             fate(tenant.patch(&format!("{path}/mine"), labels.clone()).await),
             "done",

@@ -71,12 +71,15 @@ impl Place {
         patch(&self.api::<AIWorkflow>(), "triage", json!({"spec": spec})).await;
     }
 
+    async fn unasked(&self) -> Client {
+        let own = "system:serviceaccount:ringfence-system:ringfence";
+        self.cluster.impersonate(own, &["system:masters"]).await
+    }
+
     /// A change that the webhook is never asked about.
     async fn change_unasked(&self, spec: Value) {
-        let own = "system:serviceaccount:ringfence-system:ringfence";
-        let client = self.cluster.impersonate(own, &["system:masters"]).await;
         patch(
-            &Api::<AIWorkflow>::namespaced(client, &self.namespace),
+            &Api::<AIWorkflow>::namespaced(self.unasked().await, &self.namespace),
             "triage",
             json!({"spec": spec}),
         )
@@ -200,7 +203,9 @@ async fn a_role_of_somebody_else_is_not_bound() {
     let place = Place::new(json!({"permissions": rule("", "configmaps", "get")})).await;
     let name = owned_name(&place.namespace, "triage", "role");
     let role = json!({"metadata": {"name": name}, "rules": rule("networking.k8s.io", "networkpolicies", "create")});
-    create(&place.api::<Role>(), role).await.unwrap();
+    // From before the guards.
+    let earlier = Api::<Role>::namespaced(place.unasked().await, &place.namespace);
+    create(&earlier, role).await.unwrap();
     place
         .declare(json!({"permissions": {"rules": rule("", "configmaps", "get")}}))
         .await;

@@ -66,3 +66,30 @@ service:
   port: 443
 {{- end -}}
 {{- end }}
+
+{{/* Variables of the guards on what Ringfence made: the built-in controllers, and whether a write changes only what these keep. */}}
+{{- define "ringfence.ownedVariables" -}}
+{{- $server := "['finalizers', 'ownerReferences', 'managedFields', 'resourceVersion', 'generation', 'deletionTimestamp', 'deletionGracePeriodSeconds']" }}
+- name: collector
+  expression: |-
+    request.userInfo.username in ['system:kube-controller-manager', 'system:serviceaccount:kube-system:generic-garbage-collector']
+- name: namespaceController
+  expression: |-
+    request.userInfo.username in ['system:kube-controller-manager', 'system:serviceaccount:kube-system:namespace-controller']
+# dyn: the kinds have different fields.
+- name: new
+  expression: "dyn(object)"
+- name: old
+  expression: "dyn(oldObject)"
+- name: sameOutsideMetadata
+  expression: |-
+    variables.new != null && variables.old != null
+    && variables.new.all(k, k == 'metadata' || (k in variables.old && variables.new[k] == variables.old[k]))
+    && variables.old.all(k, k in variables.new)
+- name: sameMetadata
+  expression: |-
+    variables.new != null && variables.old != null && has(variables.new.metadata) && has(variables.old.metadata)
+    && variables.new.metadata.all(k, k in {{ $server }}
+      || (k in variables.old.metadata && variables.new.metadata[k] == variables.old.metadata[k]))
+    && variables.old.metadata.all(k, k in {{ $server }} || k in variables.new.metadata)
+{{- end }}
