@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::review::misleads;
+
 /// Says why a subcommand could not do what it was asked, in exit code 2.
 pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
     // The whole chain: the last cause is mostly the one to act on.
@@ -37,7 +39,7 @@ pub(super) fn as_json(value: &Value) -> Result<String> {
     // JSON leaves some of what a terminal obeys as it is; outside its texts there is nothing of that but the line ends.
     let mut text = String::new();
     for c in serde_json::to_string_pretty(value)?.chars() {
-        if c != '\n' && is_obeyed(c) {
+        if c != '\n' && misleads(c) {
             text.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             text.push(c);
@@ -48,11 +50,6 @@ pub(super) fn as_json(value: &Value) -> Result<String> {
 
 /// One line, with a placeholder for whatever a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
-    let shown = |c: char| if is_obeyed(c) { '\u{fffd}' } else { c };
+    let shown = |c: char| if misleads(c) { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
-}
-
-/// Control characters, and those that turn the direction of what follows.
-fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -159,7 +159,10 @@ impl<'a> Subject<'a> {
                 .filter(|name| is_made && is_dns_subdomain(name))
                 .map(in_namespace),
             launcher: launch::service_account(&user.username).filter(|_| is_launched),
-            owner: if controlled { controller(self.object) } else { None },
+            // No built-in controller works for another kind: it is refused without asking.
+            owner: controller(self.object).filter(|owner| {
+                controlled && (!launch::is_built_in(user) || shape(owner.group(), &owner.kind).is_some())
+            }),
         }
     }
 
@@ -277,10 +280,51 @@ impl Facts {
 /// Reads one of our own kinds. What cannot be read cannot be relied on, and is said to be so.
 pub(super) fn read<T: DeserializeOwned>(rule: &str, kind: &str, name: &str, object: &Value) -> Result<T, Violation> {
     T::deserialize(object).map_err(|error| {
-        let message = format!("{kind} {} cannot be read: {}", shown(name), shown(&error.to_string()));
+        let message = format!(
+            "{kind} {} cannot be read: {}",
+            shown(name),
+            shown(&without_values(&error.to_string()))
+        );
         let fix = format!(
             "correct that {kind} with kubectl edit; if its CRD is newer than this Ringfence, upgrade Ringfence"
         );
         violation(rule, "", None, message, fix)
     })
+}
+
+/// What serde says is wrong, without what it says is there: the object may be one that who asks may not read.
+fn without_values(error: &str) -> String {
+    // A name of ours.
+    if error.starts_with("missing field") {
+        return error.to_owned();
+    }
+    // What was expected is ours, and stands last.
+    match error.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("a field is not what it should be: expected {expected}"),
+        None => "a field is not what it should be".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::AIWorkflowClass;
+
+    #[test]
+    fn who_is_refused_learns_nothing_of_an_object_that_cannot_be_read() {
+        for spec in [
+            json!({"images": "topsecret, expected topsecret"}),
+            json!({"podSecurity": "topsecret"}),
+            json!({"identity": {"maxTokenSeconds": "topsecret"}}),
+        ] {
+            let class = json!({"metadata": {"name": "c"}, "spec": spec});
+            let violation = read::<AIWorkflowClass>("r", "AIWorkflowClass", "c", &class).unwrap_err();
+            assert!(!violation.message.contains("topsecret"), "{violation:?}");
+            assert!(violation.message.contains("should be: expected "), "{violation:?}");
+        }
+        let missing = read::<AIWorkflowClass>("r", "AIWorkflowClass", "c", &json!({"metadata": {}})).unwrap_err();
+        assert!(missing.message.contains("missing field `spec`"), "{missing:?}");
+    }
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::api::WORKFLOW_LABEL;
-use crate::review::Violation;
+use crate::review::{Violation, misleads};
 
 /// Where a violation names the label.
 pub(super) const LABEL_PATH: &str = "metadata.labels[ringfence.dev/workflow]";
@@ -78,7 +78,7 @@ pub(super) fn shown(value: &str) -> String {
     let mut line: String = value
         .chars()
         .take(MAX_SHOWN)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if misleads(c) { '\u{fffd}' } else { c })
         .collect();
     if value.chars().nth(MAX_SHOWN).is_some() {
         line.push('…');

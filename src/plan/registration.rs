@@ -44,12 +44,13 @@ const CHANGES_OF_KINDS: &str = concat!(
     "!(request.userInfo.username in ['system:kube-controller-manager', \
 'system:serviceaccount:kube-system:generic-garbage-collector'] \
 || (object != null && oldObject != null && has(object.metadata) && has(oldObject.metadata) \
-&& (has(oldObject.metadata.finalizers) \
-&& (!has(object.metadata.finalizers) || size(object.metadata.finalizers) < size(oldObject.metadata.finalizers)) \
-|| (has(object.metadata.finalizers) == has(oldObject.metadata.finalizers) \
-&& (!has(object.metadata.finalizers) || object.metadata.finalizers == oldObject.metadata.finalizers) \
-&& has(object.metadata.managedFields) == has(oldObject.metadata.managedFields) \
-&& (!has(object.metadata.managedFields) || object.metadata.managedFields == oldObject.metadata.managedFields))))) \
+&& ((has(oldObject.metadata.deletionTimestamp) && !has(object.metadata.finalizers)) \
+|| (has(object.metadata.managedFields) == has(oldObject.metadata.managedFields) \
+&& (!has(object.metadata.managedFields) || object.metadata.managedFields == oldObject.metadata.managedFields) \
+&& (!has(object.metadata.finalizers) \
+|| (has(oldObject.metadata.finalizers) \
+&& (size(object.metadata.finalizers) < size(oldObject.metadata.finalizers) \
+|| object.metadata.finalizers == oldObject.metadata.finalizers))))))) \
 || ",
     changes!()
 );

@@ -20,7 +20,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallError, Context, RESYNC, calls, jittered, log, on_error, paged, turns::in_turn};
+use super::{CallError, Context, RESYNC, calls, jittered, lean, log, on_error, paged, turns::in_turn};
 use crate::{
     api::{AIWorkflowClass, Mode, RegoPolicyException, RegoPolicyExceptionStatus, is_dns_subdomain},
     plan::{ExceptionObserved, MAX_EXCEPTIONS, exception_status},
@@ -42,13 +42,13 @@ pub(super) async fn run(controller: Controller<RegoPolicyException>, context: Ar
             .collect()
     };
     controller
-        .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
+        .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
             all_of(&of_namespace, &|exception| {
                 exception.namespace().as_ref() == Some(&name)
             })
         })
-        .watches(Api::<AIWorkflowClass>::all(client), paged(), move |_| {
+        .watches_stream(lean::touched::<AIWorkflowClass>(&client, paged()), move |_| {
             all_of(&of_class, &|_| true)
         })
         .reconcile_all_on(names(context.registry.changes()))

@@ -14,6 +14,7 @@ mod exception;
 mod grant;
 mod interception;
 mod known;
+mod lean;
 mod names;
 mod namespace;
 mod policy;
@@ -32,10 +33,9 @@ use std::{collections::BTreeSet, net::IpAddr, ops::Deref, sync::Arc, time::Durat
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
-    Api, Client, Resource,
+    Client, Resource,
     api::ObjectMeta,
     runtime::{
-        Controller,
         controller::Action,
         events::{Event, EventType, Recorder, Reporter},
         reflector::Store,
@@ -53,10 +53,7 @@ use known::Known;
 pub use reads::Reads;
 
 use crate::{
-    api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Condition, ConditionStatus, ConditionType, MANAGER, RegoPolicy,
-        RegoPolicyException, find,
-    },
+    api::{AIWorkflow, AIWorkflowClass, Condition, ConditionStatus, ConditionType, MANAGER, RegoPolicy, find},
     plan::{Detection, NamespaceFacts},
     registry::Registry,
     scan::Results,
@@ -71,9 +68,9 @@ const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(120);
 /// How often workflows are counted for the metrics.
 const COUNT: Duration = Duration::from_secs(15);
-/// Objects in one page of an initial list.
-const PAGE: u32 = 50;
-/// The same of objects that others may write, or write into: each may be as large as an object can be, even its metadata alone.
+/// Objects in one page of an initial list: each may be as large as an object can be, and a page is in memory at once, as text.
+const PAGE: u32 = 10;
+/// The same of objects that others may write: even their metadata alone may be as large.
 const PAGE_OF_OTHERS: u32 = 4;
 /// Reconciles of one controller that run at the same time.
 const CONCURRENCY: u16 = 8;
@@ -178,12 +175,12 @@ impl Context {
 /// `default` is there.
 pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl FnOnce()) {
     let client = context.client.clone();
-    let namespaces = Controller::new(Api::<Namespace>::all(client.clone()), paged());
-    let workflows = trim::controller(Api::<AIWorkflow>::all(client.clone()), trim::workflow);
-    let classes = Controller::new(Api::<AIWorkflowClass>::all(client.clone()), paged());
-    let grants = trim::controller(Api::<AIWorkflowGrant>::all(client.clone()), trim::grant);
-    let exceptions = trim::controller(Api::<RegoPolicyException>::all(client.clone()), trim::exception);
-    let policies = Controller::new(Api::<RegoPolicy>::all(client.clone()), policy::paged());
+    let namespaces = lean::controller::<Namespace>(&client, paged());
+    let workflows = trim::controller(&client, trim::workflow);
+    let classes = lean::controller::<AIWorkflowClass>(&client, paged());
+    let grants = trim::controller(&client, trim::grant);
+    let exceptions = trim::controller(&client, trim::exception);
+    let policies = lean::controller::<RegoPolicy>(&client, policy::paged());
     let caches: [BoxFuture<'_, bool>; 6] = [
         wait(policies.store()).boxed(),
         wait(exceptions.store()).boxed(),

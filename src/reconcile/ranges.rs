@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CallError, Context, RESYNC, RETRY, calls};
+use super::{CallError, Context, RESYNC, RETRY, calls, lean};
 use crate::plan::{Detection, NodeFacts, detect};
 
 /// How long changes are gathered: nodes come in groups, and each change of the ranges writes every class and its fences.
@@ -355,8 +355,8 @@ fn watch<K>(client: &Client, resource: &ApiResource) -> Events<K>
 where
     K: Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let api = Api::<K>::all_with(client.clone(), resource);
-    watcher::watcher(api, watcher::Config::default().page_size(PAGE)).boxed()
+    let api = Api::all_with(client.clone(), resource);
+    lean::events(api, watcher::Config::default().page_size(PAGE)).boxed()
 }
 
 /// The version in which ServiceCIDRs are served, if they are: 1.33 has v1, 1.31 may have v1beta1.

@@ -4,25 +4,25 @@
 //! Must never: keep less than a plan asks for, or let what was left out be written back.
 
 use kube::{
-    Api, Resource,
+    Api, Client, Resource,
     api::ObjectMeta,
-    runtime::{Controller, WatchStreamExt, reflector, watcher},
+    runtime::{Controller, WatchStreamExt, reflector},
 };
 use serde::de::DeserializeOwned;
 
-use super::paged_of_others;
+use super::{lean, paged_of_others};
 use crate::api::{AIWorkflow, AIWorkflowGrant, AIWorkflowSpec, REVIEWED_ANNOTATION, RegoPolicyException};
 
 /// Finalizers that are kept, to be named where they hold a deletion.
 const FINALIZERS: usize = 8;
 
 /// A controller of a kind that tenants write: its store keeps what `trim` leaves.
-pub(super) fn controller<K>(api: Api<K>, trim: fn(&mut K)) -> Controller<K>
+pub(super) fn controller<K>(client: &Client, trim: fn(&mut K)) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let trimmed = watcher(api, paged_of_others()).modify(trim);
+    let trimmed = lean::events(Api::all(client.clone()), paged_of_others()).modify(trim);
     Controller::for_stream(reflector(writer, trimmed).applied_objects(), reader)
 }
 

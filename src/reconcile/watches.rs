@@ -26,7 +26,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONCURRENCY, Context, class, facts, grant, log, namespace, on_error, paged, paged_of_others, ranges,
+    CONCURRENCY, Context, class, facts, grant, lean, log, namespace, on_error, paged, paged_of_others, ranges,
     turns::in_turn, workflow,
 };
 use crate::{
@@ -38,12 +38,12 @@ use crate::{
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
-    let policies = Api::<PartialObjectMeta<NetworkPolicy>>::all(context.client.clone());
     let denies = paged_of_others().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
     controller
-        .watches(policies, denies, |policy| {
-            policy.namespace().map(|namespace| ObjectRef::new(&namespace))
-        })
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<NetworkPolicy>>(&context.client, denies),
+            |policy: PartialObjectMeta<NetworkPolicy>| policy.namespace().map(|namespace| ObjectRef::new(&namespace)),
+        )
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(namespace::reconcile, on_error, context)
@@ -72,30 +72,27 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
     let grants = controller.store();
     controller
-        .watches(
-            Api::<PartialObjectMeta<Role>>::all(client.clone()),
-            owned(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<Role>>(&client, owned()),
             owner(&grants),
         )
-        .watches(
-            Api::<PartialObjectMeta<RoleBinding>>::all(client.clone()),
-            owned(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<RoleBinding>>(&client, owned()),
             owner(&grants),
         )
-        .watches(
-            Api::<AIWorkflow>::all(client.clone()),
-            paged_of_others(),
+        .watches_stream(
+            lean::touched::<AIWorkflow>(&client, paged_of_others()),
             move |workflow| {
                 let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
                 granting(&of_workflow, |from| from.namespace == namespace && from.name == name)
             },
         )
-        .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
+        .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
             granting(&of_namespace, |from| from.namespace == name)
         })
         // Which namespaces a class fences is not known here: a class changes seldom, and a grant is cheap to look at.
-        .watches(Api::<AIWorkflowClass>::all(client), paged(), move |_| {
+        .watches_stream(lean::touched::<AIWorkflowClass>(&client, paged()), move |_| {
             granting(&of_class, |_| true)
         })
         .graceful_shutdown_on(stop.clone().cancelled_owned())
@@ -138,35 +135,31 @@ pub(super) async fn workflows(
     let scanned = context.scanned.changes();
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     controller
-        .watches(
-            Api::<PartialObjectMeta<NetworkPolicy>>::all(client.clone()),
-            owned(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<NetworkPolicy>>(&client, owned()),
             owner(&workflows),
         )
-        .watches(
-            Api::<PartialObjectMeta<ServiceAccount>>::all(client.clone()),
-            owned(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<ServiceAccount>>(&client, owned()),
             move |account| {
                 let name = (account.namespace().unwrap_or_default(), account.name_any());
                 let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
                 launched.into_iter().chain(owner_of_account(account))
             },
         )
-        .watches(
-            Api::<PartialObjectMeta<Role>>::all(client.clone()),
-            owned(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<Role>>(&client, owned()),
             owner(&workflows),
         )
-        .watches(
-            Api::<PartialObjectMeta<RoleBinding>>::all(client.clone()),
-            owned(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<RoleBinding>>(&client, owned()),
             owner(&workflows),
         )
-        .watches(Api::<Namespace>::all(client.clone()), paged(), move |namespace| {
+        .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
             matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))
         })
-        .watches(Api::<AIWorkflowClass>::all(client.clone()), paged(), move |class| {
+        .watches_stream(lean::touched::<AIWorkflowClass>(&client, paged()), move |class| {
             let class = class.name_any();
             let names_it = |namespace: &Arc<Namespace>| {
                 let facts = facts(
@@ -187,13 +180,12 @@ pub(super) async fn workflows(
                     .is_some_and(|namespace| fenced.contains(&namespace))
             })
         })
-        .watches(Api::<AIWorkflow>::all(client.clone()), paged_of_others(), move |peer| {
+        .watches_stream(lean::touched::<AIWorkflow>(&client, paged_of_others()), move |peer| {
             let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
             matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
         })
-        .watches(
-            Api::<PartialObjectMeta<AIWorkflowGrant>>::all(client.clone()),
-            paged_of_others(),
+        .watches_stream(
+            lean::touched::<PartialObjectMeta<AIWorkflowGrant>>(&client, paged_of_others()),
             move |grant| {
                 let namespace = grant.namespace().unwrap_or_default();
                 matching(&of_grant, |workflow| {
@@ -204,9 +196,8 @@ pub(super) async fn workflows(
                 })
             },
         )
-        .watches(
-            Api::<ValidatingWebhookConfiguration>::all(client.clone()),
-            registration,
+        .watches_stream(
+            lean::touched::<ValidatingWebhookConfiguration>(&client, registration),
             move |_| matching(&of_registration, |_| true),
         )
         .watches(

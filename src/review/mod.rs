@@ -14,6 +14,6 @@ mod value;
 pub use decision::{Decision, Excuse, Fault, FaultCause, Outcome, Violation};
 pub use head::{HEAD, Head};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
-pub use render::{clean, clip_bytes};
+pub use render::{clean, clip_bytes, misleads};
 pub use uid::{MAX_UID, uid_of};
-pub use value::{MAX_WEIGHT, parse_within, weight_of};
+pub use value::{Keep, MAX_WEIGHT, parse_kept, parse_within, read_kept, weight, weight_of};

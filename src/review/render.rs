@@ -158,11 +158,16 @@ fn ended(text: &str) -> String {
     }
 }
 
-/// Control characters and those that turn the direction of text become blanks: values come from whom the fence is for.
+/// Whether a terminal would obey it, or whoever reads would not see what is there: control characters, other ends of a line, and what turns
+/// the direction of text.
+pub fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// What misleads becomes blanks: values come from whom the fence is for.
 pub fn clean(text: &str) -> String {
-    let hostile =
-        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    text.chars().map(|c| if hostile(c) { ' ' } else { c }).collect()
+    text.chars().map(|c| if misleads(c) { ' ' } else { c }).collect()
 }
 
 fn clip(text: &str, most: usize) -> String {

@@ -1,12 +1,12 @@
 //! JSON as it was sent, with a bound on what it weighs in memory.
 //!
-//! 32 MiB of `{"":0}` would become gigabytes of maps: the length of a body says little about its weight. Must never: drop or
-//! change a field.
+//! 32 MiB of `{"":0}` would become gigabytes of maps: the length of a body says little about its weight. Must never: change a field, or
+//! drop one that whoever reads did not name.
 
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// What a review may weigh once parsed. Two objects of 1.5 MB, the most that etcd takes, weigh 20 MiB when they are the
@@ -22,6 +22,33 @@ pub(super) const TOO_HEAVY: &str = "weighs too much";
 /// How serde_json says that its limit of 128 levels is exceeded; it has no category for that.
 pub(super) const TOO_DEEP: &str = "recursion limit exceeded";
 
+/// What is kept of a document while it is read. The rest is stepped over, and weighs nothing, however it is nested. In a list it is
+/// said of each element; a text or number where an object should be is kept as it is, so that whoever reads sees that it is wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep {
+    /// As it was sent.
+    Whole,
+    /// As it was sent, but for what is said of these fields.
+    But(&'static [(&'static str, Keep)]),
+    /// These fields alone.
+    Only(&'static [(&'static str, Keep)]),
+    /// Nothing.
+    Nothing,
+}
+
+impl Keep {
+    /// What is kept of a field.
+    fn field(self, name: &str) -> Self {
+        let said = |fields: &'static [(&'static str, Self)]| fields.iter().find(|(field, _)| *field == name);
+        match self {
+            Self::Whole => Self::Whole,
+            Self::But(fields) => said(fields).map_or(Self::Whole, |(_, keep)| *keep),
+            Self::Only(fields) => said(fields).map_or(Self::Nothing, |(_, keep)| *keep),
+            Self::Nothing => Self::Nothing,
+        }
+    }
+}
+
 /// What a body can weigh at the most once it is parsed, told from its brackets and commas: those in strings count too, so
 /// it is never too little. Bounded by [`MAX_WEIGHT`], at which parsing ends.
 pub fn weight_of(bytes: &[u8]) -> usize {
@@ -36,6 +63,23 @@ pub fn weight_of(bytes: &[u8]) -> usize {
     nodes.saturating_add(bytes.len()).saturating_add(VALUE).min(MAX_WEIGHT)
 }
 
+/// What a value weighs, as it is counted while it is read.
+pub fn weight(value: &Value) -> usize {
+    let inner = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(weight).sum(),
+        Value::Object(map) => {
+            let entries = map
+                .iter()
+                .map(|(key, value)| size_of::<String>() + key.len() + weight(value));
+            let node = if map.is_empty() { 0 } else { MAP };
+            node + entries.sum::<usize>()
+        }
+    };
+    VALUE + inner
+}
+
 /// Parses JSON, or says why not. The error never quotes the input.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     parse_within(bytes, MAX_WEIGHT)
@@ -43,16 +87,28 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 
 /// Parses JSON that may weigh so much, or says why not. The error never quotes the input.
 pub fn parse_within(bytes: &[u8], weight: usize) -> Result<Value, serde_json::Error> {
+    parse_kept(bytes, weight, Keep::Whole).map(|(value, _)| value)
+}
+
+/// The same, of what is kept of it; and what that weighs.
+pub fn parse_kept(bytes: &[u8], weight: usize, keep: Keep) -> Result<(Value, usize), serde_json::Error> {
     let left = Cell::new(weight);
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = Weighed { left: &left }.deserialize(&mut json)?;
+    let value = Weighed { left: &left, keep }.deserialize(&mut json)?;
     json.end()?;
-    Ok(value)
+    Ok((value, weight.saturating_sub(left.get())))
+}
+
+/// What is kept of a value that is read from anywhere, whatever it weighs.
+pub fn read_kept<'de, D: Deserializer<'de>>(deserializer: D, keep: Keep) -> Result<Value, D::Error> {
+    let left = Cell::new(usize::MAX);
+    Weighed { left: &left, keep }.deserialize(deserializer)
 }
 
 #[derive(Clone, Copy)]
 struct Weighed<'a> {
     left: &'a Cell<usize>,
+    keep: Keep,
 }
 
 impl Weighed<'_> {
@@ -125,9 +181,14 @@ impl<'de> Visitor<'de> for Weighed<'_> {
         self.charge(VALUE)?;
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            let keep = self.keep.field(&key);
+            if matches!(keep, Keep::Nothing) {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
             let node = if map.is_empty() { MAP } else { size_of::<String>() };
             self.charge(node.saturating_add(key.len()))?;
-            map.insert(key, entries.next_value_seed(self)?);
+            map.insert(key, entries.next_value_seed(Self { keep, ..self })?);
         }
         Ok(Value::Object(map))
     }
@@ -170,6 +231,7 @@ mod tests {
         fn a_body_weighs_no_more_than_is_told_from_its_bytes(value in json()) {
             let bytes = serde_json::to_vec(&value).unwrap();
             prop_assert!(parse_within(&bytes, weight_of(&bytes)).is_ok());
+            prop_assert!(parse_within(&bytes, weight(&value)).is_ok());
         }
     }
 
@@ -179,6 +241,38 @@ mod tests {
         let error = parse_within(bytes.as_bytes(), 4 << 20).unwrap_err();
         assert!(error.to_string().starts_with(TOO_HEAVY), "{error}");
         assert!(parse(bytes.as_bytes()).is_ok());
+    }
+
+    const NAMES: Keep = Keep::Only(&[("items", Keep::Only(&[("name", Keep::Whole)])), ("next", Keep::Whole)]);
+    const NO_FIELDS: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
+
+    #[rstest::rstest]
+    #[case::named_ones(
+        NAMES,
+        r#"{"a": {"b": 1}, "items": [{"name": {"x": 1}, "c": 2}, "text", {"name": null}], "next": "n"}"#,
+        r#"{"items": [{"name": {"x": 1}}, "text", {"name": null}], "next": "n"}"#
+    )]
+    #[case::of_the_wrong_type(NAMES, r#"{"items": "text"}"#, r#"{"items": "text"}"#)]
+    #[case::all_but_one(
+        NO_FIELDS,
+        r#"{"managedFields": 1, "metadata": {"managedFields": [{}], "name": "n"}, "spec": [1]}"#,
+        r#"{"managedFields": 1, "metadata": {"name": "n"}, "spec": [1]}"#
+    )]
+    fn what_is_not_kept_is_stepped_over(#[case] keep: Keep, #[case] sent: &str, #[case] kept: &str) {
+        let (value, _) = parse_kept(sent.as_bytes(), 1 << 20, keep).unwrap();
+        assert_eq!(value, serde_json::from_str::<Value>(kept).unwrap());
+    }
+
+    /// As deep as an object can be, and deeper than is read: nobody reads it.
+    #[test]
+    fn what_is_stepped_over_weighs_nothing() {
+        let nested = format!("{}{}", "{\"f:a\":".repeat(200), "0".to_owned() + &"}".repeat(200));
+        let fields = vec![nested; 1000].join(",");
+        let sent = format!(r#"{{"metadata": {{"managedFields": [{fields}], "name": "n"}}}}"#);
+        let (value, weight) = parse_kept(sent.as_bytes(), 4 << 10, NO_FIELDS).unwrap();
+        assert_eq!(value, serde_json::json!({"metadata": {"name": "n"}}));
+        assert!((1..4 << 10).contains(&weight), "{weight}");
+        assert!(parse_within(sent.as_bytes(), 4 << 10).is_err());
     }
 
     #[test]

@@ -1,58 +1,131 @@
 //! A bound on connections, and on how long one may be silent.
 //!
 //! Header time-outs begin with the first byte of a request, and the choice between HTTP/1 and HTTP/2 has none: a peer that
-//! opens connections and says nothing would hold them for ever.
+//! opens connections and says nothing would hold them for ever. Must never: keep somebody new out for one that says nothing.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use axum_server::accept::Accept;
+use futures::future::{BoxFuture, FutureExt};
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Duration, Instant, Sleep, sleep};
+use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 
-/// Accepts as many connections as the limit says, and closes those beyond it at once.
+/// How long a new connection waits until one that was told to end has ended.
+const ENDS: Duration = Duration::from_secs(1);
+
+/// Holds as many connections as the limit says. One more takes the place of the one that has said nothing for longest.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded {
-    connections: Arc<Semaphore>,
+    open: Arc<Open>,
     idle: Duration,
+}
+
+#[derive(Debug)]
+struct Open {
+    most: usize,
+    room: Arc<Semaphore>,
+    since: Instant,
+    all: Mutex<Vec<Weak<Heard>>>,
+}
+
+/// When a peer last said something, and whether its connection is to end.
+#[derive(Debug)]
+struct Heard {
+    /// Microseconds since the server began.
+    last: AtomicU64,
+    ended: AtomicBool,
+    waker: AtomicWaker,
 }
 
 impl Bounded {
     pub(super) fn new(connections: usize, idle: Duration) -> Self {
         Self {
-            connections: Arc::new(Semaphore::new(connections)),
+            open: Arc::new(Open {
+                most: connections,
+                room: Arc::new(Semaphore::new(connections)),
+                since: Instant::now(),
+                all: Mutex::default(),
+            }),
             idle,
         }
     }
 }
 
-impl<S> Accept<TcpStream, S> for Bounded {
+impl Open {
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    async fn room(&self) -> io::Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let full = || io::Error::new(io::ErrorKind::ConnectionRefused, "too many connections");
+        if !self.end_the_most_silent() {
+            return Err(full());
+        }
+        match timeout(ENDS, Arc::clone(&self.room).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(full()),
+        }
+    }
+
+    /// Whether there was one that had not been told before: no more wait for room than are about to make some.
+    fn end_the_most_silent(&self) -> bool {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = all.iter().filter_map(Weak::upgrade);
+        let open = open.filter(|heard| !heard.ended.load(Ordering::Acquire));
+        let Some(heard) = open.min_by_key(|heard| heard.last.load(Ordering::Relaxed)) else {
+            return false;
+        };
+        heard.ended.store(true, Ordering::Release);
+        heard.waker.wake();
+        true
+    }
+
+    fn add(&self) -> Arc<Heard> {
+        let heard = Arc::new(Heard {
+            last: AtomicU64::new(self.now()),
+            ended: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= 2 * self.most {
+            all.retain(|heard| heard.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&heard));
+        heard
+    }
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for Bounded {
     type Stream = Guarded;
     type Service = S;
-    type Future = std::future::Ready<io::Result<(Guarded, S)>>;
+    type Future = BoxFuture<'static, io::Result<(Guarded, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let accepted = match Arc::clone(&self.connections).try_acquire_owned() {
-            Err(_) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, "too many connections")),
-            Ok(permit) => stream.set_nodelay(true).map(|()| {
-                let silence = Box::pin(sleep(self.idle));
-                (
-                    Guarded {
-                        stream,
-                        silence,
-                        idle: self.idle,
-                        _permit: permit,
-                    },
-                    service,
-                )
-            }),
-        };
-        std::future::ready(accepted)
+        let (open, idle) = (Arc::clone(&self.open), self.idle);
+        async move {
+            let permit = open.room().await?;
+            stream.set_nodelay(true)?;
+            let guarded = Guarded {
+                stream,
+                silence: Box::pin(sleep(idle)),
+                idle,
+                heard: open.add(),
+                open,
+                _permit: permit,
+            };
+            Ok((guarded, service))
+        }
+        .boxed()
     }
 }
 
@@ -62,14 +135,29 @@ pub(super) struct Guarded {
     stream: TcpStream,
     silence: Pin<Box<Sleep>>,
     idle: Duration,
+    heard: Arc<Heard>,
+    open: Arc<Open>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Guarded {
+    /// Whether somebody new takes its place; from now on, whoever says so wakes this task.
+    fn is_open(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.heard.waker.register(cx.waker());
+        if self.heard.ended.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
 }
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.is_open(cx)?;
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
             this.silence.as_mut().reset(Instant::now() + this.idle);
+            this.heard.last.store(this.open.now(), Ordering::Relaxed);
             return Poll::Ready(read);
         }
         this.silence
@@ -81,6 +169,7 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_open(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -19,8 +19,8 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
-use super::held::holding;
-use super::limits::{SMALL_BODY, answer_within, default_answer_within};
+use super::held::{Held, Room, holding};
+use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
 use super::shares::Shares;
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
@@ -81,7 +81,7 @@ struct Answer {
 }
 
 /// What a request's work holds until it ends.
-struct Held {
+struct Permits {
     _body: OwnedSemaphorePermit,
     _review: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
@@ -180,7 +180,8 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             unavailable("as many reviews are evaluated as may be at a time"),
         );
     };
-    let weight = u32::try_from(kib(webhook.copies() * weight_of(&bytes)).clamp(1, app.most_of_one)).unwrap_or(u32::MAX);
+    let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS).clamp(1, app.most_of_one);
+    let weight = u32::try_from(weight).unwrap_or(u32::MAX);
     let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(&app.reviews).acquire_many_owned(weight)).await else {
         return Answer::fault(
             uid,
@@ -188,7 +189,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             unavailable("reviews that are being judged hold all the memory that they may"),
         );
     };
-    let held = Held {
+    let held = Permits {
         _body: body_budget,
         _review: weight,
         _slot: slot,
@@ -253,9 +254,9 @@ fn unreadable(bytes: &[u8], end: End, headers: &HeaderMap, has_uid: bool) -> Opt
     Some(Fault::new(cause, message, fix))
 }
 
-type Parsed = (Result<Review, ParseError>, String, Held);
+type Parsed = (Result<Review, ParseError>, String, Permits);
 
-async fn parse(bytes: Vec<u8>, held: Held, deadline: Instant) -> Result<Parsed, Fault> {
+async fn parse(bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parsed, Fault> {
     let large = bytes.len() > PARSE_INLINE;
     let parse = move || {
         let sha256 = Sha256::digest(&bytes)
@@ -276,12 +277,13 @@ async fn parse(bytes: Vec<u8>, held: Held, deadline: Instant) -> Result<Parsed, 
 
 /// Decides on a thread that may block: a policy that does not yield must not hold up those that serve connections and tell
 /// the time, and a panic ends nothing but itself. What does yield ends at the deadline.
-async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Held, deadline: Instant) -> Decision {
+async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Permits, deadline: Instant) -> Decision {
     let admit = Arc::clone(&app.admit);
     let runtime = Handle::current();
+    let held = Held::new(held, Room::new(kib(FACTS), Arc::clone(&app.reviews)));
     let task = tokio::task::spawn_blocking(move || {
         let work = timeout_at(deadline, admit.admit(webhook, &review, deadline));
-        runtime.block_on(holding(Arc::new(held), work))
+        runtime.block_on(holding(held, work))
     });
     let fault = match timeout_at(deadline, task).await {
         Ok(Ok(Ok(decision))) => return decision,

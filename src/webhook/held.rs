@@ -3,13 +3,71 @@
 //! Budgets count what is in memory. An evaluation that is left behind keeps its request there, and so keeps the budget.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Anything that gives back what it holds when it is dropped.
-pub(super) type Held = Arc<dyn Any + Send + Sync>;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Anything that gives back what it holds when it is dropped, with the room that it has for what it is told.
+#[derive(Clone)]
+pub(super) struct Held {
+    _kept: Arc<dyn Any + Send + Sync>,
+    room: Arc<Room>,
+}
 
 tokio::task_local! {
     static HELD: Held;
+}
+
+/// What a request may keep of what the API server tells about it.
+pub(super) struct Room {
+    taken: Mutex<Taken>,
+    all: Arc<Semaphore>,
+}
+
+struct Taken {
+    /// What is still left of what was set aside, in KiB.
+    left: usize,
+    more: Vec<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    pub(super) fn new(kept: impl Send + Sync + 'static, room: Room) -> Self {
+        Self {
+            _kept: Arc::new(kept),
+            room: Arc::new(room),
+        }
+    }
+}
+
+impl Room {
+    /// So many KiB are set aside; more comes from the rest, as long as there is some.
+    pub(super) fn new(set_aside: usize, all: Arc<Semaphore>) -> Self {
+        let taken = Taken {
+            left: set_aside,
+            more: Vec::new(),
+        };
+        Self {
+            taken: Mutex::new(taken),
+            all,
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let kib = bytes.div_ceil(1024);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = taken.left.checked_sub(kib) {
+            taken.left = left;
+            return true;
+        }
+        // Not waited for: what waits holds room that others need.
+        let more = u32::try_from(kib - taken.left).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.all).try_acquire_many_owned(more) else {
+            return false;
+        };
+        taken.left = 0;
+        taken.more.push(permit);
+        true
+    }
 }
 
 /// Does the work of a request, which holds that.
@@ -19,5 +77,32 @@ pub(super) async fn holding<T>(held: Held, work: impl Future<Output = T>) -> T {
 
 /// What the work around holds; `None` where it is no request's, such as a scan's.
 pub(super) fn held() -> Option<Held> {
-    HELD.try_with(Arc::clone).ok()
+    HELD.try_with(Held::clone).ok()
+}
+
+/// Whether the request around has room for so many bytes more, which then are taken until it ends. A scan keeps no budget: it looks at one
+/// object after the other.
+pub(super) fn has_room(bytes: usize) -> bool {
+    HELD.try_with(|held| held.room.take(bytes)).unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_request_is_told_comes_out_of_what_is_set_aside_and_then_of_the_rest() {
+        let all = Arc::new(Semaphore::new(8));
+        let held = Held::new((), Room::new(2, Arc::clone(&all)));
+        assert!(has_room(usize::MAX), "no request's");
+        let work = async {
+            assert!(has_room(1) && has_room(1 << 10));
+            assert_eq!(all.available_permits(), 8);
+            assert!(!has_room(9 << 10) && has_room(8 << 10));
+            assert_eq!(all.available_permits(), 0);
+            assert!(!has_room(1));
+        };
+        holding(held, work).await;
+        assert_eq!(all.available_permits(), 8, "given back at the end");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::fetch::{LARGE_AT_ONCE, MAX_BYTES, MAX_OBJECT};
+use super::server::CONNECTION_WINDOW;
 use crate::review::MAX_WEIGHT;
 
 /// What a caller gets who says nothing: the registrations' own `timeoutSeconds`.
@@ -14,6 +16,9 @@ pub(super) const SMALL_BODY: usize = 1 << 20;
 /// How often a review is in memory while it is judged: parsed, and converted for the policies, whose values weigh up to twice as
 /// much.
 pub(super) const COPIES: usize = 3;
+
+/// What is set aside, with each review, for what the API server is asked about it: what most are told takes a tenth of it.
+pub(super) const FACTS: usize = 1 << 20;
 
 /// Bounds of the admission server. Each is a constant of the product; tests make them small.
 #[derive(Clone, Debug)]
@@ -28,7 +33,8 @@ pub struct Limits {
     pub small_bodies: usize,
     /// How long a body may take to arrive. The API server has it ready.
     pub arrival: Duration,
-    /// What all reviews that are being judged may hold together, parsed and as policies see them: the heaviest, three times.
+    /// What all reviews that are being judged may hold together, parsed and as policies see them, with what they ask the API server about:
+    /// the heaviest, three times.
     /// With `bodies` and what the process holds by itself it stays under the chart's memory limit.
     pub reviews: usize,
     /// How many reviews are evaluated at a time. The others wait, within their deadline.
@@ -37,7 +43,8 @@ pub struct Limits {
     pub evaluations_of_one: usize,
     /// What the bodies of one namespace may hold together, of small ones and large ones. What goes beyond is refused at once.
     pub bodies_of_one: usize,
-    /// How many connections are held. The API server multiplexes: each replica of it needs a few.
+    /// How many connections are held. The API server multiplexes: each replica of it needs one for each webhook. One more takes the place
+    /// of the one that has said nothing for longest.
     pub connections: usize,
     /// How long a connection may say nothing at all, pings included. Longer than the 90 s for which an API server keeps one that it does
     /// not use: whoever closes first must be the caller, or a review that is just sent is lost with the connection.
@@ -59,7 +66,7 @@ impl Default for Limits {
             evaluations: 64,
             evaluations_of_one: 16,
             bodies_of_one: 8 << 20,
-            connections: 512,
+            connections: 128,
             idle: Duration::from_secs(120),
             head: Duration::from_secs(10),
             grace: MAX_TIMEOUT + Duration::from_secs(1),
@@ -70,7 +77,9 @@ impl Default for Limits {
 impl Limits {
     /// What requests in flight may hold together, in bytes, beside what policies take while they are evaluated.
     pub fn in_flight(&self) -> usize {
-        self.bodies + self.small_bodies + self.reviews
+        let unread = self.connections.saturating_mul(CONNECTION_WINDOW as usize);
+        let told = LARGE_AT_ONCE * (MAX_BYTES + MAX_OBJECT);
+        self.bodies + self.small_bodies + self.reviews + unread + told
     }
 }
 

@@ -4,6 +4,8 @@
 //! never: answer from memory, or take any failure for "is not there". Objects come as raw JSON, with the fields that are
 //! newer than our types.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{BoxFuture, FutureExt};
@@ -12,14 +14,16 @@ use kube::core::Request;
 use kube::core::params::GetParams;
 use serde_json::{Value, json};
 
+use kept::{IDENTITY, KINDS, MAX_IDENTITY, OBJECT, OWNER};
+
+use super::fetch::{Answer, MAX_OBJECT, fetch, refusal, short};
+use super::held::has_room;
 use super::pages::{Ask, List, Listed, Page, page, serves};
-use crate::api::is_dns_subdomain;
-use crate::api::{DEFAULT_DENY_NAME, GROUP};
+use crate::api::{DEFAULT_DENY_NAME, GROUP, is_dns_subdomain};
 use crate::fence::{Named, OwnerRef};
 use crate::plan::account_of;
+use crate::review::Keep;
 
-/// Longest text of the API server that an error repeats.
-const MAX_REASON: usize = 200;
 const EXCEPTIONS: Listed = Listed {
     group: GROUP,
     version: "v1alpha1",
@@ -121,7 +125,7 @@ impl Live {
         }
     }
 
-    async fn fetch(&self, key: &Key) -> Result<Option<Value>, LookupError> {
+    async fn find(&self, key: &Key) -> Result<Option<Value>, LookupError> {
         let core = |namespace: &str, plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}");
         let ours = format!("/apis/{GROUP}/v1alpha1");
         let (collection, name) = match key {
@@ -150,7 +154,12 @@ impl Live {
                 (collection, owner.name.as_str())
             }
         };
-        self.request(key, &collection, name).await
+        let (keep, most) = match key {
+            Key::Owner(..) => (OWNER, MAX_IDENTITY),
+            Key::Account(_) | Key::Pod(_) => (IDENTITY, MAX_IDENTITY),
+            _ => (OBJECT, MAX_OBJECT),
+        };
+        self.request(key, &collection, name, keep, most).await
     }
 
     /// Where owners of that kind are. `None` where no object can have such an owner.
@@ -206,7 +215,7 @@ impl Live {
                 namespaced: true,
             }));
         }
-        let Some(list) = self.request(key, root, version).await? else {
+        let Some(list) = self.request(key, root, version, KINDS, MAX_OBJECT).await? else {
             return Ok(None);
         };
         let mut resources = list.get("resources").and_then(Value::as_array).into_iter().flatten();
@@ -227,7 +236,11 @@ impl Live {
 
     /// The first page of a namespace's exceptions, as a list whose `metadata.continue` tells that there are more.
     async fn exceptions(&self, namespace: &str) -> Result<Value, LookupError> {
-        let first = page(&self.client, &Ask::all(EXCEPTIONS, Some(namespace))).await?;
+        let ask = Ask::all(EXCEPTIONS, Some(namespace));
+        let first = whole(&ask, page(&self.client, &ask).await?)?;
+        if !has_room(first.weight) {
+            return Err(no_room(ask.to_string()));
+        }
         Ok(json!({"metadata": {"continue": first.next.unwrap_or_default()}, "items": first.items}))
     }
 
@@ -235,10 +248,14 @@ impl Live {
     async fn account_owner(&self, account: &Named) -> Result<Option<Value>, LookupError> {
         let mut ask = Ask::all(WORKFLOWS, Some(&account.namespace));
         loop {
-            let page = page(&self.client, &ask).await?;
+            let page = whole(&ask, page(&self.client, &ask).await?)?;
+            let weight = page.weight;
             let mut workflows = page.items.into_iter().map(Value::Object);
             if let Some(owner) = workflows.find(|workflow| account_of(workflow) == account.name) {
-                return Ok(Some(owner));
+                // That of its page: one workflow weighs no more.
+                return has_room(weight.min(MAX_OBJECT))
+                    .then_some(Some(owner))
+                    .ok_or_else(|| no_room(ask.to_string()));
             }
             if page.next.is_none() {
                 return Ok(None);
@@ -247,33 +264,66 @@ impl Live {
         }
     }
 
-    async fn request(&self, key: &Key, collection: &str, name: &str) -> Result<Option<Value>, LookupError> {
-        let fail = |why: String| LookupError {
+    async fn request(
+        &self,
+        key: &Key,
+        collection: &str,
+        name: &str,
+        keep: Keep,
+        most: usize,
+    ) -> Result<Option<Value>, LookupError> {
+        let fail = |why: &str| LookupError {
             what: key.to_string(),
-            why: why.chars().take(MAX_REASON).collect(),
+            why: short(why),
         };
         let request = Request::new(collection)
             .get(name, &GetParams::default())
-            .map_err(|error| fail(error.to_string()))?;
-        match self.client.request::<Value>(request).await {
-            Ok(object) => Ok(Some(object)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-            Err(kube::Error::Api(status)) if status.code == 403 && matches!(key, Key::Owner(..)) => {
-                let mut error = fail(format!("{} ({})", status.message, status.code));
-                error.why.push_str(OWNERS_HINT);
+            .map_err(|error| fail(&error.to_string()))?;
+        let (status, object, weight) = match fetch(&self.client, request, keep, most).await {
+            Ok(Answer::Json(status, object, size)) => (status, object, size.weight),
+            Ok(Answer::TooLarge) => {
+                return Err(fail(
+                    "it is larger than any that works: look at it, and make it smaller",
+                ));
+            }
+            Err(why) => return Err(fail(&why)),
+        };
+        match status.as_u16() {
+            200..=299 if has_room(weight) => Ok(Some(object)),
+            200..=299 => Err(no_room(key.to_string())),
+            404 => Ok(None),
+            code => {
+                let mut error = fail(&refusal(status, &object));
+                if code == 403 && matches!(key, Key::Owner(..)) {
+                    error.why.push_str(OWNERS_HINT);
+                }
                 Err(error)
             }
-            Err(kube::Error::Api(status)) => Err(fail(format!("{} ({})", status.message, status.code))),
-            // The text of a body that is no JSON, or of a transport error, may hold anything.
-            Err(kube::Error::SerdeError(_)) => Err(fail("the answer is not JSON".to_owned())),
-            Err(_) => Err(fail("it did not answer".to_owned())),
         }
+    }
+}
+
+/// A page of which nothing is missing.
+fn whole(ask: &Ask, page: Page) -> Result<Page, LookupError> {
+    match page.unread {
+        None => Ok(page),
+        Some(why) => Err(LookupError {
+            what: ask.to_string(),
+            why,
+        }),
+    }
+}
+
+fn no_room(what: String) -> LookupError {
+    LookupError {
+        what,
+        why: "it is large, and the reviews that are being judged hold all the memory that they may".to_owned(),
     }
 }
 
 impl Lookup for Live {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>> {
-        self.fetch(key).boxed()
+        self.find(key).boxed()
     }
 }
 

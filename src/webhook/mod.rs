@@ -6,6 +6,7 @@
 pub mod admit;
 mod body;
 mod connection;
+mod fetch;
 mod handler;
 mod health;
 mod held;

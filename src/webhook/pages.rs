@@ -3,26 +3,41 @@
 //! Must never: hold more of a list than one page, or let a page be as large as its objects can be made: five hundred objects of
 //! a megabyte each are one tenant's work.
 
-use axum::body::Bytes;
-use axum::http::StatusCode;
 use futures::future::BoxFuture;
-use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::ListParams;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::fetch::{Answer, Size, fetch, refusal, short};
 use super::lookup::LookupError;
-use crate::review::{Gvk, Gvr, parse_within};
+use crate::review::{Gvk, Gvr, Keep};
 
-/// Most bytes of one page. An object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six (`<` is
-/// `\u003c`), and a little around it.
-const MAX_PAGE: usize = 10 << 20;
 /// Most that a page may weigh once it is parsed.
 const MAX_PAGE_WEIGHT: usize = 32 << 20;
-/// Longest text of the API server that an error repeats.
-const MAX_REASON: usize = 200;
+/// What is kept of a list. Nobody reads `managedFields`, which can outweigh all the rest, but for which annotations a pod was given by its status.
+const OBJECTS: Keep = Keep::But(&[(
+    "items",
+    Keep::But(&[("metadata", Keep::But(&[("managedFields", WRITTEN)]))]),
+)]);
+const WRITTEN: Keep = Keep::Only(&[
+    ("subresource", Keep::Whole),
+    (
+        "fieldsV1",
+        Keep::Only(&[("f:metadata", Keep::Only(&[("f:annotations", Keep::Whole)]))]),
+    ),
+]);
+/// The same where names are all that is asked for.
+const NAMES: Keep = Keep::Only(&[
+    ("metadata", Keep::Only(&[("continue", Keep::Whole)])),
+    (
+        "items",
+        Keep::Only(&[(
+            "metadata",
+            Keep::Only(&[("name", Keep::Whole), ("namespace", Keep::Whole)]),
+        )]),
+    ),
+]);
 /// Objects of a page, where nothing says that they are large.
 const PAGE: u32 = 500;
 
@@ -70,6 +85,8 @@ pub struct Page {
     pub unread: Option<String>,
     /// How many bytes the API server sent.
     pub bytes: usize,
+    /// What the objects weigh.
+    pub weight: usize,
 }
 
 /// Asks for lists. Whoever asks sets a deadline.
@@ -136,37 +153,11 @@ impl std::fmt::Display for Ask {
     }
 }
 
-/// Of a list what its names take: everything else weighs nothing, whatever somebody wrote there.
-#[derive(Deserialize)]
-struct Names {
-    metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-struct ListMeta {
-    #[serde(rename = "continue", default)]
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    metadata: Name,
-}
-
-#[derive(Deserialize)]
-struct Name {
-    #[serde(default)]
-    namespace: Option<String>,
-    name: String,
-}
-
 /// Asks for one page; for a smaller one where the objects are large.
 pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
     let mut limit = ask.most;
     loop {
-        match attempt(client, ask, limit).await? {
+        match attempt(client, ask, limit, OBJECTS).await? {
             Some(page) => return Ok(page),
             None if limit > 1 => limit = (limit / 8).max(1),
             None => return beyond(client, ask).await,
@@ -181,29 +172,28 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
         ..ask.clone()
     };
     let too_large = || failed(ask, "one of them is larger than any object can be");
-    let (status, bytes) = fetched(client, &named, 1).await?;
-    let bytes = bytes.filter(|_| status.is_success()).ok_or_else(too_large)?;
-    let page: Names = serde_json::from_slice(&bytes).map_err(|_| too_large())?;
-    let next = page.metadata.next.filter(|token| !token.is_empty());
-    let Some(Named { metadata }) = page.items.into_iter().next() else {
+    let page = attempt(client, &named, 1, NAMES).await?.ok_or_else(too_large)?;
+    let next = page.next;
+    let Some(object) = page.items.into_iter().next() else {
         return Ok(Page {
             next,
             ..Page::default()
         });
     };
-    let name = match metadata.namespace {
-        Some(namespace) => format!("{namespace}/{}", metadata.name),
-        None => metadata.name,
+    let text = |field: &str| object.get("metadata")?.get(field)?.as_str();
+    let name = text("name").ok_or_else(too_large)?;
+    let name = match text("namespace") {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
     };
     let unread = format!(
         "{} {name} was not looked at: it is larger than any that works; look at it, and delete it if nobody needs it",
         ask.kind.kind
     );
     Ok(Page {
-        items: Vec::new(),
         next,
         unread: Some(unread),
-        bytes: bytes.len(),
+        ..Page::default()
     })
 }
 
@@ -220,48 +210,15 @@ pub(super) async fn serves(client: &Client, kind: Listed) -> Result<bool, Lookup
     }
 }
 
-fn failed(ask: &Ask, why: impl Into<String>) -> LookupError {
-    let why: String = why.into();
+fn failed(ask: &Ask, why: impl AsRef<str>) -> LookupError {
     LookupError {
         what: ask.to_string(),
-        why: why.chars().take(MAX_REASON).collect(),
+        why: short(why.as_ref()),
     }
 }
 
-/// `None` where the page is larger than may be.
-async fn attempt(client: &Client, ask: &Ask, limit: u32) -> Result<Option<Page>, LookupError> {
-    let (status, bytes) = fetched(client, ask, limit).await?;
-    let Some(bytes) = bytes else { return Ok(None) };
-    let answer = match parse_within(&bytes, MAX_PAGE_WEIGHT) {
-        Ok(answer) => answer,
-        // Too heavy, or nested too deep: alone on its page, an object is the one that is at fault.
-        Err(error) if error.is_data() => return Ok(None),
-        Err(_) => {
-            return Err(failed(
-                ask,
-                format!("the answer is no JSON that can be read ({status})"),
-            ));
-        }
-    };
-    if !status.is_success() {
-        let said = answer
-            .get("message")
-            .and_then(Value::as_str)
-            .unwrap_or("no reason given");
-        return Err(failed(ask, format!("{said} ({})", status.as_u16())));
-    }
-    read(answer)
-        .map(|page| {
-            Some(Page {
-                bytes: bytes.len(),
-                ..page
-            })
-        })
-        .ok_or_else(|| failed(ask, "the answer is no list"))
-}
-
-/// The answer as it came; no bytes where they are more than may be.
-async fn fetched(client: &Client, ask: &Ask, limit: u32) -> Result<(StatusCode, Option<Bytes>), LookupError> {
+/// `None` where the page is larger than may be: alone on its page, an object is the one that is at fault.
+async fn attempt(client: &Client, ask: &Ask, limit: u32, keep: Keep) -> Result<Option<Page>, LookupError> {
     let mut params = ListParams::default().limit(limit);
     params.label_selector = Some(ask.labels.clone()).filter(|labels| !labels.is_empty());
     params.field_selector = Some(ask.fields.clone()).filter(|fields| !fields.is_empty());
@@ -273,15 +230,14 @@ async fn fetched(client: &Client, ask: &Ask, limit: u32) -> Result<(StatusCode, 
         request.list(&params)
     };
     let request = request.map_err(|error| failed(ask, error.to_string()))?;
-    // The text of a transport error may hold anything.
-    let sent = client.send(request.map(Into::into)).await;
-    let response = sent.map_err(|_| failed(ask, "it did not answer"))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_PAGE).collect().await;
-    match body {
-        Ok(body) => Ok((status, Some(body.to_bytes()))),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Ok((status, None)),
-        Err(_) => Err(failed(ask, "the answer broke off")),
+    match fetch(client, request, keep, MAX_PAGE_WEIGHT).await {
+        Err(why) => Err(failed(ask, why)),
+        Ok(Answer::TooLarge) => Ok(None),
+        Ok(Answer::Json(status, answer, _)) if !status.is_success() => Err(failed(ask, refusal(status, &answer))),
+        Ok(Answer::Json(_, answer, Size { bytes, weight })) => {
+            let page = read(answer).ok_or_else(|| failed(ask, "the answer is no list"))?;
+            Ok(Some(Page { bytes, weight, ..page }))
+        }
     }
 }
 
@@ -313,6 +269,7 @@ mod tests {
     use kube::client::Body;
     use serde_json::json;
 
+    use super::super::fetch::MAX_BYTES;
     use super::*;
 
     const PODS: Listed = Listed {
@@ -383,7 +340,7 @@ mod tests {
         let (heavy, urls) = asked(&Ask::all(PODS, None), |_| {
             (
                 200,
-                format!("{{\"items\": [{}1]}}", "{\"\":0},".repeat(500_000)).into_bytes(),
+                format!("{{\"items\": [{}{{}}]}}", "{\"\":0},".repeat(500_000)).into_bytes(),
             )
         })
         .await;
@@ -410,7 +367,7 @@ mod tests {
                     ]
                     .concat()
                 } else {
-                    vec![b' '; MAX_PAGE + 1]
+                    vec![b' '; MAX_BYTES + 1]
                 };
                 (200, list)
             };
@@ -439,6 +396,20 @@ mod tests {
             );
             assert!(found.unread.unwrap().contains("Pod b/fat was not looked at"));
         }
+    }
+
+    /// Who owns which field outweighs all the rest, and nobody asks: but for the annotations that a network plugin gave a pod by its status.
+    #[tokio::test]
+    async fn who_owns_which_field_is_not_kept() {
+        let annotations = json!({"f:a": {}});
+        let fields = json!({"f:metadata": {"f:annotations": annotations, "f:labels": {}}, "f:spec": {"f:x": {}}});
+        let list = json!({"items": [{"metadata": {"name": "n", "managedFields": [{"manager": "m", "subresource": "status", "fieldsV1": fields}]}}]});
+        let (found, _) = asked(&Ask::all(PODS, None), move |_| (200, bytes(&list))).await;
+        let kept = json!([{"subresource": "status", "fieldsV1": {"f:metadata": {"f:annotations": annotations}}}]);
+        assert_eq!(
+            Value::Object(found.unwrap().items.remove(0)),
+            json!({"metadata": {"name": "n", "managedFields": kept}})
+        );
     }
 
     #[tokio::test]

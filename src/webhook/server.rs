@@ -25,12 +25,16 @@ use super::{Limits, Readiness};
 
 /// Streams of one connection: Go's client takes no more than it is given, and asks for 100 at least.
 const STREAMS: u32 = 250;
-/// What a peer may send of one body before we read it: twice a common review.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for a whole connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What a peer may send of one body before we read it: some common reviews.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// The same for a whole connection: nobody counts what waits there, so it is small beside what is counted.
+pub(super) const CONNECTION_WINDOW: u32 = 256 << 10;
+/// What is read of an HTTP/1 connection before somebody wants it.
+const HTTP1_BUFFER: usize = 64 << 10;
 /// Health and metrics need few connections: kubelet's and a scraper's.
 const HEALTH_CONNECTIONS: usize = 64;
+/// How long one of them may say nothing. Whoever comes again in a minute connects again.
+const HEALTH_IDLE: Duration = Duration::from_secs(5);
 
 /// The TLS side of the admission server: its certificate comes from the resolver at each handshake, and so does the verdict on a
 /// client's where `clients` are told apart.
@@ -98,9 +102,14 @@ pub async fn serve_health(
     cancel: CancellationToken,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let limits = Limits {
+        head: limits.head.min(HEALTH_IDLE),
+        idle: limits.idle.min(HEALTH_IDLE),
+        ..limits.clone()
+    };
     let acceptor = Bounded::new(HEALTH_CONNECTIONS, limits.idle);
     let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor);
-    bound(server.http_builder(), limits);
+    bound(server.http_builder(), &limits);
     let handle = stop_when(cancel, Duration::from_secs(1));
     server.handle(handle).serve(router.into_make_service()).await
 }
@@ -110,6 +119,7 @@ fn bound(builder: &mut Builder<TokioExecutor>, limits: &Limits) {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
+        .max_buf_size(HTTP1_BUFFER)
         .max_headers(64);
     builder
         .http2()

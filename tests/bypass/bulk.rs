@@ -46,6 +46,41 @@ async fn writes_a_time_that_nobody_can_read() {
     assert_eq!(kept["metadata"]["managedFields"][0]["time"], "2024-02-28T10:00:00Z");
 }
 
+/// Who takes a finalizer off is asked like everybody, as long as the object stays; what ends it is not.
+///
+/// Held by: `declaration-size`
+#[tokio::test]
+async fn takes_a_finalizer_off_and_fills_the_declaration_with_it() {
+    let world = World::shared().await;
+    let ns = &world.namespace("heavy", &json!({})).await;
+    let (_, tenant) = world.tenant(ns).await;
+    let mut held = workflow("heavy", &json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
+    tenant.post(&all("AIWorkflow", ns), &held).await.ok();
+    let path = one("AIWorkflow", ns, "heavy");
+    // Maps in maps: in memory, a hundred times as large as they are written.
+    let nested = (0..50).fold(json!({}), |inner, _| json!({"f:a": inner}));
+    let fields: serde_json::Map<_, _> = (0..1000).map(|n| (format!("f:{n}"), nested.clone())).collect();
+    let fields = json!([{
+        "manager": "x", "operation": "Update", "apiVersion": "ringfence.dev/v1alpha1", "time": "2024-02-29T00:00:00Z",
+        "fieldsType": "FieldsV1", "fieldsV1": fields,
+    }]);
+    for finalizers in [json!(["example.com/b"]), Value::Null] {
+        let heavy = json!({"metadata": {"finalizers": finalizers, "managedFields": fields}});
+        tenant.patch(&path, &heavy).await.refused_by("declaration-size");
+    }
+    let one_off = json!({"metadata": {"finalizers": ["example.com/b"]}});
+    tenant.patch(&path, &one_off).await.ok();
+    tenant.delete(&path).await.ok();
+    let heavy = json!({"metadata": {"finalizers": ["example.com/b"], "managedFields": fields}});
+    tenant.patch(&path, &heavy).await.refused_by("declaration-size");
+    tenant
+        .patch(&path, &json!({"metadata": {"finalizers": null}}))
+        .await
+        .ok();
+    world.admin.gone(&path).await;
+}
+
 /// What Ringfence watches it finds by a label of its own.
 ///
 /// Held by: `ringfence-reserved-keys`

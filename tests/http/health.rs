@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use ringfence::telemetry::Metrics;
 use ringfence::webhook::{Gate, Limits, Readiness, health_router, serve_health};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +80,33 @@ async fn readiness_names_what_is_pending_and_liveness_does_not_care() {
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
     );
     assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
+    cancel.cancel();
+    timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
+}
+
+/// Kubelet asks on a connection of its own, and restarts a replica that does not answer.
+#[tokio::test]
+async fn connections_that_say_nothing_keep_no_probe_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let router = health_router(Readiness::default(), Arc::new(Metrics::new()));
+    let stop = cancel.clone();
+    let task = tokio::spawn(async move { serve_health(listener, router, &Limits::default(), stop).await });
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    for _ in 0..3 {
+        assert_eq!(get(address, "/livez").await.status, StatusCode::OK);
+    }
+    // Those that are still there are let go, long before a minute is over.
+    let began = std::time::Instant::now();
+    for mut stream in silent {
+        let closed = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok());
+    }
+    assert!(began.elapsed() < PATIENCE);
     cancel.cancel();
     timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
 }

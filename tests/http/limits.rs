@@ -1,5 +1,10 @@
 //! More than the server takes: some wait, some are told to come again, none is lost and none is decided wrongly.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
 use futures::future::join_all;
 use ringfence::webhook::Limits;
 use serde_json::{Value, json};
@@ -237,22 +242,62 @@ async fn a_namespace_that_floods_waits_for_itself() {
     assert_eq!(server.post(review("fine").to_string()).await.response(), allowed());
 }
 
+/// Who holds connections and says nothing keeps nobody out.
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed() {
+async fn a_connection_beyond_the_limit_takes_the_place_of_the_most_silent_one() {
     let server = Server::start(Limits {
         connections: 2,
         ..Limits::default()
     });
-    let held = [server.http2().await, server.http2().await];
-    assert!(timeout(PATIENCE, server.tls("h2")).await.unwrap().is_err());
-    drop(held);
-    timeout(PATIENCE, async {
-        while server.tls("h2").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("a closed connection makes room");
+    let mut silent = server.tls("http/1.1").await.unwrap();
+    let (mut talks, _) = server.http2().await;
+    for _ in 0..3 {
+        let post = || request("/admit/fence", "application/json", review("fine").to_string());
+        let asked = timeout(PATIENCE, talks.send_request(post())).await.unwrap().unwrap();
+        assert_eq!(asked.status(), 200, "one that talks stays");
+        let mut new = server.tls("http/1.1").await.expect("there is room for somebody new");
+        let closed = timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "the silent one has made it");
+        std::mem::swap(&mut silent, &mut new);
+    }
+}
+
+/// What a peer may send before anybody reads it is counted by nobody: so it is little.
+#[tokio::test]
+async fn bodies_that_nobody_reads_yet_do_not_pile_up() {
+    let server = Server::start(Limits {
+        small_bodies: 1 << 20,
+        ..Limits::default()
+    });
+    // It takes all the room there is, and sends nothing.
+    let mut first = server.tls("http/1.1").await.unwrap();
+    let head = "POST /admit/fence?timeout=20s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n{";
+    first.write_all(head.as_bytes()).await.unwrap();
+    first.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (client, _) = server.http2().await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    for _ in 0..8 {
+        let (taken, mut client) = (Arc::clone(&taken), client.clone());
+        let endless = futures::stream::repeat_with(move || {
+            taken.fetch_add(1 << 10, Ordering::Relaxed);
+            Ok::<_, Infallible>(vec![b' '; 1 << 10])
+        });
+        let mut waits = request(
+            "/admit/fence?timeout=20s",
+            "application/json",
+            Body::from_stream(endless),
+        );
+        waits.headers_mut().insert("content-length", 1_000_000.into());
+        tokio::spawn(async move { client.send_request(waits).await });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let taken = taken.load(Ordering::Relaxed);
+    // A piece more of each, which waits on this side.
+    assert!(
+        (64 << 10..=264 << 10).contains(&taken),
+        "{taken} bytes were taken of bodies that nobody reads"
+    );
 }
 
 #[tokio::test]

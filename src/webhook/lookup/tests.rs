@@ -68,9 +68,10 @@ fn owner(api_version: &str, kind: &str, name: &str) -> Key {
 #[tokio::test]
 async fn every_question_is_one_consistent_get(#[case] key: Key, #[case] path: &str) {
     let mut objects = json!({});
-    objects[path] = json!({"newerThanUs": 1});
+    let object = json!({"metadata": {"uid": "1"}});
+    objects[path] = object.clone();
     let (live, asked) = api(404, objects);
-    assert_eq!(live.get(&key).await, Ok(Some(json!({"newerThanUs": 1}))));
+    assert_eq!(live.get(&key).await, Ok(Some(object)));
     assert_eq!(
         *asked.lock().unwrap(),
         [path],
@@ -87,11 +88,12 @@ async fn the_plural_of_a_foreign_kind_is_asked_for(#[case] namespaced: bool, #[c
         {"kind": "Workflow", "name": "workflows/status", "namespaced": namespaced},
         {"kind": "Workflow", "name": "workflows", "namespaced": namespaced},
     ]}});
-    objects[path] = json!({"found": true});
+    let object = json!({"metadata": {"uid": "1"}});
+    objects[path] = object.clone();
     let (live, _) = api(404, objects);
     assert_eq!(
         live.get(&owner("argoproj.io/v1alpha1", "Workflow", "w")).await,
-        Ok(Some(json!({"found": true})))
+        Ok(Some(object))
     );
     assert_eq!(live.get(&owner("argoproj.io/v1alpha1", "Other", "w")).await, Ok(None));
     assert_eq!(live.get(&owner("example.com/v1", "Workflow", "w")).await, Ok(None));
@@ -193,4 +195,135 @@ async fn an_account_is_nobodys_only_where_every_page_was_read() {
     let (live, _) = api(500, pages);
     let error = live.get(&Key::AccountOwner(named())).await.unwrap_err();
     assert!(error.to_string().contains("the aiworkflows of namespace ai"), "{error}");
+}
+
+/// A body in which a field holds so many nested maps.
+fn nested(count: usize) -> Value {
+    let one = (0..50).fold(json!({}), |inner, _| json!({"f:a": inner}));
+    Value::Array(vec![json!({"fieldsV1": one}); count])
+}
+
+fn label() -> Value {
+    json!({"ringfence.dev/workflow": "triage"})
+}
+
+/// As large as objects get: an image of arguments, and what field managers own of it.
+#[tokio::test]
+async fn of_a_large_owner_who_it_is_is_kept_and_nothing_else() {
+    let labels = json!({"ringfence.dev/workflow": "triage", "other": "label"});
+    let reference = json!({"apiVersion": "v1", "kind": "K", "name": "k", "uid": "2", "controller": true});
+    let mut owners = json!([reference, {"apiVersion": "v1", "kind": "K", "name": "l", "uid": "3"}]);
+    let kept_owners = owners.clone();
+    owners[0]["blockOwnerDeletion"] = json!(true);
+    let pod = json!({
+        "metadata": {"labels": labels, "annotations": {"a": "b"}},
+        "spec": {"containers": [{"args": vec!["x".repeat(1000); 1400]}]},
+    });
+    let kept_pod = json!({"metadata": {"labels": label()}});
+    let metadata = json!({
+        "name": "o", "uid": "1", "labels": labels, "ownerReferences": owners, "managedFields": nested(500),
+        "annotations": {"a": "b"},
+    });
+    let kept = json!({"uid": "1", "labels": label(), "ownerReferences": kept_owners});
+    for (key, path, spec, kept_spec) in [
+        (
+            owner("apps/v1", "Deployment", "o"),
+            "/apis/apps/v1/namespaces/ai/deployments/o",
+            json!({"template": pod, "replicas": 1}),
+            json!({"template": kept_pod}),
+        ),
+        (
+            owner("batch/v1", "CronJob", "o"),
+            "/apis/batch/v1/namespaces/ai/cronjobs/o",
+            json!({"jobTemplate": {"metadata": {"labels": labels, "name": "x"}, "spec": {"template": pod, "x": 1}}}),
+            json!({"jobTemplate": {"metadata": {"labels": label()}, "spec": {"template": kept_pod}}}),
+        ),
+    ] {
+        let mut objects = json!({});
+        objects[path] = json!({"kind": "x", "metadata": metadata, "spec": spec, "status": {"a": [{}]}});
+        let (live, _) = api(404, objects);
+        assert_eq!(
+            live.get(&key).await,
+            Ok(Some(json!({"metadata": kept, "spec": kept_spec})))
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_accounts_and_pods_who_they_are_is_kept() {
+    let metadata = json!({
+        "name": "triage", "uid": "1", "creationTimestamp": "t", "deletionTimestamp": "u", "labels": label(),
+        "annotations": {"ringfence.dev/owner-uid": "2"},
+    });
+    let mut sent = metadata.clone();
+    sent["annotations"]["other"] = json!("x");
+    sent["managedFields"] = nested(10);
+    let object = json!({"metadata": sent, "secrets": [{"name": "x"}], "spec": {}});
+    for (key, plural) in [(Key::Account(named()), "serviceaccounts"), (Key::Pod(named()), "pods")] {
+        let mut objects = json!({});
+        objects[format!("/api/v1/namespaces/ai/{plural}/triage")] = object.clone();
+        let (live, _) = api(404, objects);
+        assert_eq!(live.get(&key).await, Ok(Some(json!({"metadata": metadata}))));
+    }
+}
+
+#[tokio::test]
+async fn of_what_policies_see_all_is_kept_but_who_owns_which_field() {
+    let mut workflow =
+        json!({"metadata": {"name": "triage", "managedFields": nested(3400)}, "spec": {"newerThanUs": [{}]}});
+    let mut objects = json!({});
+    objects["/apis/ringfence.dev/v1alpha1/namespaces/ai/aiworkflows/triage"] = workflow.clone();
+    let (live, _) = api(404, objects);
+    workflow["metadata"].as_object_mut().unwrap().remove("managedFields");
+    assert_eq!(live.get(&Key::Workflow(named())).await, Ok(Some(workflow)));
+}
+
+#[rstest]
+#[case::owners(owner("v1", "ReplicationController", "r"), "/api/v1/namespaces/ai/replicationcontrollers/r",
+    json!({"metadata": {"ownerReferences": vec![json!({"apiVersion": "v1", "kind": "K", "name": "k", "uid": "2"}); 2000]}}))]
+#[case::a_text_for_an_object(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j", json!({"spec": "x".repeat(200 << 10)}))]
+#[case::bytes(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j", json!({"x": "x".repeat(11 << 20)}))]
+#[case::weight(Key::Namespace("ai".into()), "/api/v1/namespaces/ai", json!({"spec": vec![json!({"a": 0}); 20_000]}))]
+#[tokio::test]
+async fn what_is_larger_than_any_that_works_is_an_error(#[case] key: Key, #[case] path: &str, #[case] object: Value) {
+    let mut objects = json!({});
+    objects[path] = object;
+    let (live, _) = api(404, objects);
+    let error = live.get(&key).await.unwrap_err();
+    assert!(error.why.contains("larger than any that works"), "{error}");
+}
+
+/// An exception that is not read might be the one that is meant; a workflow that is not read might be whose the account is.
+#[rstest]
+#[case::exceptions(Key::Exceptions("ai".into()), "regopolicyexceptions")]
+#[case::workflows(Key::AccountOwner(named()), "aiworkflows")]
+#[tokio::test]
+async fn one_that_is_too_large_to_be_read_hides_no_others(#[case] key: Key, #[case] plural: &str) {
+    let item = json!({"metadata": {"name": "fat"}, "spec": vec![json!({"": 0}); 60_000]});
+    let list = json!({"items": [item]});
+    let mut objects = json!({});
+    for limit in [500, 62, 7, 1] {
+        objects[format!("/apis/ringfence.dev/v1alpha1/namespaces/ai/{plural}?&limit={limit}")] = list.clone();
+    }
+    let (live, _) = api(404, objects);
+    let error = live.get(&key).await.unwrap_err();
+    assert!(error.to_string().contains("fat was not looked at"), "{error}");
+}
+
+/// What many requests are told at the same time is counted: one that finds no room is refused.
+#[tokio::test]
+async fn what_a_request_is_told_is_counted() {
+    use super::super::held::{Held, Room, holding};
+    let path = "/api/v1/namespaces/ai";
+    let mut objects = json!({});
+    objects[path] = json!({"metadata": {"annotations": {"a": "x".repeat(64 << 10)}}});
+    let (live, _) = api(404, objects);
+    let key = Key::Namespace("ai".into());
+    let all = Arc::new(tokio::sync::Semaphore::new(70));
+    let room = Room::new(70, Arc::clone(&all));
+    let asked = async { [live.get(&key).await, live.get(&key).await, live.get(&key).await] };
+    let [first, second, third] = holding(Held::new((), room), asked).await;
+    assert!(first.is_ok() && second.is_ok());
+    assert!(third.unwrap_err().why.contains("hold all the memory that they may"));
+    assert_eq!(all.available_permits(), 70);
 }

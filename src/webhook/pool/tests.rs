@@ -7,7 +7,7 @@ use std::thread;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::super::held::holding;
+use super::super::held::{Room, holding};
 use super::*;
 use crate::policy::{Findings, Source, Target};
 
@@ -234,7 +234,8 @@ fn more_requests_than_threads_take_turns() {
 async fn what_a_request_holds_stays_with_the_evaluation_that_is_left_behind() {
     let pool = pool(&["hangs"], 2);
     let budget = Arc::new(());
-    holding(budget.clone(), async { asked(&pool, Duration::from_millis(500)) }).await;
+    let held = Held::new(budget.clone(), Room::new(0, Arc::new(tokio::sync::Semaphore::new(0))));
+    holding(held, async { asked(&pool, Duration::from_millis(500)) }).await;
     assert_eq!(Arc::strong_count(&budget), 2, "the evaluation holds it");
     release(&pool);
     let until = Instant::now() + PATIENCE;

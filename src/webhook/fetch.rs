@@ -1,0 +1,105 @@
+//! One answer of the API server, within bounds.
+//!
+//! Objects and lists come from whoever may write them. Must never: hold more of an answer than is allowed, or several large ones at
+//! the same time; take what is too large, or no JSON, for an answer.
+
+use axum::http::{Request, StatusCode};
+use futures::TryFutureExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use kube::Client;
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::review::{Keep, parse_kept, weight_of};
+
+/// Most bytes of one answer. An object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six (`<` is
+/// `\u003c`), and a little around it.
+pub(super) const MAX_BYTES: usize = 10 << 20;
+/// Most that the parsed answer about one object may weigh.
+pub(super) const MAX_OBJECT: usize = 8 << 20;
+/// What an answer may hold, and weigh, that is read without waiting for others: most are smaller.
+const SMALL: usize = 128 << 10;
+const SMALL_WEIGHT: usize = 1 << 20;
+/// Larger answers that are read at a time in this process. The others wait, within their deadline.
+pub(super) const LARGE_AT_ONCE: usize = 2;
+/// Longest text of the API server that an error repeats.
+pub(super) const MAX_REASON: usize = 200;
+
+/// What is kept of an answer that is no.
+const REFUSAL: Keep = Keep::Only(&[("message", Keep::Whole)]);
+
+static LARGE: Semaphore = Semaphore::const_new(LARGE_AT_ONCE);
+
+/// What came, with its status.
+pub(super) enum Answer {
+    /// What was kept of it, and how large it was.
+    Json(StatusCode, Value, Size),
+    /// Larger, heavier or deeper than may be.
+    TooLarge,
+}
+
+/// How large an answer was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// As it came.
+    pub(super) bytes: usize,
+    /// What was kept of it.
+    pub(super) weight: usize,
+}
+
+/// Sends a request, and keeps so much of the answer. Says why where there is none; never with a piece of it.
+pub(super) async fn fetch(
+    client: &Client,
+    request: Request<Vec<u8>>,
+    keep: Keep,
+    most: usize,
+) -> Result<Answer, String> {
+    // The text of a transport error may hold anything.
+    let sent = client.send(request.map(Into::into));
+    let response = sent.map_err(|_| "it did not answer".to_owned()).await?;
+    let status = response.status();
+    let mut body = Limited::new(response.into_body(), MAX_BYTES);
+    let (mut bytes, mut turn) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                let Some(data) = frame.data_ref() else { continue };
+                if turn.is_none() && bytes.len() + data.len() > SMALL {
+                    turn = Some(large().await?);
+                }
+                bytes.extend_from_slice(data);
+            }
+            Err(error) if error.is::<LengthLimitError>() => return Ok(Answer::TooLarge),
+            Err(_) => return Err("the answer broke off".to_owned()),
+        }
+    }
+    if turn.is_none() && weight_of(&bytes) > SMALL_WEIGHT {
+        turn = Some(large().await?);
+    }
+    let keep = if status.is_success() { keep } else { REFUSAL };
+    let parsed = parse_kept(&bytes, most, keep);
+    drop(turn);
+    match parsed {
+        Ok((value, weight)) => {
+            let bytes = bytes.len();
+            Ok(Answer::Json(status, value, Size { bytes, weight }))
+        }
+        Err(error) if error.is_data() => Ok(Answer::TooLarge),
+        Err(_) => Err(format!("the answer is no JSON that can be read ({status})")),
+    }
+}
+
+async fn large() -> Result<SemaphorePermit<'static>, String> {
+    LARGE.acquire().await.map_err(|_| "it is not read any more".to_owned())
+}
+
+/// What the API server says of a failure.
+pub(super) fn refusal(status: StatusCode, answer: &Value) -> String {
+    let said = answer.get("message").and_then(Value::as_str);
+    let said = said.unwrap_or("no reason given");
+    short(&format!("{said} ({})", status.as_u16()))
+}
+
+pub(super) fn short(text: &str) -> String {
+    text.chars().take(MAX_REASON).collect()
+}
