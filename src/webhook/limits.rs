@@ -65,7 +65,7 @@ impl Default for Limits {
             evaluations: 64,
             evaluations_of_one: 16,
             bodies_of_one: 8 << 20,
-            connections: 128,
+            connections: 64,
             idle: Duration::from_secs(60),
             head: Duration::from_secs(10),
             grace: MAX_TIMEOUT + Duration::from_secs(1),
