@@ -6,17 +6,19 @@
 use std::{future::Future, time::Duration};
 
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
+    core::DynamicResourceScope,
 };
 use serde_json::Value;
 
+use super::lean::Lean;
 use crate::plan::Child;
 use crate::webhook::pages::{Ask, List, Page};
 
 /// Longest that one call may take.
 pub const DEADLINE: Duration = Duration::from_secs(15);
-/// Objects in one page of a list. Few, because managedFields make each as large as an object can be (some 9 MB), and eight lists run at a time.
+/// Objects in one page of a list. Few, because each may be as large as an object can be (9 MB as text), and eight lists run at a time.
 pub(super) const PAGE: u32 = 4;
 
 /// Why a call failed.
@@ -140,7 +142,10 @@ impl Calls {
         Self { client }
     }
 
-    fn api(&self, child: Child, namespace: &str) -> Api<DynamicObject> {
+    fn api<K>(&self, child: Child, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
         let resource = ApiResource {
             group: child.group().to_owned(),
             version: "v1".to_owned(),
@@ -153,20 +158,21 @@ impl Calls {
 
     pub(super) async fn get(&self, child: Child, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
         let what = format!("read {} {name}", child.kind());
-        optional(bounded(&what, self.api(child, namespace).get(name)).await)?
-            .map(|object| raw(&what, object))
+        let api = self.api::<Lean<DynamicObject>>(child, namespace);
+        optional(bounded(&what, api.get(name)).await)?
+            .map(|Lean(object)| raw(&what, object))
             .transpose()
     }
 
     /// Every object of a kind that matches a label selector, page by page.
     pub(super) async fn list(&self, child: Child, namespace: &str, labels: &str) -> Result<Vec<Value>, CallError> {
         let what = format!("list {} of namespace {namespace}", child.plural());
-        let api = self.api(child, namespace);
+        let api = self.api::<Lean<DynamicObject>>(child, namespace);
         let mut params = ListParams::default().labels(labels).limit(PAGE);
         let mut objects = Vec::new();
         loop {
             let page = bounded(&what, api.list(&params)).await?;
-            for mut object in page.items {
+            for Lean(mut object) in page.items {
                 // Items of a list come without their type.
                 object.types.get_or_insert_with(|| kube::api::TypeMeta {
                     api_version: child.api_version(),
@@ -184,7 +190,11 @@ impl Calls {
     pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
         let what = format!("create {} {}", child.kind(), crate::plan::name_of(&object));
         let object = parse(&what, object)?;
-        let created = bounded(&what, self.api(child, namespace).create(&writing(), &object)).await?;
+        let created = bounded(
+            &what,
+            self.api::<DynamicObject>(child, namespace).create(&writing(), &object),
+        )
+        .await?;
         raw(&what, created)
     }
 
@@ -193,7 +203,12 @@ impl Calls {
         let name = crate::plan::name_of(&object).to_owned();
         let what = format!("replace {} {name}", child.kind());
         let object = parse(&what, object)?;
-        let replaced = bounded(&what, self.api(child, namespace).replace(&name, &writing(), &object)).await?;
+        let replaced = bounded(
+            &what,
+            self.api::<DynamicObject>(child, namespace)
+                .replace(&name, &writing(), &object),
+        )
+        .await?;
         raw(&what, replaced)
     }
 

@@ -23,7 +23,7 @@ const LEAN: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::
 
 /// An object as it was sent, but for its `managedFields`.
 #[derive(Clone, Debug)]
-pub(super) struct Lean<K>(K);
+pub(super) struct Lean<K>(pub(super) K);
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Lean<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

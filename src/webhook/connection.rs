@@ -1,7 +1,8 @@
 //! A bound on connections, and on how long one may be silent.
 //!
 //! Header time-outs begin with the first byte of a request, and the choice between HTTP/1 and HTTP/2 has none: a peer that
-//! opens connections and says nothing would hold them for ever. Must never: keep somebody new out for one that says nothing.
+//! opens connections and says nothing would hold them for ever. Must never: keep somebody new out for one that says nothing, or end one
+//! whose peer waits for an answer.
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +21,8 @@ use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 /// How long a new connection waits until one that was told to end has ended.
 const ENDS: Duration = Duration::from_secs(1);
 
-/// Holds as many connections as the limit says. One more takes the place of the one that has said nothing for longest.
+/// Holds as many connections as the limit says. One more takes the place of the one that has said nothing for longest, among those that
+/// wait for no answer.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded {
     open: Arc<Open>,
@@ -40,6 +42,8 @@ struct Open {
 struct Heard {
     /// Microseconds since the server began.
     last: AtomicU64,
+    /// Whether it was the peer who spoke last: then it waits for an answer, or is about to ask.
+    waits: AtomicBool,
     ended: AtomicBool,
     waker: AtomicWaker,
 }
@@ -81,7 +85,7 @@ impl Open {
     fn end_the_most_silent(&self) -> bool {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let open = all.iter().filter_map(Weak::upgrade);
-        let open = open.filter(|heard| !heard.ended.load(Ordering::Acquire));
+        let open = open.filter(|heard| !heard.ended.load(Ordering::Acquire) && !heard.waits.load(Ordering::Acquire));
         let Some(heard) = open.min_by_key(|heard| heard.last.load(Ordering::Relaxed)) else {
             return false;
         };
@@ -93,6 +97,7 @@ impl Open {
     fn add(&self) -> Arc<Heard> {
         let heard = Arc::new(Heard {
             last: AtomicU64::new(self.now()),
+            waits: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -155,7 +160,11 @@ impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.is_open(cx)?;
+        let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
+            if buf.filled().len() > before {
+                this.heard.waits.store(true, Ordering::Release);
+            }
             this.silence.as_mut().reset(Instant::now() + this.idle);
             this.heard.last.store(this.open.now(), Ordering::Relaxed);
             return Poll::Ready(read);
@@ -170,6 +179,7 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.is_open(cx)?;
+        self.heard.waits.store(false, Ordering::Release);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -186,6 +196,8 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_open(cx)?;
+        self.heard.waits.store(false, Ordering::Release);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

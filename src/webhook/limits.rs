@@ -43,8 +43,8 @@ pub struct Limits {
     pub evaluations_of_one: usize,
     /// What the bodies of one namespace may hold together, of small ones and large ones. What goes beyond is refused at once.
     pub bodies_of_one: usize,
-    /// How many connections are held. The API server multiplexes: each replica of it needs one for each webhook. One more takes the place
-    /// of the one that has said nothing for longest.
+    /// How many connections are held. An API server calls webhooks by HTTP/1.1, a connection for each review that it waits for. One more takes
+    /// the place of the one that has said nothing for longest, and waits for nothing.
     pub connections: usize,
     /// How long a connection may say nothing at all, pings included. Longer than the 90 s for which an API server keeps one that it does
     /// not use: whoever closes first must be the caller, or a review that is just sent is lost with the connection.
@@ -66,7 +66,7 @@ impl Default for Limits {
             evaluations: 64,
             evaluations_of_one: 16,
             bodies_of_one: 8 << 20,
-            connections: 128,
+            connections: 512,
             idle: Duration::from_secs(120),
             head: Duration::from_secs(10),
             grace: MAX_TIMEOUT + Duration::from_secs(1),

@@ -27,8 +27,8 @@ use super::{Limits, Readiness};
 const STREAMS: u32 = 250;
 /// What a peer may send of one body before we read it: some common reviews.
 const STREAM_WINDOW: u32 = 64 << 10;
-/// The same for a whole connection: nobody counts what waits there, so it is small beside what is counted.
-pub(super) const CONNECTION_WINDOW: u32 = 256 << 10;
+/// The same for a whole connection. All connections together are part of what requests in flight may hold.
+pub(super) const CONNECTION_WINDOW: u32 = 128 << 10;
 /// What is read of an HTTP/1 connection before somebody wants it.
 const HTTP1_BUFFER: usize = 64 << 10;
 /// Health and metrics need few connections: kubelet's and a scraper's.

@@ -72,6 +72,10 @@ impl Admit for Script {
                     sleep(Duration::from_millis(400)).await;
                     Decision::default()
                 }
+                "dozes" => {
+                    sleep(Duration::from_secs(2)).await;
+                    Decision::default()
+                }
                 "blocks" => {
                     std::thread::sleep(Duration::from_secs(4));
                     Decision::default()
