@@ -224,7 +224,8 @@ impl Calls {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        let kept = match bounded(&what, self.api(child, namespace).delete(name, &params)).await {
+        let api = self.api::<DynamicObject>(child, namespace);
+        let kept = match bounded(&what, api.delete(name, &params)).await {
             Ok(deleted) => deleted.left(),
             Err(error) if error.is_not_found() || error.is_conflict() => None,
             Err(error) => return Err(error),
@@ -234,7 +235,7 @@ impl Calls {
             return Ok(());
         }
         let what = format!("take the finalizers off {} {name}", child.kind());
-        let replaced = bounded(&what, self.api(child, namespace).replace(name, &writing(), &object)).await;
+        let replaced = bounded(&what, api.replace(name, &writing(), &object)).await;
         optional(replaced).map(drop)
     }
 }
