@@ -158,8 +158,8 @@ mod tests {
             let body = axum::body::Body::from(list.to_string());
             std::future::ready(Ok::<_, std::convert::Infallible>(axum::http::Response::new(body)))
         });
-        let client = kube::Client::new(service, "default");
-        let grants = controller(Api::<AIWorkflowGrant>::all(client), grant);
+        let client = Client::new(service, "default");
+        let grants = controller::<AIWorkflowGrant>(&client, grant);
         let store = grants.store();
         let running = tokio::spawn(
             grants
