@@ -77,7 +77,7 @@ async fn a_replica_that_goes_down_asks_its_callers_to_leave() {
     }
     assert!(timeout(PATIENCE, kept.ready()).await.unwrap().is_err(), "it is closed");
     // Until the Service forgets this replica, new ones come.
-    assert_eq!(server.send_http1(post()).await.response(), allowed());
+    assert_eq!(server.send_http2(post()).await.response(), allowed());
 }
 
 /// A silent connection of an API server's is closed by the API server, after 90 s.

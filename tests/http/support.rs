@@ -174,7 +174,7 @@ impl Server {
         client
     }
 
-    /// An HTTP/2 client, as the API server is one, and the certificate that it met.
+    /// An HTTP/2 client, and the certificate that it met. API servers are none, but others may come by it.
     pub async fn http2(&self) -> (http2::SendRequest<Body>, CertificateDer<'static>) {
         let stream = self.tls("h2").await.unwrap();
         let met = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
@@ -185,17 +185,17 @@ impl Server {
         (client, met)
     }
 
-    /// Posts JSON to `fence` on a connection of its own.
+    /// Posts JSON to `fence` on a connection of its own, by HTTP/1.1 as API servers do.
     pub async fn post(&self, body: impl Into<Body>) -> Reply {
         self.send(request("/admit/fence", "application/json", body)).await
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Reply {
+    pub async fn send_http2(&self, request: Request<Body>) -> Reply {
         let (mut client, _) = self.http2().await;
         Reply::of(timeout(PATIENCE, client.send_request(request)).await.unwrap().unwrap()).await
     }
 
-    pub async fn send_http1(&self, request: Request<Body>) -> Reply {
+    pub async fn send(&self, request: Request<Body>) -> Reply {
         let mut client = self.http1().await;
         Reply::of(timeout(PATIENCE, client.send_request(request)).await.unwrap().unwrap()).await
     }

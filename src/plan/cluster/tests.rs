@@ -161,8 +161,9 @@ const CLUSTER: [&str; 4] = ["10.96.0.0/16", "10.244.0.0/16", "198.18.0.7/32", "f
 #[case::node("198.18.0.7/32", &[], None)]
 #[case::part_of_six("fd00:244:0:3::/64", &[], None)]
 #[case::through_nat64("64:ff9b::/96", &[], Some(
-    "64:ff9b::a60:0/112 64:ff9b::af4:0/112 64:ff9b::6464:64c8/128 64:ff9b::a83f:8110/128 64:ff9b::a9fe:a9fe/128 \
-     64:ff9b::a9fe:aa02/128 64:ff9b::a9fe:aa17/128 64:ff9b::c612:7/128"))]
+    "64:ff9b::a60:0/112 64:ff9b::af4:0/112 64:ff9b::6464:64c8/128 64:ff9b::a83f:8110/128 64:ff9b::a9fe:17/128 \
+     64:ff9b::a9fe:2a2a/128 64:ff9b::a9fe:a9fc/128 64:ff9b::a9fe:a9fe/128 64:ff9b::a9fe:aa02/128 64:ff9b::a9fe:aa17/128 \
+     64:ff9b::c000:c0/128 64:ff9b::c612:7/128"))]
 #[case::inside_through_nat64("64:ff9b::a60:100/120", &[], None)]
 #[case::joined_to_all_of_it("198.18.0.6/31", &["198.18.0.6/32"], None)]
 fn the_clusters_own_ranges_are_taken_out(#[case] net: &str, #[case] except: &[&str], #[case] expected: Option<&str>) {

@@ -25,12 +25,13 @@ pub(super) const WEBHOOKS: [&str; 10] = [
     "tokens.ringfence.dev",
 ];
 /// ValidatingAdmissionPolicies of the chart, each with a binding of its name.
-pub(super) const GUARDS: [&str; 8] = [
+pub(super) const GUARDS: [&str; 9] = [
     "ringfence-definitions",
     "ringfence-granted-objects",
     "ringfence-modes",
     "ringfence-orphans",
     "ringfence-owned-objects",
+    "ringfence-replica-sets",
     "ringfence-reserved-keys",
     "ringfence-status",
     "ringfence-subresources",
