@@ -228,8 +228,9 @@ impl Place {
                 actor.post(&format!("{path}/binding"), &binding).await
             }
         };
-        // Free within a template that was reviewed, whosever it is.
-        let is_free = matches!(patch, Patch::Scale(_)) && who != Who::Otto && answer.code != 422;
+        // Free within a template that was reviewed, whosever it is; but what a Deployment ran once is not to come back.
+        let is_revision = before.pointer("/spec/selector/matchLabels/pod-template-hash").is_some();
+        let is_free = matches!(patch, Patch::Scale(_)) && !is_revision && who != Who::Otto && answer.code != 422;
         if self.must(is_free, who, &format!("scales {kind} {name}"), &answer) {
             // What is answered may be a Status, so the object is looked up.
             let after = self.world.admin.get(&path).await.body;
