@@ -13,15 +13,15 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PartialObjectMeta, Patch, PatchParams},
-    runtime::{WatchStreamExt, events::EventType, watcher},
+    api::{ApiResource, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::registration::{AGAIN, KIND, SETTLE};
+use super::registration::{AGAIN, KIND, SETTLE, say_reverted};
 use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
 use crate::plan::{registers, rendered_webhooks, webhooks_of, with_webhooks};
 
@@ -229,7 +229,12 @@ impl Keeper {
             .as_ref()
             .is_some_and(|before| webhooks_of(before) == webhooks_of(&stored));
         if !is_same {
-            self.say(&stored, before.is_some()).await;
+            let note = if before.is_some() {
+                "its webhooks were changed by somebody else, and are again as the chart has them"
+            } else {
+                "it was deleted by somebody, and is there again as the chart has it"
+            };
+            say_reverted(&self.context, &stored, note).await;
         }
         Ok(())
     }
@@ -255,30 +260,5 @@ impl Keeper {
         Ok(role.and_then(|role| role.metadata.uid).map(|uid| {
             json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": CLUSTER_ROLE, "uid": uid})
         }))
-    }
-
-    async fn say(&self, stored: &Value, was_there: bool) {
-        self.context.metrics.drift_reverted(KIND);
-        let text = |field: &str| Some(stored.get("metadata")?.get(field)?.as_str()?.to_owned());
-        let object = ValidatingWebhookConfiguration {
-            metadata: ObjectMeta {
-                name: text("name"),
-                uid: text("uid"),
-                ..ObjectMeta::default()
-            },
-            ..ValidatingWebhookConfiguration::default()
-        };
-        let note = if was_there {
-            "its webhooks were changed by somebody else, and are again as the chart has them"
-        } else {
-            "it was deleted by somebody, and is there again as the chart has it"
-        };
-        info!(
-            registration = object.metadata.name,
-            note, "a foreign change was reverted"
-        );
-        self.context
-            .say(&object, EventType::Warning, "DriftReverted", "Reconcile", note)
-            .await;
     }
 }

@@ -377,7 +377,6 @@ async fn serving_version(client: &Client) -> Result<Option<&'static str>, CallEr
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::convert::Infallible;
     use std::sync::Mutex;
 
@@ -387,9 +386,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::registry::Registry;
-    use crate::telemetry::Metrics;
-    use crate::vetting::Vetting;
+    use crate::reconcile::reading_tests::context;
 
     const SERVED: &str = r#"{"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": [{"name": "servicecidrs", "singularName": "", "namespaced": false, "kind": "ServiceCIDR", "verbs": []}]}"#;
     const OTHERS: &str = r#"{"kind": "APIResourceList", "groupVersion": "networking.k8s.io/v1", "resources": []}"#;
@@ -439,19 +436,6 @@ mod tests {
         let wait = ranges.wait_for(|known| known.as_ref().is_some_and(&wanted));
         let known = tokio::time::timeout(Duration::from_secs(30), wait).await;
         known.expect("in time").expect("a sender").clone().expect("a detection")
-    }
-
-    fn context(client: Client) -> Arc<Context> {
-        let metrics = Arc::new(Metrics::new());
-        Arc::new(Context::new(
-            client.clone(),
-            metrics.clone(),
-            "ringfence-system".to_owned(),
-            "ringfence".to_owned(),
-            Vec::new(),
-            BTreeSet::new(),
-            Arc::new(Registry::new(client, Vetting::new().unwrap(), metrics)),
-        ))
     }
 
     #[rstest]

@@ -17,6 +17,20 @@ use crate::vetting::Vetting;
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// What the controllers share, over this client.
+pub(super) fn context(client: Client) -> Arc<Context> {
+    let metrics = Arc::new(Metrics::new());
+    Arc::new(Context::new(
+        client.clone(),
+        metrics.clone(),
+        "ringfence-system".to_owned(),
+        "ringfence".to_owned(),
+        Vec::new(),
+        BTreeSet::new(),
+        Arc::new(Registry::new(client, Vetting::new().unwrap(), metrics)),
+    ))
+}
+
 fn client(answer: impl Fn(&Request<kube::client::Body>) -> Option<Bytes> + Clone + Send + 'static) -> Client {
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let answer = answer(&request);
@@ -67,16 +81,7 @@ async fn what_others_write_is_watched_in_small_pages() {
         heard.lock().unwrap().push(url);
         Some(list("", ""))
     });
-    let metrics = Arc::new(Metrics::new());
-    let context = Arc::new(Context::new(
-        client.clone(),
-        metrics.clone(),
-        "ringfence-system".to_owned(),
-        "ringfence".to_owned(),
-        Vec::new(),
-        BTreeSet::new(),
-        Arc::new(Registry::new(client, Vetting::new().unwrap(), metrics)),
-    ));
+    let context = context(client);
     let stop = CancellationToken::new();
     let running = tokio::spawn(run(context, stop.clone(), || {}));
     // By how many each is watched.

@@ -120,7 +120,8 @@ impl Kept {
         };
         info!(registration = self.name, webhooks = wanted.len(), "{what} was written");
         if was_edited {
-            self.say_reverted(&written, what).await;
+            let note = format!("its webhooks were changed by somebody else, and say again {what}");
+            say_reverted(&self.context, &written, &note).await;
         }
         let answered = webhooks_of(&written);
         if !says_all(answered, &wanted) {
@@ -141,24 +142,6 @@ impl Kept {
         })
     }
 
-    async fn say_reverted(&self, written: &Value, what: &str) {
-        self.context.metrics.drift_reverted(KIND);
-        info!(registration = self.name, "a foreign change was reverted");
-        let text = |field: &str| Some(written.get("metadata")?.get(field)?.as_str()?.to_owned());
-        let object = ValidatingWebhookConfiguration {
-            metadata: ObjectMeta {
-                name: text("name"),
-                uid: text("uid"),
-                ..ObjectMeta::default()
-            },
-            ..ValidatingWebhookConfiguration::default()
-        };
-        let note = format!("its webhooks were changed by somebody else, and say again {what}");
-        self.context
-            .say(&object, EventType::Warning, "DriftReverted", "Reconcile", &note)
-            .await;
-    }
-
     async fn read(&self, name: &str) -> Result<Option<Value>, CallError> {
         let what = format!("read {KIND} {name}");
         let found = calls::optional(calls::bounded(&what, self.api.get(name)).await)?;
@@ -172,6 +155,27 @@ impl Kept {
         let written = calls::bounded(&what, self.api.replace(&self.name, &calls::writing(), &object)).await?;
         calls::raw(&what, written)
     }
+}
+
+/// Tells that somebody else's change of a registration was undone: in the log, the metric and an Event about it.
+pub(super) async fn say_reverted(context: &Context, written: &Value, note: &str) {
+    context.metrics.drift_reverted(KIND);
+    let text = |field: &str| Some(written.get("metadata")?.get(field)?.as_str()?.to_owned());
+    let object = ValidatingWebhookConfiguration {
+        metadata: ObjectMeta {
+            name: text("name"),
+            uid: text("uid"),
+            ..ObjectMeta::default()
+        },
+        ..ValidatingWebhookConfiguration::default()
+    };
+    info!(
+        registration = object.metadata.name,
+        note, "a foreign change was reverted"
+    );
+    context
+        .say(&object, EventType::Warning, "DriftReverted", "Reconcile", note)
+        .await;
 }
 
 fn missing(name: &str) -> String {
