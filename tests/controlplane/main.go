@@ -1,6 +1,6 @@
 // Command controlplane runs a real Kubernetes control plane for tests and the demo: etcd, kube-apiserver and
 // kube-controller-manager on free loopback ports, with everything they write in one temporary directory. With an address, the API
-// server is there at port 443, and asks webhooks where their Services' EndpointSlices say.
+// server is there at port 443, and asks webhooks where their Services' EndpointSlices say; or, with nodes, where their kube-proxy leads.
 //
 // It must never outlive its user or leave anything behind: it stops and removes all of it when its standard input closes
 // (so a crashed or killed test process is enough), on SIGINT and SIGTERM, and when a component dies. It must never be used
@@ -83,12 +83,13 @@ func run(arguments []string) error {
 	admission := flags.String("admission-control-config-file", "",
 		"AdmissionConfiguration of the API server: which client certificate it shows to webhooks")
 	address := flags.String("address", "", "where the API server listens for pods: for a network namespace of the test's own")
+	nodes := flags.Bool("nodes", false, "real nodes join at the address: their pods get addresses, kube-proxy leads to Services, and kubelets are asked")
 	detached := flags.Bool("detached", false, "do not stop when standard input closes, only on SIGINT and SIGTERM")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	if *bin == "" || flags.NArg() > 0 {
-		return errors.New("usage: controlplane run --bin DIR (see --help); tests/controlplane/build.sh builds the binaries")
+	if *bin == "" || flags.NArg() > 0 || *nodes && *address == "" {
+		return errors.New("usage: controlplane run --bin DIR [--address ADDRESS [--nodes]] (see --help); tests/controlplane/build.sh builds the binaries")
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -118,7 +119,9 @@ func run(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	plane := &plane{bin: binaries, directory: directory, address: *address, perController: *perController, admission: *admission}
+	plane := &plane{
+		bin: binaries, directory: directory, address: *address, nodes: *nodes, perController: *perController, admission: *admission,
+	}
 	defer plane.remove()
 
 	starting, cancel := context.WithTimeout(ctx, *within)

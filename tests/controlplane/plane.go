@@ -29,13 +29,16 @@ const (
 	apiServerEnds = 10 * time.Second
 	// The Service "kubernetes" of the range below.
 	serviceAddress = "10.96.0.1"
-	poll           = 50 * time.Millisecond
+	// Of the pods of real nodes: a /24 each.
+	podAddresses = "10.244.0.0/16"
+	poll         = 50 * time.Millisecond
 )
 
 type plane struct {
 	bin           string
 	directory     directory
 	address       string
+	nodes         bool
 	perController bool
 	admission     string
 
@@ -207,13 +210,17 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 }
 
 // listens also says where the API server is. With an address of its own it is where the Service "kubernetes" says, so that pods need no
-// proxy, and it looks up where the pods of a webhook's Service are, because there is no proxy for it either.
+// proxy, and it looks up where the pods of a webhook's Service are, because there is no proxy for it either. Beside real nodes there is.
 func (p *plane) listens() ([]string, error) {
 	if p.address != "" {
 		p.server = "https://" + p.address + ":443"
-		return []string{
-			"--bind-address=0.0.0.0", "--secure-port=443", "--advertise-address=" + p.address, "--enable-aggregator-routing=true",
-		}, nil
+		arguments := []string{"--bind-address=0.0.0.0", "--secure-port=443", "--advertise-address=" + p.address}
+		if !p.nodes {
+			return append(arguments, "--enable-aggregator-routing=true"), nil
+		}
+		// Without these nobody reads a pod's log.
+		return append(arguments, "--kubelet-preferred-address-types=InternalIP",
+			"--kubelet-client-certificate="+p.path("admin.crt"), "--kubelet-client-key="+p.path("admin.key")), nil
 	}
 	ports, err := freePorts(1)
 	if err != nil {
@@ -224,7 +231,11 @@ func (p *plane) listens() ([]string, error) {
 }
 
 func (p *plane) startControllerManager(ctx context.Context) error {
-	child, err := p.spawn("kube-controller-manager",
+	var ranges []string
+	if p.nodes {
+		ranges = []string{"--allocate-node-cidrs=true", "--cluster-cidr=" + podAddresses}
+	}
+	child, err := p.spawn("kube-controller-manager", append(ranges,
 		"--kubeconfig="+p.path("kube-controller-manager.kubeconfig"),
 		"--use-service-account-credentials="+strconv.FormatBool(p.perController),
 		"--service-account-private-key-file="+p.path("service-accounts.key"),
@@ -237,7 +248,7 @@ func (p *plane) startControllerManager(ctx context.Context) error {
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",
 		"--profiling=false",
-	)
+	)...)
 	if err != nil {
 		return err
 	}

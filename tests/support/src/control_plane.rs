@@ -56,6 +56,8 @@ pub struct Options {
     /// Where the API server listens for pods, at port 443, which it then also finds webhooks' pods from; else on loopback. For a network
     /// namespace of the test's own.
     pub address: Option<Ipv4Addr>,
+    /// Real nodes join at that address: their pods get addresses, their kube-proxy leads to Services, and their kubelets are asked.
+    pub nodes: bool,
 }
 
 impl Default for Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             use_service_account_credentials: true,
             admission_configuration: None,
             address: None,
+            nodes: false,
         }
     }
 }
@@ -93,6 +96,7 @@ impl ControlPlane {
                 options.use_service_account_credentials
             ))
             .args(address)
+            .args(options.nodes.then_some("--nodes"))
             .args(admission)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
