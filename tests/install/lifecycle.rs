@@ -14,14 +14,12 @@ use crate::load::Load;
 use crate::node::Node;
 use crate::objects::{all, pod};
 use crate::release::{
-    DEFINITION, NEW_GUARD_OBJECT, command, commands, declare, fence_stands, found, nothing_is_locked, objects,
-    previous, run, settled,
+    DEFINITION, FENCED, NEW_GUARD_OBJECT, command, commands, declare, fence_stands, found, nothing_is_locked, objects,
+    previous, run, settled, stays,
 };
 use crate::sandbox;
 use crate::world::{Actor, NAMESPACES, SOON, in_force, master, namespace};
 
-/// The namespace that the README fences.
-const FENCED: &str = "ai-secure";
 /// Where the definition says what a workflow may open for people, which the version before did not know.
 const DEBUG: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/debug";
 
@@ -219,19 +217,4 @@ impl Story {
             "guards and definitions are of their version"
         );
     }
-}
-
-/// Definitions, and what people declared, with its fences, in their own namespaces.
-fn stays(line: &str) -> bool {
-    let own = [
-        "Namespace /ringfence-system",
-        "ServiceAccount ringfence-system/default",
-        "ConfigMap ringfence-system/kube-root-ca.crt",
-        "Namespace /ai-secure",
-        "AIWorkflowClass /default",
-        // The API server's own, of the definitions.
-        "APIService /v1alpha1.ringfence.dev",
-    ];
-    let definition = line.starts_with("CustomResourceDefinition /") && line.ends_with(".ringfence.dev");
-    own.contains(&line) || definition || line.contains(&format!(" {FENCED}/"))
 }

@@ -11,6 +11,8 @@ use support::{ControlPlane, Output, RELEASE_NAMESPACE, eventually, repository};
 use crate::objects::{all, condition, one, pod, workflow};
 use crate::world::{Actor, NAMESPACES, SOON};
 
+/// The namespace that the README fences.
+pub const FENCED: &str = "ai-secure";
 /// A file of the chart that the version before this one did not have, and what it makes.
 const NEW_GUARD: &str = "templates/guards/granted-objects.yaml";
 pub const NEW_GUARD_OBJECT: &str =
@@ -166,4 +168,19 @@ pub async fn found(admin: &Actor, path: &str, pointer: &str) -> Result<Value> {
         .pointer(pointer)
         .cloned()
         .with_context(|| format!("{path} has no {pointer}"))
+}
+
+/// Definitions, and what people declared, with its fences, in their own namespaces.
+pub fn stays(line: &str) -> bool {
+    let own = [
+        "Namespace /ringfence-system",
+        "ServiceAccount ringfence-system/default",
+        "ConfigMap ringfence-system/kube-root-ca.crt",
+        "Namespace /ai-secure",
+        "AIWorkflowClass /default",
+        // The API server's own, of the definitions.
+        "APIService /v1alpha1.ringfence.dev",
+    ];
+    let definition = line.starts_with("CustomResourceDefinition /") && line.ends_with(".ringfence.dev");
+    own.contains(&line) || definition || line.contains(&format!(" {FENCED}/"))
 }

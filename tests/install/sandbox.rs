@@ -1,100 +1,26 @@
-//! A machine of a story's own: this test binary runs itself again in new user, network, process and mount namespaces. Whatever was started
-//! there ends with it, however it ends, and what it configured is gone then.
+//! A machine of a story's own, with the network that the node and its pods have there.
 
-use std::env::{current_exe, var_os};
 use std::future::Future;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{ControlPlane, Options, binaries};
+use support::namespaces::{Root, command, inside};
+use support::{ControlPlane, Options};
 
 /// Where the API server and the kubelet are.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
 /// The Service `kubernetes`. With no proxy to lead there, it is an address of the node.
 pub const KUBERNETES: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-const INSIDE: &str = "RINGFENCE_TEST_SANDBOX";
-const NEW_NAMESPACES: [&str; 8] = [
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-];
 /// A story takes two minutes; this is for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Runs the test `name`, which is `story`, in namespaces of its own.
 pub fn run<F: Future<Output = ()>>(name: &str, story: impl FnOnce() -> F) {
-    if var_os(INSIDE).is_some() {
+    if inside(name, Root::Mapped, DEADLINE) {
         network();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         runtime.expect("a runtime").block_on(story());
-        return;
     }
-    // Each has a control plane of its own.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    can_make_namespaces();
-    // There is no network inside to build it with.
-    let bin = binaries().unwrap_or_else(|error| panic!("{error:#}"));
-    let mut inside = Command::new(bin.join("controlplane"))
-        .args(["guard", "--", "unshare"])
-        .args(NEW_NAMESPACES)
-        .arg(current_exe().expect("this binary"))
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        // Closed, it ends the guard and all that is inside: also when this process is killed.
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("starting it in namespaces");
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(status) = inside.try_wait().expect("waiting for it") {
-            assert!(
-                status.success(),
-                "{name} failed inside its namespaces ({status}): see above"
-            );
-            return;
-        }
-        if Instant::now() > end {
-            drop(inside.stdin.take());
-            let ended = inside.wait();
-            panic!("{name} did not end within {DEADLINE:?}: see above ({ended:?})");
-        }
-        sleep(Duration::from_millis(100));
-    }
-}
-
-/// Says what is missing, rather than fail somewhere inside.
-fn can_make_namespaces() {
-    for (program, package) in [("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")] {
-        let found = Command::new(program)
-            .arg("-V")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        assert!(
-            found.is_ok(),
-            "{program} is missing: on Debian and Ubuntu, apt install {package}"
-        );
-    }
-    let tried = Command::new("unshare")
-        .args(NEW_NAMESPACES)
-        .arg("true")
-        .output()
-        .expect("unshare");
-    assert!(
-        tried.status.success(),
-        "this user may not make namespaces ({}): run it as root, or allow it with sysctl user.max_user_namespaces, and on Ubuntu \
-         kernel.apparmor_restrict_unprivileged_userns=0",
-        String::from_utf8_lossy(&tried.stderr).trim()
-    );
 }
 
 /// One bridge with the node's addresses. Pods come to it.
@@ -138,16 +64,6 @@ pub fn attach(name: &str, address: Ipv4Addr) {
 /// Takes it away, once its processes have ended.
 pub fn detach(name: &str) {
     command("ip", &format!("netns del {name}"));
-}
-
-fn command(program: &str, arguments: &str) {
-    let output = Command::new(program).args(arguments.split(' ')).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 /// A control plane that pods reach.

@@ -12,6 +12,7 @@ mod eventually;
 pub mod gatekeeper;
 mod identity;
 pub mod match_conditions;
+pub mod namespaces;
 pub mod network;
 pub mod opa;
 mod oracle;
