@@ -6,10 +6,10 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions tests/promql
+GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions tests/promql
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
-# fails is known first.
-ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
+# fails is known first. Real nodes take root and more time: `make e2e`.
+ALL_TESTS := $(filter-out e2e,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
 CLUSTER_TESTS := $(filter cluster chart bypass soundness install,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
@@ -24,7 +24,7 @@ endef
 
 .PHONY: help
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '  make %-16s %s\n' test-NAME 'Run one of: $(TESTS)'
 
 .PHONY: build
@@ -62,6 +62,11 @@ promql: tools ## Build the Prometheus that the tests ask about alerts (two minut
 .PHONY: test
 test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
 	@printf '\nEvery step passed.\n'
+
+.PHONY: e2e
+e2e: tools namespaces controlplane ## Run the chart on real nodes: two kubelets with containerd. Takes root; see CONTRIBUTING.md
+	$(call step,build the nodes,tests/node/build.sh)
+	$(call step,tests: e2e,cargo test --workspace --locked --test e2e -- --nocapture)
 
 .PHONY: compile
 compile: tools ## Compile the tests and benches
