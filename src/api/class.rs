@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shared::{POSITIVE_MESSAGE, POSITIVE_RULE};
 use super::{Condition, LabelSelector, Launcher, PolicyRule};
 
 /// What the platform lets workflows declare.
@@ -300,8 +301,9 @@ pub struct DnsAddress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Labels of the DNS pods.
+    /// Labels of the DNS pods, one at least that they have (matchLabels, In, Exists).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = (POSITIVE_RULE, POSITIVE_MESSAGE))]
     pub selector: Option<LabelSelector>,
     /// Address ranges of the DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]

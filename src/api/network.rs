@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
+use super::shared::{POSITIVE_MESSAGE, POSITIVE_RULE};
 
 /// Declared peers. What is not declared is closed: without ingress nobody reaches the pods, without egress they reach nothing but the
 /// cluster's DNS.
@@ -114,14 +115,15 @@ pub struct EgressPeer {
 }
 
 /// Pods of one namespace by label.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodPeer {
     /// Namespace of the pods. Default: the workflow's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Which pods there.
+    /// Which pods there, by a label at least that they have (matchLabels, In, Exists): DoesNotExist and NotIn only narrow.
+    #[x_kube(validation = (POSITIVE_RULE, POSITIVE_MESSAGE))]
     pub selector: LabelSelector,
 }
 

@@ -66,6 +66,12 @@ pub struct PolicyRule {
     pub verbs: Vec<String>,
 }
 
+/// On a selector of pods: what it only says of labels that pods must not have names every other pod, and those to come. What is empty
+/// is another rule's.
+pub(super) const POSITIVE_RULE: &str = "!has(self.matchExpressions) || self.matchExpressions.size() == 0 || (has(self.matchLabels) && self.matchLabels.size() > 0) || self.matchExpressions.exists(term, term.operator in ['In', 'Exists'])";
+/// What is said of one.
+pub(super) const POSITIVE_MESSAGE: &str = "a selector of pods names a label that they have, by matchLabels, In or Exists: DoesNotExist and NotIn alone would name every other pod";
+
 /// A label selector that selects something: an empty one is refused, because empty never means all.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -451,6 +451,7 @@ fn policies_become_peers() {
 
 #[rstest]
 #[case::all_pods(json!({"podSelector": {}}), json!([{"port": 1}]), 0, "every pod of ml: name the pods by label")]
+#[case::all_pods_but_some(json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["x"]}]}}), json!([{"port": 1}]), 0, "says only which labels the pods must not have")]
 #[case::all_pods_of_a_namespace(json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "web"}}}), json!([{"port": 1}]), 0, "every pod of web")]
 #[case::namespaces_by_label(json!({"namespaceSelector": {"matchLabels": {"team": "x"}}, "podSelector": {"matchLabels": {"a": "b"}}}), json!([{"port": 1}]), 2, "which selects team-a, team-b today")]
 #[case::no_such_namespace(json!({"namespaceSelector": {"matchLabels": {"team": "y"}}, "podSelector": {"matchLabels": {"a": "b"}}}), json!([{"port": 1}]), 0, "selects none today")]

@@ -39,7 +39,7 @@ pub use object::{OwnerRef, controller};
 pub use occasion::occasion;
 pub use references::{NamedSecret, Takes, each_secret};
 pub use template::{Template, template_of};
-pub use update::{Change, is_inert};
+pub use update::{Change, is_inert, is_quiet};
 
 use std::collections::BTreeMap;
 

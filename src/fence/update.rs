@@ -79,6 +79,11 @@ const QUIET_GROUPS: [&str; 20] = [
     "storage.k8s.io",
 ];
 
+/// Whether a kind is one of the API server's own that makes no pods.
+pub fn is_quiet(group: &str, kind: &str) -> bool {
+    QUIET_GROUPS.contains(&group) && super::template::shape(group, kind).is_none()
+}
+
 /// Tells what a CREATE or UPDATE changes. `None` where an UPDATE does not say what was there before.
 pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> Option<Change> {
     if review.operation == Operation::Create {

@@ -1,6 +1,6 @@
 //! The class by itself: whether it can be read, and the one that the operator makes when there is none.
 
-use super::{Problem, cidr, engine, rules, shape};
+use super::{Problem, cidr, engine, rules, selector, shape};
 use crate::api::{
     AIWorkflowClass, AIWorkflowClassSpec, ClassIdentity, ClassImages, ClassVolumes, DEFAULT_CLASS, Engine, PodSecurity,
     PolicyRule,
@@ -41,6 +41,9 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     let network = spec.network.clone().unwrap_or_default();
     let cluster = spec.cluster.clone().unwrap_or_default();
     let own = cluster.cluster_cidrs.unwrap_or_default();
+    if let Some(pods) = cluster.dns.as_ref().and_then(|dns| dns.selector.as_ref()) {
+        problems.extend(selector::naming_pods("spec.cluster.dns.selector", pods));
+    }
     let dns = cluster.dns.and_then(|dns| dns.cidrs).unwrap_or_default();
     let api_server = cluster.api_server.map(|address| address.cidrs).unwrap_or_default();
     for (path, list) in [

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, peer};
+use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, peer, selector::naming_pods};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, DnsAddress, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
@@ -166,7 +166,7 @@ fn ports(ports: &[Port]) -> Vec<Value> {
 
 /// The cluster's DNS, UDP and TCP: long answers come over TCP. `None` where the class names none that can be read: a rule
 /// without peers would open port 53 to everywhere.
-fn dns(class: &AIWorkflowClass) -> Option<Value> {
+pub(super) fn dns(class: &AIWorkflowClass) -> Option<Value> {
     let address = class
         .spec
         .cluster
@@ -174,7 +174,8 @@ fn dns(class: &AIWorkflowClass) -> Option<Value> {
         .and_then(|cluster| cluster.dns.clone())
         .unwrap_or_else(usual_dns);
     let mut to = Vec::new();
-    if let (Some(namespace), Some(labels)) = (&address.namespace, &address.selector) {
+    let pods = address.selector.filter(|pods| naming_pods("", pods).is_empty());
+    if let (Some(namespace), Some(labels)) = (&address.namespace, &pods) {
         to.push(pod_peer(namespace, selector(labels)));
     }
     let blocks = address.cidrs.unwrap_or_default();

@@ -70,17 +70,6 @@ pub(super) fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Probl
             "name one of pods, workflow, cidrs (or, to, apiServer)",
         ));
     }
-    if let Some(pods) = peer.pods
-        && pods.selector.match_labels.is_empty()
-        && pods.selector.match_expressions.is_empty()
-    {
-        problems.push(Problem::new(
-            format!("{path}.pods.selector"),
-            Some("{}"),
-            "is empty, and empty never means all",
-            "name labels",
-        ));
-    }
     // What the API server would refuse in a NetworkPolicy would keep the old, wider policy standing.
     let names = [
         ("pods.namespace", peer.pods.and_then(|pods| pods.namespace.as_deref())),
@@ -102,7 +91,7 @@ pub(super) fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Probl
         }
     }
     if let Some(pods) = peer.pods {
-        selector::invalid(&format!("{path}.pods.selector"), &pods.selector, problems);
+        problems.extend(selector::naming_pods(&format!("{path}.pods.selector"), &pods.selector));
     }
     if peer.cidrs.is_some_and(<[String]>::is_empty) {
         problems.push(Problem::new(

@@ -17,6 +17,26 @@ pub fn problems(path: &str, selector: &LabelSelector) -> Vec<Problem> {
     problems
 }
 
+/// What is wrong with a selector that is to name pods.
+pub(super) fn naming_pods(path: &str, selector: &LabelSelector) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let has = |term: &Requirement| matches!(term.operator, SelectorOperator::In | SelectorOperator::Exists);
+    if selector.match_labels.is_empty() && selector.match_expressions.is_empty() {
+        let message = "is empty, and empty never means all";
+        problems.push(Problem::new(path, Some("{}"), message, "name labels"));
+    } else if selector.match_labels.is_empty() && !selector.match_expressions.iter().any(has) {
+        problems.push(Problem::new(
+            path,
+            None,
+            "says only which labels the pods must not have, so it names every other pod, and those to come: it opens nothing, where \
+             earlier versions took it",
+            "name a label that the pods have, by matchLabels, In or Exists",
+        ));
+    }
+    invalid(path, selector, &mut problems);
+    problems
+}
+
 /// What is wrong with a selector. That an empty one is refused is another rule's.
 pub(super) fn invalid(path: &str, selector: &LabelSelector, problems: &mut Vec<Problem>) {
     let mut refuse = |path: String, value: &str, message: &str, fix: &str| {

@@ -430,6 +430,9 @@ fn an_exception_closes_what_lies_in_it(#[case] closed: Value) {
 #[case::no_prefix(json!({"cidrs": ["169.254.20.10"]}))]
 #[case::nothing(json!({}))]
 #[case::selector_without_namespace(json!({"selector": {"matchLabels": {"a": "b"}}}))]
+#[case::empty_selector(json!({"namespace": "kube-system", "selector": {}}))]
+#[case::every_other_pod(json!({"namespace": "kube-system", "selector": {"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}}))]
+#[case::no_label(json!({"namespace": "kube-system", "selector": {"matchLabels": {"a b": "c"}}}))]
 fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
     let mut observed = observed();
     observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(json!({"dns": dns})).unwrap();
@@ -449,6 +452,8 @@ fn a_dns_that_cannot_be_read_opens_nothing(#[case] dns: Value) {
 #[case::no_peer(json!({"name": "x", "to": {}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_ports(json!({"name": "x", "to": {"cidrs": ["10.0.0.0/8"]}}), Reason::Invalid)]
 #[case::empty_selector(json!({"name": "x", "to": {"pods": {"selector": {}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::every_other_pod(json!({"name": "x", "to": {"pods": {"selector": {"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
+#[case::every_pod_but_some(json!({"name": "x", "to": {"pods": {"selector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}, {"key": "c", "operator": "DoesNotExist"}]}}}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_workflow_can_be_called_so(json!({"name": "x", "to": {"workflow": {"name": "a b"}}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::workflow_as_a_path(json!({"name": "x", "to": {"workflow": {"namespace": "../..", "name": "a"}}, "ports": [{"port": 1}]}), Reason::Invalid)]
 #[case::no_namespace_can_be_called_so(json!({"name": "x", "to": {"pods": {"namespace": "a b", "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]}), Reason::Invalid)]

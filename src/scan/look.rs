@@ -10,9 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::kinds::{
-    ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, OTHER_POLICIES, ROUTES, RUNNING, SERVICE, WORKFLOW, is_built_in,
-};
+use super::kinds::{NAMESPACE, NETWORK_POLICY, OTHER_POLICIES, ROUTES, RUNNING, SERVICE, WORKFLOW, is_built_in};
 use super::remember::Remembering;
 use super::units::{Standing, Units};
 use crate::fence::Subject;
@@ -169,15 +167,14 @@ impl Scanner {
             }
             look.each(kind).await;
         }
-        for kind in served
-            .iter()
-            .filter(|kind| ROUTES.contains(kind))
-            .chain(bounds.until.is_none().then_some(&ENDPOINT_SLICE))
-        {
+        for kind in served.iter().filter(|kind| ROUTES.contains(kind)) {
             if look.is_over() {
                 break;
             }
             look.tell_of(*kind).await;
+        }
+        if bounds.until.is_none() && !look.is_over() {
+            look.tell_of_endpoints().await;
         }
         look.finish()
     }

@@ -1,7 +1,7 @@
 //! Door: objects that Ringfence cannot read, or reads at a great price, so that it looks at nothing else any more.
 
 use serde_json::{Value, json};
-use support::unique;
+use support::{Ringfence, unique};
 
 use crate::world::{World, all, condition, one, workflow};
 
@@ -265,4 +265,64 @@ async fn declares_a_workflow_whose_account_is_bound_before_it_is_there() {
     }
     // Nothing is in the way any more.
     world.condition(ns, "jenkins", "Ready", "True", "Fenced").await;
+}
+
+/// Bytes that a process of Ringfence holds.
+fn resident(ringfence: &Ringfence) -> u64 {
+    let port = format!("--listen=127.0.0.1:{}", ringfence.port);
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let ours = processes.map(|process| process.path()).find(|path| {
+        let command = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        command.starts_with(crate::world::BINARY) && command.split('\0').any(|argument| argument == port)
+    });
+    let status = std::fs::read_to_string(ours.expect("its process").join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kib << 10
+}
+
+/// Five thousand labels are 128 kB as they are written, and half a megabyte once they are read: of what nobody asks for, nothing is kept.
+///
+/// Held by: `operator`, `declaration-size`
+#[tokio::test]
+async fn fills_ringfence_with_labels_of_declarations() {
+    const MANY: usize = 50;
+    let (_cluster, ringfence, admin) = crate::world::own(&["--scan-period=0"]).await;
+    let ns = &crate::world::namespace(&admin, "labels", &json!({})).await;
+    let labelled = |name: &str, count: usize| {
+        let mut object = workflow(name, &json!({}));
+        object["metadata"]["labels"] = (0..count)
+            .map(|n| (format!("l{n}"), json!("")))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        object
+    };
+    let collection = all("AIWorkflow", ns);
+    let more = admin.post(&collection, &labelled("more", 7000)).await;
+    more.refused_by("declaration-size");
+    let seen = async |name: &str| {
+        let path = one("AIWorkflow", ns, name);
+        support::eventually(crate::world::SOON, || async {
+            let workflow = admin.read(&path).await?;
+            anyhow::ensure!(workflow["status"]["observedGeneration"] == 1, "{name} was not seen");
+            Ok(())
+        })
+        .await;
+    };
+    // What one of them takes while it is looked at is there before.
+    for n in 0..10 {
+        let name = format!("first-{n}");
+        admin.post(&collection, &labelled(&name, 5000)).await.ok();
+        seen(&name).await;
+    }
+    let before = resident(&ringfence);
+    for n in 0..MANY {
+        let name = format!("many-{n}");
+        admin.post(&collection, &labelled(&name, 5000)).await.ok();
+    }
+    for n in 0..MANY {
+        seen(&format!("many-{n}")).await;
+    }
+    let each = resident(&ringfence).saturating_sub(before) / MANY as u64;
+    assert!(each < 200_000, "{each} bytes of each are kept");
 }

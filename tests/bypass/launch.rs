@@ -184,6 +184,12 @@ async fn a_faked_owner_launches() {
         .post(&all("Job", ns), &workload("Job", &pod("real", "triage")))
         .await
         .ok();
+    let secret = json!({"metadata": {"name": "model"}, "stringData": {"key": "x"}});
+    world
+        .admin
+        .post(&format!("/api/v1/namespaces/{ns}/secrets"), &secret)
+        .await
+        .ok();
     let owner = |kind: &str, name: &str, uid: &Value| json!([{"apiVersion": "batch/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
     let owned = |owners: Value| {
         let mut pod = pod("faked", "triage");
@@ -231,6 +237,11 @@ async fn a_faked_owner_launches() {
             "an owner of another kind",
             owner("CronJob", "real", &made["metadata"]["uid"]),
         ),
+        ("an owner that Ringfence may not read", {
+            let mut owner = owner("Secret", "model", &made["metadata"]["uid"]);
+            owner[0]["apiVersion"] = json!("v1");
+            owner
+        }),
         ("an owner that makes no pods", {
             let mut owner = owner("ConfigMap", "kube-root-ca.crt", &made["metadata"]["uid"]);
             owner[0]["apiVersion"] = json!("v1");

@@ -45,6 +45,8 @@ mod nodes;
 #[path = "../cluster/objects.rs"]
 mod objects;
 mod owned;
+mod owners;
+mod peers;
 mod races;
 mod reserved;
 mod rights;

@@ -12,14 +12,14 @@ use crate::attackers::force_apply;
 use crate::objects::said;
 use crate::world::{Actor, SOON, World, all, one, workflow};
 
-const GUARD: &str = "ringfence-owned-objects";
+pub const GUARD: &str = "ringfence-owned-objects";
 
-fn spec() -> Value {
+pub fn spec() -> Value {
     json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}})
 }
 
 /// The four owned objects: kind and path.
-fn owned(ns: &str) -> [(&'static str, String); 4] {
+pub fn owned(ns: &str) -> [(&'static str, String); 4] {
     [
         (
             "NetworkPolicy",

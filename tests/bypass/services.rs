@@ -314,3 +314,57 @@ async fn a_service_stands_open_from_before_the_fence() {
     let found = scanned(&world, ns).await;
     assert_eq!(found, [""; 0]);
 }
+
+/// The label says that a controller keeps it, and the controller heeds only those of a Service that chooses its pods: what it does not
+/// heed, the scan tells of.
+///
+/// Held by: `operator`, `API server`
+#[tokio::test]
+async fn somebody_signs_a_slice_of_endpoints_with_a_controllers_name_before_the_fence() {
+    let world = World::shared().await;
+    let ns = &world.namespace("signed", &json!({})).await;
+    let named = |name: &str, spec: Value| {
+        let mut service = service(spec);
+        service["metadata"]["name"] = json!(name);
+        service
+    };
+    for (name, selector) in [("plain", json!({"app": "x"})), ("blind", Value::Null)] {
+        let made = named(name, json!({"selector": selector}));
+        world.admin.post(&services(ns), &made).await.ok();
+    }
+    let signed = |name: &str, service: &str| {
+        let mut signed = slice(service);
+        signed["metadata"]["name"] = json!(name);
+        signed["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] =
+            json!("endpointslice-controller.k8s.io");
+        signed
+    };
+    for (name, service) in [("of-plain", "plain"), ("of-blind", "blind"), ("of-nothing", "gone")] {
+        world.admin.post(&slices(ns), &signed(name, service)).await.ok();
+    }
+    // This one is put right: it is the controller's, and says what the pods are.
+    eventually(SOON, || async {
+        let now = world.admin.get(&format!("{}/of-plain", slices(ns))).await;
+        let is_right = now.code == 404 || !now.body.to_string().contains("203.0.113.7");
+        ensure!(is_right, "{}", now.body);
+        Ok(())
+    })
+    .await;
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    let namespace = format!("{}/{ns}", crate::world::NAMESPACES);
+    world.admin.patch(&namespace, &enforce).await.ok();
+    let mut found = scanned(&world, ns).await;
+    found.retain(|told| told.contains("EndpointSlice"));
+    found.sort();
+    let expected = ["of-blind", "of-nothing"].map(|name| format!("foreign-endpoints EndpointSlice/{name}"));
+    assert_eq!(found, expected);
+    for name in ["of-blind", "of-nothing"] {
+        let path = format!("{}/{name}", slices(ns));
+        let still = world.admin.read(&path).await.unwrap();
+        assert!(
+            still.to_string().contains("203.0.113.7"),
+            "no controller heeds it: {still}"
+        );
+        world.admin.delete(&path).await.ok();
+    }
+}

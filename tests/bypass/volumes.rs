@@ -90,3 +90,45 @@ async fn two_workflows_mount_one_claim() {
     pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "shared"}}]);
     world.tess.post(&dry("Pod", apart), &pod).await.refused_by("volumes");
 }
+
+/// The pod says where its code lies, and nobody asks what lies there: by a new word in the ConfigMap it runs something else, inside the same
+/// fence. A class without the type `configMap` mounts none.
+///
+/// Out of scope: whoever may write ConfigMaps of the namespace writes what pods run that mount their code from one
+#[tokio::test]
+async fn a_tenant_changes_the_code_that_a_workflow_mounts() {
+    let world = World::shared().await;
+    let ns = &world.enforced("code").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let code = json!({"metadata": {"name": "code"}, "data": {"run.py": "print('reviewed')"}});
+    world.tess.post(&all("ConfigMap", ns), &code).await.ok();
+    let mut runs = pod("runs", "triage");
+    runs["spec"]["volumes"] = json!([{"name": "code", "configMap": {"name": "code"}}]);
+    let lea = world.master("lea", &[]).await;
+    let made = lea.post(&all("Pod", ns), &runs).await.ok();
+    let path = crate::world::one("ConfigMap", ns, "code");
+    let other = json!({"data": {"run.py": "print('not reviewed')"}});
+    world.tess.patch(&path, &other).await.ok();
+    // She launches nothing by that, and the pod is not another one.
+    let now = world.admin.read(&crate::world::one("Pod", ns, "runs")).await.unwrap();
+    assert_eq!(now["spec"], made["spec"]);
+    world
+        .tess
+        .post(&dry("Pod", ns), &pod("more", "triage"))
+        .await
+        .refused_by("launcher");
+    // What Kubernetes itself keeps from being changed.
+    let fixed = json!({"immutable": true});
+    world.tess.patch(&path, &fixed).await.ok();
+    let answer = world.tess.patch(&path, &other).await;
+    let changed = world.tess.patch(&path, &json!({"data": {"run.py": "again"}})).await;
+    assert_eq!((answer.code, changed.code), (200, 422), "{}", changed.message());
+
+    let class = json!({"images": {"allowed": ["**"]}, "volumes": {"types": ["emptyDir"]}});
+    let class = world.class(&class).await;
+    let strict = &world
+        .namespace("strict", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world.ready(strict, "triage", &json!({})).await;
+    lea.post(&dry("Pod", strict), &runs).await.refused_by("volumes");
+}

@@ -133,6 +133,7 @@ async fn what_is_rendered_is_what_the_api_server_takes() {
         "networkPolicy.webhookFrom[0].ipBlock.cidr=192.0.2.0/24",
         "policySets={ai-workflow,pod-security-restricted}",
         "policyFiles.configMap=ours",
+        "flowControl.nominalConcurrencyShares=40",
         "policyParameters.approved-namespaces.allowed={ai}",
         "policies.approved-images.action=Warn",
         "commonLabels.team=platform",
@@ -145,7 +146,11 @@ async fn what_is_rendered_is_what_the_api_server_takes() {
     ];
     for values in [
         &[][..],
-        &["networkPolicy.enabled=false", "networkPolicy.metricsFrom=[]"],
+        &[
+            "networkPolicy.enabled=false",
+            "networkPolicy.metricsFrom=[]",
+            "flowControl.enabled=false",
+        ],
         &everything,
     ] {
         let rendered = helm(&["template", "ringfence", "--no-hooks"], values).await.unwrap();

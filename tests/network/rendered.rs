@@ -106,9 +106,9 @@ fn selector() -> impl Strategy<Value = Value> {
         json!({"matchLabels": {"app": "one", "tier": "x"}}),
         json!({"matchLabels": {"tier": ""}}),
         expression("In", &["one", "two"]),
-        expression("NotIn", &["one"]),
+        json!({"matchExpressions": [{"key": "app", "operator": "Exists"}, {"key": "app", "operator": "NotIn", "values": ["one"]}]}),
         expression("Exists", &[]),
-        expression("DoesNotExist", &[]),
+        json!({"matchLabels": {"tier": "x"}, "matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}),
     ])
 }
 

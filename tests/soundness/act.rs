@@ -326,7 +326,7 @@ impl Place {
                 let answer = actor.post(&all("Secret", &ns), &secret).await;
                 self.heard(&answer);
             }
-            Operation::Tamper { kind, how } => self.tamper(actor, kind, how).await,
+            Operation::Tamper { kind, how } => self.tamper(actor, by, kind, how).await,
             Operation::Policy { opens } => {
                 let egress = if *opens { json!([{}]) } else { json!([]) };
                 let policy = json!({"metadata": {"generateName": "policy-"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}});
@@ -391,7 +391,7 @@ impl Place {
         }
     }
 
-    async fn tamper(&mut self, actor: &Actor, kind: &str, how: &str) {
+    async fn tamper(&mut self, actor: &Actor, by: &Writer, kind: &str, how: &str) {
         let objects = self.world.admin.items(&all(kind, &self.ns)).await.unwrap_or_default();
         let owned = objects.iter().find(|object| {
             object["metadata"]["annotations"]
@@ -401,6 +401,11 @@ impl Place {
         let Some(name) = owned.and_then(|object| object["metadata"]["name"].as_str()) else {
             return;
         };
+        // What an approver unmarks where no fence stands, she takes from Ringfence on purpose.
+        let is_fenced = self.past.fenced.last().is_some_and(|span| span.until.is_none());
+        if how == "unmark" && !is_fenced && self.approves(by) {
+            return;
+        }
         let path = one(kind, &self.ns, name);
         let change = match kind {
             "NetworkPolicy" => json!({"spec": {"ingress": [{}], "egress": [{}]}}),

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::checker::Seen;
 use crate::declarations::{class, declaration};
+use crate::fit::list;
 use crate::operations::{Parts, WORKFLOWS, Who};
 use crate::past::{Declaration, Past, Second, Span, Write, Writer};
 use crate::world::{Actor, CLASSES, NAMESPACES, SOON, TENANT, World, condition};
@@ -141,6 +142,8 @@ impl Place {
         let (tess, _) = self.actor(Who::Tess);
         // Somebody may have declared it before the fence, with an account that it keeps.
         let is_there = self.world.admin.is_there(&path).await.unwrap_or(true);
+        let account = one("ServiceAccount", &self.ns, "alpha");
+        let has_account = self.world.admin.is_there(&account).await.unwrap_or(true);
         let made = if is_there {
             tess.patch(&path, &json!({"spec": spec})).await.ok()
         } else {
@@ -149,11 +152,69 @@ impl Place {
         };
         self.declared("alpha", from, &made["spec"]);
         // Its peer is not there yet, so it is not ready: its account is what pods wait for.
-        if !is_there {
-            let account = one("ServiceAccount", &self.ns, "alpha");
-            eventually(SOON, || async { self.world.admin.read(&account).await }).await;
+        if !is_there && !has_account {
+            self.account_comes("alpha").await;
         }
         self.settled("alpha").await;
+    }
+
+    /// Waits for the account of a workflow that was declared just now. What somebody bound to that name before the fence keeps the
+    /// account from being made, and is named; once the platform has taken it away, the account must come.
+    async fn account_comes(&mut self, name: &str) {
+        let admin = self.world.admin.clone();
+        let account = one("ServiceAccount", &self.ns, name);
+        let bound = self.bound(name).await;
+        if !bound.is_empty() {
+            let path = one("AIWorkflow", &self.ns, name);
+            eventually(SOON, || async {
+                let said = condition(&admin.read(&path).await?, "Programmed").clone();
+                let message = said["message"].as_str().unwrap_or_default();
+                let is_named = bound.iter().any(|(shown, _)| message.contains(shown));
+                ensure!(
+                    said["status"] == "False" && said["reason"] == "Conflict" && is_named,
+                    "{name} is bound by {bound:?}, and Programmed is {said}"
+                );
+                Ok(())
+            })
+            .await;
+            let made = admin.is_there(&account).await.unwrap_or(true);
+            assert!(!made, "{account} was made for {bound:?}");
+            self.trail.push(format!("{} the platform deletes {bound:?}", second()));
+            for (_, binding) in &bound {
+                admin.delete(binding).await.ok();
+            }
+        }
+        eventually(SOON, || async { admin.read(&account).await }).await;
+    }
+
+    /// Bindings of others that give an account rights by its own name: as the operator shows them, and their paths.
+    async fn bound(&self, account: &str) -> Vec<(String, String)> {
+        let user = format!("system:serviceaccount:{}:{account}", self.ns);
+        let names = |subject: &Value| match subject["kind"].as_str() {
+            Some("ServiceAccount") => subject["namespace"] == self.ns.as_str() && subject["name"] == account,
+            Some("User") => subject["name"] == user.as_str(),
+            _ => false,
+        };
+        let mut bound = Vec::new();
+        for path in [BINDINGS, CLUSTER_BINDINGS] {
+            for binding in self.world.admin.items(path).await.expect("bindings") {
+                if !list(&binding["subjects"]).iter().any(names) {
+                    continue;
+                }
+                let name = binding["metadata"]["name"].as_str().unwrap_or_default();
+                bound.push(match binding["metadata"]["namespace"].as_str() {
+                    Some(namespace) => (
+                        format!("RoleBinding {namespace}/{name}"),
+                        one("RoleBinding", namespace, name),
+                    ),
+                    None => (
+                        format!("ClusterRoleBinding {name}"),
+                        format!("{CLUSTER_BINDINGS}/{name}"),
+                    ),
+                });
+            }
+        }
+        bound
     }
 
     /// The client of somebody, and who that is.

@@ -10,14 +10,18 @@ use serde_json::Value;
 use super::{Look, MAX_FOREIGN};
 use crate::fence::{Door, Facts};
 use crate::findings::{Foreign, Leading, Place};
+use crate::plan::{name_of, text_at};
 use crate::review::Review;
-use crate::scan::kinds::ENDPOINT_SLICE;
+use crate::scan::kinds::{ENDPOINT_SLICE, SERVICE};
 use crate::webhook::pages::{Ask, Listed};
 
 /// Most routes, and most slices of endpoints, that are told of in one namespace.
 const MAX_TOLD: usize = 500;
-/// Slices that no built-in controller keeps: those keep, and put right, all that carry their names.
-const UNKEPT: &str = "endpointslice.kubernetes.io/managed-by notin (endpointslice-controller.k8s.io,endpointslicemirroring-controller.k8s.io)";
+/// Most slices of endpoints of one namespace that are remembered while their Services are looked at.
+const MAX_SLICES: usize = 20_000;
+/// Labels of a slice: who keeps it, and of which Service it is. Anybody may write them where the fence does not stand.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The API server's own Service in namespace `default`, whose endpoints it writes itself.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
@@ -76,22 +80,16 @@ impl Look<'_> {
             metadata_only: true,
             ..Ask::all(kind, Some(&self.namespace))
         };
-        if kind == ENDPOINT_SLICE {
-            UNKEPT.clone_into(&mut ask.labels);
-        }
         let mut told = 0;
         while let Some(page) = self.page(&ask).await {
             for object in page.items.into_iter().map(Value::Object) {
-                let leading = Leading::of(&self.namespace, kind.kind, &object);
-                if (self.namespace.as_str(), leading.name()) == API_SERVER {
-                    continue;
-                }
                 if told >= MAX_TOLD {
                     self.too_many(kind);
                     return;
                 }
                 told += 1;
-                self.sink.found(leading.finding());
+                self.sink
+                    .found(Leading::of(&self.namespace, kind.kind, &object).finding());
             }
             ask.next = page.next;
             if ask.next.is_none() {
@@ -99,4 +97,90 @@ impl Look<'_> {
             }
         }
     }
+
+    /// Tells of slices of endpoints that no built-in controller keeps. One that bears a controller's name is kept, and put right, where
+    /// there is the Service that it says: else somebody only wrote the name.
+    pub(super) async fn tell_of_endpoints(&mut self) {
+        let (mut unkept, mut kept) = (Vec::new(), Vec::new());
+        let mut ask = Ask {
+            metadata_only: true,
+            ..Ask::all(ENDPOINT_SLICE, Some(&self.namespace))
+        };
+        loop {
+            let Some(page) = self.page(&ask).await else { return };
+            for object in page.items.into_iter().map(Value::Object) {
+                let leading = Leading::of(&self.namespace, ENDPOINT_SLICE.kind, &object);
+                if (self.namespace.as_str(), leading.name()) == API_SERVER {
+                    continue;
+                }
+                if kept.len() + unkept.len() >= MAX_SLICES {
+                    self.too_many(ENDPOINT_SLICE);
+                    return;
+                }
+                match keeper(&object) {
+                    Some(service) => kept.push((service, leading)),
+                    None => unkept.push(leading),
+                }
+            }
+            ask.next = page.next;
+            if ask.next.is_none() {
+                break;
+            }
+        }
+        // Read after the slices: a Service that came meanwhile has none of them. Where they cannot be read, nothing is said of theirs.
+        if !kept.is_empty() && self.leave_out_kept(&mut kept).await {
+            unkept.extend(kept.into_iter().map(|(_, leading)| leading));
+        }
+        if unkept.len() > MAX_TOLD {
+            self.too_many(ENDPOINT_SLICE);
+        }
+        let told = unkept.iter().take(MAX_TOLD).map(Leading::finding);
+        told.for_each(|finding| self.sink.found(finding));
+    }
+
+    /// Leaves out the slices whose Service is there. Whether all Services could be read.
+    async fn leave_out_kept(&mut self, slices: &mut Vec<(Kept, Leading)>) -> bool {
+        let mut ask = Ask::all(SERVICE, Some(&self.namespace));
+        loop {
+            let Some(page) = self.page(&ask).await else {
+                return false;
+            };
+            if page.unread.is_some() {
+                return false;
+            }
+            let services: BTreeSet<Kept> = page
+                .items
+                .into_iter()
+                .map(|service| keeps(&Value::Object(service)))
+                .collect();
+            slices.retain(|(service, _)| !services.contains(service));
+            ask.next = page.next;
+            if ask.next.is_none() {
+                return true;
+            }
+        }
+    }
+}
+
+/// Name of a Service, and whether it chooses its pods itself.
+type Kept = (String, bool);
+
+/// The Service whose slices, by what this one says of itself, a built-in controller keeps.
+fn keeper(slice: &Value) -> Option<Kept> {
+    let label = |key: &str| slice.pointer("/metadata/labels")?.get(key)?.as_str();
+    let by_selector = match label(MANAGED_BY)? {
+        "endpointslice-controller.k8s.io" => true,
+        // It copies the Endpoints that somebody wrote for a Service without a selector, which is told of by itself.
+        "endpointslicemirroring-controller.k8s.io" => false,
+        _ => return None,
+    };
+    Some((label(SERVICE_NAME)?.to_owned(), by_selector))
+}
+
+/// The same of a Service. Of one that is a name elsewhere no controller keeps any.
+fn keeps(service: &Value) -> Kept {
+    let selector = service.pointer("/spec/selector").and_then(Value::as_object);
+    let selects = selector.is_some_and(|selector| !selector.is_empty());
+    let is_elsewhere = text_at(service, "/spec/type") == "ExternalName";
+    (name_of(service).to_owned(), selects && !is_elsewhere)
 }

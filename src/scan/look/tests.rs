@@ -379,12 +379,25 @@ async fn what_leads_traffic_in_or_overrules_the_policies_is_told() {
         service("others", json!({"type": "LoadBalancer", "selector": {"app": "x"}})),
         service("blind", json!({"type": "ClusterIP"})),
     ];
+    let slice = |name: &str, keeper: &str, service: &str| {
+        let keeper = format!("{keeper}.k8s.io");
+        json!({"metadata": {"name": name, "labels": {"endpointslice.kubernetes.io/managed-by": keeper, "kubernetes.io/service-name": service}}})
+    };
+    let slices = vec![
+        named("by-hand"),
+        slice("kept", "endpointslice-controller", "plain"),
+        slice("named-alike", "endpointslice-controller", "blind"),
+        slice("of-nothing", "endpointslice-controller", "gone"),
+        slice("mirrored", "endpointslicemirroring-controller", "blind"),
+        slice("mirrors-nothing", "endpointslicemirroring-controller", "plain"),
+        slice("somebodys", "mesh", "plain"),
+    ];
     let cluster = cluster()
         .listing("pods", Some("ai"), vec![called(pod(), "p", "p")])
         .listing("services", Some("ai"), services)
         .listing("ingresses", Some("ai"), vec![named("in"), named("in-2"), named("in-3")])
         .listing("httproutes", Some("ai"), vec![named("route")])
-        .listing("endpointslices", Some("ai"), vec![named("by-hand")])
+        .listing("endpointslices", Some("ai"), slices)
         .listing("ciliumnetworkpolicies", Some("ai"), vec![named("cilium")]);
     let (heard, extent) = look(cluster.clone(), bounds()).await;
     assert_eq!(extent.gaps, [""; 0]);
@@ -393,6 +406,10 @@ async fn what_leads_traffic_in_or_overrules_the_policies_is_told() {
     told.sort();
     let plain = [
         "EndpointSlice/by-hand - foreign-endpoints",
+        "EndpointSlice/mirrors-nothing - foreign-endpoints",
+        "EndpointSlice/named-alike - foreign-endpoints",
+        "EndpointSlice/of-nothing - foreign-endpoints",
+        "EndpointSlice/somebodys - foreign-endpoints",
         "Ingress/in - exposed-route",
         "Ingress/in-2 - exposed-route",
         "Ingress/in-3 - exposed-route",
