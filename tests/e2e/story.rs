@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use support::{Identity, Output, RELEASE_NAMESPACE, eventually};
 use tokio::time::Instant;
@@ -11,12 +12,12 @@ use tokio::time::Instant;
 use crate::images::PAUSE;
 use crate::load::Load;
 use crate::node::{Cluster, NODES};
-use crate::objects::all;
+use crate::objects::{all, one, pod};
 use crate::release::{
     FENCED, command, commands, declare, fence_stands, nothing_is_locked, objects, previous, run, settled, stays,
 };
 use crate::sandbox::say;
-use crate::world::{Actor, BINARY, SOON, in_force, master, namespace};
+use crate::world::{Actor, BINARY, CLASSES, SOON, in_force, master, namespace};
 
 struct Story {
     cluster: Cluster,
@@ -48,6 +49,10 @@ pub async fn story() {
     story.says_that_it_works().await;
     story.runs_a_workflow().await;
     story.refuses_what_does_not_fit().await;
+    declare(&story.admin, FENCED).await;
+    story.lets_in_only_by_a_window().await;
+    story.takes_policies().await;
+    story.fails_closed().await;
     story.nodes_are_drained().await;
     story.uninstalls().await;
     story.upgrades_and_rolls_back().await;
@@ -69,6 +74,17 @@ impl Story {
         let output = self.cluster.plane.shell(line).await.expect("a shell");
         assert!(!output.success, "{line} should fail:\n{output}");
         output.to_string()
+    }
+
+    /// A command whose answer changes: waits until it is the one.
+    async fn until(&self, line: &str, holds: impl Fn(&Output) -> bool) {
+        say(&format!("$ {line}"));
+        eventually(SOON, || async {
+            let output = self.cluster.plane.shell(line).await?;
+            ensure!(holds(&output), "{output}");
+            Ok(())
+        })
+        .await;
     }
 
     async fn installs(&self) {
@@ -153,9 +169,79 @@ impl Story {
         assert_eq!(pods.len(), 1, "only the workflow's is there: {pods:#?}");
     }
 
+    /// Nobody enters a running pod until its workflow opens a window.
+    async fn lets_in_only_by_a_window(&self) {
+        fence_stands(&self.admin, &self.lea, FENCED).await;
+        let mut lasting = pod("lasting", "triage");
+        lasting["spec"]["containers"][0]["args"] = json!(["pause"]);
+        self.lea.post(&all("Pod", FENCED), &lasting).await.ok();
+        self.runs("kubectl wait --namespace ai-secure --for=condition=Ready pod/lasting --timeout=60s")
+            .await;
+        let enter = "kubectl exec --namespace ai-secure lasting -- /program user";
+        let said = self.fails(enter).await;
+        assert!(said.contains("[debug-window]"), "{said}");
+        let class = format!("{CLASSES}/default");
+        let hours = json!({"spec": {"debug": {"maxHours": 8}}});
+        self.admin.patch(&class, &hours).await.ok();
+        let until = (Timestamp::now() + 1.hour()).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let workflow = one("AIWorkflow", FENCED, "triage");
+        let window = json!({"spec": {"debug": {"allow": ["Exec"], "until": until}}});
+        self.admin.patch(&workflow, &window).await.ok();
+        self.until(enter, |said| said.success && said.stdout == "65532\n").await;
+        let closed = json!({"spec": {"debug": null}});
+        self.admin.patch(&workflow, &closed).await.ok();
+        self.until(enter, |said| !said.success && said.stderr.contains("[debug-window]"))
+            .await;
+        self.runs("kubectl delete pod --namespace ai-secure lasting").await;
+    }
+
+    /// They are vetted by child processes, which live in the replica's container: with its limits, and no file to write.
+    async fn takes_policies(&self) {
+        let said = self.fails("kubectl apply -f demo/refused/5-mistaken-policy.yaml").await;
+        assert!(said.contains("registries.rego:5:"), "{said}");
+        self.runs("kubectl apply -f examples/policies/cost-centre.yaml").await;
+        let unpaid = "kubectl apply --dry-run=server -f demo/refused/6-no-cost-centre.yaml";
+        self.until(unpaid, |said| !said.success && said.stderr.contains("[cost-centre]"))
+            .await;
+        self.runs("kubectl delete -f examples/policies/cost-centre.yaml").await;
+        self.until(unpaid, |said| said.success).await;
+    }
+
+    /// While the API server does not get through to the Service, fenced namespaces refuse and all others go on; and nobody has to do
+    /// anything afterwards.
+    async fn fails_closed(&self) {
+        say("the webhook's Service is cut off, and back");
+        let service = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/services/ringfence-webhook");
+        let service = self.admin.read(&service).await.expect("the Service");
+        let address = service["spec"]["clusterIP"].as_str().expect("an address");
+        let [fenced, plain] = [FENCED, &self.plain].map(|namespace| format!("{}?dryRun=All", all("Pod", namespace)));
+        let mut unlabelled = pod("open", "default");
+        unlabelled["metadata"]["labels"] = json!({});
+        // Where the API server is, and before kube-proxy leads on.
+        let node = &self.cluster.nodes[0];
+        node.run("nft", "add table ip cut");
+        node.run("nft", "add chain ip cut out { type filter hook output priority raw ; }");
+        node.run("nft", &format!("add rule ip cut out ip daddr {address} drop"));
+        let answer = self.lea.post(&fenced, &pod("closed", "triage")).await;
+        assert!(
+            answer.code == 500 && answer.message().contains("failed calling webhook"),
+            "{} {}",
+            answer.code,
+            answer.message()
+        );
+        self.lea.post(&plain, &unlabelled).await.ok();
+        node.run("nft", "delete table ip cut");
+        eventually(SOON, || async {
+            let answer = self.lea.try_post(&fenced, &pod("again", "triage")).await?;
+            ensure!(answer.code == 201, "{} {}", answer.code, answer.message());
+            Ok(())
+        })
+        .await;
+        fence_stands(&self.admin, &self.lea, FENCED).await;
+    }
+
     /// A replica moves before it goes, and the last one stays while no other can run.
     async fn nodes_are_drained(&self) {
-        declare(&self.admin, FENCED).await;
         fence_stands(&self.admin, &self.lea, FENCED).await;
         let load = Load::start(&self.lea, FENCED);
         let since = Instant::now();
