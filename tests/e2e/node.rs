@@ -236,6 +236,11 @@ impl Node {
         self.run("sysctl", FORWARDS);
     }
 
+    /// Plugs its cable in (`up`), or pulls it out (`down`). Not of the first one, which has none.
+    pub fn link(&self, state: &str) {
+        command("ip", &format!("link set {} {state}", self.name));
+    }
+
     /// The words before a command that lead into its network. Not `ip netns exec`, which mounts /sys anew and hides cgroups.
     fn there(&self) -> Vec<String> {
         if self.address == FIRST {

@@ -2,12 +2,13 @@
 //! there, and what runs is looked at as people look at it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use support::{Identity, Output, RELEASE_NAMESPACE, eventually};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::images::PAUSE;
 use crate::load::Load;
@@ -18,6 +19,11 @@ use crate::release::{
 };
 use crate::sandbox::say;
 use crate::world::{Actor, BINARY, CLASSES, SOON, in_force, master, namespace};
+
+/// A client of the API server's kind asks a silent connection after 30 s whether it is there, and gives it up 15 s later.
+const API_SERVER_FORGETS: Duration = Duration::from_secs(45);
+/// A cluster takes most of a minute to find out that a node is gone.
+const NOTICED: Duration = Duration::from_secs(120);
 
 struct Story {
     cluster: Cluster,
@@ -54,6 +60,7 @@ pub async fn story() {
     story.takes_policies().await;
     story.fails_closed().await;
     story.nodes_are_drained().await;
+    story.loses_a_node().await;
     story.uninstalls().await;
     story.upgrades_and_rolls_back().await;
     story.uninstalls().await;
@@ -79,7 +86,7 @@ impl Story {
     /// A command whose answer changes: waits until it is the one.
     async fn until(&self, line: &str, holds: impl Fn(&Output) -> bool) {
         say(&format!("$ {line}"));
-        eventually(SOON, || async {
+        eventually(NOTICED, || async {
             let output = self.cluster.plane.shell(line).await?;
             ensure!(holds(&output), "{output}");
             Ok(())
@@ -95,8 +102,7 @@ impl Story {
             }
         }
         let pods = self.replicas(2).await;
-        let nodes: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect();
-        assert_eq!(nodes, BTreeSet::from(NODES), "one replica a node");
+        assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "one replica a node");
         in_force(&self.admin).await;
     }
 
@@ -261,9 +267,45 @@ impl Story {
         assert!(said.contains("violate the pod's disruption budget"), "{said}");
         self.replicas(1).await;
         fence_stands(&self.admin, &self.lea, FENCED).await;
-        self.runs("kubectl uncordon node-1 node-2").await;
+        self.runs("kubectl uncordon node-2").await;
         self.replicas(2).await;
+        self.runs("kubectl uncordon node-1").await;
         load.since(since).await.is_clean("the last node is drained");
+    }
+
+    /// A node that is cut off takes a replica along, and nobody tells it to end. Until the cluster notices, what is sent there fails closed;
+    /// nothing is ever decided wrongly, and then the other replica answers everything.
+    async fn loses_a_node(&self) {
+        let pods = self.replicas(2).await;
+        assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "one replica a node again");
+        let load = Load::start(&self.lea, FENCED);
+        let since = Instant::now();
+        say("node-2 is cut off");
+        self.cluster.nodes[1].link("down");
+        self.until("kubectl get node node-2", |said| said.stdout.contains("NotReady"))
+            .await;
+        let left = self.replicas(1).await;
+        assert_eq!(nodes_of(&left), BTreeSet::from(["node-1"]));
+        // No packet tells it that its connection leads nowhere.
+        sleep(API_SERVER_FORGETS).await;
+        say("the other replica answers everything");
+        load.since(Instant::now()).await.is_clean("a node is gone");
+        let leader =
+            "kubectl get lease ringfence --namespace ringfence-system --output=jsonpath={.spec.holderIdentity}";
+        let leads = self.runs(leader).await.stdout;
+        assert_eq!(
+            left[0]["metadata"]["name"],
+            leads.as_str(),
+            "the one that is left makes the fences"
+        );
+        load.since(since).await.is_never_wrong("a node is cut off");
+        say("node-2 is back");
+        self.cluster.nodes[1].link("up");
+        self.until("kubectl get node node-2", |said| !said.stdout.contains("NotReady"))
+            .await;
+        self.replicas(2).await;
+        load.since(Instant::now()).await.is_clean("a node is back");
+        fence_stands(&self.admin, &self.lea, FENCED).await;
     }
 
     /// From the version before to this one and back.
@@ -358,4 +400,8 @@ impl Story {
         })
         .await
     }
+}
+
+fn nodes_of(pods: &[Value]) -> BTreeSet<&str> {
+    pods.iter().filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect()
 }
