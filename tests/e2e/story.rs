@@ -278,7 +278,17 @@ impl Story {
     async fn loses_a_node(&self) {
         let pods = self.replicas(2).await;
         assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "one replica a node again");
+        // The API server keeps to the connection that it has, and the Lease to its holder: both are with node-2 afterwards.
+        let [first, second] = NODES.map(|node| name_on(&pods, node));
+        self.runs(&format!("kubectl delete pod --namespace ringfence-system {first}"))
+            .await;
+        let leader =
+            "kubectl get lease ringfence --namespace ringfence-system --output=jsonpath={.spec.holderIdentity}";
+        self.until(leader, |said| said.stdout == second).await;
+        let pods = self.replicas(2).await;
+        assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "its successor runs on node-1");
         let load = Load::start(&self.lea, FENCED);
+        load.since(Instant::now()).await.is_clean("before a node is cut off");
         let since = Instant::now();
         say("node-2 is cut off");
         self.cluster.nodes[1].link("down");
@@ -290,8 +300,6 @@ impl Story {
         sleep(API_SERVER_FORGETS).await;
         say("the other replica answers everything");
         load.since(Instant::now()).await.is_clean("a node is gone");
-        let leader =
-            "kubectl get lease ringfence --namespace ringfence-system --output=jsonpath={.spec.holderIdentity}";
         let leads = self.runs(leader).await.stdout;
         assert_eq!(
             left[0]["metadata"]["name"],
@@ -404,4 +412,10 @@ impl Story {
 
 fn nodes_of(pods: &[Value]) -> BTreeSet<&str> {
     pods.iter().filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect()
+}
+
+fn name_on(pods: &[Value], node: &str) -> String {
+    let found = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
+    let name = found.and_then(|pod| pod["metadata"]["name"].as_str());
+    name.unwrap_or_else(|| panic!("no replica on {node}")).to_owned()
 }
