@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
+
 const MOUNTED: &str = "/sys/fs/cgroup";
 /// Of all nodes of a run.
 const OURS: &str = "ringfence-e2e";
@@ -43,11 +45,11 @@ fn inherit(path: &Path) {
 }
 
 /// Removes all of them, of whatever run.
-pub fn sweep() {
+pub fn sweep() -> Result<()> {
     let end = Instant::now() + EMPTY_WITHIN;
     for path in hierarchies().into_iter().map(|hierarchy| hierarchy.join(OURS)) {
         while let Err(error) = remove(&path) {
-            assert!(
+            ensure!(
                 Instant::now() < end,
                 "{} is still in use ({error}): end what is listed in the cgroup.procs below it",
                 path.display()
@@ -55,6 +57,7 @@ pub fn sweep() {
             sleep(Duration::from_millis(100));
         }
     }
+    Ok(())
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

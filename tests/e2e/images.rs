@@ -1,5 +1,6 @@
 //! The images that nodes run, built by buildah into archives, because there is no registry to pull from.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +28,11 @@ fn folder() -> PathBuf {
 
 /// Builds all of them.
 pub fn build() {
+    // What buildah keeps of each build would add up.
+    match std::fs::remove_dir_all(folder()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", folder().display()),
+        _ => {}
+    }
     let [program, guest] = [static_binary(), kept().join("bin/guest")];
     image("ringfence", RINGFENCE, &program, "run");
     image("pause", PAUSE, &guest, "pause");

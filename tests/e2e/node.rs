@@ -30,6 +30,7 @@ const READY: Duration = Duration::from_secs(120);
 /// A control plane with real nodes.
 pub struct Cluster {
     pub plane: ControlPlane,
+    pub nodes: [Node; 2],
     /// Killed with the namespaces at the latest.
     children: Mutex<Vec<Child>>,
 }
@@ -55,8 +56,14 @@ impl Cluster {
         };
         say("starting the control plane");
         let plane = ControlPlane::start(options).unwrap_or_else(|error| panic!("{error:#}"));
+        let nodes = [(NODES[0], FIRST), (NODES[1], Ipv4Addr::new(10, 89, 0, 2))].map(|(name, address)| Node {
+            name,
+            address,
+            directory: Path::new("/run").join(name),
+        });
         let cluster = Self {
             plane,
+            nodes,
             children: Mutex::default(),
         };
         let scheduler = cluster.kubeconfig("system:kube-scheduler", &[]).await;
@@ -66,24 +73,19 @@ impl Cluster {
             .arg(scheduler);
         cluster.spawn(command, "kube-scheduler");
         let admin = Actor::new(cluster.plane.admin().await);
-        let [first, second] =
-            [(NODES[0], FIRST), (NODES[1], Ipv4Addr::new(10, 89, 0, 2))].map(|(name, address)| Node {
-                name,
-                address,
-                directory: Path::new("/run").join(name),
-            });
+        let [first, second] = &cluster.nodes;
         second.own_network();
-        for node in [&first, &second] {
+        for node in &cluster.nodes {
             say(&format!("starting {}: containerd, kubelet, kube-proxy", node.name));
             cluster.join(node).await;
         }
         let mut ranges = Vec::new();
-        for node in [&first, &second] {
+        for node in &cluster.nodes {
             ranges.push(node.pods_get_addresses(&admin).await);
         }
         first.run("ip", &format!("route add {} via {}", ranges[1], second.address));
         second.run("ip", &format!("route add {} via {}", ranges[0], first.address));
-        for node in [&first, &second] {
+        for node in &cluster.nodes {
             node.is_ready(&admin).await;
             say(&format!("{} is ready", node.name));
         }
@@ -232,6 +234,11 @@ impl Node {
             self.run("ip", &line);
         }
         self.run("sysctl", FORWARDS);
+    }
+
+    /// Plugs its cable in (`up`), or pulls it out (`down`). Not of the first one, which has none.
+    pub fn link(&self, state: &str) {
+        command("ip", &format!("link set {} {state}", self.name));
     }
 
     /// The words before a command that lead into its network. Not `ip netns exec`, which mounts /sys anew and hides cgroups.

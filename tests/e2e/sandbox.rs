@@ -75,7 +75,7 @@ impl Outside {
             Err(TryLockError::Error(error)) => panic!("locking: {error}"),
         }
         // Of a run that was killed.
-        cgroups::sweep();
+        cgroups::sweep().unwrap_or_else(|error| panic!("{error:#}"));
         images::build();
         Self(lock)
     }
@@ -83,7 +83,12 @@ impl Outside {
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        cgroups::sweep();
+        match cgroups::sweep() {
+            Ok(()) => {}
+            // A second panic would hide why the story failed.
+            Err(error) if std::thread::panicking() => eprintln!("{error:#}"),
+            Err(error) => panic!("{error:#}"),
+        }
     }
 }
 

@@ -2,21 +2,28 @@
 //! there, and what runs is looked at as people look at it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use support::{Identity, Output, RELEASE_NAMESPACE, eventually};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::images::PAUSE;
 use crate::load::Load;
 use crate::node::{Cluster, NODES};
-use crate::objects::all;
+use crate::objects::{all, one, pod};
 use crate::release::{
     FENCED, command, commands, declare, fence_stands, nothing_is_locked, objects, previous, run, settled, stays,
 };
 use crate::sandbox::say;
-use crate::world::{Actor, BINARY, SOON, in_force, master, namespace};
+use crate::world::{Actor, BINARY, CLASSES, SOON, in_force, master, namespace};
+
+/// A client of the API server's kind asks a silent connection after 30 s whether it is there, and gives it up 15 s later.
+const API_SERVER_FORGETS: Duration = Duration::from_secs(45);
+/// A cluster takes most of a minute to find out that a node is gone.
+const NOTICED: Duration = Duration::from_secs(120);
 
 struct Story {
     cluster: Cluster,
@@ -48,7 +55,12 @@ pub async fn story() {
     story.says_that_it_works().await;
     story.runs_a_workflow().await;
     story.refuses_what_does_not_fit().await;
+    declare(&story.admin, FENCED).await;
+    story.lets_in_only_by_a_window().await;
+    story.takes_policies().await;
+    story.fails_closed().await;
     story.nodes_are_drained().await;
+    story.loses_a_node().await;
     story.uninstalls().await;
     story.upgrades_and_rolls_back().await;
     story.uninstalls().await;
@@ -71,6 +83,17 @@ impl Story {
         output.to_string()
     }
 
+    /// A command whose answer changes: waits until it is the one.
+    async fn until(&self, line: &str, holds: impl Fn(&Output) -> bool) {
+        say(&format!("$ {line}"));
+        eventually(NOTICED, || async {
+            let output = self.cluster.plane.shell(line).await?;
+            ensure!(holds(&output), "{output}");
+            Ok(())
+        })
+        .await;
+    }
+
     async fn installs(&self) {
         for command in &self.install {
             // There is no registry: the image is imported.
@@ -79,8 +102,7 @@ impl Story {
             }
         }
         let pods = self.replicas(2).await;
-        let nodes: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect();
-        assert_eq!(nodes, BTreeSet::from(NODES), "one replica a node");
+        assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "one replica a node");
         in_force(&self.admin).await;
     }
 
@@ -153,9 +175,79 @@ impl Story {
         assert_eq!(pods.len(), 1, "only the workflow's is there: {pods:#?}");
     }
 
+    /// Nobody enters a running pod until its workflow opens a window.
+    async fn lets_in_only_by_a_window(&self) {
+        fence_stands(&self.admin, &self.lea, FENCED).await;
+        let mut lasting = pod("lasting", "triage");
+        lasting["spec"]["containers"][0]["args"] = json!(["pause"]);
+        self.lea.post(&all("Pod", FENCED), &lasting).await.ok();
+        self.runs("kubectl wait --namespace ai-secure --for=condition=Ready pod/lasting --timeout=60s")
+            .await;
+        let enter = "kubectl exec --namespace ai-secure lasting -- /program user";
+        let said = self.fails(enter).await;
+        assert!(said.contains("[debug-window]"), "{said}");
+        let class = format!("{CLASSES}/default");
+        let hours = json!({"spec": {"debug": {"maxHours": 8}}});
+        self.admin.patch(&class, &hours).await.ok();
+        let until = (Timestamp::now() + 1.hour()).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let workflow = one("AIWorkflow", FENCED, "triage");
+        let window = json!({"spec": {"debug": {"allow": ["Exec"], "until": until}}});
+        self.admin.patch(&workflow, &window).await.ok();
+        self.until(enter, |said| said.success && said.stdout == "65532\n").await;
+        let closed = json!({"spec": {"debug": null}});
+        self.admin.patch(&workflow, &closed).await.ok();
+        self.until(enter, |said| !said.success && said.stderr.contains("[debug-window]"))
+            .await;
+        self.runs("kubectl delete pod --namespace ai-secure lasting").await;
+    }
+
+    /// They are vetted by child processes, which live in the replica's container: with its limits, and no file to write.
+    async fn takes_policies(&self) {
+        let said = self.fails("kubectl apply -f demo/refused/5-mistaken-policy.yaml").await;
+        assert!(said.contains("registries.rego:5:"), "{said}");
+        self.runs("kubectl apply -f examples/policies/cost-centre.yaml").await;
+        let unpaid = "kubectl apply --dry-run=server -f demo/refused/6-no-cost-centre.yaml";
+        self.until(unpaid, |said| !said.success && said.stderr.contains("[cost-centre]"))
+            .await;
+        self.runs("kubectl delete -f examples/policies/cost-centre.yaml").await;
+        self.until(unpaid, |said| said.success).await;
+    }
+
+    /// While the API server does not get through to the Service, fenced namespaces refuse and all others go on; and nobody has to do
+    /// anything afterwards.
+    async fn fails_closed(&self) {
+        say("the webhook's Service is cut off, and back");
+        let service = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/services/ringfence-webhook");
+        let service = self.admin.read(&service).await.expect("the Service");
+        let address = service["spec"]["clusterIP"].as_str().expect("an address");
+        let [fenced, plain] = [FENCED, &self.plain].map(|namespace| format!("{}?dryRun=All", all("Pod", namespace)));
+        let mut unlabelled = pod("open", "default");
+        unlabelled["metadata"]["labels"] = json!({});
+        // Where the API server is, and before kube-proxy leads on.
+        let node = &self.cluster.nodes[0];
+        node.run("nft", "add table ip cut");
+        node.run("nft", "add chain ip cut out { type filter hook output priority raw ; }");
+        node.run("nft", &format!("add rule ip cut out ip daddr {address} drop"));
+        let answer = self.lea.post(&fenced, &pod("closed", "triage")).await;
+        assert!(
+            answer.code == 500 && answer.message().contains("failed calling webhook"),
+            "{} {}",
+            answer.code,
+            answer.message()
+        );
+        self.lea.post(&plain, &unlabelled).await.ok();
+        node.run("nft", "delete table ip cut");
+        eventually(SOON, || async {
+            let answer = self.lea.try_post(&fenced, &pod("again", "triage")).await?;
+            ensure!(answer.code == 201, "{} {}", answer.code, answer.message());
+            Ok(())
+        })
+        .await;
+        fence_stands(&self.admin, &self.lea, FENCED).await;
+    }
+
     /// A replica moves before it goes, and the last one stays while no other can run.
     async fn nodes_are_drained(&self) {
-        declare(&self.admin, FENCED).await;
         fence_stands(&self.admin, &self.lea, FENCED).await;
         let load = Load::start(&self.lea, FENCED);
         let since = Instant::now();
@@ -175,9 +267,53 @@ impl Story {
         assert!(said.contains("violate the pod's disruption budget"), "{said}");
         self.replicas(1).await;
         fence_stands(&self.admin, &self.lea, FENCED).await;
-        self.runs("kubectl uncordon node-1 node-2").await;
+        self.runs("kubectl uncordon node-2").await;
         self.replicas(2).await;
+        self.runs("kubectl uncordon node-1").await;
         load.since(since).await.is_clean("the last node is drained");
+    }
+
+    /// A node that is cut off takes a replica along, and nobody tells it to end. Until the cluster notices, what is sent there fails closed;
+    /// nothing is ever decided wrongly, and then the other replica answers everything.
+    async fn loses_a_node(&self) {
+        let pods = self.replicas(2).await;
+        assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "one replica a node again");
+        // The API server keeps to the connection that it has, and the Lease to its holder: both are with node-2 afterwards.
+        let [first, second] = NODES.map(|node| name_on(&pods, node));
+        self.runs(&format!("kubectl delete pod --namespace ringfence-system {first}"))
+            .await;
+        let leader =
+            "kubectl get lease ringfence --namespace ringfence-system --output=jsonpath={.spec.holderIdentity}";
+        self.until(leader, |said| said.stdout == second).await;
+        let pods = self.replicas(2).await;
+        assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "its successor runs on node-1");
+        let load = Load::start(&self.lea, FENCED);
+        load.since(Instant::now()).await.is_clean("before a node is cut off");
+        let since = Instant::now();
+        say("node-2 is cut off");
+        self.cluster.nodes[1].link("down");
+        self.until("kubectl get node node-2", |said| said.stdout.contains("NotReady"))
+            .await;
+        let left = self.replicas(1).await;
+        assert_eq!(nodes_of(&left), BTreeSet::from(["node-1"]));
+        // No packet tells it that its connection leads nowhere.
+        sleep(API_SERVER_FORGETS).await;
+        say("the other replica answers everything");
+        load.since(Instant::now()).await.is_clean("a node is gone");
+        let leads = self.runs(leader).await.stdout;
+        assert_eq!(
+            left[0]["metadata"]["name"],
+            leads.as_str(),
+            "the one that is left makes the fences"
+        );
+        load.since(since).await.is_never_wrong("a node is cut off");
+        say("node-2 is back");
+        self.cluster.nodes[1].link("up");
+        self.until("kubectl get node node-2", |said| !said.stdout.contains("NotReady"))
+            .await;
+        self.replicas(2).await;
+        load.since(Instant::now()).await.is_clean("a node is back");
+        fence_stands(&self.admin, &self.lea, FENCED).await;
     }
 
     /// From the version before to this one and back.
@@ -272,4 +408,14 @@ impl Story {
         })
         .await
     }
+}
+
+fn nodes_of(pods: &[Value]) -> BTreeSet<&str> {
+    pods.iter().filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect()
+}
+
+fn name_on(pods: &[Value], node: &str) -> String {
+    let found = pods.iter().find(|pod| pod["spec"]["nodeName"] == node);
+    let name = found.and_then(|pod| pod["metadata"]["name"].as_str());
+    name.unwrap_or_else(|| panic!("no replica on {node}")).to_owned()
 }

@@ -4,6 +4,7 @@
 //
 //	guest pause    what a pod's sandbox runs: nothing, until it is told to end
 //	guest triage   what a workflow's pod runs: ends with 0 where it is who and what its workflow declares, and holds no more rights
+//	guest user     what somebody runs who enters a pod: says as which user
 package main
 
 import (
@@ -40,8 +41,10 @@ func main() {
 		<-ended
 	case "triage":
 		err = triage()
+	case "user":
+		fmt.Println(os.Getuid())
 	default:
-		err = errors.New("usage: guest pause | triage")
+		err = errors.New("usage: guest pause | triage | user")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
