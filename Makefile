@@ -1,4 +1,4 @@
-# Ringfence's commands. `make help` lists them. Needs Rust, Go and a C compiler; everything else is built.
+# Ringfence's commands. `make help` lists them. Needs Rust, Go and a C compiler, and for the image musl-tools and buildah; everything else is built.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -58,6 +58,14 @@ match-conditions: tools ## Build the API server's evaluator of matchConditions, 
 .PHONY: promql
 promql: tools ## Build the Prometheus that the tests ask about alerts (two minutes the first time)
 	$(call step,build the evaluator of alerts,tests/support/build-oracle.sh promql)
+
+.PHONY: image
+image: image-tools ## Build the image: target/image/ringfence.tar, for docker load, ctr images import and registries
+	$(call step,build the image,image/build.sh target/image)
+
+.PHONY: sbom
+sbom: image-tools ## Write what the image's binary is made of, as CycloneDX: target/image/binary/ringfence.cdx.json
+	$(call step,build the binary and its SBOM,image/compile.sh target/image/binary)
 
 .PHONY: test
 test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
@@ -133,6 +141,13 @@ namespaces: ## Check that tests/install can make a network of its own
 	[ $$missing = 1 ] || unshare --user --map-root-user --net true || { missing=1; \
 		echo "This user may not make namespaces: run as root, or allow it by sysctl user.max_user_namespaces, and on Ubuntu" \
 			"kernel.apparmor_restrict_unprivileged_userns=0" >&2; }; \
+	exit $$missing
+
+.PHONY: image-tools
+image-tools: tools ## Check that the image can be built: musl-tools and buildah
+	@missing=0; \
+	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
+	need musl-gcc musl-tools; need buildah buildah; \
 	exit $$missing
 
 .PHONY: tools
