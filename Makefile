@@ -10,7 +10,7 @@ GO_MODULES := tests/controlplane tests/oracle tests/simulator tests/opa tests/ga
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first.
 ALL_TESTS := $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
-CLUSTER_TESTS := $(filter cluster chart bypass soundness install,$(ALL_TESTS))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness install image,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -68,7 +68,7 @@ sbom: image-tools ## Write what the image's binary is made of, as CycloneDX: tar
 	$(call step,build the binary and its SBOM,image/compile.sh target/image/binary)
 
 .PHONY: test
-test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
+test: tools namespaces image-tools lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: compile
@@ -86,7 +86,9 @@ $(TESTS:%=test-%): test-%: compile
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 
-test-install: namespaces
+test-install test-image: namespaces
+
+test-image: image
 
 test-network test-cluster test-soundness test-chart: simulator
 
