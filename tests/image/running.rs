@@ -86,7 +86,7 @@ pub fn container(work: &Path, arguments: &[&str]) -> Said {
             .map(|word| word.as_str().expect("a word")),
     );
     all.extend(arguments);
-    run(60, "unshare", &all).into()
+    run(120, "unshare", &all).into()
 }
 
 /// The folder of the story, with one file that may be reviewed and one that is refused.
