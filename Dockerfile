@@ -1,25 +1,27 @@
-# A static binary on an empty image. Build: docker build -t ringfence .
-FROM rust:1.95-bookworm AS build
-ARG TARGETARCH=amd64
-# musl, because a scratch image has no C library to load; ring compiles C and assembly for it.
+# A static binary on an empty image: docker build --build-arg REVISION="$(git rev-parse HEAD)" -t ringfence .
+#
+# For more than one architecture: docker buildx build --platform linux/amd64,linux/arm64. Each compiles for itself, on a node of its own or
+# emulated. With --build-context binary=DIR the first stage is left out, and DIR holds what image/compile.sh wrote: so does `make image`.
+FROM rust:1.95-bookworm AS binary
 RUN apt-get update && apt-get install -y --no-install-recommends musl-tools && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN case "$TARGETARCH" in amd64) arch=x86_64 ;; arm64) arch=aarch64 ;; *) echo "no build for $TARGETARCH" >&2; exit 1 ;; esac \
- && rustup target add "$arch-unknown-linux-musl" \
- && cargo build --release --locked --bin ringfence --target "$arch-unknown-linux-musl" \
- && cp "target/$arch-unknown-linux-musl/release/ringfence" /ringfence
+RUN image/compile.sh /
 
 # The same with a shell, for CI jobs that need one: docker build --target ci
 FROM debian:bookworm-slim AS ci
-COPY --from=build /ringfence /usr/local/bin/ringfence
+COPY --from=binary /ringfence /usr/local/bin/ringfence
+COPY --from=binary /ringfence.cdx.json /usr/local/share/ringfence.cdx.json
 USER 65532:65532
 
 FROM scratch
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ringfence" \
-      org.opencontainers.image.description="A fence around AI workflows on Kubernetes" \
+      org.opencontainers.image.description="A Kubernetes admission controller and operator that puts a fence around AI workflows" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /ringfence /ringfence
+COPY --from=binary /ringfence /ringfence.cdx.json /
 USER 65532:65532
 EXPOSE 9443 8080
 ENTRYPOINT ["/ringfence"]

@@ -1,4 +1,4 @@
-# Ringfence's commands. `make help` lists them. Needs Rust, Go and a C compiler; everything else is built.
+# Ringfence's commands. `make help` lists them. Needs Rust, Go and a C compiler, and for the image musl-tools and buildah; everything else is built.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,9 +8,10 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
 GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions tests/promql
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
-# fails is known first. Real nodes take root and more time: `make e2e`.
-ALL_TESTS := $(filter-out e2e,$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
-CLUSTER_TESTS := $(filter cluster chart bypass soundness install,$(ALL_TESTS))
+# fails is known first. Apart from `make test`: real nodes take root and more time (`make e2e`), the image a build of its own (`make test-image`).
+APART := e2e image
+ALL_TESTS := $(filter-out $(APART),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness install engines,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -59,9 +60,21 @@ match-conditions: tools ## Build the API server's evaluator of matchConditions, 
 promql: tools ## Build the Prometheus that the tests ask about alerts (two minutes the first time)
 	$(call step,build the evaluator of alerts,tests/support/build-oracle.sh promql)
 
+.PHONY: image
+image: image-tools ## Build the image: target/image/ringfence.tar, for docker load, ctr images import and registries
+	$(call step,build the image,image/build.sh target/image)
+
+.PHONY: sbom
+sbom: image-tools ## Write what the image's binary is made of, as CycloneDX: target/image/binary/ringfence.cdx.json
+	$(call step,build the binary and its SBOM,image/compile.sh target/image/binary)
+
 .PHONY: test
 test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
 	@printf '\nEvery step passed.\n'
+
+.PHONY: test-image
+test-image: image namespaces ## Look into the image and run it
+	$(call step,tests: image,cargo test --workspace --locked --test image)
 
 .PHONY: e2e
 e2e: tools namespaces controlplane ## Run the chart on real nodes: two kubelets with containerd. Takes root; see CONTRIBUTING.md
@@ -138,6 +151,13 @@ namespaces: ## Check that tests/install can make a network of its own
 	[ $$missing = 1 ] || unshare --user --map-root-user --net true || { missing=1; \
 		echo "This user may not make namespaces: run as root, or allow it by sysctl user.max_user_namespaces, and on Ubuntu" \
 			"kernel.apparmor_restrict_unprivileged_userns=0" >&2; }; \
+	exit $$missing
+
+.PHONY: image-tools
+image-tools: tools ## Check that the image can be built: musl-tools and buildah
+	@missing=0; \
+	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
+	need musl-gcc musl-tools; need buildah buildah; \
 	exit $$missing
 
 .PHONY: tools

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Compiles what the image holds, the same way on this machine and inside `docker build`: a static binary that names its dependencies, for
+# the architecture that this runs on, and the same list as a CycloneDX SBOM.
+#
+#   compile.sh DIR        writes DIR/ringfence and DIR/ringfence.cdx.json
+set -euo pipefail
+
+out=$1
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+built=${CARGO_TARGET_DIR:-$root/target}
+tools=$built/image-tools
+cd "$root"
+
+say() { printf 'image: %s\n' "$*" >&2; }
+
+# One of exactly this version, compiled once; unoptimised, because compiling it takes longer than all that it does.
+tool() { # NAME VERSION
+    [ -x "$tools/$1-$2/bin/$1" ] && return
+    say "building $1 $2"
+    CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --target-dir "$tools/target" --root "$tools/$1-$2" "$1@$2"
+}
+
+case "$(uname -s)-$(uname -m)" in
+Linux-x86_64 | Linux-aarch64) target=$(uname -m)-unknown-linux-musl ;;
+*) say "no image is built on $(uname -s) $(uname -m): use docker build, which brings its own Linux"; exit 1 ;;
+esac
+# ring and mimalloc are C and assembly, and need the headers of that C library.
+command -v musl-gcc >/dev/null || { say "musl-gcc is missing: on Debian and Ubuntu, apt install musl-tools"; exit 1; }
+if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
+    command -v rustup >/dev/null || { say "Rust's standard library for $target is missing, and rustup to fetch it: https://rustup.rs"; exit 1; }
+    rustup target add "$target"
+fi
+tool cargo-auditable 0.7.7
+tool auditable2cdx 0.1.0
+
+# Paths of the machine that compiles stay out of the binary, which so is the same wherever it is compiled.
+separator=$'\x1f'
+export CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$separator--remap-path-prefix=$root=/src"
+export "CC_${target//-/_}=musl-gcc"
+"$tools/cargo-auditable-0.7.7/bin/cargo-auditable" auditable build --release --locked --bin ringfence --target "$target"
+
+mkdir -p "$out"
+install -m 755 "$built/$target/release/ringfence" "$out/ringfence"
+# What is read out of the binary cannot say anything else than the binary.
+"$tools/auditable2cdx-0.1.0/bin/auditable2cdx" "$out/ringfence" >"$out/ringfence.cdx.json"
+chmod 644 "$out/ringfence.cdx.json"
