@@ -97,9 +97,12 @@ mod tests {
 
     #[test]
     fn it_goes_even_while_nobody_reviewed_the_workflow() {
-        let workflow = workflow(json!({"permissions": read_config()}));
+        let mut workflow = workflow(json!({"permissions": read_config()}));
         let mut observed = observed();
-        observed.children = stored(&plan(&workflow, &observed).changes);
+        let made = plan(&workflow, &observed);
+        observed.children = stored(&made.changes);
+        let given = json!({"effectiveRules": made.effective_rules});
+        workflow.status = Some(serde_json::from_value(given).unwrap());
         observed.registration = Some(Registration {
             uid: "new".into(),
             created: "2100-01-01T00:00:00Z".parse().unwrap(),

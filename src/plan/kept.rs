@@ -1,19 +1,99 @@
 //! What a workflow that is not accepted keeps: an older value that became invalid, or a class that became narrower, takes away what it
-//! is about and nothing else, because pods run behind the fence.
+//! is about and nothing else, because pods run behind the fence. What nobody reviewed gives nothing new.
 //!
 //! Must never: give a right or a path that the declaration alone, or its class alone, would not; nor one that did not stand before.
 
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{Child, Observed, engine, name_of, owned_name, owner_uid, rules};
-use crate::api::{AIWorkflow, AIWorkflowClass, PolicyRule, is_dns_label, is_dns_subdomain};
+use super::object::{REVISION_ANNOTATION, comparable};
+use super::{Child, Observed, engine, name_of, network, owned_name, owner_uid, rules};
+use crate::api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain};
 
 /// Whether everything that is made for a workflow can bear the names that it declares. Where not, nothing is made at all.
 pub(super) fn can_be_named(workflow: &AIWorkflow) -> bool {
     let (name, account) = (workflow.name_any(), workflow.service_account_name());
     let is_name = name.len() <= crate::api::MAX_WORKFLOW_NAME && is_dns_label(&name);
     is_name && account != "default" && is_dns_subdomain(account)
+}
+
+/// Rules that Ringfence gave, of the workflow's Role and of its launchers', where these stand: by its status, which nobody else may
+/// write, and neither by its spec, which somebody wrote unreviewed, nor by the Roles, which the same one could edit.
+pub(super) fn on_record(workflow: &AIWorkflow, observed: &Observed) -> (Vec<PolicyRule>, Vec<PolicyRule>) {
+    let keep = |given: &[PolicyRule], part: &str| match role_that_stands(workflow, observed, part) {
+        Some(_) => given.to_vec(),
+        None => Vec::new(),
+    };
+    let status = workflow.status.clone().unwrap_or_default();
+    (
+        keep(&status.effective_rules, "role"),
+        keep(&status.launcher_rules, "launcher"),
+    )
+}
+
+/// Narrows what is desired by today's declaration to what stands of it, while the declaration is held. Whether it stands at all.
+pub(super) fn as_it_stood(
+    (child, name): (Child, &str),
+    desired: &mut Value,
+    (workflow, class): (&AIWorkflow, &AIWorkflowClass),
+    observed: &Observed,
+) -> bool {
+    let uid = workflow.uid().unwrap_or_default();
+    let ours = observed
+        .children
+        .iter()
+        .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
+    let Some((_, seen)) = ours else { return false };
+    match child {
+        Child::NetworkPolicy => {
+            // The cluster's DNS is the class's word, and the declaration has none in it.
+            let dns = network::dns(class);
+            for direction in ["/spec/ingress", "/spec/egress"] {
+                only_of(desired, seen, direction, |rule| {
+                    (Some(rule) != dns.as_ref()).then(|| without_excepts(&comparable(rule)))
+                });
+            }
+        }
+        Child::RoleBinding => only_of(desired, seen, "/subjects", |subject| Some(comparable(subject))),
+        Child::ServiceAccount => only_of(desired, seen, "/imagePullSecrets", |secret| Some(secret.clone())),
+        // Its rules are those on record.
+        Child::Role => {}
+    }
+    let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
+    if let Some((wanted, stood)) = desired
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+        .zip(stood)
+    {
+        wanted.retain(|key, value| key == OWNER_UID_ANNOTATION || stood.get(key) == Some(value));
+        // Made from what was declared then.
+        if let Some(revision) = stood.get(REVISION_ANNOTATION) {
+            wanted.insert(REVISION_ANNOTATION.to_owned(), revision.clone());
+        }
+    }
+    true
+}
+
+/// Keeps of a list what is in the same list of what stands, by that reading of an element, and what has none.
+fn only_of(desired: &mut Value, seen: &Value, pointer: &str, read: impl Fn(&Value) -> Option<Value>) {
+    let stood = seen.pointer(pointer).and_then(Value::as_array);
+    let stood: Vec<_> = stood.into_iter().flatten().filter_map(&read).collect();
+    if let Some(list) = desired.pointer_mut(pointer).and_then(Value::as_array_mut) {
+        list.retain(|element| read(element).is_none_or(|element| stood.contains(&element)));
+    }
+}
+
+/// A rule of a NetworkPolicy without what is taken out of its ranges: the cluster's own ranges change while a workflow is held, and
+/// stay closed.
+fn without_excepts(rule: &Value) -> Value {
+    match rule {
+        Value::Array(items) => Value::Array(items.iter().map(without_excepts).collect()),
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(key, _)| *key != "except");
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_excepts(value))).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// Rules of the Role that stood and may stay: each valid by itself, inside the class, or of the engine that it opens.
@@ -34,15 +114,20 @@ pub(super) fn rules(
 
 /// Rules of the workflow's Role, as far as they can be read.
 fn rules_that_stand(workflow: &AIWorkflow, observed: &Observed) -> Vec<PolicyRule> {
-    let name = owned_name(&observed.namespace.name, &workflow.name_any(), "role");
+    let rules = role_that_stands(workflow, observed, "role").and_then(|role| role.get("rules")?.as_array());
+    let read = |rule: &Value| serde_json::from_value(rule.clone()).ok();
+    rules.into_iter().flatten().filter_map(read).collect()
+}
+
+/// That Role of the workflow's.
+fn role_that_stands<'a>(workflow: &AIWorkflow, observed: &'a Observed, part: &str) -> Option<&'a Value> {
+    let name = owned_name(&observed.namespace.name, &workflow.name_any(), part);
     let uid = workflow.uid().unwrap_or_default();
     let is_role = |(child, seen): &&(Child, Value)| {
         *child == Child::Role && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str())
     };
     let role = observed.children.iter().find(is_role);
-    let rules = role.and_then(|(_, role)| role.get("rules")?.as_array());
-    let read = |rule: &Value| serde_json::from_value(rule.clone()).ok();
-    rules.into_iter().flatten().filter_map(read).collect()
+    role.map(|(_, role)| role)
 }
 
 #[cfg(test)]
@@ -168,5 +253,81 @@ mod tests {
         let plan = plan(&workflow(json!({"images": []})), &observed);
         assert_eq!((plan.held, plan.changes.len()), (true, 0));
         assert_eq!(plan.acceptance.reason, Reason::Invalid, "what must be corrected first");
+    }
+
+    /// While the guards were away, somebody edits the declaration, so that it is held, and then what was made of it.
+    #[rstest]
+    #[case::nothing(&[])]
+    #[case::role(&[("replace", "Role")])]
+    #[case::subject(&[("replace", "RoleBinding")])]
+    #[case::policy(&[("replace", "NetworkPolicy")])]
+    #[case::another_policy(&[("delete", "NetworkPolicy")])]
+    #[case::cloud_role(&[("replace", "ServiceAccount")])]
+    fn what_nobody_reviewed_keeps_what_was_given_and_not_what_was_put_there_since(#[case] expected: &[(&str, &str)]) {
+        let given = json!({
+            "permissions": {"rules": [rule("configmaps", "get"), rule("services", "list")]},
+            "network": {"egress": [peer("a"), peer("b")]},
+        });
+        let mut observed = observed();
+        let before = workflow(given);
+        let made = plan(&before, &observed);
+        observed.children = stored(&made.changes);
+        let now = "2026-11-22T08:00:00Z".parse().unwrap();
+        let said = status(&before, &observed, &made, &Outcome::Applied(None), now);
+        observed.registration.as_mut().unwrap().uid = "another".to_owned();
+        let mut edited = workflow(json!({
+            "launchers": [{"user": "mallory"}],
+            "permissions": {"rules": [rule("pods", "list")]},
+            "network": {"egress": [peer("a"), peer("b"), peer("c")]},
+        }));
+        edited.metadata.generation = Some(4);
+        edited.status = Some(said);
+        let stood = observed.children.clone();
+        match expected {
+            [("replace", "Role")] => {
+                child(&mut observed, Child::Role)["rules"] = json!([
+                    rule("configmaps", "get"),
+                    rule("services", "list"),
+                    rule("secrets", "list")
+                ]);
+            }
+            [("replace", "RoleBinding")] => {
+                let more = json!({"kind": "ServiceAccount", "name": "mallory", "namespace": "ai"});
+                child(&mut observed, Child::RoleBinding)["subjects"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(more);
+            }
+            [("replace", "NetworkPolicy")] => {
+                let open = child(&mut observed, Child::NetworkPolicy)["spec"]["egress"]
+                    .as_array_mut()
+                    .unwrap();
+                open.push(json!({}));
+            }
+            [("delete", _)] => {
+                let mut open = child(&mut observed, Child::NetworkPolicy).clone();
+                open["metadata"]["name"] = json!("open");
+                observed.children.push((Child::NetworkPolicy, open));
+            }
+            [("replace", _)] => {
+                let account = child(&mut observed, Child::ServiceAccount);
+                account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] = json!("x");
+            }
+            _ => {}
+        }
+        let held = plan(&edited, &observed);
+        assert_eq!((held.acceptance.reason, held.held), (Reason::NotReviewed, true));
+        assert_eq!(kinds(&held.changes), expected);
+        for change in &held.changes {
+            if let Change::Replace(child, object) = change {
+                let (_, before) = stood.iter().find(|(kind, _)| kind == child).unwrap();
+                assert!(crate::plan::same(object, before), "{object} is not {before}");
+            }
+        }
+    }
+
+    fn child(observed: &mut Observed, wanted: Child) -> &mut Value {
+        let mut children = observed.children.iter_mut();
+        &mut children.find(|(child, _)| *child == wanted).unwrap().1
     }
 }

@@ -289,12 +289,18 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
                 plan.launcher_rules = profile.launcher;
             }
         }
+        Reason::NotReviewed | Reason::PredecessorPods => {
+            (plan.effective_rules, plan.launcher_rules) = kept::on_record(workflow, observed);
+        }
         Reason::Invalid | Reason::OutsideClass if kept::can_be_named(workflow) => {
             plan.effective_rules = kept::rules(workflow, observed, class_name.unwrap_or_default(), class);
         }
         _ => {}
     }
-    let desired = desired(workflow, observed, class, &plan, &launchers);
+    let mut desired = desired(workflow, observed, class, &plan, &launchers);
+    if plan.held {
+        desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, class), observed));
+    }
     // An account whose declaration cannot be carried out stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
     let uid = workflow.uid().unwrap_or_default();
@@ -304,15 +310,15 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         plan.changes.retain(|change| !matches!(change, Change::Create(..)));
     }
     if plan.held {
-        let adrift = bind::adrift(&uid, &children);
+        // Nothing new comes; and what stands is kept as it was given, for who edited one while nobody reviewed could edit the other.
         plan.changes.retain(|change| match change {
-            Change::Delete {
-                child: Child::RoleBinding,
-                name,
-                ..
-            } => going || adrift.contains(name.as_str()),
-            Change::Delete { child: Child::Role, .. } => going,
-            _ => false,
+            Change::Create(..) => false,
+            Change::Replace(..) => true,
+            Change::Delete { child, name, .. } => match child {
+                Child::Role | Child::RoleBinding => true,
+                Child::NetworkPolicy => *name != owned_name(&observed.namespace.name, &workflow.name_any(), "allow"),
+                Child::ServiceAccount => false,
+            },
         });
     }
     plan
@@ -331,7 +337,9 @@ fn desired(
     let mut parts = Vec::new();
     let stands = match plan.acceptance.reason {
         Reason::Accepted => true,
-        Reason::Invalid | Reason::OutsideClass => kept::can_be_named(workflow),
+        Reason::Invalid | Reason::OutsideClass | Reason::NotReviewed | Reason::PredecessorPods => {
+            kept::can_be_named(workflow)
+        }
         _ => false,
     };
     if stands {

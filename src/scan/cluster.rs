@@ -225,7 +225,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Objects that carry our label and whose owner is gone.
+    /// Objects that carry our label and whose owner is gone. Of a Role that stays its rules are not looked at: the reconciler puts back
+    /// whatever differs, whether the workflow is accepted or held, and says in `Programmed` what it may not.
     async fn owned(&mut self, kind: Listed) {
         let mut ask = Ask {
             labels: OWNER_LABEL.to_owned(),

@@ -127,6 +127,20 @@ async fn somebody_declares_while_nobody_reviews() {
         Ok(())
     })
     .await;
+    // And what was made of it, as whoever edits the namespace.
+    let allow = one("NetworkPolicy", &scene.ns, &owned_name(&scene.ns, "edited", "allow"));
+    let before = scene.admin.read(&allow).await.unwrap();
+    let wider = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]});
+    let role = one("Role", &scene.ns, &owned_name(&scene.ns, "edited", "role"));
+    let open = json!({"spec": {"ingress": [{}], "egress": [{}]}});
+    for (path, change) in [(&role, wider), (&allow, open)] {
+        eventually(SOON, || async {
+            let answer = scene.admin.patch(path, &change).await;
+            ensure!(answer.code == 200, "{}", answer.message());
+            Ok(())
+        })
+        .await;
+    }
     let mut forged = workflow("forged", &rights("get"));
     forged["metadata"]["annotations"] = json!({"ringfence.dev/reviewed": "1"});
     eventually(SOON, || async {
@@ -155,6 +169,12 @@ async fn somebody_declares_while_nobody_reviews() {
     let second = scene.registration().await;
     assert_ne!(first, second);
     what_was_left_alone_goes_on(&scene, &second).await;
+    eventually(SOON, || async {
+        let now = scene.admin.read(&allow).await?;
+        ensure!(now["spec"] == before["spec"], "{}", now["spec"]);
+        Ok(())
+    })
+    .await;
     what_was_edited_waits_for_an_administrator(&scene, &second).await;
     what_was_made_has_nothing(&scene).await;
     a_registration_that_looks_away_is_none(&scene).await;
