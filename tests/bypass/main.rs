@@ -54,6 +54,7 @@ mod services;
 mod shape;
 mod tokens;
 mod volumes;
+mod withdrawn;
 #[allow(
     dead_code,
     unused_imports,
