@@ -27,6 +27,7 @@ mod gap;
 mod granted_roles;
 mod grants;
 mod held_names;
+mod hidden;
 mod impersonation;
 mod labels;
 mod launch;
