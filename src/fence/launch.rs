@@ -33,8 +33,11 @@ const CONTROLLERS: [&str; 9] = [
     "system:serviceaccount:kube-system:statefulset-controller",
 ];
 
-/// Names the token that authenticated a request. An impersonated request has none, and setting one takes cluster-wide rights.
+/// Names the credential that authenticated a request. An impersonated request has none, and setting one takes cluster-wide rights.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+/// How it begins where that is a token, by the token's own ID. A client certificate has one too, by its hash, and in newer API servers a
+/// UID of its signer's choice.
+const OF_A_TOKEN: &str = "JTI=";
 
 /// Whether a built-in controller asks. One with an account of its own must show a token of it: whoever may impersonate
 /// service accounts in `kube-system` has its name, but neither its UID nor a credential.
@@ -44,10 +47,10 @@ pub(super) fn is_built_in(user: &User) -> bool {
 
 fn has_credential(user: &User) -> bool {
     !user.uid.is_empty()
-        && user
-            .extra
-            .get(CREDENTIAL_ID)
-            .is_some_and(|ids| ids.iter().any(|id| !id.is_empty()))
+        && user.extra.get(CREDENTIAL_ID).is_some_and(|ids| {
+            ids.iter()
+                .any(|id| id.len() > OF_A_TOKEN.len() && id.starts_with(OF_A_TOKEN))
+        })
 }
 
 /// The service account behind a user name.

@@ -174,7 +174,12 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
         Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some(RUNNING),
         Some(shape) => template_path(shape, old, new).or_else(|| spec_path(old, new)),
         None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
-        None => (content(old) != content(new)).then_some("spec"),
+        None if content(old) != content(new) => Some("spec"),
+        // Engines take orders by them too: to run again, to run in another queue, to run what a label selects.
+        None => ["annotations", "labels"]
+            .iter()
+            .any(|map| words(old, map) != words(new, map))
+            .then_some("metadata"),
     }
 }
 
@@ -242,6 +247,12 @@ fn content(object: &Value) -> Option<Value> {
         });
     }
     Some(Value::Object(object))
+}
+
+/// Labels or annotations; none is the same as an empty map.
+fn words<'a>(object: &'a Value, map: &str) -> Option<&'a Map<String, Value>> {
+    let words = object.get("metadata")?.get(map)?.as_object();
+    words.filter(|words| !words.is_empty())
 }
 
 #[cfg(test)]
@@ -370,6 +381,11 @@ mod tests {
 
     #[rstest]
     #[case::config_map("", "ConfigMap", "/data", json!({"x": "y"}), Change::Plain)]
+    #[case::config_map_annotated("", "ConfigMap", "/metadata/annotations", json!({"x": "y"}), Change::Plain)]
+    #[case::operator_annotated("ray.io", "RayJob", "/metadata/annotations", json!({"x": "y"}), Change::Launch("metadata"))]
+    #[case::operator_labelled("ray.io", "RayJob", "/metadata/labels/x", json!("y"), Change::Launch("metadata"))]
+    #[case::operator_with_no_annotations("ray.io", "RayJob", "/metadata/annotations", json!({}), Change::Plain)]
+    #[case::operator_kept_by_a_finalizer("ray.io", "RayJob", "/metadata/finalizers", json!(["ray.io/gcs"]), Change::Inert)]
     #[case::operator("argoproj.io", "Workflow", "/spec/templates", json!([{}]), Change::Launch("spec"))]
     #[case::operator_outside_spec("argoproj.io", "Workflow", "/template", json!({}), Change::Launch("spec"))]
     #[case::operator_of_a_k8s_io_group("sparkoperator.k8s.io", "SparkApplication", "/spec/image", json!("x"), Change::Launch("spec"))]

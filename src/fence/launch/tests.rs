@@ -40,11 +40,14 @@ fn judged(review: &Review, facts: &Facts) -> Option<Violation> {
 #[case::group_with_the_name_of_a_user(user("bob", &["ann"], None), false)]
 #[case::impersonated_account(user(SCHEDULER, &[], None), false)]
 #[case::account_without_credential(user(SCHEDULER, &[], Some(("scheduler-uid", ""))), false)]
+#[case::account_by_a_certificate(user(SCHEDULER, &[], Some(("scheduler-uid", "X509SHA256=1"))), false)]
+#[case::account_by_the_id_of_no_token(user(SCHEDULER, &[], Some(("scheduler-uid", "JTI="))), false)]
 #[case::account_without_uid(user(SCHEDULER, &[], Some(("", "JTI=1"))), false)]
 #[case::former_account(user(SCHEDULER, &[], Some(("former-uid", "JTI=1"))), false)]
 #[case::same_account_elsewhere(user("system:serviceaccount:evil:scheduler", &[], Some(("scheduler-uid", "JTI=1"))), false)]
 #[case::unproven_controller(user(JOB_CONTROLLER, &[], None), false)]
 #[case::controller_without_uid(user(JOB_CONTROLLER, &[], Some(("", "JTI=1"))), false)]
+#[case::controller_by_a_certificate(user(JOB_CONTROLLER, &[], Some(("1", "X509SHA256=1"))), false)]
 #[case::controller_without_credential(user(JOB_CONTROLLER, &[], Some(("1", ""))), false)]
 fn only_launchers_make_labelled_objects(#[case] user: User, #[case] expected: bool) {
     let live = json!({"metadata": {"name": "scheduler", "uid": "scheduler-uid"}});
