@@ -1,8 +1,9 @@
 //! Promise 3, rights: an account of a fenced namespace holds what its AIWorkflow declares, whoever would bind more to it, and wherever.
 //!
-//! Every account there, also one that no workflow has yet: rights go by its name, and a workflow may be given that name tomorrow. What
-//! every service account of the cluster is given (`system:serviceaccounts`, `system:authenticated`) is told by the scan: refusing it
-//! would let one fenced namespace decide about all others. Must never: judge subjects that were there before, or take a
+//! Every account there, also one that no workflow has yet: rights go by its name, and a workflow may be given that name tomorrow. So does a
+//! group that holds every account of the cluster (`system:serviceaccounts`, `system:authenticated`), where what it is given is in the
+//! fenced namespace itself. Elsewhere, and in the whole cluster, the scan tells of it: refusing it would let one fenced namespace decide
+//! about all others. Must never: judge subjects that were there before, or take a
 //! namespace for unfenced because it was not asked about.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,11 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::object::{shown, violation};
-use crate::api::{Mode, is_dns_label};
+use crate::api::{GROUPS_OF_ALL_ACCOUNTS, Mode, is_dns_label};
 use crate::plan::{NamespaceFacts, text_at};
 use crate::review::{Operation, Review, Violation};
 
 const RULE: &str = "extra-binding";
+
+const DECLARE: &str = "declare the rights in spec.permissions of the AIWorkflow, and take the subject out of this binding; an account \
+                       that is no workflow's belongs into a namespace that is not fenced";
 
 /// Most namespaces that are asked for, for one binding.
 const MAX_NAMESPACES: usize = 500;
@@ -25,8 +29,16 @@ const MAX_VIOLATIONS: usize = 32;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Named<'a> {
     namespace: &'a str,
-    /// The account; `None` for all of the namespace.
-    account: Option<&'a str>,
+    whom: Whom<'a>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Whom<'a> {
+    Account(&'a str),
+    /// Every account of the namespace.
+    Namespace,
+    /// Every account of the cluster, by that group, in a RoleBinding of the namespace.
+    Cluster(&'a str),
 }
 
 /// A write of a RoleBinding or ClusterRoleBinding, with the accounts that it names and did not name before.
@@ -86,15 +98,20 @@ impl<'a> Binding<'a> {
         let of_it = self.named.iter().filter(|(who, _)| who.namespace == namespace.name);
         let refused = of_it.take(MAX_VIOLATIONS).map(|(who, index)| {
             let name = &namespace.name;
-            let whom = match who.account {
-                Some(account) => format!("service account {} of namespace {name}", shown(account)),
-                None => format!("every service account of namespace {name}"),
+            let whom = match who.whom {
+                Whom::Account(account) => format!("service account {} of namespace {name}", shown(account)),
+                Whom::Namespace => format!("every service account of namespace {name}"),
+                Whom::Cluster(group) => {
+                    format!("group {group}, which holds every service account, those of namespace {name} included")
+                }
             };
             let message = format!(
                 "gives {role} to {whom}, which is fenced: an account there holds what its AIWorkflow declares, and nothing else"
             );
-            let fix = "declare the rights in spec.permissions of the AIWorkflow, and take the subject out of this binding; an account \
-                       that is no workflow's belongs into a namespace that is not fenced";
+            let fix = match who.whom {
+                Whom::Cluster(_) => "bind people, their groups, or accounts of namespaces that are not fenced by name instead",
+                Whom::Account(_) | Whom::Namespace => DECLARE,
+            };
             let value = self.object.pointer(&format!("/subjects/{index}/name")).and_then(Value::as_str);
             violation(RULE, format!("subjects[{index}]"), value, message, fix)
         });
@@ -111,7 +128,7 @@ impl<'a> Binding<'a> {
 /// Whether a binding, as it stands, names that account itself. Not by a group: that is of all accounts there.
 pub fn names_account(binding: &Value, namespace: &str, account: &str) -> bool {
     let own = text_at(binding, "/metadata/namespace");
-    named(binding, own).any(|(_, who)| who.namespace == namespace && who.account == Some(account))
+    named(binding, own).any(|(_, who)| who.namespace == namespace && who.whom == Whom::Account(account))
 }
 
 /// The accounts that a binding names, each with its place among the subjects. Text that no namespace can be called names none.
@@ -124,19 +141,20 @@ fn named<'a>(binding: &'a Value, own: &'a str) -> impl Iterator<Item = (usize, N
 
 fn of_subject<'a>(subject: &'a Value, own: &'a str) -> Option<Named<'a>> {
     let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (namespace, account) = match text("kind") {
+    let (namespace, whom) = match text("kind") {
         "ServiceAccount" => match text("namespace") {
-            "" => (own, Some(text("name"))),
-            namespace => (namespace, Some(text("name"))),
+            "" => (own, Whom::Account(text("name"))),
+            namespace => (namespace, Whom::Account(text("name"))),
         },
         "User" => {
             let (namespace, account) = text("name").strip_prefix("system:serviceaccount:")?.split_once(':')?;
-            (namespace, Some(account))
+            (namespace, Whom::Account(account))
         }
-        "Group" => (text("name").strip_prefix("system:serviceaccounts:")?, None),
+        "Group" if GROUPS_OF_ALL_ACCOUNTS.contains(&text("name")) => (own, Whom::Cluster(text("name"))),
+        "Group" => (text("name").strip_prefix("system:serviceaccounts:")?, Whom::Namespace),
         _ => return None,
     };
-    Some(Named { namespace, account })
+    Some(Named { namespace, whom })
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl<'a> Subject<'a> {
     fn is_judged(&self) -> bool {
         match (self.change, self.shape) {
             (Change::Inert, _) => false,
-            // Scaling, pausing and a rollout's own bookkeeping: each pod that comes of it is judged by itself, and the
+            // Scaling, resuming and a rollout's own bookkeeping: each pod that comes of it is judged by itself, and the
             // controllers must be able to end what came before the fence.
             (Change::Plain, Some(shape)) => shape.is_pod(),
             (Change::Debug | Change::Plain, None) => false,
@@ -130,6 +130,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The built-in controller that may let go of a pod, because its labels are others than before.
+    pub(super) fn may_leave(&self) -> Option<OwnerRef> {
+        let old = self.pod_before().filter(|_| self.change == Change::Plain)?;
+        let labels = |pod: &'a Value| pod.pointer("/metadata/labels");
+        let asks = !self.stands && labels(old) != labels(self.object) && !launch::is_built_in(&self.review.user);
+        controller(old).filter(|owner| asks && shape(owner.group(), &owner.kind).is_some())
+    }
+
     /// The pod or pod template that policies judge.
     pub fn template(&self) -> Option<Result<Template<'a>, Violation>> {
         self.shape.map(|shape| shape.template(self.object))
@@ -147,7 +155,8 @@ impl<'a> Subject<'a> {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let is_launched = label.is_some() && self.launched().is_some() && !self.stands;
+        let leaves = self.may_leave().filter(|_| label.is_some());
+        let is_launched = label.is_some() && (self.launched().is_some() || leaves.is_some()) && !self.stands;
         let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let is_made = label.is_some() && self.makes_a_pod();
         let controlled = is_launched && self.shape.is_some() && (self.makes_a_pod() || launch::is_built_in(user));
@@ -160,8 +169,10 @@ impl<'a> Subject<'a> {
                 .map(in_namespace),
             launcher: launch::service_account(&user.username).filter(|_| is_launched),
             // No built-in controller works for another kind: it is refused without asking.
-            owner: controller(self.object).filter(|owner| {
-                controlled && (!launch::is_built_in(user) || shape(owner.group(), &owner.kind).is_some())
+            owner: leaves.or_else(|| {
+                controller(self.object).filter(|owner| {
+                    controlled && (!launch::is_built_in(user) || shape(owner.group(), &owner.kind).is_some())
+                })
             }),
         }
     }

@@ -5,7 +5,7 @@
 //! written. Must never: let a name stand for a person or an account (impersonation gives names away), or make somebody a
 //! launcher by right, cluster administrators included.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
 use super::object::{LABEL_PATH, OwnerRef, controller, shown, uid, violation, workflow_label};
@@ -14,6 +14,8 @@ use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_sub
 use crate::review::{User, Violation};
 
 const RULE: &str = "launcher";
+/// Where a pod leaves its controller.
+const RELEASED: &str = "metadata.labels";
 
 const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// The controller manager when its controllers share one credential.
@@ -31,8 +33,11 @@ const CONTROLLERS: [&str; 9] = [
     "system:serviceaccount:kube-system:statefulset-controller",
 ];
 
-/// Names the token that authenticated a request. An impersonated request has none, and setting one takes cluster-wide rights.
+/// Names the credential that authenticated a request. An impersonated request has none, and setting one takes cluster-wide rights.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+/// How it begins where that is a token, by the token's own ID. A client certificate has one too, by its hash, and in newer API servers a
+/// UID of its signer's choice.
+const OF_A_TOKEN: &str = "JTI=";
 
 /// Whether a built-in controller asks. One with an account of its own must show a token of it: whoever may impersonate
 /// service accounts in `kube-system` has its name, but neither its UID nor a credential.
@@ -42,10 +47,10 @@ pub(super) fn is_built_in(user: &User) -> bool {
 
 fn has_credential(user: &User) -> bool {
     !user.uid.is_empty()
-        && user
-            .extra
-            .get(CREDENTIAL_ID)
-            .is_some_and(|ids| ids.iter().any(|id| !id.is_empty()))
+        && user.extra.get(CREDENTIAL_ID).is_some_and(|ids| {
+            ids.iter()
+                .any(|id| id.len() > OF_A_TOKEN.len() && id.starts_with(OF_A_TOKEN))
+        })
 }
 
 /// The service account behind a user name.
@@ -64,7 +69,8 @@ pub(super) fn check(
     workflow: &AIWorkflow,
     class: Option<&AIWorkflowClass>,
 ) -> Option<Violation> {
-    let path = subject.launched().filter(|_| !subject.stands)?;
+    let path = subject.launched().filter(|_| !subject.stands);
+    let path = path.or_else(|| releases(subject, facts).then_some(RELEASED))?;
     let label = subject.label?;
     let user = &subject.review.user;
     if is_built_in(user) {
@@ -88,12 +94,55 @@ pub(super) fn check(
         let fix = "send it with a token of the account itself (a pod's own, or kubectl create token), without --as";
         return Some(violation(RULE, path, None, message, fix));
     }
-    let message = if path == LABEL_PATH {
-        format!("{name} is no launcher of AIWorkflow {label}, and only launchers make its objects or take them over")
-    } else {
-        format!("{name} is no launcher of AIWorkflow {label}, and only launchers change what it runs")
+    let what = match path {
+        LABEL_PATH => "make its objects or take them over",
+        RELEASED => "take a pod out of what made it, which would run on when that is changed or deleted",
+        _ => "change what it runs",
     };
+    let message = format!("{name} is no launcher of AIWorkflow {label}, and only launchers {what}");
     Some(violation(RULE, path, None, message, fix(workflow, user)))
+}
+
+/// Whether a pod's labels change by which its controller selects it: it lets go of it then.
+fn releases(subject: &Subject<'_>, facts: &Facts) -> bool {
+    let Some((old, owner)) = subject.pod_before().zip(subject.may_leave()) else {
+        return false;
+    };
+    // Nothing was found out: then it may be.
+    let Some(asked) = facts.owners.first().filter(|asked| asked.reference == owner) else {
+        return true;
+    };
+    // What is gone lets go of nothing: the garbage collector takes what it had.
+    let found = asked.found.as_ref();
+    let Some(found) = found.filter(|found| uid(found) == Some(owner.uid.as_str())) else {
+        return false;
+    };
+    let Some(selector) = found.pointer("/spec/selector").and_then(Value::as_object) else {
+        return true;
+    };
+    let label = |pod: &Value, key: &str| pod.get("metadata")?.get("labels")?.get(key).cloned();
+    selected_by(selector).any(|key| label(old, key) != label(subject.object, key))
+}
+
+/// The labels that the selector of a workload names.
+fn selected_by(selector: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    // A ReplicationController's is the map of labels itself.
+    let is_plain = !selector.values().any(|part| part.is_object() || part.is_array());
+    let labels = if is_plain {
+        Some(selector)
+    } else {
+        selector.get("matchLabels").and_then(Value::as_object)
+    };
+    let requirements = selector.get("matchExpressions").and_then(Value::as_array);
+    let required = requirements
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one.get("key")?.as_str());
+    labels
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .chain(required)
 }
 
 /// Checks that nobody but its controller writes a stored template: pods of an old revision come from it, past the template that

@@ -106,10 +106,6 @@ impl Shape {
         self.kind == "Pod"
     }
 
-    pub(super) fn is_cron_job(&self) -> bool {
-        self.kind == "CronJob"
-    }
-
     /// The template of an object of this kind.
     pub(super) fn template<'a>(&self, object: &'a Value) -> Result<Template<'a>, Violation> {
         let (path, pointer) = self.template;

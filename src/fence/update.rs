@@ -43,10 +43,18 @@ const FREE_POD_FIELDS: [&str; 5] = [
     "tolerations",
 ];
 
-/// Fields of a CronJob's spec whose change starts nothing.
-const FREE_CRON_JOB_FIELDS: [&str; 3] = ["failedJobsHistoryLimit", "successfulJobsHistoryLimit", "suspend"];
-/// Fields of a Job's spec that pause and scale it.
-const FREE_JOB_FIELDS: [&str; 3] = ["completions", "parallelism", "suspend"];
+/// Fields of a workload's spec whose change starts nothing but what its template says: how much of it runs, whether, and how much of
+/// its past is kept. What else there is decides which template runs, and when: a strategy, `minReadySeconds` or a pause holds a
+/// rollout back, and keeps running, or brings back, what a launcher withdrew.
+const FREE_FIELDS: [&str; 7] = [
+    "completions",
+    "failedJobsHistoryLimit",
+    "parallelism",
+    "replicas",
+    "revisionHistoryLimit",
+    "successfulJobsHistoryLimit",
+    "suspend",
+];
 
 /// Path of what a pod runs.
 const RUNNING: &str = "spec";
@@ -169,9 +177,14 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
     }
     match shape {
         Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some(RUNNING),
-        Some(shape) => template_path(shape, old, new).or_else(|| schedule_path(shape, old, new)),
+        Some(shape) => template_path(shape, old, new).or_else(|| spec_path(old, new)),
         None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
-        None => (content(old) != content(new)).then_some("spec"),
+        None if content(old) != content(new) => Some("spec"),
+        // Engines take orders by them too: to run again, to run in another queue, to run what a label selects.
+        None => ["annotations", "labels"]
+            .iter()
+            .any(|map| words(old, map) != words(new, map))
+            .then_some("metadata"),
     }
 }
 
@@ -194,21 +207,23 @@ fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str
     None
 }
 
-/// When a CronJob starts its Jobs is launching, and so is what it says of them: only to pause it, to scale its Jobs, and how many ended ones
-/// it keeps, is free.
-fn schedule_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str> {
-    let scheduled = |object: &Value| {
+/// Of a spec outside its template, only to scale it, to pause or resume its Jobs, to resume a rollout, and how much of its past is kept, is
+/// free.
+fn spec_path(old: &Value, new: &Value) -> Option<&'static str> {
+    let paused = new.pointer("/spec/paused");
+    let goes_on = matches!(paused, None | Some(Value::Null | Value::Bool(false)));
+    let decided = |object: &Value| {
         let mut spec = object.get("spec")?.as_object()?.clone();
-        spec.retain(|key, _| !FREE_CRON_JOB_FIELDS.contains(&key.as_str()));
+        spec.retain(|key, _| !FREE_FIELDS.contains(&key.as_str()) && !(goes_on && key == "paused"));
         if let Some(job) = spec
             .get_mut("jobTemplate")
             .and_then(|job| job.get_mut("spec")?.as_object_mut())
         {
-            job.retain(|key, _| !FREE_JOB_FIELDS.contains(&key.as_str()));
+            job.retain(|key, _| !FREE_FIELDS.contains(&key.as_str()));
         }
         Some(spec)
     };
-    (shape.is_cron_job() && scheduled(old) != scheduled(new)).then_some("spec")
+    (decided(old) != decided(new)).then_some("spec")
 }
 
 /// A pod's spec without what may change freely.
@@ -237,6 +252,12 @@ fn content(object: &Value) -> Option<Value> {
         });
     }
     Some(Value::Object(object))
+}
+
+/// Labels or annotations; none is the same as an empty map.
+fn words<'a>(object: &'a Value, map: &str) -> Option<&'a Map<String, Value>> {
+    let words = object.get("metadata")?.get(map)?.as_object();
+    words.filter(|words| !words.is_empty())
 }
 
 #[cfg(test)]
@@ -313,8 +334,19 @@ mod tests {
 
     #[rstest]
     #[case::scale("/spec/replicas", json!(9), Change::Plain)]
-    #[case::pause("/spec/paused", json!(true), Change::Plain)]
-    #[case::newer_field_outside_the_template("/spec/newerThanUs", json!(1), Change::Plain)]
+    #[case::history("/spec/revisionHistoryLimit", json!(0), Change::Plain)]
+    #[case::suspend("/spec/suspend", json!(true), Change::Plain)]
+    #[case::fewer_at_once("/spec/parallelism", json!(1), Change::Plain)]
+    #[case::in_all("/spec/completions", json!(1), Change::Plain)]
+    #[case::not_paused("/spec/paused", json!(false), Change::Plain)]
+    #[case::pause("/spec/paused", json!(true), Change::Launch("spec"))]
+    #[case::pause_in_other_words("/spec/paused", json!("yes"), Change::Launch("spec"))]
+    #[case::slower("/spec/minReadySeconds", json!(9), Change::Launch("spec"))]
+    #[case::strategy("/spec/strategy", json!({"type": "Recreate"}), Change::Launch("spec"))]
+    #[case::partition("/spec/updateStrategy", json!({"rollingUpdate": {"partition": 9}}), Change::Launch("spec"))]
+    #[case::again("/spec/backoffLimit", json!(9), Change::Launch("spec"))]
+    #[case::newer_field_outside_the_template("/spec/newerThanUs", json!(1), Change::Launch("spec"))]
+    #[case::spec_gone("/spec", Value::Null, Change::Launch("spec.template"))]
     #[case::annotation("/metadata/annotations", json!({"deployment.kubernetes.io/revision": "2"}), Change::Plain)]
     #[case::image("/spec/template/spec/containers/0/image", json!("b"), Change::Launch("spec.template"))]
     #[case::restart("/spec/template/metadata/annotations", json!({"kubectl.kubernetes.io/restartedAt": "now"}), Change::Launch("spec.template"))]
@@ -323,6 +355,16 @@ mod tests {
     fn a_change_of_a_workload_is_weighed(#[case] pointer: &str, #[case] value: Value, #[case] expected: Change) {
         let new = set(deployment(), pointer, value);
         assert_eq!(judged("apps", "Deployment", &deployment(), &new), Some(expected));
+    }
+
+    #[rstest]
+    #[case::resumed(json!(false), Change::Plain)]
+    #[case::resumed_by_taking_it_off(Value::Null, Change::Plain)]
+    #[case::paused_as_before(json!(true), Change::Plain)]
+    fn a_paused_rollout_goes_on_or_is_scaled(#[case] paused: Value, #[case] expected: Change) {
+        let old = set(deployment(), "/spec/paused", json!(true));
+        let new = set(set(deployment(), "/spec/paused", paused), "/spec/replicas", json!(4));
+        assert_eq!(judged("apps", "Deployment", &old, &new), Some(expected));
     }
 
     #[rstest]
@@ -344,6 +386,11 @@ mod tests {
 
     #[rstest]
     #[case::config_map("", "ConfigMap", "/data", json!({"x": "y"}), Change::Plain)]
+    #[case::config_map_annotated("", "ConfigMap", "/metadata/annotations", json!({"x": "y"}), Change::Plain)]
+    #[case::operator_annotated("ray.io", "RayJob", "/metadata/annotations", json!({"x": "y"}), Change::Launch("metadata"))]
+    #[case::operator_labelled("ray.io", "RayJob", "/metadata/labels/x", json!("y"), Change::Launch("metadata"))]
+    #[case::operator_with_no_annotations("ray.io", "RayJob", "/metadata/annotations", json!({}), Change::Plain)]
+    #[case::operator_kept_by_a_finalizer("ray.io", "RayJob", "/metadata/finalizers", json!(["ray.io/gcs"]), Change::Inert)]
     #[case::operator("argoproj.io", "Workflow", "/spec/templates", json!([{}]), Change::Launch("spec"))]
     #[case::operator_outside_spec("argoproj.io", "Workflow", "/template", json!({}), Change::Launch("spec"))]
     #[case::operator_of_a_k8s_io_group("sparkoperator.k8s.io", "SparkApplication", "/spec/image", json!("x"), Change::Launch("spec"))]

@@ -1,13 +1,15 @@
 //! Bindings that give a workflow's account more than it declares, whoever wrote them.
 //!
-//! What everybody who logs in holds is not more: the group `system:authenticated` does not count. What every service account of
-//! the cluster holds is, and is told once for a binding, not once for each workflow.
+//! What every service account of the cluster holds is more too, and is told once for a binding, not once for each workflow. What
+//! everybody who logs in holds in the whole cluster, or where the platform keeps its own, is not: Kubernetes itself gives
+//! `system:authenticated` rights there. In another namespace somebody who has no say about the cluster may have given it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{Declared, Finding, Origin, Place, Severity};
+use crate::api::GROUPS_OF_ALL_ACCOUNTS;
 use crate::plan::name_of;
 use crate::review::Violation;
 
@@ -15,7 +17,9 @@ use crate::review::Violation;
 pub(super) const RULE: &str = "extra-binding";
 
 /// Every service account of the cluster.
-const EVERY_ACCOUNT: &str = "system:serviceaccounts";
+const EVERY_ACCOUNT: &str = GROUPS_OF_ALL_ACCOUNTS[0];
+/// Everybody who logs in.
+const EVERYBODY: &str = GROUPS_OF_ALL_ACCOUNTS[1];
 /// ClusterRoleBindings to that group that Kubernetes itself ships, each to the ClusterRole of its name: public keys and
 /// certificates. By both names, because whoever may write a binding may also put Kubernetes' label on it.
 const SHIPPED: [&str; 2] = [
@@ -49,8 +53,15 @@ impl Accounts {
         let is_shipped = kind == "ClusterRoleBinding"
             && SHIPPED.contains(&name_of(binding))
             && role == format!("ClusterRole {}", name_of(binding));
-        let every = subjects.into_iter().flatten().position(is_every_account);
-        if let Some(index) = every.filter(|_| !is_shipped && !self.by_account.is_empty()) {
+        let is_told = |subject: &Value| {
+            let group = group(subject);
+            group == Some(EVERY_ACCOUNT)
+                || group == Some(EVERYBODY) && kind == "RoleBinding" && !is_the_platforms(namespace)
+        };
+        let mut every = subjects.into_iter().flatten().enumerate();
+        let every = every.find(|(_, subject)| is_told(subject));
+        if let Some((index, subject)) = every.filter(|_| !is_shipped && !self.by_account.is_empty()) {
+            let group = group(subject).unwrap_or_default();
             let place = Place {
                 namespace: namespace.to_owned(),
                 kind: kind.to_owned(),
@@ -60,12 +71,13 @@ impl Accounts {
             let violation = Violation {
                 policy: RULE.to_owned(),
                 path: format!("subjects[{index}]"),
-                value: Some(EVERY_ACCOUNT.to_owned()),
+                value: Some(group.to_owned()),
                 message: format!(
                     "gives {role} to every service account of the cluster, and so to that of every AIWorkflow, beside what it declares"
                 ),
-                fix: "bind the service accounts that need it by name, and take the group out of this binding"
-                    .to_owned(),
+                fix:
+                    "bind the people and service accounts that need it by name, and take the group out of this binding"
+                        .to_owned(),
             };
             findings.push(place.finding(violation, Severity::Error));
         }
@@ -145,9 +157,17 @@ pub fn of_foreign_role(finding: Finding, role: &Origin) -> Finding {
     }
 }
 
-fn is_every_account(subject: &Value) -> bool {
-    let is = |key: &str, value: &str| subject.get(key).and_then(Value::as_str) == Some(value);
-    is("kind", "Group") && is("name", EVERY_ACCOUNT)
+fn group(subject: &Value) -> Option<&str> {
+    let text = |key: &str| subject.get(key).and_then(Value::as_str);
+    text("name").filter(|_| text("kind") == Some("Group"))
+}
+
+/// Whether a namespace has a name that Kubernetes, or OpenShift, keeps for itself.
+fn is_the_platforms(namespace: &str) -> bool {
+    namespace == "openshift"
+        || ["kube-", "openshift-"]
+            .iter()
+            .any(|prefix| namespace.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -182,7 +202,6 @@ mod tests {
     #[case::by_the_workflows_name(json!({"kind": "ServiceAccount", "namespace": "ai", "name": "index"}), &[])]
     #[case::as_a_user(json!({"kind": "User", "name": "system:serviceaccount:ai:triage"}), &["ai/triage"])]
     #[case::as_a_group(json!({"kind": "Group", "name": "system:serviceaccounts:ai"}), &["ai/index", "ai/triage"])]
-    #[case::all_who_log_in(json!({"kind": "Group", "name": "system:authenticated"}), &[])]
     #[case::a_person_of_that_name(json!({"kind": "User", "name": "triage"}), &[])]
     #[case::a_user_without_a_name(json!({"kind": "User", "name": "system:serviceaccount:ai"}), &[])]
     #[case::another_namespace(json!({"kind": "ServiceAccount", "namespace": "there", "name": "triage"}), &[])]
@@ -209,6 +228,33 @@ mod tests {
                     .starts_with("gives ClusterRole admin to the account of AIWorkflow ")
             );
         }
+    }
+
+    #[rstest]
+    #[case::of_somebodys_namespace("RoleBinding", "team-b", true)]
+    #[case::of_one_called_almost_so("RoleBinding", "kubernetes", true)]
+    #[case::of_the_cluster("ClusterRoleBinding", "", false)]
+    #[case::of_kubernetes("RoleBinding", "kube-public", false)]
+    #[case::of_openshift("RoleBinding", "openshift", false)]
+    #[case::of_openshifts_parts("RoleBinding", "openshift-config-managed", false)]
+    fn what_everybody_holds_is_told_where_no_platform_gave_it(
+        #[case] kind: &str,
+        #[case] namespace: &str,
+        #[case] expected: bool,
+    ) {
+        let binding = json!({
+            "metadata": {"name": "b", "namespace": namespace},
+            "subjects": [{"kind": "User", "name": "ann"}, {"kind": "Group", "name": "system:authenticated"}],
+            "roleRef": {"kind": "ClusterRole", "name": "admin"},
+        });
+        let found = accounts().bound_by(kind, &binding);
+        let said: Vec<_> = found
+            .iter()
+            .map(|finding| (finding.path.as_str(), finding.value.as_deref().unwrap_or_default()))
+            .collect();
+        let wanted = expected.then_some(("subjects[1]", "system:authenticated"));
+        assert_eq!(said, Vec::from_iter(wanted));
+        assert_eq!(Accounts::default().bound_by(kind, &binding), [], "nobody is fenced");
     }
 
     #[rstest]

@@ -123,10 +123,14 @@ pub(super) fn bound(workflow: &AIWorkflow, bindings: &[String]) -> String {
     )
 }
 
-/// What is said of a launcher that is the own account of a workflow elsewhere.
-pub(super) fn left_out((namespace, name): &(String, String), owner: &str, here: &str) -> String {
+/// What is said of a launcher that is the own account of a workflow elsewhere; which one, where the class opens its namespace.
+pub(super) fn left_out((namespace, name): &(String, String), owner: Option<&String>, here: &str) -> String {
+    let whose = match owner {
+        Some(owner) => format!("that of AIWorkflow {namespace}/{owner}"),
+        None => "a workflow's own".to_owned(),
+    };
     format!(
-        "spec.launchers: ServiceAccount {namespace}/{name} is that of AIWorkflow {namespace}/{owner}, which holds what it declares \
+        "spec.launchers: ServiceAccount {namespace}/{name} is {whose}, which holds what it declares \
          and no more: it launches, but gets none of the engine's rights here; let that workflow declare them in \
          permissions.crossNamespace and grant them by an AIWorkflowGrant in {here}, or ask the platform team to name the account \
          in spec.launchers of the class"
@@ -314,6 +318,13 @@ mod tests {
         assert_eq!(launchers_elsewhere(&us, "default", &open), of(&accounts[..2]));
         let mut seen = observed(open.clone());
         seen.launching_workflows = [(("other".to_owned(), "etl".to_owned()), "loader".to_owned())].into();
+        let (_, hidden) = plan(&us, &seen).unresolved.unwrap();
+        assert!(
+            hidden.contains("other/etl is a workflow's own,") && !hidden.contains("loader"),
+            "{hidden}"
+        );
+        let network = serde_json::from_value(serde_json::json!({"namespaces": ["other"]})).unwrap();
+        seen.class.as_mut().unwrap().spec.network = Some(network);
         let plan = plan(&us, &seen);
         let subjects = &made(&plan, Child::RoleBinding)[0]["subjects"];
         let names: Vec<_> = subjects

@@ -129,6 +129,8 @@ pub struct Observed {
     pub account: Option<Value>,
     /// Pods that are older than the workflow and carry its label.
     pub predecessors: Predecessors,
+    /// Pods of others that run under the name of its account, while no account of that name is there.
+    pub strangers: Predecessors,
     /// The registration under which writes of our kinds are reviewed, if it stands.
     pub registration: Option<Registration>,
     /// Grants of the namespaces that it declares rights in.
@@ -252,6 +254,11 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         adopt::Account::Ours if !observed.bound.is_empty() && !has_account(workflow, observed) => {
             taken.insert(account.clone());
             plan.conflict = Some(claims::bound(workflow, &observed.bound));
+            None
+        }
+        adopt::Account::Ours if !observed.strangers.is_empty() => {
+            taken.insert(account.clone());
+            plan.conflict = Some(observed.strangers.explain_account(workflow));
             None
         }
         adopt::Account::Ours => None,

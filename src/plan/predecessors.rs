@@ -1,5 +1,6 @@
 //! Pods that are older than the workflow that they name, or run as an account of its account's name: what a deleted declaration
 //! left running, its own or another one's.
+//! An account may become free long after the workflow was accepted: so its pods are looked for whenever it is to be made.
 //!
 //! A pod's label and its account's name are all that ties it to a workflow, and both outlive the declaration: such a pod would come
 //! under a fence that it was never judged by, and its tokens would be the new account's. So nothing is made until it is gone.
@@ -30,6 +31,11 @@ impl Predecessors {
         if created.zip(own).is_some_and(|(pod, own)| pod >= own) {
             return;
         }
+        self.add(name);
+    }
+
+    /// Counts a pod, however old it is.
+    pub fn add(&mut self, name: &str) {
         self.count += 1;
         if self.names.len() < SHOWN {
             self.names.push(name.to_owned());
@@ -48,22 +54,36 @@ impl Predecessors {
 
     pub(super) fn explain(&self, workflow: &AIWorkflow) -> String {
         let label = format!("ringfence.dev/workflow={}", workflow.name_any());
+        let what = self.described("older pods");
+        format!(
+            "{what} carry the label {label} or run as ServiceAccount {account}, and were made before this AIWorkflow: nothing is made until they are gone. Delete them, or restart what made them (kubectl rollout restart). kubectl get pods --namespace {namespace} lists them, with --selector {label} or --field-selector spec.serviceAccountName={account}",
+            account = workflow.service_account_name(),
+            namespace = workflow.namespace().unwrap_or_default()
+        )
+    }
+
+    /// What is said of an account that is not there, while pods of others run as one of its name.
+    pub(super) fn explain_account(&self, workflow: &AIWorkflow) -> String {
+        let what = self.described("pods");
+        format!(
+            "ServiceAccount {account} is not there, and {what} of others run under its name: their tokens would be its own, so neither it nor its rights are made until they are gone. Delete them; kubectl get pods --namespace {namespace} --field-selector spec.serviceAccountName={account} lists them",
+            account = workflow.service_account_name(),
+            namespace = workflow.namespace().unwrap_or_default()
+        )
+    }
+
+    fn described(&self, pods: &str) -> String {
         let more = match self.count - self.names.len() {
             0 if self.unseen => " and perhaps more, for there are too many to look at".to_owned(),
             0 => String::new(),
             more => format!(" and {}{more} more", if self.unseen { "at least " } else { "" }),
         };
         let (count, names) = (self.count, self.names.join(", "));
-        let what = if count == 0 {
+        if count == 0 {
             "pods".to_owned()
         } else {
-            format!("{count} older pods ({names}{more})")
-        };
-        format!(
-            "{what} carry the label {label} or run as ServiceAccount {account}, and were made before this AIWorkflow: nothing is made until they are gone. Delete them, or restart what made them (kubectl rollout restart). kubectl get pods --namespace {namespace} lists them, with --selector {label} or --field-selector spec.serviceAccountName={account}",
-            account = workflow.service_account_name(),
-            namespace = workflow.namespace().unwrap_or_default()
-        )
+            format!("{count} {pods} ({names}{more})")
+        }
     }
 }
 
@@ -140,6 +160,31 @@ mod tests {
             (Reason::PredecessorPods, 0, true)
         );
         assert!(held.acceptance.message.starts_with(said), "{}", held.acceptance.message);
+    }
+
+    #[rstest]
+    #[case::two(2, false, "is not there, and 2 pods (p0, p1) of others run")]
+    #[case::too_many_to_tell(0, true, "is not there, and pods of others run")]
+    fn pods_of_others_hold_the_account_and_its_rights_back(
+        #[case] count: usize,
+        #[case] cut_off: bool,
+        #[case] said: &str,
+    ) {
+        let workflow = workflow(json!({"permissions": read_config()}));
+        let mut strangers = Predecessors::default();
+        (0..count).for_each(|number| strangers.add(&format!("p{number}")));
+        if cut_off {
+            strangers.cut_off();
+        }
+        let around = Observed {
+            strangers,
+            ..observed()
+        };
+        let held = plan(&workflow, &around);
+        assert_eq!((held.acceptance.reason, held.held), (Reason::Accepted, false));
+        assert_eq!(kinds(&held.changes), [("create", "NetworkPolicy")]);
+        let conflict = held.conflict.unwrap();
+        assert!(conflict.contains(said), "{conflict}");
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub(super) fn unresolved(
     let own = &observed.namespace.name;
     let us = (own.clone(), workflow.name_any());
     let network = workflow.spec.network.clone().unwrap_or_default();
+    // What is said of a peer tells that it is there, and what it declares: of namespaces that the class opens, and of no other. Of those
+    // `Accepted` says that they are not open.
+    let is_open = |namespace: &str| namespace == own || opens(class, namespace);
     let mut found: Vec<(Reason, String)> = Vec::new();
     let mut check = |path: String,
                      peer: &WorkflowPeer,
@@ -61,6 +64,9 @@ pub(super) fn unresolved(
                      side: &str| {
         let key = address(peer, own);
         let (namespace, name) = &key;
+        if !is_open(namespace) {
+            return;
+        }
         match observed.peers.get(&key) {
             None => found.push((Reason::PeerMissing, format!("{path}: AIWorkflow {namespace}/{name} does not exist: create it, or remove this rule"))),
             Some(peer) if !names_us(peer, &us) => found.push((
@@ -126,7 +132,10 @@ pub(super) fn unresolved(
         }
     }
     for (account, owner) in &observed.launching_workflows {
-        found.push((Reason::NoGrant, claims::left_out(account, owner, own)));
+        found.push((
+            Reason::NoGrant,
+            claims::left_out(account, Some(owner).filter(|_| is_open(&account.0)), own),
+        ));
     }
     let reason = found.first()?.0;
     Some((
@@ -137,6 +146,11 @@ pub(super) fn unresolved(
             .collect::<Vec<_>>()
             .join("; "),
     ))
+}
+
+fn opens(class: &AIWorkflowClass, namespace: &str) -> bool {
+    let network = class.spec.network.as_ref();
+    network.is_some_and(|network| network.namespaces.iter().any(|open| open == namespace))
 }
 
 fn is_named_in_ingress(peer: &AIWorkflow, us: &(String, String)) -> bool {

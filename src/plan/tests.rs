@@ -616,6 +616,30 @@ fn both_ends_declare_a_path_between_workflows() {
     assert_eq!(plan(&us, &observed).unresolved, None);
 }
 
+/// Who may not reach a namespace is not told what is declared there.
+#[test]
+fn a_peer_that_the_class_does_not_open_is_not_looked_at() {
+    let peer = json!({"workflow": {"namespace": "other", "name": "hidden"}});
+    let ports = json!([{"port": 1}]);
+    let us = workflow(json!({"network": {
+        "egress": [{"name": "s", "to": peer, "ports": ports}], "ingress": [{"name": "t", "from": peer, "ports": ports}],
+    }}));
+    let mut observed = observed();
+    let alone = plan(&us, &observed);
+    assert_eq!(
+        (alone.acceptance.reason, &alone.unresolved),
+        (Reason::OutsideClass, &None)
+    );
+    observed.peers.insert(
+        ("other".to_owned(), "hidden".to_owned()),
+        named_workflow("hidden", json!({})),
+    );
+    assert_eq!(plan(&us, &observed), alone);
+    let open = serde_json::from_value(json!({"namespaces": ["other"]})).unwrap();
+    observed.class.as_mut().unwrap().spec.network = Some(open);
+    assert_eq!(plan(&us, &observed).unresolved.unwrap().0, Reason::PeerDoesNotNameUs);
+}
+
 #[test]
 fn grants_that_were_not_all_read_are_not_called_absent() {
     let rule = |resource: &str| json!({"apiGroups": [""], "resources": [resource], "verbs": ["get"]});

@@ -1,5 +1,6 @@
 //! What tells whether a declaration may be trusted yet: the registration, older pods, and an account that may join.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DynamicObject},
@@ -47,18 +48,14 @@ pub(super) async fn account(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<Option<Value>, CallError> {
-    let (name, uid) = (workflow.service_account_name(), workflow.uid());
-    let is_own = |object: &Value| uid.is_some() && plan::owner_uid(object) == uid.as_deref();
-    let stands = |(child, object): &(Child, Value)| {
-        *child == Child::ServiceAccount && plan::name_of(object) == name && is_own(object)
-    };
+    let name = workflow.service_account_name();
     // What no account can be called becomes part of no URL.
-    if children.iter().any(stands) || !is_dns_subdomain(name) {
+    if has_own_account(workflow, children) || !is_dns_subdomain(name) {
         return Ok(None);
     }
     let namespace = workflow.namespace().unwrap_or_default();
     Ok(match reads.calls.get(Child::ServiceAccount, &namespace, name).await? {
-        Some(found) if is_own(&found) => {
+        Some(found) if is_own(workflow, &found) => {
             children.push((Child::ServiceAccount, found));
             None
         }
@@ -66,38 +63,71 @@ pub(super) async fn account(
     })
 }
 
-/// Counts running pods that are older than the workflow, page by page, where there can be any: those that carry its label, and,
-/// where its account is yet to be made, those that run as an account of that name. Whatever runs as an account that joins is
-/// what it joins for.
+fn is_own(workflow: &AIWorkflow, object: &Value) -> bool {
+    let uid = workflow.uid();
+    uid.is_some() && plan::owner_uid(object) == uid.as_deref()
+}
+
+fn has_own_account(workflow: &AIWorkflow, children: &[(Child, Value)]) -> bool {
+    let name = workflow.service_account_name();
+    children.iter().any(|(child, object)| {
+        *child == Child::ServiceAccount && plan::name_of(object) == name && is_own(workflow, object)
+    })
+}
+
+/// Counts running pods page by page: those that are older than the workflow, where there can be any; and, where its account is yet to
+/// be made, those of others that run as an account of that name, however old they are. Whatever runs as an account that joins is what
+/// it joins for.
 pub(super) async fn predecessors(
     workflow: &AIWorkflow,
     children: &[(Child, Value)],
     account: Option<&Value>,
     reads: &Reads,
-) -> Result<Predecessors, CallError> {
-    let mut found = Predecessors::default();
-    if !plan::may_have_predecessors(workflow, children) {
-        return Ok(found);
-    }
+) -> Result<(Predecessors, Predecessors), CallError> {
+    let (mut older, mut strangers) = (Predecessors::default(), Predecessors::default());
     let name = workflow.name_any();
-    let labelled = format!("{WORKFLOW_LABEL}={name}");
-    older(workflow, labelled, RUNNING.to_owned(), &mut found, reads).await?;
-    let account = Some(workflow.service_account_name()).filter(|name| account.is_none() && is_dns_subdomain(name));
-    if let Some(account) = account {
-        let running_as = format!("spec.serviceAccountName={account},{RUNNING}");
-        let others = format!("{WORKFLOW_LABEL}!={name}");
-        older(workflow, others, running_as, &mut found, reads).await?;
+    let is_new = plan::may_have_predecessors(workflow, children);
+    if is_new {
+        let labelled = format!("{WORKFLOW_LABEL}={name}");
+        let cut_off = pods(workflow, labelled, RUNNING.to_owned(), reads, |pod, created| {
+            older.look_at(workflow, pod, created);
+        })
+        .await?;
+        if cut_off {
+            older.cut_off();
+        }
     }
-    Ok(found)
+    let called = workflow.service_account_name();
+    let is_there = account.is_some() || has_own_account(workflow, children);
+    // What is no workflow's or no account's name becomes part of no query.
+    if !is_there && is_dns_subdomain(called) && is_dns_subdomain(&name) {
+        let running_as = format!("spec.serviceAccountName={called},{RUNNING}");
+        let others = format!("{WORKFLOW_LABEL}!={name}");
+        let cut_off = pods(workflow, others, running_as, reads, |pod, created| {
+            strangers.add(pod);
+            if is_new {
+                older.look_at(workflow, pod, created);
+            }
+        })
+        .await?;
+        if cut_off {
+            strangers.cut_off();
+            if is_new {
+                older.cut_off();
+            }
+        }
+    }
+    Ok((older, strangers))
 }
 
-async fn older(
+/// Looks at pods; tells whether there are more than can be looked at.
+async fn pods(
     workflow: &AIWorkflow,
     labels: String,
     fields: String,
-    found: &mut Predecessors,
     reads: &Reads,
-) -> Result<(), CallError> {
+    mut look_at: impl FnMut(&str, Option<Timestamp>),
+) -> Result<bool, CallError> {
     let namespace = workflow.namespace().unwrap_or_default();
     let lists = Live::new(reads.client.clone(), &reads.registration);
     let mut ask = Ask {
@@ -106,26 +136,23 @@ async fn older(
         metadata_only: true,
         ..Ask::all(POD, Some(&namespace))
     };
-    let mut pods = 0;
+    let (mut seen, mut unread) = (0, false);
     for _ in 0..PAGES {
         let page = calls::page(&lists, &ask).await?;
-        // Whatever cannot be read is not known to be younger.
-        if page.unread.is_some() {
-            found.cut_off();
-        }
-        pods += page.items.len();
+        // Whatever cannot be read is not known to be younger, or another's.
+        unread |= page.unread.is_some();
+        seen += page.items.len();
         for pod in page.items.into_iter().map(Value::Object) {
             let created = plan::text_at(&pod, "/metadata/creationTimestamp").parse().ok();
-            found.look_at(workflow, plan::name_of(&pod), created);
+            look_at(plan::name_of(&pod), created);
         }
         match page.next {
-            Some(next) if pods < PODS => ask.next = Some(next),
-            Some(_) => break,
-            None => return Ok(()),
+            Some(next) if seen < PODS => ask.next = Some(next),
+            Some(_) => return Ok(true),
+            None => return Ok(unread),
         }
     }
-    found.cut_off();
-    Ok(())
+    Ok(true)
 }
 
 /// Tells that an existing account is the workflow's from now on.

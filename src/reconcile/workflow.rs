@@ -178,7 +178,7 @@ pub(super) async fn around(
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
     let account = trust::account(workflow, &mut children, reads).await?;
-    let predecessors = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
+    let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
     let needs_api_server = workflow
         .spec
         .network
@@ -198,6 +198,7 @@ pub(super) async fn around(
         launching_workflows,
         account,
         predecessors,
+        strangers,
         registration: None,
         compliance: None,
         grants: granted.grants,

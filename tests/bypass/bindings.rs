@@ -4,10 +4,12 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::attackers::forbidden;
+use crate::attackers::{forbidden, scan_report, told};
 use crate::world::{NAMESPACES, SOON, World, all, condition, namespace, one, own, workflow};
 
 const RULE: &str = "extra-binding";
+/// Groups that hold every account.
+const EVERYBODY: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 
 fn account(namespace: &str, name: &str) -> Value {
@@ -201,14 +203,63 @@ async fn under_warn_the_caller_is_told_and_after_the_fence_nobody_asks() {
     );
 }
 
+/// By a group that holds every account of the cluster, those of the workflows included.
+/// Held by: `extra-binding`
+#[tokio::test]
+async fn the_admin_of_the_fenced_namespace_binds_everybody() {
+    let world = World::shared().await;
+    let ns = &world.enforced("all-bound").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let bindings = all("RoleBinding", ns);
+    let people = json!([rbac("User", "ada"), rbac("Group", "ml")]);
+    let made = ada.post(&bindings, &binding("view", &people)).await.ok();
+    let path = one("RoleBinding", ns, made["metadata"]["name"].as_str().unwrap());
+    for group in EVERYBODY {
+        let attack = binding("admin", &json!([rbac("User", "ada"), rbac("Group", group)]));
+        for attacker in [&ada, &world.admin] {
+            let answer = attacker.post(&bindings, &attack).await;
+            let message = answer.refused_by(RULE);
+            for part in [
+                "subjects[1]",
+                group,
+                &format!("those of namespace {ns} included"),
+                "by name",
+            ] {
+                assert!(message.contains(part), "{part} is missing in: {message}");
+            }
+        }
+        let added = json!([{"op": "add", "path": "/subjects/-", "value": rbac("Group", group)}]);
+        ada.json_patch(&path, &added).await.refused_by(RULE);
+    }
+    let more = json!({"subjects": [rbac("User", "ada"), rbac("Group", "ml"), rbac("Group", "data")]});
+    ada.patch(&path, &more).await.ok();
+}
+
 /// To refuse these would let one fenced namespace decide about all others.
-/// Out of scope: what every account of the cluster is given is given by its administrator, and the scan tells of it as `ExtraRights`.
+/// Out of scope: what every account holds in a namespace that is not fenced, or in the whole cluster, is given by whoever administers that, and the scan tells of it as `ExtraRights`; not of what everybody who logs in holds in the whole cluster or in a namespace of Kubernetes.
 #[tokio::test]
 async fn rights_of_every_account_of_the_cluster_are_the_scans_to_tell() {
     let world = World::shared().await;
-    let ns = &world.enforced("everybody").await;
+    let (ns, other) = (
+        &world.enforced("everybody").await,
+        &world.namespace("other", &json!({})).await,
+    );
     world.ready(ns, "triage", &json!({})).await;
-    for group in ["system:serviceaccounts", "system:authenticated"] {
+    let (_, ada) = world.person(other, "admin").await;
+    for group in EVERYBODY {
+        let subjects = json!([rbac("User", "ada"), rbac("Group", group)]);
+        let made = ada
+            .post(&all("RoleBinding", other), &binding("view", &subjects))
+            .await
+            .ok();
+        let name = made["metadata"]["name"].as_str().unwrap();
+        let found = told(&scan_report(&world, &[]).await);
+        ada.delete(&one("RoleBinding", other, name)).await.ok();
+        let wanted = format!("{RULE} RoleBinding/{name}");
+        assert!(found.contains(&wanted), "{wanted} is missing in: {found:?}");
+    }
+    for group in EVERYBODY {
         let made = world
             .admin
             .post(
@@ -278,4 +329,18 @@ async fn the_account_was_bound_before_the_fence() {
         left -= 1;
     }
     says(0, "Compliant").await;
+    // By a group of everybody, elsewhere; where Kubernetes keeps its own, that is no news.
+    for group in EVERYBODY {
+        let subjects = json!([rbac("Group", group)]);
+        let name = admin
+            .post(&all("RoleBinding", other), &binding("view", &subjects))
+            .await
+            .ok()["metadata"]["name"]
+            .clone();
+        let name = name.as_str().unwrap();
+        let told = says(1, "ExtraRights").await;
+        assert!(told.contains(&format!("RoleBinding {other}/{name}")), "{told}");
+        admin.delete(&one("RoleBinding", other, name)).await.ok();
+        says(0, "Compliant").await;
+    }
 }

@@ -184,12 +184,14 @@ async fn who_may_forge_a_credential_is_the_launcher() {
     let (as_deployer, credential) = (("Impersonate-User", name.as_str()), (CREDENTIAL, "JTI=x"));
     let forged = posing(&world, &forger, &[as_deployer, ("Impersonate-Uid", uid), credential]).await;
     forged.post(&path, &job).await.ok();
-    // Half of it is nothing, and neither is the UID of another life.
+    // Half of it is nothing, and neither is the UID of another life, nor a certificate in that name.
     let other = unique("00000000");
+    let certificate = (CREDENTIAL, "X509SHA256=x");
     for half in [
         &[as_deployer, credential][..],
         &[as_deployer, ("Impersonate-Uid", uid)],
         &[as_deployer, ("Impersonate-Uid", &other), credential],
+        &[as_deployer, ("Impersonate-Uid", uid), certificate],
     ] {
         posing(&world, &forger, half)
             .await

@@ -27,6 +27,7 @@ mod gap;
 mod granted_roles;
 mod grants;
 mod held_names;
+mod hidden;
 mod impersonation;
 mod labels;
 mod launch;
@@ -56,6 +57,7 @@ mod services;
 mod shape;
 mod tokens;
 mod volumes;
+mod withdrawn;
 #[allow(
     dead_code,
     unused_imports,

@@ -399,8 +399,7 @@ async fn an_installer_of_other_products_changes_our_definitions() {
     const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     const GUARD: &str = "ringfence-definitions";
     let world = World::shared().await;
-    let rules =
-        json!([{"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["*"]}]);
+    let rules = json!([{"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions", "customresourcedefinitions/status"], "verbs": ["*"]}]);
     let ines = holder(&world, &rules).await;
     let path = format!("{DEFINITIONS}/aiworkflows.ringfence.dev");
     let webhook = json!({"strategy": "Webhook", "webhook": {
@@ -418,6 +417,42 @@ async fn an_installer_of_other_products_changes_our_definitions() {
     ] {
         ines.json_patch(&path, &change).await.refused_by_guard(GUARD);
     }
+    // By its status the API server knows whether it serves the kind, and by which names.
+    let mut status = world.admin.get(&path).await.ok();
+    for condition in status["status"]["conditions"].as_array_mut().expect("conditions") {
+        condition["status"] = json!("False");
+    }
+    ines.put(&format!("{path}/status"), &status)
+        .await
+        .refused_by_guard(GUARD);
+    for change in [
+        json!([{"op": "replace", "path": "/status/conditions/0/status", "value": "False"}]),
+        json!([{"op": "replace", "path": "/status/conditions/1/status", "value": "False"}]),
+        json!([{"op": "replace", "path": "/status/conditions", "value": []}]),
+        json!([{"op": "add", "path": "/status/conditions/-", "value": {"type": "Terminating", "status": "True"}}]),
+        json!([{"op": "replace", "path": "/status/acceptedNames/plural", "value": "others"}]),
+    ] {
+        let answer = ines.json_patch(&format!("{path}/status"), &change).await;
+        answer.refused_by_guard(GUARD);
+    }
+    assert_eq!(world.admin.get(&all("AIWorkflow", "default")).await.code, 200);
+    // The API server itself says that a new kind is served.
+    let mut new = json!({"metadata": {"name": "probes.ringfence.dev"}, "spec": definition["spec"]});
+    new["spec"]["names"] = json!({"plural": "probes", "singular": "probe", "kind": "Probe", "listKind": "ProbeList"});
+    world.admin.post(DEFINITIONS, &new).await.ok();
+    let probes = format!("{DEFINITIONS}/probes.ringfence.dev");
+    eventually(SOON, || async {
+        let status = world.admin.read(&probes).await?["status"].clone();
+        let is_served = status["conditions"].as_array().is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|said| said["type"] == "Established" && said["status"] == "True")
+        });
+        ensure!(is_served, "{status}");
+        Ok(())
+    })
+    .await;
+    world.admin.delete(&probes).await.ok();
     ines.delete(&path).await.refused_by_guard(GUARD);
     let ours = format!("{DEFINITIONS}?fieldSelector=metadata.name%3Daiworkflows.ringfence.dev");
     ines.delete(&ours).await.refused_by_guard(GUARD);

@@ -304,3 +304,62 @@ async fn somebody_takes_over_the_account_of_another_workflow_under_its_running_p
         .ok();
     world.condition(ns, "shared", "Ready", "True", "Fenced").await;
 }
+
+/// The name of an account is somebody's, and becomes free when a workflow is long accepted that waits for it.
+/// Held by: `operator`
+#[tokio::test]
+async fn somebody_waits_for_the_account_of_another_workflow_under_its_running_pods() {
+    let world = World::shared().await;
+    let ns = &world.enforced("waits").await;
+    let lea = world.master("lea", &[]).await;
+    let named = json!({"identity": {"serviceAccountName": "shared"}});
+    world.ready(ns, "first", &named).await;
+    let run = async |name: &str| {
+        let mut running = pod(name, "first");
+        running["spec"]["serviceAccountName"] = json!("shared");
+        lea.post(&all("Pod", ns), &running).await.ok();
+    };
+    run("older").await;
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+    let waiting = json!({"identity": {"serviceAccountName": "shared"}, "permissions": {"rules": rules}});
+    world
+        .tess
+        .post(&all("AIWorkflow", ns), &workflow("second", &waiting))
+        .await
+        .ok();
+    world.condition(ns, "second", "Accepted", "True", "Accepted").await;
+    world.condition(ns, "second", "Programmed", "False", "NameTaken").await;
+    run("younger").await;
+    world.tess.delete(&one("AIWorkflow", ns, "first")).await.ok();
+
+    let account = one("ServiceAccount", ns, "shared");
+    for left in [&["older", "younger"][..], &["younger"]] {
+        let said = format!("{} pods ({}) of others", left.len(), left.join(", "));
+        eventually(SOON, || async {
+            let held = world.admin.read(&one("AIWorkflow", ns, "second")).await?;
+            let programmed = condition(&held, "Programmed");
+            ensure!(programmed["reason"] == "Conflict", "{programmed}");
+            let message = programmed["message"].as_str().unwrap_or_default();
+            ensure!(message.contains(&said), "{said} is missing in: {message}");
+            Ok(())
+        })
+        .await;
+        assert!(!world.admin.is_there(&account).await.unwrap());
+        let held = world.admin.read(&one("AIWorkflow", ns, "second")).await.unwrap();
+        for kind in ["Role", "RoleBinding", "NetworkPolicy"] {
+            let items = world.admin.items(&all(kind, ns)).await.unwrap();
+            let made = items
+                .iter()
+                .filter(|item| item["metadata"]["annotations"]["ringfence.dev/owner-uid"] == held["metadata"]["uid"]);
+            // Its network is its own, whoever has the account.
+            assert_eq!(made.count(), usize::from(kind == "NetworkPolicy"), "{kind}");
+        }
+        world
+            .admin
+            .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, left[0])))
+            .await
+            .ok();
+    }
+    world.condition(ns, "second", "Ready", "True", "Fenced").await;
+    world.admin.read(&account).await.unwrap();
+}

@@ -394,6 +394,7 @@ async fn guards_fail_closed_and_deny() {
         [
             "ringfence-definitions",
             "ringfence-granted-objects",
+            "ringfence-left-running",
             "ringfence-modes",
             "ringfence-orphans",
             "ringfence-owned-objects",

@@ -59,7 +59,7 @@ fn review(
         "uid": "u", "operation": operation, "namespace": "ai", "name": "o", "object": object, "oldObject": old,
         "kind": {"group": group, "version": "v1", "kind": kind},
         "resource": {"group": of, "version": "v1", "resource": resource}, "subResource": subresource,
-        "userInfo": {"username": user, "uid": "1", "groups": ["data"], "extra": {"authentication.kubernetes.io/credential-id": ["c"]}},
+        "userInfo": {"username": user, "uid": "1", "groups": ["data"], "extra": {"authentication.kubernetes.io/credential-id": ["JTI=c"]}},
     });
     Review::from_value(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}))
         .expect("a review")

@@ -212,7 +212,7 @@ impl Who {
             groups.push("system:serviceaccounts".to_owned());
             groups.push(format!("system:serviceaccounts:{namespace}"));
             info.insert("uid".to_owned(), SUPPOSED.into());
-            let extra = json!({"authentication.kubernetes.io/credential-id": [SUPPOSED]});
+            let extra = json!({"authentication.kubernetes.io/credential-id": [format!("JTI={SUPPOSED}")]});
             info.insert("extra".to_owned(), extra);
         }
         groups.push("system:authenticated".to_owned());

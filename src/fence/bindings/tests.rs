@@ -48,8 +48,10 @@ fn refused(review: &Review) -> Vec<(String, Option<String>)> {
 #[case::a_person_with_a_colon(json!({"kind": "User", "name": "system:serviceaccount:ai"}), false)]
 #[case::a_group_as_a_user(json!({"kind": "User", "name": "system:serviceaccounts:ai"}), false)]
 #[case::a_user_as_a_group(json!({"kind": "Group", "name": "system:serviceaccount:ai:triage"}), false)]
-#[case::every_account_of_the_cluster(json!({"kind": "Group", "name": "system:serviceaccounts"}), false)]
-#[case::whoever_logs_in(json!({"kind": "Group", "name": "system:authenticated"}), false)]
+#[case::every_account_of_the_cluster(json!({"kind": "Group", "name": "system:serviceaccounts"}), true)]
+#[case::whoever_logs_in(json!({"kind": "Group", "name": "system:authenticated"}), true)]
+#[case::whoever_does_not(json!({"kind": "Group", "name": "system:unauthenticated"}), false)]
+#[case::a_user_called_like_all(json!({"kind": "User", "name": "system:serviceaccounts"}), false)]
 #[case::no_subject(json!(7), false)]
 #[case::no_name(json!({"kind": "ServiceAccount", "namespace": "ai"}), true)]
 fn an_account_is_named_in_three_ways(#[case] subject: Value, #[case] expected: bool) {
@@ -77,11 +79,9 @@ fn an_account_without_a_namespace_is_of_the_bindings_own() {
 
 #[test]
 fn a_binding_of_the_cluster_has_no_namespace_of_its_own() {
-    let mut review = written(
-        "ClusterRoleBinding",
-        None,
-        json!([{"kind": "ServiceAccount", "name": "triage"}]),
-    );
+    let mut subjects = vec![json!({"kind": "ServiceAccount", "name": "triage"})];
+    subjects.extend(GROUPS_OF_ALL_ACCOUNTS.map(|group| json!({"kind": "Group", "name": group})));
+    let mut review = written("ClusterRoleBinding", None, json!(subjects));
     review.namespace = None;
     assert!(Binding::of(&review).unwrap().is_none());
 }

@@ -40,11 +40,14 @@ fn judged(review: &Review, facts: &Facts) -> Option<Violation> {
 #[case::group_with_the_name_of_a_user(user("bob", &["ann"], None), false)]
 #[case::impersonated_account(user(SCHEDULER, &[], None), false)]
 #[case::account_without_credential(user(SCHEDULER, &[], Some(("scheduler-uid", ""))), false)]
+#[case::account_by_a_certificate(user(SCHEDULER, &[], Some(("scheduler-uid", "X509SHA256=1"))), false)]
+#[case::account_by_the_id_of_no_token(user(SCHEDULER, &[], Some(("scheduler-uid", "JTI="))), false)]
 #[case::account_without_uid(user(SCHEDULER, &[], Some(("", "JTI=1"))), false)]
 #[case::former_account(user(SCHEDULER, &[], Some(("former-uid", "JTI=1"))), false)]
 #[case::same_account_elsewhere(user("system:serviceaccount:evil:scheduler", &[], Some(("scheduler-uid", "JTI=1"))), false)]
 #[case::unproven_controller(user(JOB_CONTROLLER, &[], None), false)]
 #[case::controller_without_uid(user(JOB_CONTROLLER, &[], Some(("", "JTI=1"))), false)]
+#[case::controller_by_a_certificate(user(JOB_CONTROLLER, &[], Some(("1", "X509SHA256=1"))), false)]
 #[case::controller_without_credential(user(JOB_CONTROLLER, &[], Some(("1", ""))), false)]
 fn only_launchers_make_labelled_objects(#[case] user: User, #[case] expected: bool) {
     let live = json!({"metadata": {"name": "scheduler", "uid": "scheduler-uid"}});
@@ -266,6 +269,67 @@ fn a_chain_stops_at_a_reborn_owner() {
     owners.truncate(1);
     owners[0].reference.uid = "other".into();
     assert_eq!(Facts { owners, ..facts() }.next_owner(), None);
+}
+
+/// A pod that its controller lets go of runs on, whatever a launcher does with that.
+#[rstest]
+#[case::taken_off("/metadata/labels/app", Value::Null, true)]
+#[case::changed("/metadata/labels/app", json!("other"), true)]
+#[case::named_by_a_requirement("/metadata/labels/tier", json!("gold"), true)]
+#[case::named_by_nobody("/metadata/labels/note", json!("x"), false)]
+#[case::an_annotation("/metadata/annotations", json!({"note": "x"}), false)]
+fn only_a_launcher_takes_a_pod_out_of_its_controller(
+    #[case] pointer: &str,
+    #[case] value: Value,
+    #[case] expected: bool,
+) {
+    let selector =
+        json!({"matchLabels": {"app": "triage"}, "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]});
+    let link = owner(
+        "apps/v1",
+        "ReplicaSet",
+        "r",
+        Some(set(workload("r"), "/spec/selector", selector)),
+    );
+    let old = set(pod(), "/metadata/labels/app", json!("triage"));
+    let old = set(old, "/metadata/ownerReferences", json!([owner_reference(&link)]));
+    let new = match value {
+        Value::Null => unset(old.clone(), pointer),
+        value => set(old.clone(), pointer, value),
+    };
+    let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&old));
+    let asked = |found: Option<Value>| Facts {
+        owners: vec![Owner { found, ..link.clone() }],
+        ..facts()
+    };
+    let is_refused = |review: &Review, facts: &Facts| judged(review, facts).is_some();
+    for name in ["bob", "system:serviceaccount:kube-system:replicaset-controller"] {
+        review.user = user(name, &[], None);
+        assert_eq!(is_refused(&review, &asked(link.found.clone())), expected, "{name}");
+    }
+    let leaves = new.pointer("/metadata/labels") != old.pointer("/metadata/labels");
+    assert_eq!(is_refused(&review, &facts()), leaves, "nothing was found out");
+    assert!(!is_refused(&review, &asked(None)), "what is gone lets go of nothing");
+    let asks_for = Subject::of(&review).unwrap().unwrap().needs().owner;
+    assert_eq!(asks_for, leaves.then(|| link.reference.clone()));
+    let plain = set(workload("r"), "/spec/selector", json!({"app": "triage"}));
+    let of_app = pointer == "/metadata/labels/app";
+    assert_eq!(
+        is_refused(&review, &asked(Some(plain))),
+        of_app,
+        "as a ReplicationController has it"
+    );
+    review.user = user("ann", &[], None);
+    assert!(!is_refused(&review, &asked(link.found.clone())), "a launcher");
+    review.user = user(
+        "system:serviceaccount:kube-system:replicaset-controller",
+        &[],
+        Some(("1", "JTI=1")),
+    );
+    assert!(
+        !is_refused(&review, &asked(link.found.clone())),
+        "the controller itself"
+    );
 }
 
 /// ReplicaSet, ReplicationController and Job adopt by selector, and delete what they adopt.

@@ -10,7 +10,7 @@ pub(super) const MAX_IDENTITY: usize = 128 << 10;
 /// The workflow label of what stands there.
 const LABELLED: Keep = Keep::Only(&[("metadata", Keep::Only(&[("labels", LABEL)]))]);
 const LABEL: Keep = Keep::Only(&[(WORKFLOW_LABEL, Keep::Whole)]);
-/// An owner: who it is, who controls it, and which workflow it and its templates say they belong to.
+/// An owner: who it is, who controls it, which workflow it and its templates say they belong to, and which pods it takes for its own.
 pub(super) const OWNER: Keep = Keep::Only(&[
     (
         "metadata",
@@ -33,6 +33,7 @@ pub(super) const OWNER: Keep = Keep::Only(&[
     (
         "spec",
         Keep::Only(&[
+            ("selector", Keep::Whole),
             ("template", LABELLED),
             (
                 "jobTemplate",

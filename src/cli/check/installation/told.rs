@@ -25,9 +25,10 @@ pub(super) const WEBHOOKS: [&str; 10] = [
     "tokens.ringfence.dev",
 ];
 /// ValidatingAdmissionPolicies of the chart, each with a binding of its name.
-pub(super) const GUARDS: [&str; 9] = [
+pub(super) const GUARDS: [&str; 10] = [
     "ringfence-definitions",
     "ringfence-granted-objects",
+    "ringfence-left-running",
     "ringfence-modes",
     "ringfence-orphans",
     "ringfence-owned-objects",
