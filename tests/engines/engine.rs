@@ -6,14 +6,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::world::{Actor, BINARY, SOON, all, in_force};
+use crate::world::{Actor, BINARY, all, in_force};
 
+/// Those with values for the chart.
+const EXAMPLES: [&str; 2] = ["airflow", "prefect"];
 /// A command of an engine starts an interpreter and imports all of the engine.
 const COMMAND: Duration = Duration::from_secs(120);
 
@@ -25,21 +27,27 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// With every engine's rights under the ceiling, as the pages of the examples say.
+    /// With the values of every example, and every engine's rights under the ceiling.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         SHARED
             .get_or_init(|| async {
                 let plane = ControlPlane::start(Options::default()).expect("a control plane");
-                let engines = ringfence::plan::shipped().iter().map(|profile| profile.name.as_str());
-                let values = json!({"ceiling": {"engines": engines.collect::<Vec<_>>()}});
-                let _ringfence = plane.start_ringfence(BINARY, &values).await.expect("ringfence");
+                let values = values();
+                // What the chart would mount.
+                let parameters = plane.directory().join("policy-parameters.yaml");
+                std::fs::write(&parameters, values["policyParameters"].to_string()).expect("the parameters");
+                let flags = [format!("--policy-parameters={}", parameters.display())];
+                let ringfence = plane
+                    .start_ringfence_with(BINARY, &values, &flags)
+                    .await
+                    .expect("ringfence");
                 let admin = Actor::new(plane.admin().await);
                 in_force(&admin).await;
                 Self {
                     plane,
                     admin,
-                    _ringfence,
+                    _ringfence: ringfence,
                 }
             })
             .await
@@ -92,6 +100,29 @@ impl Cluster {
         });
         self.admin.post(&all("RoleBinding", namespace), &binding).await.ok();
     }
+}
+
+/// The values of all examples as one: lists of engines are joined.
+fn values() -> Value {
+    let mut engines = Vec::new();
+    let mut parameters = json!({});
+    for engine in EXAMPLES {
+        let file = support::repository().join("examples").join(engine).join("values.yaml");
+        let text = std::fs::read_to_string(file).expect("the values of an example");
+        let values: Value = serde_saphyr::from_str(&text).expect("values");
+        let keys: Vec<&String> = values.as_object().expect("an object").keys().collect();
+        assert!(
+            keys.iter()
+                .all(|key| ["ceiling", "policyParameters"].contains(&key.as_str())),
+            "{keys:?}"
+        );
+        engines.extend(values["ceiling"]["engines"].as_array().expect("engines").clone());
+        for (policy, of) in values["policyParameters"].as_object().into_iter().flatten() {
+            assert!(parameters[policy].is_null(), "two examples set {policy}");
+            parameters[policy] = of.clone();
+        }
+    }
+    json!({"ceiling": {"engines": engines}, "policyParameters": parameters})
 }
 
 /// An engine's client, installed from its registry, with a home of its own.

@@ -3,6 +3,7 @@
 //!
 //! One control plane for all, with the rights of every engine under the ceiling. There is no kubelet: a pod that was let in stays Pending.
 
+mod airflow;
 mod engine;
 mod prefect;
 

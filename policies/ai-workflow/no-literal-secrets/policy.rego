@@ -4,7 +4,8 @@
 #   Environment values, arguments, commands, probes, hooks and annotations hold no keys, tokens or passwords: whoever may read a pod
 #   could read them, and they stay in history and backups. They belong into a Secret. Found by what keys look like, by names, and by
 #   words that look drawn by lot: letters of both cases mixed with digits, from `randomLength` characters on (0 is never). Findings
-#   name the place and the length, never the value.
+#   name the place and the length, never the value. Airflow's KubernetesExecutor hands each task its own short-lived token as an argument:
+#   `taskTokens: [airflow]` admits that one, for workflows of that engine.
 # custom:
 #   name: no-literal-secrets
 #   severity: critical
@@ -16,6 +17,7 @@
 #   parameters:
 #     allowedNames: []
 #     randomLength: 20
+#     taskTokens: []
 package ringfence.no_literal_secrets
 
 deny contains finding if {
@@ -28,11 +30,14 @@ deny contains finding if {
 	regex.match(shape, everything)
 	some item in items
 	regex.match(shape, item.text)
-	finding := {
-		"path": place(item),
-		"value": hidden(item.text),
-		"msg": sprintf("holds %s", [described(item.text)]),
-	}
+	finding := object.union(
+		{
+			"path": place(item),
+			"value": hidden(item.text),
+			"msg": sprintf("holds %s", [described(item.text)]),
+		},
+		advice(item),
+	)
 }
 
 # A password in a URL. References such as $(DB_PASSWORD) are taken out first: they are how it should be done.
@@ -200,6 +205,42 @@ is_random(word) if {
 	count({character | some character in split(word, "")}) >= 12
 }
 
+# Airflow's executor knows no other way: whoever may read pods can use that token until it ends, for that task.
+advice(item) := {"fix": concat("", [
+	"if this is Airflow's KubernetesExecutor, which passes each task its own short-lived token, ask the platform team for parameter ",
+	"taskTokens: [airflow] of this policy, or make the pod with KubernetesPodOperator; else put the value into a Secret and replace it",
+])} if {
+	is_task(item)
+}
+
+advice(item) := {} if not is_task(item)
+
+is_task(item) if {
+	[kind, i, "args", j] := item.at
+	is_workload(input.pod.spec[kind][i].args, j)
+}
+
+is_workload(list, j) if {
+	"airflow.sdk.execution_time.execute_workload" in list
+	list[j - 1] == "--json-string"
+}
+
+# All but the token is judged as any other text.
+judged("args", list, j) := json.marshal(object.remove(workload(list, j), {"token"})) if has_task_token(list, j)
+
+judged("args", list, j) := list[j] if not has_task_token(list, j)
+
+judged("command", list, j) := list[j]
+
+has_task_token(list, j) if {
+	"airflow" in input.parameters.taskTokens
+	input.workflow.spec.engine == "airflow"
+	is_workload(list, j)
+	regex.match(`^eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`, workload(list, j).token)
+}
+
+workload(list, j) := json.unmarshal(list[j]) if json.is_valid(list[j])
+
 # What is left of the value once its references are gone is nothing, a switch or the path of a file.
 harmless(text) if regex.match(`^\s*(?i:true|false|none|null|/[A-Za-z0-9._/-]+/[A-Za-z0-9._-]+)?\s*$`, text)
 
@@ -262,11 +303,11 @@ environment := [{"form": "spec.%s[%v].env[%v].value", "at": [kind, i, j], "of": 
 	variable.value
 ]
 
-arguments := [{"form": "spec.%s[%v].%s[%v]", "at": [kind, i, field, j], "text": text, "script": true} |
+arguments := [{"form": "spec.%s[%v].%s[%v]", "at": [kind, i, field, j], "text": judged(field, container[field], j), "script": true} |
 	some kind in kinds
 	some i, container in input.pod.spec[kind]
 	some field in ["command", "args"]
-	some j, text in container[field]
+	some j, _ in container[field]
 ]
 
 annotation := "metadata.annotations[%s]"
