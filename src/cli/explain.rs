@@ -125,7 +125,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let revision = set.revision().to_owned();
     let pool = PolicyFiles::threads(set, &Arc::new(Metrics::new()));
     let evaluator = pool.evaluator();
-    let judge_objects = |question: Question| evaluator.evaluate(&Arc::new(question), (), BUDGET);
+    let judge_objects = |question: Question| evaluator.evaluate(&Arc::new(question), (), "", BUDGET);
     let loaded = Loaded {
         catalogue: &catalogue,
         revision: &revision,

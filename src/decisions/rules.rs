@@ -277,7 +277,7 @@ pub const RULES: [Rule; 33] = [
     .needing(&[Need::Namespace]),
     replayed(
         "projected-tokens",
-        "A pod mounts tokens only for audiences, and for as long, as workflow and class declare.",
+        "A pod mounts tokens only for audiences, and for as long, as workflow and class declare, and takes no account of a Windows domain.",
         "Declare the audience in spec.identity.audiences of the AIWorkflow, or remove the token.",
     )
     .at(&[Door::Template])

@@ -18,53 +18,73 @@ const DEBUG: &str = "debug-window";
 
 const DECLARE: &str = "declare who may reach what in spec.network of the AIWorkflow";
 
-/// Judges a Service.
+/// Judges a Service. One that is open, from before the fence, may be left as it is, and closed: what is changed is judged as a whole, because
+/// an open way that leads to other pods is a new one.
 pub(super) fn check_service(object: &Value, old: Option<&Value>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut refuse = |path: &str, value: Option<&str>, message: String, fix: &str| {
         violations.push(violation(SERVICE, path, value, message, fix));
     };
-    let changes = |pointer: &str| old.is_none_or(|old| old.pointer(pointer) != object.pointer(pointer));
-    if changes("/spec/type") {
-        let message = match object.pointer("/spec/type") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(type_)) => match type_.as_str() {
-                "ClusterIP" => None,
-                "NodePort" => Some("opens a port on every node, past what the AIWorkflow declares".to_owned()),
-                "LoadBalancer" => {
-                    Some("has the cloud open an address to the world, past what the AIWorkflow declares".to_owned())
-                }
-                "ExternalName" => Some(
-                    "is another name for a host outside, so whoever asks for this Service talks to that".to_owned(),
-                ),
-                _ => Some("is a type that this version of Ringfence does not know".to_owned()),
-            },
-            other => Some(format!("must be a text, and is {}", type_of(other))),
-        };
-        if let Some(message) = message {
-            let value = object.pointer("/spec/type").and_then(Value::as_str);
-            refuse("spec.type", value, message, &format!("use ClusterIP; {DECLARE}"));
-        }
+    if old.is_some_and(|old| closes_at_most(old, object)) {
+        return Vec::new();
     }
-    let is_empty = |value: Option<&Value>| match value {
-        None | Some(Value::Null) => true,
-        Some(Value::Array(list)) => list.is_empty(),
-        Some(Value::Object(map)) => map.is_empty(),
-        Some(_) => false,
+    let message = match object.pointer("/spec/type") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(type_)) => match type_.as_str() {
+            "ClusterIP" => None,
+            "NodePort" => Some("opens a port on every node, past what the AIWorkflow declares".to_owned()),
+            "LoadBalancer" => {
+                Some("has the cloud open an address to the world, past what the AIWorkflow declares".to_owned())
+            }
+            "ExternalName" => {
+                Some("is another name for a host outside, so whoever asks for this Service talks to that".to_owned())
+            }
+            _ => Some("is a type that this version of Ringfence does not know".to_owned()),
+        },
+        other => Some(format!("must be a text, and is {}", type_of(other))),
     };
+    if let Some(message) = message {
+        let value = object.pointer("/spec/type").and_then(Value::as_str);
+        refuse("spec.type", value, message, &format!("use ClusterIP; {DECLARE}"));
+    }
     let external = object.pointer("/spec/externalIPs");
-    if changes("/spec/externalIPs") && !is_empty(external) {
+    if !is_empty(external) {
         let value = external.and_then(|list| list.get(0)).and_then(Value::as_str);
         let message = "draws traffic for that address to itself, on every node".to_owned();
         refuse("spec.externalIPs", value, message, &format!("leave it out; {DECLARE}"));
     }
     let by_name = object.pointer("/spec/type").and_then(Value::as_str) == Some("ExternalName");
-    if changes("/spec/selector") && is_empty(object.pointer("/spec/selector")) && !by_name {
+    if is_empty(object.pointer("/spec/selector")) && !by_name {
         let message = "selects no pods, so whoever writes its endpoints decides where its traffic goes".to_owned();
         let fix = "set spec.selector to labels of the workflow's pods (ringfence.dev/workflow: <name>)";
         refuse("spec.selector", None, message, fix);
     }
     violations
+}
+
+/// Whether an update does no more than that addresses are taken off.
+fn closes_at_most(old: &Value, new: &Value) -> bool {
+    let without = |object: &Value| {
+        let mut spec = object
+            .get("spec")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        if is_empty(new.pointer("/spec/externalIPs")) {
+            spec.remove("externalIPs");
+        }
+        spec
+    };
+    without(old) == without(new)
+}
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(_) => false,
+    }
 }
 
 /// Judges Endpoints or an EndpointSlice of somebody who is no controller of the API server.
@@ -179,6 +199,35 @@ mod tests {
     fn a_service_from_before_the_fence_can_be_closed() {
         let open = json!({"spec": {"type": "NodePort", "externalIPs": ["203.0.113.1"]}});
         assert!(check_service(&service(), Some(&open)).is_empty());
+        let without_addresses = unset(open.clone(), "/spec/externalIPs");
+        assert!(
+            check_service(&without_addresses, Some(&open)).is_empty(),
+            "step by step"
+        );
+        let labelled = set(open.clone(), "/metadata", json!({"labels": {"a": "b"}}));
+        assert!(check_service(&labelled, Some(&open)).is_empty(), "as it was");
+    }
+
+    #[rstest]
+    #[case::other_pods("/spec/selector", json!({"ringfence.dev/workflow": "triage"}))]
+    #[case::another_port("/spec/ports", json!([{"port": 9999, "targetPort": 6379, "nodePort": 31999}]))]
+    #[case::another_host("/spec/externalName", json!("evil.example"))]
+    fn an_open_service_from_before_the_fence_is_not_aimed_elsewhere(#[case] field: &str, #[case] to: Value) {
+        for type_ in ["NodePort", "LoadBalancer", "ExternalName"] {
+            let open = set(service(), "/spec/type", json!(type_));
+            let aimed = set(open.clone(), field, to.clone());
+            assert_eq!(
+                paths(check_service(&aimed, Some(&open)), SERVICE),
+                ["spec.type"],
+                "{type_}"
+            );
+        }
+        let external = set(service(), "/spec/externalIPs", json!(["203.0.113.1"]));
+        let aimed = set(external.clone(), field, to);
+        assert_eq!(
+            paths(check_service(&aimed, Some(&external)), SERVICE),
+            ["spec.externalIPs"]
+        );
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::review::Violation;
 
 const RULE: &str = "projected-tokens";
 
+const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
 /// Projected sources that carry no identity.
 const PLAIN: [&str; 4] = ["clusterTrustBundle", "configMap", "downwardAPI", "secret"];
 
@@ -27,8 +29,10 @@ pub(super) struct Allowed<'a> {
     pub class: (&'a str, Option<&'a AIWorkflowClass>),
 }
 
-/// Checks every projected volume of a pod. Volumes that are no list are refused with the images.
+/// Checks every projected volume of a pod, and that it takes no account of a Windows domain. Volumes that are no list are refused with the
+/// images.
 pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: &mut Vec<Violation>) {
+    check_domain_accounts(template, violations);
     let volumes = template.pod.pointer("/spec/volumes").and_then(Value::as_array);
     for (index, volume) in volumes.into_iter().flatten().enumerate() {
         let Some(projected) = volume.get("projected") else {
@@ -52,6 +56,30 @@ pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: 
                     format!("list the sources under {path}"),
                 ));
             }
+        }
+    }
+}
+
+fn check_domain_accounts(template: &Template<'_>, violations: &mut Vec<Violation>) {
+    let mut refuse = |path: &str, security: Option<&Value>| {
+        for field in ["gmsaCredentialSpec", "gmsaCredentialSpecName"] {
+            let found = security.and_then(|security| security.pointer(&format!("/windowsOptions/{field}")));
+            if found.is_some_and(|found| !found.is_null()) {
+                let path = at(template.path, &format!("{path}.windowsOptions.{field}"));
+                let message =
+                    "gives the pod an account of a Windows domain, which is an identity that no AIWorkflow can declare";
+                violations.push(violation(RULE, path, None, message, "leave it out"));
+            }
+        }
+    };
+    refuse("spec.securityContext", template.pod.pointer("/spec/securityContext"));
+    for list in CONTAINERS {
+        let containers = template.pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            refuse(
+                &format!("spec.{list}[{index}].securityContext"),
+                container.get("securityContext"),
+            );
         }
     }
 }
@@ -289,6 +317,52 @@ mod tests {
             paths(&judged(json!([]), Some(&class(json!({}))), source(with))),
             refused
         );
+    }
+
+    #[test]
+    fn no_account_of_a_windows_domain_is_taken() {
+        let takes = json!({"windowsOptions": {"gmsaCredentialSpecName": "payroll", "gmsaCredentialSpec": "{}"}});
+        let harmless = json!({"windowsOptions": {"gmsaCredentialSpec": null, "runAsUserName": "user"}});
+        let container = json!({"securityContext": {"windowsOptions": {"gmsaCredentialSpec": ""}}});
+        let pod = |of_pod: &Value, lists: &[&str]| {
+            let mut spec = json!({"securityContext": of_pod});
+            for list in lists {
+                spec[list] = json!([{"securityContext": harmless}, container]);
+            }
+            json!({"spec": spec})
+        };
+        let judged = |pod: &Value| {
+            let mut violations = Vec::new();
+            let allowed = Allowed {
+                workflow: None,
+                class: ("c", None),
+            };
+            check(
+                &Template {
+                    path: "spec.template",
+                    pod,
+                },
+                &allowed,
+                &mut violations,
+            );
+            violations
+                .into_iter()
+                .map(|violation| violation.path)
+                .collect::<Vec<_>>()
+        };
+        let of_pod = "spec.template.spec.securityContext.windowsOptions";
+        assert_eq!(
+            judged(&pod(&takes, &[])),
+            [
+                format!("{of_pod}.gmsaCredentialSpec"),
+                format!("{of_pod}.gmsaCredentialSpecName")
+            ]
+        );
+        assert_eq!(judged(&pod(&harmless, &[])), [""; 0]);
+        for list in CONTAINERS {
+            let path = format!("spec.template.spec.{list}[1].securityContext.windowsOptions.gmsaCredentialSpec");
+            assert_eq!(judged(&pod(&json!({}), &[list])), [path]);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 /// Services from which a cloud hands out credentials: AWS, GCP, Azure and OpenStack share the first; then Azure's wire
 /// server, Alibaba Cloud, the task and pod credential endpoints of AWS, the address behind the first on the nodes of GKE, Tencent
-/// Cloud, Scaleway, and Oracle's of old; over IPv6 AWS and its pods' endpoint, GCP, Oracle, OpenStack and Scaleway. Source: the vendors'
+/// Cloud, Scaleway, and Oracle's of old; over IPv6 AWS and its pods' endpoint, GCP, Oracle, OpenStack, Scaleway and Linode. Source: the vendors'
 /// documents.
 const METADATA_V4: [Ipv4Addr; 9] = [
     Ipv4Addr::new(169, 254, 169, 254),
@@ -19,13 +19,14 @@ const METADATA_V4: [Ipv4Addr; 9] = [
     Ipv4Addr::new(169, 254, 42, 42),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-const METADATA_V6: [Ipv6Addr; 6] = [
+const METADATA_V6: [Ipv6Addr; 7] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+    Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),
 ];
 
 /// NAT64's well-known prefix (RFC 6052), through which an IPv6 packet reaches an IPv4 address.
@@ -137,7 +138,7 @@ mod tests {
     #[case::upper_half("128.0.0.0/1", 8)]
     #[case::link_local("169.254.0.0/16", 6)]
     #[case::none("203.0.113.0/24", 0)]
-    #[case::all_of_v6("::/0", 15)]
+    #[case::all_of_v6("::/0", 16)]
     #[case::link_local_of_v6("fe80::/10", 1)]
     #[case::nat64("64:ff9b::/96", 9)]
     fn credentials_are_found_in_every_form(#[case] text: &str, #[case] expected: usize) {

@@ -1,5 +1,7 @@
 //! RBAC rules: what no workflow may ever hold, and what its class lets it declare.
 
+use std::collections::BTreeSet;
+
 use super::{Problem, outside};
 use crate::api::{AIWorkflowClass, PolicyRule};
 
@@ -262,21 +264,38 @@ pub(super) fn shown(rules: &[PolicyRule]) -> String {
     outside::shown(&compact)
 }
 
-/// The first right of a rule that no rule of the class covers, spelled out; `None` when the class covers all of it.
+/// The first right of a rule that no rule of the class covers, spelled out; `None` when the class covers all of it. Lists can be long, and
+/// name the same thing many times: what a rule of the class says of each thing is found out once.
 pub(super) fn first_uncovered(rule: &PolicyRule, class: &[PolicyRule]) -> Option<String> {
-    for group in &rule.api_groups {
-        for resource in &rule.resources {
-            for verb in &rule.verbs {
-                let names: Vec<Option<&str>> = match rule.resource_names.as_slice() {
-                    [] => vec![None],
-                    names => names.iter().map(|name| Some(name.as_str())).collect(),
-                };
-                for name in names {
-                    if !class.iter().any(|allowed| covers(allowed, group, resource, verb, name)) {
-                        let group = if group.is_empty() { "core" } else { group };
-                        let name = name.map(|name| format!(" named {name}")).unwrap_or_default();
-                        return Some(format!("{verb} {resource} ({group}){name}"));
-                    }
+    let [groups, resources, verbs, names] = [
+        distinct(&rule.api_groups),
+        distinct(&rule.resources),
+        distinct(&rule.verbs),
+        distinct(&rule.resource_names),
+    ];
+    let allowed: Vec<Allowed<'_>> = class.iter().map(Allowed::of).collect();
+    for group in &groups {
+        let of_group: Vec<_> = allowed
+            .iter()
+            .filter(|allowed| allowed.groups.contains(group))
+            .collect();
+        for resource in &resources {
+            let of_resource: Vec<_> = of_group
+                .iter()
+                .filter(|allowed| allowed.resources.contains(resource))
+                .collect();
+            for verb in &verbs {
+                let of_verb = || of_resource.iter().filter(|allowed| allowed.verbs.contains(verb));
+                if of_verb().any(|allowed| allowed.names.is_empty()) {
+                    continue;
+                }
+                let name = names
+                    .iter()
+                    .find(|name| !of_verb().any(|allowed| allowed.names.contains(*name)));
+                if names.is_empty() || name.is_some() {
+                    let group = if group.is_empty() { "core" } else { group };
+                    let name = name.map(|name| format!(" named {name}")).unwrap_or_default();
+                    return Some(format!("{verb} {resource} ({group}){name}"));
                 }
             }
         }
@@ -284,14 +303,27 @@ pub(super) fn first_uncovered(rule: &PolicyRule, class: &[PolicyRule]) -> Option
     None
 }
 
-fn covers(allowed: &PolicyRule, group: &str, resource: &str, verb: &str, name: Option<&str>) -> bool {
-    let has = |list: &[String], wanted: &str| list.iter().any(|item| item == wanted);
-    let named = match name {
-        _ if allowed.resource_names.is_empty() => true,
-        Some(name) => has(&allowed.resource_names, name),
-        None => false,
-    };
-    named && has(&allowed.api_groups, group) && has(&allowed.resources, resource) && has(&allowed.verbs, verb)
+/// A rule of a class, to look things up in. Without names it is about all.
+struct Allowed<'a> {
+    groups: BTreeSet<&'a str>,
+    resources: BTreeSet<&'a str>,
+    verbs: BTreeSet<&'a str>,
+    names: BTreeSet<&'a str>,
+}
+
+impl<'a> Allowed<'a> {
+    fn of(rule: &'a PolicyRule) -> Self {
+        Self {
+            groups: distinct(&rule.api_groups),
+            resources: distinct(&rule.resources),
+            verbs: distinct(&rule.verbs),
+            names: distinct(&rule.resource_names),
+        }
+    }
+}
+
+fn distinct(list: &[String]) -> BTreeSet<&str> {
+    list.iter().map(String::as_str).collect()
 }
 
 #[cfg(test)]
@@ -308,6 +340,40 @@ mod tests {
             resource_names: strings(names),
             verbs: strings(verbs),
         }
+    }
+
+    /// Billions of combinations of the same right, which would take hours one by one.
+    #[test]
+    fn lists_that_name_one_thing_many_times_are_looked_at_once() {
+        let many = |name: &'static str| vec![name; 3000];
+        let declared = rule(&many(""), &many("configmaps"), &many("a"), &many("get"));
+        let class = vec![declared.clone(); 16];
+        assert_eq!(first_uncovered(&declared, &class), None);
+        let other = [rule(&[""], &["configmaps"], &["b"], &["get"])];
+        assert_eq!(
+            first_uncovered(&declared, &other).unwrap(),
+            "get configmaps (core) named a"
+        );
+    }
+
+    #[test]
+    fn rules_of_a_class_cover_together() {
+        let class = [
+            rule(&[""], &["configmaps"], &["a"], &["get"]),
+            rule(&[""], &["configmaps"], &["b"], &["get"]),
+            rule(&[""], &["pods"], &[], &["get"]),
+        ];
+        assert_eq!(
+            first_uncovered(&rule(&[""], &["configmaps"], &["a", "b"], &["get"]), &class),
+            None
+        );
+        assert_eq!(first_uncovered(&rule(&[""], &["pods"], &["x"], &["get"]), &class), None);
+        let unnamed = first_uncovered(&rule(&[""], &["configmaps"], &[], &["get"]), &class);
+        assert_eq!(
+            unnamed.unwrap(),
+            "get configmaps (core)",
+            "all of them are more than those that are named"
+        );
     }
 
     #[rstest]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::builtins;
 use super::convert::Converter;
+use super::deadline;
 use super::error::{EvalError, LoadError};
 use super::findings::{Defaults, Findings};
 use super::lexical;
@@ -386,8 +387,7 @@ pub(super) fn evaluate_rule(
         check_interval: CHECK_INTERVAL,
     });
     let before = memory::Before::now();
-    engine
-        .eval_rule(path.to_owned())
+    deadline::within(limit, || engine.eval_rule(path.to_owned()))
         .map_err(|error| before.blame(EvalError::engine(&error, origins)))
 }
 

@@ -6,6 +6,7 @@
 mod builtins;
 mod compile;
 mod convert;
+mod deadline;
 mod error;
 mod exception;
 mod findings;

@@ -85,7 +85,7 @@ struct Permits {
     _body: OwnedSemaphorePermit,
     _review: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
-    _share: [OwnedSemaphorePermit; 2],
+    _share: [OwnedSemaphorePermit; 3],
 }
 
 async fn handle(
@@ -173,6 +173,18 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             unavailable("as many reviews of this namespace are evaluated as may be at a time"),
         );
     };
+    let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS).clamp(1, app.most_of_one);
+    let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+    let of_review = app.shares.weight_parsed(weight);
+    let Ok(Ok(of_reviews)) = timeout_at(deadline, share.reviews.acquire_many_owned(of_review)).await else {
+        return Answer::fault(
+            uid,
+            head,
+            unavailable(
+                "the reviews of this namespace that are being judged hold all the memory that those of one may",
+            ),
+        );
+    };
     let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
         return Answer::fault(
             uid,
@@ -180,8 +192,6 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             unavailable("as many reviews are evaluated as may be at a time"),
         );
     };
-    let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS).clamp(1, app.most_of_one);
-    let weight = u32::try_from(weight).unwrap_or(u32::MAX);
     let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(&app.reviews).acquire_many_owned(weight)).await else {
         return Answer::fault(
             uid,
@@ -193,7 +203,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         _body: body_budget,
         _review: weight,
         _slot: slot,
-        _share: [of_bodies, of_evaluations],
+        _share: [of_bodies, of_evaluations, of_reviews],
     };
     let (parsed, sha256, held) = match parse(bytes, held, deadline).await {
         Ok(parsed) => parsed,

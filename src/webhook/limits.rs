@@ -43,6 +43,9 @@ pub struct Limits {
     pub evaluations_of_one: usize,
     /// What the bodies of one namespace may hold together, of small ones and large ones. What goes beyond is refused at once.
     pub bodies_of_one: usize,
+    /// What the reviews of one namespace that are being judged may hold together, of `reviews`. What goes beyond waits, within its
+    /// deadline.
+    pub reviews_of_one: usize,
     /// How many connections are held. An API server calls webhooks by HTTP/1.1, a connection for each review that it waits for. One more takes
     /// the place of the one that has said nothing for longest, and waits for nothing.
     pub connections: usize,
@@ -66,6 +69,7 @@ impl Default for Limits {
             evaluations: 64,
             evaluations_of_one: 16,
             bodies_of_one: 8 << 20,
+            reviews_of_one: COPIES * MAX_WEIGHT / 4,
             connections: 512,
             idle: Duration::from_secs(120),
             head: Duration::from_secs(10),

@@ -2,9 +2,9 @@
 //!
 //! The engine looks at its timer between its own steps, and not inside its built-in functions. So who waits for a verdict stops
 //! waiting at the end of the policy's time: the thread is left behind with the policy that it is in, which is named, counted, and
-//! not asked again until it ends. Another thread goes on with the policies that are left.
+//! not asked again about that namespace until it ends. Another thread goes on with the policies that are left.
 //!
-//! Must never: wait for a policy beyond its share of the time, take one that gave no verdict for one that found nothing, or go
+//! Must never: let one namespace's request decide whether a policy is asked about another's, wait for a policy beyond its share of the time, take one that gave no verdict for one that found nothing, or go
 //! on when most threads are gone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -91,6 +92,7 @@ struct Evaluation<P: OneByOne> {
     policies: Arc<P>,
     asked: P::Asked,
     names: Vec<String>,
+    namespace: String,
     until: Instant,
     _held: Option<Held>,
 }
@@ -104,6 +106,8 @@ struct Progress {
     /// A policy is being asked, whose verdict is not there yet.
     running: bool,
     left_behind: bool,
+    /// Of the thread that it takes along.
+    taken: Option<u64>,
 }
 
 impl<P: Asks> Pool<P> {
@@ -168,7 +172,9 @@ impl Evaluator {
                 let mut progress = mine.lock();
                 progress.running = false;
                 if progress.left_behind {
-                    threads.ended(&verdict.policy);
+                    if let Some(taken) = progress.taken {
+                        threads.ended(&verdict.policy, taken);
+                    }
                     metrics.overrun_ended();
                     info!(
                         policy = verdict.policy,
@@ -186,7 +192,12 @@ impl Evaluator {
     }
 
     /// Stops waiting for a thread, and says why the policy gave no verdict; `Ok` where it gave one just now.
-    fn leave(&self, turn: &Turn, told: &mpsc::Receiver<Verdict>, policy: &str) -> Result<Verdict, EvalError> {
+    fn leave(
+        &self,
+        turn: &Turn,
+        told: &mpsc::Receiver<Verdict>,
+        (policy, namespace, since): (&str, &str, Instant),
+    ) -> Result<Verdict, EvalError> {
         let mut progress = turn.lock();
         if let Ok(verdict) = told.try_recv() {
             return Ok(verdict);
@@ -195,11 +206,11 @@ impl Evaluator {
         if !progress.running {
             return Err(EvalError::NoThread);
         }
-        self.threads.overrun(policy);
+        progress.taken = Some(self.threads.overrun(policy, namespace, since));
         self.metrics.overrun(policy);
         warn!(
             policy,
-            "an evaluation does not end: its thread is left behind, and until it ends the policy is not asked and refuses"
+            "an evaluation does not end: its thread is left behind, and while it goes on the policy is not asked about its namespace and refuses"
         );
         Err(EvalError::Timeout)
     }
@@ -214,7 +225,9 @@ impl<P: Asks> Drop for Pool<P> {
 impl<P: Asks> Policies for Pool<P> {
     fn evaluate(&self, input: &PolicyInput<'_>, budget: Duration) -> Vec<Verdict> {
         let asked = self.policies.ask(input);
-        self.evaluator.evaluate(&self.policies, asked, budget)
+        let namespace = input.request.get("namespace").and_then(Value::as_str);
+        self.evaluator
+            .evaluate(&self.policies, asked, namespace.unwrap_or_default(), budget)
     }
 
     fn action(&self, policy: &str) -> ValidationAction {
@@ -227,14 +240,21 @@ impl<P: Asks> Policies for Pool<P> {
 }
 
 impl Evaluator {
-    /// One verdict for each policy that is asked, in their order, all of them within `budget`.
-    pub fn evaluate<P: OneByOne>(&self, policies: &Arc<P>, asked: P::Asked, budget: Duration) -> Vec<Verdict> {
+    /// One verdict for each policy that is asked about a request of that namespace, in their order, all of them within `budget`.
+    pub fn evaluate<P: OneByOne>(
+        &self,
+        policies: &Arc<P>,
+        asked: P::Asked,
+        namespace: &str,
+        budget: Duration,
+    ) -> Vec<Verdict> {
         // What is kept back is for the answer: without it, it would say that it is late, and not because of whom.
         let until = Instant::now() + (budget - budget / 16);
         let evaluation = Arc::new(Evaluation {
             names: policies.names(&asked),
             policies: Arc::clone(policies),
             asked,
+            namespace: namespace.to_owned(),
             until,
             _held: held(),
         });
@@ -248,7 +268,7 @@ impl Evaluator {
                         verdicts.push(verdict);
                         continue;
                     }
-                    Err(RecvTimeoutError::Timeout) => match self.leave(&turn, &told, policy) {
+                    Err(RecvTimeoutError::Timeout) => match self.leave(&turn, &told, (policy, namespace, begin)) {
                         Ok(verdict) => {
                             verdicts.push(verdict);
                             continue;
@@ -289,7 +309,7 @@ impl<P: OneByOne> Evaluation<P> {
             outcome: Err(error),
             duration: Duration::ZERO,
         };
-        if threads.is_overrun_by(&policy) {
+        if threads.is_overrun_by(&policy, &self.namespace) {
             return nothing(policy, EvalError::Unended);
         }
         let judge = AssertUnwindSafe(|| self.policies.judge(&self.asked, number, self.share()));

@@ -371,7 +371,12 @@ impl Admission {
             objects.policies.inventory(kinds)
         });
         let budget = deadline.saturating_duration_since(Instant::now());
-        let verdicts = objects.evaluator.evaluate(&Arc::new(question), (), budget);
+        let of = review
+            .request
+            .get("namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let verdicts = objects.evaluator.evaluate(&Arc::new(question), (), of, budget);
         matches.into_iter().zip(verdicts).collect()
     }
 

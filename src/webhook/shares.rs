@@ -1,4 +1,4 @@
-//! What one namespace may take of what all of them share: room for bodies, and evaluations at a time.
+//! What one namespace may take of what all of them share: room for bodies and for parsed reviews, and evaluations at a time.
 //!
 //! Must never: make one namespace wait because another is busy, or hold on to namespaces that nobody asks about.
 
@@ -15,6 +15,7 @@ const REMEMBERED: usize = 256;
 /// The shares of all namespaces.
 pub(super) struct Shares {
     bodies: usize,
+    reviews: usize,
     evaluations: usize,
     of: Mutex<HashMap<String, Share>>,
 }
@@ -24,6 +25,8 @@ pub(super) struct Shares {
 pub(super) struct Share {
     /// In KiB.
     pub(super) bodies: Arc<Semaphore>,
+    /// In KiB.
+    pub(super) reviews: Arc<Semaphore>,
     pub(super) evaluations: Arc<Semaphore>,
 }
 
@@ -31,6 +34,7 @@ impl Shares {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             bodies: limits.bodies_of_one.div_ceil(1024),
+            reviews: limits.reviews_of_one.div_ceil(1024),
             evaluations: limits.evaluations_of_one,
             of: Mutex::default(),
         }
@@ -39,6 +43,11 @@ impl Shares {
     /// KiB of a body that counts, at most all that there is: one body may always come.
     pub(super) fn weight(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(1024).clamp(1, self.bodies)).unwrap_or(u32::MAX)
+    }
+
+    /// KiB of a parsed review that count, at most all that there is: one review may always come.
+    pub(super) fn weight_parsed(&self, kib: u32) -> u32 {
+        kib.clamp(1, u32::try_from(self.reviews).unwrap_or(u32::MAX))
     }
 
     /// That of a namespace; what lies in none shares one.
@@ -53,6 +62,7 @@ impl Shares {
         }
         let share = Share {
             bodies: Arc::new(Semaphore::new(self.bodies)),
+            reviews: Arc::new(Semaphore::new(self.reviews)),
             evaluations: Arc::new(Semaphore::new(self.evaluations)),
         };
         shares.insert(namespace.to_owned(), share.clone());
@@ -67,6 +77,7 @@ mod tests {
     fn shares() -> Shares {
         Shares::new(&Limits {
             bodies_of_one: 4 << 10,
+            reviews_of_one: 8 << 10,
             evaluations_of_one: 1,
             ..Limits::default()
         })
@@ -89,6 +100,17 @@ mod tests {
         let whole = shares.weight(usize::MAX);
         let held = shares.of("a").bodies.try_acquire_many_owned(whole).unwrap();
         assert!(shares.of("a").bodies.try_acquire_many_owned(1).is_err());
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn the_heaviest_review_comes_alone() {
+        let shares = shares();
+        assert_eq!([0, 7, 9].map(|kib| shares.weight_parsed(kib)), [1, 7, 8]);
+        let whole = shares.weight_parsed(u32::MAX);
+        let held = shares.of("a").reviews.try_acquire_many_owned(whole).unwrap();
+        assert!(shares.of("a").reviews.try_acquire_many_owned(1).is_err());
+        assert!(shares.of("b").reviews.try_acquire_many_owned(1).is_ok());
         drop(held);
     }
 

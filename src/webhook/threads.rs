@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -13,6 +13,12 @@ use crate::vetting::STACK;
 
 /// How long a thread without work stays.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// How long an evaluation that nobody waits for may go on before its policy is not asked again. Who asks chooses how long is waited, and
+/// must not choose by that which policies are asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The part of the threads that one policy may take along, over all namespaces, before nobody is asked it any more.
+const SHARE: usize = 4;
 
 /// Work, which says whether its thread may do other work afterwards.
 pub(super) type Job = Box<dyn FnOnce() -> Goes + Send>;
@@ -39,8 +45,18 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
-    /// How many threads each policy has taken along.
-    overrun: BTreeMap<String, usize>,
+    /// How many were ever taken along.
+    taken: u64,
+    /// The threads that each policy has taken along.
+    overrun: BTreeMap<String, Vec<Taken>>,
+}
+
+/// A thread that an evaluation has taken along.
+struct Taken {
+    number: u64,
+    /// Of the request.
+    namespace: String,
+    since: Instant,
 }
 
 impl Threads {
@@ -80,20 +96,29 @@ impl Threads {
         self.work.notify_all();
     }
 
-    /// A policy has taken a thread along.
-    pub(super) fn overrun(&self, policy: &str) {
+    /// A policy, asked about a request of that namespace since then, has taken a thread along. Returns what tells it from others.
+    pub(super) fn overrun(&self, policy: &str, namespace: &str, since: Instant) -> u64 {
         let mut state = self.lock();
-        *state.overrun.entry(policy.to_owned()).or_default() += 1;
+        state.taken += 1;
+        let number = state.taken;
+        let namespace = namespace.to_owned();
+        let taken = Taken {
+            number,
+            namespace,
+            since,
+        };
+        state.overrun.entry(policy.to_owned()).or_default().push(taken);
         self.tell(&state);
+        number
     }
 
     /// It gave it back.
-    pub(super) fn ended(&self, policy: &str) {
+    pub(super) fn ended(&self, policy: &str, number: u64) {
         let mut state = self.lock();
-        if let Some(count) = state.overrun.get_mut(policy) {
-            *count = count.saturating_sub(1);
+        if let Some(taken) = state.overrun.get_mut(policy) {
+            taken.retain(|taken| taken.number != number);
         }
-        state.overrun.retain(|_, count| *count > 0);
+        state.overrun.retain(|_, taken| !taken.is_empty());
         self.tell(&state);
     }
 
@@ -103,13 +128,18 @@ impl Threads {
     }
 
     fn tell(&self, state: &State) {
-        let gone = state.overrun.values().sum::<usize>() * 2 > self.most;
+        let gone = state.overrun.values().map(Vec::len).sum::<usize>() * 2 > self.most;
         self.mostly_gone
             .send_if_modified(|told| std::mem::replace(told, gone) != gone);
     }
 
-    pub(super) fn is_overrun_by(&self, policy: &str) -> bool {
-        self.lock().overrun.contains_key(policy)
+    /// Whether a policy is not to be asked about a request of that namespace: an earlier one of it still goes on. Other namespaces ask on,
+    /// until the policy has taken more than a quarter of all threads along.
+    pub(super) fn is_overrun_by(&self, policy: &str, namespace: &str) -> bool {
+        let state = self.lock();
+        let taken = state.overrun.get(policy).map_or(&[][..], Vec::as_slice);
+        let goes_on = |taken: &Taken| taken.namespace == namespace && taken.since.elapsed() >= PATIENCE;
+        taken.len() * SHARE > self.most || taken.iter().any(goes_on)
     }
 
     /// The policies that have taken threads along.

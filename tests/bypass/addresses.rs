@@ -54,7 +54,7 @@ const UNREADABLE: [&str; 19] = [
 ];
 
 /// Where a cloud hands out credentials, in every form in which a packet can carry it.
-const METADATA: [&str; 25] = [
+const METADATA: [&str; 26] = [
     "169.254.169.254",
     "168.63.129.16",
     "100.100.100.200",
@@ -70,6 +70,7 @@ const METADATA: [&str; 25] = [
     "fd00:c1::a9fe:a9fe",
     "fe80::a9fe:a9fe",
     "fd00:42::42",
+    "fd00:a9fe:a9fe::1",
     "64:ff9b::a9fe:a9fe",
     "64:ff9b::a83f:8110",
     "64:ff9b::6464:64c8",

@@ -3,9 +3,13 @@
 //! For every registration and every guard: thousands of labels, annotations, owners or finalizers, and a review of 12 MB, which is an
 //! UPDATE of an object with 1 MB of `<`. Whoever is asked refuses what he would refuse of a small object, and nothing else.
 
+use std::time::Duration;
+
 use anyhow::ensure;
+use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use support::{eventually, unique};
+use tokio::time::sleep;
 
 use crate::world::{Actor, Answer, NAMESPACES, POLICIES, SOON, World, all, condition, one, pod, workflow, workload};
 
@@ -402,6 +406,58 @@ async fn somebody_sends_a_review_of_twelve_megabytes() {
     let none = json!({"spec": {"replicas": 0}});
     answered(|| owner.patch(&path, &none)).await.ok();
     world.admin.delete(&path).await.ok();
+}
+
+/// What is slow to judge, or looks heavy, costs whoever sends it, and no other namespace.
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_wears_a_policy_out_for_all_others() {
+    let world = World::shared().await;
+    let (mine, theirs) = (&fenced(&world, "worn").await, &fenced(&world, "beside").await);
+    let lea = world.master("lea", &[]).await;
+    let bomb = |arguments: Value| {
+        let mut bomb = pod("bomb", "triage");
+        bomb["spec"]["containers"][0]["args"] = arguments;
+        bomb
+    };
+    let bombs = [
+        // A policy that looks for assignments finds hundreds of thousands, and the timeout is the attacker's to choose.
+        bomb(json!(["token=,".repeat(400_000)])),
+        // Braces in a text weigh nothing.
+        bomb(json!(["{".repeat(100_000), "token=,".repeat(110_000)])),
+        bomb(json!(vec!["--token"; 9000])),
+    ];
+    let path = format!("{}?dryRun=All&timeout=1s", all("Pod", mine));
+    let attack = async |bomb: &Value| {
+        for _ in 0..10 {
+            // Whatever comes of it.
+            drop(world.tess.try_post(&path, bomb).await);
+        }
+    };
+    let attacks = join_all(bombs.iter().chain(&bombs).map(attack));
+    let fine = format!("{}?dryRun=All", all("Pod", theirs));
+    let innocent = async {
+        let mut refusals = Vec::new();
+        for _ in 0..60 {
+            let answer = lea.post(&fine, &pod("fine", "triage")).await;
+            // A machine that is busy has answers of its own.
+            if [
+                "has not ended yet",
+                "hold all the memory",
+                "as may be at a time",
+                "no thread was free",
+            ]
+            .iter()
+            .any(|words| answer.message().contains(words))
+            {
+                refusals.push(answer.message().to_owned());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        refusals
+    };
+    let (_, refusals) = tokio::join!(attacks, innocent);
+    assert_eq!(refusals, [""; 0]);
 }
 
 /// A policy that fails open is asked all the same: nothing of the object decides whether it is.

@@ -304,6 +304,19 @@ async fn a_service_stands_open_from_before_the_fence() {
     let path = |name: &str| format!("{}/{name}", services(ns));
     let more = json!({"spec": {"externalIPs": ["203.0.113.8"]}});
     edith.patch(&path(&paths[2]), &more).await.refused_by("closed-service");
+    // What is open may not come to lead elsewhere either.
+    let aimed = json!({"spec": {"selector": {"ringfence.dev/workflow": "triage"}, "ports": [{"port": 9999, "targetPort": 6379}]}});
+    let renamed = json!({"spec": {"externalName": "worse.example"}});
+    for (name, change) in [
+        (&paths[0], &aimed),
+        (&paths[1], &aimed),
+        (&paths[2], &aimed),
+        (&paths[4], &renamed),
+    ] {
+        for attacker in [&edith, &world.tess] {
+            attacker.patch(&path(name), change).await.refused_by("closed-service");
+        }
+    }
     let closed = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": null}]}});
     edith.patch(&path(&paths[0]), &closed).await.ok();
     for name in &paths[1..] {

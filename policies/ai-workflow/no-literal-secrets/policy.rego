@@ -86,9 +86,8 @@ deny contains finding if {
 	some flag in items
 	flag.script
 	regex.match(secret_flag, flag.text)
-	some item in items
-	item.script
-	follows(item, flag)
+	some next in behind(flag)
+	item := by_place[next]
 	not startswith(item.text, "-")
 	not regex.match(shape, item.text)
 	not harmless(without_references(item))
@@ -280,17 +279,18 @@ kinds := ["initContainers", "containers", "ephemeralContainers"]
 # Where each text stands is written out for findings alone.
 place(item) := at(sprintf(item.form, item.at))
 
-follows(item, flag) if {
-	item.form == flag.form
+by_place := {[item.form, item.at]: item | some item in items; item.script}
+
+# The next text; and what is run is the command with the arguments behind it.
+behind(flag) := {[flag.form, next], [flag.form, after_command(flag)]} if {
 	last := count(flag.at) - 1
-	item.at == array.concat(array.slice(flag.at, 0, last), [flag.at[last] + 1])
+	next := array.concat(array.slice(flag.at, 0, last), [flag.at[last] + 1])
 }
 
-# What is run is the command with the arguments behind it.
-follows(item, flag) if {
-	[kind, i, field, last] := flag.at
-	field == "command"
-	item.at == [kind, i, "args", 0]
+default after_command(_) := []
+
+after_command(flag) := [kind, i, "args", 0] if {
+	[kind, i, "command", last] := flag.at
 	count(input.pod.spec[kind][i].command) == last + 1
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::anyhow;
 use regorus::Value;
 
-use super::super::memory;
+use super::super::{deadline, memory};
 
 pub(super) type Answer = anyhow::Result<Value>;
 
@@ -86,13 +86,14 @@ impl<'a> Arguments<'a> {
     }
 
     /// The items of a list that is made from a text, each of which weighs many times the character it is made from: so the memory
-    /// is looked at on the way.
+    /// is looked at on the way; and the time, because the next item may be far away.
     pub(super) fn list(&self, items: impl Iterator<Item = Value>) -> anyhow::Result<Vec<Value>> {
         let mut list = Vec::new();
         for item in items {
             if list.len() % LOOK == 0 {
                 memory::room()?;
             }
+            deadline::time_left()?;
             list.push(item);
         }
         Ok(list)

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use regex::{Captures, Regex, RegexBuilder};
 use regorus::Value;
 
-use super::super::memory;
+use super::super::{deadline, memory};
 use super::arguments::{Answer, Arguments, LOOK};
 use super::syntax::{Refused, translate};
 
@@ -136,6 +136,7 @@ fn split(arguments: &Arguments<'_>, patterns: &Patterns) -> Answer {
         if parts.len() % LOOK == 0 {
             memory::room()?;
         }
+        deadline::time_left()?;
     }
     if end != text.len() {
         parts.push(Value::from(text.get(begin..).unwrap_or_default()));
@@ -154,6 +155,7 @@ fn replace(arguments: &Arguments<'_>, patterns: &Patterns) -> Answer {
         expand(with, &found, &mut result);
         end = whole.end();
         arguments.bounded(result.len())?;
+        deadline::time_left()?;
     }
     result.push_str(text.get(end..).unwrap_or_default());
     arguments.bounded(result.len())?;

@@ -146,7 +146,7 @@ fn one_that_does_not_end_is_named_and_the_others_are_asked() {
 #[test]
 fn it_is_not_asked_again_until_it_ends_and_nobody_waits_for_it() {
     let pool = pool(&["hangs", "z"], 8);
-    asked(&pool, Duration::from_secs(2));
+    asked(&pool, Duration::from_secs(5));
     let before = pool.policies.asked.load(Ordering::Relaxed);
     let start = Instant::now();
     let verdicts = asked(&pool, Duration::from_secs(2));
@@ -164,6 +164,44 @@ fn it_is_not_asked_again_until_it_ends_and_nobody_waits_for_it() {
         [("hangs", None), ("z", None)]
     );
     assert_eq!(running(&pool), "ringfence_policy_overruns_running 0");
+}
+
+fn of(namespace: &str, pool: &Pool<Scripted>, budget: Duration) -> Option<EvalError> {
+    let verdicts = asked_about(pool, &json!({"namespace": namespace}), budget);
+    verdicts.into_iter().next().and_then(|(_, error)| error)
+}
+
+/// Else a tenant who makes a policy go on switches it off for everybody.
+#[test]
+fn other_namespaces_ask_on() {
+    let pool = pool(&["hangs"], 64);
+    let (long, short) = (Duration::from_secs(5), Duration::from_millis(400));
+    assert_eq!(of("a", &pool, long), Some(EvalError::Timeout));
+    assert_eq!(of("a", &pool, short), Some(EvalError::Unended));
+    assert_eq!(of("b", &pool, short), Some(EvalError::Timeout), "it was asked");
+    release(&pool);
+    assert_eq!(of("a", &pool, long), None);
+}
+
+/// Who asks says how long it waits for the answer.
+#[test]
+fn an_evaluation_that_was_given_little_time_does_not_count_at_once() {
+    let pool = pool(&["hangs"], 64);
+    let short = Duration::from_millis(400);
+    assert_eq!(of("a", &pool, short), Some(EvalError::Timeout));
+    assert_eq!(of("a", &pool, short), Some(EvalError::Timeout), "it was asked");
+    release(&pool);
+}
+
+#[test]
+fn a_policy_that_holds_more_than_a_quarter_of_the_threads_is_asked_by_nobody() {
+    let pool = pool(&["hangs"], 8);
+    let short = Duration::from_millis(400);
+    for namespace in ["a", "b", "c"] {
+        assert_eq!(of(namespace, &pool, short), Some(EvalError::Timeout));
+    }
+    assert_eq!(of("d", &pool, short), Some(EvalError::Unended));
+    release(&pool);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::range::Range;
 use super::{Labels, Matrix, Open, Pod, Port, Scene};
 
 /// Addresses that hand out a cloud's credentials: never a peer, whatever a range holds. In the form of NAT64 as well.
-const METADATA: [&str; 21] = [
+const METADATA: [&str; 22] = [
     "169.254.169.254",
     "168.63.129.16",
     "100.100.100.200",
@@ -31,6 +31,7 @@ const METADATA: [&str; 21] = [
     "fd00:ec2::254",
     "fd00:ec2::23",
     "fd00:42::42",
+    "fd00:a9fe:a9fe::1",
 ];
 
 /// What people declared, and the cluster that they declared it in.
