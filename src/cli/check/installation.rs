@@ -1,6 +1,6 @@
 //! `ringfence check installation`: whether what is installed works, and what to do where it does not.
 //!
-//! Must never: write (the webhook is asked by a dry run), or call good what it could not look at.
+//! Must never: write (the webhook is asked by a dry run) but for a canary that is asked for, or call good what it could not look at.
 
 mod rights;
 mod told;
@@ -12,18 +12,27 @@ use axum::http::Request;
 use clap::{Args as ClapArgs, ValueEnum};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 
-use self::told::{GUARDS, State, Told};
+use self::told::GUARDS;
 use super::{
-    cluster::{self, Connection, Release, bounded, explain},
+    canary,
+    cluster::{self, Connection, Release, bounded, explain, listed},
     terminal::{self, as_json, printable},
+    told::{State, Told, or_good},
 };
-use crate::{api::definitions, reconcile::CallError};
+use crate::{
+    api::{AIWorkflowClass, definitions},
+    reconcile::CallError,
+    scan::read_access,
+    webhook::lookup::Live,
+};
 
 /// Questions that are asked at the same time.
 const ASKED: usize = 8;
+/// Most classes that are asked what they say of the network.
+const MAX_CLASSES: usize = 1000;
 /// Most missing rights that are named.
 const MAX_NAMED: usize = 10;
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -32,8 +41,13 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 /// Print whether Ringfence, as it is installed in the cluster, works: the doctor.
 ///
 /// Looks at the cluster's version, Ringfence's definitions, registrations and guards, what the API server trusts, replicas and who of
-/// them makes the fences, RegoPolicies, and the rights of Ringfence's account; and asks for a dry run that the webhook must refuse. Reads
-/// with your rights, and changes nothing.
+/// them makes the fences, RegoPolicies, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
+/// whether NetworkPolicies bit when that was last tried. Reads with your rights, and changes nothing.
+///
+/// --canary tries it: two pods of Ringfence's image in the release namespace, a connection between them, and a NetworkPolicy over each
+/// that forbids it. It takes a minute or two, removes what it made, and writes the condition NetworkEnforced of the AIWorkflowClasses.
+/// In the release namespace this takes get on the Deployment ringfence, create, get, list and delete on pods, and those and update on
+/// networkpolicies; and what ringfence-approver has, list on aiworkflowclasses, and patch on aiworkflowclasses/status.
 ///
 /// Exit codes: 0 it works, 1 something does not, 2 not all could be looked at.
 #[derive(ClapArgs, Debug)]
@@ -42,12 +56,18 @@ Examples:
   # After an install, or when something is strange:
   ringfence check installation
 
+  # Do NetworkPolicies bite on this cluster?
+  ringfence check installation --canary
+
   # What is not as it should be, for a pipeline:
   ringfence check installation -o json | jq '.checks[] | select(.state != \"ok\")'")]
 pub(super) struct InstallationArgs {
     /// How to print what is found.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
+    /// Try with two pods whether NetworkPolicies bite on this cluster.
+    #[arg(long)]
+    canary: bool,
     /// Namespace without a mode label in which the dry run is asked for.
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     probe_namespace: String,
@@ -66,15 +86,26 @@ enum Format {
     Table,
 }
 
-pub(super) fn check(args: &InstallationArgs) -> Result<ExitCode> {
+/// `whole` looks at who holds what no admission controller sees, too.
+pub(super) fn check(args: &InstallationArgs, whole: bool) -> Result<ExitCode> {
     let checks = cluster::block_on(async {
         let client = args.connection.client().await?;
-        let looking = Doctor {
+        let doctor = Doctor {
             client,
             release: &args.release.release_namespace,
             probe: &args.probe_namespace,
         };
-        cluster::patiently("looking at the installation", looking.look()).await
+        let mut checks = cluster::patiently("looking at the installation", doctor.look()).await?;
+        if whole {
+            checks.extend(cluster::patiently("reading Roles and bindings", doctor.access()).await);
+        }
+        checks.extend(if args.canary {
+            let told = canary::ask(&doctor.client, doctor.release).await;
+            told.context("asked to stop, so it is not known whether NetworkPolicies bite")?
+        } else {
+            doctor.network().await
+        });
+        Ok(checks)
     })?;
     let text = match args.output {
         Format::Json => as_json(&json!({"checks": checks.iter().map(Told::json).collect::<Vec<_>>()}))?,
@@ -231,6 +262,43 @@ impl Doctor<'_> {
         })
     }
 
+    /// Whether NetworkPolicies bit when that was tried.
+    async fn network(&self) -> Vec<Told> {
+        let api = Api::<AIWorkflowClass>::all(self.client.clone());
+        match listed("list AIWorkflowClasses", &api, &ListParams::default(), MAX_CLASSES).await {
+            Ok((classes, _)) => canary::last_seen(&classes),
+            // What is said of definitions says it.
+            Err(error) if cluster::is_not_served(&error) => Vec::new(),
+            Err(error) => vec![unread("network", error)],
+        }
+    }
+
+    async fn access(&self) -> Vec<Told> {
+        let check = "access";
+        let live = Live::new(self.client.clone(), super::REGISTRATION);
+        let (access, extent) = read_access(&live, self.release).await;
+        let mut report = access.report();
+        report.add_gaps(extent.gaps);
+        vec![match (report.has_beyond(), report.is_complete()) {
+            (true, _) => Told::new(
+                check,
+                State::Warning,
+                "somebody holds more than is expected of what no admission controller sees",
+                "ringfence check access names who, by which binding, and what to bind instead",
+            ),
+            (false, false) => Told::new(
+                check,
+                State::Unknown,
+                "not all Roles and bindings could be read",
+                "ringfence check access says which, and what it takes",
+            ),
+            (false, true) => Told::good(
+                check,
+                "nobody holds more than is expected of what no admission controller sees",
+            ),
+        }]
+    }
+
     /// What the chart gives Ringfence's account, and the API server does not let it do.
     async fn rights(&self) -> Result<Vec<Told>> {
         let check = "rights";
@@ -272,14 +340,6 @@ impl Doctor<'_> {
         let message = format!("{user} may not {named}");
         let fix = "helm upgrade the release: it restores the roles ringfence and their bindings";
         Ok(vec![Told::new(check, State::Error, message, fix)])
-    }
-}
-
-fn or_good(told: Vec<Told>, check: &'static str, message: &str) -> Vec<Told> {
-    if told.is_empty() {
-        vec![Told::good(check, message)]
-    } else {
-        told
     }
 }
 
