@@ -12,7 +12,7 @@ use crate::objects::{all, condition, one, pod, workflow};
 use crate::world::{Actor, NAMESPACES, SOON};
 
 /// A file of the chart that the version before this one did not have, and what it makes.
-const NEW_GUARD: &str = "templates/guards/granted-objects.yaml";
+const NEW_GUARD: &str = "guards/granted-objects.yaml";
 pub const NEW_GUARD_OBJECT: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/ringfence-granted-objects";
 pub const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflows.ringfence.dev";

@@ -2,10 +2,11 @@
 //!
 //! Must never: write (the webhook is asked by a dry run) but for a canary that is asked for, or call good what it could not look at.
 
+mod certificate;
 mod rights;
 mod told;
 
-use std::{io, process::ExitCode};
+use std::{collections::BTreeMap, io, process::ExitCode};
 
 use anyhow::{Context as _, Result, anyhow};
 use axum::http::Request;
@@ -15,7 +16,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 
-use self::told::GUARDS;
 use super::{
     canary,
     cluster::{self, Connection, Release, bounded, explain, listed},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     api::{AIWorkflowClass, definitions},
+    plan::guards,
     reconcile::CallError,
     scan::read_access,
     webhook::lookup::Live,
@@ -40,8 +41,8 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 
 /// Print whether Ringfence, as it is installed in the cluster, works: the doctor.
 ///
-/// Looks at the cluster's version, Ringfence's definitions, registrations and guards, what the API server trusts, replicas and who of
-/// them makes the fences, RegoPolicies, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
+/// Looks at the cluster's version, Ringfence's definitions, its registrations and guards beside what the chart rendered, what the API
+/// server trusts and what is served, replicas and who of them makes the fences, RegoPolicies, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
 /// whether NetworkPolicies bit when that was last tried. Reads with your rights, and changes nothing.
 ///
 /// --canary tries it: two pods of Ringfence's image in the release namespace, a connection between them, and a NetworkPolicy over each
@@ -156,8 +157,7 @@ impl Doctor<'_> {
         let version = version.map_err(cluster::told)?;
         let mut checks = told::version(&version);
         checks.extend(self.definitions().await);
-        checks.extend(self.registrations().await);
-        checks.extend(self.guards().await);
+        checks.extend(self.registered().await);
         checks.extend(self.release().await);
         checks.extend(self.ask_webhook().await?);
         checks.extend(self.rights().await?);
@@ -190,11 +190,51 @@ impl Doctor<'_> {
         or_good(told, "definitions", "all are there, of this version")
     }
 
-    async fn registrations(&self) -> Vec<Told> {
+    /// What the chart rendered, by the keys of its ConfigMap.
+    async fn rendered(&self) -> Result<BTreeMap<String, Value>, Vec<Told>> {
+        let map = "ringfence-registrations";
+        let path = format!("/api/v1/namespaces/{}/configmaps/{map}", self.release);
+        let Some(found) = self.read("registrations", &path).await? else {
+            return Err(vec![Told::new(
+                "registrations",
+                State::Warning,
+                format!(
+                    "ConfigMap {map} is not there: nobody knows what the chart rendered, and nothing that is edited is put back"
+                ),
+                "helm upgrade the release",
+            )]);
+        };
+        let data = found.get("data").and_then(Value::as_object).into_iter().flatten();
+        let parsed = data.filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text.as_str()?).ok()?)));
+        Ok(parsed.collect())
+    }
+
+    /// Registrations, whom they trust, and guards, beside what the chart rendered.
+    async fn registered(&self) -> Vec<Told> {
+        let (rendered, mut told) = match self.rendered().await {
+            Ok(rendered) => (rendered, Vec::new()),
+            Err(told) => (BTreeMap::new(), told),
+        };
+        told.extend(self.registrations(&rendered).await);
+        told.extend(self.guards(&rendered).await);
+        told
+    }
+
+    async fn registrations(&self, rendered: &BTreeMap<String, Value>) -> Vec<Told> {
         let path = |name: &str| format!("{ADMISSION}/validatingwebhookconfigurations/{name}");
         let check = "registrations";
         let mut told = match self.read(check, &path(super::REGISTRATION)).await {
-            Ok(found) => told::registration(found.as_ref(), Timestamp::now()),
+            Ok(found) => {
+                let mut told = told::registration(found.as_ref(), Timestamp::now());
+                if let Some((found, rendered)) = found.as_ref().zip(rendered.get(super::REGISTRATION)) {
+                    told.extend(told::compared_registration(rendered, found));
+                }
+                if let Some(found) = &found {
+                    let deployment = self.read(check, &self.deployment()).await.ok().flatten();
+                    told.extend(certificate::look(&self.client, self.release, found, deployment.as_ref()).await);
+                }
+                told
+            }
             Err(gap) => gap,
         };
         for name in ["ringfence-bindings", "ringfence-policies"] {
@@ -206,23 +246,40 @@ impl Doctor<'_> {
         told
     }
 
-    async fn guards(&self) -> Vec<Told> {
+    async fn guards(&self, rendered: &BTreeMap<String, Value>) -> Vec<Told> {
         let mut told = Vec::new();
-        for name in GUARDS {
+        for name in guards() {
             let policy = format!("{ADMISSION}/validatingadmissionpolicies/{name}");
             let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/{name}");
-            match (self.read("guards", &policy).await, self.read("guards", &binding).await) {
-                (Ok(policy), Ok(binding)) => told.extend(told::guard(name, policy.as_ref(), binding.as_ref())),
-                (Err(gap), _) | (_, Err(gap)) => told.extend(gap),
+            let found = match (self.read("guards", &policy).await, self.read("guards", &binding).await) {
+                (Ok(policy), Ok(binding)) => [policy, binding],
+                (Err(gap), _) | (_, Err(gap)) => {
+                    told.extend(gap);
+                    continue;
+                }
+            };
+            let wrong = told::guard(&name, found[0].as_ref(), found[1].as_ref());
+            let is_said = !wrong.is_empty();
+            told.extend(wrong);
+            let kinds = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+            for (kind, found) in kinds.into_iter().zip(&found).filter(|_| !is_said) {
+                let rendered = rendered.get(&format!("{}.{name}", kind.to_ascii_lowercase()));
+                if let Some((rendered, found)) = rendered.zip(found.as_ref()) {
+                    told.extend(told::compared_guard(kind, &name, rendered, found));
+                }
             }
         }
-        or_good(told, "guards", "all are there, and refuse")
+        or_good(told, "guards", "all are there, as the chart has them, and refuse")
+    }
+
+    fn deployment(&self) -> String {
+        format!("/apis/apps/v1/namespaces/{}/deployments/ringfence", self.release)
     }
 
     /// What runs, and by what policies.
     async fn release(&self) -> Vec<Told> {
         let release = self.release;
-        let deployment = format!("/apis/apps/v1/namespaces/{release}/deployments/ringfence");
+        let deployment = self.deployment();
         let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{release}/leases/ringfence");
         let mut told = match self.read("replicas", &deployment).await {
             Ok(found) => told::replicas(found.as_ref(), release),
