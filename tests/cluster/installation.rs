@@ -350,10 +350,7 @@ async fn certificates(scene: &Scene) {
             signed(&["127.0.0.1"], 300),
             "was not signed by a CA that the API server trusts",
         ),
-        (
-            signed(&["127.0.0.1"], -1),
-            "was not signed by a CA that the API server trusts",
-        ),
+        (signed(&["127.0.0.1"], -1), "has expired"),
         ("no certificate".to_owned(), "holds no certificate"),
     ] {
         scene.patch(path, &json!({"stringData": {"tls.crt": what}})).await;
