@@ -101,7 +101,7 @@ pub(super) fn check(args: &InstallationArgs, whole: bool) -> Result<ExitCode> {
             checks.extend(cluster::patiently("reading Roles and bindings", doctor.access()).await);
         }
         checks.extend(if args.canary {
-            let told = canary::ask(&doctor.client, doctor.release).await;
+            let told = Box::pin(canary::ask(&doctor.client, doctor.release)).await;
             told.context("asked to stop, so it is not known whether NetworkPolicies bite")?
         } else {
             doctor.network().await

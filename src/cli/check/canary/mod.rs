@@ -104,7 +104,7 @@ pub(super) async fn ask(client: &Client, namespace: &str) -> Option<Vec<Told>> {
         namespace,
         stop: &stop,
     };
-    let seen = canary.tries().await;
+    let seen = Box::pin(canary.tries()).await;
     let mut told = match canary.removes(&objects::selector(&canary.id)).await {
         Ok(()) => Vec::new(),
         Err(trouble) => vec![left_behind(namespace, &trouble)],

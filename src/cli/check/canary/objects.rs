@@ -136,11 +136,20 @@ impl Run {
     pub(super) fn policy(&self, direction: Direction, owner: &Pod, is_open: bool) -> serde_json::Result<NetworkPolicy> {
         let ports = json!([{"port": PORT, "protocol": "TCP"}]);
         let peer = |part: &str| json!([{"podSelector": {"matchLabels": self.labels(part)}}]);
-        let (part, mut rule, field, type_) = match direction {
-            Direction::Ingress => ("listener", json!({"from": peer("dialer")}), "ingress", "Ingress"),
-            Direction::Egress => ("dialer", json!({"to": peer("listener")}), "egress", "Egress"),
+        let (part, rule, field, type_) = match direction {
+            Direction::Ingress => (
+                "listener",
+                json!({"from": peer("dialer"), "ports": ports}),
+                "ingress",
+                "Ingress",
+            ),
+            Direction::Egress => (
+                "dialer",
+                json!({"to": peer("listener"), "ports": ports}),
+                "egress",
+                "Egress",
+            ),
         };
-        rule["ports"] = ports;
         let rules = if is_open { json!([rule]) } else { json!([]) };
         serde_json::from_value(json!({
             "metadata": self.metadata(part, Some(owner)),
