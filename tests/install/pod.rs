@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -65,7 +64,7 @@ impl Pod {
         while !self.runs_once(&container).await? {
             ensure!(!once, "it ended by itself");
             self.note(|running| running.restarts += 1);
-            while self.kubelet.0.held.load(Ordering::Relaxed) && !self.is_deleted().await? {
+            while self.kubelet.leaves(&self.name) && !self.is_deleted().await? {
                 sleep(LOOK).await;
             }
         }
