@@ -147,7 +147,7 @@ clean: ## Remove what was built, the control plane's binaries included
 namespaces: ## Check that tests/install can make a network of its own
 	@missing=0; \
 	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
-	need ip iproute2; need nsenter util-linux; need unshare util-linux; \
+	need ip iproute2; need nft nftables; need nsenter util-linux; need unshare util-linux; \
 	[ $$missing = 1 ] || unshare --user --map-root-user --net true || { missing=1; \
 		echo "This user may not make namespaces: run as root, or allow it by sysctl user.max_user_namespaces, and on Ubuntu" \
 			"kernel.apparmor_restrict_unprivileged_userns=0" >&2; }; \

@@ -52,6 +52,17 @@ use super::{Condition, LabelSelector, Launcher, PolicyRule};
         json_path = ".status.conditions[?(@.type==\"TenantsBounded\")].message",
         priority = 1
     ),
+    printcolumn(
+        name = "Network",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"NetworkEnforced\")].reason"
+    ),
+    printcolumn(
+        name = "NetworkMessage",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"NetworkEnforced\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -333,7 +344,7 @@ pub struct AIWorkflowClassStatus {
     /// What was detected of the cluster. Absent: not yet, or not to be detected; the condition says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
-    /// Conditions `Accepted`, `ClusterRangesKnown` and `TenantsBounded`.
+    /// Conditions `Accepted`, `ClusterRangesKnown`, `TenantsBounded` and `NetworkEnforced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

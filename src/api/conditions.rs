@@ -61,6 +61,8 @@ pub enum ConditionType {
     ClusterRangesKnown,
     /// Of a class: nobody in its namespaces holds more of what no admission controller sees than a tenant, but who is expected to.
     TenantsBounded,
+    /// Of a class: NetworkPolicies stop connections on this cluster, as `ringfence check --canary` saw.
+    NetworkEnforced,
     /// Of a RegoPolicy: this generation was vetted, and decides.
     Compiled,
     /// Of a RegoPolicy: the API server asks about all that it matches.
@@ -87,6 +89,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::ClusterRangesKnown => "ClusterRangesKnown",
             Self::TenantsBounded => "TenantsBounded",
+            Self::NetworkEnforced => "NetworkEnforced",
             Self::Compiled => "Compiled",
             Self::Enforced => "Enforced",
         }
@@ -156,6 +159,12 @@ pub enum Reason {
     TenantsBounded,
     /// Tenants are not bounded: somebody holds more.
     TenantsHoldMore,
+    /// The network is enforced: a NetworkPolicy stopped a connection, in both directions.
+    PoliciesBite,
+    /// The network is not enforced: a connection went on under a NetworkPolicy that forbids it.
+    PoliciesIgnored,
+    /// Nobody saw whether the network is enforced.
+    NotObserved,
     /// Not accepted: its time is over.
     Expired,
     /// Not accepted: the class opens no exceptions for the namespace.
@@ -213,6 +222,9 @@ impl Reason {
             Self::NotDetected => "NotDetected",
             Self::TenantsBounded => "TenantsBounded",
             Self::TenantsHoldMore => "TenantsHoldMore",
+            Self::PoliciesBite => "PoliciesBite",
+            Self::PoliciesIgnored => "PoliciesIgnored",
+            Self::NotObserved => "NotObserved",
             Self::Expired => "Expired",
             Self::NamespaceNotAllowed => "NamespaceNotAllowed",
             Self::Terminating => "Terminating",

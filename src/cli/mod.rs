@@ -3,6 +3,7 @@
 //! Must never: decide anything that a library user would decide differently, or print a secret.
 
 mod bench;
+mod canary;
 mod check;
 mod cluster;
 mod convert;
@@ -61,6 +62,9 @@ enum Command {
     /// Vets policies for the process that started it: no command for people.
     #[command(name = vetting::SUBCOMMAND, hide = true)]
     Vet,
+    /// Answers, or reaches for, the other pod of a canary: no command for people.
+    #[command(name = canary::SUBCOMMAND, hide = true)]
+    Canary(canary::Args),
 }
 
 /// Parses the arguments and carries out the subcommand.
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => return bench::main(&args),
         Command::Convert(args) => return convert::main(&args),
         Command::Vet => return vetting::answer(),
+        Command::Canary(args) => canary::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,9 +2,41 @@
 //!
 //! Must never: leave a field to whoever wrote it last. What the chart does not say is as the API server has it by default.
 
+use include_dir::{Dir, include_dir};
 use serde_json::{Value, json};
 
 use super::policy_registration::webhooks_of;
+
+static GUARDS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/charts/ringfence/guards");
+
+/// ValidatingAdmissionPolicies of the chart of this version, each with a binding of its name.
+pub fn guards() -> Vec<String> {
+    let files = GUARDS.files().filter_map(|file| file.path().file_stem()?.to_str());
+    let mut names: Vec<_> = files.map(|stem| format!("ringfence-{stem}")).collect();
+    names.sort_unstable();
+    names
+}
+
+/// What a rendered guard says, its policy or its binding, with the API server's defaults.
+pub fn rendered_guard(rendered: &Value) -> Value {
+    let mut spec = rendered.get("spec").cloned().unwrap_or_default();
+    for field in ["matchConstraints", "matchResources"] {
+        let Some(matched) = spec.get_mut(field).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        matched.entry("matchPolicy").or_insert_with(|| json!("Equivalent"));
+        for selector in ["namespaceSelector", "objectSelector"] {
+            matched.entry(selector).or_insert_with(|| json!({}));
+        }
+        for rules in ["resourceRules", "excludeResourceRules"] {
+            let rules = matched.get_mut(rules).and_then(Value::as_array_mut);
+            for rule in rules.into_iter().flatten().filter_map(Value::as_object_mut) {
+                rule.entry("scope").or_insert_with(|| json!("*"));
+            }
+        }
+    }
+    spec
+}
 
 /// The webhooks of a rendered registration with the API server's defaults, and each with the `caBundle` that it has in `stored`: the
 /// certificate's keeper sees to that one.
@@ -67,6 +99,21 @@ mod tests {
         let mut stored = stored();
         *stored.pointer_mut(at).unwrap() = value;
         assert!(!registers(&stored, &rendered_webhooks(&rendered(), &stored)));
+    }
+
+    #[test]
+    fn a_guard_is_compared_with_the_defaults_of_the_api_server() {
+        let rule = json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]});
+        let rendered = json!({"spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}}});
+        let mut stored = rule;
+        stored["scope"] = json!("*");
+        let stored = json!({"failurePolicy": "Fail", "matchConstraints": {
+            "resourceRules": [stored], "matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {},
+        }});
+        assert_eq!(rendered_guard(&rendered), stored);
+        let binding = json!({"spec": {"policyName": "x", "validationActions": ["Deny"]}});
+        assert_eq!(rendered_guard(&binding), binding["spec"]);
+        assert!(guards().contains(&"ringfence-modes".to_owned()), "{:?}", guards());
     }
 
     #[test]

@@ -1,15 +1,20 @@
-//! The registrations as the chart rendered them: one that somebody deleted is made again, and what somebody changed in the chart's own is
-//! put back. What stands in the two that Ringfence fills is kept elsewhere.
+//! What of the chart nobody else would miss, as the chart rendered it: registrations and guards. One that somebody deleted is made again,
+//! and what somebody changed is put back. What stands in the two registrations that Ringfence fills is kept elsewhere.
 //!
 //! What the chart rendered stands in a ConfigMap of the release. It is written as whoever installed the chart writes it, by server-side
 //! apply under the same name: the next upgrade then meets no field that is somebody else's. Must never: take the moment between two
-//! writes of an upgrade for somebody's edit; make a registration of a release that is going, or one that its end would leave behind.
+//! writes of an upgrade for somebody's edit; make an object of a release that is going, or one that its end would leave behind; make a
+//! guard that this version does not know: the upgrade that brings it would find it there.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream::SelectAll};
 use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::ConfigMap, rbac::v1::ClusterRole,
+    admissionregistration::v1::{
+        ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    },
+    core::v1::ConfigMap,
+    rbac::v1::ClusterRole,
 };
 use kube::{
     Api, ResourceExt,
@@ -21,9 +26,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::registration::{AGAIN, KIND, SETTLE, say_reverted};
+use super::registration::{AGAIN, SETTLE, say_reverted_of};
 use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
-use crate::plan::{registers, rendered_webhooks, webhooks_of, with_webhooks};
+use crate::plan::{guards, rendered_guard, rendered_webhooks};
 
 /// How long a difference lasts before it is somebody's: an upgrade writes the ConfigMap and the registrations one after the other, and an
 /// uninstall the registrations first.
@@ -33,20 +38,73 @@ const CLUSTER_ROLE: &str = "ringfence";
 /// Who installs a chart, where the ConfigMap does not tell.
 const HELM: &str = "helm";
 
+/// The kinds that are kept.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Kind {
+    Registration,
+    Policy,
+    Binding,
+}
+
+impl Kind {
+    fn resource(self) -> ApiResource {
+        match self {
+            Self::Registration => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+            Self::Policy => ApiResource::erase::<ValidatingAdmissionPolicy>(&()),
+            Self::Binding => ApiResource::erase::<ValidatingAdmissionPolicyBinding>(&()),
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Registration => "ValidatingWebhookConfiguration",
+            Self::Policy => "ValidatingAdmissionPolicy",
+            Self::Binding => "ValidatingAdmissionPolicyBinding",
+        }
+    }
+
+    /// What of an object is the chart's to say.
+    const fn field(self) -> &'static str {
+        match self {
+            Self::Registration => "webhooks",
+            Self::Policy | Self::Binding => "spec",
+        }
+    }
+
+    /// Where the ConfigMap has it.
+    fn key(self, name: &str) -> String {
+        match self {
+            Self::Registration => name.to_owned(),
+            Self::Policy | Self::Binding => format!("{}.{name}", self.as_str().to_ascii_lowercase()),
+        }
+    }
+}
+
+/// An object, as the chart rendered it.
+struct Object {
+    kind: Kind,
+    name: String,
+    rendered: Value,
+}
+
 /// What the chart rendered, and under whose name.
 struct Rendered {
-    registrations: Vec<(String, Value)>,
+    objects: Vec<Object>,
     manager: String,
+}
+
+/// What was written, and how the API server stores it.
+struct Stood {
+    wanted: Value,
+    stored: Value,
 }
 
 struct Keeper {
     context: Arc<Context>,
-    api: Api<DynamicObject>,
     maps: Api<ConfigMap>,
     /// Name of the ConfigMap.
     map: String,
-    /// What was written, and how the API server stores it.
-    stood: Option<(Vec<Value>, Vec<Value>)>,
+    stood: BTreeMap<(Kind, String), Stood>,
     is_missing: bool,
 }
 
@@ -55,19 +113,11 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let Some(namespace) = context.release_namespace.clone() else {
         return;
     };
-    let resource = ApiResource {
-        group: "admissionregistration.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "admissionregistration.k8s.io/v1".to_owned(),
-        kind: KIND.to_owned(),
-        plural: "validatingwebhookconfigurations".to_owned(),
-    };
     let mut keeper = Keeper {
-        api: Api::all_with(context.client.clone(), &resource),
         maps: Api::namespaced(context.client.clone(), &namespace),
         map: format!("{}-registrations", context.registration),
         context,
-        stood: None,
+        stood: BTreeMap::new(),
         is_missing: false,
     };
     let mut events = keeper.events();
@@ -75,7 +125,7 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
         let pause = tokio::select! {
             () = stop.cancelled() => return,
             pause = keeper.look() => pause.unwrap_or_else(|error| {
-                warn!(error = error.explain(), "the chart's registrations cannot be kept, and are looked at again");
+                warn!(error = error.explain(), "the chart's registrations and guards cannot be kept, and are looked at again");
                 RETRY
             }),
         };
@@ -90,16 +140,28 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
 }
 
 impl Keeper {
-    fn names(&self) -> [String; 3] {
-        ["", "-bindings", "-policies"].map(|ending| format!("{}{ending}", self.context.registration))
+    /// All that is kept, whether the chart rendered it or not.
+    fn names(&self) -> Vec<(Kind, String)> {
+        let registrations =
+            ["", "-bindings", "-policies"].map(|ending| format!("{}{ending}", self.context.registration));
+        let mut names: Vec<_> = registrations
+            .into_iter()
+            .map(|name| (Kind::Registration, name))
+            .collect();
+        for name in guards() {
+            names.extend([(Kind::Policy, name.clone()), (Kind::Binding, name)]);
+        }
+        names
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::all_with(self.context.client.clone(), &kind.resource())
     }
 
     fn events(&self) -> SelectAll<futures::stream::BoxStream<'static, ()>> {
-        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let client = &self.context.client;
         let mut all = SelectAll::new();
-        for name in self.names() {
-            let api = Api::<PartialObjectMeta<ValidatingWebhookConfiguration>>::all(client.clone());
+        for (kind, name) in self.names() {
+            let api = Api::<PartialObjectMeta>::all_with(self.context.client.clone(), &kind.resource());
             all.push(watcher(api, named(&name)).default_backoff().map(drop).boxed());
         }
         all.push(
@@ -117,9 +179,9 @@ impl Keeper {
             return Ok(RESYNC);
         };
         let mut differ = Vec::new();
-        for (name, registration) in &rendered.registrations {
-            if self.differs(name, registration).await? {
-                differ.push(name.clone());
+        for object in &rendered.objects {
+            if self.differs(object).await? {
+                differ.push((object.kind, object.name.clone()));
             }
         }
         if differ.is_empty() {
@@ -130,9 +192,9 @@ impl Keeper {
             return Ok(RESYNC);
         };
         let mut pause = RESYNC;
-        for (name, registration) in &rendered.registrations {
-            if differ.contains(name) && self.differs(name, registration).await? {
-                match self.put_back(name, registration, &rendered.manager).await {
+        for object in &rendered.objects {
+            if differ.contains(&(object.kind, object.name.clone())) && self.differs(object).await? {
+                match self.put_back(object, &rendered.manager).await {
                     Ok(()) => {}
                     Err(error) if error.is_conflict() || error.is_not_found() => pause = AGAIN,
                     Err(error) => return Err(error),
@@ -151,7 +213,7 @@ impl Keeper {
             if !was_missing {
                 warn!(
                     map = self.map,
-                    "this ConfigMap is not there, so edited and deleted registrations are not put back: apply the chart again"
+                    "this ConfigMap is not there, so edited and deleted registrations and guards are not put back: apply the chart again"
                 );
             }
             return Ok(None);
@@ -163,46 +225,58 @@ impl Keeper {
         let manager = applied
             .and_then(|entry| entry.manager.clone())
             .unwrap_or_else(|| HELM.to_owned());
-        let mut registrations = Vec::new();
-        for name in self.names() {
-            let Some(text) = map.data.as_ref().and_then(|data| data.get(&name)) else {
+        let mut objects = Vec::new();
+        for (kind, name) in self.names() {
+            let Some(text) = map.data.as_ref().and_then(|data| data.get(&kind.key(&name))) else {
                 continue;
             };
-            let registration: Value = serde_json::from_str(text).map_err(|source| CallError::Shape {
+            let rendered: Value = serde_json::from_str(text).map_err(|source| CallError::Shape {
                 what: what.clone(),
                 source,
             })?;
-            // A registration of another name would be another's.
-            if registration.pointer("/metadata/name").and_then(Value::as_str) == Some(&name) {
-                registrations.push((name, registration));
+            // An object of another name, or of another kind, would be another's.
+            let is = |at: &str, value: &str| rendered.pointer(at).and_then(Value::as_str) == Some(value);
+            if is("/metadata/name", &name) && is("/kind", kind.as_str()) {
+                objects.push(Object { kind, name, rendered });
             }
         }
-        Ok(Some(Rendered { registrations, manager }))
+        Ok(Some(Rendered { objects, manager }))
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Value>, CallError> {
-        let what = format!("read {KIND} {name}");
-        let found = calls::optional(calls::bounded(&what, self.api.get(name)).await)?;
-        found.map(|object| calls::raw(&what, object)).transpose()
+    async fn read(&self, object: &Object) -> Result<Option<Value>, CallError> {
+        let what = format!("read {} {}", object.kind.as_str(), object.name);
+        let found = calls::optional(calls::bounded(&what, self.api(object.kind).get(&object.name)).await)?;
+        found.map(|found| calls::raw(&what, found)).transpose()
+    }
+
+    /// What the chart's own says, as it should be stored. `None` where Ringfence fills it.
+    fn wanted(&self, object: &Object, stored: &Value) -> Option<Value> {
+        match object.kind {
+            Kind::Registration if object.name == self.context.registration => {
+                Some(Value::Array(rendered_webhooks(&object.rendered, stored)))
+            }
+            Kind::Registration => None,
+            Kind::Policy | Kind::Binding => Some(rendered_guard(&object.rendered)),
+        }
     }
 
     /// Whether one is not there, or the chart's own says something else than was rendered.
-    async fn differs(&self, name: &str, rendered: &Value) -> Result<bool, CallError> {
-        let Some(stored) = self.read(name).await? else {
+    async fn differs(&self, object: &Object) -> Result<bool, CallError> {
+        let Some(stored) = self.read(object).await? else {
             return Ok(true);
         };
-        if name != self.context.registration {
+        let Some(wanted) = self.wanted(object, &stored) else {
             return Ok(false);
-        }
-        let wanted = rendered_webhooks(rendered, &stored);
-        let is_as_it_stood =
-            |(before, stored_then): &(Vec<Value>, Vec<Value>)| *before == wanted && registers(&stored, stored_then);
-        Ok(!registers(&stored, &wanted) && !self.stood.as_ref().is_some_and(is_as_it_stood))
+        };
+        let says = part(object.kind, &stored);
+        let stood = self.stood.get(&(object.kind, object.name.clone()));
+        Ok(says != wanted && !stood.is_some_and(|stood| stood.wanted == wanted && stood.stored == says))
     }
 
-    async fn put_back(&mut self, name: &str, rendered: &Value, manager: &str) -> Result<(), CallError> {
-        let before = self.read(name).await?;
-        let mut applied = rendered.clone();
+    async fn put_back(&mut self, object: &Object, manager: &str) -> Result<(), CallError> {
+        let kind = object.kind;
+        let before = self.read(object).await?;
+        let mut applied = object.rendered.clone();
         if before.is_none() {
             let Some(owner) = self.owner().await? else {
                 return Ok(());
@@ -213,36 +287,58 @@ impl Keeper {
             };
             metadata.insert("ownerReferences".to_owned(), json!([owner]));
         }
-        let mut stored = self.apply(name, applied, manager).await?;
-        if name == self.context.registration {
+        let mut stored = self.apply(object, applied, manager).await?;
+        if let Some(wanted) = self.wanted(object, &stored) {
             // An apply leaves what it does not speak of: a selector, a condition, a webhook more.
-            let wanted = rendered_webhooks(rendered, &stored);
-            if !registers(&stored, &wanted) {
-                let what = format!("write {KIND} {name}");
-                let whole = calls::parse(&what, with_webhooks(stored, wanted.clone()))?;
-                let written = calls::bounded(&what, self.api.replace(name, &calls::writing(), &whole)).await?;
+            if part(kind, &stored) != wanted {
+                let what = format!("write {} {}", kind.as_str(), object.name);
+                if let Some(fields) = stored.as_object_mut() {
+                    fields.insert(kind.field().to_owned(), wanted.clone());
+                }
+                let whole = calls::parse(&what, stored)?;
+                let api = self.api(kind);
+                let written = calls::bounded(&what, api.replace(&object.name, &calls::writing(), &whole)).await?;
                 stored = calls::raw(&what, written)?;
             }
-            self.stood = Some((wanted, webhooks_of(&stored).to_vec()));
+            let stood = Stood {
+                wanted,
+                stored: part(kind, &stored),
+            };
+            self.stood.insert((kind, object.name.clone()), stood);
         }
         let is_same = before
             .as_ref()
-            .is_some_and(|before| webhooks_of(before) == webhooks_of(&stored));
+            .is_some_and(|before| part(kind, before) == part(kind, &stored));
         if !is_same {
-            let note = if before.is_some() {
-                "its webhooks were changed by somebody else, and are again as the chart has them"
-            } else {
-                "it was deleted by somebody, and is there again as the chart has it"
+            let note = match (kind, before.is_some()) {
+                (_, false) => "it was deleted by somebody, and is there again as the chart has it",
+                (Kind::Registration, true) => {
+                    "its webhooks were changed by somebody else, and are again as the chart has them"
+                }
+                (Kind::Policy | Kind::Binding, true) => {
+                    "it was changed by somebody else, and is again as the chart has it"
+                }
             };
-            say_reverted(&self.context, &stored, note).await;
+            self.say(kind, &stored, note).await;
         }
         Ok(())
     }
 
-    async fn apply(&self, name: &str, registration: Value, manager: &str) -> Result<Value, CallError> {
-        let what = format!("apply {KIND} {name}");
-        let params = PatchParams::apply(manager).force();
-        let applied = calls::bounded(&what, self.api.patch(name, &params, &Patch::Apply(registration))).await?;
+    async fn say(&self, kind: Kind, stored: &Value, note: &str) {
+        let (context, name) = (&self.context, kind.as_str());
+        match kind {
+            Kind::Registration => {
+                say_reverted_of::<ValidatingWebhookConfiguration>(context, stored, name, note).await;
+            }
+            Kind::Policy => say_reverted_of::<ValidatingAdmissionPolicy>(context, stored, name, note).await,
+            Kind::Binding => say_reverted_of::<ValidatingAdmissionPolicyBinding>(context, stored, name, note).await,
+        }
+    }
+
+    async fn apply(&self, object: &Object, applied: Value, manager: &str) -> Result<Value, CallError> {
+        let what = format!("apply {} {}", object.kind.as_str(), object.name);
+        let (api, params) = (self.api(object.kind), PatchParams::apply(manager).force());
+        let applied = calls::bounded(&what, api.patch(&object.name, &params, &Patch::Apply(applied))).await?;
         calls::raw(&what, applied)
     }
 
@@ -261,4 +357,18 @@ impl Keeper {
             json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": CLUSTER_ROLE, "uid": uid})
         }))
     }
+}
+
+/// By name: that is all that Ringfence may watch.
+fn named(name: &str) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={name}"))
+}
+
+/// What of a stored object is the chart's to say.
+fn part(kind: Kind, stored: &Value) -> Value {
+    let found = stored.get(kind.field()).filter(|found| !found.is_null());
+    found.cloned().unwrap_or_else(|| match kind {
+        Kind::Registration => json!([]),
+        Kind::Policy | Kind::Binding => json!({}),
+    })
 }

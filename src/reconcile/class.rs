@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
 use crate::{
-    api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, set},
+    api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, find, set},
     plan::{class_problems, cluster_condition, cluster_status, default_class, tenants_condition},
     telemetry::Controller,
 };
@@ -81,6 +81,18 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
             reason,
             message,
             generation,
+            Timestamp::now(),
+        );
+    }
+    // What a canary saw is the canary's to say: nothing here can know it.
+    if find(&status.conditions, ConditionType::NetworkEnforced).is_none() {
+        set(
+            &mut status.conditions,
+            ConditionType::NetworkEnforced,
+            ConditionStatus::Unknown,
+            Reason::NotObserved,
+            "nobody has tried whether NetworkPolicies bite on this cluster: run ringfence check --canary",
+            None,
             Timestamp::now(),
         );
     }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream, stream::BoxStream};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{
-    Api,
+    Api, Resource,
     api::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta},
     runtime::{WatchStreamExt, events::EventType, watcher},
 };
@@ -159,20 +159,23 @@ impl Kept {
 
 /// Tells that somebody else's change of a registration was undone: in the log, the metric and an Event about it.
 pub(super) async fn say_reverted(context: &Context, written: &Value, note: &str) {
-    context.metrics.drift_reverted(KIND);
+    say_reverted_of::<ValidatingWebhookConfiguration>(context, written, KIND, note).await;
+}
+
+/// The same of any object of the chart.
+pub(super) async fn say_reverted_of<K>(context: &Context, written: &Value, kind: &'static str, note: &str)
+where
+    K: Default + Resource<DynamicType = ()>,
+{
+    context.metrics.drift_reverted(kind);
     let text = |field: &str| Some(written.get("metadata")?.get(field)?.as_str()?.to_owned());
-    let object = ValidatingWebhookConfiguration {
-        metadata: ObjectMeta {
-            name: text("name"),
-            uid: text("uid"),
-            ..ObjectMeta::default()
-        },
-        ..ValidatingWebhookConfiguration::default()
+    let mut object = K::default();
+    *object.meta_mut() = ObjectMeta {
+        name: text("name"),
+        uid: text("uid"),
+        ..ObjectMeta::default()
     };
-    info!(
-        registration = object.metadata.name,
-        note, "a foreign change was reverted"
-    );
+    info!(kind, name = object.meta().name, note, "a foreign change was reverted");
     context
         .say(&object, EventType::Warning, "DriftReverted", "Reconcile", note)
         .await;

@@ -136,7 +136,9 @@ impl Material {
         believed.map_err(|why| match why {
             Disbelief::Clock => Defect::Leaf("the clock is wrong"),
             Disbelief::NotYet => Defect::Leaf("tls.crt is not valid yet: a clock went back"),
-            Disbelief::Expired | Disbelief::Other => Defect::Leaf("tls.crt is not valid under ca.crt"),
+            Disbelief::Expired | Disbelief::Name | Disbelief::Other => {
+                Defect::Leaf("tls.crt is not valid under ca.crt")
+            }
         })?;
         Ok(pair.into())
     }

@@ -5,6 +5,7 @@
 //! object), serve what is not trusted yet while something that is can be served, or call the API server without a deadline.
 
 mod authorities;
+mod believed;
 mod call;
 mod client;
 mod inject;
@@ -19,6 +20,7 @@ mod secret;
 mod fake_api;
 
 pub use authorities::AuthoritiesError;
+pub use believed::{Believed, believed, roots_of};
 pub use call::TlsError;
 pub use client::{ClientAuthentication, ClientCaError};
 pub use issue::Names;

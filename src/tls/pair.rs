@@ -28,6 +28,8 @@ pub(super) enum Disbelief {
     Expired,
     NotYet,
     Clock,
+    /// For somebody else.
+    Name,
     /// Nobody among the authorities signed it, or it is not for servers.
     Other,
 }
@@ -59,26 +61,40 @@ impl Pair {
         names: impl IntoIterator<Item = &'a String>,
         now: OffsetDateTime,
     ) -> Result<(), Disbelief> {
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(default_provider()));
-        let verifier = verifier.build().map_err(|_| Disbelief::Other)?;
-        let now = u64::try_from(now.unix_timestamp()).map_err(|_| Disbelief::Clock)?;
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
-        let (leaf, rest) = self.certificate.cert.split_first().ok_or(Disbelief::Other)?;
-        for name in names {
-            let name = ServerName::try_from(name.as_str()).map_err(|_| Disbelief::Other)?;
-            let verified = verifier.verify_server_cert(leaf, rest, &name, &[], now);
-            verified.map_err(|error| match error {
-                Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-                    Disbelief::Expired
-                }
-                Error::InvalidCertificate(
-                    CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-                ) => Disbelief::NotYet,
-                _ => Disbelief::Other,
-            })?;
-        }
-        Ok(())
+        let names = names.into_iter().map(String::as_str);
+        verify(&self.certificate.cert, roots, names, now)
     }
+}
+
+/// Whether a client that trusts `roots` believes a chain, its leaf first, under each of these names.
+pub(super) fn verify<'a>(
+    chain: &[CertificateDer<'_>],
+    roots: Arc<RootCertStore>,
+    names: impl IntoIterator<Item = &'a str>,
+    now: OffsetDateTime,
+) -> Result<(), Disbelief> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(default_provider()));
+    let verifier = verifier.build().map_err(|_| Disbelief::Other)?;
+    let now = u64::try_from(now.unix_timestamp()).map_err(|_| Disbelief::Clock)?;
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
+    let (leaf, rest) = chain.split_first().ok_or(Disbelief::Other)?;
+    for name in names {
+        let name = ServerName::try_from(name).map_err(|_| Disbelief::Other)?;
+        let verified = verifier.verify_server_cert(leaf, rest, &name, &[], now);
+        verified.map_err(|error| match error {
+            Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+                Disbelief::Expired
+            }
+            Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+                Disbelief::NotYet
+            }
+            Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => Disbelief::Name,
+            _ => Disbelief::Other,
+        })?;
+    }
+    Ok(())
 }
 
 /// The names of a certificate, each in one spelling.

@@ -55,6 +55,7 @@ pub(super) fn check(content: &Content, names: &Names, now: OffsetDateTime) -> Re
         .map_err(|why| match why {
             Disbelief::Expired => ProvidedError::Expired,
             Disbelief::NotYet | Disbelief::Clock => ProvidedError::NotYet,
+            Disbelief::Name => ProvidedError::Name(called.clone()),
             Disbelief::Other => ProvidedError::Untrusted,
         })?;
     Ok(Current {

@@ -360,6 +360,7 @@ fn firing(changes: &[(&str, &str)], minute: u32) -> Vec<Firing> {
 #[case::one_waits_a_moment(&[("ringfence_gate_open{namespace=\"r\",pod=\"b\",gate=\"policies\"", "0x120")], 5, &[])]
 #[case::nobody_is_trusted(&[("ringfence_gate_open{namespace=\"r\",pod=\"a\",gate=\"certificate\"", "0x120"), ("ringfence_gate_open{namespace=\"r\",pod=\"b\",gate=\"certificate\"", "0x120")], 5, &["RingfenceNotServing", "RingfenceNotTrusted"])]
 #[case::a_registration_was_edited(&[("ringfence_drift_reverted_total{namespace=\"r\",pod=\"a\",kind=\"ValidatingWebhookConfiguration\"}", "_x30 1x90")], 32, &["RingfenceRegistrationEdited"])]
+#[case::a_guard_was_edited(&[("ringfence_drift_reverted_total{namespace=\"r\",pod=\"a\",kind=\"ValidatingAdmissionPolicyBinding\"}", "_x30 1x90")], 32, &["RingfenceRegistrationEdited"])]
 #[case::and_again(&[("ringfence_drift_reverted_total{namespace=\"r\",pod=\"a\",kind=\"ValidatingWebhookConfiguration\"}", "1x30 2x90")], 32, &["RingfenceRegistrationEdited"])]
 #[case::a_new_prometheus_finds_it(&[("ringfence_drift_reverted_total{namespace=\"r\",pod=\"a\",kind=\"ValidatingWebhookConfiguration\"}", "1x120")], 5, &[])]
 #[case::in_a_new_pod(&[("ringfence_drift_reverted_total{namespace=\"r\",pod=\"c\",kind=\"Role\"}", "_x40 1x80"), ("ringfence_leader{namespace=\"r\",pod=\"c\"}", "_x37 1x83")], 48, &["RingfenceDriftReverted"])]

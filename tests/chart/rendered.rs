@@ -185,12 +185,15 @@ async fn rights_have_no_wildcard_and_no_way_up() {
                     "{name}: {rule}"
                 );
             }
-            for resource in ["validatingwebhookconfigurations", "customresourcedefinitions"] {
-                let makes_registrations = resource == "validatingwebhookconfigurations" && verbs == ["create"];
+            for resource in [
+                "validatingwebhookconfigurations",
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+                "customresourcedefinitions",
+            ] {
+                let makes_them_again = resource != "customresourcedefinitions" && verbs == ["create"];
                 assert!(
-                    !resources.contains(&resource)
-                        || !strings(&rule["resourceNames"]).is_empty()
-                        || makes_registrations,
+                    !resources.contains(&resource) || !strings(&rule["resourceNames"]).is_empty() || makes_them_again,
                     "{name}: {rule}"
                 );
             }
@@ -391,18 +394,8 @@ async fn guards_fail_closed_and_deny() {
     names.sort_unstable();
     assert_eq!(
         names,
-        [
-            "ringfence-definitions",
-            "ringfence-granted-objects",
-            "ringfence-left-running",
-            "ringfence-modes",
-            "ringfence-orphans",
-            "ringfence-owned-objects",
-            "ringfence-replica-sets",
-            "ringfence-reserved-keys",
-            "ringfence-status",
-            "ringfence-subresources"
-        ]
+        ringfence::plan::guards(),
+        "the role of helm test and the operator read the same folder"
     );
     for policy in policies {
         let name = &policy["metadata"]["name"];
@@ -558,7 +551,7 @@ async fn the_pod_is_restricted_and_gets_the_flags() {
 
 /// What the operator puts back is what the chart renders, and whose release it is.
 #[tokio::test]
-async fn the_registrations_are_told_to_the_operator() {
+async fn the_registrations_and_guards_are_told_to_the_operator() {
     for values in [&[] as &[&str], &["webhook.url.host=a.example:9"]] {
         let objects = render(values).await;
         let maps = of_kind(&objects, "ConfigMap");
@@ -567,11 +560,19 @@ async fn the_registrations_are_told_to_the_operator() {
             .find(|map| map["metadata"]["name"] == "ringfence-registrations")
             .unwrap();
         assert_eq!(map["metadata"]["namespace"], RELEASE);
-        let registrations = of_kind(&objects, "ValidatingWebhookConfiguration");
-        assert_eq!(map["data"].as_object().unwrap().len(), registrations.len());
-        for registration in registrations {
+        let kinds = [
+            ("ValidatingWebhookConfiguration", ""),
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicy."),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybinding."),
+        ];
+        let kept = kinds
+            .iter()
+            .flat_map(|(kind, key)| of_kind(&objects, kind).into_iter().map(move |object| (object, key)));
+        let kept: Vec<(&Value, &&str)> = kept.collect();
+        assert_eq!(map["data"].as_object().unwrap().len(), kept.len());
+        for (registration, key) in kept {
             let name = registration["metadata"]["name"].as_str().unwrap();
-            let mut told: Value = serde_json::from_str(map["data"][name].as_str().unwrap()).unwrap();
+            let mut told: Value = serde_json::from_str(map["data"][format!("{key}{name}")].as_str().unwrap()).unwrap();
             let annotations = told["metadata"].as_object_mut().unwrap().remove("annotations");
             let release = json!({"meta.helm.sh/release-name": "ringfence", "meta.helm.sh/release-namespace": RELEASE});
             assert_eq!(annotations, Some(release), "{name}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{ControlPlane, Identity, Output, eventually};
+use support::{ControlPlane, Identity, Output, Ringfence, eventually};
 
 use crate::world::{Actor, BINARY, POLICIES, SOON, condition, own, unasked};
 
@@ -42,11 +42,16 @@ impl Scene {
     }
 
     /// Waits until exactly these are found, each by how it begins and a word of it; the chart of a test has no replicas, which is said
-    /// each time. Guards and rights act a moment after they are written.
+    /// each time, and so is that no canary ran. Guards and rights act a moment after they are written.
     async fn finds(&self, code: i32, expected: &[(&str, &str)]) {
         eventually(SOON, || async {
             let (found, mut wrong) = self.wrong().await;
-            wrong.retain(|said| !said.starts_with("warning replicas: the Deployment has no replicas"));
+            // Nobody ran a canary here: there is no node.
+            let usual = [
+                "warning replicas: the Deployment has no replicas",
+                "warning network: nobody has tried",
+            ];
+            wrong.retain(|said| !usual.iter().any(|usual| said.starts_with(usual)));
             let is_said =
                 |(start, word): &(&str, &str)| wrong.iter().any(|said| said.starts_with(start) && said.contains(word));
             ensure!(
@@ -76,9 +81,17 @@ async fn what_is_broken_is_named_with_what_to_do() {
             .contains("ok       webhook        it answers the API server, which trusts it"),
         "{told}"
     );
+    assert!(
+        told.stdout
+            .contains("127.0.0.1 serves what Secret ringfence-webhook-tls holds, and is trusted, until "),
+        "{told}"
+    );
     the_pod_of_helm_test_may_ask_all_of_it(&scene).await;
+    the_whole_doctor_looks_at_access_too(&scene).await;
     a_broken_policy(&scene, &author).await;
     who_may_read_nothing_is_not_told_that_all_is_well(&scene).await;
+
+    rights_that_are_gone_are_named(&scene, &ringfence).await;
 
     // From here on nobody puts anything back. Left alone, the Lease would run out in the middle of it.
     ringfence.kill();
@@ -87,6 +100,7 @@ async fn what_is_broken_is_named_with_what_to_do() {
     scene.patch(lease, &json!({"spec": {"holderIdentity": ""}})).await;
     scene.finds(1, &[UNREACHED, LEADERLESS]).await;
     registrations(&scene).await;
+    certificates(&scene).await;
     guards_definitions_and_rights(&scene).await;
 }
 
@@ -134,6 +148,54 @@ async fn the_pod_of_helm_test_may_ask_all_of_it(scene: &Scene) {
         Ok(())
     })
     .await;
+}
+
+/// By the replica itself, which takes no requests then, and by the doctor.
+async fn rights_that_are_gone_are_named(scene: &Scene, ringfence: &Ringfence) {
+    let path = format!("{RBAC}/clusterrolebindings/ringfence");
+    let mut stood = scene.admin.read(&path).await.expect("the binding");
+    scene.admin.delete(&path).await.ok();
+    eventually(SOON, || async {
+        let (code, body) = ringfence.get("/readyz").await?;
+        ensure!(code == 503 && body.contains("cannot be listed"), "{code} {body}");
+        let (_, wrong) = scene.wrong().await;
+        ensure!(
+            wrong
+                .iter()
+                .any(|said| said.starts_with("error rights: ") && said.contains("may not get namespaces")),
+            "{wrong:#?}"
+        );
+        Ok(())
+    })
+    .await;
+    stood["metadata"] = json!({"name": "ringfence", "labels": stood["metadata"]["labels"]});
+    scene
+        .admin
+        .post(&format!("{RBAC}/clusterrolebindings"), &stood)
+        .await
+        .ok();
+    eventually(SOON, || async {
+        let (code, body) = ringfence.get("/readyz").await?;
+        ensure!(code == 200, "{code} {body}");
+        Ok(())
+    })
+    .await;
+    scene.finds(0, &[]).await;
+}
+
+/// Without a subcommand.
+async fn the_whole_doctor_looks_at_access_too(scene: &Scene) {
+    let said = scene
+        .cluster
+        .ringfence_as(&Identity::Admin, BINARY, &["check", "-o", "json"])
+        .await;
+    let said = said.expect("ringfence");
+    let json: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let checks = json["checks"].as_array().expect("checks");
+    for part in ["version", "webhook", "access", "network"] {
+        assert!(checks.iter().any(|check| check["check"] == part), "{part}: {said}");
+    }
+    assert_eq!(said.code, Some(0), "{said}");
 }
 
 async fn a_broken_policy(scene: &Scene, author: &Actor) {
@@ -227,10 +289,99 @@ async fn registrations(scene: &Scene) {
             ],
         )
         .await;
-    let mut again = stood;
+    let mut again = stood.clone();
     again["metadata"] = json!({"name": "ringfence"});
     let all = format!("{ADMISSION}/validatingwebhookconfigurations");
     scene.admin.post(&all, &again).await.ok();
+    scene.finds(1, &[UNREACHED, LEADERLESS]).await;
+
+    let mut edited = stood["webhooks"].clone();
+    let more = json!({"name": "never", "expression": "false"});
+    edited[at("fence.ringfence.dev")]["timeoutSeconds"] = json!(1);
+    edited[at("fence.ringfence.dev")]["rules"][0]["operations"] = json!(["CREATE"]);
+    edited[at("kinds.ringfence.dev")]["matchConditions"]
+        .as_array_mut()
+        .expect("conditions")
+        .push(more);
+    edited[at("tokens.ringfence.dev")]["namespaceSelector"] = json!({"matchLabels": {"no": "namespace"}});
+    let mut own = edited[at("fence.ringfence.dev")].clone();
+    own["name"] = json!("another.example.com");
+    edited.as_array_mut().expect("webhooks").push(own);
+    scene.patch(&path, &json!({"webhooks": edited})).await;
+    scene
+        .finds(
+            1,
+            &[
+                UNREACHED,
+                LEADERLESS,
+                (
+                    "error registrations: ",
+                    "webhook fence.ringfence.dev has other rules, timeoutSeconds than",
+                ),
+                (
+                    "error registrations: ",
+                    "webhook kinds.ringfence.dev has other matchConditions than",
+                ),
+                (
+                    "error registrations: ",
+                    "webhook tokens.ringfence.dev has other namespaceSelector than",
+                ),
+                ("error registrations: ", "a webhook another.example.com is registered"),
+            ],
+        )
+        .await;
+    scene.patch(&path, &json!({"webhooks": stood["webhooks"]})).await;
+    scene.finds(1, &[UNREACHED, LEADERLESS]).await;
+}
+
+/// Nobody serves it any more: what the Secret holds is held against what the API server trusts.
+async fn certificates(scene: &Scene) {
+    let path = "/api/v1/namespaces/ringfence-system/secrets/ringfence-webhook-tls";
+    let stood = scene.admin.read(path).await.expect("the Secret")["data"]["tls.crt"].clone();
+    let signed = |names: &[&str], days: i64| {
+        let mut params = rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+            .expect("names");
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").pem()
+    };
+    for (what, word) in [
+        (
+            signed(&["127.0.0.1"], 300),
+            "was not signed by a CA that the API server trusts",
+        ),
+        (signed(&["127.0.0.1"], -1), "has expired"),
+        ("no certificate".to_owned(), "holds no certificate"),
+    ] {
+        scene.patch(path, &json!({"stringData": {"tls.crt": what}})).await;
+        scene
+            .finds(
+                1,
+                &[
+                    UNREACHED,
+                    LEADERLESS,
+                    ("error certificate: tls.crt of Secret ringfence-webhook-tls", word),
+                ],
+            )
+            .await;
+    }
+    scene.patch(path, &json!({"data": {"tls.crt": stood}})).await;
+    scene.finds(1, &[UNREACHED, LEADERLESS]).await;
+
+    let map = "/api/v1/namespaces/ringfence-system/configmaps/ringfence-registrations";
+    let mut rendered = scene.admin.read(map).await.expect("the ConfigMap");
+    scene.admin.delete(map).await.ok();
+    let gone = (
+        "warning registrations: ",
+        "ConfigMap ringfence-registrations is not there",
+    );
+    scene.finds(1, &[UNREACHED, LEADERLESS, gone]).await;
+    rendered["metadata"] = json!({"name": "ringfence-registrations"});
+    scene
+        .admin
+        .post("/api/v1/namespaces/ringfence-system/configmaps", &rendered)
+        .await
+        .ok();
     scene.finds(1, &[UNREACHED, LEADERLESS]).await;
 }
 
@@ -254,6 +405,19 @@ async fn guards_definitions_and_rights(scene: &Scene) {
         .await;
     scene
         .patch(&binding, &json!({"spec": {"validationActions": ["Deny"]}}))
+        .await;
+
+    let policy = format!("{ADMISSION}/validatingadmissionpolicies/ringfence-modes");
+    let validations = scene.admin.read(&policy).await.expect("a guard")["spec"]["validations"].clone();
+    let mut edited = validations.clone();
+    edited[0]["expression"] = json!("true");
+    scene.patch(&policy, &json!({"spec": {"validations": edited}})).await;
+    let other = "ValidatingAdmissionPolicy ringfence-modes has other validations than the chart rendered";
+    scene
+        .finds(1, &[UNREACHED, LEADERLESS, ("error guards: ", other)])
+        .await;
+    scene
+        .patch(&policy, &json!({"spec": {"validations": validations}}))
         .await;
 
     let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflowgrants.ringfence.dev";

@@ -1,5 +1,5 @@
-//! Registrations that somebody edits, empties or deletes are put back as the chart has them, an upgrade goes on from there, and an
-//! uninstall leaves none. On a control plane of its own.
+//! Registrations and guards that somebody edits, empties or deletes are put back as the chart has them, an upgrade goes on from there, and
+//! an uninstall leaves none. On a control plane of its own.
 
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use support::{ControlPlane, Options, RELEASE_NAMESPACE, Ringfence, eventually};
 use crate::world::{Actor, BINARY, SOON, counted, in_force, namespace};
 
 const REGISTRATIONS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
+const POLICY: &str = "ValidatingAdmissionPolicy";
+const BINDING: &str = "ValidatingAdmissionPolicyBinding";
 const NAMES: [&str; 3] = ["ringfence", "ringfence-bindings", "ringfence-policies"];
 /// Somebody's edit is put back within this: three seconds in which it must last, a look, and a slow machine.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -36,6 +39,9 @@ async fn what_somebody_makes_of_registrations_is_put_back() {
     scene.filled().await;
     what_is_edited_is_put_back(&scene).await;
     what_is_deleted_is_made_again(&scene).await;
+    guards_that_stand_are_left_alone(&scene).await;
+    a_guard_that_is_edited_is_put_back(&scene).await;
+    a_guard_that_is_deleted_is_made_again(&scene).await;
     an_upgrade_goes_on_from_there(&scene).await;
     without_what_the_chart_said_nothing_is_made_up(&scene).await;
     an_uninstall_leaves_none(&scene).await;
@@ -68,8 +74,12 @@ impl Scene {
     }
 
     async fn reverted(&self) -> f64 {
-        let kind = "kind=\"ValidatingWebhookConfiguration\"";
-        counted(&self.ringfence, "ringfence_drift_reverted_total", &[kind]).await
+        self.reverted_of("ValidatingWebhookConfiguration").await
+    }
+
+    async fn reverted_of(&self, kind: &str) -> f64 {
+        let kind = format!("kind=\"{kind}\"");
+        counted(&self.ringfence, "ringfence_drift_reverted_total", &[&kind]).await
     }
 
     async fn told(&self, name: &str, note: &str) {
@@ -178,9 +188,161 @@ async fn what_is_deleted_is_made_again(scene: &Scene) {
     in_force(&scene.admin).await;
 }
 
+fn guard(kind: &str, name: &str) -> String {
+    let resource = if kind == POLICY {
+        "validatingadmissionpolicies"
+    } else {
+        "validatingadmissionpolicybindings"
+    };
+    format!("{ADMISSION}/{resource}/{name}")
+}
+
+/// Each is stored as it was rendered: nothing is written where nobody changed anything.
+async fn guards_that_stand_are_left_alone(scene: &Scene) {
+    for kind in [POLICY, BINDING] {
+        assert_eq!(scene.reverted_of(kind).await, 0.0, "{kind}");
+    }
+    for name in ringfence::plan::guards() {
+        for kind in [POLICY, BINDING] {
+            let found = scene.admin.get(&guard(kind, &name)).await.ok();
+            assert_eq!(found["metadata"]["generation"], 1, "{kind} {name}");
+        }
+    }
+}
+
+/// Whoever may patch a namespace, and may not approve, takes its mode off; or is refused.
+async fn takes_the_mode_off(tenant: &Actor, fenced: &str) -> u16 {
+    let path = format!("/api/v1/namespaces/{fenced}?dryRun=All");
+    let off = json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}});
+    tenant.patch(&path, &off).await.code
+}
+
+async fn a_guard_that_is_edited_is_put_back(scene: &Scene) {
+    let fenced = namespace(&scene.admin, "guarded", &json!({"ringfence.dev/enforce": "default"})).await;
+    let tenant = tenant(scene).await;
+    assert_eq!(takes_the_mode_off(&tenant, &fenced).await, 403);
+    let never = json!([{"name": "never", "expression": "false"}]);
+    for (what, kind, edit) in [
+        (
+            "it fails open",
+            POLICY,
+            json!([{"op": "replace", "path": "/spec/failurePolicy", "value": "Ignore"}]),
+        ),
+        (
+            "it never looks",
+            POLICY,
+            json!([{"op": "add", "path": "/spec/matchConditions", "value": never}]),
+        ),
+        (
+            "it sees other objects",
+            POLICY,
+            json!([{"op": "replace", "path": "/spec/matchConstraints/objectSelector", "value": {"matchLabels": {"no": "object"}}}]),
+        ),
+        (
+            "it finds nothing wrong",
+            POLICY,
+            json!([{"op": "replace", "path": "/spec/validations/0/expression", "value": "true"}]),
+        ),
+        (
+            "it only says so",
+            BINDING,
+            json!([{"op": "replace", "path": "/spec/validationActions", "value": ["Audit"]}]),
+        ),
+        (
+            "it is bound to some",
+            BINDING,
+            json!([{"op": "add", "path": "/spec/matchResources", "value": {"namespaceSelector": {"matchLabels": {"no": "namespace"}}}}]),
+        ),
+    ] {
+        let path = guard(kind, "ringfence-modes");
+        let before = scene.admin.get(&path).await.ok();
+        let reverted = scene.reverted_of(kind).await;
+        scene.admin.json_patch(&path, &edit).await.ok();
+        eventually(WITHIN, || async {
+            let now = scene.admin.read(&path).await?;
+            ensure!(now["spec"] == before["spec"], "{what}: it is not put back");
+            for field in ["uid", "labels", "annotations"] {
+                ensure!(
+                    now["metadata"][field] == before["metadata"][field],
+                    "{what}: {}",
+                    now["metadata"]
+                );
+            }
+            Ok(())
+        })
+        .await;
+        eventually(SOON, || async {
+            ensure!(scene.reverted_of(kind).await > reverted, "{what} is not counted");
+            Ok(())
+        })
+        .await;
+    }
+    scene.told("ringfence-modes", "changed by somebody else").await;
+    eventually(SOON, || async {
+        let code = takes_the_mode_off(&tenant, &fenced).await;
+        ensure!(code == 403, "{code}");
+        Ok(())
+    })
+    .await;
+}
+
+async fn a_guard_that_is_deleted_is_made_again(scene: &Scene) {
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ringfence";
+    let role = scene.admin.get(role).await.ok()["metadata"]["uid"].clone();
+    for kind in [POLICY, BINDING] {
+        let path = guard(kind, "ringfence-status");
+        let before = scene.admin.get(&path).await.ok();
+        let reverted = scene.reverted_of(kind).await;
+        scene.admin.delete(&path).await.ok();
+        eventually(WITHIN, || async {
+            let now = scene.admin.read(&path).await?;
+            ensure!(now["spec"] == before["spec"], "{kind} is not as it was");
+            for field in ["labels", "annotations"] {
+                ensure!(
+                    now["metadata"][field] == before["metadata"][field],
+                    "it is not Helm's: {}",
+                    now["metadata"]
+                );
+            }
+            let owner = &now["metadata"]["ownerReferences"][0];
+            ensure!(owner["kind"] == "ClusterRole" && owner["uid"] == role, "{owner}");
+            ensure!(scene.reverted_of(kind).await > reverted, "{kind} is not counted");
+            Ok(())
+        })
+        .await;
+    }
+    scene.told("ringfence-status", "deleted by somebody").await;
+}
+
+/// Who may patch namespaces, and nothing more.
+async fn tenant(scene: &Scene) -> Actor {
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let rules = json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}]);
+    let role = json!({"metadata": {"name": "patches-namespaces"}, "rules": rules});
+    scene.admin.post(&format!("{rbac}/clusterroles"), &role).await.ok();
+    let binding = json!({
+        "metadata": {"name": "patches-namespaces"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "patches-namespaces"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "tess"}],
+    });
+    scene
+        .admin
+        .post(&format!("{rbac}/clusterrolebindings"), &binding)
+        .await
+        .ok();
+    let tess = Actor::new(scene.cluster.user("tess", &[]).await);
+    eventually(SOON, || async {
+        let found = tess.get("/api/v1/namespaces/default").await;
+        ensure!(found.code == 200, "{}", found.message());
+        Ok(())
+    })
+    .await;
+    tess
+}
+
 /// What Ringfence put back is no field of somebody else's, and what an upgrade changes is no drift.
 async fn an_upgrade_goes_on_from_there(scene: &Scene) {
-    let reverted = scene.reverted().await;
+    let (reverted, guards) = (scene.reverted().await, scene.reverted_of(POLICY).await);
     for port in [1, scene.ringfence.port] {
         scene
             .cluster
@@ -195,6 +357,11 @@ async fn an_upgrade_goes_on_from_there(scene: &Scene) {
         }
     }
     assert_eq!(scene.reverted().await, reverted);
+    assert_eq!(
+        scene.reverted_of(POLICY).await,
+        guards,
+        "the upgrade was taken for an edit"
+    );
     scene.filled().await;
     in_force(&scene.admin).await;
 }
@@ -236,14 +403,29 @@ async fn without_what_the_chart_said_nothing_is_made_up(scene: &Scene) {
 
 /// While Ringfence runs, and would make again what goes first.
 async fn an_uninstall_leaves_none(scene: &Scene) {
-    scene.admin.delete(&path("ringfence")).await.ok();
-    eventually(WITHIN, || async { scene.admin.read(&path("ringfence")).await }).await;
+    let doomed = [
+        path("ringfence"),
+        guard(POLICY, "ringfence-modes"),
+        guard(BINDING, "ringfence-modes"),
+    ];
+    for path in &doomed {
+        scene.admin.delete(path).await.ok();
+        eventually(WITHIN, || async { scene.admin.read(path).await }).await;
+    }
     let gone = ["uninstall", "ringfence", "--namespace", RELEASE_NAMESPACE];
     let gone = scene.cluster.helm(&gone).await.expect("Helm");
     assert!(gone.success, "{gone}");
     let left = async || {
-        let found = scene.admin.items(REGISTRATIONS).await?;
-        ensure!(found.is_empty(), "{} are left", found.len());
+        let guards = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+        for kind in guards
+            .map(|kind| format!("{ADMISSION}/{kind}"))
+            .iter()
+            .map(String::as_str)
+            .chain([REGISTRATIONS])
+        {
+            let found = scene.admin.items(kind).await?;
+            ensure!(found.is_empty(), "{} of {kind} are left", found.len());
+        }
         Ok(())
     };
     eventually(SOON, left).await;

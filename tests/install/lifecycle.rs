@@ -14,8 +14,8 @@ use crate::load::Load;
 use crate::node::Node;
 use crate::objects::{all, pod};
 use crate::release::{
-    DEFINITION, FENCED, NEW_GUARD_OBJECT, command, commands, declare, fence_stands, found, nothing_is_locked, objects,
-    previous, run, settled, stays,
+    DEFINITION, FENCED, NEW_GUARD_OBJECT, command, commands, declare, fence_stands, found, never_ready,
+    nothing_is_locked, objects, previous, run, settled, stays,
 };
 use crate::sandbox;
 use crate::world::{Actor, NAMESPACES, SOON, in_force, master, namespace};
@@ -58,6 +58,7 @@ pub async fn story() {
     story.leaves_no_fence().await;
     story.leaves_no_definition().await;
     story.upgrades_and_rolls_back().await;
+    story.an_upgrade_that_never_gets_ready_is_rolled_back().await;
     story.loses_its_namespace_and_is_installed_again().await;
     // Nobody is there who could clean up, or answer.
     story.node.kill_all().await;
@@ -191,6 +192,48 @@ impl Story {
         let path = format!("{NAMESPACES}/{FENCED}");
         let labels = self.admin.read(&path).await.expect("the namespace")["metadata"]["labels"].clone();
         assert_eq!(labels["ringfence.dev/enforce"], "default");
+    }
+
+    /// A new version whose pods never answer their probes, and whoever waits for it is killed: reviews go on, and the README's rollback
+    /// heals.
+    async fn an_upgrade_that_never_gets_ready_is_rolled_back(&self) {
+        let chart = never_ready(self.cluster.directory());
+        let before = self.node.ready(2).await;
+        let load = Load::start(&self.lea, FENCED);
+        let since = Instant::now();
+        let upgrade = command(&self.after, "helm upgrade").replace("charts/ringfence", &chart.display().to_string());
+        // Killed in the middle, as a pipeline that ran out of time: the new pod is there, and not ready.
+        let pods = "kubectl --namespace ringfence-system get pods --output=name | wc -l";
+        let line = format!(
+            "{upgrade} & helm=$!; for second in $(seq 90); do [ $({pods}) -lt 3 ] || break; sleep 1; done; sleep 5; kill -KILL $helm; wait $helm"
+        );
+        let broken_off = self.cluster.shell(&line).await.expect("a shell");
+        assert!(!broken_off.success, "{broken_off}");
+        let status = run(&self.cluster, "helm status ringfence --namespace ringfence-system").await;
+        assert!(status.stdout.contains("pending-upgrade"), "{status}");
+        let new: Vec<_> = self
+            .node
+            .pods()
+            .into_iter()
+            .filter(|pod| before.iter().all(|old| old.name != pod.name))
+            .collect();
+        assert!(!new.is_empty() && new.iter().all(|pod| !pod.ready), "{new:?}");
+        for old in &before {
+            assert!(
+                self.node.pod(&old.name).ready,
+                "{} makes room for one that is not ready",
+                old.name
+            );
+        }
+        load.since(since).await.is_clean("an upgrade never gets ready");
+        let rolled = Instant::now();
+        self.runs("helm rollback").await;
+        self.node.ready(2).await;
+        load.since(rolled).await.is_clean("it is rolled back");
+        self.is_of_the_version_before(true).await;
+        fence_stands(&self.admin, &self.lea, FENCED).await;
+        let status = run(&self.cluster, "helm status ringfence --namespace ringfence-system").await;
+        assert!(status.stdout.contains("STATUS: deployed"), "{status}");
     }
 
     /// The registrations stay, with nobody behind them and nothing that Helm knows of. The way out is to install it again.

@@ -1,10 +1,11 @@
 //! The chart as people install it: Helm puts it on a real API server, real controllers make its pods, and each pod's process is started
 //! with what its rendered spec says and nothing else. There it is upgraded, rolled back and uninstalled by the README's own commands, and
-//! killed, rolled and renewed under load.
+//! killed, rolled and renewed under load. A network without a plugin for NetworkPolicies, and one with, are told apart by the canary.
 //!
 //! Each story runs in network, process and mount namespaces of its own, which the kernel removes with its last process. No traffic leaves
-//! them. No root is needed: only `ip`, `nsenter` and `unshare`, and user namespaces.
+//! them. No root is needed: only `ip`, `nft`, `nsenter` and `unshare`, and user namespaces.
 
+mod canary;
 mod container;
 mod lifecycle;
 mod load;
@@ -40,4 +41,9 @@ fn the_readme_installs_upgrades_rolls_back_and_uninstalls() {
 #[test]
 fn no_review_is_lost_or_wrongly_decided_under_load() {
     sandbox::run("no_review_is_lost_or_wrongly_decided_under_load", under_load::story);
+}
+
+#[test]
+fn a_canary_tells_whether_network_policies_bite() {
+    sandbox::run("a_canary_tells_whether_network_policies_bite", canary::story);
 }

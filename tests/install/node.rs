@@ -2,7 +2,7 @@
 //! readiness probes, says so in their status, and ends them when they are deleted. Everything between the Deployment and the pods, and
 //! between the pods' status and the Service's EndpointSlices, is done by the real controllers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -50,6 +50,8 @@ pub struct Inner {
     pub running: Mutex<BTreeMap<String, Running>>,
     /// While it is, nothing is started.
     pub held: AtomicBool,
+    /// Names of pods that are never started again, as on a machine that is gone.
+    pub dead: Mutex<BTreeSet<String>>,
     hosts: AtomicU8,
     troubles: Mutex<Vec<String>>,
 }
@@ -86,6 +88,7 @@ impl Node {
             directory,
             running: Mutex::default(),
             held: AtomicBool::new(false),
+            dead: Mutex::default(),
             hosts: AtomicU8::new(10),
             troubles: Mutex::default(),
         }));
@@ -137,6 +140,12 @@ impl Node {
     /// Kills its process as a crash would. The kubelet starts it again.
     pub fn kill(&self, pod: &Running) {
         signal(pod, Signal::KILL);
+    }
+
+    /// Kills its process, and never starts it again. Nobody deletes the pod.
+    pub fn kill_for_good(&self, pod: &Running) {
+        self.kubelet.0.dead.lock().expect("no panic").insert(pod.name.clone());
+        self.kill(pod);
     }
 
     /// Asks its process to end, without the pod being deleted. The kubelet starts it again.
@@ -208,6 +217,11 @@ impl Drop for Node {
 }
 
 impl Kubelet {
+    /// Whether a pod whose process ended is left like that.
+    pub fn leaves(&self, name: &str) -> bool {
+        self.0.held.load(Ordering::Relaxed) || self.0.dead.lock().expect("no panic").contains(name)
+    }
+
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         send(&self.0.client, method, path, body).await
     }

@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,11 +55,16 @@ impl Pod {
                 Err(_) => sleep(LOOK).await,
             }
         };
-        ensure!(pod["spec"]["restartPolicy"] == "Always");
+        let once = match pod["spec"]["restartPolicy"].as_str() {
+            Some("Always") => false,
+            Some("Never") => true,
+            other => bail!("a policy that this kubelet does not know: {other:?}"),
+        };
         attach(&self.name, self.address);
         while !self.runs_once(&container).await? {
+            ensure!(!once, "it ended by itself");
             self.note(|running| running.restarts += 1);
-            while self.kubelet.0.held.load(Ordering::Relaxed) && !self.is_deleted().await? {
+            while self.kubelet.leaves(&self.name) && !self.is_deleted().await? {
                 sleep(LOOK).await;
             }
         }

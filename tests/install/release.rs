@@ -14,7 +14,7 @@ use crate::world::{Actor, NAMESPACES, SOON};
 /// The namespace that the README fences.
 pub const FENCED: &str = "ai-secure";
 /// A file of the chart that the version before this one did not have, and what it makes.
-const NEW_GUARD: &str = "templates/guards/granted-objects.yaml";
+const NEW_GUARD: &str = "guards/granted-objects.yaml";
 pub const NEW_GUARD_OBJECT: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/ringfence-granted-objects";
 pub const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/aiworkflows.ringfence.dev";
@@ -48,28 +48,48 @@ pub fn command<'a>(commands: &'a [String], start: &str) -> &'a str {
 /// The chart of a version before this one, made of this one because none has been published: another version, so that each pod rolls, no
 /// guard for what grants make, and AIWorkflows without `debug`.
 pub fn previous(directory: &Path) -> PathBuf {
-    let chart = directory.join("previous");
+    let chart = copy(directory, "previous");
+    std::fs::remove_file(chart.join(NEW_GUARD)).expect("a guard");
+    edit(&chart, "Chart.yaml", |text| {
+        text.replace("ersion: 0.1.0", "ersion: 0.0.9")
+    });
+    edit(&chart, "templates/crds/aiworkflows.yaml", |text| {
+        let (before, rest) = text.split_once("              debug:\n").expect("spec.debug");
+        let end = rest.find("\n              engine:").expect("what follows it");
+        format!("{before}{}", &rest[end + 1..])
+    });
+    chart
+}
+
+/// A version of the chart whose pods run and never get ready: their probes find nobody.
+pub fn never_ready(directory: &Path) -> PathBuf {
+    let chart = copy(directory, "never-ready");
+    edit(&chart, "Chart.yaml", |text| {
+        text.replace("ersion: 0.1.0", "ersion: 0.2.0")
+    });
+    edit(&chart, "templates/deployment.yaml", |text| {
+        text.replace("--metrics-listen=0.0.0.0:8080", "--metrics-listen=127.0.0.1:8080")
+    });
+    chart
+}
+
+fn copy(directory: &Path, name: &str) -> PathBuf {
+    let chart = directory.join(name);
     let copied = std::process::Command::new("cp")
         .arg("-r")
         .arg(repository().join("charts/ringfence"))
         .arg(&chart)
         .status();
     assert!(copied.expect("cp").success());
-    std::fs::remove_file(chart.join(NEW_GUARD)).expect("a guard");
-    let edit = |file: &str, change: &dyn Fn(String) -> String| {
-        let path = chart.join(file);
-        let before = std::fs::read_to_string(&path).expect("a file of the chart");
-        let after = change(before.clone());
-        assert_ne!(before, after, "{file} is as it was");
-        std::fs::write(path, after).expect("writing it");
-    };
-    edit("Chart.yaml", &|text| text.replace("ersion: 0.1.0", "ersion: 0.0.9"));
-    edit("templates/crds/aiworkflows.yaml", &|text| {
-        let (before, rest) = text.split_once("              debug:\n").expect("spec.debug");
-        let end = rest.find("\n              engine:").expect("what follows it");
-        format!("{before}{}", &rest[end + 1..])
-    });
     chart
+}
+
+fn edit(chart: &Path, file: &str, change: impl FnOnce(String) -> String) {
+    let path = chart.join(file);
+    let before = std::fs::read_to_string(&path).expect("a file of the chart");
+    let after = change(before.clone());
+    assert_ne!(before, after, "{file} is as it was");
+    std::fs::write(path, after).expect("writing it");
 }
 
 /// Every object in the cluster that is there for good, as `resource namespace/name`.

@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use support::namespaces::{Root, command, inside};
 use support::{ControlPlane, Options};
 
@@ -64,6 +66,32 @@ pub fn attach(name: &str, address: Ipv4Addr) {
 /// Takes it away, once its processes have ended.
 pub fn detach(name: &str) {
     command("ip", &format!("netns del {name}"));
+}
+
+/// Has a pod's own namespace drop what it gets from, or sends to, another address, or lets it through again. Fails where the pod is gone.
+pub fn drops(name: &str, direction: Drops) -> Result<()> {
+    let (hook, rule) = match direction {
+        Drops::From(peer) => ("input", format!("ip saddr {peer} tcp dport 8080 drop")),
+        Drops::To(peer) => ("output", format!("ip daddr {peer} tcp dport 8080 drop")),
+        Drops::Nothing => ("input", "accept".to_owned()),
+    };
+    // By the listener's port: answers go back, as network plugins let them.
+    let rules = format!(
+        "add table inet canary; delete table inet canary; add table inet canary; \
+         add chain inet canary c {{ type filter hook {hook} priority 0; }}; add rule inet canary c {rule}"
+    );
+    let output = Command::new("nsenter")
+        .args([&format!("--net=/run/netns/{name}"), "nft", &rules])
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// What a pod's own namespace drops.
+pub enum Drops {
+    From(Ipv4Addr),
+    To(Ipv4Addr),
+    Nothing,
 }
 
 /// A control plane that pods reach.

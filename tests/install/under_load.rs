@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::load::Load;
 use crate::node::{Node, Running};
-use crate::objects::{all, pod};
+use crate::objects::{all, condition, one, pod, workflow};
 use crate::release::{declare, fence_stands, found, run, settled};
 use crate::sandbox;
 use crate::world::{Actor, POLICIES, SOON, in_force, master, namespace, unasked};
@@ -18,10 +18,12 @@ const INSTALL: &str = "helm install ringfence charts/ringfence --namespace ringf
 const SECRET: &str = "/api/v1/namespaces/ringfence-system/secrets/ringfence-webhook-tls";
 /// The registrations' own `timeoutSeconds`, and what a busy machine takes.
 const REFUSED_WITHIN: Duration = Duration::from_secs(8);
-/// After an outage, or a new CA: a replica's look at what is there, and a kubelet's probe.
+/// After an outage: a replica's look at what is there, and a kubelet's probe.
 const READY_AGAIN: Duration = Duration::from_secs(6);
 /// A Lease that nobody renews, and a look at it.
 const TAKEN_OVER: Duration = Duration::from_secs(40);
+/// The Lease's fifteen seconds, a look at it, a start of the controllers, and a busy machine.
+const WITHOUT_LEADER: Duration = Duration::from_secs(30);
 
 struct Story {
     cluster: ControlPlane,
@@ -63,6 +65,7 @@ pub async fn story() {
     story.leader_is_deleted().await;
     story.replica_is_asked_to_end().await;
     story.replicas_are_killed().await;
+    story.leader_dies_for_good().await;
     story.api_server_restarts().await;
     story.all_die_and_return().await;
 }
@@ -150,10 +153,7 @@ impl Story {
             Ok(())
         })
         .await;
-        let tally = self.load.since(since).await;
-        tally.is_never_wrong("the CA is replaced");
-        let late: Vec<_> = tally.lost.iter().filter(|one| one.sent > since + READY_AGAIN).collect();
-        assert!(late.is_empty(), "{late:?}");
+        self.load.since(since).await.is_clean("the CA is replaced");
     }
 
     async fn policies_arrive(&self) {
@@ -282,6 +282,43 @@ impl Story {
             assert!(late.is_empty(), "{what}: lost after the Service forgot it: {late:?}");
             assert!(tally.lost.len() <= 20, "{what}: {}", tally.said());
         }
+    }
+
+    /// Its machine is gone: nobody deletes the pod, and nobody starts it again. The other replica makes the fences once the Lease has run out.
+    async fn leader_dies_for_good(&self) {
+        let (killed, leader) = (Instant::now(), self.leader().await);
+        self.node.kill_for_good(&leader);
+        // A name that no fence was made for before.
+        let declared = workflow("orphaned", &json!({"identity": {"serviceAccountName": "orphaned"}}));
+        eventually(SOON, || async {
+            let answer = self.admin.try_post(&all("AIWorkflow", &self.fenced), &declared).await?;
+            // What goes to the dead one until the Service forgets it is refused.
+            ensure!(answer.code == 201 || answer.code == 409, "{}", answer.message());
+            Ok(())
+        })
+        .await;
+        eventually(TAKEN_OVER, || async {
+            let found = self.admin.read(&one("AIWorkflow", &self.fenced, "orphaned")).await?;
+            ensure!(condition(&found, "Ready")["status"] == "True", "{}", found["status"]);
+            Ok(())
+        })
+        .await;
+        let took = killed.elapsed();
+        eprintln!("load: the leader dies for good: a new fence stands after {took:?}");
+        assert!(took < WITHOUT_LEADER, "a fence took {took:?}");
+        assert_ne!(self.leader().await.name, leader.name);
+        let tally = self.load.since(killed).await;
+        tally.is_never_wrong("the leader dies for good");
+        assert!(tally.lost.len() <= 20 && tally.unasked.is_empty(), "{}", tally.said());
+        let path = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/pods/{}", leader.name);
+        assert!(
+            self.admin.is_there(&path).await.expect("an answer"),
+            "the pod is not deleted by anybody"
+        );
+        self.admin.delete(&path).await.ok();
+        self.admin.gone(&path).await;
+        settled(&self.admin, 2).await;
+        self.node.ready(2).await;
     }
 
     /// While it is away nobody is asked, and replicas are not ready, because they cannot know what is in force. What kubelets say of that

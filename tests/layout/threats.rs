@@ -289,7 +289,7 @@ fn guards_page(doors: &[Attacked]) -> String {
 /// The ValidatingAdmissionPolicies of the chart.
 fn admission_policies() -> Vec<String> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(root().join("charts/ringfence/templates/guards")).unwrap() {
+    for entry in fs::read_dir(root().join("charts/ringfence/guards")).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         for document in text.split("\n---") {
             if document.contains("kind: ValidatingAdmissionPolicy\n") {

@@ -93,3 +93,12 @@ service:
       || (k in variables.old.metadata && variables.new.metadata[k] == variables.old.metadata[k]))
     && variables.old.metadata.all(k, k in {{ $server }} || k in variables.new.metadata)
 {{- end }}
+
+{{/* Names of the guards, as a JSON list, which is a YAML list too: each is called as its file. */}}
+{{- define "ringfence.guards" -}}
+{{- $names := list }}
+{{- range $path, $_ := .Files.Glob "guards/*.yaml" }}
+{{- $names = append $names (printf "ringfence-%s" (base $path | trimSuffix ".yaml")) }}
+{{- end }}
+{{- toJson $names }}
+{{- end }}

@@ -1,29 +1,39 @@
 //! `ringfence check installation`: whether what is installed works, and what to do where it does not.
 //!
-//! Must never: write (the webhook is asked by a dry run), or call good what it could not look at.
+//! Must never: write (the webhook is asked by a dry run) but for a canary that is asked for, or call good what it could not look at.
 
+mod certificate;
 mod rights;
 mod told;
 
-use std::{io, process::ExitCode};
+use std::{collections::BTreeMap, io, process::ExitCode};
 
 use anyhow::{Context as _, Result, anyhow};
 use axum::http::Request;
 use clap::{Args as ClapArgs, ValueEnum};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 
-use self::told::{GUARDS, State, Told};
 use super::{
-    cluster::{self, Connection, Release, bounded, explain},
+    canary,
+    cluster::{self, Connection, Release, bounded, explain, listed},
     terminal::{self, as_json, printable},
+    told::{State, Told, or_good},
 };
-use crate::{api::definitions, reconcile::CallError};
+use crate::{
+    api::{AIWorkflowClass, definitions},
+    plan::guards,
+    reconcile::CallError,
+    scan::read_access,
+    webhook::lookup::Live,
+};
 
 /// Questions that are asked at the same time.
 const ASKED: usize = 8;
+/// Most classes that are asked what they say of the network.
+const MAX_CLASSES: usize = 1000;
 /// Most missing rights that are named.
 const MAX_NAMED: usize = 10;
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -31,9 +41,14 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 
 /// Print whether Ringfence, as it is installed in the cluster, works: the doctor.
 ///
-/// Looks at the cluster's version, Ringfence's definitions, registrations and guards, what the API server trusts, replicas and who of
-/// them makes the fences, RegoPolicies, and the rights of Ringfence's account; and asks for a dry run that the webhook must refuse. Reads
-/// with your rights, and changes nothing.
+/// Looks at the cluster's version, Ringfence's definitions, its registrations and guards beside what the chart rendered, what the API
+/// server trusts and what is served, replicas and who of them makes the fences, RegoPolicies, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
+/// whether NetworkPolicies bit when that was last tried. Reads with your rights, and changes nothing.
+///
+/// --canary tries it: two pods of Ringfence's image in the release namespace, a connection between them, and a NetworkPolicy over each
+/// that forbids it. It takes a minute or two, removes what it made, and writes the condition NetworkEnforced of the AIWorkflowClasses.
+/// In the release namespace this takes get on the Deployment ringfence, create, get, list and delete on pods, and those and update on
+/// networkpolicies; and what ringfence-approver has, list on aiworkflowclasses, and patch on aiworkflowclasses/status.
 ///
 /// Exit codes: 0 it works, 1 something does not, 2 not all could be looked at.
 #[derive(ClapArgs, Debug)]
@@ -42,12 +57,18 @@ Examples:
   # After an install, or when something is strange:
   ringfence check installation
 
+  # Do NetworkPolicies bite on this cluster?
+  ringfence check installation --canary
+
   # What is not as it should be, for a pipeline:
   ringfence check installation -o json | jq '.checks[] | select(.state != \"ok\")'")]
 pub(super) struct InstallationArgs {
     /// How to print what is found.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
+    /// Try with two pods whether NetworkPolicies bite on this cluster.
+    #[arg(long)]
+    canary: bool,
     /// Namespace without a mode label in which the dry run is asked for.
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     probe_namespace: String,
@@ -66,15 +87,26 @@ enum Format {
     Table,
 }
 
-pub(super) fn check(args: &InstallationArgs) -> Result<ExitCode> {
+/// `whole` looks at who holds what no admission controller sees, too.
+pub(super) fn check(args: &InstallationArgs, whole: bool) -> Result<ExitCode> {
     let checks = cluster::block_on(async {
         let client = args.connection.client().await?;
-        let looking = Doctor {
+        let doctor = Doctor {
             client,
             release: &args.release.release_namespace,
             probe: &args.probe_namespace,
         };
-        cluster::patiently("looking at the installation", looking.look()).await
+        let mut checks = cluster::patiently("looking at the installation", doctor.look()).await?;
+        if whole {
+            checks.extend(cluster::patiently("reading Roles and bindings", doctor.access()).await);
+        }
+        checks.extend(if args.canary {
+            let told = Box::pin(canary::ask(&doctor.client, doctor.release)).await;
+            told.context("asked to stop, so it is not known whether NetworkPolicies bite")?
+        } else {
+            doctor.network().await
+        });
+        Ok(checks)
     })?;
     let text = match args.output {
         Format::Json => as_json(&json!({"checks": checks.iter().map(Told::json).collect::<Vec<_>>()}))?,
@@ -125,8 +157,7 @@ impl Doctor<'_> {
         let version = version.map_err(cluster::told)?;
         let mut checks = told::version(&version);
         checks.extend(self.definitions().await);
-        checks.extend(self.registrations().await);
-        checks.extend(self.guards().await);
+        checks.extend(self.registered().await);
         checks.extend(self.release().await);
         checks.extend(self.ask_webhook().await?);
         checks.extend(self.rights().await?);
@@ -159,11 +190,51 @@ impl Doctor<'_> {
         or_good(told, "definitions", "all are there, of this version")
     }
 
-    async fn registrations(&self) -> Vec<Told> {
+    /// What the chart rendered, by the keys of its ConfigMap.
+    async fn rendered(&self) -> Result<BTreeMap<String, Value>, Vec<Told>> {
+        let map = "ringfence-registrations";
+        let path = format!("/api/v1/namespaces/{}/configmaps/{map}", self.release);
+        let Some(found) = self.read("registrations", &path).await? else {
+            return Err(vec![Told::new(
+                "registrations",
+                State::Warning,
+                format!(
+                    "ConfigMap {map} is not there: nobody knows what the chart rendered, and nothing that is edited is put back"
+                ),
+                "helm upgrade the release",
+            )]);
+        };
+        let data = found.get("data").and_then(Value::as_object).into_iter().flatten();
+        let parsed = data.filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text.as_str()?).ok()?)));
+        Ok(parsed.collect())
+    }
+
+    /// Registrations, whom they trust, and guards, beside what the chart rendered.
+    async fn registered(&self) -> Vec<Told> {
+        let (rendered, mut told) = match self.rendered().await {
+            Ok(rendered) => (rendered, Vec::new()),
+            Err(told) => (BTreeMap::new(), told),
+        };
+        told.extend(self.registrations(&rendered).await);
+        told.extend(self.guards(&rendered).await);
+        told
+    }
+
+    async fn registrations(&self, rendered: &BTreeMap<String, Value>) -> Vec<Told> {
         let path = |name: &str| format!("{ADMISSION}/validatingwebhookconfigurations/{name}");
         let check = "registrations";
         let mut told = match self.read(check, &path(super::REGISTRATION)).await {
-            Ok(found) => told::registration(found.as_ref(), Timestamp::now()),
+            Ok(found) => {
+                let mut told = told::registration(found.as_ref(), Timestamp::now());
+                if let Some((found, rendered)) = found.as_ref().zip(rendered.get(super::REGISTRATION)) {
+                    told.extend(told::compared_registration(rendered, found));
+                }
+                if let Some(found) = &found {
+                    let deployment = self.read(check, &self.deployment()).await.ok().flatten();
+                    told.extend(certificate::look(&self.client, self.release, found, deployment.as_ref()).await);
+                }
+                told
+            }
             Err(gap) => gap,
         };
         for name in ["ringfence-bindings", "ringfence-policies"] {
@@ -175,23 +246,40 @@ impl Doctor<'_> {
         told
     }
 
-    async fn guards(&self) -> Vec<Told> {
+    async fn guards(&self, rendered: &BTreeMap<String, Value>) -> Vec<Told> {
         let mut told = Vec::new();
-        for name in GUARDS {
+        for name in guards() {
             let policy = format!("{ADMISSION}/validatingadmissionpolicies/{name}");
             let binding = format!("{ADMISSION}/validatingadmissionpolicybindings/{name}");
-            match (self.read("guards", &policy).await, self.read("guards", &binding).await) {
-                (Ok(policy), Ok(binding)) => told.extend(told::guard(name, policy.as_ref(), binding.as_ref())),
-                (Err(gap), _) | (_, Err(gap)) => told.extend(gap),
+            let found = match (self.read("guards", &policy).await, self.read("guards", &binding).await) {
+                (Ok(policy), Ok(binding)) => [policy, binding],
+                (Err(gap), _) | (_, Err(gap)) => {
+                    told.extend(gap);
+                    continue;
+                }
+            };
+            let wrong = told::guard(&name, found[0].as_ref(), found[1].as_ref());
+            let is_said = !wrong.is_empty();
+            told.extend(wrong);
+            let kinds = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+            for (kind, found) in kinds.into_iter().zip(&found).filter(|_| !is_said) {
+                let rendered = rendered.get(&format!("{}.{name}", kind.to_ascii_lowercase()));
+                if let Some((rendered, found)) = rendered.zip(found.as_ref()) {
+                    told.extend(told::compared_guard(kind, &name, rendered, found));
+                }
             }
         }
-        or_good(told, "guards", "all are there, and refuse")
+        or_good(told, "guards", "all are there, as the chart has them, and refuse")
+    }
+
+    fn deployment(&self) -> String {
+        format!("/apis/apps/v1/namespaces/{}/deployments/ringfence", self.release)
     }
 
     /// What runs, and by what policies.
     async fn release(&self) -> Vec<Told> {
         let release = self.release;
-        let deployment = format!("/apis/apps/v1/namespaces/{release}/deployments/ringfence");
+        let deployment = self.deployment();
         let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{release}/leases/ringfence");
         let mut told = match self.read("replicas", &deployment).await {
             Ok(found) => told::replicas(found.as_ref(), release),
@@ -229,6 +317,43 @@ impl Doctor<'_> {
             }) => told::probe(status.code, &status.message, self.probe),
             Err(error) => vec![unread("webhook", error)],
         })
+    }
+
+    /// Whether NetworkPolicies bit when that was tried.
+    async fn network(&self) -> Vec<Told> {
+        let api = Api::<AIWorkflowClass>::all(self.client.clone());
+        match listed("list AIWorkflowClasses", &api, &ListParams::default(), MAX_CLASSES).await {
+            Ok((classes, _)) => canary::last_seen(&classes),
+            // What is said of definitions says it.
+            Err(error) if cluster::is_not_served(&error) => Vec::new(),
+            Err(error) => vec![unread("network", error)],
+        }
+    }
+
+    async fn access(&self) -> Vec<Told> {
+        let check = "access";
+        let live = Live::new(self.client.clone(), super::REGISTRATION);
+        let (access, extent) = read_access(&live, self.release).await;
+        let mut report = access.report();
+        report.add_gaps(extent.gaps);
+        vec![match (report.has_beyond(), report.is_complete()) {
+            (true, _) => Told::new(
+                check,
+                State::Warning,
+                "somebody holds more than is expected of what no admission controller sees",
+                "ringfence check access names who, by which binding, and what to bind instead",
+            ),
+            (false, false) => Told::new(
+                check,
+                State::Unknown,
+                "not all Roles and bindings could be read",
+                "ringfence check access says which, and what it takes",
+            ),
+            (false, true) => Told::good(
+                check,
+                "nobody holds more than is expected of what no admission controller sees",
+            ),
+        }]
     }
 
     /// What the chart gives Ringfence's account, and the API server does not let it do.
@@ -272,14 +397,6 @@ impl Doctor<'_> {
         let message = format!("{user} may not {named}");
         let fix = "helm upgrade the release: it restores the roles ringfence and their bindings";
         Ok(vec![Told::new(check, State::Error, message, fix)])
-    }
-}
-
-fn or_good(told: Vec<Told>, check: &'static str, message: &str) -> Vec<Told> {
-    if told.is_empty() {
-        vec![Told::good(check, message)]
-    } else {
-        told
     }
 }
 

@@ -1,11 +1,13 @@
 //! `ringfence check`: what is in the way before something is done.
 //!
-//! Admission's own judge decides what would be refused, RBAC's rules who holds what, with the caller's rights. Must never: write, or
-//! hold the value of a Secret.
+//! Admission's own judge decides what would be refused, RBAC's rules who holds what, with the caller's rights. Must never: write, but for
+//! a canary that is asked for; or hold the value of a Secret.
 
 mod access;
+mod canary;
 mod installation;
 mod secrets;
+mod told;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -37,11 +39,26 @@ const REGISTRATION: &str = "ringfence";
 /// Longest that one question may take.
 const QUESTION: Duration = Duration::from_secs(15);
 
-/// Tell what is in the way before anything is changed, and who stands beside the fence.
 #[derive(ClapArgs, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    about = "Tell what is in the way before anything is changed, whether what is installed works, and who stands beside the fence",
+    long_about = "Tell what is in the way before anything is changed, whether what is installed works, and who stands beside the fence.\n\n\
+        Without a subcommand it is the whole doctor: check installation, and in one line what check access finds.\n\n\
+        Exit codes: 0 it works, 1 something does not, 2 not all could be looked at.",
+    after_long_help = "\
+Examples:
+  # After an install, or when something is strange:
+  ringfence check
+
+  # And do NetworkPolicies bite on this cluster?
+  ringfence check --canary"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    whole: installation::InstallationArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,9 +109,10 @@ pub(super) struct NamespaceArgs {
 
 pub(super) fn main(args: &Args) -> ExitCode {
     let told = match &args.what {
-        What::Access(args) => access::check(args),
-        What::Installation(args) => installation::check(args),
-        What::Namespace(args) => namespace(args),
+        None => installation::check(&args.whole, true),
+        Some(What::Access(args)) => access::check(args),
+        Some(What::Installation(args)) => installation::check(args, false),
+        Some(What::Namespace(args)) => namespace(args),
     };
     told.unwrap_or_else(|error| terminal::fail(&error))
 }

@@ -74,7 +74,12 @@ pub fn inside(name: &str, root: Root, deadline: Duration) -> bool {
 
 /// Says what is missing, rather than fail somewhere inside.
 fn can_be_made(namespaces: &[&str]) {
-    for (program, package) in [("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")] {
+    for (program, package) in [
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+    ] {
         let found = Command::new(program)
             .arg("-V")
             .stdout(Stdio::null())

@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::plan::guards;
+
 const TEMPLATE: &str = include_str!("../../../../charts/ringfence/templates/rbac.yaml");
 
 /// A right of Ringfence's account, as `resourceAttributes` of an access review.
@@ -20,10 +22,14 @@ pub(super) fn rights(release_namespace: &str) -> Result<Vec<Value>, String> {
         }
         !is_inside && !line.contains("{{-")
     };
+    let named = json!(guards()).to_string();
     let text: String = TEMPLATE
         .lines()
         .filter(is_always)
-        .map(|line| line.replace("{{ .Release.Namespace }}", release_namespace) + "\n")
+        .map(|line| {
+            let line = line.replace("{{ .Release.Namespace }}", release_namespace);
+            line.replace("{{ include \"ringfence.guards\" . }}", &named) + "\n"
+        })
         .collect();
     let objects =
         serde_saphyr::from_multiple::<Value>(&text).map_err(|error| format!("the chart's rights: {error}"))?;
@@ -101,6 +107,7 @@ mod tests {
             "update aiworkflows/status.ringfence.dev",
             "list ciliumnetworkpolicies.cilium.io",
             "get configmaps ringfence-registrations in namespace ours",
+            "update validatingadmissionpolicybindings.admissionregistration.k8s.io ringfence-modes",
             "update leases.coordination.k8s.io ringfence in namespace ours",
             "watch endpointslices.discovery.k8s.io in namespace default",
         ] {

@@ -11,6 +11,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use x509_parser::{pem::Pem, prelude::FromDer as _, prelude::X509Certificate};
 
+use super::certificate::Looked;
+use crate::{
+    cli::check::told::{State, Told, or_good},
+    plan::{rendered_guard, rendered_webhooks, webhooks_of},
+};
+
 /// Webhooks that the chart registers under the name of the release, each of which fails closed.
 pub(super) const WEBHOOKS: [&str; 10] = [
     "accounts.ringfence.dev",
@@ -24,104 +30,17 @@ pub(super) const WEBHOOKS: [&str; 10] = [
     "token-secrets.ringfence.dev",
     "tokens.ringfence.dev",
 ];
-/// ValidatingAdmissionPolicies of the chart, each with a binding of its name.
-pub(super) const GUARDS: [&str; 10] = [
-    "ringfence-definitions",
-    "ringfence-granted-objects",
-    "ringfence-left-running",
-    "ringfence-modes",
-    "ringfence-orphans",
-    "ringfence-owned-objects",
-    "ringfence-replica-sets",
-    "ringfence-reserved-keys",
-    "ringfence-status",
-    "ringfence-subresources",
-];
 /// The oldest minor version of Kubernetes 1 that has all that Ringfence asks for: `kubeVersion` of the chart.
 pub(super) const OLDEST: u32 = 31;
 
 const INSTALL: &str = "helm upgrade --install the chart of this version";
 /// A CA is made anew long before this.
 const NEAR: i64 = 30 * 24 * 3600;
+/// A leaf is renewed long before this: the same as the alert.
+const LATE: i64 = 21 * 24 * 3600;
+const PUT_BACK: &str = "wait some seconds: the replica that makes fences puts it back, and its log says why where it cannot; else helm upgrade the release";
 /// Clocks differ.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
-
-/// How one part is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum State {
-    /// As it should be.
-    Good,
-    /// It works, and needs somebody's look.
-    Warning,
-    /// It does not work, or lets pass what it should not.
-    Error,
-    /// It could not be looked at.
-    Unknown,
-}
-
-impl State {
-    /// The word in reports.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Good => "ok",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// What is said of one part.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Told {
-    /// Name of the check.
-    pub(super) check: &'static str,
-    /// How it is.
-    pub(super) state: State,
-    /// What is so.
-    pub(super) message: String,
-    /// What to do; empty where it is good.
-    pub(super) fix: String,
-}
-
-impl Told {
-    pub(super) fn good(check: &'static str, message: impl Into<String>) -> Self {
-        Self::new(check, State::Good, message, "")
-    }
-
-    pub(super) fn new(check: &'static str, state: State, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            check,
-            state,
-            message: message.into(),
-            fix: fix.into(),
-        }
-    }
-
-    fn error(check: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::new(check, State::Error, message, fix)
-    }
-
-    /// As JSON.
-    pub(super) fn json(&self) -> Value {
-        let Self {
-            check,
-            state,
-            message,
-            fix,
-        } = self;
-        json!({"check": check, "state": state.as_str(), "message": message, "fix": fix})
-    }
-}
-
-/// Says what is good where nothing else was said.
-fn or_good(told: Vec<Told>, check: &'static str, message: &str) -> Vec<Told> {
-    if told.is_empty() {
-        vec![Told::good(check, message)]
-    } else {
-        told
-    }
-}
 
 /// Of the API server's version, as `/version` has it.
 pub(super) fn version(version: &Value) -> Vec<Told> {
@@ -293,6 +212,120 @@ fn certificate(bundle: &str, now: Timestamp) -> Vec<Told> {
         ),
         _ => Told::good(check, format!("what the API server trusts ends at {day}")),
     }]
+}
+
+/// Of the certificate itself: what is served, where that could be seen, and what its Secret holds, where that could be read.
+pub(super) fn served(
+    name: &str,
+    secret: &str,
+    served: Option<Looked>,
+    held: Option<Looked>,
+    now: Timestamp,
+) -> Vec<Told> {
+    let check = "certificate";
+    let bad = |what: String| {
+        let fix = "see /readyz of Ringfence's pods and their log; a certificate of Ringfence's own is made anew where its Secret is deleted";
+        vec![Told::error(check, what, fix)]
+    };
+    let said = match (served, held) {
+        (Some(Err(why)), _) => return bad(format!("what {name} serves {why}")),
+        (_, Some(Err(why))) => return bad(format!("tls.crt of Secret {secret} {why}")),
+        (Some(Ok(served)), Some(Ok(held))) if !served.is(&held) => {
+            return vec![Told::new(
+                check,
+                State::Warning,
+                format!("{name} serves another certificate than Secret {secret} holds"),
+                "wait a minute: replicas take it up by themselves; if it stays so, see /readyz of Ringfence's pods",
+            )];
+        }
+        (Some(Ok(served)), Some(Ok(_))) => (
+            served,
+            format!("{name} serves what Secret {secret} holds, and is trusted"),
+        ),
+        (Some(Ok(served)), None) => (
+            served,
+            format!("what {name} serves is trusted, and Secret {secret} may not be read"),
+        ),
+        (None, Some(Ok(held))) => (
+            held,
+            format!(
+                "what Secret {secret} holds is for {name} and trusted; whether it is served cannot be seen from here, and replicas that serve another are not ready"
+            ),
+        ),
+        (None, None) => {
+            return vec![Told::new(
+                check,
+                State::Warning,
+                format!(
+                    "the certificate could not be looked at: {name} cannot be reached from here, and Secret {secret} may not be read"
+                ),
+                "run helm test, whose pod reaches it; that the API server trusts it is said of webhook",
+            )];
+        }
+    };
+    let (found, what) = said;
+    let end = Timestamp::from_second(found.ends)
+        .map(|end| end.to_string())
+        .unwrap_or_default();
+    if found.ends.saturating_sub(now.as_second()) < LATE {
+        return vec![Told::new(
+            check,
+            State::Warning,
+            format!("{what}, and ends at {end}"),
+            "Ringfence renews its own long before: see the log of its pods; another one is renewed by whoever issued it",
+        )];
+    }
+    vec![Told::good(check, format!("{what}, until {end}"))]
+}
+
+/// Of the webhooks of the chart's registration: what of them is otherwise than the chart rendered. Names fields, and never what they hold.
+pub(super) fn compared_registration(rendered: &Value, stored: &Value) -> Vec<Told> {
+    let name = |webhook: &Value| webhook["name"].as_str().unwrap_or_default().to_owned();
+    let wanted = rendered_webhooks(rendered, stored);
+    let mut told = Vec::new();
+    for stored in webhooks_of(stored) {
+        let Some(wanted) = wanted.iter().find(|wanted| wanted["name"] == stored["name"]) else {
+            let message = format!("a webhook {} is registered that the chart does not have", name(stored));
+            told.push(Told::error("registrations", message, PUT_BACK));
+            continue;
+        };
+        let fields = differing(wanted, stored);
+        // That one is said already.
+        let fields: Vec<&str> = fields.into_iter().filter(|field| *field != "failurePolicy").collect();
+        if !fields.is_empty() {
+            let message = format!(
+                "webhook {} has other {} than the chart rendered",
+                name(stored),
+                fields.join(", ")
+            );
+            told.push(Told::error("registrations", message, PUT_BACK));
+        }
+    }
+    told
+}
+
+/// The same of a guard's policy or binding.
+pub(super) fn compared_guard(kind: &str, name: &str, rendered: &Value, stored: &Value) -> Vec<Told> {
+    let wanted = rendered_guard(rendered);
+    let fields = differing(&wanted, &stored["spec"]);
+    if fields.is_empty() {
+        return Vec::new();
+    }
+    let message = format!("{kind} {name} has other {} than the chart rendered", fields.join(", "));
+    vec![Told::error("guards", message, PUT_BACK)]
+}
+
+/// Fields that are not the same in both, each once.
+fn differing<'a>(one: &'a Value, other: &'a Value) -> Vec<&'a str> {
+    let fields = [one, other]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flat_map(|object| object.keys());
+    let fields: BTreeSet<&str> = fields.map(String::as_str).collect();
+    fields
+        .into_iter()
+        .filter(|field| one.get(field) != other.get(field))
+        .collect()
 }
 
 /// Of a registration that the operator fills.

@@ -4,7 +4,7 @@ use std::path::Path;
 use rstest::rstest;
 
 use super::*;
-use crate::api::definitions;
+use crate::{api::definitions, plan::guards};
 
 fn chart(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,13 +42,14 @@ fn what_is_looked_for_is_what_the_chart_makes() {
     let mut names: Vec<_> = names.filter(|name| name.ends_with(".ringfence.dev")).collect();
     names.sort_unstable();
     assert_eq!(names, WEBHOOKS);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/ringfence/templates/guards");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut guards: Vec<_> = files
-        .map(|file| format!("ringfence-{}", file.file_stem().unwrap().to_string_lossy()))
-        .collect();
-    guards.sort();
-    assert_eq!(guards, GUARDS);
+    for guard in guards() {
+        let file = chart(&format!("guards/{}.yaml", guard.trim_start_matches("ringfence-")));
+        assert_eq!(
+            file.matches(&format!("\n  name: {guard}\n")).count(),
+            2,
+            "{guard} is called as its file"
+        );
+    }
     assert!(chart("Chart.yaml").contains(&format!("kubeVersion: \">=1.{OLDEST}.0-0\"")));
 }
 
@@ -251,4 +252,42 @@ fn a_dry_run_tells_who_answers(#[case] code: u16, #[case] message: &str, #[case]
         None => assert!(wrong(&told).is_empty(), "{told:?}"),
         Some(start) => one_says(&told, start, ""),
     }
+}
+
+#[test]
+fn what_differs_from_what_the_chart_rendered_is_named_and_never_quoted() {
+    let rendered = json!({"webhooks": [
+        {"name": "a.ringfence.dev", "failurePolicy": "Fail", "timeoutSeconds": 5, "rules": []},
+        {"name": "b.ringfence.dev", "failurePolicy": "Fail", "objectSelector": {"matchLabels": {"l": "1"}}},
+    ]});
+    let mut stored = rendered.clone();
+    stored["webhooks"][0]["namespaceSelector"] = json!({});
+    stored["webhooks"][0]["objectSelector"] = json!({});
+    stored["webhooks"][1]["namespaceSelector"] = json!({});
+    assert_eq!(compared_registration(&rendered, &stored), []);
+    stored["webhooks"][0]["failurePolicy"] = json!("Ignore");
+    assert_eq!(compared_registration(&rendered, &stored), [], "that is said by itself");
+    stored["webhooks"][0]["timeoutSeconds"] = json!(1);
+    stored["webhooks"][0]["matchConditions"] = json!([{"name": "never", "expression": "'quoted' == ''"}]);
+    let told = compared_registration(&rendered, &stored);
+    one_says(
+        &told,
+        "error registrations: ",
+        "a.ringfence.dev has other matchConditions, timeoutSeconds than",
+    );
+    assert!(!told[0].message.contains("quoted"), "{told:?}");
+
+    let guard = json!({"spec": {"policyName": "x", "validationActions": ["Deny"]}});
+    assert_eq!(
+        compared_guard("ValidatingAdmissionPolicyBinding", "x", &guard, &guard),
+        []
+    );
+    let mut edited = guard.clone();
+    edited["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": {"no": "namespace"}}});
+    let told = compared_guard("ValidatingAdmissionPolicyBinding", "x", &guard, &edited);
+    one_says(
+        &told,
+        "error guards: ",
+        "ValidatingAdmissionPolicyBinding x has other matchResources than",
+    );
 }
