@@ -209,7 +209,7 @@ fn spec_path(old: &Value, new: &Value) -> Option<&'static str> {
     let goes_on = matches!(paused, None | Some(Value::Null | Value::Bool(false)));
     let decided = |object: &Value| {
         let mut spec = object.get("spec")?.as_object()?.clone();
-        spec.retain(|key, _| !FREE_FIELDS.contains(&key.as_str()) && !(goes_on && key == "paused"));
+        spec.retain(|key, _| !(FREE_FIELDS.contains(&key.as_str()) || goes_on && key == "paused"));
         if let Some(job) = spec
             .get_mut("jobTemplate")
             .and_then(|job| job.get_mut("spec")?.as_object_mut())
