@@ -169,7 +169,8 @@ async fn another_workflows_account_gets_rights_of_an_engine_that_it_does_not_dec
         .await;
     let message = condition(&refused, "ResolvedRefs")["message"].as_str().unwrap();
     assert!(
-        message.contains(&format!("AIWorkflow {other}/loader")) && message.contains("AIWorkflowGrant"),
+        message.contains(&format!("ServiceAccount {other}/load is a workflow's own"))
+            && message.contains("AIWorkflowGrant"),
         "{message}"
     );
     let expected = [format!("{airflow}/scheduler"), format!("{home}/neighbour")];

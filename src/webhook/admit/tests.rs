@@ -853,7 +853,8 @@ async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] chan
     let job = owner("batch/v1", "Job", "j", Some(workload("j")));
     let made = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&job)]));
     let review = if changed {
-        let new = set(made.clone(), "/metadata/labels/a", json!("b"));
+        // Not its labels: for these its owner is asked for, whoever excuses it.
+        let new = set(made.clone(), "/spec/activeDeadlineSeconds", json!(9));
         review("UPDATE", "", "Pod", Some(&new), Some(&made))
     } else {
         let mut review = review("CREATE", "", "Pod", Some(&made), None);
