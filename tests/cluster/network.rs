@@ -234,7 +234,6 @@ async fn assert_some_are_open(place: &Place, policies: &[Value]) {
         "net-finance/triage-2 -> net-finance/summarise:7005/TCP",
         "net-finance/triage-2 -> net-finance/summarise:514/UDP",
         "net-finance/triage-1 -> net-shop/till:5000/SCTP",
-        "net-finance/triage-1 -> net-shop/triage:5000/SCTP",
         "net-finance/triage-1 -> 203.0.113.127:443/TCP",
         "net-finance/summarise -> net-finance/cache:6379/TCP",
         "net-finance/crawler -> 2001:db8::1:65535/UDP",

@@ -33,33 +33,20 @@ pub fn build() {
         Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", folder().display()),
         _ => {}
     }
-    let [program, guest] = [static_binary(), kept().join("bin/guest")];
-    image("ringfence", RINGFENCE, &program, "run");
+    ringfence();
+    let guest = kept().join("bin/guest");
     image("pause", PAUSE, &guest, "pause");
     image("triage", TRIAGE, &guest, "triage");
 }
 
-/// Ringfence as its image has it.
-fn static_binary() -> PathBuf {
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    say("building Ringfence's static binary (minutes when nothing is cached)");
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--bin",
-            "ringfence",
-            "--target",
-            &target,
-        ])
-        .current_dir(repository())
+/// As `make image` builds it, under the name that the README's install gives it.
+fn ringfence() {
+    say("building Ringfence's image (minutes when nothing is cached)");
+    let built = Command::new(repository().join("image/build.sh"))
+        .arg(folder())
+        .arg(RINGFENCE)
         .status();
-    assert!(
-        built.expect("cargo").success(),
-        "building for {target} failed: see above; it takes `rustup target add {target}` and, on Debian and Ubuntu, apt install musl-tools"
-    );
-    repository().join("target").join(target).join("release/ringfence")
+    assert!(built.expect("image/build.sh").success(), "there is no image: see above");
 }
 
 /// An empty image with one program.
