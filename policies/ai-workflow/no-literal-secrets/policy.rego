@@ -5,7 +5,7 @@
 #   could read them, and they stay in history and backups. They belong into a Secret. Found by what keys look like, by names, and by
 #   words that look drawn by lot: letters of both cases mixed with digits, from `randomLength` characters on (0 is never). Findings
 #   name the place and the length, never the value. Airflow's KubernetesExecutor hands each task its own short-lived token as an argument:
-#   `taskTokens: [airflow]` admits that one, for workflows of that engine.
+#   `taskTokens: [airflow]` admits that one.
 # custom:
 #   name: no-literal-secrets
 #   severity: critical
@@ -233,7 +233,6 @@ judged("command", list, j) := list[j]
 
 has_task_token(list, j) if {
 	"airflow" in input.parameters.taskTokens
-	input.workflow.spec.engine == "airflow"
 	is_workload(list, j)
 	regex.match(`^eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`, workload(list, j).token)
 }

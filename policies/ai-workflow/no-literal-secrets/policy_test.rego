@@ -310,12 +310,11 @@ test_refuses_what_json_escapes if {
 }
 
 # As Airflow's KubernetesExecutor passes it.
-airflow(engine, engines, workload) := {
+airflow(engines, workload) := {
 	"podPath": "",
 	"pod": {"spec": {"containers": [{"args": [
 		"python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string", json.marshal(workload),
 	]}]}},
-	"workflow": {"spec": {"engine": engine}},
 	"parameters": {"allowedNames": [], "randomLength": 20, "taskTokens": engines},
 }
 
@@ -323,12 +322,12 @@ web_token := concat(".", ["eyJhbGciOiJIUzUxMiJ9", "eyJzdWIiOiIwMWEyMWIwMCJ9", "c
 
 test_admits_a_task_token_of_airflow_where_the_platform_says_so if {
 	workload := {"token": web_token, "ti": {"task_id": "collect", "try_number": 1}, "dag_rel_path": "dag.py"}
-	count(policy.deny) == 0 with input as airflow("airflow", ["airflow"], workload)
+	count(policy.deny) == 0 with input as airflow(["airflow"], workload)
 }
 
 test_denies_a_task_token_elsewhere if {
-	every case in [["airflow", []], ["argo", ["airflow"]]] {
-		some finding in policy.deny with input as airflow(case[0], case[1], {"token": web_token})
+	every engines in [[], ["argo"]] {
+		some finding in policy.deny with input as airflow(engines, {"token": web_token})
 		finding.path == "spec.containers[0].args[4]"
 		contains(finding.fix, "taskTokens: [airflow]")
 	}
@@ -340,6 +339,6 @@ test_denies_what_else_is_in_a_task if {
 		{"token": web_token, "password": "hunter2hunter2"},
 		{"token": "hunter2hunter2"},
 	] {
-		count(policy.deny) == 1 with input as airflow("airflow", ["airflow"], workload)
+		count(policy.deny) == 1 with input as airflow(["airflow"], workload)
 	}
 }
