@@ -215,7 +215,8 @@ advice(item) := {"fix": concat("", [
 advice(item) := {} if not is_task(item)
 
 is_task(item) if {
-	[kind, i, "args", j] := item.at
+	[kind, i, field, j] := item.at
+	field == "args"
 	is_workload(input.pod.spec[kind][i].args, j)
 }
 
@@ -289,7 +290,8 @@ behind(flag) := {[flag.form, next], [flag.form, after_command(flag)]} if {
 default after_command(_) := []
 
 after_command(flag) := [kind, i, "args", 0] if {
-	[kind, i, "command", last] := flag.at
+	[kind, i, field, last] := flag.at
+	field == "command"
 	count(input.pod.spec[kind][i].command) == last + 1
 }
 
