@@ -7,15 +7,12 @@
 use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
-use super::template::Template;
+use super::template::{CONTAINERS, Template};
 use crate::api::AIWorkflowClass;
 use crate::images::{is_pattern, is_pinned, matches, repository};
 use crate::review::Violation;
 
 const RULE: &str = "approved-images";
-
-/// Lists of containers in a pod's spec, as Kubernetes 1.36 knows them.
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Patterns of the workflow and of the class, with the words that a refusal needs.
 pub(super) struct Allowed<'a> {

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
-use super::template::Template;
+use super::template::{CONTAINERS, Template};
 use crate::api::AIWorkflowClass;
 use crate::plan::shape::listed;
 use crate::review::Violation;
@@ -19,8 +19,6 @@ const DIAL: &str = "node-dials";
 const CONDITIONS: &str = "node.kubernetes.io/";
 /// What Kubernetes' own parts rank by: nobody else may name a class so.
 const SYSTEM_PRIORITY: &str = "system-";
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
-
 /// Checks a pod or a template. `before` is the pod as it was.
 pub(super) fn check(
     template: &Template<'_>,

@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::object::{type_of, violation};
 use crate::review::Violation;
 
+/// Lists of containers in a pod's spec, as Kubernetes 1.36 knows them.
+pub(super) const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 const RULE: &str = "pod-template";
 
 /// A pod, or what a controller makes pods of.

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
-use super::template::Template;
+use super::template::{CONTAINERS, Template};
 use crate::api::{AIWorkflow, AIWorkflowClass};
 use crate::plan::shape::{
     DEFAULT_TOKEN_SECONDS, allows_audience, class_audiences, declared_audience, declared_seconds, fits_api_server,
@@ -15,8 +15,6 @@ use crate::plan::shape::{
 use crate::review::Violation;
 
 const RULE: &str = "projected-tokens";
-
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Projected sources that carry no identity.
 const PLAIN: [&str; 4] = ["clusterTrustBundle", "configMap", "downwardAPI", "secret"];

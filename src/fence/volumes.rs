@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::object::{at, shown, type_of, violation};
-use super::template::Template;
+use super::template::{CONTAINERS, Template};
 use crate::api::AIWorkflowClass;
 use crate::plan::shape::{is_volume_type, listed, volume_types};
 use crate::review::Violation;
@@ -71,7 +71,7 @@ const DEVICE_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 
 /// Checks that no container asks for a device by the name of its class.
 pub(super) fn check_devices(template: &Template<'_>, violations: &mut Vec<Violation>) {
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
+    for list in CONTAINERS {
         let containers = template.pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
         for (index, container) in containers.into_iter().flatten().enumerate() {
             for kind in ["limits", "requests"] {
