@@ -160,6 +160,20 @@ async fn what_is_edited_is_put_back(scene: &Scene) {
     in_force(&scene.admin).await;
 }
 
+/// What was made again belongs to Helm as before, and goes with the chart's ClusterRole.
+fn is_the_charts(now: &Value, before: &Value, role: &Value) -> Result<()> {
+    for field in ["labels", "annotations"] {
+        ensure!(
+            now["metadata"][field] == before["metadata"][field],
+            "it is not Helm's: {}",
+            now["metadata"]
+        );
+    }
+    let owner = &now["metadata"]["ownerReferences"][0];
+    ensure!(owner["kind"] == "ClusterRole" && owner["uid"] == *role, "{owner}");
+    Ok(())
+}
+
 async fn what_is_deleted_is_made_again(scene: &Scene) {
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ringfence";
     let role = scene.admin.get(role).await.ok()["metadata"]["uid"].clone();
@@ -170,15 +184,7 @@ async fn what_is_deleted_is_made_again(scene: &Scene) {
         eventually(WITHIN, || async {
             let now = scene.admin.read(&path(name)).await?;
             ensure!(now["webhooks"] == before["webhooks"], "{name} is not as it was");
-            for field in ["labels", "annotations"] {
-                ensure!(
-                    now["metadata"][field] == before["metadata"][field],
-                    "it is not Helm's: {}",
-                    now["metadata"]
-                );
-            }
-            let owner = &now["metadata"]["ownerReferences"][0];
-            ensure!(owner["kind"] == "ClusterRole" && owner["uid"] == role, "{owner}");
+            is_the_charts(&now, &before, &role)?;
             Ok(())
         })
         .await;
@@ -297,15 +303,7 @@ async fn a_guard_that_is_deleted_is_made_again(scene: &Scene) {
         eventually(WITHIN, || async {
             let now = scene.admin.read(&path).await?;
             ensure!(now["spec"] == before["spec"], "{kind} is not as it was");
-            for field in ["labels", "annotations"] {
-                ensure!(
-                    now["metadata"][field] == before["metadata"][field],
-                    "it is not Helm's: {}",
-                    now["metadata"]
-                );
-            }
-            let owner = &now["metadata"]["ownerReferences"][0];
-            ensure!(owner["kind"] == "ClusterRole" && owner["uid"] == role, "{owner}");
+            is_the_charts(&now, &before, &role)?;
             ensure!(scene.reverted_of(kind).await > reverted, "{kind} is not counted");
             Ok(())
         })
