@@ -12,7 +12,7 @@ const NAMESPACE: &str = "ai-airflow";
 
 /// An Airflow with the example's DAG and those that are refused.
 struct Airflow {
-    cluster: &'static Cluster,
+    cluster: Cluster,
     client: Client,
 }
 
@@ -20,10 +20,14 @@ impl Airflow {
     async fn new() -> Self {
         let cluster = Cluster::shared().await;
         cluster.apply("airflow", &[(NAMESPACE, "triage")]).await;
-        let installed = Client::install(cluster, "airflow").await;
+        let installed = Client::install(&cluster, "airflow").await;
         let folder = installed.home().join("dags");
         std::fs::create_dir(&folder).expect("a folder of DAGs");
-        for file in ["examples/airflow/dag.py", "tests/engines/airflow/refused.py"] {
+        for file in [
+            "examples/airflow/dag.py",
+            "tests/engines/airflow/overridden.py",
+            "tests/engines/airflow/refused.py",
+        ] {
             let file = support::repository().join(file);
             let copy = folder.join(file.file_name().expect("a file"));
             std::fs::copy(file, copy).expect("a DAG");
@@ -80,7 +84,7 @@ impl Airflow {
 #[tokio::test]
 async fn its_executor_and_its_operator_make_pods_inside_the_fence_and_nowhere_else() {
     let airflow = Airflow::new().await;
-    let cluster = airflow.cluster;
+    let cluster = &airflow.cluster;
     let pod_of = async |task: &str, log: &Log| {
         eventually(SOON * 2, || async {
             let mut pods = cluster.admin.items(&all("Pod", NAMESPACE)).await?;
@@ -92,12 +96,16 @@ async fn its_executor_and_its_operator_make_pods_inside_the_fence_and_nowhere_el
     };
 
     // The scheduler, as it runs in a cluster.
-    airflow.trigger("triage").await;
+    // Whoever writes a DAG may override the pod; what comes of it is judged all the same.
+    for dag in ["overridden", "triage"] {
+        airflow.trigger(dag).await;
+    }
     let (_scheduler, log) = airflow.by("airflow-scheduler").await.start("airflow", &["scheduler"]);
     let pod = pod_of("collect", &log).await;
     assert_eq!(pod["spec"]["serviceAccountName"], "triage");
     assert_eq!(pod["spec"]["containers"][0]["image"], "docker.io/apache/airflow:3.3.2");
     assert_eq!(pod["metadata"]["labels"]["kubernetes_executor"], "True");
+    log.says("[own-service-account]").await;
     // It may do what it does: nothing of it was forbidden by RBAC.
     assert!(!log.text().contains("cannot "), "{}", log.text());
 
@@ -116,7 +124,9 @@ async fn its_executor_and_its_operator_make_pods_inside_the_fence_and_nowhere_el
         log.says(rule).await;
     }
     cluster.account("airflow", "other-worker").await;
-    cluster.bind(NAMESPACE, "edit", ("airflow", "other-worker")).await;
+    cluster
+        .bind(NAMESPACE, ("ClusterRole", "edit"), ("airflow", "other-worker"))
+        .await;
     let (_worker, log) = airflow.task("other-worker", "triage", "classify").await;
     log.says("[launcher]").await;
 }
