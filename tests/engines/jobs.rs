@@ -14,12 +14,20 @@ async fn a_pipelines_jobs_run_inside_the_fence_and_nobody_elses() {
     let cluster = Cluster::shared().await;
     cluster.apply("jobs", &[(NAMESPACE, "scoring")]).await;
     let pipeline = Identity::service_account("ci", "deployer");
-    for file in ["examples/jobs/job.yaml", "examples/jobs/cronjob.yaml"] {
-        let said = cluster
-            .plane
-            .kubectl_as(&pipeline, &["apply", "-f", file])
-            .await
-            .expect("kubectl");
+    let by_hand = [
+        "create",
+        "job",
+        "by-hand",
+        "--from=cronjob/score-nightly",
+        "--namespace",
+        NAMESPACE,
+    ];
+    for arguments in [
+        &["apply", "-f", "examples/jobs/job.yaml"][..],
+        &["apply", "-f", "examples/jobs/cronjob.yaml"],
+        &by_hand,
+    ] {
+        let said = cluster.plane.kubectl_as(&pipeline, arguments).await.expect("kubectl");
         assert!(said.success && !said.stderr.contains("Warning"), "{said}");
     }
     // The night comes.
@@ -95,7 +103,7 @@ async fn a_pipelines_jobs_run_inside_the_fence_and_nobody_elses() {
 
     let pods = eventually(SOON * 2, || async {
         let pods = cluster.admin.items(&all("Pod", NAMESPACE)).await?;
-        for job in ["score-once", "score-nightly-"] {
+        for job in ["score-once", "score-nightly-", "by-hand"] {
             let of = |pod: &Value| {
                 pod["metadata"]["labels"]["batch.kubernetes.io/job-name"]
                     .as_str()

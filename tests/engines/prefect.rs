@@ -1,6 +1,6 @@
 //! Prefect: its server, and its Kubernetes worker with the token of its own account, run as `examples/prefect` says.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::json;
 use support::eventually;
 
@@ -31,10 +31,15 @@ impl Prefect {
             ("DO_NOT_TRACK", "1"),
         ]);
         let arguments = ["server", "start", "--host", "127.0.0.1", "--port", &port, "--no-ui"];
-        let (server, _) = installed
+        let (server, log) = installed
             .with(&[("PREFECT_SERVER_API_AUTH_STRING", AUTH), ("DO_NOT_TRACK", "1")])
             .start("prefect", &arguments);
-        eventually(SOON, || client.run("prefect", &["work-pool", "ls"])).await;
+        // It makes its database first.
+        eventually(SOON * 3, || async {
+            let pools = client.run("prefect", &["work-pool", "ls"]).await;
+            pools.with_context(|| log.text())
+        })
+        .await;
         Self {
             cluster,
             client,

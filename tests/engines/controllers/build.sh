@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the controllers of engines that are no Python packages, from the modules that go.mod pins, and copies their definitions: Argo
-# Workflows' workflow-controller and KubeRay's operator. Builds only what is missing or older than go.mod; takes about two minutes of two
+# Workflows' workflow-controller and KubeRay's operator. Builds only what is missing or older than go.mod; takes some four minutes on two
 # cores when nothing is cached, and a second after that.
 #
 #   build.sh [DIR]        DIR: where programs and definitions go (default: target/engines/controllers)
@@ -33,7 +33,7 @@ command -v go >/dev/null || { say "Go is missing: https://go.dev/doc/install"; e
 if command -v flock >/dev/null; then exec 9>"$dir/.lock" && flock 9; fi
 if ! cmp -s "$here/go.mod" "$dir/built"; then
     started=$SECONDS
-    say "building the controllers of Argo Workflows and KubeRay (about two minutes when nothing is cached)"
+    say "building the controllers of Argo Workflows and KubeRay (some four minutes when nothing is cached)"
     cd "$here"
     # One command: they share most packages.
     go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$dir/" "$argo/cmd/workflow-controller" "$ray" 9>&-
