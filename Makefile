@@ -96,7 +96,7 @@ unit: compile ## Run the unit tests: no network, no files, seconds
 .PHONY: $(TESTS:%=test-%)
 # Tests of the cluster mostly wait for it: more of them at a time than there are cores.
 $(TESTS:%=test-%): test-%: compile
-	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6))
+	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6)$(if $(filter engines,$*),-- --test-threads=3))
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 

@@ -260,8 +260,11 @@ pub fn documents(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// A port that nobody listens at now.
+/// A port that nobody has now. It lies below those that outgoing connections are given: an engine takes half a minute until it listens,
+/// and would find such a one taken.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    let first = u16::try_from(std::process::id() % 10_000).expect("a small number");
+    let mut ports = (0..10_000).map(|next| 20_000 + (first + next) % 10_000);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("a port")
 }

@@ -149,7 +149,7 @@ async fn its_operator_makes_clusters_inside_the_fence_and_nowhere_else() {
     let open = open_between(cluster, &pods).await;
     assert_eq!(open.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     // The operator may do what it does: nothing of it was forbidden by RBAC.
-    assert!(!log.text().contains("cannot "), "{}", log.text());
+    assert!(!log.text().contains("\" cannot "), "{}", log.text());
 
     // What a launcher may write, and Ray makes pods of that do not fit.
     let head = "/spec/rayClusterSpec/headGroupSpec/template";
