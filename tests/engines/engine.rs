@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::world::{Actor, BINARY, all, in_force};
+use crate::world::{Actor, BINARY, SOON, all, in_force};
 
 /// Those with values for the chart.
 const EXAMPLES: [&str; 3] = ["airflow", "argo", "prefect"];
@@ -159,7 +159,13 @@ impl Client {
             "-f",
             &definitions,
         ];
-        cluster.kubectl(&wait).await;
+        // It gives up at once on a definition that has no status yet.
+        eventually(SOON, || async {
+            let said = cluster.plane.kubectl(&wait).await?;
+            ensure!(said.success, "{said}");
+            Ok(())
+        })
+        .await;
         Self::at(cluster, engine, programs)
     }
 
