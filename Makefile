@@ -85,6 +85,10 @@ e2e: tools namespaces controlplane ## Run the chart on real nodes: two kubelets 
 	$(call step,build the nodes,tests/node/build.sh)
 	$(call step,tests: e2e,cargo test --workspace --locked --test e2e -- --nocapture)
 
+.PHONY: mutants
+mutants: tools controlplane ## Take each guard away in turn: every attack that ends there must succeed. GUARDS="volumes ringfence-modes" for some; an hour
+	$(call step,mutants of the guards,tests/bypass/mutants.py $(GUARDS))
+
 .PHONY: compile
 compile: tools ## Compile the tests and benches
 	$(call step,compile the tests,cargo test --workspace --locked --all-targets --no-run)

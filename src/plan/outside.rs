@@ -1,12 +1,15 @@
 //! What of a valid declaration its class does not allow, each with what the class allows instead.
 
+use std::cell::LazyCell;
+
 use super::{
     NamespaceFacts, Problem,
     accept::allowed_annotations,
     cluster::Ranges,
     engine,
     peer::{Peer, peer_outside_class},
-    rules, shape,
+    rules::{self, Covering},
+    shape,
 };
 use crate::api::{AIWorkflow, AIWorkflowClass};
 use crate::images::{is_pattern, may_overlap};
@@ -49,12 +52,15 @@ pub(super) fn outside_class(
     }
     shape::audiences_outside_class(workflow, class_name, class, &mut problems);
     let at_home = rules::at_home(class);
+    // Once for all that is declared: a class can be long.
+    let allowed_at_home = Covering::of(&at_home);
+    let shown_at_home = LazyCell::new(|| rules::shown(&at_home));
     for (index, rule) in workflow.rules().iter().enumerate() {
-        if let Some(right) = rules::first_uncovered(rule, &at_home) {
+        if let Some(right) = allowed_at_home.first_uncovered(rule) {
             let message = format!("asks for a right that AIWorkflowClass {class_name} does not allow");
             let fix = format!(
                 "leave it out, or ask the platform team to add it to spec.permissions of AIWorkflowClass {class_name} ({})",
-                rules::shown(&at_home)
+                *shown_at_home
             );
             problems.push(Problem::new(
                 format!("spec.permissions.rules[{index}]"),
@@ -65,16 +71,18 @@ pub(super) fn outside_class(
         }
     }
     let across = rules::across(class);
+    let allowed_across = Covering::of(&across);
+    let shown_across = LazyCell::new(|| rules::shown(&across));
     for (index, entry) in workflow.cross_namespace().iter().enumerate() {
         for (number, rule) in entry.rules.iter().enumerate() {
-            if let Some(right) = rules::first_uncovered(rule, &across) {
+            if let Some(right) = allowed_across.first_uncovered(rule) {
                 let message = format!(
                     "asks for a right in namespace {} that AIWorkflowClass {class_name} does not allow",
                     entry.namespace
                 );
                 let fix = format!(
                     "leave it out, or ask the platform team to add it to spec.crossNamespacePermissions of AIWorkflowClass {class_name} ({})",
-                    rules::shown(&across)
+                    *shown_across
                 );
                 problems.push(Problem::new(
                     format!("spec.permissions.crossNamespace[{index}].rules[{number}]"),
@@ -152,8 +160,13 @@ const LONGEST: usize = 128;
 
 /// What a class allows, for a message: bounded, however much it is.
 pub(super) fn shown<T: std::fmt::Display>(allowed: &[T]) -> String {
+    shown_of(allowed, T::to_string)
+}
+
+/// The same of what is told so.
+pub(super) fn shown_of<T>(allowed: &[T], told: impl Fn(&T) -> String) -> String {
     let cut = |one: &T| {
-        let whole = one.to_string();
+        let whole = told(one);
         if whole.chars().count() > LONGEST {
             whole.chars().take(LONGEST).chain(['…']).collect()
         } else {

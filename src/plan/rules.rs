@@ -260,20 +260,36 @@ pub(super) fn compact(rule: &PolicyRule) -> String {
 
 /// What a class allows, for a message.
 pub(super) fn shown(rules: &[PolicyRule]) -> String {
-    let compact: Vec<_> = rules.iter().map(|rule| format!("[{}]", compact(rule))).collect();
-    outside::shown(&compact)
+    outside::shown_of(rules, |rule| format!("[{}]", compact(rule)))
 }
 
-/// The first right of a rule that no rule of the class covers, spelled out; `None` when the class covers all of it. Lists can be long, and
-/// name the same thing many times: what a rule of the class says of each thing is found out once.
+/// The first right of a rule that no rule of the class covers, see [`Covering`].
 pub(super) fn first_uncovered(rule: &PolicyRule, class: &[PolicyRule]) -> Option<String> {
+    Covering::of(class).first_uncovered(rule)
+}
+
+/// Rules of a class, to look things up in: once for all that is asked of them, because both sides can be long.
+pub(super) struct Covering<'a>(Vec<Allowed<'a>>);
+
+impl<'a> Covering<'a> {
+    pub(super) fn of(class: &'a [PolicyRule]) -> Self {
+        Self(class.iter().map(Allowed::of).collect())
+    }
+
+    /// The first right of a rule that none of these covers, spelled out; `None` when they cover all of it. Lists can name the same thing
+    /// many times: what a rule of the class says of each thing is found out once.
+    pub(super) fn first_uncovered(&self, rule: &PolicyRule) -> Option<String> {
+        first_of(rule, &self.0)
+    }
+}
+
+fn first_of(rule: &PolicyRule, allowed: &[Allowed<'_>]) -> Option<String> {
     let [groups, resources, verbs, names] = [
         distinct(&rule.api_groups),
         distinct(&rule.resources),
         distinct(&rule.verbs),
         distinct(&rule.resource_names),
     ];
-    let allowed: Vec<Allowed<'_>> = class.iter().map(Allowed::of).collect();
     for group in &groups {
         let of_group: Vec<_> = allowed
             .iter()

@@ -1,4 +1,6 @@
 use std::net::Ipv4Addr;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use rstest::rstest;
 
@@ -829,4 +831,87 @@ fn an_account_carries_what_is_declared_and_the_class_allows() {
         (refused.acceptance.reason, refused.acceptance.problems.len()),
         (Reason::Invalid, 2)
     );
+}
+
+/// As large as the definition and the API server's bound on a request let a declaration be: each list that costs the most is full.
+#[cfg(target_os = "linux")]
+fn largest() -> AIWorkflow {
+    let many = |count: usize, length: usize| -> Vec<String> {
+        (0..count).map(|number| format!("{number:a>length$}")).collect()
+    };
+    let rule = || {
+        json!({
+            "apiGroups": many(16, 16), "resources": many(16, 16), "resourceNames": many(32, 16), "verbs": vec!["get"; 16],
+        })
+    };
+    let rules = |count: usize| (0..count).map(|_| rule()).collect::<Vec<_>>();
+    let across: Vec<_> = many(16, 63)
+        .into_iter()
+        .map(|namespace| json!({"namespace": namespace, "rules": rules(16)}))
+        .collect();
+    let cidrs = |network: usize, wide: usize| -> Vec<String> {
+        (0..64)
+            .map(|subnet| format!("100.{network}.{subnet}.0/{wide}"))
+            .collect()
+    };
+    let ports: Vec<_> = (1..=32)
+        .map(|port| json!({"port": port, "protocol": "UDP", "endPort": port + 32}))
+        .collect();
+    let direction = |peer: &str| -> Vec<Value> {
+        (0..64)
+            .map(|number| {
+                let reach = json!({"cidrs": cidrs(number, 24), "except": cidrs(number, 25)});
+                json!({"name": format!("{peer}-{number}"), peer: reach, "ports": ports})
+            })
+            .collect()
+    };
+    let images: Vec<_> = many(64, 200)
+        .into_iter()
+        .map(|name| format!("r.example.com/*/{name}/**"))
+        .collect();
+    let secrets: Vec<_> = many(32, 63)
+        .into_iter()
+        .map(|name| json!({"name": name, "secretRef": {"name": name, "keys": many(16, 200)}}))
+        .collect();
+    let declared = workflow(json!({
+        "images": images,
+        "permissions": {"rules": rules(32), "crossNamespace": across},
+        "secrets": secrets,
+        "network": {"ingress": direction("from"), "egress": direction("to")},
+    }));
+    let bytes = serde_json::to_vec(&declared).unwrap().len();
+    assert!((900_000..1_500_000).contains(&bytes), "{bytes}");
+    declared
+}
+
+/// How long this thread was on a processor, whoever else uses the machine.
+#[cfg(target_os = "linux")]
+fn worked() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// However long the lists on both sides are, what a class allows is sorted and told once. Half of what is allowed here is taken by code that is
+/// not optimized, on a machine that others use too.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_largest_declaration_is_planned_by_the_largest_class_in_no_time() {
+    let largest = largest();
+    let mut class = observed().class.unwrap();
+    let rule = PolicyRule {
+        verbs: vec!["get".into()],
+        ..largest.rules()[0].clone()
+    };
+    class.spec.permissions = vec![rule; 64];
+    let observed = Observed {
+        class: Some(class),
+        ..observed()
+    };
+    let started = worked();
+    assert!(
+        !plan(&largest, &observed).acceptance.accepted,
+        "a cross-namespace rule asks for more"
+    );
+    let took = worked() - started;
+    assert!(took < Duration::from_secs(6), "{took:?}");
 }

@@ -65,8 +65,13 @@ impl CallError {
         }
     }
 
+    /// Whether there is no such object. While a definition is served anew, as when its names have changed, the API server finds nothing of its
+    /// kind and names no object: of that nothing would tell the end, so it is a fault, and tried again.
     pub(super) fn is_not_found(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_not_found)
+        let names_one =
+            |status: &kube::core::Status| status.details.as_ref().is_some_and(|details| !details.name.is_empty());
+        self.status()
+            .is_some_and(|status| status.is_not_found() && names_one(status))
     }
 
     pub(super) fn already_exists(&self) -> bool {
@@ -128,6 +133,15 @@ pub(super) fn optional<T>(result: Result<T, CallError>) -> Result<Option<T>, Cal
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Turns "not served" into `None`, of what an API server may lack for good.
+pub(super) fn served<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -259,4 +273,29 @@ pub(super) fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError>
         what: what.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_that_is_not_served_for_a_moment_is_no_object_that_is_gone() {
+        let refused = |details: Value| {
+            let status =
+                json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "details": details});
+            CallError::Api {
+                what: "read it".to_owned(),
+                source: kube::Error::Api(serde_json::from_value(status).unwrap()),
+            }
+        };
+        let gone = refused(json!({"name": "triage", "group": "ringfence.dev", "kind": "aiworkflows"}));
+        assert!(gone.is_not_found() && matches!(optional::<()>(Err(gone)), Ok(None)));
+        for details in [json!({}), json!(null)] {
+            let unserved = refused(details);
+            assert!(!unserved.is_not_found() && optional::<()>(Err(unserved)).is_err());
+        }
+    }
 }

@@ -364,7 +364,7 @@ async fn serving_version(client: &Client) -> Result<Option<&'static str>, CallEr
     for version in ["v1", "v1beta1"] {
         let group = format!("{GROUP}/{version}");
         let what = format!("read what is served of {group}");
-        let list = calls::optional(calls::bounded(&what, client.list_api_group_resources(&group)).await)?;
+        let list = calls::served(calls::bounded(&what, client.list_api_group_resources(&group)).await)?;
         let is_served = |list: &k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList| {
             list.resources.iter().any(|resource| resource.name == "servicecidrs")
         };

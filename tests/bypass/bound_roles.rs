@@ -227,7 +227,7 @@ impl Granted {
 }
 
 /// Deleted and made again; made a stranger's by its owner; kept by a finalizer. By the admin there, and by one of the cluster.
-/// Held by: `ringfence-granted-objects`, `ringfence-reserved-keys`
+/// Held by: `ringfence-granted-objects`
 #[tokio::test]
 async fn the_admin_there_puts_another_role_under_the_binding_of_a_grant() {
     const GUARD: &str = "ringfence-granted-objects";

@@ -170,7 +170,7 @@ async fn the_platform_overrules_every_fence_by_a_policy_of_the_cluster() {
 
 /// Edited, emptied, extended, taken over, deleted: whoever it is. Under warn it is put back, which tests/cluster/drift.rs shows.
 ///
-/// Held by: `ringfence-owned-objects`, `ringfence-reserved-keys`, `RBAC`
+/// Held by: `ringfence-owned-objects`, `RBAC`
 #[tokio::test]
 async fn ringfences_own_policies_are_changed_or_deleted() {
     let world = World::shared().await;
