@@ -62,6 +62,15 @@ impl Bound {
         matches!(self, Self::Named(names) if names.contains(namespace))
     }
 
+    /// The namespaces that it names.
+    pub fn named(&self) -> impl Iterator<Item = &String> {
+        let names = match self {
+            Self::Named(names) => Some(names),
+            Self::Everywhere => None,
+        };
+        names.into_iter().flatten()
+    }
+
     fn condition(&self, release_namespace: &str) -> String {
         let listed = |names: &mut dyn Iterator<Item = &str>| {
             let quoted: Vec<_> = names.map(|name| format!("'{name}'")).collect();
