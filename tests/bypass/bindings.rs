@@ -283,6 +283,43 @@ async fn the_admin_of_the_fenced_namespace_binds_everybody() {
     ada.patch(&path, &more).await.ok();
 }
 
+/// Whoever shows no credential is anybody who reaches the API server, and so is each pod, whatever its account holds.
+/// Held by: `extra-binding`
+#[tokio::test]
+async fn the_admin_of_the_fenced_namespace_binds_whoever_shows_no_credential() {
+    let world = World::shared().await;
+    let (ns, other) = (
+        &world.enforced("nobody-bound").await,
+        &world.namespace("other", &json!({})).await,
+    );
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let (_, olga) = world.person(other, "admin").await;
+    for whom in [
+        rbac("Group", "system:unauthenticated"),
+        rbac("User", "system:anonymous"),
+    ] {
+        let attack = binding("view", &json!([rbac("User", "ada"), whom]));
+        for attacker in [&ada, &world.admin] {
+            let answer = attacker.post(&all("RoleBinding", ns), &attack).await;
+            let message = answer.refused_by(RULE);
+            assert!(
+                message.contains("subjects[1]") && message.contains("shows no credential"),
+                "{message}"
+            );
+        }
+        // Elsewhere it is told.
+        let made = olga.post(&all("RoleBinding", other), &attack).await.ok();
+        let name = made["metadata"]["name"].as_str().unwrap();
+        let found = told(&scan_report(&world, &[]).await);
+        olga.delete(&one("RoleBinding", other, name)).await.ok();
+        let wanted = format!("{RULE} RoleBinding/{name}");
+        assert!(found.contains(&wanted), "{wanted} is missing in: {found:?}");
+    }
+    let people = json!([rbac("User", "ada"), rbac("Group", "system:unauthenticated-not")]);
+    ada.post(&all("RoleBinding", ns), &binding("view", &people)).await.ok();
+}
+
 /// To refuse these would let one fenced namespace decide about all others.
 /// Out of scope: what every account holds in a namespace that is not fenced, or in the whole cluster, is given by whoever administers that, and the scan tells of it as `ExtraRights`; not of what everybody who logs in holds in the whole cluster or in a namespace of Kubernetes.
 #[tokio::test]
