@@ -49,6 +49,7 @@ mod owned;
 mod owners;
 mod peers;
 mod races;
+mod release_records;
 mod reserved;
 mod rights;
 mod running_pods;
