@@ -1,14 +1,17 @@
-//! Door: what a launcher deletes is kept, by a finalizer on what made it.
+//! Door: what a launcher deletes is kept: by a finalizer on what made it, or by the grace of a pod that is deleted beforehand.
 
 use anyhow::ensure;
+use axum::http::Method;
 use serde_json::{Value, json};
 use support::eventually;
 
 use crate::attackers::holder;
-use crate::legitimate::has_pods;
+use crate::legitimate::{bind, has_pods, node};
 use crate::world::{SOON, World, all, one, pod, workload};
 
 const LEFT_RUNNING: &str = "ringfence-left-running";
+const GRACE: &str = "ringfence-grace-periods";
+const YEAR: u64 = 31_536_000;
 
 fn finalizers(list: &Value) -> Value {
     json!({"metadata": {"finalizers": list}})
@@ -125,4 +128,80 @@ async fn what_is_being_deleted_launches_on() {
         Ok(())
     })
     .await;
+}
+
+/// A pod that is being deleted runs until its grace is over, and is nobody's to delete again.
+///
+/// Held by: `ringfence-grace-periods`
+#[tokio::test]
+async fn a_tenant_deletes_a_pod_with_a_year_of_grace() {
+    let world = World::shared().await;
+    let ns = &world.enforced("grace").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let node = node(&world).await;
+    let kubelet = world.master(&format!("system:node:{node}"), &["system:nodes"]).await;
+    let mut made = workload("Deployment", &pod("app", "triage"));
+    made["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(45);
+    lea.post(&all("Deployment", ns), &made).await.ok();
+    let first = has_pods(&world, ns, "app", 1).await.remove(0);
+    let path = one("Pod", ns, name(&first));
+    bind(&world, ns, name(&first), &node).await;
+    let options = |seconds: u64| json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": seconds});
+    let eviction = |of: &str, seconds: u64| {
+        json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": of}, "deleteOptions": {"gracePeriodSeconds": seconds},
+        })
+    };
+    for attacker in [&world.tess, &edith] {
+        for seconds in [YEAR, 46] {
+            let answer = attacker.delete(&format!("{path}?gracePeriodSeconds={seconds}")).await;
+            let said = answer.refused_by_guard(GRACE);
+            assert!(said.contains("45 at the most") && said.contains("Fix: "), "{said}");
+        }
+        let body = options(YEAR).to_string().into_bytes();
+        let answer = attacker
+            .bytes(Method::DELETE, &path, "application/json", body.clone())
+            .await;
+        answer.refused_by_guard(GRACE);
+        let together = format!("{}?labelSelector=app%3Dapp", all("Pod", ns));
+        let answer = attacker
+            .bytes(Method::DELETE, &together, "application/json", body)
+            .await;
+        answer.refused_by_guard(GRACE);
+        for query in ["", "?dryRun=All"] {
+            let answer = attacker
+                .post(&format!("{path}/eviction{query}"), &eviction(name(&first), YEAR))
+                .await;
+            assert!(answer.refused_by_guard(GRACE).contains("3600 at the most"));
+        }
+    }
+    let stays = world.admin.read(&path).await.unwrap();
+    assert!(
+        stays["metadata"]["deletionTimestamp"].is_null(),
+        "{}",
+        stays["metadata"]
+    );
+    // As long as its launcher said, or shorter, anybody may; and who approves may let it run longer.
+    for seconds in [45, 1] {
+        let dry = format!("{path}?dryRun=All&gracePeriodSeconds={seconds}");
+        world.tess.delete(&dry).await.ok();
+    }
+    world.tess.delete(&format!("{path}?dryRun=All")).await.ok();
+    world
+        .admin
+        .delete(&format!("{path}?dryRun=All&gracePeriodSeconds=600"))
+        .await
+        .ok();
+    world
+        .tess
+        .post(&format!("{path}/eviction"), &eviction(name(&first), 60))
+        .await
+        .ok();
+    let ending = world.admin.read(&path).await.unwrap();
+    assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 60);
+    kubelet.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
+    world.admin.gone(&path).await;
+    world.admin.delete(&format!("/api/v1/nodes/{node}")).await.ok();
 }
