@@ -54,6 +54,7 @@ mod races;
 mod release_records;
 mod reserved;
 mod rights;
+mod root_certificates;
 mod running_pods;
 mod secrets;
 mod services;
