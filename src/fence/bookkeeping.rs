@@ -23,8 +23,13 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Each of Flux's controllers has a prefix of its own below that.
 const FLUX: &str = ".toolkit.fluxcd.io";
 
-/// Where a workload holds what it runs, in the words of managedFields.
-const TEMPLATES: [&[&str]; 3] = [&["f:spec", "f:template"], &["f:spec", "f:jobTemplate"], &["f:template"]];
+/// Where a workload holds what it runs, in the words of managedFields. Of a CronJob's Jobs, how many run at a time is free.
+const TEMPLATES: [&[&str]; 4] = [
+    &["f:spec", "f:template"],
+    &["f:spec", "f:jobTemplate", "f:metadata"],
+    &["f:spec", "f:jobTemplate", "f:spec", "f:template"],
+    &["f:template"],
+];
 
 fn is_kept_by_a_tool(key: &str) -> bool {
     key == LAST_APPLIED
@@ -162,11 +167,14 @@ mod tests {
         both["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"main\"}"]["f:env"] = json!({});
         let fewer = managed(&[entry("ancient-changes", "Update", &both)]);
         assert_eq!(changed(&many, &fewer), None);
-        let cron = json!({"f:spec": {"f:jobTemplate": {"f:spec": {}}}});
-        assert_eq!(
-            changed(&managed(&[]), &managed(&[entry("tess", "Apply", &cron)])),
-            Some("metadata.managedFields")
-        );
+        for (below, expected) in [
+            (json!({"f:spec": {"f:template": {}}}), Some("metadata.managedFields")),
+            (json!({"f:metadata": {"f:labels": {}}}), Some("metadata.managedFields")),
+            (json!({"f:spec": {"f:parallelism": {}}}), None),
+        ] {
+            let cron = entry("tess", "Apply", &json!({"f:spec": {"f:jobTemplate": below}}));
+            assert_eq!(changed(&managed(&[]), &managed(&[cron])), expected);
+        }
         // A stored template without a spec.
         let stored = json!({"f:template": {"f:spec": {}}});
         assert_eq!(

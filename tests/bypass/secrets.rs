@@ -397,9 +397,9 @@ async fn what_runs_goes_on_when_a_secret_is_declared_no_more() {
     let less = json!({"spec": {"secrets": null}});
     place.world.tess.patch(&path, &less).await.ok();
     is_refused(&place.tries("Pod", &mounted).await, "a new pod", "vendor");
-    let note = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/note": "x"}}});
+    let label = json!({"metadata": {"labels": {"team": "x"}}});
     let running = one("Pod", &place.ns, "runs");
-    place.world.tess.patch(&running, &note).await.ok();
+    place.world.tess.patch(&running, &label).await.ok();
     // The scan tells of it.
     eventually(Duration::from_secs(60), || async {
         let said = place
