@@ -23,6 +23,9 @@ pub fn is_exempt_kind(group: &str, resource: &str) -> bool {
 /// Groups that hold every service account of the cluster.
 pub const GROUPS_OF_ALL_ACCOUNTS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
+/// Whoever shows no credential, as a binding names them: kind and name. Any pod can.
+pub const WITHOUT_CREDENTIAL: [(&str, &str); 2] = [("Group", "system:unauthenticated"), ("User", "system:anonymous")];
+
 /// The namespaces that Ringfence never fences, each once.
 pub fn exempt_namespaces(release: &str) -> Vec<&str> {
     let release = (!SYSTEM_NAMESPACES.contains(&release)).then_some(release);

@@ -21,6 +21,8 @@ const CLOUD_IDENTITY: &str = "cloud-identity";
 const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
 /// Which account such a Secret is for.
 const TOKEN_OF: &str = "kubernetes.io/service-account.name";
+/// Which of the accounts of that name: one that is made anew has another UID.
+const TOKEN_OF_UID: &str = "kubernetes.io/service-account.uid";
 /// What clouds and Vault read from an account. A class may name more.
 const CLOUD_KEYS: [&str; 4] = [
     "azure.workload.identity/",
@@ -57,7 +59,7 @@ pub(super) fn check_token_request(review: &Review) -> Vec<Violation> {
 
 /// Judges a Secret: none becomes a token of an account.
 pub(super) fn check_secret(object: &Value, old: Option<&Value>) -> Vec<Violation> {
-    if !is_token(object) || old.is_some_and(|old| is_token(old) && token_of(old) == token_of(object)) {
+    if !is_token(object) || old.is_some_and(|old| is_token(old) && !is_filled_anew(old, object)) {
         return Vec::new();
     }
     let account = token_of(object).unwrap_or_default();
@@ -75,6 +77,17 @@ fn is_token(secret: &Value) -> bool {
 
 fn token_of(secret: &Value) -> Option<&str> {
     annotations(secret)?.get(TOKEN_OF)?.as_str()
+}
+
+/// Whether the API server's token controller puts a token of another account into what was a token, or of an account that was made again:
+/// it fills what has none.
+fn is_filled_anew(old: &Value, new: &Value) -> bool {
+    let uid = |secret: &Value| annotations(secret)?.get(TOKEN_OF_UID)?.as_str().map(str::to_owned);
+    let has_one = |secret: &Value| {
+        let token = secret.pointer("/data/token");
+        token.is_some_and(|token| !token.is_null() && token != "")
+    };
+    token_of(old) != token_of(new) || uid(old).is_some() && uid(old) != uid(new) || has_one(old) && !has_one(new)
 }
 
 fn annotations(object: &Value) -> Option<&serde_json::Map<String, Value>> {
@@ -184,6 +197,19 @@ mod tests {
         json!({"metadata": {"name": "s", "annotations": annotations}, "type": type_, "data": {"token": "c2VjcmV0"}})
     }
 
+    fn of_uid(uid: &str, token: &str) -> Value {
+        let mut secret = secret(TOKEN_TYPE, Some("triage"));
+        secret["metadata"]["annotations"][TOKEN_OF_UID] = json!(uid);
+        secret["data"]["token"] = json!(token);
+        secret
+    }
+
+    fn secret_without_token() -> Value {
+        let mut secret = secret(TOKEN_TYPE, Some("triage"));
+        secret["data"] = json!({});
+        secret
+    }
+
     #[rstest]
     #[case::made(None, secret(TOKEN_TYPE, Some("triage")), true)]
     #[case::of_an_account_that_is_not_there(None, secret(TOKEN_TYPE, Some("tomorrow")), true)]
@@ -191,6 +217,12 @@ mod tests {
     #[case::for_another_account(Some(secret(TOKEN_TYPE, Some("default"))), secret(TOKEN_TYPE, Some("triage")), true)]
     #[case::turned_into_one(Some(secret("Opaque", Some("triage"))), secret(TOKEN_TYPE, Some("triage")), true)]
     #[case::filled(Some(secret(TOKEN_TYPE, Some("triage"))), secret(TOKEN_TYPE, Some("triage")), false)]
+    #[case::of_the_account_made_again(Some(of_uid("1", "t")), of_uid("2", "t"), true)]
+    #[case::of_whichever_account_is_there(Some(of_uid("1", "t")), secret(TOKEN_TYPE, Some("triage")), true)]
+    #[case::emptied(Some(of_uid("1", "t")), of_uid("1", ""), true)]
+    #[case::filled_with_its_first(Some(secret_without_token()), of_uid("1", "t"), false)]
+    #[case::kept(Some(of_uid("1", "t")), of_uid("1", "t"), false)]
+    #[case::filled_again_by_its_controller(Some(of_uid("1", "t")), of_uid("1", "u"), false)]
     #[case::ordinary(None, secret("Opaque", Some("triage")), false)]
     #[case::of_another_type(None, secret("kubernetes.io/service-account-token-2", Some("triage")), false)]
     #[case::without_a_type(None, json!({"metadata": {"name": "s"}}), false)]

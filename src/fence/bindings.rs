@@ -1,8 +1,8 @@
 //! Promise 3, rights: an account of a fenced namespace holds what its AIWorkflow declares, whoever would bind more to it, and wherever.
 //!
 //! Every account there, also one that no workflow has yet: rights go by its name, and a workflow may be given that name tomorrow. So does a
-//! group that holds every account of the cluster (`system:serviceaccounts`, `system:authenticated`), where what it is given is in the
-//! fenced namespace itself. Elsewhere, and in the whole cluster, the scan tells of it: refusing it would let one fenced namespace decide
+//! group that holds every account of the cluster (`system:serviceaccounts`, `system:authenticated`), and whoever shows no credential
+//! (`system:unauthenticated`, `system:anonymous`), which any pod can be, where what they are given is in the fenced namespace itself. Elsewhere, and in the whole cluster, the scan tells of it: refusing it would let one fenced namespace decide
 //! about all others. Must never: judge subjects that were there before, or take a
 //! namespace for unfenced because it was not asked about.
 
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::object::{shown, violation};
-use crate::api::{GROUPS_OF_ALL_ACCOUNTS, Mode, is_dns_label};
+use crate::api::{GROUPS_OF_ALL_ACCOUNTS, Mode, WITHOUT_CREDENTIAL, is_dns_label};
 use crate::plan::{NamespaceFacts, text_at};
 use crate::review::{Operation, Review, Violation};
 
@@ -39,6 +39,8 @@ enum Whom<'a> {
     Namespace,
     /// Every account of the cluster, by that group, in a RoleBinding of the namespace.
     Cluster(&'a str),
+    /// Whoever shows no credential, by that name, in a RoleBinding of the namespace.
+    Anybody(&'a str),
 }
 
 /// A write of a RoleBinding or ClusterRoleBinding, with the accounts that it names and did not name before.
@@ -104,12 +106,15 @@ impl<'a> Binding<'a> {
                 Whom::Cluster(group) => {
                     format!("group {group}, which holds every service account, those of namespace {name} included")
                 }
+                Whom::Anybody(who) => {
+                    format!("{who}, which is whoever shows no credential, as every pod of namespace {name} can")
+                }
             };
             let message = format!(
                 "gives {role} to {whom}, which is fenced: an account there holds what its AIWorkflow declares, and nothing else"
             );
             let fix = match who.whom {
-                Whom::Cluster(_) => "bind people, their groups, or accounts of namespaces that are not fenced by name instead",
+                Whom::Cluster(_) | Whom::Anybody(_) => "bind people, their groups, or accounts of namespaces that are not fenced by name instead",
                 Whom::Account(_) | Whom::Namespace => DECLARE,
             };
             let value = self.object.pointer(&format!("/subjects/{index}/name")).and_then(Value::as_str);
@@ -141,6 +146,10 @@ fn named<'a>(binding: &'a Value, own: &'a str) -> impl Iterator<Item = (usize, N
 
 fn of_subject<'a>(subject: &'a Value, own: &'a str) -> Option<Named<'a>> {
     let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
+    if WITHOUT_CREDENTIAL.contains(&(text("kind"), text("name"))) {
+        let whom = Whom::Anybody(text("name"));
+        return Some(Named { namespace: own, whom });
+    }
     let (namespace, whom) = match text("kind") {
         "ServiceAccount" => match text("namespace") {
             "" => (own, Whom::Account(text("name"))),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
 use super::object::{LABEL_PATH, OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::shape;
+use super::update::{KEEPS, TAKES_UP};
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
 use crate::review::{User, Violation};
 
@@ -69,8 +70,8 @@ pub(super) fn check(
     workflow: &AIWorkflow,
     class: Option<&AIWorkflowClass>,
 ) -> Option<Violation> {
-    let path = subject.launched().filter(|_| !subject.stands);
-    let path = path.or_else(|| releases(subject, facts).then_some(RELEASED))?;
+    let changed = subject.launched().filter(|_| !subject.stands);
+    let path = changed.or_else(|| releases(subject, facts).then_some(RELEASED))?;
     let label = subject.label?;
     let user = &subject.review.user;
     if is_built_in(user) {
@@ -94,10 +95,15 @@ pub(super) fn check(
         let fix = "send it with a token of the account itself (a pod's own, or kubectl create token), without --as";
         return Some(violation(RULE, path, None, message, fix));
     }
-    let what = match path {
-        LABEL_PATH => "make its objects or take them over",
-        RELEASED => "take a pod out of what made it, which would run on when that is changed or deleted",
-        _ => "change what it runs",
+    let what = match changed {
+        None => "take a pod out of what made it, which would run on when that is changed or deleted",
+        Some(LABEL_PATH) => "make its objects or take them over",
+        Some(TAKES_UP) => "change the labels by which a controller or a tool takes something up",
+        Some(KEEPS) => "put a finalizer there, which keeps its pods running after it was deleted",
+        Some("metadata.annotations" | "metadata.managedFields") => {
+            "write what their tools keep there, and decide by what to change and to delete"
+        }
+        Some(_) => "change what it runs",
     };
     let message = format!("{name} is no launcher of AIWorkflow {label}, and only launchers {what}");
     Some(violation(RULE, path, None, message, fix(workflow, user)))
@@ -238,7 +244,7 @@ fn standing(launcher: &Launcher, user: &User, live: Option<&Value>) -> Standing 
 /// so these were written by a launcher too, which their label says.
 fn check_owned(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), Violation> {
     match controller(subject.object).filter(|_| subject.makes_a_pod()) {
-        Some(owner) => check_chain(owner, facts, label),
+        Some(owner) => check_chain(owner, facts, label, Asks::Launcher),
         None => Ok(()),
     }
 }
@@ -258,10 +264,19 @@ fn check_controlled(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result
         );
         return Err(refuse(message, "have a launcher of the workflow make it"));
     }
-    check_chain(first, facts, label)
+    check_chain(first, facts, label, Asks::Controller)
 }
 
-fn check_chain(first: OwnerRef, facts: &Facts, label: &str) -> Result<(), Violation> {
+/// Who makes something for an owner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asks {
+    /// It answers for itself: an engine may clean up by a pod when its object is deleted.
+    Launcher,
+    /// A built-in controller, which goes on as long as its own object is there.
+    Controller,
+}
+
+fn check_chain(first: OwnerRef, facts: &Facts, label: &str, asks: Asks) -> Result<(), Violation> {
     let refuse = |message: String, fix: &str| violation(RULE, "metadata.ownerReferences", None, message, fix);
     let mut expected = Some(first);
     for owner in &facts.owners {
@@ -272,7 +287,7 @@ fn check_chain(first: OwnerRef, facts: &Facts, label: &str) -> Result<(), Violat
             );
             return Err(refuse(message, "try again: owners changed while they were looked up"));
         };
-        expected = check_owner(owner, &reference, label)?;
+        expected = check_owner(owner, &reference, label, asks)?;
     }
     match expected {
         None => Ok(()),
@@ -292,7 +307,7 @@ fn check_chain(first: OwnerRef, facts: &Facts, label: &str) -> Result<(), Violat
 }
 
 /// Checks one owner, and tells the next one.
-fn check_owner(owner: &Owner, reference: &OwnerRef, label: &str) -> Result<Option<OwnerRef>, Violation> {
+fn check_owner(owner: &Owner, reference: &OwnerRef, label: &str, asks: Asks) -> Result<Option<OwnerRef>, Violation> {
     let refuse = |message: String, fix: String| violation(RULE, "metadata.ownerReferences", None, message, fix);
     let name = described_owner(reference);
     let Some(found) = owner
@@ -304,9 +319,14 @@ fn check_owner(owner: &Owner, reference: &OwnerRef, label: &str) -> Result<Optio
         let fix = "delete what it left behind, and have a launcher make the workload again".to_owned();
         return Err(refuse(message, fix));
     };
-    let handed_on = shape(reference.group(), &reference.kind)
-        .map(|shape| shape.labelled(found))
-        .unwrap_or_default();
+    let shape = shape(reference.group(), &reference.kind);
+    // An engine's own object may be cleaned up by a Job.
+    if asks == Asks::Controller && shape.is_some() && found.pointer("/metadata/deletionTimestamp").is_some() {
+        let message = format!("owner {name} is being deleted, and nothing more is made for it");
+        let fix = "take off the finalizers that keep it, if nobody does; have a launcher make the workload again";
+        return Err(refuse(message, fix.to_owned()));
+    }
+    let handed_on = shape.map(|shape| shape.labelled(found)).unwrap_or_default();
     for (path, place) in [("", Some(found))].into_iter().chain(handed_on) {
         let carries = place.and_then(workflow_label);
         if carries != Some(label) {

@@ -6,6 +6,7 @@
 mod accounts;
 mod annotations;
 mod bindings;
+mod bookkeeping;
 pub mod debug;
 mod declared;
 mod door;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::object::{OwnerRef, controller, workflow_label};
 use super::template::Shape;
+use super::{bookkeeping, launch};
 use crate::review::{Gvk, Operation, Review};
 
 /// What a write does to what the fence looks at.
@@ -56,6 +57,13 @@ const FREE_FIELDS: [&str; 7] = [
     "suspend",
 ];
 
+/// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls.
+pub(super) const TAKES_UP: &str = "metadata.labels";
+/// What is kept by one goes on after it was deleted.
+pub(super) const KEEPS: &str = "metadata.finalizers";
+/// By this one the garbage collector itself waits, and takes it off.
+const FOREGROUND: &str = "foregroundDeletion";
+
 /// Path of what a pod runs.
 const RUNNING: &str = "spec";
 
@@ -101,6 +109,17 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     if writes_status_as_content(review, shape, old, object) {
         return Some(Change::Launch("status"));
     }
+    let is_workload = shape.is_some_and(|shape| !shape.is_pod());
+    if is_workload && gains_finalizer(old, object) {
+        return Some(Change::Launch(KEEPS));
+    }
+    // Controllers keep what is theirs there, and nobody else's.
+    if is_workload
+        && !launch::is_built_in(&review.user)
+        && let Some(path) = bookkeeping::changed(old, object)
+    {
+        return Some(Change::Launch(path));
+    }
     if is_inert(old, object) {
         return Some(Change::Inert);
     }
@@ -109,6 +128,18 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         Some(RUNNING) if shape.is_some_and(Shape::is_pod) && debugs(old, object) => Change::Debug,
         Some(path) => Change::Launch(path),
     })
+}
+
+/// Whether an object gets a finalizer that it did not have.
+fn gains_finalizer(old: &Value, new: &Value) -> bool {
+    let finalizers = |object: &'_ Value| {
+        let all = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        all.cloned().unwrap_or_default()
+    };
+    let had = finalizers(old);
+    finalizers(new)
+        .iter()
+        .any(|one| one.as_str() != Some(FOREGROUND) && !had.contains(one))
 }
 
 /// Whether a custom resource that has no status subresource gets another status: then its status is written like everything else of it, and
@@ -176,8 +207,12 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
         return Some("metadata.ownerReferences");
     }
     match shape {
-        Some(shape) if shape.is_pod() => (running(old) != running(new)).then_some(RUNNING),
-        Some(shape) => template_path(shape, old, new).or_else(|| spec_path(old, new)),
+        Some(shape) if shape.is_pod() => (running(old) != running(new))
+            .then_some(RUNNING)
+            .or_else(|| taken_up(old, new)),
+        Some(shape) => template_path(shape, old, new)
+            .or_else(|| spec_path(old, new))
+            .or_else(|| taken_up(old, new).filter(|_| kind.kind == "ReplicaSet")),
         None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
         None if content(old) != content(new) => Some("spec"),
         // Engines take orders by them too: to run again, to run in another queue, to run what a label selects.
@@ -186,6 +221,11 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
             .any(|map| words(old, map) != words(new, map))
             .then_some("metadata"),
     }
+}
+
+/// Whether something that nobody controls gets other labels: a controller that selects them makes it its own, and what it made before goes.
+fn taken_up(old: &Value, new: &Value) -> Option<&'static str> {
+    (controller(old).is_none() && words(old, "labels") != words(new, "labels")).then_some(TAKES_UP)
 }
 
 fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str> {
@@ -311,6 +351,66 @@ mod tests {
         assert_eq!(judged("", "Pod", &pod(), &new), Some(expected));
     }
 
+    #[rstest]
+    #[case::pod("", "Pod", Change::Launch("metadata.labels"))]
+    #[case::replica_set("apps", "ReplicaSet", Change::Launch("metadata.labels"))]
+    #[case::of_a_kind_that_nobody_takes_up("apps", "Deployment", Change::Plain)]
+    fn labels_of_what_nobody_controls_are_weighed(#[case] group: &str, #[case] kind: &str, #[case] expected: Change) {
+        let controlled = match kind {
+            "Pod" => pod(),
+            _ => set(
+                deployment(),
+                "/metadata/ownerReferences",
+                pod()["metadata"]["ownerReferences"].clone(),
+            ),
+        };
+        let labelled = |object: &Value| set(object.clone(), "/metadata/labels/app", json!("other"));
+        assert_eq!(
+            judged(group, kind, &controlled, &labelled(&controlled)),
+            Some(Change::Plain)
+        );
+        for owners in [
+            Value::Null,
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "2"}]),
+        ] {
+            let alone = set(controlled.clone(), "/metadata/ownerReferences", owners);
+            assert_eq!(judged(group, kind, &alone, &labelled(&alone)), Some(expected));
+        }
+    }
+
+    #[rstest]
+    #[case::another(json!(["f", "x"]), Change::Launch("metadata.finalizers"))]
+    #[case::instead(json!(["x"]), Change::Launch("metadata.finalizers"))]
+    #[case::of_the_collector(json!(["f", "foregroundDeletion"]), Change::Inert)]
+    #[case::in_another_order(json!(["g", "f"]), Change::Inert)]
+    #[case::gone(Value::Null, Change::Inert)]
+    fn a_finalizer_of_a_workload_is_weighed(#[case] finalizers: Value, #[case] expected: Change) {
+        let old = set(deployment(), "/metadata/finalizers", json!(["f", "g"]));
+        let new = set(old.clone(), "/metadata/finalizers", finalizers.clone());
+        assert_eq!(judged("apps", "Deployment", &old, &new), Some(expected));
+        let old = set(pod(), "/metadata/finalizers", json!(["f", "g"]));
+        let new = set(old.clone(), "/metadata/finalizers", finalizers);
+        assert_eq!(
+            judged("", "Pod", &old, &new),
+            Some(Change::Inert),
+            "a pod ends all the same"
+        );
+    }
+
+    #[test]
+    fn a_controller_keeps_its_own_record() {
+        let new = set(
+            deployment(),
+            "/metadata/annotations",
+            json!({"deployment.kubernetes.io/revision": "2"}),
+        );
+        let mut review = review("UPDATE", "apps", "Deployment", Some(&new), Some(&deployment()));
+        let weighed = |review: &Review| change(review, shape("apps", "Deployment"), &new);
+        assert_eq!(weighed(&review), Some(Change::Launch("metadata.annotations")));
+        review.user.username = "system:kube-controller-manager".to_owned();
+        assert_eq!(weighed(&review), Some(Change::Plain));
+    }
+
     #[test]
     fn an_added_owner_is_not_inert() {
         let dead = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "dead", "uid": "9"});
@@ -347,7 +447,8 @@ mod tests {
     #[case::again("/spec/backoffLimit", json!(9), Change::Launch("spec"))]
     #[case::newer_field_outside_the_template("/spec/newerThanUs", json!(1), Change::Launch("spec"))]
     #[case::spec_gone("/spec", Value::Null, Change::Launch("spec.template"))]
-    #[case::annotation("/metadata/annotations", json!({"deployment.kubernetes.io/revision": "2"}), Change::Plain)]
+    #[case::annotation("/metadata/annotations", json!({"example.com/note": "2"}), Change::Plain)]
+    #[case::last_applied("/metadata/annotations", json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"}), Change::Launch("metadata.annotations"))]
     #[case::image("/spec/template/spec/containers/0/image", json!("b"), Change::Launch("spec.template"))]
     #[case::restart("/spec/template/metadata/annotations", json!({"kubectl.kubernetes.io/restartedAt": "now"}), Change::Launch("spec.template"))]
     #[case::newer_field_inside_the_template("/spec/template/newerThanUs", json!(1), Change::Launch("spec.template"))]

@@ -1,15 +1,15 @@
 //! Bindings that give a workflow's account more than it declares, whoever wrote them.
 //!
 //! What every service account of the cluster holds is more too, and is told once for a binding, not once for each workflow. What
-//! everybody who logs in holds in the whole cluster, or where the platform keeps its own, is not: Kubernetes itself gives
-//! `system:authenticated` rights there. In another namespace somebody who has no say about the cluster may have given it.
+//! everybody who logs in holds in the whole cluster, or where the platform keeps its own, is not, nor what whoever shows no credential does:
+//! Kubernetes itself gives `system:authenticated` and `system:unauthenticated` rights there. In another namespace somebody who has no say about the cluster may have given it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{Declared, Finding, Origin, Place, Severity};
-use crate::api::GROUPS_OF_ALL_ACCOUNTS;
+use crate::api::{GROUPS_OF_ALL_ACCOUNTS, WITHOUT_CREDENTIAL};
 use crate::plan::name_of;
 use crate::review::Violation;
 
@@ -56,12 +56,17 @@ impl Accounts {
         let is_told = |subject: &Value| {
             let group = group(subject);
             group == Some(EVERY_ACCOUNT)
-                || group == Some(EVERYBODY) && kind == "RoleBinding" && !is_the_platforms(namespace)
+                || (group == Some(EVERYBODY) || is_anybody(subject))
+                    && kind == "RoleBinding"
+                    && !is_the_platforms(namespace)
         };
         let mut every = subjects.into_iter().flatten().enumerate();
         let every = every.find(|(_, subject)| is_told(subject));
         if let Some((index, subject)) = every.filter(|_| !is_shipped && !self.by_account.is_empty()) {
-            let group = group(subject).unwrap_or_default();
+            let whom = match is_anybody(subject) {
+                true => "whoever shows no credential, and so to the pods of every AIWorkflow",
+                false => "every service account of the cluster, and so to that of every AIWorkflow",
+            };
             let place = Place {
                 namespace: namespace.to_owned(),
                 kind: kind.to_owned(),
@@ -71,13 +76,10 @@ impl Accounts {
             let violation = Violation {
                 policy: RULE.to_owned(),
                 path: format!("subjects[{index}]"),
-                value: Some(group.to_owned()),
-                message: format!(
-                    "gives {role} to every service account of the cluster, and so to that of every AIWorkflow, beside what it declares"
-                ),
-                fix:
-                    "bind the people and service accounts that need it by name, and take the group out of this binding"
-                        .to_owned(),
+                value: subject.get("name").and_then(Value::as_str).map(str::to_owned),
+                message: format!("gives {role} to {whom}, beside what it declares"),
+                fix: "bind the people and service accounts that need it by name, and take this subject out of the binding"
+                    .to_owned(),
             };
             findings.push(place.finding(violation, Severity::Error));
         }
@@ -162,6 +164,12 @@ fn group(subject: &Value) -> Option<&str> {
     text("name").filter(|_| text("kind") == Some("Group"))
 }
 
+/// Whether a subject is whoever shows no credential.
+fn is_anybody(subject: &Value) -> bool {
+    let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
+    WITHOUT_CREDENTIAL.contains(&(text("kind"), text("name")))
+}
+
 /// Whether a namespace has a name that Kubernetes, or OpenShift, keeps for itself.
 fn is_the_platforms(namespace: &str) -> bool {
     namespace == "openshift"
@@ -242,19 +250,24 @@ mod tests {
         #[case] namespace: &str,
         #[case] expected: bool,
     ) {
-        let binding = json!({
-            "metadata": {"name": "b", "namespace": namespace},
-            "subjects": [{"kind": "User", "name": "ann"}, {"kind": "Group", "name": "system:authenticated"}],
-            "roleRef": {"kind": "ClusterRole", "name": "admin"},
-        });
-        let found = accounts().bound_by(kind, &binding);
-        let said: Vec<_> = found
-            .iter()
-            .map(|finding| (finding.path.as_str(), finding.value.as_deref().unwrap_or_default()))
-            .collect();
-        let wanted = expected.then_some(("subjects[1]", "system:authenticated"));
-        assert_eq!(said, Vec::from_iter(wanted));
-        assert_eq!(Accounts::default().bound_by(kind, &binding), [], "nobody is fenced");
+        for (of, whom) in WITHOUT_CREDENTIAL
+            .into_iter()
+            .chain([("Group", "system:authenticated")])
+        {
+            let binding = json!({
+                "metadata": {"name": "b", "namespace": namespace},
+                "subjects": [{"kind": "User", "name": "ann"}, {"kind": of, "name": whom}],
+                "roleRef": {"kind": "ClusterRole", "name": "admin"},
+            });
+            let found = accounts().bound_by(kind, &binding);
+            let said: Vec<_> = found
+                .iter()
+                .map(|finding| (finding.path.as_str(), finding.value.as_deref().unwrap_or_default()))
+                .collect();
+            let wanted = expected.then_some(("subjects[1]", whom));
+            assert_eq!(said, Vec::from_iter(wanted));
+            assert_eq!(Accounts::default().bound_by(kind, &binding), [], "nobody is fenced");
+        }
     }
 
     #[rstest]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::policy_registration::{at, client, unreadable};
 use super::registration::NOT_RINGFENCE;
-use crate::api::{GROUPS_OF_ALL_ACCOUNTS, exempt_namespaces, is_dns_label};
+use crate::api::{GROUPS_OF_ALL_ACCOUNTS, WITHOUT_CREDENTIAL, exempt_namespaces, is_dns_label};
 
 /// Most namespaces that the condition names: with the longest names it has 70,000 characters, of the 100,000 that CEL takes.
 const MAX_NAMED: usize = 1000;
@@ -62,6 +62,15 @@ impl Bound {
         matches!(self, Self::Named(names) if names.contains(namespace))
     }
 
+    /// The namespaces that it names.
+    pub fn named(&self) -> impl Iterator<Item = &String> {
+        let names = match self {
+            Self::Named(names) => Some(names),
+            Self::Everywhere => None,
+        };
+        names.into_iter().flatten()
+    }
+
     fn condition(&self, release_namespace: &str) -> String {
         let listed = |names: &mut dyn Iterator<Item = &str>| {
             let quoted: Vec<_> = names.map(|name| format!("'{name}'")).collect();
@@ -86,14 +95,16 @@ impl Bound {
 }
 
 /// The namespace whose accounts a subject `s` names; empty where it names none. A namespace that is left out is the binding's own, and so
-/// is that of a group which holds every account: what a RoleBinding gives it is given in that namespace.
+/// is that of a group which holds every account, and of whoever shows no credential: what a RoleBinding gives them is given in that namespace.
 fn of_subject() -> String {
     let groups = GROUPS_OF_ALL_ACCOUNTS.map(|group| format!("'{group}'")).join(", ");
+    let anybody = WITHOUT_CREDENTIAL.map(|(kind, name)| format!("s.kind == '{kind}' && s.name == '{name}'"));
+    let anybody = anybody.join(" || ");
     format!(
         "(!has(s.kind) || !has(s.name) ? '' \
 : s.kind == 'ServiceAccount' \
 ? (has(s.namespace) && s.namespace != '' ? s.namespace : has(request.namespace) ? request.namespace : '') \
-: s.kind == 'Group' && s.name in [{groups}] ? (has(request.namespace) ? request.namespace : '') \
+: s.kind == 'Group' && s.name in [{groups}] || {anybody} ? (has(request.namespace) ? request.namespace : '') \
 : size(s.name) > {MAX_USER} ? '' \
 : s.kind == 'User' && s.name.startsWith('system:serviceaccount:') ? s.name.split(':', 4)[2] \
 : s.kind == 'Group' && s.name.startsWith('system:serviceaccounts:') ? s.name.split(':', 3)[2] \

@@ -2,16 +2,20 @@
 //! makes an account there.
 //!
 //! Must never: write before every namespace is known (what is missing would be let through), or say that a namespace is covered before
-//! the API server has stored it.
+//! the API server has stored it and had the time to act on it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt, runtime::reflector::Store};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -25,6 +29,9 @@ const AFTER_REVERT: Duration = Duration::from_secs(1);
 /// How long an account waits for its namespace to be covered, before that is said and tried again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long an API server may take from storing a registration to acting on it: each learns of it by a watch.
+const PICKED_UP: Duration = Duration::from_secs(1);
+
 /// Whose bindings the API server asks about, as it stands.
 #[derive(Default)]
 pub(super) struct Guard {
@@ -35,6 +42,10 @@ pub(super) struct Guard {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stands {
     bound: Bound,
+    /// Since when it covers more than it names.
+    everywhere: Option<Instant>,
+    /// Since when it covers each namespace that it names.
+    named: BTreeMap<String, Instant>,
     /// Why that is not what it should be.
     why: Option<String>,
 }
@@ -43,8 +54,28 @@ impl Default for Stands {
     fn default() -> Self {
         Self {
             bound: Bound::default(),
+            everywhere: None,
+            named: BTreeMap::new(),
             why: Some("the registration was not looked at yet".to_owned()),
         }
+    }
+}
+
+impl Stands {
+    /// That from now on, where it did not stand `before` already.
+    fn of(bound: Bound, before: &Self, now: Instant) -> Self {
+        let since = |name: &String| before.since(name).unwrap_or(now);
+        Self {
+            everywhere: matches!(bound, Bound::Everywhere).then(|| before.everywhere.unwrap_or(now)),
+            named: bound.named().map(|name| (name.clone(), since(name))).collect(),
+            why: None,
+            bound,
+        }
+    }
+
+    /// Since when a namespace is covered.
+    fn since(&self, namespace: &str) -> Option<Instant> {
+        self.named.get(namespace).copied().or(self.everywhere)
     }
 }
 
@@ -58,23 +89,29 @@ impl Guard {
         }
     }
 
-    /// Waits until bindings to accounts of a fenced namespace are asked about.
+    /// Waits until bindings to accounts of a fenced namespace are asked about, and tells since when. What was bound before that, nobody was
+    /// asked about.
     ///
     /// # Errors
     /// Why they are not yet.
-    pub(super) async fn covers(&self, namespace: &NamespaceFacts) -> Result<(), String> {
+    pub(super) async fn covers(&self, namespace: &NamespaceFacts) -> Result<Instant, String> {
         self.hear(namespace);
+        let name = &namespace.name;
         let mut stands = self.stands.subscribe();
-        let covered = stands.wait_for(|stands| stands.bound.covers(&namespace.name));
-        if matches!(timeout(PATIENCE, covered).await, Ok(Ok(_))) {
-            return Ok(());
-        }
-        let why = self.stands.borrow().why.clone();
-        Err(format!(
-            "the API server does not ask yet about RoleBindings to accounts of namespace {}, so none is made there: {}",
-            namespace.name,
-            why.as_deref().unwrap_or("the namespace was not seen yet")
-        ))
+        let covered = stands.wait_for(|stands| stands.since(name).is_some());
+        let since = match timeout(PATIENCE, covered).await {
+            Ok(Ok(stands)) => stands.since(name),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let Some(since) = since else {
+            let why = self.stands.borrow().why.clone();
+            return Err(format!(
+                "the API server does not ask yet about RoleBindings to accounts of namespace {name}, so none is made there: {}",
+                why.as_deref().unwrap_or("the namespace was not seen yet")
+            ));
+        };
+        sleep_until(since + PICKED_UP).await;
+        Ok(since + PICKED_UP)
     }
 }
 
@@ -124,7 +161,14 @@ async fn look(kept: &mut Kept, bound: Bound, context: &Context) -> Duration {
         .await
         .unwrap_or_else(|error| Looked::Not(error.explain()));
     let (now, reverted) = match looked {
-        Looked::Stands { reverted, .. } => (Stands { bound, why: None }, reverted),
+        Looked::Stands { reverted, .. } => {
+            // While somebody else's words stood there, nobody may have been asked.
+            let before = match reverted {
+                true => Stands::default(),
+                false => context.guard.stands.borrow().clone(),
+            };
+            (Stands::of(bound, &before, Instant::now()), reverted)
+        }
         Looked::Lost => return AGAIN,
         Looked::Not(why) => {
             let now = Stands {
@@ -152,4 +196,33 @@ async fn look(kept: &mut Kept, bound: Bound, context: &Context) -> Duration {
         sleep(AFTER_REVERT).await;
     }
     pause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Bound {
+        Bound::Named(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_namespace_is_covered_since_it_was_named_first() {
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let first = Stands::of(named(&["a"]), &Stands::default(), start);
+        let second = Stands::of(named(&["a", "b"]), &first, later(1));
+        assert_eq!(
+            ["a", "b", "c"].map(|name| second.since(name)),
+            [Some(start), Some(later(1)), None]
+        );
+        // By another name it goes on; gone and back it begins anew.
+        let everywhere = Stands::of(Bound::Everywhere, &second, later(2));
+        assert_eq!(everywhere.since("c"), Some(later(2)));
+        let back = Stands::of(named(&["b", "c"]), &everywhere, later(3));
+        assert_eq!(["a", "b"].map(|name| back.since(name)), [None, Some(later(2))]);
+        // What was not there for a moment counts from then on.
+        let lost = Stands::of(named(&["b"]), &Stands::default(), later(4));
+        assert_eq!(lost.since("b"), Some(later(4)));
+    }
 }

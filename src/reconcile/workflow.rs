@@ -19,12 +19,13 @@ use kube::{
     api::PostParams,
     runtime::{controller::Action, events::EventType},
 };
+use tokio::time::Instant;
 
 /// How often a plan is made again in one reconcile: a name is found taken, or somebody writes at the same time.
 const ATTEMPTS: usize = 4;
 
 pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) -> Result<Action, CallError> {
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
@@ -66,12 +67,13 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed
     let mut taken = std::collections::BTreeSet::new();
     let mut last = None;
     for _ in 0..ATTEMPTS {
+        let looked = Instant::now();
         observed = Observed {
             taken: std::mem::take(&mut taken),
             ..observe(workflow, context).await?
         };
         let plan = context.plan(workflow, &mut observed).await?;
-        match apply(workflow, &observed, &plan, context).await {
+        match apply(workflow, &observed, looked, &plan, context).await {
             Ok(Done::All(outcome)) => return Ok((observed, plan, outcome)),
             Ok(Done::NameTaken(child, name)) => {
                 taken = observed.taken.clone();
@@ -80,6 +82,10 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed
                     plan,
                     Outcome::Failed(Reason::NameTaken, "an object of that name is not ours".to_owned()),
                 ));
+            }
+            Ok(Done::BoundMeanwhile) => {
+                let said = "a binding of somebody else names the account that is to be made".to_owned();
+                last = Some((plan, Outcome::Failed(Reason::Conflict, said)));
             }
             Err(error) if error.is_conflict() => last = Some((plan, failure(&error, None))),
             Err(error) => {
@@ -240,9 +246,18 @@ async fn launching_workflows(
 enum Done {
     All(Outcome),
     NameTaken(Child, String),
+    /// Nobody was asked about a binding to the account that waits for it now.
+    BoundMeanwhile,
 }
 
-async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
+/// `looked` is when `observed` began to be read.
+async fn apply(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    looked: Instant,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Done, CallError> {
     let facts = &observed.namespace;
     let nothing_planned = plan.held && plan.changes.is_empty();
     if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
@@ -254,10 +269,15 @@ async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context:
         return Ok(Done::All(Outcome::Failed(Reason::NameTaken, message)));
     }
     let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
-    if plan.changes.iter().any(makes_account)
-        && let Err(why) = context.guard.covers(facts).await
-    {
-        return Ok(Done::All(Outcome::Failed(Reason::ApiUnavailable, why)));
+    if plan.changes.iter().any(makes_account) {
+        let asked_since = match context.guard.covers(facts).await {
+            Ok(since) => since,
+            Err(why) => return Ok(Done::All(Outcome::Failed(Reason::ApiUnavailable, why))),
+        };
+        // Whoever bound it between that look and the first question was refused by nobody.
+        if looked < asked_since && !context.bound(workflow).await?.is_empty() {
+            return Ok(Done::BoundMeanwhile);
+        }
     }
     let before = workflow.status.as_ref().filter(|status| stood(workflow, status));
     let foreign = |change: &Change| match change {

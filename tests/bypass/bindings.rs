@@ -1,5 +1,7 @@
 //! Door: more rights for a workflow's account, by a binding of somebody else's, anywhere, before or after the fence.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{eventually, unique};
@@ -143,7 +145,7 @@ async fn rights_are_laid_out_for_the_account_of_tomorrows_workflow() {
     answer.refused_by(RULE);
 }
 
-/// A namespace is guarded before its first account is made, so there is no moment to be quick in.
+/// A namespace is guarded before its first account is made, and bindings are looked for after that, so there is no moment to be quick in.
 /// Held by: `extra-binding`
 #[tokio::test]
 async fn the_account_is_bound_in_the_moment_in_which_it_is_made() {
@@ -166,6 +168,51 @@ async fn the_account_is_bound_in_the_moment_in_which_it_is_made() {
             .await;
         answer.refused_by(RULE);
     }
+}
+
+/// The workflow is there first, and waits for the fence; the binding comes as soon as the namespace has its label, before the API server asks
+/// about it. What was admitted then has no account to give anything to.
+/// Held by: `extra-binding`, `operator`
+#[tokio::test]
+async fn the_account_is_bound_in_the_moment_in_which_its_namespace_is_fenced() {
+    let world = &World::shared().await;
+    let other = &world.namespace("other", &json!({})).await;
+    let (_, ada) = &world.person(other, "admin").await;
+    let tries = (0..16u64).map(|round| async move {
+        let ns = &world.namespace("first", &json!({})).await;
+        let declared = workflow("triage", &json!({}));
+        world.tess.post(&all("AIWorkflow", ns), &declared).await.ok();
+        let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+        world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+        tokio::time::sleep(Duration::from_millis(round * 10)).await;
+        let attack = binding("admin", &json!([account(ns, "triage")]));
+        let answer = ada.post(&all("RoleBinding", other), &attack).await;
+        let was_bound = answer.code == 201;
+        if !was_bound {
+            answer.refused_by(RULE);
+        }
+        let said = eventually(SOON, || async {
+            let workflow = world.admin.read(&one("AIWorkflow", ns, "triage")).await?;
+            let programmed = condition(&workflow, "Programmed").clone();
+            let is_made = world.admin.is_there(&one("ServiceAccount", ns, "triage")).await?;
+            ensure!(
+                is_made || programmed["reason"] == "Conflict",
+                "neither made nor refused: {programmed}"
+            );
+            Ok(programmed)
+        })
+        .await;
+        let is_made = world
+            .admin
+            .is_there(&one("ServiceAccount", ns, "triage"))
+            .await
+            .unwrap();
+        assert_eq!(is_made, !was_bound, "after {} ms: {said}", round * 10);
+        was_bound
+    });
+    let bound = futures::future::join_all(tries).await;
+    // Without one that was quick enough nothing was tried.
+    assert!(bound.contains(&true), "nobody was quicker than the API server");
 }
 
 /// Legitimate: where a namespace only warns, who binds its accounts is told and not refused; where nothing is fenced, nobody asks.
@@ -234,6 +281,43 @@ async fn the_admin_of_the_fenced_namespace_binds_everybody() {
     }
     let more = json!({"subjects": [rbac("User", "ada"), rbac("Group", "ml"), rbac("Group", "data")]});
     ada.patch(&path, &more).await.ok();
+}
+
+/// Whoever shows no credential is anybody who reaches the API server, and so is each pod, whatever its account holds.
+/// Held by: `extra-binding`
+#[tokio::test]
+async fn the_admin_of_the_fenced_namespace_binds_whoever_shows_no_credential() {
+    let world = World::shared().await;
+    let (ns, other) = (
+        &world.enforced("nobody-bound").await,
+        &world.namespace("other", &json!({})).await,
+    );
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, ada) = world.person(ns, "admin").await;
+    let (_, olga) = world.person(other, "admin").await;
+    for whom in [
+        rbac("Group", "system:unauthenticated"),
+        rbac("User", "system:anonymous"),
+    ] {
+        let attack = binding("view", &json!([rbac("User", "ada"), whom]));
+        for attacker in [&ada, &world.admin] {
+            let answer = attacker.post(&all("RoleBinding", ns), &attack).await;
+            let message = answer.refused_by(RULE);
+            assert!(
+                message.contains("subjects[1]") && message.contains("shows no credential"),
+                "{message}"
+            );
+        }
+        // Elsewhere it is told.
+        let made = olga.post(&all("RoleBinding", other), &attack).await.ok();
+        let name = made["metadata"]["name"].as_str().unwrap();
+        let found = told(&scan_report(&world, &[]).await);
+        olga.delete(&one("RoleBinding", other, name)).await.ok();
+        let wanted = format!("{RULE} RoleBinding/{name}");
+        assert!(found.contains(&wanted), "{wanted} is missing in: {found:?}");
+    }
+    let people = json!([rbac("User", "ada"), rbac("Group", "system:unauthenticated-not")]);
+    ada.post(&all("RoleBinding", ns), &binding("view", &people)).await.ok();
 }
 
 /// To refuse these would let one fenced namespace decide about all others.

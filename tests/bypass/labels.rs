@@ -78,7 +78,7 @@ async fn a_tenant_moves_a_running_pod_to_another_workflow() {
     let pod = world.admin.get(&path).await.ok();
     assert_eq!(pod["metadata"]["labels"][WORKFLOW], "triage");
     let own = json!({"metadata": {"labels": {"team": "x"}}});
-    world.tess.patch(&path, &own).await.ok();
+    lea.patch(&path, &own).await.ok();
 }
 
 /// A pod that no workflow has, because it was there before the fence, is not taken into one.

@@ -295,8 +295,8 @@ async fn who_is_no_launcher_changes_what_a_running_pod_runs() {
     lea.strategic(&path, &image("registry.example.com/finance/triage:1.5"))
         .await
         .ok();
-    // Labels and annotations of its own are anybody's with the right to.
-    let own = json!({"metadata": {"labels": {"team": "x"}}});
+    // Annotations of its own are anybody's with the right to; labels are its launchers', where no controller has it.
+    let own = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/note": "x"}}});
     world.tess.patch(&path, &own).await.ok();
 }
 

@@ -28,7 +28,7 @@ pub async fn has_pods(world: &World, ns: &str, app: &str, count: usize) -> Vec<V
     .await
 }
 
-async fn node(world: &World) -> String {
+pub async fn node(world: &World) -> String {
     let name = unique("node");
     world
         .admin
@@ -39,7 +39,7 @@ async fn node(world: &World) -> String {
 }
 
 /// As the scheduler places it.
-async fn bind(world: &World, ns: &str, pod: &str, node: &str) {
+pub async fn bind(world: &World, ns: &str, pod: &str, node: &str) {
     let scheduler = world.master("system:kube-scheduler", &[]).await;
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod},

@@ -449,5 +449,5 @@ async fn a_running_pod_is_given_a_second_network_or_more_nodes() {
     let another = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/other": "x"}}});
     edith.patch(&path, &another).await.refused_by("pod-annotations");
     let label = json!({"metadata": {"labels": {"team": "x"}, "annotations": {"kubectl.kubernetes.io/default-container": null}}});
-    edith.patch(&path, &label).await.ok();
+    world.tess.patch(&path, &label).await.ok();
 }

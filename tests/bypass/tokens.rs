@@ -1,10 +1,11 @@
 //! Door: being the workflow's account without being its pod.
 
+use anyhow::ensure;
 use serde_json::{Value, json};
-use support::unique;
+use support::{eventually, unique};
 
 use crate::attackers::forbidden;
-use crate::world::{Actor, World, all, one};
+use crate::world::{Actor, SOON, World, all, one};
 
 const KEY: &str = "eks.amazonaws.com/role-arn";
 
@@ -133,6 +134,52 @@ async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
         .patch(&path, &json!({"metadata": {"labels": {"a": "b"}}}))
         .await
         .ok();
+    edith.delete(&path).await.ok();
+}
+
+/// The API server fills what has no token, and deletes one whose account is another by its UID: by an empty one, or one of the UID of the account
+/// that was made again, it would be given a token of that.
+///
+/// Held by: `token-secret`
+#[tokio::test]
+async fn a_secret_with_a_token_is_filled_again() {
+    let world = World::shared().await;
+    let ns = &world.namespace("refilled", &json!({})).await;
+    let (_, edith) = world.person(ns, "edit").await;
+    edith
+        .post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "old"}}))
+        .await
+        .ok();
+    let made = edith.post(&secrets(ns), &token_secret("old")).await.ok();
+    let path = format!("{}/{}", secrets(ns), made["metadata"]["name"].as_str().unwrap());
+    let filled = eventually(SOON, || async {
+        let found = world.admin.read(&path).await?;
+        ensure!(found["data"]["token"].is_string(), "not filled yet");
+        Ok(found)
+    })
+    .await;
+    let uid = &filled["metadata"]["annotations"]["kubernetes.io/service-account.uid"];
+    assert!(uid.is_string(), "{}", filled["metadata"]);
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    world
+        .admin
+        .patch(&format!("{}/{ns}", crate::world::NAMESPACES), &enforce)
+        .await
+        .ok();
+    world.ready(ns, "triage", &json!({})).await;
+    for attacker in [&edith, &world.admin] {
+        for uid in [json!("11111111-1111-1111-1111-111111111111"), json!(""), Value::Null] {
+            let of = json!({"metadata": {"annotations": {"kubernetes.io/service-account.uid": uid}}});
+            attacker.patch(&path, &of).await.refused_by("token-secret");
+        }
+        for token in [json!(""), Value::Null] {
+            let emptied = json!({"data": {"token": token}});
+            attacker.patch(&path, &emptied).await.refused_by("token-secret");
+        }
+    }
+    // It goes on holding what it holds, and takes notes.
+    let note = json!({"metadata": {"annotations": {"example.com/note": "x"}}, "data": {"more": "eA=="}});
+    edith.patch(&path, &note).await.ok();
     edith.delete(&path).await.ok();
 }
 

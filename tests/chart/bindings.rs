@@ -124,6 +124,8 @@ async fn bindings_to_accounts_of_fenced_namespaces_are_asked_about_and_no_others
             named("Group", "system:serviceaccounts"),
             named("Group", "system:serviceaccounts:"),
             named("Group", "system:authenticated"),
+            named("Group", "system:unauthenticated"),
+            named("User", "system:anonymous"),
             named("User", "system:serviceaccount:"),
             named("User", &format!("system:serviceaccounts:{fenced}")),
             named("Group", &format!("system:serviceaccount:{fenced}:triage")),

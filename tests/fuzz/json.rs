@@ -88,6 +88,7 @@ fn pairs() -> impl Strategy<Value = Value> {
         "ringfence.dev/audit",
         "ringfence.dev/owner-uid",
         "kubernetes.io/service-account.name",
+        "kubernetes.io/service-account.uid",
         "kubernetes.io/metadata.name",
     ]);
     btree_map(keys, select(vec!["", "default", "triage", "other"]), 0..4).prop_map(|map| json!(map))

@@ -50,7 +50,10 @@ fn refused(review: &Review) -> Vec<(String, Option<String>)> {
 #[case::a_user_as_a_group(json!({"kind": "Group", "name": "system:serviceaccount:ai:triage"}), false)]
 #[case::every_account_of_the_cluster(json!({"kind": "Group", "name": "system:serviceaccounts"}), true)]
 #[case::whoever_logs_in(json!({"kind": "Group", "name": "system:authenticated"}), true)]
-#[case::whoever_does_not(json!({"kind": "Group", "name": "system:unauthenticated"}), false)]
+#[case::whoever_does_not(json!({"kind": "Group", "name": "system:unauthenticated"}), true)]
+#[case::nobody_known(json!({"kind": "User", "name": "system:anonymous"}), true)]
+#[case::a_group_called_like_nobody_known(json!({"kind": "Group", "name": "system:anonymous"}), false)]
+#[case::a_user_called_like_a_group_of_theirs(json!({"kind": "User", "name": "system:unauthenticated"}), false)]
 #[case::a_user_called_like_all(json!({"kind": "User", "name": "system:serviceaccounts"}), false)]
 #[case::no_subject(json!(7), false)]
 #[case::no_name(json!({"kind": "ServiceAccount", "namespace": "ai"}), true)]
@@ -81,6 +84,7 @@ fn an_account_without_a_namespace_is_of_the_bindings_own() {
 fn a_binding_of_the_cluster_has_no_namespace_of_its_own() {
     let mut subjects = vec![json!({"kind": "ServiceAccount", "name": "triage"})];
     subjects.extend(GROUPS_OF_ALL_ACCOUNTS.map(|group| json!({"kind": "Group", "name": group})));
+    subjects.extend(WITHOUT_CREDENTIAL.map(|(kind, name)| json!({"kind": kind, "name": name})));
     let mut review = written("ClusterRoleBinding", None, json!(subjects));
     review.namespace = None;
     assert!(Binding::of(&review).unwrap().is_none());

@@ -225,6 +225,12 @@ fn controllers_work_for_labelled_owners() {
     owners[1].found = Some(set(cron_job("c"), "/spec/jobTemplate/metadata/labels/ringfence.dev~1workflow", json!("other")));
     owners
 })]
+#[case::owner_is_being_deleted(vec![owner("apps/v1", "ReplicaSet", "r", Some(deleted(workload("r"))))])]
+#[case::second_owner_is_being_deleted({
+    let mut owners = job_of_cron_job();
+    owners[1].found = Some(deleted(cron_job("c")));
+    owners
+})]
 fn a_broken_chain_of_owners_makes_no_pods(#[case] owners: Vec<Owner>) {
     for controller in controllers() {
         let (review, facts) = made_by(controller, owners.clone());
@@ -235,6 +241,26 @@ fn a_broken_chain_of_owners_makes_no_pods(#[case] owners: Vec<Owner>) {
             "{violation:?}"
         );
     }
+}
+
+fn deleted(object: Value) -> Value {
+    set(object, "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))
+}
+
+/// KubeRay cleans up by a Job, Argo Workflows by pods of its own.
+#[test]
+fn an_engine_cleans_up_what_is_being_deleted() {
+    let engine = owner("ray.io/v1", "RayCluster", "r", Some(deleted(workload("r"))));
+    let job = set(
+        workload("j"),
+        "/metadata/ownerReferences",
+        json!([owner_reference(&engine)]),
+    );
+    let [manager, _] = controllers();
+    let (review, facts) = made_by(manager, vec![owner("batch/v1", "Job", "j", Some(job)), engine.clone()]);
+    assert_eq!(judged(&review, &facts), None);
+    let (review, facts) = made_by(user("ann", &[], None), vec![engine]);
+    assert_eq!(judged(&review, &facts), None, "a launcher");
 }
 
 #[rstest]

@@ -1,0 +1,142 @@
+//! Door: what launchers' tools keep on an object: by it they decide what to change and what to delete, so that what a launcher withdraws stays.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use support::{Identity, eventually};
+
+use crate::attackers::force_apply;
+use crate::world::{SOON, World, all, one, pod, workload};
+
+const KEYS: [&str; 8] = [
+    "argocd.argoproj.io/sync-options",
+    "config.k8s.io/owning-inventory",
+    "deployment.kubernetes.io/revision",
+    "helm.sh/resource-policy",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kustomize.config.k8s.io/behavior",
+    "kustomize.toolkit.fluxcd.io/prune",
+    "meta.helm.sh/release-name",
+];
+
+fn annotated(key: &str, value: &Value) -> Value {
+    json!({"metadata": {"annotations": {key: value}}})
+}
+
+/// To keep it (`helm.sh/resource-policy`), to give it away, or to have a field forgotten.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_writes_what_a_launchers_tool_goes_by() {
+    let world = World::shared().await;
+    let ns = &world.enforced("kept-books").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (_, edith) = world.tenant(ns).await;
+    let launcher = Identity::user("lea", &["system:masters"]);
+    let folder = tempfile::tempdir().unwrap();
+    let apply = async |object: &Value| {
+        let file = folder.path().join("app.json");
+        fs::write(&file, object.to_string()).unwrap();
+        let file = file.to_str().unwrap();
+        let done = world
+            .cluster
+            .kubectl_as(&launcher, &["apply", "--namespace", ns, "-f", file])
+            .await
+            .unwrap();
+        assert!(done.success, "{done}");
+    };
+    for kind in ["Deployment", "CronJob"] {
+        let app = kind.to_lowercase();
+        let mut made = workload(kind, &pod(&app, "triage"));
+        made["metadata"]["annotations"] = json!({"example.com/who": "lea"});
+        apply(&made).await;
+        let path = one(kind, ns, &app);
+        for attacker in [&world.tess, &edith, &world.admin] {
+            for key in KEYS {
+                let answer = attacker.patch(&path, &annotated(key, &json!("x"))).await;
+                let said = answer.refused_by("launcher");
+                assert!(said.contains("what their tools keep there"), "{said}");
+            }
+            let gone = annotated("kubectl.kubernetes.io/last-applied-configuration", &Value::Null);
+            attacker.patch(&path, &gone).await.refused_by("launcher");
+            let owner = json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}});
+            attacker.patch(&path, &owner).await.refused_by("launcher");
+        }
+        // Notes are anybody's, and a launcher's next apply goes through: what is left out goes.
+        world
+            .tess
+            .patch(&path, &annotated("example.com/note", &json!("x")))
+            .await
+            .ok();
+        made["metadata"]["annotations"] = json!({});
+        apply(&made).await;
+        let now = world.admin.read(&path).await.unwrap();
+        let words = &now["metadata"]["annotations"];
+        assert!(
+            words["example.com/who"].is_null() && words["example.com/note"] == "x",
+            "{words}"
+        );
+    }
+    // The Deployment controller counts its rollouts itself.
+    eventually(SOON, || async {
+        let now = world.admin.read(&one("Deployment", ns, "deployment")).await?;
+        let revision = &now["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
+        anyhow::ensure!(revision == "1", "{revision}");
+        Ok(())
+    })
+    .await;
+}
+
+/// What two apply goes only when both leave it out: a tenant who applies the same template keeps what a launcher takes out of it.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_shares_in_owning_the_template() {
+    let world = World::shared().await;
+    let ns = &world.enforced("shared-books").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    for kind in ["Deployment", "CronJob", "StatefulSet"] {
+        let app = kind.to_lowercase();
+        let path = one(kind, ns, &app);
+        let mut with = workload(kind, &pod(&app, "triage"));
+        let template = crate::objects::template_of(kind);
+        let container = format!("{template}/spec/containers/0");
+        with.pointer_mut(&container).unwrap()["env"] = json!([{"name": "A", "value": "b"}]);
+        let by_lea = format!("{path}?fieldManager=ci");
+        let apply = async |object: &Value| {
+            let bytes = object.to_string().into_bytes();
+            let sent = lea.bytes(
+                axum::http::Method::PATCH,
+                &by_lea,
+                "application/apply-patch+yaml",
+                bytes,
+            );
+            sent.await.ok()
+        };
+        apply(&with).await;
+        for attacker in [&world.tess, &edith, &world.admin] {
+            let said = force_apply(attacker, &path, &with).await;
+            let said = said.refused_by("launcher");
+            assert!(said.contains("managedFields"), "{said}");
+            // Forgotten, it is nobody's to take out.
+            let forgotten = json!({"metadata": {"managedFields": [{}]}});
+            attacker.patch(&path, &forgotten).await.refused_by("launcher");
+        }
+        // How much of it runs is anybody's to apply.
+        if kind != "CronJob" {
+            let scaled = json!({
+                "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": app}, "spec": {"replicas": 2},
+            });
+            force_apply(&world.tess, &path, &scaled).await.ok();
+            world.tess.patch(&path, &json!({"spec": {"replicas": 1}})).await.ok();
+        }
+        let without = workload(kind, &pod(&app, "triage"));
+        let now = apply(&without).await;
+        let env = now.pointer(&format!("{container}/env"));
+        assert!(env.is_none(), "{env:?}");
+        lea.delete(&format!("{path}?propagationPolicy=Background")).await.ok();
+    }
+    assert_eq!(world.admin.items(&all("CronJob", ns)).await.unwrap(), [] as [Value; 0]);
+}
