@@ -136,15 +136,15 @@ impl Client {
     /// Installs it where it is missing.
     pub async fn install(cluster: &Cluster, engine: &str) -> Self {
         let environment = support::repository().join("target/engines").join(engine);
-        let script = support::repository().join("tests/engines/build.sh");
+        let script = support::repository().join("tests/support/build-venv.sh");
         let status = Command::new(script)
-            .arg(engine)
+            .arg(format!("engines/{engine}"))
             .arg(&environment)
             .stdin(Stdio::null())
             .status()
             .await;
         assert!(
-            status.expect("tests/engines/build.sh").success(),
+            status.expect("tests/support/build-venv.sh").success(),
             "the client of {engine} is not installed: see above"
         );
         let home = cluster.plane.directory().join(unique(engine));
