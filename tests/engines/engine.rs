@@ -141,14 +141,15 @@ impl Client {
     /// Installs a client of Python where it is missing.
     pub async fn install(cluster: &Cluster, engine: &str) -> Self {
         let environment = support::repository().join("target/engines").join(engine);
-        built("build.sh", &[engine.as_ref(), environment.as_ref()]).await;
+        let list = format!("engines/{engine}");
+        built("tests/support/build-venv.sh", &[list.as_ref(), environment.as_ref()]).await;
         Self::at(cluster, engine, environment.join("venv/bin"))
     }
 
     /// Builds a controller of Go where it is missing, and gives the cluster its definitions.
     pub async fn controller(cluster: &Cluster, engine: &str) -> Self {
         let programs = support::repository().join("target/engines/controllers");
-        built("controllers/build.sh", &[programs.as_ref()]).await;
+        built("tests/engines/controllers/build.sh", &[programs.as_ref()]).await;
         let definitions = programs.join(engine).display().to_string();
         // Server-side: a client's own copy of them would be larger than an annotation may be.
         cluster.kubectl(&["apply", "--server-side", "-f", &definitions]).await;
@@ -234,7 +235,7 @@ impl Client {
 
 /// Runs a script of `tests/engines`, whose progress goes to our standard error.
 async fn built(script: &str, arguments: &[&OsStr]) {
-    let path = support::repository().join("tests/engines").join(script);
+    let path = support::repository().join(script);
     let status = Command::new(path).args(arguments).stdin(Stdio::null()).status().await;
     let status = status.unwrap_or_else(|error| panic!("{script}: {error}"));
     assert!(status.success(), "{script} {arguments:?}: see above");

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Installs an engine's real client for the tests, where it is missing or older than its list: the packages in NAME/requirements.txt,
-# each with its hash, in a virtual environment of their own. About a minute when nothing is cached.
+# Installs Python packages that tests ask, where they are missing or older than their list: those in FOLDER/requirements.txt, each with its
+# hash, in a virtual environment of their own. About a minute when nothing is cached.
 #
-#   build.sh NAME [DIR]        DIR: where the environment goes (default: target/engines/NAME)
+#   build-venv.sh FOLDER DIR        FOLDER: below tests/, such as engines/airflow; DIR: where the environment goes: DIR/venv
 #
-# A newer client: change requirements.in, then
+# Newer ones: change requirements.in, then
 #   uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements.in -o requirements.txt
 set -euo pipefail
 
 name=$1
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-list=$root/tests/engines/$name/requirements.txt
-environment=${2:-$root/target/engines/$name}
+list=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/$name/requirements.txt
+environment=$2
 
 say() { printf '%s: %s\n' "$name" "$*" >&2; }
 
@@ -20,7 +19,7 @@ mkdir -p "$environment"
 # Two test binaries may come here at once. Without flock (it is not on every system) both install.
 if command -v flock >/dev/null; then exec 9>"$environment/.lock" && flock 9; fi
 if ! cmp -s "$list" "$environment/installed"; then
-    say "installing its client (about a minute)"
+    say "installing its Python packages (about a minute)"
     python3 -m venv --clear "$environment/venv" ||
         { say "python3 cannot make virtual environments: install its venv module (Debian: python3-venv)"; exit 1; }
     "$environment/venv/bin/pip" install --quiet --disable-pip-version-check --no-input --require-hashes -r "$list"
