@@ -60,6 +60,10 @@ match-conditions: tools ## Build the API server's evaluator of matchConditions, 
 promql: tools ## Build the Prometheus that the tests ask about alerts (two minutes the first time)
 	$(call step,build the evaluator of alerts,tests/support/build-oracle.sh promql)
 
+.PHONY: engines
+engines: tools ## Build the controllers of engines that the tests run: Argo Workflows' and KubeRay's (minutes the first time)
+	$(call step,build the controllers of engines,tests/engines/controllers/build.sh)
+
 .PHONY: image
 image: image-tools ## Build the image: target/image/ringfence.tar, for docker load, ctr images import and registries
 	$(call step,build the image,image/build.sh target/image)
@@ -69,7 +73,7 @@ sbom: image-tools ## Write what the image's binary is made of, as CycloneDX: tar
 	$(call step,build the binary and its SBOM,image/compile.sh target/image/binary)
 
 .PHONY: test
-test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
+test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql engines compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: test-image
@@ -96,13 +100,15 @@ unit: compile ## Run the unit tests: no network, no files, seconds
 .PHONY: $(TESTS:%=test-%)
 # Tests of the cluster mostly wait for it: more of them at a time than there are cores.
 $(TESTS:%=test-%): test-%: compile
-	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6))
+	$(call step,tests: $*,cargo test --workspace --locked --test $* $(if $(filter cluster,$*),-- --test-threads=6)$(if $(filter engines,$*),-- --test-threads=3))
 
 $(CLUSTER_TESTS:%=test-%): controlplane
 
 test-install: namespaces
 
-test-network test-cluster test-soundness test-chart: simulator
+test-network test-cluster test-soundness test-chart test-engines: simulator
+
+test-engines: engines
 
 test-chart: promql
 

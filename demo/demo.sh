@@ -93,9 +93,12 @@ cleanup() {
     exit "$status"
 }
 
+# By the file that it runs, and not by its name: ringfence begins again as /proc/self/exe, and is called so by then.
 name_of() { # PID
-    if [ -r "/proc/$1/comm" ]; then
-        cat "/proc/$1/comm"
+    local file
+    if file=$(readlink "/proc/$1/exe" 2>/dev/null); then
+        # What was built again since runs from a file that is gone.
+        basename "${file% (deleted)}"
     else
         basename "$(ps -o comm= -p "$1")"
     fi

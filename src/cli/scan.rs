@@ -95,7 +95,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         let scanner = Scanner::new(Arc::new(admission), live.clone(), live);
         let mut heard = Heard::new();
         let shows = heard.shows;
-        let scan = Box::pin(scanner.scan(only, false, &mut heard));
+        let scan = Box::pin(scanner.scan(only, &mut heard));
         let extent = if shows {
             scan.await
         } else {

@@ -256,7 +256,7 @@ pub const RULES: [Rule; 33] = [
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     replayed(
         "pod-node",
-        "A pod leaves the choice of its node to the scheduler, tolerates only taints and names only a RuntimeClass that the class lists, and takes no rank of the cluster's own parts.",
+        "A pod leaves the choice of its node to the scheduler, keeps no other namespace's pods off it, tolerates only taints and names only a RuntimeClass that the class lists, and takes no rank of the cluster's own parts.",
         "Leave the field out, or ask the platform team to list the taint or the RuntimeClass in spec.nodes of the class.",
     )
     .at(&[Door::Template])

@@ -28,13 +28,16 @@ enum Kind {
 }
 
 /// Groups of network plugins whose policies of a namespace may overrule NetworkPolicies.
-const POLICY_GROUPS: [&str; 6] = [
+const POLICY_GROUPS: [&str; 9] = [
     "cilium.io",
     "crd.antrea.io",
+    "crd.nsx.vmware.com",
     "crd.projectcalico.org",
     "networking.gke.io",
     "networking.k8s.aws",
+    "nsx.vmware.com",
     "projectcalico.org",
+    "vpcresources.k8s.aws",
 ];
 
 /// A request at a door.

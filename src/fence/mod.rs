@@ -213,7 +213,8 @@ impl<'a> Case<'a> {
         let annotations = class.map(|class| plan::pod_annotations(workflow, class_name, class));
         let annotations = annotations.as_deref().unwrap_or_default();
         annotations::check(&template, before, (class_name, annotations), violations);
-        node::check(&template, before, (class_name, class), violations);
+        let namespace = self.subject.review.namespace.as_deref().unwrap_or_default();
+        node::check(&template, before, namespace, (class_name, class), violations);
         // Of a pod that stands, the scheduler said where.
         if !self.subject.is_pod() || self.subject.makes_a_pod() && !self.subject.stands {
             violations.extend(node::check_name(&template));

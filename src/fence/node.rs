@@ -1,6 +1,6 @@
 //! Promise 2, the node: no NetworkPolicy stands between a pod and its own node, nor before what the node sends. So a pod does not
-//! pick its node past the scheduler or where a taint keeps others away, does not have the node dial for it, and runs in no
-//! runtime and with no rank that the class leaves to others.
+//! pick its node past the scheduler or where a taint keeps others away, does not keep other namespaces' pods off its node, does not have
+//! the node dial for it, and runs in no runtime and with no rank that the class leaves to others.
 //!
 //! Must never: judge what the scheduler or the API server wrote into a pod that is there.
 
@@ -23,6 +23,7 @@ const SYSTEM_PRIORITY: &str = "system-";
 pub(super) fn check(
     template: &Template<'_>,
     before: Option<&Value>,
+    namespace: &str,
     (class_name, class): (&str, Option<&AIWorkflowClass>),
     violations: &mut Vec<Violation>,
 ) {
@@ -66,7 +67,40 @@ pub(super) fn check(
             "name another PriorityClass, or none".to_owned(),
         );
     }
+    check_affinity(template.path, spec, namespace, violations);
     check_dials(template.path, spec, violations);
+}
+
+/// Checks whom a pod wants no company of. The scheduler heeds it both ways: while such a pod is on a node, none of those that it names
+/// comes there, whoever they belong to. With one on each node nobody's replica would find a place, Ringfence's own included.
+fn check_affinity(path: &str, spec: &Value, namespace: &str, violations: &mut Vec<Violation>) {
+    let anti = spec.pointer("/affinity/podAntiAffinity").and_then(Value::as_object);
+    // Only a wish is heeded one way; whatever else is required one day is called like this too.
+    let lists = anti
+        .into_iter()
+        .flatten()
+        .filter(|(field, _)| field.starts_with("required"));
+    for (field, terms) in lists {
+        for (index, term) in terms.as_array().into_iter().flatten().enumerate() {
+            let is_own = match term.get("namespaces") {
+                None | Some(Value::Null) => true,
+                Some(Value::Array(names)) => names.iter().all(|name| name == namespace),
+                Some(_) => false,
+            };
+            let is_none = term.get("namespaceSelector").is_none_or(Value::is_null);
+            for (reach, is_allowed) in [("namespaces", is_own), ("namespaceSelector", is_none)] {
+                if !is_allowed {
+                    let path = at(
+                        path,
+                        &format!("spec.affinity.podAntiAffinity.{}[{index}].{reach}", shown(field)),
+                    );
+                    let message = "keeps pods of other namespaces off whatever node it runs on";
+                    let fix = "leave it out: without it the term is about pods of its own namespace";
+                    violations.push(violation(NODE, path, None, message, fix));
+                }
+            }
+        }
+    }
 }
 
 /// Checks that a pod that is being made leaves the choice of its node to the scheduler.
@@ -183,7 +217,7 @@ mod tests {
             pod: &pod,
         };
         let mut violations = Vec::new();
-        check(&template, before.as_ref(), ("c", class), &mut violations);
+        check(&template, before.as_ref(), "ai", ("c", class), &mut violations);
         violations.extend(check_name(&template));
         let found = violations.into_iter();
         found
@@ -222,6 +256,42 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(judged(spec, None, Some(&class)), wanted);
+    }
+
+    fn apart(term: &Value) -> Value {
+        let mut term = term.clone();
+        term["topologyKey"] = json!("kubernetes.io/hostname");
+        json!([{"topologyKey": "zone"}, term])
+    }
+
+    #[rstest]
+    #[case::its_own(json!({"labelSelector": {}}), None)]
+    #[case::its_own_by_name(json!({"labelSelector": {}, "namespaces": ["ai"]}), None)]
+    #[case::its_own_in_other_words(json!({"namespaces": [], "namespaceSelector": null}), None)]
+    #[case::another(json!({"namespaces": ["ai", "ringfence-system"]}), Some("namespaces"))]
+    #[case::every(json!({"namespaceSelector": {}}), Some("namespaceSelector"))]
+    #[case::labelled(json!({"namespaceSelector": {"matchLabels": {"a": "b"}}}), Some("namespaceSelector"))]
+    #[case::of_another_type(json!({"namespaces": "ringfence-system"}), Some("namespaces"))]
+    fn nobody_elses_pods_are_kept_off_a_node(#[case] term: Value, #[case] refused: Option<&str>) {
+        for required in [
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "requiredDuringSchedulingRequiredDuringExecution",
+        ] {
+            let spec = json!({"affinity": {"podAntiAffinity": {required: apart(&term)}}});
+            let path = |field| {
+                (
+                    NODE.to_owned(),
+                    format!("affinity.podAntiAffinity.{required}[1].{field}"),
+                )
+            };
+            let wanted: Vec<_> = refused.map(path).into_iter().collect();
+            assert_eq!(judged(spec, None, None), wanted);
+        }
+        let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+        let wish = json!([{"weight": 1, "podAffinityTerm": term}]);
+        let company = json!({"requiredDuringSchedulingIgnoredDuringExecution": apart(&term)});
+        let spec = json!({"affinity": {"podAntiAffinity": {preferred: wish}, "podAffinity": company}});
+        assert_eq!(judged(spec, None, None), [], "neither keeps anybody away");
     }
 
     #[test]

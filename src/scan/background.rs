@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::access::read_roles;
 use super::look::Scanner;
 use super::results::Results;
+use super::turns::Turns;
 use crate::access::Access;
 use crate::findings::{Declared, Extent, Finding, Sink, Tally};
 use crate::plan::{NamespaceFacts, Tenants};
@@ -29,6 +30,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut pause = FIRST.min(period / 10);
+    let mut turns = Turns::new(period);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -36,17 +38,19 @@ pub async fn run(
         }
         pause = period;
         let (scanner, stopped, runtime) = (scanner.clone(), stop.clone(), Handle::current());
+        let mut taken = std::mem::replace(&mut turns, Turns::new(period));
         let started = Instant::now();
         let scan = tokio::task::spawn_blocking(move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = stopped.cancelled() => None,
-                    scanned = scanned(&scanner) => Some(scanned),
+                    scanned = scanned(&scanner, &mut taken) => Some((scanned, taken)),
                 }
             })
         });
         match scan.await {
-            Ok(Some((tally, tenants))) => {
+            Ok(Some(((tally, tenants), taken))) => {
+                turns = taken;
                 results.replace_tenants(tenants);
                 done(tally, &results, &metrics, started.elapsed());
             }
@@ -88,14 +92,14 @@ impl Sink for Kept {
     }
 }
 
-async fn scanned(scanner: &Scanner) -> (Tally, Tenants) {
+async fn scanned(scanner: &Scanner, turns: &mut Turns) -> (Tally, Tenants) {
     let mut kept = Kept {
         tally: Tally::default(),
         access: Access::new(scanner.release_namespace()),
     };
     let mut unread = Extent::default();
     read_roles(scanner.lists(), &mut kept.access, true, &mut unread).await;
-    let extent = scanner.scan(None, true, &mut kept).await;
+    let extent = scanner.scan_in_turns(None, Some(turns), &mut kept).await;
     let Kept { mut tally, access } = kept;
     for gap in &unread.gaps {
         warn!(gap, "the scan cannot tell who holds more than a tenant");

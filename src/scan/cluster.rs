@@ -12,6 +12,7 @@ use super::kinds::{
     WORKFLOW,
 };
 use super::look::{Bounds, Scanner};
+use super::turns::Turns;
 use crate::api::OWNER_LABEL;
 use crate::findings::{
     Accounts, Declared, Extent, Finding, Leading, Origin, Ownerless, Owners, Sink, of_foreign_role, of_no_owner,
@@ -31,7 +32,8 @@ struct Pass<'a> {
     scanner: &'a Scanner,
     /// The one namespace; `None` for the whole cluster.
     only: Option<&'a str>,
-    rests: bool,
+    /// Of a scan in the background, which rests, too.
+    turns: Option<&'a mut Turns>,
     sink: &'a mut dyn Sink,
     extent: Extent,
     /// Namespaces with a mode.
@@ -56,11 +58,21 @@ enum Doubt {
 impl Scanner {
     /// Scans the cluster, or one namespace: then bindings of other namespaces and of the cluster are left out. Tells of each
     /// namespace by itself; returns what could not be looked at of the rest.
-    pub async fn scan(&self, only: Option<&str>, rests: bool, sink: &mut dyn Sink) -> Extent {
+    pub async fn scan(&self, only: Option<&str>, sink: &mut dyn Sink) -> Extent {
+        self.scan_in_turns(only, None, sink).await
+    }
+
+    /// The same, slowly and each namespace in its turn where there are turns.
+    pub(super) async fn scan_in_turns(
+        &self,
+        only: Option<&str>,
+        turns: Option<&mut Turns>,
+        sink: &mut dyn Sink,
+    ) -> Extent {
         let mut pass = Pass {
             scanner: self,
             only,
-            rests,
+            turns,
             sink,
             extent: Extent::default(),
             fenced: BTreeSet::new(),
@@ -123,7 +135,7 @@ pub(super) async fn page(lists: &dyn List, ask: &mut Ask, rests: bool, extent: &
 impl Pass<'_> {
     /// One page, and whether there is another; `None` where it could not be had, which is said.
     async fn page(&mut self, ask: &mut Ask) -> Option<(Page, bool)> {
-        page(self.scanner.lists(), ask, self.rests, &mut self.extent).await
+        page(self.scanner.lists(), ask, self.turns.is_some(), &mut self.extent).await
     }
 
     /// The same of owners. Where not all of them can be had, nothing can be said to have none.
@@ -135,19 +147,55 @@ impl Pass<'_> {
 
     /// Reads every namespace before the first is looked at: a look takes long, and a list that is left open expires.
     async fn namespaces(&mut self) {
-        let bounds = Bounds {
-            rests: self.rests,
-            ..Bounds::all()
-        };
         let scanner = self.scanner;
         let kinds = OTHER_POLICIES.into_iter().chain(ROUTES);
         let served = scanner.served(kinds, Instant::now() + PAGE_TIME).await;
-        for (name, class, namespace) in self.read_namespaces().await {
-            self.fenced.insert(name.clone());
+        let mut namespaces = self.read_namespaces().await;
+        self.fenced.extend(namespaces.iter().map(|(name, ..)| name.clone()));
+        if let Some(turns) = &mut self.turns {
+            turns.sort(&mut namespaces, |(name, ..)| name);
+        }
+        let mut late_until = None;
+        for (name, class, namespace) in namespaces {
+            let bounds = match &self.turns {
+                None => Bounds::all(),
+                Some(turns) => {
+                    let late = turns
+                        .is_late(&name)
+                        .then(|| *late_until.get_or_insert_with(|| turns.late_until()));
+                    if late.is_some_and(|until| Instant::now() >= until) {
+                        self.look_is_cut(&name, Extent::default());
+                        continue;
+                    }
+                    Bounds {
+                        rests: true,
+                        until: Some(turns.until()),
+                        ..Bounds::all()
+                    }
+                }
+            };
             let looked = scanner.look_beside(&served, &namespace, &class, bounds, self.sink);
             let extent = looked.await;
-            self.sink.looked_at_namespace(&name, &extent);
+            if let Some(turns) = &mut self.turns {
+                turns.looked(&name, extent.cut);
+            }
+            if extent.cut {
+                self.look_is_cut(&name, extent);
+            } else {
+                self.sink.looked_at_namespace(&name, &extent);
+            }
         }
+    }
+
+    /// Says that not all of a namespace was looked at: what was not may be anything.
+    fn look_is_cut(&mut self, name: &str, mut extent: Extent) {
+        extent.cut = true;
+        extent.gap(format!(
+            "namespace {name} takes long to judge, and {} of its objects were looked at before its turn was over: see all of it by \
+             ringfence scan --namespace {name}, and which policy takes long by ringfence_policy_evaluation_duration_seconds",
+            extent.looked
+        ));
+        self.sink.looked_at_namespace(name, &extent);
     }
 
     /// Names of the namespaces that have a mode, each with its class and the object.

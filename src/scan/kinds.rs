@@ -53,11 +53,12 @@ const CALICO: &str = "crd.projectcalico.org";
 const ANTREA: &str = "crd.antrea.io";
 const GKE: &str = "networking.gke.io";
 const EKS: &str = "networking.k8s.aws";
+const NSX: &str = "crd.nsx.vmware.com";
 const POLICY: &str = "policy.networking.k8s.io";
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
 /// Policies of a namespace that a network plugin may let overrule every NetworkPolicy, where they are served.
-pub(super) const OTHER_POLICIES: [Listed; 8] = [
+pub(super) const OTHER_POLICIES: [Listed; 11] = [
     listed(CILIUM, "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
     listed(CILIUM, "v2", "CiliumLocalRedirectPolicy", "ciliumlocalredirectpolicies"),
     listed(CILIUM, "v2", "CiliumEnvoyConfig", "ciliumenvoyconfigs"),
@@ -71,6 +72,15 @@ pub(super) const OTHER_POLICIES: [Listed; 8] = [
         "ApplicationNetworkPolicy",
         "applicationnetworkpolicies",
     ),
+    listed(
+        "vpcresources.k8s.aws",
+        "v1beta1",
+        "SecurityGroupPolicy",
+        "securitygrouppolicies",
+    ),
+    listed(NSX, "v1alpha1", "SecurityPolicy", "securitypolicies"),
+    // The same where NSX has no VPCs.
+    listed("nsx.vmware.com", "v1alpha1", "SecurityPolicy", "securitypolicies"),
 ];
 
 /// The same of the whole cluster.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::kinds::{NAMESPACE, NETWORK_POLICY, OTHER_POLICIES, ROUTES, RUNNING, SERVICE, WORKFLOW, is_built_in};
 use super::remember::Remembering;
@@ -25,6 +25,8 @@ use crate::webhook::pages::{Ask, List, Listed, Page};
 const PAGE_TIME: Duration = Duration::from_secs(15);
 /// Longest that judging one object may take.
 const OBJECT_TIME: Duration = Duration::from_secs(5);
+/// Longest that is worked without a rest, where there are rests: but for one object.
+const WORK: Duration = Duration::from_millis(50);
 /// Most NetworkPolicies of a namespace that are read.
 const MAX_POLICIES: usize = 20_000;
 /// Most NetworkPolicies of others that are told of in one namespace; and most Services and other policies together.
@@ -41,6 +43,8 @@ pub struct Bounds {
     pub rests: bool,
     /// Whether to judge the namespace itself too.
     pub itself: bool,
+    /// Whether to tell of what leads traffic there, which nothing refuses.
+    pub routes: bool,
     /// Whether to tell of what policies only audit, as warnings.
     pub audits: bool,
 }
@@ -53,6 +57,7 @@ impl Bounds {
             until: None,
             rests: false,
             itself: true,
+            routes: true,
             audits: true,
         }
     }
@@ -98,8 +103,7 @@ impl Scanner {
     pub async fn look(&self, namespace: &Value, class: &str, bounds: Bounds, sink: &mut dyn Sink) -> Extent {
         let by = Instant::now() + PAGE_TIME;
         let by = bounds.until.map_or(by, |until| until.min(by));
-        // Who waits for an answer is told what would be refused, and no route is.
-        let routes = ROUTES.into_iter().filter(|_| bounds.until.is_none());
+        let routes = ROUTES.into_iter().filter(|_| bounds.routes);
         let served = self.served(OTHER_POLICIES.into_iter().chain(routes), by).await;
         self.look_beside(&served, namespace, class, bounds, sink).await
     }
@@ -143,6 +147,7 @@ impl Scanner {
             lists: self.lists.as_ref(),
             namespace: name,
             bounds,
+            since: Instant::now(),
             sink,
             extent: Extent::default(),
             accounts: BTreeMap::new(),
@@ -173,7 +178,7 @@ impl Scanner {
             }
             look.tell_of(*kind).await;
         }
-        if bounds.until.is_none() && !look.is_over() {
+        if bounds.routes && !look.is_over() {
             look.tell_of_endpoints().await;
         }
         look.finish()
@@ -185,6 +190,8 @@ struct Look<'a> {
     lists: &'a dyn List,
     namespace: String,
     bounds: Bounds,
+    /// When the last rest ended.
+    since: Instant,
     sink: &'a mut dyn Sink,
     extent: Extent,
     /// Workflows by their accounts.
@@ -206,6 +213,16 @@ impl Look<'_> {
         !self.extent.cut
     }
 
+    /// Rests, if asked to, as long as was worked since the last rest. One object may take as long as a page of others.
+    async fn rest(&mut self) {
+        let worked = self.since.elapsed();
+        if self.bounds.rests && worked >= WORK {
+            let rested = Instant::now() + worked;
+            sleep_until(self.bounds.until.map_or(rested, |until| until.min(rested))).await;
+            self.since = Instant::now();
+        }
+    }
+
     fn by(&self, most: Duration) -> Instant {
         let at = Instant::now() + most;
         self.bounds.until.map_or(at, |until| until.min(at))
@@ -213,6 +230,7 @@ impl Look<'_> {
 
     /// One page; `None` where it could not be had, which is said.
     async fn page(&mut self, ask: &Ask) -> Option<Page> {
+        self.rest().await;
         let by = self.by(PAGE_TIME);
         match timeout_at(by, self.lists.list(ask)).await {
             Ok(Ok(page)) => {
@@ -292,7 +310,6 @@ impl Look<'_> {
     async fn each(&mut self, kind: Listed) {
         let mut ask = Ask::all(kind, Some(&self.namespace));
         loop {
-            let started = Instant::now();
             let Some(page) = self.page(&ask).await else { return };
             for object in page.items {
                 if has_ended(kind, &object) {
@@ -302,13 +319,11 @@ impl Look<'_> {
                     return;
                 }
                 self.one(kind, object).await;
+                self.rest().await;
             }
             ask.next = page.next;
             if ask.next.is_none() {
                 return;
-            }
-            if self.bounds.rests {
-                sleep(started.elapsed()).await;
             }
         }
     }
@@ -337,7 +352,12 @@ impl Look<'_> {
             if let Some(template) = &template {
                 self.sink.looked_at(&place, template.path, template.pod);
             }
-            let by = self.by(OBJECT_TIME);
+            // In the background nobody waits, and whose time is cut short would be told as what no policy can judge.
+            let by = if self.bounds.rests {
+                Instant::now() + OBJECT_TIME
+            } else {
+                self.by(OBJECT_TIME)
+            };
             match self.admission.standing(&review, by).await {
                 Ok(decision) => self.tell(unit, &place, is_pod.then(|| review.name()), decision),
                 Err(_) if self.bounds.until.is_some_and(|until| Instant::now() >= until) => self.extent.cut = true,

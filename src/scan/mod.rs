@@ -11,6 +11,7 @@ mod look;
 mod preview;
 mod remember;
 mod results;
+mod turns;
 mod units;
 
 pub use access::read_access;

@@ -59,6 +59,8 @@ impl Preview {
                     until: Some(until),
                     rests: false,
                     itself: false,
+                    // Who waits for an answer is told what would be refused, and no route is.
+                    routes: false,
                     // Whoever wrote them wanted nobody to be warned.
                     audits: false,
                 };

@@ -251,6 +251,11 @@ async fn a_faked_owner_launches() {
         let answer = manager.post(&path, &owned(owners)).await;
         assert!(!answer.refused_by("launcher").is_empty(), "{what}");
     }
+    // A launcher's pod is judged by its owner too, and whether a Secret is there Ringfence cannot say: it is none, and no fault of ours.
+    let mut of_a_secret = owner("Secret", "model", &made["metadata"]["uid"]);
+    of_a_secret[0]["apiVersion"] = json!("v1");
+    lea.post(&path, &owned(of_a_secret)).await.refused_by("launcher");
+    lea.post(&path, &real).await.ok();
     // An owner whose own workflow is another one.
     let mut of_other = pod("faked", "other");
     of_other["metadata"]["ownerReferences"] = owner("Job", "real", &made["metadata"]["uid"]);

@@ -68,6 +68,13 @@ async fn a_tenant_overrules_the_network_policies_by_a_kind_of_the_plugins() {
     for (group, version, kind, plural) in [
         ("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
         ("crd.projectcalico.org", "v1", "NetworkPolicy", "networkpolicies"),
+        ("crd.nsx.vmware.com", "v1alpha1", "SecurityPolicy", "securitypolicies"),
+        (
+            "vpcresources.k8s.aws",
+            "v1beta1",
+            "SecurityGroupPolicy",
+            "securitygrouppolicies",
+        ),
     ] {
         let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
         let definition = json!({

@@ -35,6 +35,14 @@ fn of_image(name: &str, image: &str) -> Value {
     container
 }
 
+/// Keeps off each node where its pod runs whatever pods of those namespaces.
+fn apart(of: &Value) -> Value {
+    let mut term = of.clone();
+    term["topologyKey"] = json!("kubernetes.io/hostname");
+    term["labelSelector"] = json!({});
+    json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}})
+}
+
 /// All of them pass the restricted standard: nobody but the fence refuses them.
 fn breaches() -> Vec<Breach> {
     vec![
@@ -94,6 +102,12 @@ fn breaches() -> Vec<Breach> {
         ("pod-node", "spec.nodes.runtimeClasses of AIWorkflowClass", |template| {
             template["spec"]["runtimeClassName"] = json!("bypass-bare");
         }),
+        ("pod-node", "podAntiAffinity", |template| {
+            template["spec"]["affinity"] = apart(&json!({"namespaces": ["ringfence"]}));
+        }),
+        ("pod-node", "podAntiAffinity", |template| {
+            template["spec"]["affinity"] = apart(&json!({"namespaceSelector": {}}));
+        }),
         ("pod-node", "system-node-critical", |template| {
             template["spec"]["priorityClassName"] = json!("system-node-critical");
         }),
@@ -129,6 +143,7 @@ fn good(kind: &str) -> Value {
     template["spec"]["runtimeClassName"] = json!("bypass-sandbox");
     template["spec"]["tolerations"] = json!([{"key": "nvidia.com/gpu", "operator": "Exists"}]);
     template["spec"]["containers"][0]["livenessProbe"] = json!({"httpGet": {"port": 8080}});
+    template["spec"]["affinity"] = apart(&json!({}));
     good
 }
 

@@ -98,7 +98,6 @@ async fn labels_annotations_and_registries_of_others_come_along() {
         "podLabels.mesh=off",
         "podAnnotations.example\\.com/scrape=yes",
         "image.registry=mirror.example.com:5000",
-        "priorityClassName=system-cluster-critical",
     ])
     .await;
     let of_definitions = |object: &&Value| object["kind"] != "CustomResourceDefinition";
@@ -114,7 +113,6 @@ async fn labels_annotations_and_registries_of_others_come_along() {
     assert_eq!(pods["metadata"]["labels"]["mesh"], "off");
     assert_eq!(pods["metadata"]["annotations"]["example.com/scrape"], "yes");
     assert!(pods["metadata"]["annotations"]["checksum/policy-parameters"].is_string());
-    assert_eq!(pods["spec"]["priorityClassName"], "system-cluster-critical");
     let image = pods["spec"]["containers"][0]["image"].as_str().unwrap();
     assert!(image.starts_with("mirror.example.com:5000/ringfence:"), "{image}");
     // A Deployment's selector never changes.
@@ -123,11 +121,26 @@ async fn labels_annotations_and_registries_of_others_come_along() {
         deployment["spec"]["selector"],
         of_kind(&plain, "Deployment")[0]["spec"]["selector"]
     );
-    assert!(
-        of_kind(&plain, "Deployment")[0]["spec"]["template"]["spec"]
-            .get("priorityClassName")
-            .is_none()
-    );
+}
+
+/// No tenant's pod can put it off a node, whatever PriorityClass of the cluster it names.
+#[tokio::test]
+async fn its_pods_rank_above_every_class_that_people_may_make() {
+    let of = async |values: &[&str]| {
+        let objects = render(values).await;
+        let pods = of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"].clone();
+        let quotas = objects.into_iter().filter(|object| object["kind"] == "ResourceQuota");
+        (pods.get("priorityClassName").cloned(), quotas.collect::<Vec<_>>())
+    };
+    let (class, quotas) = of(&[]).await;
+    assert_eq!(class, Some(json!("system-cluster-critical")));
+    let [quota] = quotas.as_slice() else {
+        panic!("{quotas:?}")
+    };
+    let matches = json!([{"scopeName": "PriorityClass", "operator": "In", "values": ["system-cluster-critical"]}]);
+    assert_eq!(quota["spec"]["scopeSelector"]["matchExpressions"], matches);
+    assert_eq!(of(&["priorityClassName=ours"]).await, (Some(json!("ours")), Vec::new()));
+    assert_eq!(of(&["priorityClassName="]).await, (None, Vec::new()));
 }
 
 /// Said before anything is installed.

@@ -29,7 +29,7 @@ async fn every_example_is_used_by_a_test() {
         // Manifests are applied below; the file of Rego is run by tests/policies, what is for CI systems by tests/cli.
         (file.ends_with(".yaml") && !file.contains('/'))
             // The engines' files are applied, and their pages followed, by tests/engines.
-            || ["airflow/", "prefect/"].iter().any(|engine| file.starts_with(engine))
+            || ["airflow/", "argo/", "jobs/", "n8n/", "prefect/", "ray/"].iter().any(|engine| file.starts_with(engine))
             || file.starts_with("ci/")
             || ["policies/approved-namespaces.rego", "policies/cost-centre.yaml"].contains(&file)
     };

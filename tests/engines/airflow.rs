@@ -1,7 +1,7 @@
 //! Airflow: its scheduler with KubernetesExecutor, and its KubernetesPodOperator in a worker, each with the token of its own account, run as
 //! `examples/airflow` says.
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use support::eventually;
 use tokio::process::Child;
 
@@ -12,7 +12,7 @@ const NAMESPACE: &str = "ai-airflow";
 
 /// An Airflow with the example's DAG and those that are refused.
 struct Airflow {
-    cluster: &'static Cluster,
+    cluster: Cluster,
     client: Client,
 }
 
@@ -20,10 +20,14 @@ impl Airflow {
     async fn new() -> Self {
         let cluster = Cluster::shared().await;
         cluster.apply("airflow", &[(NAMESPACE, "triage")]).await;
-        let installed = Client::install(cluster, "airflow").await;
+        let installed = Client::install(&cluster, "airflow").await;
         let folder = installed.home().join("dags");
         std::fs::create_dir(&folder).expect("a folder of DAGs");
-        for file in ["examples/airflow/dag.py", "tests/engines/airflow/refused.py"] {
+        for file in [
+            "examples/airflow/dag.py",
+            "tests/engines/airflow/overridden.py",
+            "tests/engines/airflow/refused.py",
+        ] {
             let file = support::repository().join(file);
             let copy = folder.join(file.file_name().expect("a file"));
             std::fs::copy(file, copy).expect("a DAG");
@@ -69,6 +73,15 @@ impl Airflow {
         self.by(account).await.start("airflow", &["tasks", "test", dag, task])
     }
 
+    /// What Airflow's own audit log says of a DAG's tasks that ended without having run: what its people see.
+    async fn audit_log(&self, dag: &str) -> Result<String> {
+        let script = support::repository()
+            .join("tests/engines/airflow/audit_log.py")
+            .display()
+            .to_string();
+        self.client.run("python", &[&script, dag]).await
+    }
+
     /// Asks for a run of a DAG.
     async fn trigger(&self, dag: &str) {
         for arguments in [["dags", "unpause", dag], ["dags", "trigger", dag]] {
@@ -80,7 +93,7 @@ impl Airflow {
 #[tokio::test]
 async fn its_executor_and_its_operator_make_pods_inside_the_fence_and_nowhere_else() {
     let airflow = Airflow::new().await;
-    let cluster = airflow.cluster;
+    let cluster = &airflow.cluster;
     let pod_of = async |task: &str, log: &Log| {
         eventually(SOON * 2, || async {
             let mut pods = cluster.admin.items(&all("Pod", NAMESPACE)).await?;
@@ -92,12 +105,21 @@ async fn its_executor_and_its_operator_make_pods_inside_the_fence_and_nowhere_el
     };
 
     // The scheduler, as it runs in a cluster.
-    airflow.trigger("triage").await;
+    // Whoever writes a DAG may override the pod; what comes of it is judged all the same.
+    for dag in ["overridden", "triage"] {
+        airflow.trigger(dag).await;
+    }
     let (_scheduler, log) = airflow.by("airflow-scheduler").await.start("airflow", &["scheduler"]);
     let pod = pod_of("collect", &log).await;
     assert_eq!(pod["spec"]["serviceAccountName"], "triage");
     assert_eq!(pod["spec"]["containers"][0]["image"], "docker.io/apache/airflow:3.3.2");
     assert_eq!(pod["metadata"]["labels"]["kubernetes_executor"], "True");
+    eventually(SOON * 2, || async {
+        let said = airflow.audit_log("overridden").await?;
+        ensure!(said.contains("[own-service-account]"), "{said} {}", log.text());
+        Ok(())
+    })
+    .await;
     // It may do what it does: nothing of it was forbidden by RBAC.
     assert!(!log.text().contains("cannot "), "{}", log.text());
 
@@ -116,7 +138,9 @@ async fn its_executor_and_its_operator_make_pods_inside_the_fence_and_nowhere_el
         log.says(rule).await;
     }
     cluster.account("airflow", "other-worker").await;
-    cluster.bind(NAMESPACE, "edit", ("airflow", "other-worker")).await;
+    cluster
+        .bind(NAMESPACE, ("ClusterRole", "edit"), ("airflow", "other-worker"))
+        .await;
     let (_worker, log) = airflow.task("other-worker", "triage", "classify").await;
     log.says("[launcher]").await;
 }

@@ -1,5 +1,6 @@
 //! What the engines share: the control plane, an engine's installed client, its processes, and the example that they follow.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
+use support::{ControlPlane, Identity, Options, Output, Ringfence, eventually, unique};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -15,50 +16,44 @@ use tokio::time::timeout;
 use crate::world::{Actor, BINARY, all, in_force};
 
 /// Those with values for the chart.
-const EXAMPLES: [&str; 2] = ["airflow", "prefect"];
+const EXAMPLES: [&str; 3] = ["airflow", "argo", "prefect"];
 /// A command of an engine starts an interpreter and imports all of the engine.
 const COMMAND: Duration = Duration::from_secs(120);
 
-/// The cluster of all tests of this binary.
+/// The control plane of all tests of this binary, with Ringfence.
+static SHARED: OnceCell<(ControlPlane, Ringfence)> = OnceCell::const_new();
+
+/// The cluster of all tests of this binary, as one of them sees it: a client ends with the runtime of the test that made it.
 pub struct Cluster {
-    pub plane: ControlPlane,
+    pub plane: &'static ControlPlane,
     pub admin: Actor,
-    _ringfence: Ringfence,
 }
 
 impl Cluster {
     /// With the values of every example, and every engine's rights under the ceiling.
-    pub async fn shared() -> &'static Self {
-        static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-        SHARED
-            .get_or_init(|| async {
-                let plane = ControlPlane::start(Options::default()).expect("a control plane");
-                let values = values();
-                // What the chart would mount.
-                let parameters = plane.directory().join("policy-parameters.yaml");
-                std::fs::write(&parameters, values["policyParameters"].to_string()).expect("the parameters");
-                let flags = [format!("--policy-parameters={}", parameters.display())];
-                let ringfence = plane
-                    .start_ringfence_with(BINARY, &values, &flags)
-                    .await
-                    .expect("ringfence");
-                let admin = Actor::new(plane.admin().await);
-                in_force(&admin).await;
-                Self {
-                    plane,
-                    admin,
-                    _ringfence: ringfence,
-                }
-            })
-            .await
+    pub async fn shared() -> Self {
+        let start = async || {
+            let plane = ControlPlane::start(Options::default()).expect("a control plane");
+            let values = values();
+            // What the chart would mount.
+            let parameters = plane.directory().join("policy-parameters.yaml");
+            std::fs::write(&parameters, values["policyParameters"].to_string()).expect("the parameters");
+            let flags = [format!("--policy-parameters={}", parameters.display())];
+            let ringfence = plane.start_ringfence_with(BINARY, &values, &flags).await;
+            let ringfence = ringfence.expect("ringfence");
+            in_force(&Actor::new(plane.admin().await)).await;
+            (plane, ringfence)
+        };
+        let (plane, _) = SHARED.get_or_init(start).await;
+        let admin = Actor::new(plane.admin().await);
+        Self { plane, admin }
     }
 
     /// Applies files of `examples/<engine>`, the platform's first, and waits until its workflows are ready.
     pub async fn apply(&self, engine: &str, workflows: &[(&str, &str)]) {
         for file in ["platform.yaml", "workflow.yaml"] {
             let file = format!("examples/{engine}/{file}");
-            let said = self.plane.kubectl(&["apply", "-f", &file]).await.expect("kubectl");
-            assert!(said.success, "{said}");
+            let said = self.kubectl(&["apply", "-f", &file]).await;
             assert!(
                 !said.stderr.contains("Warning"),
                 "an example that warns teaches what it should not: {said}"
@@ -74,9 +69,20 @@ impl Cluster {
                 namespace,
                 "--timeout=60s",
             ];
-            let said = self.plane.kubectl(&wait).await.expect("kubectl");
-            assert!(said.success, "{said}");
+            self.kubectl(&wait).await;
         }
+    }
+
+    /// Runs kubectl as the administrator, which must go well.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Output {
+        let said = self.plane.kubectl(arguments).await.expect("kubectl");
+        assert!(said.success, "{said}");
+        said
+    }
+
+    /// An account with its own token, as an engine's pod would have it.
+    pub async fn actor(&self, namespace: &str, account: &str) -> Actor {
+        Actor::new(self.plane.service_account(namespace, account).await)
     }
 
     /// A kubeconfig of an account's own token, as an engine's pod would have it.
@@ -91,11 +97,11 @@ impl Cluster {
         self.admin.post(&all("ServiceAccount", namespace), &account).await.ok();
     }
 
-    /// Gives an account a ClusterRole in a namespace.
-    pub async fn bind(&self, namespace: &str, role: &str, account: (&str, &str)) {
+    /// Gives an account a role, by kind and name, in a namespace.
+    pub async fn bind(&self, namespace: &str, role: (&str, &str), account: (&str, &str)) {
         let binding = json!({
             "metadata": {"name": unique("binding")},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1},
             "subjects": [{"kind": "ServiceAccount", "namespace": account.0, "name": account.1}],
         });
         self.admin.post(&all("RoleBinding", namespace), &binding).await.ok();
@@ -107,9 +113,7 @@ fn values() -> Value {
     let mut engines = Vec::new();
     let mut parameters = json!({});
     for engine in EXAMPLES {
-        let file = support::repository().join("examples").join(engine).join("values.yaml");
-        let text = std::fs::read_to_string(file).expect("the values of an example");
-        let values: Value = serde_saphyr::from_str(&text).expect("values");
+        let values = documents(&format!("examples/{engine}/values.yaml")).remove(0);
         let keys: Vec<&String> = values.as_object().expect("an object").keys().collect();
         assert!(
             keys.iter()
@@ -125,32 +129,45 @@ fn values() -> Value {
     json!({"ceiling": {"engines": engines}, "policyParameters": parameters})
 }
 
-/// An engine's client, installed from its registry, with a home of its own.
+/// An engine's client or controller, from its registry, with a home of its own.
 pub struct Client {
-    environment: PathBuf,
+    /// Where its programs are.
+    programs: PathBuf,
     home: PathBuf,
     settings: Vec<(String, String)>,
 }
 
 impl Client {
-    /// Installs it where it is missing.
+    /// Installs a client of Python where it is missing.
     pub async fn install(cluster: &Cluster, engine: &str) -> Self {
         let environment = support::repository().join("target/engines").join(engine);
-        let script = support::repository().join("tests/engines/build.sh");
-        let status = Command::new(script)
-            .arg(engine)
-            .arg(&environment)
-            .stdin(Stdio::null())
-            .status()
-            .await;
-        assert!(
-            status.expect("tests/engines/build.sh").success(),
-            "the client of {engine} is not installed: see above"
-        );
+        built("build.sh", &[engine.as_ref(), environment.as_ref()]).await;
+        Self::at(cluster, engine, environment.join("venv/bin"))
+    }
+
+    /// Builds a controller of Go where it is missing, and gives the cluster its definitions.
+    pub async fn controller(cluster: &Cluster, engine: &str) -> Self {
+        let programs = support::repository().join("target/engines/controllers");
+        built("controllers/build.sh", &[programs.as_ref()]).await;
+        let definitions = programs.join(engine).display().to_string();
+        // Server-side: a client's own copy of them would be larger than an annotation may be.
+        cluster.kubectl(&["apply", "--server-side", "-f", &definitions]).await;
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            &definitions,
+        ];
+        cluster.kubectl(&wait).await;
+        Self::at(cluster, engine, programs)
+    }
+
+    fn at(cluster: &Cluster, engine: &str, programs: PathBuf) -> Self {
         let home = cluster.plane.directory().join(unique(engine));
         std::fs::create_dir(&home).expect("a home");
         Self {
-            environment: environment.join("venv/bin"),
+            programs,
             home,
             settings: Vec::new(),
         }
@@ -162,7 +179,7 @@ impl Client {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Self {
-            environment: self.environment.clone(),
+            programs: self.programs.clone(),
             home: self.home.clone(),
             settings: self.settings.iter().cloned().chain(more).collect(),
         }
@@ -174,11 +191,11 @@ impl Client {
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.environment.join(program));
+        let mut command = Command::new(self.programs.join(program));
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", format!("{}:/usr/bin:/bin", self.environment.display()))
+            .env("PATH", format!("{}:/usr/bin:/bin", self.programs.display()))
             .env("HOME", &self.home)
             .envs(self.settings.iter().map(|(key, value)| (key, value)))
             .current_dir(&self.home)
@@ -209,6 +226,14 @@ impl Client {
     }
 }
 
+/// Runs a script of `tests/engines`, whose progress goes to our standard error.
+async fn built(script: &str, arguments: &[&OsStr]) {
+    let path = support::repository().join("tests/engines").join(script);
+    let status = Command::new(path).args(arguments).stdin(Stdio::null()).status().await;
+    let status = status.unwrap_or_else(|error| panic!("{script}: {error}"));
+    assert!(status.success(), "{script} {arguments:?}: see above");
+}
+
 /// What a process wrote so far.
 pub struct Log(PathBuf);
 
@@ -228,8 +253,18 @@ impl Log {
     }
 }
 
-/// A port that nobody listens at now.
+/// The objects of a file of the repository.
+pub fn documents(file: &str) -> Vec<Value> {
+    let text =
+        std::fs::read_to_string(support::repository().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// A port that nobody has now. It lies below those that outgoing connections are given: an engine takes half a minute until it listens,
+/// and would find such a one taken.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    let first = u16::try_from(std::process::id() % 10_000).expect("a small number");
+    let mut ports = (0..10_000).map(|next| 20_000 + (first + next) % 10_000);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("a port")
 }

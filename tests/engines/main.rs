@@ -4,8 +4,12 @@
 //! One control plane for all, with the rights of every engine under the ceiling. There is no kubelet: a pod that was let in stays Pending.
 
 mod airflow;
+mod argo;
 mod engine;
+mod jobs;
+mod n8n;
 mod prefect;
+mod ray;
 
 #[allow(
     dead_code,

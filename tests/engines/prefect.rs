@@ -1,6 +1,6 @@
 //! Prefect: its server, and its Kubernetes worker with the token of its own account, run as `examples/prefect` says.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::json;
 use support::eventually;
 
@@ -12,7 +12,7 @@ const AUTH: &str = "worker:not-a-real-one";
 
 /// A server with the example's work pool, and the flow in it.
 struct Prefect {
-    cluster: &'static Cluster,
+    cluster: Cluster,
     client: Client,
     _server: tokio::process::Child,
 }
@@ -23,7 +23,7 @@ impl Prefect {
         cluster.apply("prefect", &[(NAMESPACE, "flows")]).await;
         let port = free_port().to_string();
         let api = format!("http://127.0.0.1:{port}/api");
-        let installed = Client::install(cluster, "prefect").await;
+        let installed = Client::install(&cluster, "prefect").await;
         // What a worker is set to, it hands on to the pods: it must not know what only the server is set to.
         let client = installed.with(&[
             ("PREFECT_API_URL", &api),
@@ -31,10 +31,15 @@ impl Prefect {
             ("DO_NOT_TRACK", "1"),
         ]);
         let arguments = ["server", "start", "--host", "127.0.0.1", "--port", &port, "--no-ui"];
-        let (server, _) = installed
+        let (server, log) = installed
             .with(&[("PREFECT_SERVER_API_AUTH_STRING", AUTH), ("DO_NOT_TRACK", "1")])
             .start("prefect", &arguments);
-        eventually(SOON, || client.run("prefect", &["work-pool", "ls"])).await;
+        // It makes its database first.
+        eventually(SOON * 3, || async {
+            let pools = client.run("prefect", &["work-pool", "ls"]).await;
+            pools.with_context(|| log.text())
+        })
+        .await;
         Self {
             cluster,
             client,
@@ -96,7 +101,7 @@ impl Prefect {
 #[tokio::test]
 async fn its_worker_starts_flow_runs_inside_the_fence_and_nowhere_else() {
     let prefect = Prefect::start().await;
-    let cluster = prefect.cluster;
+    let cluster = &prefect.cluster;
     let template = Some("examples/prefect/base-job-template.json");
     prefect.pool("fenced", template).await;
     prefect.pool("stock", None).await;
@@ -136,7 +141,9 @@ async fn its_worker_starts_flow_runs_inside_the_fence_and_nowhere_else() {
 
     // Another worker of the same server, which has the rights in Kubernetes, but is no launcher.
     cluster.account("prefect", "other-worker").await;
-    cluster.bind(NAMESPACE, "edit", ("prefect", "other-worker")).await;
+    cluster
+        .bind(NAMESPACE, ("ClusterRole", "edit"), ("prefect", "other-worker"))
+        .await;
     let (_worker, log) = prefect.work("fenced", ("prefect", "other-worker"), &[]).await;
     log.says("[launcher]").await;
 

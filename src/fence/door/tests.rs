@@ -42,6 +42,9 @@ fn each_door_has_its_rule(#[case] operation: &str, #[case] resource: &str, #[cas
 #[case::calico("crd.projectcalico.org", "networkpolicies", "foreign-network-policy")]
 #[case::calico_by_its_own_server("projectcalico.org", "networkpolicies", "foreign-network-policy")]
 #[case::antrea("crd.antrea.io", "networkpolicies", "foreign-network-policy")]
+#[case::nsx("crd.nsx.vmware.com", "securitypolicies", "foreign-network-policy")]
+#[case::nsx_without_vpcs("nsx.vmware.com", "securitypolicies", "foreign-network-policy")]
+#[case::security_groups("vpcresources.k8s.aws", "securitygrouppolicies", "foreign-network-policy")]
 fn kinds_of_other_groups_have_theirs(#[case] group: &str, #[case] resource: &str, #[case] rule: &str) {
     let mut review = asked("CREATE", resource, "");
     review.resource.group = group.to_owned();

@@ -3,14 +3,15 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::api::ValidationAction;
 use crate::fence::Named;
 use crate::fence::testing::{facts, pod, unset};
 use crate::findings::Tally;
 use crate::plan::{Compliance, owned_name};
-use crate::policy::PolicySet;
-use crate::webhook::Pool;
+use crate::policy::{PolicyInput, PolicySet, Verdict};
 use crate::webhook::admit::Admission;
 use crate::webhook::lookup::{Fixed, Key};
+use crate::webhook::{Policies, Pool};
 
 fn named(name: &str) -> Named {
     Named {
@@ -86,7 +87,7 @@ async fn scan(cluster: Fixed) -> Tally {
     let admission = Admission::new(cluster.clone(), policies, "ringfence", Arc::default());
     let scanner = Scanner::new(Arc::new(admission), cluster.clone(), cluster);
     let mut tally = Tally::default();
-    let extent = scanner.scan(None, false, &mut tally).await;
+    let extent = scanner.scan(None, &mut tally).await;
     tally.gap(extent);
     tally
 }
@@ -276,7 +277,7 @@ async fn an_owner_that_came_meanwhile_is_an_owner() {
     let lists = Arc::new(Later(fixed.clone(), Default::default()));
     let scanner = Scanner::new(Arc::new(admission), Arc::new(fixed), lists);
     let mut tally = Tally::default();
-    scanner.scan(None, false, &mut tally).await;
+    scanner.scan(None, &mut tally).await;
     assert_eq!(rules(&tally), []);
 }
 
@@ -328,4 +329,121 @@ async fn a_policy_of_the_whole_cluster_is_told_where_it_is_served() {
         0,
         "it is nobody's fault here"
     );
+}
+
+/// Takes its time over whatever is in namespace `ai`.
+struct Slow;
+
+const A_WHILE: Duration = Duration::from_millis(30);
+
+impl Policies for Slow {
+    fn evaluate(&self, input: &PolicyInput<'_>, _: Duration) -> Vec<Verdict> {
+        if input
+            .namespace
+            .is_some_and(|namespace| namespace["metadata"]["name"] == "ai")
+        {
+            std::thread::sleep(A_WHILE);
+        }
+        Vec::new()
+    }
+
+    fn action(&self, _: &str) -> ValidationAction {
+        ValidationAction::Deny
+    }
+
+    fn revision(&self) -> &str {
+        "slow"
+    }
+}
+
+/// Namespace `ai` with forty pods that take long to judge, and `other` with one that does not fit.
+fn slow() -> Scanner {
+    let pods = (0..40).map(|number| {
+        let mut pod = pod();
+        pod["metadata"]["name"] = format!("p{number}").into();
+        pod
+    });
+    let cluster = cluster()
+        .listing(
+            "namespaces",
+            None,
+            vec![namespace("ai", enforced()), namespace("other", enforced())],
+        )
+        .listing("pods", Some("ai"), pods.collect())
+        .listing("pods", Some("other"), vec![unset(pod(), "/metadata/labels")]);
+    let cluster = Arc::new(cluster);
+    let admission = Admission::new(cluster.clone(), Arc::new(Slow), "ringfence", Arc::default());
+    Scanner::new(Arc::new(admission), cluster.clone(), cluster)
+}
+
+/// The namespaces of a scan in their order, each with how much of it was looked at, and what the scan came to.
+#[derive(Default)]
+struct Order(Vec<(String, usize)>, Tally);
+
+impl Sink for Order {
+    fn found(&mut self, finding: Finding) {
+        self.1.found(finding);
+    }
+
+    fn declared(&mut self, namespace: &str, workflow: &Declared) {
+        self.1.declared(namespace, workflow);
+    }
+
+    fn looked_at_namespace(&mut self, namespace: &str, extent: &Extent) {
+        self.0.push((namespace.to_owned(), extent.looked));
+        self.1.looked_at_namespace(namespace, extent);
+    }
+}
+
+async fn in_turns(scanner: &Scanner, turns: &mut Turns) -> Order {
+    let mut order = Order::default();
+    scanner.scan_in_turns(None, Some(turns), &mut order).await;
+    order
+}
+
+#[tokio::test]
+async fn a_namespace_that_takes_long_has_its_turn_and_no_more_and_what_is_left_is_said() {
+    let scanner = slow();
+    let mut turns = Turns::of(10 * A_WHILE, Duration::from_secs(60));
+    let Order(looked, tally) = in_turns(&scanner, &mut turns).await;
+    let [(first, some), (second, 1)] = looked.as_slice() else {
+        panic!("{looked:?}");
+    };
+    assert_eq!((first.as_str(), second.as_str()), ("ai", "other"));
+    // Half of its turn is rest.
+    assert!((1..=7).contains(some), "{some}");
+    assert_eq!(rules(&tally), [("declared-workflow", 1)], "what takes long fits");
+    let gap = of_triage(&tally).gap.clone().unwrap_or_default();
+    assert!(gap.contains("namespace ai takes long to judge"), "{gap}");
+    assert!(tally.extent.cut && tally.extent.gaps == [gap]);
+
+    let Order(looked, _) = in_turns(&scanner, &mut turns).await;
+    let names: Vec<_> = looked.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["other", "ai"], "it comes last from then on");
+}
+
+/// However many they are, the others' next scan comes.
+#[tokio::test]
+async fn namespaces_that_take_long_share_what_time_there_is_for_them() {
+    let scanner = slow();
+    let mut turns = Turns::of(10 * A_WHILE, Duration::ZERO);
+    turns.looked("ai", true);
+    let Order(looked, tally) = in_turns(&scanner, &mut turns).await;
+    assert_eq!(looked, [("other".to_owned(), 1), ("ai".to_owned(), 0)]);
+    assert!(
+        tally.extent.gaps[0].contains("0 of its objects"),
+        "{:?}",
+        tally.extent.gaps
+    );
+    assert!(turns.is_late("ai"), "its turn is still to come");
+}
+
+/// Nobody who starts it by hand waits for half of an answer.
+#[tokio::test]
+async fn a_scan_that_somebody_waits_for_is_whole() {
+    let scanner = slow();
+    let mut order = Order::default();
+    scanner.scan(None, &mut order).await;
+    assert_eq!(order.0, [("ai".to_owned(), 40), ("other".to_owned(), 1)]);
+    assert!(!order.1.extent.cut && order.1.extent.gaps.is_empty());
 }

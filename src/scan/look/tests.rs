@@ -79,6 +79,7 @@ fn bounds() -> Bounds {
         until: None,
         rests: false,
         itself: false,
+        routes: true,
         audits: true,
     }
 }
