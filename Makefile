@@ -11,7 +11,7 @@ GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/o
 # fails is known first. Apart from `make test`: real nodes take root and more time (`make e2e`), the image a build of its own (`make test-image`).
 APART := e2e image
 ALL_TESTS := $(filter-out $(APART),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
-CLUSTER_TESTS := $(filter cluster chart bypass soundness install engines,$(ALL_TESTS))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness survival install engines,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -89,6 +89,10 @@ e2e: tools namespaces controlplane ## Run the chart on real nodes: two kubelets 
 mutants: tools controlplane ## Take each guard away in turn: every attack that ends there must succeed. GUARDS="volumes ringfence-modes" for some; an hour
 	$(call step,mutants of the guards,tests/bypass/mutants.py $(GUARDS))
 
+.PHONY: soak
+soak: controlplane ## Mixed traffic for half an hour: memory and lag stay flat. RINGFENCE_SOAK=MINUTES
+	$(call step,soak,cargo test --workspace --locked --test survival -- --ignored --nocapture soak)
+
 .PHONY: compile
 compile: tools ## Compile the tests and benches
 	$(call step,compile the tests,cargo test --workspace --locked --all-targets --no-run)
@@ -139,7 +143,11 @@ generate: tools ## Write what is generated from the code: CRDs, the chart's copy
 
 .PHONY: bench
 bench: tools ## Measure reviews beside the bare limit of server and parser
-	$(call step,bench,cargo bench --locked)
+	$(call step,bench,cargo bench --locked --bench admission)
+
+.PHONY: bench-scale
+bench-scale: controlplane ## Measure the operator with 100, 1,000 and 5,000 AIWorkflows (about twenty minutes)
+	$(call step,bench of scale,cargo bench --locked --bench scale)
 
 .PHONY: demo
 demo: tools ## Show the main job on a real API server; KEEP=1 leaves it running, PAUSE=1 waits at each step

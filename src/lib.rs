@@ -38,4 +38,5 @@ pub mod scan;
 pub mod telemetry;
 pub mod tls;
 pub mod vetting;
+pub mod watch;
 pub mod webhook;

@@ -6,7 +6,9 @@ use anyhow::Result;
 use futures::future::try_join_all;
 
 use crate::client::Prepared;
-use crate::process::{Process, processor_time, resident};
+use support::process::{processor_time, resident};
+
+use crate::process::Process;
 
 /// Requests in flight when throughput is measured.
 pub const IN_FLIGHT: usize = 8;

@@ -24,13 +24,14 @@ use super::policies::PolicyFiles;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
     decisions::DecisionInput,
-    election::Election,
+    election::{Election, WentBack},
     policy::{Target, count_thread},
     registry::{MAX_POLICIES, Registry},
     scan::{Preview, Scanner},
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, ClientAuthentication, Keeper, KeeperConfig, Names, Resolver},
     vetting::Vetting,
+    watch,
     webhook::{
         Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, parting, router, serve,
         serve_health, tls_config,
@@ -41,6 +42,8 @@ use crate::{
 const CRD_RETRY: Duration = Duration::from_secs(2);
 /// Longest that one question at start may take.
 const START_DEADLINE: Duration = Duration::from_secs(15);
+/// Longest that the API server may say nothing on a connection that waits for it.
+const SILENCE: Duration = Duration::from_secs(2 * watch::SECONDS as u64);
 /// How long a stopping replica keeps answering, while its Service and whoever obeys that forget it, and API servers leave the connections
 /// that they keep.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -168,9 +171,12 @@ async fn run(args: Args) -> Result<()> {
         "policies are compiled"
     );
 
-    let config = kube::Config::infer()
+    let mut config = kube::Config::infer()
         .await
         .context("cannot tell which cluster to talk to: set KUBECONFIG")?;
+    // Lists have no deadline of their own, and a connection whose other end is gone says nothing. A watch is quiet for less than that.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
     let stop = CancellationToken::new();
     // Admission answers while it drains; everything else stops at once.
@@ -268,10 +274,7 @@ async fn run(args: Args) -> Result<()> {
     let serving = (readiness.clone(), stop_serving.clone());
     let policies = async move { registry.run(serving.0, serving.1).await };
     let controllers = operate(client, election, operator, policies, stop.clone());
-    tasks.spawn(async move {
-        Box::pin(controllers).await;
-        Ok(())
-    });
+    tasks.spawn(async move { Ok(Box::pin(controllers).await?) });
     let outcome = wait(&mut tasks, &readiness).await;
     stop.cancel();
     if outcome.is_ok() {
@@ -367,27 +370,32 @@ fn random_identity() -> String {
     format!("ringfence-{random:016x}")
 }
 
-/// Waits for our kinds, then holds policies ready, and makes fences whenever it is this replica's turn, until `stop`.
+/// Waits for our kinds, then holds policies ready, and makes fences whenever it is this replica's turn, until `stop`; or until nothing that
+/// was read can be believed any more.
 async fn operate(
     client: Client,
     election: Election,
     operator: Operator,
     policies: impl Future<Output = ()>,
     stop: CancellationToken,
-) {
+) -> Result<(), WentBack> {
     loop {
         match Box::pin(kinds_are_served(&client)).await {
             Ok(()) => break,
             Err(reason) => operator.readiness.set(Gate::Crds, Err(reason)),
         }
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(CRD_RETRY) => {}
         }
     }
     operator.readiness.set(Gate::Crds, Ok(()));
     let turns = election.run(stop, |seen| operator.waits(seen), |stop| Box::pin(operator.term(stop)));
-    tokio::join!(turns, policies);
+    let policies = async {
+        policies.await;
+        Ok(())
+    };
+    tokio::try_join!(turns, policies).map(drop)
 }
 
 /// A duration as Kubernetes writes it, at least a second, or 0.

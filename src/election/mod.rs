@@ -1,11 +1,15 @@
 //! Which of the replicas works as the operator: the one that holds the Lease. All of them answer reviews.
 //!
+//! It also is where a replica learns that the API server's storage was put back from a copy. What is watched then stays as it was, and no
+//! watch tells: only revisions that are smaller than they have been.
+//!
 //! Must never: work on when the Lease could not be renewed for [`RENEW_WITHIN`], which is less than others wait; or leave it held when
 //! this replica goes down in order.
 
 mod turn;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -35,7 +39,16 @@ pub struct Election {
     name: String,
     identity: String,
     owner: Option<OwnerReference>,
+    newest: Newest,
 }
+
+/// The API server's storage is older than this replica has seen it: whatever was read before may not be so any more, and what was watched is
+/// not heard of until as much was written again.
+#[derive(Debug, Error)]
+#[error(
+    "the API server's storage was put back from a copy: what this process has read is not what there is; a new one reads it again"
+)]
+pub struct WentBack;
 
 /// Why the Lease cannot be read or written.
 #[derive(Debug, Error)]
@@ -61,22 +74,24 @@ impl Election {
             name: name.to_owned(),
             identity,
             owner,
+            newest: Newest::default(),
         }
     }
 
     /// Does `work` whenever this replica holds the Lease, until `stop`. Work is given a token of its own: it ends when asked to stop,
     /// and is dropped when the Lease is lost. `seen` is told of each look by a replica that does not hold the Lease: that somebody else
-    /// does, or why it cannot tell.
+    /// does, or why it cannot tell. An error is for the whole process.
     pub async fn run<W: Future<Output = ()>>(
         &self,
         stop: CancellationToken,
         seen: impl Fn(Result<(), &ElectionError>),
         work: impl Fn(CancellationToken) -> W,
-    ) {
+    ) -> Result<(), WentBack> {
         loop {
             let lease = tokio::select! {
+                () = self.newest.passed.cancelled() => return Err(WentBack),
                 lease = self.acquired(&seen) => lease,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
             };
             info!(identity = self.identity, "this replica makes the fences now");
             let mut held = Held {
@@ -84,10 +99,11 @@ impl Election {
                 at: Instant::now(),
             };
             tokio::select! {
+                () = self.newest.passed.cancelled() => return Err(WentBack),
                 () = work(stop.clone()) => {
                     self.release(&held.lease).await;
                     if stop.is_cancelled() {
-                        return;
+                        return Ok(());
                     }
                     // It starts again, here or elsewhere.
                     sleep(RETRY).await;
@@ -121,7 +137,7 @@ impl Election {
     }
 
     async fn look(&self, changes: &mut Seen) -> Result<Look, ElectionError> {
-        let Some(lease) = self.call("read", self.leases.get_opt(&self.name)).await? else {
+        let Some(lease) = self.read().await? else {
             return self.created().await;
         };
         match changes.turn(&lease, &self.identity, Instant::now()) {
@@ -148,7 +164,10 @@ impl Election {
             .await
         {
             Err(error) if error.code == 409 => Ok(Look::Others("another".to_owned())),
-            made => made.map(|lease| Look::Ours(Box::new(lease))),
+            made => made.map(|lease| {
+                self.newest.see(&lease);
+                Look::Ours(Box::new(lease))
+            }),
         }
     }
 
@@ -181,7 +200,7 @@ impl Election {
             return Err(stale);
         }
         // Somebody wrote something else into it, took it, or deleted it.
-        let Some(lease) = self.call("read", self.leases.get_opt(&self.name)).await? else {
+        let Some(lease) = self.read().await? else {
             return self.created().await;
         };
         match lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) {
@@ -200,10 +219,15 @@ impl Election {
         }
     }
 
+    async fn read(&self) -> Result<Option<Lease>, ElectionError> {
+        let read = self.call("read", self.leases.get_opt(&self.name)).await?;
+        Ok(read.inspect(|lease| self.newest.see(lease)))
+    }
+
     async fn write(&self, lease: &Lease) -> Result<Lease, ElectionError> {
         let params = PostParams::default();
-        self.call("written", self.leases.replace(&self.name, &params, lease))
-            .await
+        let written = self.call("written", self.leases.replace(&self.name, &params, lease));
+        written.await.inspect(|lease| self.newest.see(lease))
     }
 
     async fn call<T>(
@@ -226,6 +250,32 @@ impl Election {
     }
 }
 
+/// The newest revision of the storage that was seen. They are numbers that grow with each write, whatever it is of, and one replica reads
+/// its Lease from the storage itself, one time after the other.
+#[derive(Default)]
+struct Newest {
+    revision: AtomicU64,
+    /// Told when an older one came after it.
+    passed: CancellationToken,
+}
+
+impl Newest {
+    fn see(&self, lease: &Lease) {
+        // Whoever counts otherwise is not measured by it.
+        let Some(revision) = lease
+            .metadata
+            .resource_version
+            .as_ref()
+            .and_then(|text| text.parse().ok())
+        else {
+            return;
+        };
+        if self.revision.fetch_max(revision, Ordering::Relaxed) > revision {
+            self.passed.cancel();
+        }
+    }
+}
+
 /// What this replica holds.
 struct Held {
     lease: Lease,
@@ -235,4 +285,24 @@ struct Held {
 
 fn now() -> MicroTime {
     MicroTime(Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_revision_after_a_newer_one_is_noticed() {
+        let newest = Newest::default();
+        let see = |revision: Option<&str>| {
+            let mut lease = Lease::default();
+            lease.metadata.resource_version = revision.map(str::to_owned);
+            newest.see(&lease);
+            newest.passed.is_cancelled()
+        };
+        for revision in [Some("98"), Some("98"), Some("101"), None, Some("opaque"), Some("1000")] {
+            assert!(!see(revision), "{revision:?}");
+        }
+        assert!(see(Some("999")));
+    }
 }

@@ -9,22 +9,27 @@ use crate::api::{AIWorkflow, AIWorkflowClass, Reason, WorkflowPeer, is_dns_label
 
 /// Workflows that a declaration names as peers, by namespace and name, as far as a workflow can have that name.
 pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
-    let own = workflow.namespace().unwrap_or_default();
-    let network = workflow.spec.network.as_ref();
-    let ingress = network
-        .into_iter()
-        .flat_map(|network| &network.ingress)
-        .filter_map(|rule| rule.from.workflow.as_ref());
-    let egress = network
-        .into_iter()
-        .flat_map(|network| &network.egress)
-        .filter_map(|rule| rule.to.workflow.as_ref());
-    ingress
-        .chain(egress)
-        .map(|peer| address(peer, &own))
+    named_peers(workflow)
         // What no workflow can be called becomes part of no URL.
         .filter(|(namespace, name)| is_dns_label(namespace) && is_dns_label(name))
+        .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
         .collect()
+}
+
+/// Whether a declaration names that workflow as a peer. Asked of every declaration whenever one of them changes, so it makes nothing.
+pub fn is_peer(workflow: &AIWorkflow, (namespace, name): &(String, String)) -> bool {
+    named_peers(workflow).any(|peer| peer == (namespace.as_str(), name.as_str()))
+}
+
+fn named_peers(workflow: &AIWorkflow) -> impl Iterator<Item = (&str, &str)> {
+    let own = workflow.metadata.namespace.as_deref().unwrap_or_default();
+    let network = workflow.spec.network.as_ref();
+    let ingress = network.into_iter().flat_map(|network| &network.ingress);
+    let egress = network.into_iter().flat_map(|network| &network.egress);
+    ingress
+        .filter_map(|rule| rule.from.workflow.as_ref())
+        .chain(egress.filter_map(|rule| rule.to.workflow.as_ref()))
+        .map(move |peer| (peer.namespace.as_deref().unwrap_or(own), peer.name.as_str()))
 }
 
 /// Namespaces that a declaration claims rights in, as far as a namespace can have that name.

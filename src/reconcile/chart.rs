@@ -361,7 +361,7 @@ impl Keeper {
 
 /// By name: that is all that Ringfence may watch.
 fn named(name: &str) -> watcher::Config {
-    watcher::Config::default().fields(&format!("metadata.name={name}"))
+    crate::watch::config().fields(&format!("metadata.name={name}"))
 }
 
 /// What of a stored object is the chart's to say.

@@ -4,18 +4,21 @@
 //! cannot be read and ends the watch. To drop them from what was read would be too late: a whole page is in memory by then. Must never:
 //! leave out anything else.
 
-use std::{borrow::Cow, fmt::Debug};
+use std::{borrow::Cow, collections::HashMap, fmt::Debug, future::ready};
 
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource,
     api::ObjectMeta,
     runtime::{
-        Controller, WatchStreamExt, reflector,
+        Controller, WatchStreamExt,
+        reflector::{self, ObjectRef},
         watcher::{self, Config, Event, watcher},
     },
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+
+use tracing::warn;
 
 use crate::review::{Keep, read_kept};
 
@@ -86,7 +89,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let events = events(Api::<Lean<K>>::all(client.clone()), config);
+    let events = lasting(events(Api::<Lean<K>>::all(client.clone()), config));
     Controller::for_stream(events.reflect(writer).applied_objects(), store)
 }
 
@@ -95,11 +98,94 @@ pub(super) fn touched<K>(client: &Client, config: Config) -> impl Stream<Item = 
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    events(Api::<Lean<K>>::all(client.clone()), config).touched_objects()
+    touched_of(Api::all(client.clone()), config)
+}
+
+/// The same of those that an API is narrowed to.
+pub(super) fn touched_of<K>(api: Api<Lean<K>>, config: Config) -> impl Stream<Item = watcher::Result<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    lasting(events(api, config)).touched_objects()
+}
+
+/// Events through failures, each of which makes this watch wait for longer, and no other one. A controller waits for all of its watches where
+/// one of them fails: a dozen that had failed together were half a minute late each, one after the other.
+pub(super) fn lasting<K: Resource<DynamicType = ()> + Send>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
+    events.default_backoff().filter_map(|event| {
+        ready(match event {
+            Ok(event) => Some(Ok(event)),
+            Err(error) => {
+                warn!(kind = %K::kind(&()), %error, "a watch failed, and begins again");
+                None
+            }
+        })
+    })
+}
+
+/// The same, but where nothing that `read` takes of an object has changed. For few objects: what was taken is kept of each.
+pub(super) fn changed<K, T>(
+    client: &Client,
+    config: Config,
+    read: fn(&K) -> T,
+) -> impl Stream<Item = watcher::Result<K>> + Send + use<K, T>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    T: PartialEq + Send + 'static,
+{
+    let events = lasting(events(Api::<Lean<K>>::all(client.clone()), config));
+    only_changes(events, read)
+}
+
+fn only_changes<K, T: PartialEq>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    read: impl Fn(&K) -> T,
+) -> impl Stream<Item = watcher::Result<K>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let mut known = HashMap::new();
+    let mut again = None;
+    events.filter_map(move |event| {
+        let told = match event {
+            Err(error) => Some(Err(error)),
+            // What is not in the new list has gone meanwhile, and nobody told.
+            Ok(Event::Init) => {
+                again = Some(HashMap::new());
+                None
+            }
+            Ok(Event::InitDone) => {
+                if let Some(listed) = again.take() {
+                    known = listed;
+                }
+                None
+            }
+            Ok(Event::InitApply(object)) => {
+                let (key, now) = (ObjectRef::from_obj(&object), read(&object));
+                let is_new = known.get(&key) != Some(&now);
+                again.get_or_insert_default().insert(key, now);
+                is_new.then_some(Ok(object))
+            }
+            Ok(Event::Apply(object)) => {
+                let now = read(&object);
+                let is_new = known.get(&ObjectRef::from_obj(&object)) != Some(&now);
+                known.insert(ObjectRef::from_obj(&object), now);
+                is_new.then_some(Ok(object))
+            }
+            Ok(Event::Delete(object)) => {
+                known.remove(&ObjectRef::from_obj(&object));
+                Some(Ok(object))
+            }
+        };
+        ready(told)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use k8s_openapi::api::core::v1::Node;
     use serde_json::json;
 
@@ -124,5 +210,52 @@ mod tests {
             (None, vec!["a/b".to_owned()])
         );
         assert_eq!(workflow.metadata.labels.unwrap()["a"], "b");
+    }
+
+    /// What goes is told, also where it went unseen and is there again; what is written without a change is not.
+    #[tokio::test]
+    async fn only_changes_are_told() {
+        let class = |name: &str, read: i64, written: &str| {
+            let mut node = Node::default();
+            node.metadata.name = Some(name.to_owned());
+            node.metadata.generation = Some(read);
+            node.metadata.resource_version = Some(written.to_owned());
+            node
+        };
+        let events = [
+            Event::Init,
+            Event::InitApply(class("a", 1, "1")),
+            Event::InitApply(class("b", 1, "2")),
+            Event::InitDone,
+            Event::Apply(class("a", 1, "3")),
+            Event::Apply(class("a", 2, "4")),
+            Event::Delete(class("a", 2, "5")),
+            Event::Apply(class("a", 2, "6")),
+            // The watch was lost: `a` is as it was, `b` has gone, and comes back as it was.
+            Event::Init,
+            Event::InitApply(class("a", 2, "7")),
+            Event::InitDone,
+            Event::Apply(class("b", 1, "8")),
+        ];
+        let told = only_changes(futures::stream::iter(events.map(Ok)), |node: &Node| {
+            node.metadata.generation
+        });
+        let told: Vec<_> = told
+            .map(|node| node.unwrap().metadata.resource_version.unwrap())
+            .collect()
+            .await;
+        assert_eq!(told, ["1", "2", "4", "5", "6", "8"]);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_fails_holds_up_no_other() {
+        let fails = || Err(watcher::Error::NoResourceVersion);
+        let failing = futures::stream::iter((0..50).map(move |_| fails())).chain(futures::stream::pending());
+        let sound = futures::stream::iter((0..50).map(|_| Ok(Event::Apply(Node::default()))));
+        let all = [lasting(failing.boxed()).boxed(), lasting(sound.boxed()).boxed()];
+        let told = futures::stream::select_all(all).take(50).collect::<Vec<_>>();
+        // At once: nothing is waited for.
+        let told = told.now_or_never().expect("the other watch to be heard");
+        assert!(told.iter().all(Result::is_ok));
     }
 }

@@ -226,11 +226,11 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
 
 /// In small pages: they are in memory at once.
 fn paged() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
+    crate::watch::config().page_size(PAGE)
 }
 
 fn paged_of_others() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE_OF_OTHERS)
+    crate::watch::config().page_size(PAGE_OF_OTHERS)
 }
 
 async fn wait<K>(store: Store<K>) -> bool

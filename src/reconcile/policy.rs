@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAGE: u32 = 10;
 
 pub(super) fn paged() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
+    crate::watch::config().page_size(PAGE)
 }
 
 pub(super) async fn run(controller: Controller<RegoPolicy>, context: Arc<Context>, stop: CancellationToken) {

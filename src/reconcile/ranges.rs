@@ -356,7 +356,7 @@ where
     K: Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let api = Api::all_with(client.clone(), resource);
-    lean::events(api, watcher::Config::default().page_size(PAGE)).boxed()
+    lean::events(api, crate::watch::config().page_size(PAGE)).boxed()
 }
 
 /// The version in which ServiceCIDRs are served, if they are: 1.33 has v1, 1.31 may have v1beta1.

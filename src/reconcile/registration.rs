@@ -77,7 +77,7 @@ impl Kept {
         let watch = |name: &str| {
             let api = Api::<PartialObjectMeta<ValidatingWebhookConfiguration>>::all(self.context.client.clone());
             // By name: that is all that Ringfence may watch.
-            let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let named = crate::watch::config().fields(&format!("metadata.name={name}"));
             watcher(api, named).default_backoff().map(drop).boxed()
         };
         stream::select(watch(&self.name), watch(&self.context.registration)).boxed()

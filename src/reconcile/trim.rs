@@ -22,7 +22,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let trimmed = lean::events(Api::all(client.clone()), paged_of_others()).modify(trim);
+    let trimmed = lean::lasting(lean::events(Api::all(client.clone()), paged_of_others())).modify(trim);
     Controller::for_stream(reflector(writer, trimmed).applied_objects(), reader)
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Must never: read or write an object. A watch that forgets something is a fence that is not kept until the next resync.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::{
@@ -31,10 +31,10 @@ use super::{
 };
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ClusterStatus, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
         OWNER_UID_ANNOTATION, is_exempt,
     },
-    plan::{is_named, peers_of},
+    plan::{is_named, is_peer},
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
@@ -92,13 +92,19 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
             granting(&of_namespace, |from| from.namespace == name)
         })
         // Which namespaces a class fences is not known here: a class changes seldom, and a grant is cheap to look at.
-        .watches_stream(lean::touched::<AIWorkflowClass>(&client, paged()), move |_| {
+        .watches_stream(lean::changed(&client, paged(), read_of_class), move |_| {
             granting(&of_class, |_| true)
         })
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(in_turn(stop, grant::reconcile), on_error, context)
         .for_each(|result| async move { log("grant", result.map(drop)) })
         .await;
+}
+
+/// What of a class is read by others. Its conditions change by themselves, and would have every workflow of the class looked at.
+fn read_of_class(class: &AIWorkflowClass) -> (Option<String>, Option<i64>, Option<ClusterStatus>) {
+    let cluster = class.status.as_ref().and_then(|status| status.cluster.clone());
+    (class.metadata.uid.clone(), class.metadata.generation, cluster)
 }
 
 fn granting(
@@ -157,9 +163,11 @@ pub(super) async fn workflows(
         )
         .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
-            matching(&of_namespace, |workflow| workflow.namespace().as_ref() == Some(&name))
+            matching(&of_namespace, |workflow| {
+                workflow.metadata.namespace.as_ref() == Some(&name)
+            })
         })
-        .watches_stream(lean::touched::<AIWorkflowClass>(&client, paged()), move |class| {
+        .watches_stream(lean::changed(&client, paged(), read_of_class), move |class| {
             let class = class.name_any();
             let names_it = |namespace: &Arc<Namespace>| {
                 let facts = facts(
@@ -168,7 +176,7 @@ pub(super) async fn workflows(
                 );
                 facts.judging_class() == Some(class.as_str())
             };
-            let fenced: Vec<_> = namespaces
+            let fenced: BTreeSet<_> = namespaces
                 .state()
                 .iter()
                 .filter(|ns| names_it(ns))
@@ -176,13 +184,15 @@ pub(super) async fn workflows(
                 .collect();
             matching(&of_class, |workflow| {
                 workflow
-                    .namespace()
-                    .is_some_and(|namespace| fenced.contains(&namespace))
+                    .metadata
+                    .namespace
+                    .as_ref()
+                    .is_some_and(|namespace| fenced.contains(namespace))
             })
         })
         .watches_stream(lean::touched::<AIWorkflow>(&client, paged_of_others()), move |peer| {
             let peer = (peer.namespace().unwrap_or_default(), peer.name_any());
-            matching(&of_peer, |workflow| peers_of(workflow).contains(&peer))
+            matching(&of_peer, |workflow| is_peer(workflow, &peer))
         })
         .watches_stream(
             lean::touched::<PartialObjectMeta<AIWorkflowGrant>>(&client, paged_of_others()),
@@ -200,9 +210,11 @@ pub(super) async fn workflows(
             lean::touched::<ValidatingWebhookConfiguration>(&client, registration),
             move |_| matching(&of_registration, |_| true),
         )
-        .watches(
-            Api::<EndpointSlice>::namespaced(client, "default"),
-            kubernetes,
+        .watches_stream(
+            lean::touched_of(
+                Api::<lean::Lean<EndpointSlice>>::namespaced(client, "default"),
+                kubernetes,
+            ),
             move |_| {
                 matching(&workflows, |workflow| {
                     workflow
@@ -222,7 +234,8 @@ pub(super) async fn workflows(
 }
 
 /// Whose an object is, by the annotation or by an owner reference: whichever of them somebody else has taken off, the other one
-/// still leads to who puts it back.
+/// still leads to who puts it back. The label says the name of most owners at once: a look at all of them would make each start cost more
+/// for every owner that there is.
 fn owner<K, O>(store: &Store<K>) -> impl Fn(O) -> Option<ObjectRef<K>> + Send + Sync + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
@@ -231,10 +244,17 @@ where
     let store = store.clone();
     move |object| {
         let by_annotation = object.annotations().get(OWNER_UID_ANNOTATION);
-        let is_owner = |uid: &String| {
-            by_annotation == Some(uid) || object.owner_references().iter().any(|reference| reference.uid == *uid)
+        let is_owner = |owner: &K| {
+            let is = |uid: &String| {
+                by_annotation == Some(uid) || object.owner_references().iter().any(|reference| reference.uid == *uid)
+            };
+            owner.meta().uid.as_ref().is_some_and(is)
         };
-        let owner = store.find(|owner| owner.meta().uid.as_ref().is_some_and(is_owner))?;
+        let named = object.labels().get(OWNER_LABEL).and_then(|name| {
+            let namespace = object.namespace().unwrap_or_default();
+            store.get(&ObjectRef::new(name).within(&namespace))
+        });
+        let owner = named.filter(|owner| is_owner(owner)).or_else(|| store.find(is_owner))?;
         Some(ObjectRef::from_obj(owner.as_ref()))
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &Cance
     let (store, writer) = reflector::store::<RegoPolicy>();
     let changed = Notify::new();
     let watch = async {
-        let config = watcher::Config::default().page_size(PAGE);
+        let config = crate::watch::config().page_size(PAGE);
         let events = watcher(Api::<RegoPolicy>::all(registry.client.clone()), config);
         let mut events = events.default_backoff().reflect(writer).boxed();
         loop {

@@ -142,7 +142,7 @@ impl Keeper {
 
     /// Looks, and looks again at each event and tick, until cancelled.
     pub async fn run(self, cancel: CancellationToken) {
-        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let named = |name: &str| crate::watch::config().fields(&format!("metadata.name={name}"));
         let secrets = watcher::<Secret>(self.store.api.clone(), named(&self.store.name))
             .default_backoff()
             .map(drop);

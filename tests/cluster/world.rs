@@ -123,6 +123,12 @@ impl Actor {
             .await
     }
 
+    /// The same where no answer may come.
+    pub async fn try_patch(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.send(Method::PATCH, path, "application/merge-patch+json", Some(body))
+            .await
+    }
+
     /// Merges lists by their keys, as kubectl does for built-in kinds.
     pub async fn strategic(&self, path: &str, body: &Value) -> Answer {
         self.must(

@@ -13,12 +13,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -84,6 +84,7 @@ func run(arguments []string) error {
 		"AdmissionConfiguration of the API server: which client certificate it shows to webhooks")
 	address := flags.String("address", "", "where the API server listens for pods: for a network namespace of the test's own")
 	nodes := flags.Bool("nodes", false, "real nodes join at the address: their pods get addresses, kube-proxy leads to Services, and kubelets are asked")
+	quota := flags.Int64("etcd-quota", 0, "bytes that etcd may hold until it takes no more (0: its own default)")
 	detached := flags.Bool("detached", false, "do not stop when standard input closes, only on SIGINT and SIGTERM")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -96,9 +97,16 @@ func run(arguments []string) error {
 	defer stop()
 	restarts := make(chan os.Signal, 1)
 	signal.Notify(restarts, syscall.SIGUSR1)
+	orders := make(chan string)
 	if !*detached {
 		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin)
+			lines := bufio.NewScanner(os.Stdin)
+			for lines.Scan() {
+				select {
+				case orders <- lines.Text():
+				case <-ctx.Done():
+				}
+			}
 			stop()
 		}()
 	}
@@ -121,6 +129,7 @@ func run(arguments []string) error {
 	}
 	plane := &plane{
 		bin: binaries, directory: directory, address: *address, nodes: *nodes, perController: *perController, admission: *admission,
+		quota: *quota,
 	}
 	defer plane.remove()
 
@@ -160,6 +169,11 @@ func run(arguments []string) error {
 			if err := plane.restartAPIServer(); err != nil {
 				return err
 			}
+		case order := <-orders:
+			if err := plane.carryOut(ctx, order); err != nil {
+				return fmt.Errorf("%s: %w", order, err)
+			}
+			fmt.Println("done: " + order)
 		case dead := <-plane.exited:
 			return fmt.Errorf("%s ended by itself (%v)\n%s", dead.name, dead.err, dead.tail())
 		}

@@ -25,8 +25,8 @@ const (
 	advertised = "192.0.2.1"
 	attempts   = 4
 	apiServer  = "kube-apiserver"
-	// Requests have ended by then; watches would keep it for a minute.
-	apiServerEnds = 10 * time.Second
+	// Requests have ended by then; watches would keep the API server for a minute.
+	componentEnds = 10 * time.Second
 	// The Service "kubernetes" of the range below.
 	serviceAddress = "10.96.0.1"
 	// Of the pods of real nodes: a /24 each.
@@ -41,6 +41,7 @@ type plane struct {
 	nodes         bool
 	perController bool
 	admission     string
+	quota         int64
 
 	server   string
 	etcd     string
@@ -88,8 +89,11 @@ func (p *plane) watch(child *process) {
 
 // restartAPIServer ends it in order and starts it again at once, as a kubelet does when its manifest changes. When it is ready, whoever
 // asked for this finds out.
-func (p *plane) restartAPIServer() error {
-	at := slices.IndexFunc(p.children, func(child *process) bool { return child.name == apiServer })
+func (p *plane) restartAPIServer() error { return p.restart(apiServer, func() error { return nil }) }
+
+// restart ends a component in order, and starts it again as it was. In between nobody else has its files open.
+func (p *plane) restart(name string, between func() error) error {
+	at := slices.IndexFunc(p.children, func(child *process) bool { return child.name == name })
 	old := p.children[at]
 	old.replaced.Store(true)
 	if err := old.command.Process.Signal(syscall.SIGTERM); err != nil {
@@ -97,12 +101,15 @@ func (p *plane) restartAPIServer() error {
 	}
 	select {
 	case <-old.done:
-	case <-time.After(apiServerEnds):
+	case <-time.After(componentEnds):
 		_ = old.command.Process.Kill()
 		<-old.done
 	}
 	p.children = slices.Delete(p.children, at, at+1)
-	child, err := p.spawn(apiServer, old.command.Args[1:]...)
+	if err := between(); err != nil {
+		return err
+	}
+	child, err := p.spawn(name, old.command.Args[1:]...)
 	if err != nil {
 		return err
 	}
@@ -157,6 +164,7 @@ func (p *plane) startEtcd(ctx context.Context) error {
 		// The data is thrown away: waiting for the disk would only slow every test down.
 		"--unsafe-no-fsync",
 		"--log-level=warn",
+		"--quota-backend-bytes="+strconv.FormatInt(p.quota, 10),
 	)
 	if err != nil {
 		return err

@@ -1,10 +1,10 @@
 //! The supervisor's other end: builds what is missing, starts it, reads its one line, and holds the pipe that keeps it alive.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -19,8 +19,15 @@ pub struct ControlPlane {
     bin: PathBuf,
     supervisor: Child,
     /// Closing it is what stops the supervisor; the kernel does so even for a process that is killed.
-    alive: Option<ChildStdin>,
+    alive: Option<Mutex<Pipe>>,
     pub(crate) ringfence: OnceCell<Ringfence>,
+}
+
+/// Both ends of what is said to the supervisor and by it, a line each.
+#[derive(Debug)]
+struct Pipe {
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
 }
 
 /// What the supervisor says once the control plane is ready.
@@ -56,6 +63,8 @@ pub struct Options {
     /// Where the API server listens for pods, at port 443, which it then also finds webhooks' pods from; else on loopback. For a network
     /// namespace of the test's own.
     pub address: Option<Ipv4Addr>,
+    /// Bytes that etcd may hold until it takes no more.
+    pub quota: Option<u64>,
     /// Real nodes join at that address: their pods get addresses, their kube-proxy leads to Services, and their kubelets are asked.
     pub nodes: bool,
 }
@@ -66,6 +75,7 @@ impl Default for Options {
             use_service_account_credentials: true,
             admission_configuration: None,
             address: None,
+            quota: None,
             nodes: false,
         }
     }
@@ -96,20 +106,25 @@ impl ControlPlane {
                 options.use_service_account_credentials
             ))
             .args(address)
+            .args(options.quota.map(|bytes| format!("--etcd-quota={bytes}")))
             .args(options.nodes.then_some("--nodes"))
             .args(admission)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("starting the control plane's supervisor")?;
-        let alive = supervisor.stdin.take();
+        let orders = supervisor
+            .stdin
+            .take()
+            .context("the supervisor has no standard input")?;
         let stdout = supervisor
             .stdout
             .take()
             .context("the supervisor has no standard output")?;
+        let mut answers = BufReader::new(stdout);
         let mut line = String::new();
         // The supervisor bounds its own start: this read ends when it is ready, gives up, or dies.
-        BufReader::new(stdout).read_line(&mut line)?;
+        answers.read_line(&mut line)?;
         if line.is_empty() {
             let status = supervisor.wait()?;
             bail!("the control plane did not start ({status}); its supervisor said why on standard error");
@@ -119,7 +134,7 @@ impl ControlPlane {
             ready,
             bin,
             supervisor,
-            alive,
+            alive: Some(Mutex::new(Pipe { orders, answers })),
             ringfence: OnceCell::new(),
         })
     }
@@ -134,6 +149,35 @@ impl ControlPlane {
         let pid = self.supervisor.id().to_string();
         let sent = Command::new("kill").args(["-USR1", &pid]).status()?;
         ensure!(sent.success(), "cannot send SIGUSR1 to the supervisor");
+        Ok(())
+    }
+
+    /// Takes a copy of the storage. etcd is away meanwhile.
+    pub fn copy_store(&self) -> Result<()> {
+        self.order("copy")
+    }
+
+    /// Puts the last copy back, and starts the control plane's components anew. Whoever watches is told nothing.
+    pub fn restore_store(&self) -> Result<()> {
+        self.order("restore")
+    }
+
+    /// Lets go of what was deleted, and has a storage that was full take writes again.
+    pub fn free_store(&self) -> Result<()> {
+        self.order("free")
+    }
+
+    /// Waits, without a runtime, until it is done: the supervisor bounds that.
+    fn order(&self, order: &str) -> Result<()> {
+        let pipe = self.alive.as_ref().context("the control plane has ended")?;
+        let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(pipe.orders, "{order}").with_context(|| format!("telling the supervisor to {order}"))?;
+        let mut line = String::new();
+        pipe.answers.read_line(&mut line)?;
+        ensure!(
+            line.trim_end() == format!("done: {order}"),
+            "the supervisor did not {order}; it said why on standard error"
+        );
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub mod network;
 pub mod opa;
 mod oracle;
 pub mod pod_security;
+pub mod process;
 pub mod promql;
 mod ringfence;
 

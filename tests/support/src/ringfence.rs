@@ -97,9 +97,41 @@ impl ControlPlane {
         self.spawn(binary, port, metrics_port, flags).await
     }
 
+    /// The same, which goes to the API server by another way.
+    pub async fn spawn_ringfence_through(
+        &self,
+        binary: &str,
+        port: u16,
+        metrics_port: u16,
+        flags: &[String],
+        url: &str,
+    ) -> Result<Ringfence> {
+        let kubeconfig = self.own_kubeconfig().await?;
+        let mut through: Value = serde_json::from_slice(&std::fs::read(&kubeconfig)?)?;
+        through["clusters"][0]["cluster"] = serde_json::json!({"server": url});
+        std::fs::write(&kubeconfig, through.to_string())?;
+        self.spawn_with(binary, port, metrics_port, flags, &kubeconfig).await
+    }
+
+    /// A new one of Ringfence's own account.
+    async fn own_kubeconfig(&self) -> Result<PathBuf> {
+        self.kubeconfig_for(&Identity::service_account(RELEASE_NAMESPACE, "ringfence"))
+            .await
+    }
+
     async fn spawn(&self, binary: &str, port: u16, metrics_port: u16, flags: &[String]) -> Result<Ringfence> {
-        let account = Identity::service_account(RELEASE_NAMESPACE, "ringfence");
-        let kubeconfig = self.kubeconfig_for(&account).await?;
+        let kubeconfig = self.own_kubeconfig().await?;
+        self.spawn_with(binary, port, metrics_port, flags, &kubeconfig).await
+    }
+
+    async fn spawn_with(
+        &self,
+        binary: &str,
+        port: u16,
+        metrics_port: u16,
+        flags: &[String],
+        kubeconfig: &Path,
+    ) -> Result<Ringfence> {
         let log = self.directory().join(format!("{}.log", unique("ringfence")));
         let output = std::fs::File::create(&log)?;
         let mut guard = Command::new(self.binary("controlplane"))
@@ -174,6 +206,26 @@ impl Ringfence {
             .find(|&at| log.is_char_boundary(at))
             .unwrap_or(0);
         format!("--- end of {} ---\n{}", self.log.display(), &log[start..])
+    }
+
+    /// The operator's own process, below the one that guards it.
+    pub fn pid(&self) -> Result<u32> {
+        // A child belongs to the thread that started it.
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.guard.id()))? {
+            let children = std::fs::read_to_string(thread?.path().join("children"))?;
+            if let Some(child) = children.split_whitespace().next() {
+                return child.parse().context("a process id");
+            }
+        }
+        bail!("the guard has no child: ringfence has ended\n{}", self.tail())
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub fn has_ended(&mut self) -> Result<Option<i32>> {
+        let ended = self.guard.try_wait()?;
+        ended
+            .map(|status| status.code().context("the guard was killed by a signal"))
+            .transpose()
     }
 
     /// Kills it as a crash would, and waits for its end.

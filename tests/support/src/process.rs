@@ -1,0 +1,25 @@
+//! What a process takes, as Linux tells of it.
+
+use anyhow::{Context, Result, ensure};
+
+/// `USER_HZ`, which Linux fixes for all architectures that we build for.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Resident memory of a process in KiB.
+pub fn resident(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.context("no VmRSS in /proc")?.parse().context("VmRSS")
+}
+
+/// Processor time that a process took so far, in seconds.
+pub fn processor_time(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in brackets, which may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/<pid>/stat")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    ensure!(fields.len() > 12, "too few fields in /proc/<pid>/stat");
+    let (user, system): (f64, f64) = (fields[11].parse()?, fields[12].parse()?);
+    Ok((user + system) / TICKS_A_SECOND)
+}
