@@ -1,19 +1,19 @@
-//! Asks as the API server does: one HTTP/2 connection over TLS, kept alive, with as many streams as there are requests.
+//! Asks as the API server does: by HTTP/1.1 over TLS, a connection for each request in flight, kept for the next one.
 //!
 //! Must never: let an answer pass that is not the right one. The first answer is read as JSON and judged; each later one must
 //! be the same bytes around the uid that was sent.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::http::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
@@ -28,15 +28,21 @@ use crate::server::NAME;
 /// No answer takes longer, or the bench fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection to one server.
+/// The connections to one server.
 pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    way: Arc<Way>,
+}
+
+struct Way {
+    port: u16,
+    tls: TlsConnector,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 /// A review for one server, and the answer to it.
 #[derive(Clone)]
 pub struct Prepared {
-    sender: SendRequest<Full<Bytes>>,
+    way: Arc<Way>,
     request: Around,
     answer: Around,
 }
@@ -57,22 +63,22 @@ impl Connection {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(("127.0.0.1", server.port())).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(NAME)?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self { sender })
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let way = Way {
+            port: server.port(),
+            tls: TlsConnector::from(Arc::new(config)),
+            idle: Mutex::default(),
+        };
+        let first = way.connect().await?;
+        way.put_back(first);
+        Ok(Self { way: Arc::new(way) })
     }
 
     /// Asks once and judges the answer, which is then the pattern of all others.
     pub async fn prepare(&self, review: &[u8], expected: Expected) -> Result<Prepared> {
         let request = Around::split(review, UID)?;
-        let mut sender = self.sender.clone();
         let uid = next_uid();
-        let bytes = send(&mut sender, request.with(&uid)).await?;
+        let bytes = self.way.send(request.with(&uid)).await?;
         let answer: Value = serde_json::from_slice(&bytes)?;
         let response = answer.get("response").context("an answer without a response")?;
         ensure!(
@@ -82,7 +88,7 @@ impl Connection {
         expected.check(response)?;
         let answer = Around::split(&bytes, &uid)?;
         Ok(Prepared {
-            sender: self.sender.clone(),
+            way: Arc::clone(&self.way),
             request,
             answer,
         })
@@ -95,7 +101,7 @@ impl Prepared {
         let uid = next_uid();
         let body = self.request.with(&uid);
         let begin = Instant::now();
-        let bytes = send(&mut self.sender, body).await?;
+        let bytes = self.way.send(body).await?;
         let took = begin.elapsed();
         if bytes != self.answer.with(&uid) {
             bail!(
@@ -137,20 +143,43 @@ fn next_uid() -> String {
     )
 }
 
-async fn send(sender: &mut SendRequest<Full<Bytes>>, body: Vec<u8>) -> Result<Bytes> {
-    let request = Request::post(format!("https://{NAME}/admit/fence?timeout=5s"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::from(body))?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let bytes = response.into_body().collect().await?.to_bytes();
-        ensure!(
-            status.is_success(),
-            "the server answered {status}: {}",
-            String::from_utf8_lossy(&bytes)
-        );
-        Ok(bytes)
-    };
-    timeout(PATIENCE, exchange).await.context("no answer in time")?
+impl Way {
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = self.tls.connect(ServerName::try_from(NAME)?, stream).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn put_back(&self, sender: SendRequest<Full<Bytes>>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+    }
+
+    async fn send(&self, body: Vec<u8>) -> Result<Bytes> {
+        let request = Request::post("/admit/fence?timeout=5s")
+            .header(HOST, NAME)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let exchange = async {
+            let mut sender = match idle {
+                Some(sender) => sender,
+                None => self.connect().await?,
+            };
+            sender.ready().await?;
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let bytes = response.into_body().collect().await?.to_bytes();
+            ensure!(
+                status.is_success(),
+                "the server answered {status}: {}",
+                String::from_utf8_lossy(&bytes)
+            );
+            self.put_back(sender);
+            Ok(bytes)
+        };
+        timeout(PATIENCE, exchange).await.context("no answer in time")?
+    }
 }

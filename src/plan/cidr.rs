@@ -31,6 +31,9 @@ const METADATA_V6: [Ipv6Addr; 7] = [
 
 /// NAT64's well-known prefix (RFC 6052), through which an IPv6 packet reaches an IPv4 address.
 const NAT64: [u16; 2] = [0x64, 0xff9b];
+/// The prefix for a NAT64 of the network's own (RFC 8215). Where in it the IPv4 address stands is the network's choice, so all of it may lead
+/// to any.
+const OWN_NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48);
 
 /// Parses a range. `Err` says what is wrong with it, as the end of a sentence that begins with the range.
 pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
@@ -61,17 +64,24 @@ pub(super) fn covered(net: &IpNet, class: &[String]) -> bool {
         .any(|allowed| allowed.contains(net))
 }
 
-/// Addresses inside `net` that hand out credentials, in every form that a packet can carry them. If `net` is such an address
-/// itself, it is all that is left.
+/// Addresses inside `net` that hand out credentials, in every form that a packet can carry them, and ranges that may lead to one. If `net`
+/// is such an address itself, or part of such a range, it is all that is left.
 pub(super) fn metadata_in(net: &IpNet) -> Vec<IpNet> {
     let nat64 = METADATA_V4.iter().map(|address| IpAddr::V6(through_nat64(*address)));
     let plain = METADATA_V4.iter().map(|address| IpAddr::V4(*address));
     let six = METADATA_V6.iter().map(|address| IpAddr::V6(*address));
+    let own = Ipv6Net::new(OWN_NAT64.0, OWN_NAT64.1).ok().map(IpNet::V6);
+    let own = own.and_then(|own| match () {
+        () if net.contains(&own) => Some(own),
+        () if own.contains(net) => Some(*net),
+        () => None,
+    });
     plain
         .chain(six)
         .chain(nat64)
         .filter(|address| net.contains(address))
         .map(IpNet::from)
+        .chain(own)
         .collect()
 }
 
@@ -138,10 +148,23 @@ mod tests {
     #[case::upper_half("128.0.0.0/1", 8)]
     #[case::link_local("169.254.0.0/16", 6)]
     #[case::none("203.0.113.0/24", 0)]
-    #[case::all_of_v6("::/0", 16)]
+    #[case::all_of_v6("::/0", 17)]
+    #[case::all_nat64("64:ff9b::/32", 10)]
+    #[case::nat64_of_the_networks_own("64:ff9b:1::/48", 1)]
+    #[case::beside_it("64:ff9b:2::/48", 0)]
     #[case::link_local_of_v6("fe80::/10", 1)]
     #[case::nat64("64:ff9b::/96", 9)]
     fn credentials_are_found_in_every_form(#[case] text: &str, #[case] expected: usize) {
         assert_eq!(metadata_in(&parse(text).unwrap()).len(), expected);
+    }
+
+    /// Nothing is left of a range that may lead to any address of IPv4.
+    #[rstest]
+    #[case::whole("64:ff9b:1::/48")]
+    #[case::as_the_well_known_prefix("64:ff9b:1::/96")]
+    #[case::one_address("64:ff9b:1::a9fe:a9fe/128")]
+    fn a_nat64_of_the_networks_own_is_taken_out_whole(#[case] text: &str) {
+        let net = parse(text).unwrap();
+        assert!(metadata_in(&net).contains(&net));
     }
 }

@@ -126,7 +126,7 @@ pub(super) fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Probl
             problems.push(Problem::new(
                 format!("{path}.cidrs[{index}]"),
                 Some(&net.to_string()),
-                "is a metadata service",
+                "is a metadata service, or a way to one",
                 fix,
             ));
         }

@@ -1,15 +1,20 @@
-//! A bound on connections, and on how long one may be silent.
+//! A bound on connections, on how long one may be silent, and on who has to go when there are too many.
 //!
-//! Header time-outs begin with the first byte of a request, and the choice between HTTP/1 and HTTP/2 has none: a peer that
-//! opens connections and says nothing would hold them for ever. Must never: keep somebody new out for one that says nothing, or end one
-//! whose peer waits for an answer.
+//! Header time-outs begin with the first byte of a request, and a handshake that was begun may take as long: whoever opens connections,
+//! and says nothing or half a word on each, would hold them all. It stands in front of TLS, so nothing is known of a peer but its address.
+//! Must never: keep somebody new out for one that has asked nothing, let one address crowd out another, or end one whose peer waits for
+//! an answer.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use axum::body::HttpBody;
+use axum::http::{Extensions, Request};
 use axum_server::accept::Accept;
 use futures::future::{BoxFuture, FutureExt};
 use futures::task::AtomicWaker;
@@ -17,12 +22,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
+use tower::Service;
 
 /// How long a new connection waits until one that was told to end has ended.
 const ENDS: Duration = Duration::from_secs(1);
 
-/// Holds as many connections as the limit says. One more takes the place of the one that has said nothing for longest, among those that
-/// wait for no answer.
+/// Holds as many connections as the limit says. One more takes the place of another that waits for no answer: of the address that has most
+/// of those, so that nobody loses one to somebody who has more, and there the one that has asked nothing for longest. What was ever asked
+/// something, and what never was, count apart: where all come by one address, a flood of the one kind does not reach the other.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded {
     open: Arc<Open>,
@@ -37,15 +44,32 @@ struct Open {
     all: Mutex<Vec<Weak<Heard>>>,
 }
 
-/// When a peer last said something, and whether its connection is to end.
+/// What a peer has asked on its connection, and whether that is to end.
 #[derive(Debug)]
-struct Heard {
-    /// Microseconds since the server began.
-    last: AtomicU64,
-    /// Whether it was the peer who spoke last: then it waits for an answer, or is about to ask.
+pub(super) struct Heard {
+    address: IpAddr,
+    /// When it was opened, or last answered a whole request, in microseconds since the server began. Bytes do not count: whoever sends one
+    /// after the other would stay for ever.
+    since: AtomicU64,
+    /// Whether it ever had a whole request, body and all.
+    asked: AtomicBool,
+    /// Whether it has one that is not answered yet.
     waits: AtomicBool,
     ended: AtomicBool,
     waker: AtomicWaker,
+}
+
+/// How a request tells its connection that the whole of it is there. Without it a peer that says that a body will come holds its place no
+/// longer than one that says nothing.
+#[derive(Clone, Debug)]
+struct Asker(Arc<Heard>);
+
+/// Says that a whole request is there: its connection keeps its place until the answer is written.
+pub(super) fn is_whole(of: &Extensions) {
+    if let Some(Asker(heard)) = of.get() {
+        heard.asked.store(true, Ordering::Release);
+        heard.waits.store(true, Ordering::Release);
+    }
 }
 
 impl Bounded {
@@ -72,7 +96,7 @@ impl Open {
             return Ok(permit);
         }
         let full = || io::Error::new(io::ErrorKind::ConnectionRefused, "too many connections");
-        if !self.end_the_most_silent() {
+        if !self.end_one() {
             return Err(full());
         }
         match timeout(ENDS, Arc::clone(&self.room).acquire_owned()).await {
@@ -82,11 +106,25 @@ impl Open {
     }
 
     /// Whether there was one that had not been told before: no more wait for room than are about to make some.
-    fn end_the_most_silent(&self) -> bool {
+    fn end_one(&self) -> bool {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = all.iter().filter_map(Weak::upgrade);
-        let open = open.filter(|heard| !heard.ended.load(Ordering::Acquire) && !heard.waits.load(Ordering::Acquire));
-        let Some(heard) = open.min_by_key(|heard| heard.last.load(Ordering::Relaxed)) else {
+        let mut alike: BTreeMap<(IpAddr, bool), (usize, Arc<Heard>)> = BTreeMap::new();
+        for heard in all.iter().filter_map(Weak::upgrade) {
+            if heard.ended.load(Ordering::Acquire) || heard.waits.load(Ordering::Acquire) {
+                continue;
+            }
+            let of = (heard.address, heard.asked.load(Ordering::Acquire));
+            let (count, oldest) = alike.entry(of).or_insert_with(|| (0, Arc::clone(&heard)));
+            *count += 1;
+            if heard.since() < oldest.since() {
+                *oldest = heard;
+            }
+        }
+        // Among equals, one that never asked anything, and the oldest.
+        let rank = |((_, asked), (count, oldest)): &(&(IpAddr, bool), &(usize, Arc<Heard>))| {
+            (*count, !*asked, std::cmp::Reverse(oldest.since()))
+        };
+        let Some((_, (_, heard))) = alike.iter().max_by_key(rank) else {
             return false;
         };
         heard.ended.store(true, Ordering::Release);
@@ -94,9 +132,11 @@ impl Open {
         true
     }
 
-    fn add(&self) -> Arc<Heard> {
+    fn add(&self, address: IpAddr) -> Arc<Heard> {
         let heard = Arc::new(Heard {
-            last: AtomicU64::new(self.now()),
+            address: address.to_canonical(),
+            since: AtomicU64::new(self.now()),
+            asked: AtomicBool::new(false),
             waits: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -110,25 +150,59 @@ impl Open {
     }
 }
 
+impl Heard {
+    fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+}
+
+/// A service whose requests know their connection.
+#[derive(Clone, Debug)]
+pub(super) struct Asking<S> {
+    service: S,
+    asker: Asker,
+}
+
+impl<S: Service<Request<B>>, B: HttpBody> Service<Request<B>> for Asking<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        request.extensions_mut().insert(self.asker.clone());
+        if request.body().is_end_stream() {
+            is_whole(request.extensions());
+        }
+        self.service.call(request)
+    }
+}
+
 impl<S: Send + 'static> Accept<TcpStream, S> for Bounded {
     type Stream = Guarded;
-    type Service = S;
-    type Future = BoxFuture<'static, io::Result<(Guarded, S)>>;
+    type Service = Asking<S>;
+    type Future = BoxFuture<'static, io::Result<(Guarded, Asking<S>)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let (open, idle) = (Arc::clone(&self.open), self.idle);
         async move {
+            let address = stream.peer_addr()?.ip();
             let permit = open.room().await?;
             stream.set_nodelay(true)?;
+            let heard = open.add(address);
+            let asker = Asker(Arc::clone(&heard));
             let guarded = Guarded {
                 stream,
                 silence: Box::pin(sleep(idle)),
                 idle,
-                heard: open.add(),
+                heard,
                 open,
                 _permit: permit,
             };
-            Ok((guarded, service))
+            Ok((guarded, Asking { service, asker }))
         }
         .boxed()
     }
@@ -154,19 +228,21 @@ impl Guarded {
         }
         Ok(())
     }
+
+    /// The answer, if there was something to answer.
+    fn answers(&self) {
+        if self.heard.waits.swap(false, Ordering::AcqRel) {
+            self.heard.since.store(self.open.now(), Ordering::Relaxed);
+        }
+    }
 }
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.is_open(cx)?;
-        let before = buf.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) {
-            if buf.filled().len() > before {
-                this.heard.waits.store(true, Ordering::Release);
-            }
             this.silence.as_mut().reset(Instant::now() + this.idle);
-            this.heard.last.store(this.open.now(), Ordering::Relaxed);
             return Poll::Ready(read);
         }
         this.silence
@@ -179,11 +255,13 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.is_open(cx)?;
-        self.heard.waits.store(false, Ordering::Release);
+        self.answers();
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What nobody reads, because its body waits for room, is flushed all the same.
+        self.is_open(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -197,7 +275,7 @@ impl AsyncWrite for Guarded {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.is_open(cx)?;
-        self.heard.waits.store(false, Ordering::Release);
+        self.answers();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -19,6 +19,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
+use super::connection::is_whole;
 use super::held::{Held, Room, holding};
 use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
 use super::shares::Shares;
@@ -153,11 +154,18 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         discard(&mut body, app.body, deadline).await;
     }
     drop(body);
+    if end == End::Complete {
+        is_whole(&parts.extensions);
+    }
     if let Some(fault) = unreadable(&bytes, end, &parts.headers, uid.is_some()) {
         return Answer::fault(uid, head, fault);
     }
 
     let share = app.shares.of(&head.namespace);
+    // Held here and not with the work: it is for the connection, which goes with the answer.
+    let Ok(_in_flight) = share.in_flight.try_acquire_owned() else {
+        return Answer::fault(uid, head, crowded());
+    };
     // Not waited for: what waits holds room that others need.
     let Ok(of_bodies) = share.bodies.try_acquire_many_owned(app.shares.weight(bytes.len())) else {
         return Answer::fault(
@@ -402,6 +410,14 @@ fn unavailable(message: &str) -> Fault {
         FaultCause::Unavailable,
         message,
         "try again; if it persists, run more replicas",
+    )
+}
+
+fn crowded() -> Fault {
+    Fault::new(
+        FaultCause::Unavailable,
+        "as many reviews of this namespace are in flight as may be at a time",
+        "send fewer requests to this namespace at a time, and this one again",
     )
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fetch::{LARGE_AT_ONCE, MAX_BYTES, MAX_OBJECT};
-use super::server::CONNECTION_WINDOW;
+use super::server::UNREAD;
 use crate::review::MAX_WEIGHT;
 
 /// What a caller gets who says nothing: the registrations' own `timeoutSeconds`.
@@ -41,15 +41,18 @@ pub struct Limits {
     pub evaluations: usize,
     /// How many of them are of one namespace. One that floods, or is slow to judge, waits for itself.
     pub evaluations_of_one: usize,
+    /// How many reviews of one namespace may be in flight, those that wait with it: each holds one of `connections`. One more is refused at
+    /// once.
+    pub in_flight_of_one: usize,
     /// What the bodies of one namespace may hold together, of small ones and large ones. What goes beyond is refused at once.
     pub bodies_of_one: usize,
     /// What the reviews of one namespace that are being judged may hold together, of `reviews`. What goes beyond waits, within its
     /// deadline.
     pub reviews_of_one: usize,
     /// How many connections are held. An API server calls webhooks by HTTP/1.1, a connection for each review that it waits for. One more takes
-    /// the place of the one that has said nothing for longest, and waits for nothing.
+    /// the place of one that waits for nothing, of the address that has most of those.
     pub connections: usize,
-    /// How long a connection may say nothing at all, pings included. Longer than the 90 s for which an API server keeps one that it does
+    /// How long a connection may say nothing at all. Longer than the 90 s for which an API server keeps one that it does
     /// not use: whoever closes first must be the caller, or a review that is just sent is lost with the connection.
     pub idle: Duration,
     /// How long a request's head may take.
@@ -68,6 +71,7 @@ impl Default for Limits {
             reviews: COPIES * MAX_WEIGHT,
             evaluations: 64,
             evaluations_of_one: 16,
+            in_flight_of_one: 64,
             bodies_of_one: 8 << 20,
             reviews_of_one: COPIES * MAX_WEIGHT / 4,
             connections: 512,
@@ -81,7 +85,7 @@ impl Default for Limits {
 impl Limits {
     /// What requests in flight may hold together, in bytes, beside what policies take while they are evaluated.
     pub fn in_flight(&self) -> usize {
-        let unread = self.connections.saturating_mul(CONNECTION_WINDOW as usize);
+        let unread = self.connections.saturating_mul(UNREAD);
         let told = LARGE_AT_ONCE * (MAX_BYTES + MAX_OBJECT);
         self.bodies + self.small_bodies + self.reviews + unread + told
     }

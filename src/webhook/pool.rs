@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::held::{Held, held};
 use super::judge::Policies;
-use super::threads::{Goes, Threads};
+use super::threads::{Goes, Job, Threads};
 use super::{Gate, Readiness};
 use crate::api::ValidationAction;
 use crate::policy::{Asked, EvalError, PolicyInput, PolicySet, Verdict};
@@ -159,7 +159,8 @@ impl Evaluator {
             Arc::clone(&self.metrics),
         );
         let mine = Arc::clone(&turn);
-        self.threads.submit(Box::new(move || {
+        let namespace = evaluation.namespace.clone();
+        let job: Job = Box::new(move || {
             let mut goes = Goes::On;
             for number in first..evaluation.names.len() {
                 if !mine.goes_on() {
@@ -187,7 +188,8 @@ impl Evaluator {
                 let _ = tell.send(verdict);
             }
             goes
-        }));
+        });
+        self.threads.submit(&namespace, job);
         (turn, told)
     }
 

@@ -1,4 +1,8 @@
 //! Sockets, TLS and shutdown.
+//!
+//! HTTP/1.1 alone. API servers ask webhooks by it, to spread over replicas, but for one on their own host; and over HTTP/2 the bodies of
+//! some reviews that wait for room would use up what the connection may send, and stall all the others on it. Must never: offer HTTP/2
+//! while bodies may wait unread.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -6,8 +10,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum_server::Handle;
@@ -23,15 +27,11 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Bounded;
 use super::{Limits, Readiness};
 
-/// Streams of one connection: Go's client takes no more than it is given, and asks for 100 at least.
-const STREAMS: u32 = 250;
-/// What a peer may send of one body before we read it: some common reviews.
-const STREAM_WINDOW: u32 = 64 << 10;
-/// The same for a whole connection. All connections together are part of what requests in flight may hold.
-pub(super) const CONNECTION_WINDOW: u32 = 128 << 10;
 /// What is read of an HTTP/1 connection before somebody wants it.
 const HTTP1_BUFFER: usize = 64 << 10;
-/// Health and metrics need few connections: kubelet's and a scraper's.
+/// What a connection may hold of what nobody wants yet: that, and what TLS keeps on the way in and out.
+pub(super) const UNREAD: usize = HTTP1_BUFFER + (64 << 10);
+/// Health and metrics need few connections: kubelet's and a scraper's. Whatever pods open beside them, they make room for each other.
 const HEALTH_CONNECTIONS: usize = 64;
 /// How long one of them may say nothing. Whoever comes again in a minute connects again.
 const HEALTH_IDLE: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ pub fn tls_config(
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -71,22 +71,21 @@ pub async fn serve(
     let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
         .handshake_timeout(limits.head)
         .acceptor(Bounded::new(limits.connections, limits.idle));
-    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor);
+    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).http1_only();
     bound(server.http_builder(), limits);
     let handle = stop_when(cancel, limits.grace);
     server.handle(handle).serve(router.into_make_service()).await
 }
 
 /// Asks each caller to leave its connection once this replica goes down. API servers keep connections to webhooks, by HTTP/1.1, and do
-/// not repeat a POST: one of them that was closed just then would lose the review. HTTP/2 has GOAWAY for that.
+/// not repeat a POST: one of them that was closed just then would lose the review.
 pub fn parting(routes: Router, readiness: Readiness) -> Router {
     routes.layer(from_fn_with_state(readiness, part))
 }
 
 async fn part(State(readiness): State<Readiness>, request: Request, next: Next) -> Response {
-    let persists = request.version() == Version::HTTP_11;
     let mut response = next.run(request).await;
-    if persists && readiness.is_stopping() {
+    if readiness.is_stopping() {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -108,7 +107,7 @@ pub async fn serve_health(
         ..limits.clone()
     };
     let acceptor = Bounded::new(HEALTH_CONNECTIONS, limits.idle);
-    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor);
+    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).http1_only();
     bound(server.http_builder(), &limits);
     let handle = stop_when(cancel, Duration::from_secs(1));
     server.handle(handle).serve(router.into_make_service()).await
@@ -121,14 +120,6 @@ fn bound(builder: &mut Builder<TokioExecutor>, limits: &Limits) {
         .header_read_timeout(limits.head)
         .max_buf_size(HTTP1_BUFFER)
         .max_headers(64);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.idle / 3)
-        .keep_alive_timeout(limits.idle / 3)
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
 }
 
 fn stop_when(cancel: CancellationToken, grace: Duration) -> Handle<SocketAddr> {

@@ -1,4 +1,5 @@
-//! What one namespace may take of what all of them share: room for bodies and for parsed reviews, and evaluations at a time.
+//! What one namespace may take of what all of them share: room for bodies and for parsed reviews, evaluations at a time, and connections,
+//! of which each review that waits holds one.
 //!
 //! Must never: make one namespace wait because another is busy, or hold on to namespaces that nobody asks about.
 
@@ -17,6 +18,7 @@ pub(super) struct Shares {
     bodies: usize,
     reviews: usize,
     evaluations: usize,
+    in_flight: usize,
     of: Mutex<HashMap<String, Share>>,
 }
 
@@ -28,6 +30,8 @@ pub(super) struct Share {
     /// In KiB.
     pub(super) reviews: Arc<Semaphore>,
     pub(super) evaluations: Arc<Semaphore>,
+    /// Of whatever waits for its answer.
+    pub(super) in_flight: Arc<Semaphore>,
 }
 
 impl Shares {
@@ -36,6 +40,7 @@ impl Shares {
             bodies: limits.bodies_of_one.div_ceil(1024),
             reviews: limits.reviews_of_one.div_ceil(1024),
             evaluations: limits.evaluations_of_one,
+            in_flight: limits.in_flight_of_one,
             of: Mutex::default(),
         }
     }
@@ -58,12 +63,17 @@ impl Shares {
         }
         if shares.len() >= REMEMBERED {
             // Who holds a permit, or waits for one, holds its semaphore.
-            shares.retain(|_, share| Arc::strong_count(&share.bodies) > 1 || Arc::strong_count(&share.evaluations) > 1);
+            let is_held = |share: &Share| {
+                let all = [&share.bodies, &share.evaluations, &share.in_flight];
+                all.into_iter().any(|one| Arc::strong_count(one) > 1)
+            };
+            shares.retain(|_, share| is_held(share));
         }
         let share = Share {
             bodies: Arc::new(Semaphore::new(self.bodies)),
             reviews: Arc::new(Semaphore::new(self.reviews)),
             evaluations: Arc::new(Semaphore::new(self.evaluations)),
+            in_flight: Arc::new(Semaphore::new(self.in_flight)),
         };
         shares.insert(namespace.to_owned(), share.clone());
         share

@@ -1,9 +1,13 @@
 //! Threads with large stacks, as many as there is work, up to a bound. Some of them may not come back.
+//!
+//! The processor is shared by the threads that want it, so of one namespace only as many work at a time as there are cores: whoever
+//! floods has no larger part of it than others by having more to ask. Must never: have one namespace's work wait for another's while there
+//! are threads.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -33,6 +37,8 @@ pub(super) enum Goes {
 
 pub(super) struct Threads {
     most: usize,
+    /// How many may work for one namespace at a time, without those that were left behind.
+    most_of_one: usize,
     state: Mutex<State>,
     work: Condvar,
     /// Whether more than half of them are gone.
@@ -41,7 +47,10 @@ pub(super) struct Threads {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    /// With the namespace that it is for.
+    queue: VecDeque<(String, Job)>,
+    /// How many work for each namespace.
+    busy: BTreeMap<String, usize>,
     threads: usize,
     idle: usize,
     closed: bool,
@@ -61,22 +70,39 @@ struct Taken {
 
 impl Threads {
     pub(super) fn new(most: usize) -> Arc<Self> {
+        // Two, so that one that goes on too long does not keep the rest of its namespace waiting.
+        let cores = available_parallelism().map_or(2, |cores| cores.get().max(2));
+        Self::with(most, cores)
+    }
+
+    fn with(most: usize, most_of_one: usize) -> Arc<Self> {
         Arc::new(Self {
             most: most.max(1),
+            most_of_one,
             state: Mutex::default(),
             work: Condvar::new(),
             mostly_gone: watch::Sender::new(false),
         })
     }
 
-    /// Has a thread do that once one is free. Where none can be started, who waits for it finds out by waiting.
-    pub(super) fn submit(self: &Arc<Self>, job: Job) {
+    /// Has a thread do that once one is free, and not too many work for that namespace. Where none can be started, who waits for it finds out
+    /// by waiting.
+    pub(super) fn submit(self: &Arc<Self>, namespace: &str, job: Job) {
         let mut state = self.lock();
-        state.queue.push_back(job);
-        if state.idle >= state.queue.len() {
-            self.work.notify_one();
-        } else {
-            self.grow(&mut state);
+        state.queue.push_back((namespace.to_owned(), job));
+        self.call(&mut state);
+    }
+
+    /// Has somebody come for what waits and may be done.
+    fn call(self: &Arc<Self>, state: &mut State) {
+        let due = state
+            .queue
+            .iter()
+            .filter(|(of, _)| state.works_for(of) < self.most_of_one);
+        match due.count() {
+            0 => {}
+            due if state.idle >= due => self.work.notify_one(),
+            _ => self.grow(state),
         }
     }
 
@@ -97,10 +123,12 @@ impl Threads {
     }
 
     /// A policy, asked about a request of that namespace since then, has taken a thread along. Returns what tells it from others.
-    pub(super) fn overrun(&self, policy: &str, namespace: &str, since: Instant) -> u64 {
+    pub(super) fn overrun(self: &Arc<Self>, policy: &str, namespace: &str, since: Instant) -> u64 {
         let mut state = self.lock();
         state.taken += 1;
         let number = state.taken;
+        state.leave(namespace);
+        self.call(&mut state);
         let namespace = namespace.to_owned();
         let taken = Taken {
             number,
@@ -115,8 +143,13 @@ impl Threads {
     /// It gave it back.
     pub(super) fn ended(&self, policy: &str, number: u64) {
         let mut state = self.lock();
-        if let Some(taken) = state.overrun.get_mut(policy) {
-            taken.retain(|taken| taken.number != number);
+        let ended = state.overrun.get_mut(policy).and_then(|taken| {
+            let at = taken.iter().position(|taken| taken.number == number)?;
+            Some(taken.swap_remove(at))
+        });
+        // Until its job has returned.
+        if let Some(ended) = ended {
+            *state.busy.entry(ended.namespace).or_default() += 1;
         }
         state.overrun.retain(|_, taken| !taken.is_empty());
         self.tell(&state);
@@ -151,11 +184,12 @@ impl Threads {
         let mut state = self.lock();
         let mut goes = Goes::On;
         loop {
-            while let Some(job) = state.queue.pop_front() {
+            while let Some((namespace, job)) = state.next(self.most_of_one) {
                 drop(state);
                 // Jobs catch what policies do. What they do not catch must not cost a thread that nobody counts.
                 goes = catch_unwind(AssertUnwindSafe(job)).unwrap_or(Goes::On);
                 state = self.lock();
+                state.leave(&namespace);
                 if goes == Goes::Away {
                     break;
                 }
@@ -175,9 +209,7 @@ impl Threads {
             }
         }
         state.threads -= 1;
-        if !state.queue.is_empty() {
-            self.grow(&mut state);
-        }
+        self.call(&mut state);
         drop(state);
         count_thread();
     }
@@ -185,5 +217,85 @@ impl Threads {
     /// A panic elsewhere leaves whole values behind: each is written at once.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn works_for(&self, namespace: &str) -> usize {
+        self.busy.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// What has waited longest of what may be done, which is worked at from now on.
+    fn next(&mut self, most_of_one: usize) -> Option<(String, Job)> {
+        let due = |(of, _): &(String, Job)| self.works_for(of) < most_of_one;
+        let at = self.queue.iter().position(due)?;
+        let (namespace, job) = self.queue.remove(at)?;
+        *self.busy.entry(namespace.clone()).or_default() += 1;
+        Some((namespace, job))
+    }
+
+    /// One works no longer for that namespace.
+    fn leave(&mut self, namespace: &str) {
+        if let Some(busy) = self.busy.get_mut(namespace) {
+            *busy = busy.saturating_sub(1);
+            if *busy == 0 {
+                self.busy.remove(namespace);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// One whose reviews take long has no more of the processor by sending more of them, and the others are asked at once.
+    #[test]
+    fn a_namespace_that_floods_has_as_many_threads_as_may_be_and_others_have_theirs() {
+        let threads = Threads::with(64, 2);
+        let (tell, told) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let submit = |namespace: &'static str, waits: bool| {
+            let (tell, released) = (tell.clone(), Arc::clone(&released));
+            let job = move || {
+                tell.send(namespace).expect("somebody listens");
+                if waits {
+                    let released = released.lock().unwrap();
+                    released.recv_timeout(PATIENCE).expect("it is released");
+                }
+                Goes::On
+            };
+            threads.submit(namespace, Box::new(job));
+        };
+        for _ in 0..32 {
+            submit("floods", true);
+        }
+        for _ in 0..2 {
+            assert_eq!(told.recv_timeout(PATIENCE), Ok("floods"));
+        }
+        submit("other", false);
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("other"), "no third of the flood's");
+        // One is left behind: another of its namespace is begun, and only one.
+        let number = threads.overrun("p", "floods", Instant::now());
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("floods"));
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
+        threads.ended("p", number);
+        for _ in 0..32 {
+            release.send(()).expect("they wait");
+        }
+        for _ in 0..29 {
+            assert_eq!(told.recv_timeout(PATIENCE), Ok("floods"), "all of them are done");
+        }
+        let until = Instant::now() + PATIENCE;
+        while !threads.lock().busy.is_empty() {
+            assert!(Instant::now() < until, "nothing is left behind");
+            thread::sleep(Duration::from_millis(2));
+        }
+        threads.close();
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::crowds::flood;
 use crate::support::{PATIENCE, Reply};
 
 async fn get(listener: std::net::SocketAddr, path: &str) -> Reply {
@@ -107,6 +108,25 @@ async fn connections_that_say_nothing_keep_no_probe_out() {
         assert!(closed.is_ok());
     }
     assert!(began.elapsed() < PATIENCE);
+    cancel.cancel();
+    timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
+}
+
+/// Half a request on each of more connections than are held, again and again: whatever pods do to the port, kubelet gets through.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_one_byte_keep_no_probe_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let router = health_router(Readiness::default(), Arc::new(Metrics::new()));
+    let stop = cancel.clone();
+    let task = tokio::spawn(async move { serve_health(listener, router, &Limits::default(), stop).await });
+    let flood = flood(address);
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    for _ in 0..20 {
+        assert_eq!(get(address, "/livez").await.status, StatusCode::OK);
+    }
+    drop(flood);
     cancel.cancel();
     timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
 }

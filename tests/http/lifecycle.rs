@@ -5,7 +5,7 @@ use ringfence::webhook::Limits;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use crate::support::{PATIENCE, Reply, Server, allowed, request, review};
+use crate::support::{PATIENCE, Reply, Server, allowed, http1_over, request, review};
 
 async fn in_flight(server: &Server) {
     while server.script.seen.lock().unwrap().is_empty() {
@@ -16,7 +16,7 @@ async fn in_flight(server: &Server) {
 #[tokio::test]
 async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut server = Server::start(Limits::default());
-    let (mut client, _) = server.http2().await;
+    let mut client = server.http1().await;
     let post = || request("/admit/fence", "application/json", review("naps").to_string());
     let pending = tokio::spawn(client.send_request(post()));
     in_flight(&server).await;
@@ -35,7 +35,7 @@ async fn shutdown_is_bounded() {
         grace: Duration::from_millis(300),
         ..Limits::default()
     });
-    let (mut client, _) = server.http2().await;
+    let mut client = server.http1().await;
     let post = request(
         "/admit/fence?timeout=30s",
         "application/json",
@@ -54,7 +54,7 @@ async fn shutdown_is_bounded() {
 async fn a_replica_that_goes_down_asks_its_callers_to_leave() {
     let server = Server::start(Limits::default());
     let post = || request("/admit/fence", "application/json", review("fine").to_string());
-    let (mut kept, (mut multiplexed, _)) = (server.http1().await, server.http2().await);
+    let mut kept = server.http1().await;
     for closes in [false, true] {
         kept.ready().await.unwrap();
         let response = timeout(PATIENCE, kept.send_request(post())).await.unwrap().unwrap();
@@ -64,20 +64,11 @@ async fn a_replica_that_goes_down_asks_its_callers_to_leave() {
             .map(|value| value.as_bytes().to_vec());
         assert_eq!(asked, closes.then(|| b"close".to_vec()));
         assert_eq!(Reply::of(response).await.response(), allowed());
-        let response = timeout(PATIENCE, multiplexed.send_request(post()))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(
-            response.headers().get(CONNECTION).is_none(),
-            "HTTP/2 knows no such header"
-        );
-        assert_eq!(Reply::of(response).await.response(), allowed());
         server.readiness.stop();
     }
     assert!(timeout(PATIENCE, kept.ready()).await.unwrap().is_err(), "it is closed");
     // Until the Service forgets this replica, new ones come.
-    assert_eq!(server.send_http2(post()).await.response(), allowed());
+    assert_eq!(server.send(post()).await.response(), allowed());
 }
 
 /// A silent connection of an API server's is closed by the API server, after 90 s.
@@ -89,10 +80,15 @@ fn a_connection_is_kept_for_longer_than_api_servers_keep_it() {
 #[tokio::test]
 async fn a_new_certificate_is_served_to_new_connections_and_old_ones_go_on() {
     let server = Server::start(Limits::default());
-    let (mut old, before) = server.http2().await;
+    let connect = async || {
+        let stream = server.tls("http/1.1").await.unwrap();
+        let met = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        (http1_over(stream).await, met)
+    };
+    let (mut old, before) = connect().await;
     let certificate = server.certificate();
     server.resolver.store(certificate.clone());
-    let (mut new, after) = server.http2().await;
+    let (mut new, after) = connect().await;
     assert_ne!(before, after);
     assert_eq!(after, certificate.cert[0]);
     for client in [&mut old, &mut new] {

@@ -1,10 +1,5 @@
 //! More than the server takes: some wait, some are told to come again, none is lost and none is decided wrongly.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use axum::body::Body;
 use futures::future::join_all;
 use ringfence::webhook::Limits;
 use serde_json::{Value, json};
@@ -128,7 +123,7 @@ async fn who_finds_no_room_in_time_is_told_with_the_uid() {
         small_bodies: 1 << 20,
         ..Limits::default()
     });
-    let (mut client, _) = server.http2().await;
+    let mut client = server.http1().await;
     let slow = request(
         "/admit/fence?timeout=3s",
         "application/json",
@@ -206,7 +201,7 @@ async fn a_namespace_that_floods_waits_for_itself() {
         review["request"]["namespace"] = serde_json::json!("other");
         review.to_string()
     };
-    let (mut client, _) = server.http2().await;
+    let mut client = server.http1().await;
     let slow = request(
         "/admit/fence?timeout=3s",
         "application/json",
@@ -242,97 +237,37 @@ async fn a_namespace_that_floods_waits_for_itself() {
     assert_eq!(server.post(review("fine").to_string()).await.response(), allowed());
 }
 
-/// Who holds connections and says nothing keeps nobody out.
+/// Each review that waits holds a connection, and one tenant's must not hold them all.
 #[tokio::test]
-async fn a_connection_beyond_the_limit_takes_the_place_of_the_most_silent_one() {
+async fn of_one_namespace_only_so_many_reviews_wait_and_one_more_is_refused_at_once() {
     let server = Server::start(Limits {
-        connections: 2,
+        in_flight_of_one: 2,
         ..Limits::default()
     });
-    let mut silent = server.tls("http/1.1").await.unwrap();
-    let (mut talks, _) = server.http2().await;
-    for _ in 0..3 {
-        let post = || request("/admit/fence", "application/json", review("fine").to_string());
-        let asked = timeout(PATIENCE, talks.send_request(post())).await.unwrap().unwrap();
-        assert_eq!(asked.status(), 200, "one that talks stays");
-        let mut new = server.tls("http/1.1").await.expect("there is room for somebody new");
-        let closed = timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
-        assert!(closed.is_ok(), "the silent one has made it");
-        std::mem::swap(&mut silent, &mut new);
-    }
-}
-
-/// Whoever waits for a verdict is silent too, and keeps its place: an API server would take the end of its connection for a refusal.
-#[tokio::test]
-async fn a_connection_that_waits_for_a_verdict_is_nobody_elses() {
-    let server = Server::start(Limits {
-        connections: 2,
-        ..Limits::default()
-    });
-    let mut first = server.http1().await;
-    let mut second = server.http1().await;
-    let post = || {
-        request(
-            "/admit/fence?timeout=10s",
-            "application/json",
-            review("dozes").to_string(),
-        )
+    let of = |namespace: &str, name: &str| {
+        let mut review = review(name);
+        review["request"]["namespace"] = json!(namespace);
+        request("/admit/fence?timeout=5s", "application/json", review.to_string())
     };
-    let (one, two) = (first.send_request(post()), second.send_request(post()));
+    let flood = join_all((0..2).map(|_| server.send(of("floods", "dozes"))));
     let others = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        for _ in 0..3 {
-            assert!(
-                server.tls("http/1.1").await.is_err(),
-                "there is no room for somebody new"
-            );
+        while server.script.seen.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    };
-    let (one, two, ()) = timeout(PATIENCE, async { tokio::join!(one, two, others) })
-        .await
-        .unwrap();
-    assert_eq!(
-        (one.unwrap().status().as_u16(), two.unwrap().status().as_u16()),
-        (200, 200)
-    );
-}
-
-/// What a peer may send before anybody reads it is bounded for each connection, and by that for all.
-#[tokio::test]
-async fn bodies_that_nobody_reads_yet_do_not_pile_up() {
-    let server = Server::start(Limits {
-        small_bodies: 1 << 20,
-        ..Limits::default()
-    });
-    // It takes all the room there is, and sends nothing.
-    let mut first = server.tls("http/1.1").await.unwrap();
-    let head = "POST /admit/fence?timeout=20s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n{";
-    first.write_all(head.as_bytes()).await.unwrap();
-    first.flush().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let (client, _) = server.http2().await;
-    let taken = Arc::new(AtomicUsize::new(0));
-    for _ in 0..8 {
-        let (taken, mut client) = (Arc::clone(&taken), client.clone());
-        let endless = futures::stream::repeat_with(move || {
-            taken.fetch_add(1 << 10, Ordering::Relaxed);
-            Ok::<_, Infallible>(vec![b' '; 1 << 10])
-        });
-        let mut waits = request(
-            "/admit/fence?timeout=20s",
-            "application/json",
-            Body::from_stream(endless),
+        let message = "ringfence could not review this object: as many reviews of this namespace are in flight as may be at a time. \
+            Fix: send fewer requests to this namespace at a time, and this one again.";
+        assert_eq!(
+            server.send(of("floods", "fine")).await.response(),
+            refused(503, "ServiceUnavailable", message)
         );
-        waits.headers_mut().insert("content-length", 1_000_000.into());
-        tokio::spawn(async move { client.send_request(waits).await });
+        assert_eq!(server.send(of("other", "fine")).await.response(), allowed());
+        assert_eq!(server.script.seen.lock().unwrap().len(), 3, "and the flood still waits");
+    };
+    let (flood, ()) = tokio::join!(flood, others);
+    for reply in flood {
+        assert_eq!(reply.response(), allowed());
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let taken = taken.load(Ordering::Relaxed);
-    // A piece more of each, which waits on this side.
-    assert!(
-        (64 << 10..=144 << 10).contains(&taken),
-        "{taken} bytes were taken of bodies that nobody reads"
-    );
+    assert_eq!(server.send(of("floods", "fine")).await.response(), allowed());
 }
 
 #[tokio::test]
@@ -341,11 +276,9 @@ async fn a_peer_that_says_nothing_is_closed() {
         idle: Duration::from_millis(300),
         ..Limits::default()
     });
-    for protocol in ["h2", "http/1.1"] {
-        let mut silent = server.tls(protocol).await.unwrap();
-        let closed = timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
-        assert!(closed.is_ok(), "{protocol}");
-    }
+    let mut silent = server.tls("http/1.1").await.unwrap();
+    let closed = timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
+    assert!(closed.is_ok());
 }
 
 #[tokio::test]

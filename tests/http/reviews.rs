@@ -29,7 +29,7 @@ async fn yes_no_and_yes_with_a_warning() {
 async fn each_registration_has_its_path(#[case] path: &str, #[case] webhook: Webhook) {
     let server = Server::start(Limits::default());
     let request = request(path, "application/json; charset=utf-8", review("fine").to_string());
-    assert_eq!(server.send_http2(request).await.response(), allowed());
+    assert_eq!(server.send(request).await.response(), allowed());
     assert_eq!(server.script.seen.lock().unwrap()[0].0, webhook);
 }
 
@@ -60,7 +60,7 @@ async fn a_webhook_of_policies_fails_as_its_policies_say(
 ) {
     let server = Server::start(Limits::default());
     let request = request(path, "application/json", review(name).to_string());
-    let response = server.send_http2(request).await.response();
+    let response = server.send(request).await.response();
     assert_eq!(response["allowed"], refusal.is_none(), "{response}");
     let said = response["status"]["message"].as_str();
     assert_eq!(said.is_some(), refusal.is_some());
@@ -89,7 +89,7 @@ async fn a_webhook_of_policies_fails_as_its_policies_say(
 async fn a_path_of_no_registration_is_not_found(#[case] path: &str) {
     let server = Server::start(Limits::default());
     let reply = server
-        .send_http2(request(path, "application/json", review("fine").to_string()))
+        .send(request(path, "application/json", review("fine").to_string()))
         .await;
     assert_eq!(reply.status, 404);
     assert!(server.script.seen.lock().unwrap().is_empty());

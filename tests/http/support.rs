@@ -12,19 +12,19 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use ringfence::decisions::DecisionInput;
 use ringfence::review::{Decision, Review, Violation};
 use ringfence::telemetry::Metrics;
 use ringfence::tls::Resolver;
 use ringfence::webhook::{Admit, Limits, Readiness, Webhook, parting, router, serve, tls_config};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -154,35 +154,23 @@ impl Server {
     }
 
     pub async fn tls(&self, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        self.tls_over(TcpStream::connect(self.address).await?, protocol).await
+    }
+
+    pub async fn tls_over(&self, stream: TcpStream, protocol: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).unwrap();
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        let stream = TcpStream::connect(self.address).await?;
         TlsConnector::from(Arc::new(config))
             .connect(ServerName::try_from(NAME).unwrap(), stream)
             .await
     }
 
     pub async fn http1(&self) -> http1::SendRequest<Body> {
-        let (client, connection) = http1::handshake(TokioIo::new(self.tls("http/1.1").await.unwrap()))
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        client
-    }
-
-    /// An HTTP/2 client, and the certificate that it met. API servers are none, but others may come by it.
-    pub async fn http2(&self) -> (http2::SendRequest<Body>, CertificateDer<'static>) {
-        let stream = self.tls("h2").await.unwrap();
-        let met = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-        let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        (client, met)
+        http1_over(self.tls("http/1.1").await.unwrap()).await
     }
 
     /// Posts JSON to `fence` on a connection of its own, by HTTP/1.1 as API servers do.
@@ -190,15 +178,23 @@ impl Server {
         self.send(request("/admit/fence", "application/json", body)).await
     }
 
-    pub async fn send_http2(&self, request: Request<Body>) -> Reply {
-        let (mut client, _) = self.http2().await;
-        Reply::of(timeout(PATIENCE, client.send_request(request)).await.unwrap().unwrap()).await
-    }
-
     pub async fn send(&self, request: Request<Body>) -> Reply {
         let mut client = self.http1().await;
         Reply::of(timeout(PATIENCE, client.send_request(request)).await.unwrap().unwrap()).await
     }
+}
+
+pub async fn http1_over(stream: TlsStream<TcpStream>) -> http1::SendRequest<Body> {
+    let (client, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A connection from another address than everybody else's: all of 127.0.0.0/8 is this host.
+pub async fn connect_from_elsewhere(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0)))?;
+    socket.connect(to).await
 }
 
 impl Drop for Server {
