@@ -119,8 +119,8 @@ impl Actor {
     }
 
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
-        self.must(Method::PATCH, path, "application/merge-patch+json", Some(body))
-            .await
+        let sent = self.try_patch(path, body).await;
+        sent.unwrap_or_else(|error| panic!("{path}: {error:#}"))
     }
 
     /// The same where no answer may come.
