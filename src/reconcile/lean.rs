@@ -237,7 +237,7 @@ mod tests {
             Event::InitDone,
             Event::Apply(class("b", 1, "8")),
         ];
-        let told = only_changes(futures::stream::iter(events.map(Ok)), |node: &Node| {
+        let told = only_changes(futures::stream::iter(Vec::from(events.map(Ok))), |node: &Node| {
             node.metadata.generation
         });
         let told: Vec<_> = told

@@ -108,7 +108,7 @@ async fn changes(fleet: &Fleet, ringfence: &Ringfence, started: Instant, lasts: 
         let begun = Instant::now();
         if round < WORKFLOWS {
             fleet.declare(&name, port).await;
-        } else if round % 11 == 0 {
+        } else if round.is_multiple_of(11) {
             fleet.withdraw(&name).await;
             fleet.declare(&name, port).await;
         } else {
