@@ -53,7 +53,17 @@ pub(super) fn check_service(object: &Value, old: Option<&Value>) -> Vec<Violatio
         let message = "draws traffic for that address to itself, on every node".to_owned();
         refuse("spec.externalIPs", value, message, &format!("leave it out; {DECLARE}"));
     }
+    // The API server lets it stand beside any type, and a resolver or a proxy that reads it first follows it out.
+    let external_name = object.pointer("/spec/externalName");
     let by_name = object.pointer("/spec/type").and_then(Value::as_str) == Some("ExternalName");
+    if !by_name
+        && !matches!(external_name, None | Some(Value::Null))
+        && external_name.and_then(Value::as_str) != Some("")
+    {
+        let value = external_name.and_then(Value::as_str);
+        let message = "names a host outside".to_owned();
+        refuse("spec.externalName", value, message, &format!("leave it out; {DECLARE}"));
+    }
     if is_empty(object.pointer("/spec/selector")) && !by_name {
         let message = "selects no pods, so whoever writes its endpoints decides where its traffic goes".to_owned();
         let fix = "set spec.selector to labels of the workflow's pods (ringfence.dev/workflow: <name>)";
@@ -178,6 +188,9 @@ mod tests {
     #[case::newer_than_us(set(service(), "/spec/type", json!("Tunnel")), &["spec.type"])]
     #[case::no_text(set(service(), "/spec/type", json!(7)), &["spec.type"])]
     #[case::another_host(json!({"spec": {"type": "ExternalName", "externalName": "evil.example"}}), &["spec.type"])]
+    #[case::a_name_outside_beside_a_type(set(service(), "/spec/externalName", json!("evil.example")), &["spec.externalName"])]
+    #[case::a_name_that_is_no_text(set(service(), "/spec/externalName", json!(7)), &["spec.externalName"])]
+    #[case::no_name(set(service(), "/spec/externalName", json!("")), &[])]
     #[case::external(set(service(), "/spec/externalIPs", json!(["203.0.113.1"])), &["spec.externalIPs"])]
     #[case::no_external(set(service(), "/spec/externalIPs", json!([])), &[])]
     #[case::without_a_selector(unset(service(), "/spec/selector"), &["spec.selector"])]
@@ -213,21 +226,19 @@ mod tests {
     #[case::another_port("/spec/ports", json!([{"port": 9999, "targetPort": 6379, "nodePort": 31999}]))]
     #[case::another_host("/spec/externalName", json!("evil.example"))]
     fn an_open_service_from_before_the_fence_is_not_aimed_elsewhere(#[case] field: &str, #[case] to: Value) {
+        // A name beside another type is one more.
+        let also = (field == "/spec/externalName").then_some("spec.externalName");
         for type_ in ["NodePort", "LoadBalancer", "ExternalName"] {
             let open = set(service(), "/spec/type", json!(type_));
             let aimed = set(open.clone(), field, to.clone());
-            assert_eq!(
-                paths(check_service(&aimed, Some(&open)), SERVICE),
-                ["spec.type"],
-                "{type_}"
-            );
+            let also = also.filter(|_| type_ != "ExternalName");
+            let expected: Vec<_> = ["spec.type"].into_iter().chain(also).collect();
+            assert_eq!(paths(check_service(&aimed, Some(&open)), SERVICE), expected, "{type_}");
         }
         let external = set(service(), "/spec/externalIPs", json!(["203.0.113.1"]));
         let aimed = set(external.clone(), field, to);
-        assert_eq!(
-            paths(check_service(&aimed, Some(&external)), SERVICE),
-            ["spec.externalIPs"]
-        );
+        let expected: Vec<_> = ["spec.externalIPs"].into_iter().chain(also).collect();
+        assert_eq!(paths(check_service(&aimed, Some(&external)), SERVICE), expected);
     }
 
     #[test]
