@@ -183,6 +183,8 @@ pub enum Reason {
     Rejected,
     /// Not enforced: its generation does not decide, or the data that it asks for is not there.
     NotReady,
+    /// Not enforced everywhere: the objects that it looks at take more room than there is for them, in a namespace or in all.
+    InventoryTooLarge,
     /// Enforced: the webhook configuration covers all that it matches.
     Intercepted,
     /// Not enforced: the webhook configuration does not cover its match.
@@ -234,6 +236,7 @@ impl Reason {
             Self::Vetted => "Vetted",
             Self::Rejected => "Rejected",
             Self::NotReady => "NotReady",
+            Self::InventoryTooLarge => "InventoryTooLarge",
             Self::Intercepted => "Intercepted",
             Self::NotIntercepted => "NotIntercepted",
         }

@@ -165,7 +165,7 @@ impl RegoPolicies for Fixed {
         Box::pin(ready(None))
     }
 
-    fn inventory(&self, _: &[InventoryKind]) -> Result<regorus::Value, String> {
+    fn inventory(&self, _: &[InventoryKind], _: &str) -> Result<regorus::Value, String> {
         Err("an inventory is there in the cluster only".to_owned())
     }
 

@@ -23,6 +23,17 @@ pub struct PolicyObserved<'a> {
     pub vetted: Option<Vetted<'a>>,
     /// Whether the API server asks about all that is matched by what is in force; why not, and what to do.
     pub intercepted: Result<(), &'a str>,
+    /// What is wrong with the objects that it looks at beside the request.
+    pub unseen: Option<Unseen<'a>>,
+}
+
+/// Why a policy does not see all that it looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Unseen<'a> {
+    /// What is wrong, and what to do.
+    pub why: &'a str,
+    /// Whether there is more than may be held.
+    pub is_too_large: bool,
 }
 
 /// What came of vetting a generation.
@@ -86,7 +97,15 @@ fn enforced(spec: &RegoPolicySpec, observed: &PolicyObserved<'_>) -> Said {
     let instead = match observed.vetted {
         Some(vetted) if vetted.errors.is_empty() => {
             return match not_asked {
-                None => (ConditionStatus::True, Reason::Intercepted, asked(spec)),
+                None => match observed.unseen {
+                    None => (ConditionStatus::True, Reason::Intercepted, asked(spec)),
+                    Some(unseen) if unseen.is_too_large => (
+                        ConditionStatus::False,
+                        Reason::InventoryTooLarge,
+                        not_seen(spec, &unseen),
+                    ),
+                    Some(unseen) => (ConditionStatus::False, Reason::NotReady, not_seen(spec, &unseen)),
+                },
                 Some(why) => (ConditionStatus::False, Reason::NotIntercepted, why.to_owned()),
             };
         }
@@ -109,6 +128,14 @@ fn asked(spec: &RegoPolicySpec) -> String {
         ValidationAction::Audit => "is logged and counted, and the request goes on",
     };
     format!("the API server asks about all that it matches; what it finds {does}")
+}
+
+fn not_seen(spec: &RegoPolicySpec, unseen: &Unseen<'_>) -> String {
+    let does = match spec.failure_policy {
+        FailurePolicy::Fail => "its failurePolicy Fail answers",
+        FailurePolicy::Ignore => "its failurePolicy Ignore lets it pass, with a warning",
+    };
+    format!("where it has no verdict, {does}: {}", unseen.why)
 }
 
 /// What decides in the place of a generation that does not.

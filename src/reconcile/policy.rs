@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error};
 use crate::{
     api::{ConditionStatus, ConditionType, Reason, RegoPolicy, RegoPolicyStatus, find},
-    plan::{PolicyObserved, Vetted, policy_status},
+    plan::{PolicyObserved, Unseen, Vetted, policy_status},
     registry::Published,
     telemetry,
 };
@@ -40,8 +40,9 @@ pub(super) fn paged() -> watcher::Config {
 pub(super) async fn run(controller: Controller<RegoPolicy>, context: Arc<Context>, stop: CancellationToken) {
     let published = told(context.registry.changes());
     let intercepted = told(context.interception.subscribe());
+    let seen = told(context.registry.inventory_changes());
     controller
-        .reconcile_all_on(stream::select(published, intercepted))
+        .reconcile_all_on(stream::select(seen, stream::select(published, intercepted)))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, on_error, context)
@@ -85,7 +86,12 @@ async fn say(policy: &RegoPolicy, context: &Context) -> Result<(), CallError> {
         Ok(()) => Ok(()),
         Err(why) => Err(why.as_str()),
     };
+    let trouble = context.registry.trouble(&policy.spec.inventory);
     let observed = PolicyObserved {
+        unseen: trouble.as_ref().map(|trouble| Unseen {
+            why: &trouble.why,
+            is_too_large: trouble.is_too_large,
+        }),
         vetted: vetted(policy, &published),
         intercepted,
     };

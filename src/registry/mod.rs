@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use inventory::{INVENTORY_BUDGET, Inventory, inventory_of};
+pub use inventory::{INVENTORY_BUDGET, Inventory, Trouble, inventory_of};
 pub use load::{MAX_POLICIES, PAGE, beyond_most, declared, oldest_first, shadowed};
 
 use crate::api::InventoryKind;
@@ -125,12 +125,23 @@ impl Registry {
         );
     }
 
-    /// What a policy that asks for these kinds sees as `data.inventory`: a few pointers to what never changes.
+    /// What a policy that asks for these kinds sees as `data.inventory` about a request of that namespace: a few pointers to what never
+    /// changes.
     ///
     /// # Errors
     /// Which kind is not synced, and why: its failurePolicy decides.
-    pub fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String> {
-        self.inventory.of(kinds)
+    pub fn inventory(&self, kinds: &[InventoryKind], namespace: &str) -> Result<regorus::Value, String> {
+        self.inventory.of(kinds, namespace)
+    }
+
+    /// What is wrong with what a policy sees that asks for these kinds.
+    pub fn trouble(&self, kinds: &[InventoryKind]) -> Option<Trouble> {
+        self.inventory.trouble(kinds)
+    }
+
+    /// Whenever there may be other trouble than before.
+    pub fn inventory_changes(&self) -> watch::Receiver<()> {
+        self.inventory.changes()
     }
 
     /// What is in force for a webhook of the registration whose policies are of that version: at once where they are the same, or where
@@ -198,8 +209,8 @@ impl RegoPolicies for Registry {
         Self::at_version(self, id, version, deadline).boxed()
     }
 
-    fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String> {
-        Self::inventory(self, kinds)
+    fn inventory(&self, kinds: &[InventoryKind], namespace: &str) -> Result<regorus::Value, String> {
+        Self::inventory(self, kinds, namespace)
     }
 
     fn vet(&self, object: Declared, deadline: Instant) -> BoxFuture<'_, Result<(), Vec<LoadError>>> {

@@ -84,6 +84,7 @@ pub struct Metrics {
     scan_seconds: Histogram,
     scan_success: Gauge,
     cache: Family<CacheLabels, Gauge>,
+    left_out: Family<CacheLabels, Gauge>,
 }
 
 /// What a policy said of one request.
@@ -233,6 +234,7 @@ impl Metrics {
             scan_seconds: Histogram::new(SCAN_BUCKETS),
             scan_success: Gauge::default(),
             cache: Family::default(),
+            left_out: Family::default(),
         };
         metrics.register();
         metrics
@@ -423,9 +425,18 @@ impl Metrics {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// In how many namespaces the objects of a kind weigh more than policies are shown of one.
+    pub fn set_left_out(&self, kind: &str, namespaces: usize) {
+        let labels = CacheLabels { kind: kind.into() };
+        self.left_out
+            .get_or_create(&labels)
+            .set(i64::try_from(namespaces).unwrap_or(i64::MAX));
+    }
+
     /// No policy asks for that kind any more.
     pub fn forget_cache(&self, kind: &str) {
         self.cache.remove(&CacheLabels { kind: kind.into() });
+        self.left_out.remove(&CacheLabels { kind: kind.into() });
     }
 
     /// All of it as OpenMetrics text.
@@ -522,6 +533,11 @@ impl Metrics {
             "cache_bytes",
             "Bytes of the objects that policies look at beside the request",
             self.cache.clone(),
+        );
+        registry.register(
+            "cache_namespaces_left_out",
+            "Namespaces whose objects weigh too much for policies to look at",
+            self.left_out.clone(),
         );
     }
 }

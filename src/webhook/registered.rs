@@ -51,7 +51,7 @@ pub trait RegoPolicies: Send + Sync + 'static {
     ) -> BoxFuture<'a, Option<Arc<Snapshot>>>;
 
     /// What policies that name these kinds see as `data.inventory`, or why it is not there.
-    fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String>;
+    fn inventory(&self, kinds: &[InventoryKind], namespace: &str) -> Result<regorus::Value, String>;
 
     /// Vets an object that is about to be written. Errors: what is wrong with it, or that it could not be found out.
     fn vet(&self, object: Declared, deadline: Instant) -> BoxFuture<'_, Result<(), Vec<LoadError>>>;
@@ -367,15 +367,15 @@ impl Admission {
                 .as_ref()
                 .or_else(|| review.current().filter(|_| review.is_of_namespace())),
         };
-        let question = Question::new(matches.clone(), &input, &occasion, |kinds| {
-            objects.policies.inventory(kinds)
-        });
-        let budget = deadline.saturating_duration_since(Instant::now());
         let of = review
             .request
             .get("namespace")
             .and_then(Value::as_str)
             .unwrap_or_default();
+        let question = Question::new(matches.clone(), &input, &occasion, |kinds| {
+            objects.policies.inventory(kinds, of)
+        });
+        let budget = deadline.saturating_duration_since(Instant::now());
         let verdicts = objects.evaluator.evaluate(&Arc::new(question), (), of, budget);
         matches.into_iter().zip(verdicts).collect()
     }

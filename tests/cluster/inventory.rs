@@ -43,7 +43,7 @@ impl Watching {
     }
 
     fn look(&self, kinds: &[InventoryKind]) -> Result<Value> {
-        let value = self.inventory.of(kinds).map_err(|why| anyhow!(why))?;
+        let value = self.inventory.of(kinds, "elsewhere").map_err(|why| anyhow!(why))?;
         Ok(serde_json::from_str(&value.to_json_str()?)?)
     }
 
@@ -129,7 +129,7 @@ async fn objects_come_cut_down_change_and_go() {
     watching
         .sees(&hosts, &at("before"), Some(&kept("before", "a.io")))
         .await;
-    let seen_before = watching.inventory.of(&hosts).expect("synced");
+    let seen_before = watching.inventory.of(&hosts, &name).expect("synced");
     admin.post(&ingresses, &ingress("after", "b.io")).await.ok();
     watching.sees(&hosts, &at("after"), Some(&kept("after", "b.io"))).await;
     let mut changed = admin.read(&format!("{ingresses}/before")).await.expect("an Ingress");
@@ -252,40 +252,35 @@ async fn a_kind_that_comes_later_is_seen_then() {
         .ok();
 }
 
+/// Whoever may write ConfigMaps in a namespace may write many, and by that nothing of what others are judged by is out of sight.
 #[tokio::test]
-async fn a_kind_that_grows_beyond_the_budget_is_dropped_whole() {
+async fn a_namespace_that_grows_beyond_its_share_is_left_out_and_no_other() {
     let admin = admin().await;
-    let name = namespace(&admin).await;
+    let (name, other) = (namespace(&admin).await, namespace(&admin).await);
     let config_maps = [kind("", "v1", "ConfigMap", &["data"])];
     let namespaces = [kind("", "v1", "Namespace", &["metadata.name"])];
-    let watching = Watching::with(&Identity::Admin, 1 << 20, &[&config_maps, &namespaces]).await;
-    watching
-        .sees(&config_maps, &format!("/namespace/{name}/v1/ConfigMap/large"), None)
-        .await;
+    // A sixteenth is 128 KiB.
+    let watching = Watching::with(&Identity::Admin, 2 << 20, &[&config_maps, &namespaces]).await;
+    let there = json!("kube-root-ca.crt");
+    watching.sees(&config_maps, &kube_root(&name), Some(&there)).await;
     let path = format!("/api/v1/namespaces/{name}/configmaps");
     let large = json!({"metadata": {"name": "large"}, "data": {"x": "x".repeat(900_000)}});
     admin.post(&path, &large).await.ok();
-    let larger = json!({"metadata": {"name": "larger"}, "data": {"x": "x".repeat(500_000)}});
-    admin.post(&path, &larger).await.ok();
-    watching
-        .says(&config_maps, "ConfigMap of v1 is not synced: its objects do not fit")
-        .await;
-    assert_eq!(watching.bytes("v1/ConfigMap"), Some(0));
-    watching
-        .sees(
-            &namespaces,
-            &format!("/cluster/v1/Namespace/{name}/metadata/name"),
-            Some(&json!(name)),
-        )
-        .await;
+    watching.sees(&config_maps, &format!("/namespace/{name}"), None).await;
+    let why = watching.inventory.of(&config_maps, &name).unwrap_err();
+    assert!(
+        why.contains(&format!("the objects of namespace {name} weigh more")),
+        "{why}"
+    );
+    let trouble = watching.inventory.trouble(&config_maps).expect("it is said");
+    assert!(trouble.is_too_large && trouble.why.contains(&name), "{trouble:?}");
+    watching.sees(&config_maps, &kube_root(&other), Some(&there)).await;
+    assert!(watching.bytes("v1/ConfigMap").is_some_and(|bytes| bytes > 0));
     admin.delete(&format!("{path}/large")).await.ok();
-    admin.delete(&format!("{path}/larger")).await.ok();
-    // It is tried again when what policies ask for changes, once nobody holds what was stopped.
-    watching.inventory.want([config_maps.as_slice()]);
-    let root = kube_root(&name);
-    watching
-        .sees(&config_maps, &root, Some(&json!("kube-root-ca.crt")))
-        .await;
+    // It is listed again when what policies ask for changes, without waiting for its time.
+    let more = [kind("", "v1", "ConfigMap", &["data", "immutable"])];
+    watching.inventory.want([config_maps.as_slice(), more.as_slice()]);
+    watching.sees(&config_maps, &kube_root(&name), Some(&there)).await;
     eventually(Duration::from_secs(30), || async {
         ensure!(watching.bytes("v1/Namespace").is_none(), "nobody asks for it any more");
         Ok(())
@@ -315,7 +310,7 @@ async fn what_policies_in_force_ask_for_is_watched_and_nothing_else() {
     tokio::spawn(async move { running.run(Readiness::default(), stop).await });
 
     let kinds = [kind("", "v1", "Namespace", &["status.phase"])];
-    assert!(registry.inventory(&kinds).is_err());
+    assert!(registry.inventory(&kinds, "").is_err());
     let source = "package p\n\ndeny contains \"no\" if data.inventory.cluster.v1.Namespace[input.request.namespace].status.phase != \"Active\"";
     let policy = json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": "active"},
@@ -333,7 +328,7 @@ async fn what_policies_in_force_ask_for_is_watched_and_nothing_else() {
         let snapshot = registry.snapshot();
         let policy = snapshot.policies().first().context("it is not in force")?;
         ensure!(policy.why_broken().is_none(), "{:?}", policy.why_broken());
-        let seen = registry.inventory(policy.spec().inventory.as_slice());
+        let seen = registry.inventory(policy.spec().inventory.as_slice(), "");
         let seen = seen.map_err(|why| anyhow!(why))?.to_json_str()?;
         let seen: Value = serde_json::from_str(&seen)?;
         let phase = seen.pointer("/cluster/v1/Namespace/default/status/phase");
@@ -351,7 +346,7 @@ async fn what_policies_in_force_ask_for_is_watched_and_nothing_else() {
     admin.delete(&format!("{policies}/active")).await.ok();
     eventually(SOON, || async {
         ensure!(
-            registry.inventory(&kinds).is_err() && !bytes(),
+            registry.inventory(&kinds, "").is_err() && !bytes(),
             "nobody asks for it any more"
         );
         Ok(())

@@ -308,7 +308,7 @@ impl RegoPolicies for Policies {
         Box::pin(std::future::ready(Some(self.snapshot())))
     }
 
-    fn inventory(&self, kinds: &[InventoryKind]) -> Result<regorus::Value, String> {
+    fn inventory(&self, kinds: &[InventoryKind], _: &str) -> Result<regorus::Value, String> {
         let given = self.store.inventory().ok_or("none was given")?;
         inventory_of(kinds, given)
     }

@@ -33,7 +33,21 @@ fn now() -> Timestamp {
 
 /// `Compiled` and `Enforced` of a policy.
 fn said(policy: &RegoPolicy, vetted: Option<Vetted<'_>>, intercepted: Result<(), &str>) -> [Condition; 2] {
-    let status = policy_status(policy, &PolicyObserved { vetted, intercepted }, now());
+    said_with(policy, vetted, intercepted, None)
+}
+
+fn said_with(
+    policy: &RegoPolicy,
+    vetted: Option<Vetted<'_>>,
+    intercepted: Result<(), &str>,
+    unseen: Option<Unseen<'_>>,
+) -> [Condition; 2] {
+    let observed = PolicyObserved {
+        vetted,
+        intercepted,
+        unseen,
+    };
+    let status = policy_status(policy, &observed, now());
     assert_eq!(status.observed_generation, Some(3));
     [ConditionType::Compiled, ConditionType::Enforced].map(|type_| find(&status.conditions, type_).unwrap().clone())
 }
@@ -69,6 +83,27 @@ fn what_decides_and_is_asked_is_enforced(#[case] change: Value, #[case] does: &s
     is(&compiled, ConditionStatus::True, Reason::Vetted);
     is(&enforced, ConditionStatus::True, Reason::Intercepted);
     assert!(enforced.message.contains(does), "{}", enforced.message);
+}
+
+/// A tenant can bring it about, so whoever trusts in the policy must see it.
+#[rstest]
+#[case::too_large(true, json!({}), Reason::InventoryTooLarge, "failurePolicy Fail answers: ingresses of a")]
+#[case::ignored(true, json!({"failurePolicy": "Ignore"}), Reason::InventoryTooLarge, "failurePolicy Ignore lets it pass, with a warning")]
+#[case::unsynced(false, json!({}), Reason::NotReady, "failurePolicy Fail answers")]
+fn what_does_not_see_what_it_looks_at_is_not_enforced(
+    #[case] is_too_large: bool,
+    #[case] change: Value,
+    #[case] reason: Reason,
+    #[case] told: &str,
+) {
+    let unseen = Unseen {
+        why: "ingresses of a",
+        is_too_large,
+    };
+    let [compiled, enforced] = said_with(&policy(&change), Some(vetted(&[], None)), Ok(()), Some(unseen));
+    is(&compiled, ConditionStatus::True, Reason::Vetted);
+    is(&enforced, ConditionStatus::False, reason);
+    assert!(enforced.message.contains(told), "{}", enforced.message);
 }
 
 #[test]
@@ -154,6 +189,7 @@ fn a_line_that_is_not_there_is_not_quoted(#[case] file: &str, #[case] line: u32)
 fn nothing_new_is_the_old_status() {
     let mut policy = policy(&json!({}));
     let observed = PolicyObserved {
+        unseen: None,
         vetted: Some(vetted(&[], None)),
         intercepted: Ok(()),
     };

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The part of it that the objects of one kind in one namespace may take. Who may write in a namespace can fill it, and must not keep all
+/// that policies are asked about out of sight by it.
+const OF_ONE: usize = 16;
+
 /// Bytes for all kinds.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -27,6 +31,11 @@ impl Budget {
 
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// What the objects of one kind in one namespace may take, cut down for one policy.
+    pub(super) fn of_one(&self) -> usize {
+        self.limit / OF_ONE
     }
 
     pub(super) fn share(self: &Arc<Self>) -> Share {

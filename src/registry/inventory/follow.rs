@@ -42,20 +42,43 @@ const TOGETHER: usize = 64;
 /// Why there is nothing before the first list has ended, or failed.
 const LISTING: &str = "its objects are being listed";
 
+/// Most namespaces that a message names.
+const NAMED: usize = 5;
+
 /// The sets of fields that policies ask of a kind.
 pub(super) type Views = BTreeSet<Fields>;
+
+/// All objects of a kind by some fields, but for those of namespaces whose objects weigh too much.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) objects: Value,
+    pub(super) left_out: Arc<BTreeSet<String>>,
+}
+
+/// What is wrong with what a policy sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// What, and what to do.
+    pub why: String,
+    /// Whether there is more than may be held.
+    pub is_too_large: bool,
+}
 
 /// A kind as it is read.
 pub(super) struct Followed {
     kind: Kind,
     views: watch::Sender<Views>,
     state: ArcSwap<State>,
+    /// Told when there is other trouble than before.
+    told: watch::Sender<()>,
 }
 
 #[derive(Clone)]
 struct State {
     /// All objects, by the fields that are kept of them, with their version; `None` where there is no whole list.
-    held: Option<(u64, BTreeMap<Fields, Value>)>,
+    held: Option<(u64, BTreeMap<Fields, View>)>,
+    /// Whether there is none because it does not fit.
+    is_heavy: bool,
     /// Until when what is held counts.
     fresh_until: Instant,
     /// Why nothing is held, or why it counts no longer.
@@ -63,9 +86,10 @@ struct State {
 }
 
 impl Followed {
-    pub(super) fn new(kind: Kind, views: Views) -> Self {
+    pub(super) fn new(kind: Kind, views: Views, told: watch::Sender<()>) -> Self {
         let state = State {
             held: None,
+            is_heavy: false,
             fresh_until: Instant::now(),
             why: LISTING.to_owned(),
         };
@@ -73,6 +97,7 @@ impl Followed {
             kind,
             views: watch::Sender::new(views),
             state: ArcSwap::from_pointee(state),
+            told,
         }
     }
 
@@ -85,25 +110,74 @@ impl Followed {
         });
     }
 
-    /// All objects with these fields, and their version; or why not.
-    pub(super) fn look(&self, fields: &Fields, now: Instant) -> Result<(u64, Value), String> {
+    /// All objects with these fields, and their version, for a request of that namespace; or why not.
+    pub(super) fn look(&self, fields: &Fields, namespace: &str, now: Instant) -> Result<(u64, Value), String> {
         let state = self.state.load();
         let Some((version, held)) = &state.held else {
             return Err(state.why.clone());
         };
         let listing = || "its objects are being listed with the fields that are asked for now".to_owned();
-        let value = held.get(fields).ok_or_else(listing)?;
+        let view = held.get(fields).ok_or_else(listing)?;
         if now > state.fresh_until {
             let seconds = PATIENCE.as_secs();
             return Err(format!("its watch has failed for more than {seconds} s: {}", state.why));
         }
-        Ok((*version, value.clone()))
+        if view.left_out.contains(namespace) {
+            return Err(format!(
+                "the objects of namespace {namespace} weigh more than those of one may, and policies do not see them: make them fewer or \
+                 smaller; within ten minutes they are looked at again"
+            ));
+        }
+        Ok((*version, view.objects.clone()))
+    }
+
+    /// What is wrong with what is seen by these fields, where that is known.
+    pub(super) fn trouble(&self, fields: &Fields, now: Instant) -> Option<Trouble> {
+        let state = self.state.load();
+        let Some((_, held)) = &state.held else {
+            return self.is_settled().then(|| Trouble {
+                why: format!("{} is not synced: {}", self.kind, state.why),
+                is_too_large: state.is_heavy,
+            });
+        };
+        // Where it is listed with other fields, that is not known yet.
+        let view = held.get(fields)?;
+        if now > state.fresh_until {
+            return self.look(fields, "", now).err().map(|why| Trouble {
+                why: format!("{} is not synced: {why}", self.kind),
+                is_too_large: false,
+            });
+        }
+        let left_out = &view.left_out;
+        if left_out.is_empty() {
+            return None;
+        }
+        let named: Vec<&str> = left_out.iter().take(NAMED).map(String::as_str).collect();
+        let more = match left_out.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(Trouble {
+            why: format!(
+                "the objects of {} in these namespaces weigh more than those of one may, and are not seen: {}{more}. No request there has \
+                 a verdict, and elsewhere nothing is compared with what they hold: make them fewer or smaller, or raise \
+                 --inventory-budget",
+                self.kind,
+                named.join(", ")
+            ),
+            is_too_large: true,
+        })
     }
 
     fn set(&self, change: impl FnOnce(&mut State)) {
-        let mut state = State::clone(&self.state.load());
+        let before = self.state.load();
+        let mut state = State::clone(&before);
         change(&mut state);
+        let is_other = state.trouble() != before.trouble();
         self.state.store(Arc::new(state));
+        if is_other {
+            self.told.send_replace(());
+        }
     }
 
     /// Whether it is known if its objects can be had.
@@ -132,6 +206,15 @@ impl Followed {
             state.fresh_until = until;
             state.why.clear();
         });
+    }
+}
+
+impl State {
+    /// What of it makes trouble.
+    fn trouble(&self) -> (Option<Vec<&BTreeSet<String>>>, bool, &str) {
+        let held = self.held.as_ref().map(|(_, views)| views.values());
+        let held = held.map(|views| views.map(|view| &*view.left_out).collect());
+        (held, self.is_heavy, &self.why)
     }
 }
 
@@ -171,7 +254,7 @@ pub(super) async fn run(
 
 /// How a turn of list and watch ended.
 enum End {
-    /// Policies ask for other fields.
+    /// Policies ask for other fields, or it is looked whether what was left out weighs less now.
     Views,
     Failed(Failure),
     /// It does not fit into the budget.
@@ -217,7 +300,10 @@ impl Follower<'_> {
                         "its objects do not fit into what all kinds together may take, {limit} MiB: ask for fewer kinds or \
                          fields, or raise --inventory-budget"
                     );
-                    self.followed.set(|state| state.held = None);
+                    self.followed.set(|state| {
+                        state.held = None;
+                        state.is_heavy = true;
+                    });
                     self.followed.fail(&why);
                     self.share.set(0);
                     self.tell(0);
@@ -257,7 +343,9 @@ impl Follower<'_> {
         if kind.group.is_empty() && served.plural == "secrets" {
             return Err(Failure::lost("Ringfence reads no Secrets: ask for what names them").into());
         }
-        let mut held = Held::new(kind, &views, served.namespaced);
+        let share = self.shared.budget.of_one();
+        let mut held = Held::new(kind, &views, served.namespaced, share);
+        let again = Instant::now() + jittered(HEAVY_RETRY);
         let mut version = self.list(&served, &mut held).await?;
         self.proven = Instant::now();
         self.publish(&held, Some(Instant::now() + PATIENCE));
@@ -278,7 +366,7 @@ impl Follower<'_> {
                 Err(end) => return Err(end),
             }
             let views = self.views.borrow_and_update().clone();
-            if !held.narrow(&views) {
+            if !held.narrow(&views) || (held.left_out() > 0 && Instant::now() > again) {
                 return Err(End::Views);
             }
             self.publish(&held, None);
@@ -374,12 +462,17 @@ impl Follower<'_> {
         let values = (self.shared.next_version(), held.values());
         self.followed.set(|state| {
             state.held = Some(values);
+            state.is_heavy = false;
             if let Some(until) = fresh_until {
                 state.fresh_until = until;
                 state.why.clear();
             }
         });
         self.tell(held.weight());
+        let namespaces = held.left_out();
+        self.shared
+            .metrics
+            .set_left_out(&self.followed.kind.label(), namespaces);
     }
 
     fn tell(&self, bytes: usize) {

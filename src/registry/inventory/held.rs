@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::Kind;
 use super::ask::{Change, Failure};
 use super::fields::{Fields, Pruner, TooDeep};
-use super::follow::Views;
+use super::follow::{View, Views};
 use super::objects::{Objects, Place};
 
 /// The objects of a kind while they are followed.
@@ -36,10 +36,11 @@ pub(super) enum Applied {
 }
 
 impl Held {
-    pub(super) fn new(kind: &Kind, views: &Views, namespaced: bool) -> Self {
+    /// With what the objects of one namespace may weigh, by each set of fields.
+    pub(super) fn new(kind: &Kind, views: &Views, namespaced: bool, share: usize) -> Self {
         let of = kind.group_version();
         let pruner = |fields: &Fields| (fields.clone(), Pruner::new(&of, &kind.kind, fields));
-        let objects = |fields: &Fields| (fields.clone(), Objects::new(&of, &kind.kind));
+        let objects = |fields: &Fields| (fields.clone(), Objects::new(&of, &kind.kind, share));
         Self {
             objects: views.iter().map(objects).collect(),
             cut: Arc::new(Cut {
@@ -50,11 +51,21 @@ impl Held {
     }
 
     /// All of them as they are now, by the fields that are kept.
-    pub(super) fn values(&self) -> BTreeMap<Fields, Value> {
+    pub(super) fn values(&self) -> BTreeMap<Fields, View> {
+        let view = |objects: &Objects| View {
+            objects: objects.value(),
+            left_out: objects.left_out(),
+        };
         let objects = self.objects.iter();
         objects
-            .map(|(fields, objects)| (fields.clone(), objects.value()))
+            .map(|(fields, objects)| (fields.clone(), view(objects)))
             .collect()
+    }
+
+    /// How many namespaces' objects are not among them, by the fields by which that is so for most.
+    pub(super) fn left_out(&self) -> usize {
+        let left_out = self.objects.values().map(|objects| objects.left_out().len());
+        left_out.max().unwrap_or_default()
     }
 
     pub(super) fn weight(&self) -> usize {

@@ -3,6 +3,9 @@
 //! A policy sees its own fields and no others, though all that ask for a kind share its watch: what it says must not change
 //! because another policy that asked for more came or went. Must never: show a part of a list, or a list that may have been out
 //! of date for long, as if it were whole; read a Secret; or let one kind's failure touch another.
+//!
+//! Who may write in a namespace may fill it. Whose objects of a kind weigh more than a namespace's share is left out whole: no request of
+//! that namespace has a verdict then, and all others are judged without it, which the policy's condition says.
 
 mod ask;
 mod budget;
@@ -30,6 +33,7 @@ use crate::policy::is_secret;
 use crate::telemetry::Metrics;
 use budget::Budget;
 use fields::Fields;
+pub use follow::Trouble;
 use follow::{Followed, Views};
 
 /// What the objects of all kinds together may take, in bytes. While a kind is listed again its old list is held beside the new
@@ -60,6 +64,7 @@ pub struct Inventory {
     shared: Arc<Shared>,
     followed: ArcSwap<BTreeMap<Kind, Arc<Followed>>>,
     wanted: watch::Sender<Wanted>,
+    told: watch::Sender<()>,
     /// Several kinds put together for a policy, with the versions that they were made of.
     together: Mutex<BTreeMap<Vec<InventoryKind>, Together>>,
 }
@@ -124,6 +129,7 @@ impl Inventory {
             }),
             followed: ArcSwap::default(),
             wanted: watch::Sender::default(),
+            told: watch::Sender::default(),
             together: Mutex::default(),
         }
     }
@@ -143,18 +149,31 @@ impl Inventory {
         });
     }
 
-    /// What a policy sees as `data.inventory`, whole and as it is now: a few pointers, which never change.
+    /// Whenever there may be other [`Self::trouble`] than before.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.told.subscribe()
+    }
+
+    /// What is wrong with what a policy sees that asks for these kinds, as far as it is known.
+    pub fn trouble(&self, kinds: &[InventoryKind]) -> Option<Trouble> {
+        let (followed, now) = (self.followed.load(), Instant::now());
+        by_kind(kinds)
+            .iter()
+            .find_map(|(kind, fields)| followed.get(kind)?.trouble(fields, now))
+    }
+
+    /// What a policy sees as `data.inventory` about a request of that namespace, whole and as it is now: a few pointers, which never change.
     ///
     /// # Errors
     /// Which kind is not synced, and why.
-    pub fn of(&self, kinds: &[InventoryKind]) -> Result<Value, String> {
+    pub fn of(&self, kinds: &[InventoryKind], namespace: &str) -> Result<Value, String> {
         let followed = self.followed.load();
         let now = Instant::now();
         let mut versions = Vec::new();
         let mut values = Vec::new();
         for (kind, fields) in by_kind(kinds) {
             let found = match followed.get(&kind) {
-                Some(one) => one.look(&fields, now),
+                Some(one) => one.look(&fields, namespace, now),
                 None if followed.len() >= MAX_KINDS => Err(format!(
                     "policies ask for more than {MAX_KINDS} kinds together, which is the limit: ask for fewer"
                 )),
@@ -241,7 +260,7 @@ impl Inventory {
                 known.unwanted_since = None;
                 known.followed.want(views);
             } else if running.len() < MAX_KINDS {
-                let followed = Arc::new(Followed::new(kind.clone(), views.clone()));
+                let followed = Arc::new(Followed::new(kind.clone(), views.clone(), self.told.clone()));
                 let stop = stop.child_token();
                 let following = follow::run(
                     Arc::clone(&followed),
@@ -318,7 +337,7 @@ pub fn inventory_of(kinds: &[InventoryKind], all: &[serde_json::Value]) -> Resul
     let mut values = Vec::new();
     for (kind, fields) in by_kind(kinds) {
         let version = kind.group_version();
-        let mut objects = objects::Objects::new(&version, &kind.kind);
+        let mut objects = objects::Objects::new(&version, &kind.kind, usize::MAX);
         let pruner = fields::Pruner::new(&version, &kind.kind, &fields);
         let text = |object: &serde_json::Value, pointer: &str| object.pointer(pointer)?.as_str().map(str::to_owned);
         let is_of_it = |object: &&serde_json::Value| {

@@ -1,8 +1,12 @@
 //! The objects of one kind as a policy sees them, in Gatekeeper's shape, and what they weigh.
 //!
 //! `data.inventory.cluster[groupVersion][kind][name]` and `data.inventory.namespace[namespace][groupVersion][kind][name]`. Must
-//! never: change under whoever reads, or weigh less than it takes. Values are counted references, so a reader keeps what it
-//! has, and a change copies the maps on the way to it and nothing else.
+//! never: change under whoever reads, weigh less than it takes, or hold more of one namespace than its share: whose objects weigh more is
+//! left out whole, and named. Values are counted references, so a reader keeps what it has, and a change copies the maps on the way to it
+//! and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use regorus::Value;
 
@@ -30,16 +34,28 @@ pub(super) struct Objects {
     group_version: Value,
     kind: Value,
     weight: usize,
+    /// What those of one namespace may weigh.
+    share: usize,
+    of: BTreeMap<String, usize>,
+    left_out: Arc<BTreeSet<String>>,
 }
 
 impl Objects {
-    pub(super) fn new(group_version: &str, kind: &str) -> Self {
+    pub(super) fn new(group_version: &str, kind: &str, share: usize) -> Self {
         Self {
             root: Value::new_object(),
             group_version: group_version.into(),
             kind: kind.into(),
             weight: 0,
+            share,
+            of: BTreeMap::new(),
+            left_out: Arc::default(),
         }
+    }
+
+    /// Namespaces whose objects weigh more than their share: none of theirs is here.
+    pub(super) fn left_out(&self) -> Arc<BTreeSet<String>> {
+        Arc::clone(&self.left_out)
     }
 
     /// All of them; a copy is a pointer.
@@ -49,13 +65,15 @@ impl Objects {
 
     /// Bytes that they take.
     pub(super) fn weight(&self) -> usize {
-        let namespaces = self.root[&Value::from("namespace")]
-            .as_object()
-            .map_or(0, |map| map.len());
-        self.weight + NAMESPACE * (namespaces + 1)
+        self.weight + NAMESPACE * (self.of.len() + self.left_out.len() + 1)
     }
 
     pub(super) fn insert(&mut self, place: &Place, object: Value) {
+        if let Some(namespace) = &place.namespace
+            && self.left_out.contains(namespace)
+        {
+            return;
+        }
         let weight = entry_weight(&place.name, &object);
         let mut at = &mut self.root;
         for step in path(place, &self.group_version, &self.kind) {
@@ -63,16 +81,43 @@ impl Objects {
             at = map.get_or_insert_with(step, Value::new_object);
         }
         let before = std::mem::replace(at, object);
-        self.weight += weight;
-        if is_there(&before) {
-            self.weight = self.weight.saturating_sub(entry_weight(&place.name, &before));
+        let before = if is_there(&before) {
+            entry_weight(&place.name, &before)
+        } else {
+            0
+        };
+        self.weight = (self.weight + weight).saturating_sub(before);
+        let Some(namespace) = &place.namespace else { return };
+        let held = self.of.entry(namespace.clone()).or_default();
+        *held = (*held + weight).saturating_sub(before);
+        if *held > self.share {
+            self.leave_out(namespace);
         }
+    }
+
+    /// Until they are listed again: of what is not held nobody knows when it weighs less.
+    fn leave_out(&mut self, namespace: &str) {
+        let path = [Value::from("namespace"), Value::from(namespace)];
+        take(&mut self.root, &path);
+        self.weight = self
+            .weight
+            .saturating_sub(self.of.remove(namespace).unwrap_or_default());
+        Arc::make_mut(&mut self.left_out).insert(namespace.to_owned());
     }
 
     pub(super) fn remove(&mut self, place: &Place) {
         let path = path(place, &self.group_version, &self.kind);
-        if let Some(before) = take(&mut self.root, &path) {
-            self.weight = self.weight.saturating_sub(entry_weight(&place.name, &before));
+        let Some(before) = take(&mut self.root, &path) else {
+            return;
+        };
+        let weight = entry_weight(&place.name, &before);
+        self.weight = self.weight.saturating_sub(weight);
+        let Some(namespace) = &place.namespace else { return };
+        if let Some(held) = self.of.get_mut(namespace) {
+            *held = held.saturating_sub(weight);
+            if *held == 0 {
+                self.of.remove(namespace);
+            }
         }
     }
 }
@@ -176,7 +221,7 @@ mod tests {
 
     #[test]
     fn objects_lie_where_gatekeeper_has_them_and_leave_nothing_behind() {
-        let mut objects = Objects::new("apps/v1", "Deployment");
+        let mut objects = Objects::new("apps/v1", "Deployment", usize::MAX);
         let empty = objects.weight();
         objects.insert(&at(Some("a"), "one"), object(1));
         objects.insert(&at(Some("b"), "one"), object(2));
@@ -211,12 +256,38 @@ mod tests {
     }
 
     #[test]
+    fn whose_objects_weigh_more_than_a_share_is_left_out_whole_and_no_other() {
+        let mut objects = Objects::new("v1", "ConfigMap", 2_000);
+        let text = |length: usize| engine_value(&json!({"x": "y".repeat(length)})).unwrap();
+        objects.insert(&at(Some("a"), "small"), text(10));
+        let light = objects.weight();
+        for (name, length) in [("one", 500), ("two", 500), ("three", 2_000), ("four", 10)] {
+            objects.insert(&at(Some("b"), name), text(length));
+        }
+        // What lies in no namespace, no tenant makes.
+        objects.insert(&at(None, "large"), text(5_000));
+        objects.remove(&at(Some("b"), "one"));
+        objects.remove(&at(None, "large"));
+        assert_eq!(objects.left_out().iter().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            json_of(&objects.value()),
+            json!({"namespace": {"a": {"v1": {"ConfigMap": {"small": {"x": "y".repeat(10)}}}}}})
+        );
+        assert_eq!(objects.weight(), light + NAMESPACE, "and nothing of it is held");
+        // One that shrinks in time, or is replaced, counts as it is.
+        for length in [1_500, 500, 1_500] {
+            objects.insert(&at(Some("c"), "one"), text(length));
+        }
+        assert!(!objects.left_out().contains("c"));
+    }
+
+    #[test]
     fn kinds_come_together_and_each_stays_as_it_is() {
-        let mut namespaces = Objects::new("v1", "Namespace");
+        let mut namespaces = Objects::new("v1", "Namespace", usize::MAX);
         namespaces.insert(&at(None, "a"), object(1));
-        let mut pods = Objects::new("v1", "Pod");
+        let mut pods = Objects::new("v1", "Pod", usize::MAX);
         pods.insert(&at(Some("a"), "p"), object(2));
-        let mut jobs = Objects::new("batch/v1", "Job");
+        let mut jobs = Objects::new("batch/v1", "Job", usize::MAX);
         jobs.insert(&at(Some("a"), "j"), object(3));
         jobs.insert(&at(Some("b"), "j"), object(4));
         let whole = together(&[namespaces.value(), pods.value(), jobs.value()]);
@@ -266,7 +337,7 @@ mod tests {
         let rule = json!({"host": "some-host.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix"}]}});
         let mut all = Vec::new();
         for (what, spec) in [("small", json!({})), ("large", json!({"rules": [rule, rule, rule]}))] {
-            let mut objects = Objects::new("networking.k8s.io/v1", "Ingress");
+            let mut objects = Objects::new("networking.k8s.io/v1", "Ingress", usize::MAX);
             let before = resident();
             for n in 0..40_000 {
                 let (namespace, name) = (format!("namespace-{}", n / 20), format!("ingress-{n}"));

@@ -55,7 +55,7 @@ impl Fake {
         let mut last = None;
         let looked = timeout(SOON, async {
             loop {
-                let seen = self.inventory.of(kinds).map(|value| json_of(&value));
+                let seen = self.inventory.of(kinds, "elsewhere").map(|value| json_of(&value));
                 if good(&seen) {
                     return seen;
                 }
@@ -136,7 +136,7 @@ async fn one_list_in_pages_and_one_watch_serve_policies_that_see_different_field
     assert_eq!(spec("one"), None);
     assert_eq!(spec("two"), Some(json!({"x": [{"z": 1}]})));
     assert_eq!(spec("three"), Some(json!({"x": 3})));
-    let seen = json_of(&fake.inventory.of(&y).unwrap());
+    let seen = json_of(&fake.inventory.of(&y, "a").unwrap());
     assert_eq!(seen.pointer("/namespace/a/v1/Pod/three/spec"), Some(&json!({"y": 2})));
     assert_eq!(fake.count("/api/v1/pods?&limit"), 2, "{:?}", fake.asked.lock().unwrap());
     let text = fake.metrics.encode().unwrap();
@@ -144,13 +144,13 @@ async fn one_list_in_pages_and_one_watch_serve_policies_that_see_different_field
     let other = [kind("", "v1", "Pod", &["spec"])];
     assert!(
         fake.inventory
-            .of(&other)
+            .of(&other, "a")
             .unwrap_err()
             .contains("fields that are asked for now")
     );
     assert!(
         fake.inventory
-            .of(&[kind("", "v1", "Node", &["spec"])])
+            .of(&[kind("", "v1", "Node", &["spec"])], "a")
             .unwrap_err()
             .contains("not begun")
     );
@@ -204,12 +204,21 @@ async fn each_kind_says_why_it_is_not_synced_and_the_others_go_on() {
 /// A policy must not decide on half a list.
 #[tokio::test]
 async fn a_kind_that_does_not_fit_is_dropped_whole_until_less_is_asked_for() {
-    let fake = Fake::new(100_000, |url| match url {
+    // Of many namespaces, none of which has more than its share.
+    let pods = |from: u32, to: u32| {
+        let pods = (from..to).map(|number| {
+            let mut pod = pod("one", &number.to_string(), &json!("x".repeat(4_000)));
+            pod["metadata"]["namespace"] = json!(format!("n{number}"));
+            pod
+        });
+        pods.collect::<Vec<_>>()
+    };
+    let fake = Fake::new(100_000, move |url| match url {
         "/api/v1" => (200, core()),
         url if url.contains("watch=true") => (200, String::new()),
         url if url.starts_with("/api/v1/namespaces?") => (200, page(&[json!({"metadata": {"name": "a"}})], "")),
-        url if url.contains("continue=") => (200, page(&[pod("two", "2", &json!("x".repeat(90_000)))], "")),
-        _ => (200, page(&[pod("one", "1", &json!("x".repeat(50_000)))], "more")),
+        url if url.contains("continue=") => (200, page(&pods(10, 22), "")),
+        _ => (200, page(&pods(0, 10), "more")),
     });
     let (x, y) = (
         [kind("", "v1", "Pod", &["spec.x"])],
@@ -221,14 +230,74 @@ async fn a_kind_that_does_not_fit_is_dropped_whole_until_less_is_asked_for() {
         .sees(&x, |seen| seen.as_ref().is_err_and(|why| why.contains("do not fit")))
         .await;
     assert!(said.unwrap_err().contains("--inventory-budget"));
+    let trouble = fake.inventory.trouble(&x).expect("it is known");
+    assert!(
+        trouble.is_too_large && trouble.why.contains("do not fit"),
+        "{trouble:?}"
+    );
+    assert_eq!(fake.inventory.trouble(&other), None);
     fake.sees(&other, Result::is_ok).await.unwrap();
     let text = fake.metrics.encode().unwrap();
     assert!(text.contains("ringfence_cache_bytes{kind=\"v1/Pod\"} 0"), "{text}");
     fake.inventory.want([y.as_slice(), &other]);
     let both = [y[0].clone(), other[0].clone()];
     let seen = fake.sees(&both, Result::is_ok).await.unwrap();
-    assert_eq!(seen["namespace"]["a"]["v1"]["Pod"]["one"]["spec"], json!({"y": 2}));
+    assert_eq!(seen["namespace"]["n21"]["v1"]["Pod"]["one"]["spec"], json!({"y": 2}));
     assert_eq!(seen["cluster"]["v1"]["Namespace"]["a"]["metadata"]["name"], "a");
+}
+
+/// Anybody who may write in a namespace can fill it, and must not switch off by that what all others are judged by.
+#[tokio::test]
+async fn a_namespace_that_overfills_its_share_has_no_verdict_and_all_others_have_theirs() {
+    let of = |namespace: &str, name: &str, size: usize, version: &str| {
+        let mut pod = pod(name, version, &json!("x".repeat(size)));
+        pod["metadata"]["namespace"] = json!(namespace);
+        pod
+    };
+    let fake = Fake::new(160_000, move |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.contains("watch=true") && url.ends_with("resourceVersion=10") => {
+            let second = event("ADDED", &of("fills", "two", 6_000, "11"));
+            (200, second + &event("ADDED", &of("other", "two", 6, "12")))
+        }
+        url if url.contains("watch=true") => (200, String::new()),
+        _ => (
+            200,
+            page(&[of("fills", "one", 6_000, "1"), of("other", "one", 6, "2")], ""),
+        ),
+    });
+    let (x, y) = (
+        [kind("", "v1", "Pod", &["spec.x"])],
+        [kind("", "v1", "Pod", &["spec.y"])],
+    );
+    let mut changes = fake.inventory.changes();
+    fake.inventory.want([x.as_slice(), y.as_slice()]);
+    let is_there = |seen: &Result<Json, String>| {
+        let seen = seen.as_ref().ok();
+        seen.is_some_and(|seen| seen.pointer("/namespace/other/v1/Pod/two").is_some())
+    };
+    let seen = fake.sees(&x, is_there).await.unwrap();
+    assert_eq!(seen.pointer("/namespace/fills"), None, "not even a part of it");
+    let why = fake.inventory.of(&x, "fills").unwrap_err();
+    assert!(
+        why.contains("namespace fills weigh more") && why.contains("fewer or smaller"),
+        "{why}"
+    );
+    let trouble = fake.inventory.trouble(&x).expect("it is said");
+    assert!(
+        trouble.is_too_large && trouble.why.contains("not seen: fills. No request there"),
+        "{trouble:?}"
+    );
+    assert!(timeout(SOON, changes.changed()).await.is_ok());
+    let text = fake.metrics.encode().unwrap();
+    assert!(
+        text.contains("ringfence_cache_namespaces_left_out{kind=\"v1/Pod\"} 1"),
+        "{text}"
+    );
+    // What takes little of each object is not touched by what takes much.
+    let seen = json_of(&fake.inventory.of(&y, "fills").unwrap());
+    assert_eq!(seen["namespace"]["fills"]["v1"]["Pod"]["two"]["spec"], json!({"y": 2}));
+    assert_eq!(fake.inventory.trouble(&y), None);
 }
 
 #[tokio::test]
@@ -259,13 +328,13 @@ async fn what_is_held_stays_while_it_is_listed_again_but_not_for_long() {
     })
     .await
     .unwrap();
-    let seen = json_of(&fake.inventory.of(&x).expect("the old list"));
+    let seen = json_of(&fake.inventory.of(&x, "a").expect("the old list"));
     assert_eq!(seen["namespace"]["a"]["v1"]["Pod"]["one"]["spec"], json!({"x": 1}));
     let followed = fake.inventory.followed.load_full();
     let followed = &followed[&Kind::of(&x[0])];
     let fields = Fields::of(&x[0].fields);
     let said = followed
-        .look(&fields, Instant::now() + Duration::from_secs(31))
+        .look(&fields, "a", Instant::now() + Duration::from_secs(31))
         .unwrap_err();
     assert_eq!(said, "its watch has failed for more than 30 s: etcd is away (500)");
 }

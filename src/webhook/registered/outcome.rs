@@ -16,6 +16,10 @@ pub(super) fn add(decision: &mut Decision, one: &Match, action: ValidationAction
             let said = of_policy(&name, format!("could not be judged: {error}"), fix);
             match one.failure_policy() {
                 FailurePolicy::Fail => list(decision, action).push(said),
+                // Whoever writes can bring it about: somebody must hear of it.
+                FailurePolicy::Ignore if matches!(error, EvalError::Unsynced(_)) => {
+                    list(decision, action.min(ValidationAction::Warn)).push(said);
+                }
                 FailurePolicy::Ignore => decision.audits.push(said),
             }
             return;
