@@ -60,7 +60,10 @@ fn documents(path: &Path) -> Vec<Value> {
     let objects = read.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     objects
         .into_iter()
-        .filter(|object| object["kind"].is_string() && object["metadata"]["name"].is_string())
+        .filter(|object| {
+            let is_named = |key: &str| object["metadata"][key].is_string();
+            object["kind"].is_string() && (is_named("name") || is_named("generateName"))
+        })
         .collect()
 }
 
