@@ -16,9 +16,10 @@ use tokio::time::sleep;
 
 use crate::live;
 use crate::manifests;
-use crate::measure::{Pace, percentile, sorted, spread};
+use crate::measure::{Pace, sorted, spread};
 use crate::report::{range, three, time};
 use crate::review::{self, NAMESPACE, WORKFLOW};
+use support::process::percentile;
 
 /// Launches the workflow, and is let do anything by RBAC.
 const LAUNCHER: &str = "bench";

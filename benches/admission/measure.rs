@@ -214,14 +214,6 @@ pub fn sorted(mut values: Vec<u64>) -> Vec<u64> {
     values
 }
 
-/// The value below which that share of sorted values lies.
-pub fn percentile(sorted: &[u64], share: f64) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    // Truncation is the point: the index of a value that was measured.
-    let index = (last as f64 * share).round() as usize;
-    sorted.get(index).map_or(0.0, |&value| value as f64)
-}
-
 /// Median, least and largest.
 pub fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_unstable_by(f64::total_cmp);

@@ -12,9 +12,10 @@ use ringfence::vetting::{Bounds, Vetting};
 use serde_json::{Value, json};
 
 use crate::generated;
-use crate::measure::{Pace, percentile, sorted, spread};
+use crate::measure::{Pace, sorted, spread};
 use crate::report::{range, three, time};
 use crate::review;
+use support::process::percentile;
 
 /// Time that policies have for a review: more than all of them take.
 const BUDGET: Duration = Duration::from_secs(60);

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::guards::Guards;
 use crate::manifests::Manifests;
-use crate::measure::{Growth, IN_FLIGHT, Probe, Row, percentile, spread};
+use crate::measure::{Growth, IN_FLIGHT, Probe, Row, spread};
 use crate::policies::{Each, Loading};
+use support::process::percentile;
 
 /// The row that needs a control plane.
 pub const LIVE: &str = "ringfence, live facts";

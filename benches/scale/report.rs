@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use support::process::percentile;
 
 use crate::run::Row;
 
@@ -43,12 +44,6 @@ const LINES: [Line; 14] = [
         format!("{:.1}, {:.1}", row.change_calls, row.change_writes)
     }),
 ];
-
-/// Of sorted nanoseconds.
-fn percentile(sorted: &[u64], share: f64) -> f64 {
-    let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
-    sorted.get(index).map_or(0.0, |&value| value as f64)
-}
 
 fn milliseconds(row: &Row, share: f64) -> String {
     format!("{:.1} ms", percentile(&row.changes, share) / 1e6)

@@ -107,6 +107,16 @@ async fn a_tenant_has_the_api_server_write_a_token_into_a_secret() {
         .ok();
 }
 
+/// A token Secret of another account, from before the fence; where it is.
+async fn an_old_token(edith: &Actor, ns: &str) -> String {
+    edith
+        .post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "old"}}))
+        .await
+        .ok();
+    let made = edith.post(&secrets(ns), &token_secret("old")).await.ok();
+    format!("{}/{}", secrets(ns), made["metadata"]["name"].as_str().unwrap())
+}
+
 /// One that was there before the fence goes on holding what it holds, which the scan tells of, and takes up no other account.
 ///
 /// Held by: `token-secret`
@@ -115,12 +125,7 @@ async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
     let world = World::shared().await;
     let ns = &world.namespace("turned", &json!({})).await;
     let (_, edith) = world.person(ns, "edit").await;
-    edith
-        .post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "old"}}))
-        .await
-        .ok();
-    let made = edith.post(&secrets(ns), &token_secret("old")).await.ok();
-    let path = format!("{}/{}", secrets(ns), made["metadata"]["name"].as_str().unwrap());
+    let path = an_old_token(&edith, ns).await;
     let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
     world
         .admin
@@ -146,12 +151,7 @@ async fn a_secret_with_a_token_is_filled_again() {
     let world = World::shared().await;
     let ns = &world.namespace("refilled", &json!({})).await;
     let (_, edith) = world.person(ns, "edit").await;
-    edith
-        .post(&all("ServiceAccount", ns), &json!({"metadata": {"name": "old"}}))
-        .await
-        .ok();
-    let made = edith.post(&secrets(ns), &token_secret("old")).await.ok();
-    let path = format!("{}/{}", secrets(ns), made["metadata"]["name"].as_str().unwrap());
+    let path = an_old_token(&edith, ns).await;
     let filled = eventually(SOON, || async {
         let found = world.admin.read(&path).await?;
         ensure!(found["data"]["token"].is_string(), "not filled yet");

@@ -17,16 +17,6 @@ use crate::world::{
 
 /// How often every controller looks at everything again: each start is such a look, as a resync is.
 const LOOKS: usize = 3;
-/// What Ringfence writes, as its ClusterRole has it, but for its own kinds: of these it writes the status.
-const WRITTEN: [&str; 7] = [
-    "events",
-    "networkpolicies",
-    "rolebindings",
-    "roles",
-    "secrets",
-    "serviceaccounts",
-    "validatingwebhookconfigurations",
-];
 const CONTROLLERS: [&str; 6] = [
     "aiworkflow",
     "aiworkflowclass",
@@ -44,31 +34,9 @@ struct Scene {
     class: String,
 }
 
-/// Writes that the API server was asked for, by verb, resource and subresource: of what Ringfence writes.
+/// Writes that the API server was asked for: of what Ringfence writes.
 pub async fn writes(admin: &Actor) -> BTreeMap<String, f64> {
-    let metrics = admin.text("/metrics").await;
-    let mut found = BTreeMap::new();
-    for line in metrics
-        .lines()
-        .filter(|line| line.starts_with("apiserver_request_total{"))
-    {
-        let label = |name: &str| {
-            let (_, rest) = line.split_once(&format!("{name}=\""))?;
-            Some(rest.split_once('"')?.0)
-        };
-        let [verb, group, resource, subresource] =
-            ["verb", "group", "resource", ",subresource"].map(|name| label(name).unwrap_or_default());
-        let is_write = !matches!(verb, "GET" | "LIST" | "WATCH" | "CONNECT");
-        let is_ringfences = match group {
-            "ringfence.dev" => subresource == "status" || verb == "POST",
-            _ => WRITTEN.contains(&resource) && subresource.is_empty(),
-        };
-        if is_write && is_ringfences {
-            let count: f64 = line.rsplit(' ').next().unwrap_or_default().parse().expect("a number");
-            *found.entry(format!("{verb} {resource}/{subresource}")).or_default() += count;
-        }
-    }
-    found
+    support::calls::writes(&admin.text("/metrics").await).expect("counters")
 }
 
 #[tokio::test]

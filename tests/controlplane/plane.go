@@ -3,6 +3,7 @@ package main
 // The three components: what they are told, in which order they start, and when they count as ready.
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -309,7 +310,11 @@ func (p *plane) await(ctx context.Context, child *process, what string, check fu
 }
 
 func (p *plane) get(ctx context.Context, url string, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	return p.ask(ctx, http.MethodGet, url, nil, into)
+}
+
+func (p *plane) ask(ctx context.Context, method, url string, content io.Reader, into any) error {
+	request, err := http.NewRequestWithContext(ctx, method, url, content)
 	if err != nil {
 		return err
 	}
@@ -323,7 +328,7 @@ func (p *plane) get(ctx context.Context, url string, into any) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", request.URL.Path, response.Status)
+		return fmt.Errorf("%s %s: %s %s", method, request.URL.Path, response.Status, bytes.TrimSpace(body))
 	}
 	if into == nil {
 		return nil

@@ -4,6 +4,7 @@
 //! ends, because every child stops when the pipe that this process holds is closed. One control plane serves a whole test
 //! binary; tests keep apart by namespaces of their own ([`unique`]) and never change what another one may look at.
 
+pub mod calls;
 pub mod cel;
 pub mod chart;
 mod commands;

@@ -1,4 +1,4 @@
-//! What a process takes, as Linux tells of it.
+//! What a process takes, as Linux tells of it, and how measured values are told.
 
 use anyhow::{Context, Result, ensure};
 
@@ -22,4 +22,12 @@ pub fn processor_time(pid: u32) -> Result<f64> {
     ensure!(fields.len() > 12, "too few fields in /proc/<pid>/stat");
     let (user, system): (f64, f64) = (fields[11].parse()?, fields[12].parse()?);
     Ok((user + system) / TICKS_A_SECOND)
+}
+
+/// The value below which that share of sorted values lies.
+pub fn percentile(sorted: &[u64], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    // Truncation is the point: the index of a value that was measured.
+    let index = (last as f64 * share).round() as usize;
+    sorted.get(index).map_or(0.0, |&value| value as f64)
 }
