@@ -55,8 +55,8 @@ async fn policies_are_objects() {
     one_that_runs_away_is_named_and_harms_no_other(&scene).await;
     an_exception_excuses_a_policy(&scene).await;
     a_policy_looks_at_what_stands_beside_the_request(&scene).await;
-    many_are_replaced_under_traffic(&scene).await;
-    a_restart_comes_up_with_all_of_them(&mut scene).await;
+    let generation = many_are_replaced_under_traffic(&scene).await;
+    a_restart_comes_up_with_all_of_them(&mut scene, generation).await;
 }
 
 /// A policy about ConfigMaps of one namespace.
@@ -534,7 +534,7 @@ async fn an_exception_excuses_a_policy(scene: &Scene) {
     scene.drop("vendors").await;
 }
 
-async fn a_restart_comes_up_with_all_of_them(scene: &mut Scene) {
+async fn a_restart_comes_up_with_all_of_them(scene: &mut Scene, generation: usize) {
     let ringfence = scene.ringfence.take().expect("it runs");
     let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
     ringfence.kill();
@@ -550,7 +550,7 @@ async fn a_restart_comes_up_with_all_of_them(scene: &mut Scene) {
     let last = format!("many-{:03}", MANY - 1);
     let answer = scene.tried(&json!({(format!("p{:03}", MANY - 1)): "x"})).await;
     assert!(
-        answer.refused_by(&last).contains("generation 1"),
+        answer.refused_by(&last).contains(&format!("generation {generation}")),
         "{}",
         answer.message()
     );
@@ -564,7 +564,8 @@ fn telling(number: usize, namespace: &str, generation: usize) -> Value {
     policy(&format!("many-{number:03}"), namespace, &source, &json!({}))
 }
 
-async fn many_are_replaced_under_traffic(scene: &Scene) {
+/// Which generation all of them have afterwards.
+async fn many_are_replaced_under_traffic(scene: &Scene) -> usize {
     let write = |generation: usize| async move {
         for number in 0..MANY {
             let object = telling(number, &scene.plain, generation);
@@ -643,4 +644,5 @@ async fn many_are_replaced_under_traffic(scene: &Scene) {
     )
     .await;
     assert_eq!(refused, 0.0, "no request was left without a verdict");
+    generation
 }
