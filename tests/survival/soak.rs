@@ -69,29 +69,29 @@ async fn reviews(lea: &Actor, ns: &str, started: Instant, lasts: Duration) -> u6
     asked
 }
 
-/// A policy that changes each minute, and one that is broken in between.
+/// A policy that changes every 20 seconds, and now and then to what cannot work.
 async fn policies(admin: &Actor, started: Instant, lasts: Duration) -> u32 {
     let mut edits = 0;
     while started.elapsed() < lasts {
         let source = format!(
             "package soak\n\ndeny contains \"the label forbidden-{edits} is set\" if input.pod.metadata.labels[\"forbidden-{edits}\"]\n"
         );
-        let source = if edits % 7 == 6 {
-            "package soak\n\ndeny contains".to_owned()
-        } else {
-            source
+        let spec = |source: &str| {
+            json!({
+                "validationActions": ["Deny"],
+                "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]},
+                "rego": {"modules": [{"name": "soak.rego", "source": source}]},
+            })
         };
-        let spec = json!({
-            "validationActions": ["Deny"],
-            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]},
-            "rego": {"modules": [{"name": "soak.rego", "source": source}]},
-        });
-        let object = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": "soak"}, "spec": spec});
         let path = format!("{POLICIES}/soak");
         if edits == 0 {
+            let object = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": "soak"}, "spec": spec(&source)});
             admin.post(POLICIES, &object).await.ok();
+        } else if edits % 7 == 6 {
+            let broken = json!({"spec": spec("package soak\n\ndeny contains")});
+            admin.patch(&path, &broken).await.refused_by("valid-policy");
         } else {
-            admin.patch(&path, &json!({"spec": spec})).await.ok();
+            admin.patch(&path, &json!({"spec": spec(&source)})).await.ok();
         }
         edits += 1;
         sleep(Duration::from_secs(20)).await;
