@@ -35,7 +35,7 @@ pub struct Decision {
     pub fault: Option<Fault>,
     /// Revision of the policies that decided, where they are not those that the process was started with.
     pub revision: Option<String>,
-    /// Whether a fault lets pass: what asked has said that it may.
+    /// Whether a fault lets pass: what asked has said that it may, and who sent the object had no part in it.
     pub fails_open: bool,
     /// What the decision was made from, masked, where its line is to hold it.
     pub seen: Option<Seen>,
@@ -72,7 +72,7 @@ pub enum FaultCause {
     MediaType,
     /// The time for the answer was over.
     Timeout,
-    /// The body is larger than any review can be.
+    /// The body, or an object in it, is larger or deeper than is read.
     TooLarge,
     /// Something that the decision needs is overloaded or away.
     Unavailable,

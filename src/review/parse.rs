@@ -5,7 +5,39 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::value::Keep;
 use super::{MAX_UID, uid_of, value};
+use crate::api::GROUP;
+
+/// What is kept of a review: everything, but for what nobody reads of who wrote which field. Whoever may write an object writes its
+/// `managedFields` as they like, two hundred levels deep, and is asked about it nowhere; what others do to the object must not fail by it.
+const REVIEW: Keep = Keep::But(&[("request", Keep::But(&[("object", OBJECT), ("oldObject", OBJECT)]))]);
+const OBJECT: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", RECORD)]))]);
+/// One entry: who, and of the fields those of templates. Who adds to them is asked about each time.
+const RECORD: Keep = Keep::Only(&[
+    ("apiVersion", Keep::Whole),
+    ("fieldsType", Keep::Whole),
+    ("manager", Keep::Whole),
+    ("operation", Keep::Whole),
+    ("subresource", Keep::Whole),
+    ("time", Keep::Whole),
+    (
+        "fieldsV1",
+        Keep::Only(&[("f:spec", Keep::Only(TEMPLATES)), ("f:template", FIELDS)]),
+    ),
+]);
+/// Deeper than any field of a pod lies.
+const FIELDS: Keep = Keep::Down(32);
+const TEMPLATES: &[(&str, Keep)] = &[
+    ("f:template", FIELDS),
+    (
+        "f:jobTemplate",
+        Keep::Only(&[
+            ("f:metadata", FIELDS),
+            ("f:spec", Keep::Only(&[("f:template", FIELDS)])),
+        ]),
+    ),
+];
 
 /// One admission request.
 #[derive(Clone, Debug)]
@@ -124,19 +156,18 @@ impl Operation {
 }
 
 impl Review {
-    /// Reads a review. Strict in what frames the request, and open to anything inside its objects.
+    /// Reads a review. Strict in what frames the request, and open to anything inside its objects. Of `managedFields` it keeps who wrote
+    /// templates, and nothing else; but of our own kinds, which the operator and kubectl must be able to read, all.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let review = value::parse(bytes).map_err(|error| {
-            let text = error.to_string();
-            if error.is_data() && text.starts_with(value::TOO_HEAVY) {
-                Problem::Weight
-            } else if text.starts_with(value::TOO_DEEP) {
-                Problem::Depth
-            } else {
-                Problem::Json(text)
-            }
-        });
-        review.and_then(Self::from_value).map_err(|problem| ParseError {
+        let read = |keep| {
+            let review = value::parse_kept(bytes, value::MAX_WEIGHT, keep).map_err(|error| problem(&error));
+            review.and_then(|(review, _)| Self::from_value(review))
+        };
+        let review = match read(REVIEW) {
+            Ok(review) if review.kind.group == GROUP => read(Keep::Whole),
+            review => review,
+        };
+        review.map_err(|problem| ParseError {
             uid: uid_of(bytes),
             problem,
         })
@@ -251,6 +282,17 @@ impl Review {
             dry_run,
             request,
         })
+    }
+}
+
+fn problem(error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    if error.is_data() && text.starts_with(value::TOO_HEAVY) {
+        Problem::Weight
+    } else if text.starts_with(value::TOO_DEEP) {
+        Problem::Depth
+    } else {
+        Problem::Json(text)
     }
 }
 

@@ -32,6 +32,10 @@ pub enum Keep {
     But(&'static [(&'static str, Keep)]),
     /// These fields alone.
     Only(&'static [(&'static str, Keep)]),
+    /// As it was sent, down to so many levels, and nothing of what lies deeper.
+    Down(u8),
+    /// Which fields there are, with null for what they hold.
+    Names,
     /// Nothing.
     Nothing,
 }
@@ -44,9 +48,15 @@ impl Keep {
             Self::Whole => Self::Whole,
             Self::But(fields) => said(fields).map_or(Self::Whole, |(_, keep)| *keep),
             Self::Only(fields) => said(fields).map_or(Self::Nothing, |(_, keep)| *keep),
-            Self::Nothing => Self::Nothing,
+            Self::Down(levels) => levels.checked_sub(1).map_or(Self::Nothing, Self::Down),
+            Self::Names | Self::Nothing => Self::Nothing,
         }
     }
+}
+
+/// Whether a document could not be read because it weighs more, or nests deeper, than may be. Both are up to who wrote it.
+pub fn exceeds(error: &serde_json::Error) -> bool {
+    error.is_data() || error.to_string().starts_with(TOO_DEEP)
 }
 
 /// What a body can weigh at the most once it is parsed, told from its brackets and commas; those in texts are text. Where it is no JSON,
@@ -94,11 +104,6 @@ pub fn weight(value: &Value) -> usize {
         }
     };
     VALUE + inner
-}
-
-/// Parses JSON, or says why not. The error never quotes the input.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    parse_within(bytes, MAX_WEIGHT)
 }
 
 /// Parses JSON that may weigh so much, or says why not. The error never quotes the input.
@@ -187,7 +192,16 @@ impl<'de> Visitor<'de> for Weighed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         self.charge(VALUE)?;
         let mut list = Vec::new();
-        while let Some(value) = seq.next_element_seed(self)? {
+        let keep = match self.keep {
+            // Lists in lists are levels too.
+            Keep::Down(0) => {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Value::Array(list));
+            }
+            Keep::Down(levels) => Keep::Down(levels - 1),
+            keep => keep,
+        };
+        while let Some(value) = seq.next_element_seed(Self { keep, ..self })? {
             list.push(value);
         }
         Ok(Value::Array(list))
@@ -198,13 +212,22 @@ impl<'de> Visitor<'de> for Weighed<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let keep = self.keep.field(&key);
+            let named = matches!(self.keep, Keep::Names);
             if matches!(keep, Keep::Nothing) {
                 entries.next_value::<IgnoredAny>()?;
-                continue;
+                if !named {
+                    continue;
+                }
             }
             let node = if map.is_empty() { MAP } else { size_of::<String>() };
             self.charge(node.saturating_add(key.len()))?;
-            map.insert(key, entries.next_value_seed(Self { keep, ..self })?);
+            let value = if named {
+                self.charge(VALUE)?;
+                Value::Null
+            } else {
+                entries.next_value_seed(Self { keep, ..self })?
+            };
+            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }
@@ -239,7 +262,7 @@ mod tests {
         #[test]
         fn json_is_read_as_serde_json_reads_it(value in json()) {
             let bytes = serde_json::to_vec(&value).unwrap();
-            prop_assert_eq!(parse(&bytes).unwrap(), serde_json::from_slice::<Value>(&bytes).unwrap());
+            prop_assert_eq!(parse_within(&bytes, MAX_WEIGHT).unwrap(), serde_json::from_slice::<Value>(&bytes).unwrap());
         }
 
         /// What is told from the bytes is what is set aside before they are parsed: too little would be memory nobody counted.
@@ -265,7 +288,7 @@ mod tests {
         let bytes = format!("[{}1]", r#"{"":0},"#.repeat(10_000));
         let error = parse_within(bytes.as_bytes(), 4 << 20).unwrap_err();
         assert!(error.to_string().starts_with(TOO_HEAVY), "{error}");
-        assert!(parse(bytes.as_bytes()).is_ok());
+        assert!(parse_within(bytes.as_bytes(), MAX_WEIGHT).is_ok());
     }
 
     const NAMES: Keep = Keep::Only(&[("items", Keep::Only(&[("name", Keep::Whole)])), ("next", Keep::Whole)]);
@@ -276,6 +299,16 @@ mod tests {
         NAMES,
         r#"{"a": {"b": 1}, "items": [{"name": {"x": 1}, "c": 2}, "text", {"name": null}], "next": "n"}"#,
         r#"{"items": [{"name": {"x": 1}}, "text", {"name": null}], "next": "n"}"#
+    )]
+    #[case::down_to_some_level(
+        Keep::Only(&[("a", Keep::Down(2))]),
+        r#"{"a": {"b": {"c": {"d": 1}, "e": [1]}, "f": [[[1]], 2]}, "g": 1}"#,
+        r#"{"a": {"b": {"c": {}, "e": []}, "f": [[], 2]}}"#
+    )]
+    #[case::names_of_fields(
+        Keep::Only(&[("a", Keep::Names)]),
+        r#"{"a": {"b": {"c": [1]}, "d": 2}, "e": 1}"#,
+        r#"{"a": {"b": null, "d": null}}"#
     )]
     #[case::of_the_wrong_type(NAMES, r#"{"items": "text"}"#, r#"{"items": "text"}"#)]
     #[case::all_but_one(
@@ -302,6 +335,6 @@ mod tests {
 
     #[test]
     fn bytes_after_the_value_are_refused() {
-        assert!(parse(b"{} {}").is_err());
+        assert!(parse_within(b"{} {}", MAX_WEIGHT).is_err());
     }
 }

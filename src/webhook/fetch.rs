@@ -10,7 +10,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::review::{Keep, parse_kept, weight_of};
+use crate::review::{Keep, exceeds, parse_kept, weight_of};
 
 /// Most bytes of one answer. An object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six (`<` is
 /// `\u003c`), and a little around it.
@@ -84,7 +84,7 @@ pub(super) async fn fetch(
             let bytes = bytes.len();
             Ok(Answer::Json(status, value, Size { bytes, weight }))
         }
-        Err(error) if error.is_data() => Ok(Answer::TooLarge),
+        Err(error) if exceeds(&error) => Ok(Answer::TooLarge),
         Err(_) => Err(format!("the answer is no JSON that can be read ({status})")),
     }
 }

@@ -128,7 +128,9 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
         );
         answer.decision = Decision::from_fault(fault);
     }
-    answer.decision.fails_open = webhook.fails_open();
+    // How large and how deep an object is, its sender chose: whoever could pass by that would.
+    let is_chosen = |fault: &Fault| fault.cause == FaultCause::TooLarge;
+    answer.decision.fails_open = webhook.fails_open() && !answer.decision.fault.as_ref().is_some_and(is_chosen);
     respond(app, webhook, &answer, started.elapsed())
 }
 
@@ -422,13 +424,22 @@ fn crowded() -> Fault {
 }
 
 fn invalid(problem: &Problem) -> Fault {
-    let fix = match problem {
-        Problem::Field(_) => "send an AdmissionReview of admission.k8s.io/v1, as the registration says",
-        Problem::Depth => "make the object simpler",
-        Problem::Json(_) => "try again; check what stands between the API server and the webhook",
-        Problem::Weight => "make the object smaller: it holds millions of fields",
+    let (cause, fix) = match problem {
+        Problem::Field(_) => (
+            FaultCause::Invalid,
+            "send an AdmissionReview of admission.k8s.io/v1, as the registration says",
+        ),
+        Problem::Depth => (FaultCause::TooLarge, "make the object simpler"),
+        Problem::Json(_) => (
+            FaultCause::Invalid,
+            "try again; check what stands between the API server and the webhook",
+        ),
+        Problem::Weight => (
+            FaultCause::TooLarge,
+            "make the object smaller: it holds millions of fields",
+        ),
     };
-    Fault::new(FaultCause::Invalid, problem.to_string(), fix)
+    Fault::new(cause, problem.to_string(), fix)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

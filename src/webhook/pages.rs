@@ -24,7 +24,7 @@ const WRITTEN: Keep = Keep::Only(&[
     ("subresource", Keep::Whole),
     (
         "fieldsV1",
-        Keep::Only(&[("f:metadata", Keep::Only(&[("f:annotations", Keep::Whole)]))]),
+        Keep::Only(&[("f:metadata", Keep::Only(&[("f:annotations", Keep::Names)]))]),
     ),
 ]);
 /// The same where names are all that is asked for.
@@ -405,7 +405,7 @@ mod tests {
         let fields = json!({"f:metadata": {"f:annotations": annotations, "f:labels": {}}, "f:spec": {"f:x": {}}});
         let list = json!({"items": [{"metadata": {"name": "n", "managedFields": [{"manager": "m", "subresource": "status", "fieldsV1": fields}]}}]});
         let (found, _) = asked(&Ask::all(PODS, None), move |_| (200, bytes(&list))).await;
-        let kept = json!([{"subresource": "status", "fieldsV1": {"f:metadata": {"f:annotations": annotations}}}]);
+        let kept = json!([{"subresource": "status", "fieldsV1": {"f:metadata": {"f:annotations": {"f:a": null}}}}]);
         assert_eq!(
             Value::Object(found.unwrap().items.remove(0)),
             json!({"metadata": {"name": "n", "managedFields": kept}})

@@ -198,6 +198,15 @@ async fn hides_a_binding_behind_one_that_cannot_be_read() {
     let owner = |at| json!({"apiVersion": "x.example/v1", "kind": "A", "name": "a", "uid": format!("{at}")});
     heavy["metadata"]["ownerReferences"] = (0..44_000).map(owner).collect();
     admin.post(&all("RoleBinding", other), &heavy).await.ok();
+    // Deeper than JSON is read, where nobody is asked about it.
+    let mut deep = extra.clone();
+    deep["metadata"]["name"] = json!("deep");
+    deep["subjects"] = json!([]);
+    deep["metadata"]["managedFields"] = json!([{
+        "manager": "x", "operation": "Update", "apiVersion": "rbac.authorization.k8s.io/v1", "time": "2024-02-29T00:00:00Z",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": (0..200).fold(json!({}), |inner, _| json!({"f:a": inner}))}},
+    }]);
+    admin.post(&all("RoleBinding", other), &deep).await.ok();
     let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
     admin
         .patch(&format!("{}/{fenced}", crate::world::NAMESPACES), &enforce)

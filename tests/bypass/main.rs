@@ -23,6 +23,7 @@ mod direct;
 mod down;
 mod exceptions;
 mod exceptions_end;
+mod field_managers;
 mod forms;
 mod gap;
 mod granted_roles;

@@ -5,19 +5,45 @@
 
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use axum::http::HeaderValue;
+use axum::http::header::ACCEPT_ENCODING;
+use futures::{Stream, StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Limited};
 use kube::Client;
+use kube::client::Body;
 use kube::core::Request;
 use kube::core::params::{ListParams, WatchParams};
-use kube::core::watch::WatchEvent;
 use serde_json::Value as Json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::io::StreamReader;
 
 use super::Kind;
 use crate::api::is_dns_subdomain;
-use crate::review::parse_within;
+use crate::review::{Keep, exceeds, parse_kept};
+
+/// What is kept of an object: whoever may write it writes its `managedFields` as they like, and policies do not see them.
+const OBJECT: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
+const LIST: Keep = Keep::But(&[("items", OBJECT)]);
+const EVENT: Keep = Keep::But(&[("object", OBJECT)]);
+/// The same of one that cannot be read: where it lies.
+const PLACE: Keep = Keep::Only(&[(
+    "metadata",
+    Keep::Only(&[
+        ("name", Keep::Whole),
+        ("namespace", Keep::Whole),
+        ("resourceVersion", Keep::Whole),
+    ]),
+)]);
+const PLACES: Keep = Keep::Only(&[
+    ("items", PLACE),
+    (
+        "metadata",
+        Keep::Only(&[("continue", Keep::Whole), ("resourceVersion", Keep::Whole)]),
+    ),
+]);
+const PLACED: Keep = Keep::Only(&[("type", Keep::Whole), ("object", PLACE)]);
 
 /// Most bytes of one page: an object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six.
 const MAX_PAGE: usize = 10 << 20;
@@ -70,16 +96,23 @@ pub(super) struct Served {
 
 /// Some objects of a list.
 pub(super) struct Page {
-    pub items: Vec<Json>,
+    pub items: Vec<Read>,
     /// Where the next page begins.
     pub next: Option<String>,
     /// What a watch goes on from.
     pub version: String,
 }
 
+/// An object as it was read.
+pub(super) enum Read {
+    Whole(Json),
+    /// It weighs more, or nests deeper, than is read: where it lies. What one writes must not keep all others from being read.
+    Beyond(Json),
+}
+
 /// What happened to an object; `Version` is how far the watch has come where nothing did.
 pub(super) enum Change {
-    Put(Json),
+    Put(Read),
     Gone(Json),
     Version(String),
 }
@@ -100,7 +133,7 @@ pub(super) async fn discover(client: &Client, kind: &Kind) -> Result<Served, Fai
     };
     let request = axum::http::Request::get(&root).body(Vec::new());
     let request = request.map_err(|_| Failure::lost("its group or version cannot be part of a URL"))?;
-    let list = match answer(client, request, None).await? {
+    let list = match answer(client, request, None, Keep::Whole).await? {
         Answer::Json(list) => list,
         Answer::TooLarge => return Err(Failure::lost("what the API server says of its group is too large")),
         Answer::Refused(404, _) => return Err(absent()),
@@ -145,20 +178,24 @@ impl Listing<'_> {
     pub(super) async fn page(&self, next: Option<&str>) -> Result<Page, Failure> {
         let mut limit = PAGE;
         loop {
-            match self.attempt(next, limit).await? {
+            match self.attempt(next, limit, false).await? {
                 Some(page) => return Ok(page),
                 None if limit > 1 => limit = (limit / 8).max(1),
-                None => return Err(Failure::lost("one of its objects is larger than any can be")),
+                None => break,
             }
         }
+        let page = self.attempt(next, 1, true).await?;
+        page.ok_or_else(|| Failure::lost("one of its objects is larger than any can be"))
     }
 
-    async fn attempt(&self, next: Option<&str>, limit: u32) -> Result<Option<Page>, Failure> {
+    /// `None` where the page is larger, heavier or deeper than may be; only where its objects lie, if that is enough.
+    async fn attempt(&self, next: Option<&str>, limit: u32, places: bool) -> Result<Option<Page>, Failure> {
         let mut params = ListParams::default().limit(limit);
         params.continue_token = next.map(str::to_owned);
         let request = Request::new(&*self.served.path).list(&params);
         let request = request.map_err(|error| Failure::lost(error.to_string()))?;
-        let mut list = match answer(self.client, request, Some(self.pages)).await? {
+        let keep = if places { PLACES } else { LIST };
+        let mut list = match answer(self.client, request, Some(self.pages), keep).await? {
             Answer::Json(list) => list,
             Answer::TooLarge => return Ok(None),
             Answer::Refused(code, said) => return Err(refused(self.kind, self.served, "list", code, &said)),
@@ -172,6 +209,8 @@ impl Listing<'_> {
             Some(Json::Null) => Vec::new(),
             _ => return Err(Failure::lost("what the API server answers is no list")),
         };
+        let read = if places { Read::Beyond } else { Read::Whole };
+        let items = items.into_iter().map(read).collect();
         Ok(Some(Page { items, next, version }))
     }
 }
@@ -189,24 +228,58 @@ pub(super) async fn changes(
         ..WatchParams::default()
     };
     let request = Request::new(&*served.path).watch(&params, version);
-    let request = request.map_err(|error| Failure::lost(error.to_string()))?;
-    let events = match timeout(ANSWER, client.request_events::<Json>(request)).await {
-        Ok(Ok(events)) => events,
-        Ok(Err(kube::Error::Api(status))) => {
-            return Err(refused(kind, served, "watch", status.code, &status.message));
+    let mut request = request.map_err(|error| Failure::lost(error.to_string()))?;
+    // Newer API servers compress each event by itself, of which the client would read the first alone.
+    let encoding = HeaderValue::from_static("identity");
+    request.headers_mut().insert(ACCEPT_ENCODING, encoding);
+    let silent = || Failure::passing("the API server does not answer its watch");
+    let sent = timeout(ANSWER, client.send(request.map(Body::from))).await;
+    let response = sent.map_err(|_| silent())?.map_err(|_| silent())?;
+    let status = response.status();
+    if !status.is_success() {
+        let body = timeout(BODY, Limited::new(response.into_body(), MAX_PAGE).collect()).await;
+        let bytes = body.map_err(|_| silent())?.map_err(|_| silent())?.to_bytes();
+        let said = said(&bytes);
+        return Err(refused(kind, served, "watch", status.as_u16(), &said));
+    }
+    let bytes = response.into_body().into_data_stream().map_err(std::io::Error::other);
+    let lines = FramedRead::new(StreamReader::new(bytes), LinesCodec::new_with_max_length(MAX_PAGE));
+    Ok(lines.map(|line| match line {
+        Ok(line) => event(line.as_bytes()),
+        Err(LinesCodecError::MaxLineLengthExceeded) => {
+            Err(Failure::lost("an event of its watch is larger than any object can be"))
         }
-        Ok(Err(_)) | Err(_) => return Err(Failure::passing("the API server does not answer its watch")),
-    };
-    Ok(events.map(|event| match event {
-        Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Ok(Change::Put(object)),
-        Ok(WatchEvent::Deleted(object)) => Ok(Change::Gone(object)),
-        Ok(WatchEvent::Bookmark(bookmark)) => Ok(Change::Version(bookmark.metadata.resource_version)),
-        Ok(WatchEvent::Error(status)) => Err(Failure::lost(short(&status.message, status.code))),
-        Err(kube::Error::Api(status)) => Err(Failure::lost(short(&status.message, status.code))),
-        // An event was missed.
-        Err(kube::Error::SerdeError(_)) => Err(Failure::lost("an event of its watch could not be read")),
-        Err(_) => Err(Failure::passing("its watch broke off")),
+        Err(LinesCodecError::Io(_)) => Err(Failure::passing("its watch broke off")),
     }))
+}
+
+/// What a line of a watch says.
+fn event(line: &[u8]) -> Result<Change, Failure> {
+    let unread = |_| Failure::lost("an event of its watch could not be read");
+    let (mut event, is_whole) = match parse_kept(line, MAX_PAGE_WEIGHT, EVENT) {
+        Ok((event, _)) => (event, true),
+        Err(error) if exceeds(&error) => (parse_kept(line, MAX_PAGE_WEIGHT, PLACED).map_err(unread)?.0, false),
+        // Cut off where the connection ended.
+        Err(error) if error.is_eof() => return Err(Failure::passing("its watch broke off")),
+        Err(error) => return Err(unread(error)),
+    };
+    let object = event.get_mut("object").map(Json::take).unwrap_or_default();
+    match event.get("type").and_then(Json::as_str) {
+        Some("ADDED" | "MODIFIED") if is_whole => Ok(Change::Put(Read::Whole(object))),
+        Some("ADDED" | "MODIFIED") => Ok(Change::Put(Read::Beyond(object))),
+        Some("DELETED") => Ok(Change::Gone(object)),
+        Some("BOOKMARK") => {
+            let version = object.pointer("/metadata/resourceVersion").and_then(Json::as_str);
+            Ok(Change::Version(version.unwrap_or_default().to_owned()))
+        }
+        Some("ERROR") => {
+            let code = object.get("code").and_then(Json::as_u64).unwrap_or_default();
+            let said = object.get("message").and_then(Json::as_str);
+            let code = u16::try_from(code).unwrap_or_default();
+            Err(Failure::lost(short(said.unwrap_or("no reason given"), code)))
+        }
+        _ => Err(Failure::lost("an event of its watch is of no kind that is known")),
+    }
 }
 
 /// What to do about an answer that is no list.
@@ -250,6 +323,7 @@ async fn answer(
     client: &Client,
     request: axum::http::Request<Vec<u8>>,
     turns: Option<&Semaphore>,
+    keep: Keep,
 ) -> Result<Answer, Failure> {
     let silent = || Failure::passing("the API server does not answer");
     // The text of a transport error may hold anything.
@@ -267,16 +341,19 @@ async fn answer(
         Err(error) if error.is::<http_body_util::LengthLimitError>() => return Ok(Answer::TooLarge),
         Err(_) => return Err(broke_off()),
     };
-    let json = parse_within(&bytes, MAX_PAGE_WEIGHT);
     if !status.is_success() {
-        let said = json.ok();
-        let said = said.as_ref().and_then(|said| said.get("message")?.as_str());
-        let said: String = said.unwrap_or("no reason given").chars().take(MAX_REASON).collect();
-        return Ok(Answer::Refused(status.as_u16(), said));
+        return Ok(Answer::Refused(status.as_u16(), said(&bytes)));
     }
-    match json {
-        Ok(json) => Ok(Answer::Json(json)),
-        Err(error) if error.is_data() => Ok(Answer::TooLarge),
+    match parse_kept(&bytes, MAX_PAGE_WEIGHT, keep) {
+        Ok((json, _)) => Ok(Answer::Json(json)),
+        Err(error) if exceeds(&error) => Ok(Answer::TooLarge),
         Err(_) => Err(Failure::lost("what the API server answers is no JSON that can be read")),
     }
+}
+
+/// The API server's own words for a failure.
+fn said(bytes: &[u8]) -> String {
+    let json = parse_kept(bytes, MAX_PAGE_WEIGHT, Keep::Only(&[("message", Keep::Whole)]));
+    let said = json.as_ref().ok().and_then(|(said, _)| said.get("message")?.as_str());
+    said.unwrap_or("no reason given").chars().take(MAX_REASON).collect()
 }

@@ -32,6 +32,8 @@ const WATCH: Duration = Duration::from_secs(30);
 const UNPROVEN: Duration = Duration::from_secs(180);
 /// How much later than it should a watch may end.
 const MARGIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether what is held still counts.
+const LOOK: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// When what did not fit into the budget is tried again, unless policies change before.
@@ -124,8 +126,8 @@ impl Followed {
         }
         if view.left_out.contains(namespace) {
             return Err(format!(
-                "the objects of namespace {namespace} weigh more than those of one may, and policies do not see them: make them fewer or \
-                 smaller; within ten minutes they are looked at again"
+                "the objects of namespace {namespace} weigh more than those of one may, or one of them cannot be read, and policies do not \
+                 see them: make them fewer or smaller; within ten minutes they are looked at again"
             ));
         }
         Ok((*version, view.objects.clone()))
@@ -159,7 +161,7 @@ impl Followed {
         };
         Some(Trouble {
             why: format!(
-                "the objects of {} in these namespaces weigh more than those of one may, and are not seen: {}{more}. No request there has \
+                "the objects of {} in these namespaces weigh more than those of one may, or one of them cannot be read, and are not seen: {}{more}. No request there has \
                  a verdict, and elsewhere nothing is compared with what they hold: make them fewer or smaller, or raise \
                  --inventory-budget",
                 self.kind,
@@ -184,6 +186,19 @@ impl Followed {
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state.load();
         state.held.is_some() || state.why != LISTING
+    }
+
+    /// What is held counts no longer once its time is over, and nobody does anything then. Returns never.
+    async fn tells_what_time_changes(&self) {
+        let mut was_stale = false;
+        loop {
+            sleep(LOOK).await;
+            let is_stale = Instant::now() > self.state.load().fresh_until;
+            if is_stale != was_stale {
+                was_stale = is_stale;
+                self.told.send_replace(());
+            }
+        }
     }
 
     /// Something failed: what is held counts for a while yet.
@@ -248,6 +263,7 @@ pub(super) async fn run(
     tokio::select! {
         () = stop.cancelled() => {}
         () = follow => {}
+        () = followed.tells_what_time_changes() => {}
     }
     shared.metrics.forget_cache(&label);
 }
@@ -385,7 +401,7 @@ impl Follower<'_> {
         loop {
             let page = listing.page(next.as_deref()).await?;
             for object in &page.items {
-                held.put(held.prune(object)?);
+                held.put(held.prune(object)?)?;
             }
             // What was in force is still held, and counts no more than the larger of both.
             if !self.share.set(before.max(held.weight())) {
@@ -431,9 +447,10 @@ impl Follower<'_> {
             let mut changed = false;
             let mut failed = None;
             for change in some {
-                match change {
-                    Ok((at, change)) => {
-                        changed |= held.apply(change);
+                let applied = change.and_then(|(at, change)| Ok((at, held.apply(change)?)));
+                match applied {
+                    Ok((at, is_other)) => {
+                        changed |= is_other;
                         *version = at;
                         self.retry = FIRST_RETRY;
                         self.proven = Instant::now();

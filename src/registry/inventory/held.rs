@@ -9,8 +9,8 @@ use regorus::Value;
 use serde_json::Value as Json;
 
 use super::Kind;
-use super::ask::{Change, Failure};
-use super::fields::{Fields, Pruner, TooDeep};
+use super::ask::{Change, Failure, Read};
+use super::fields::{Fields, Pruner};
 use super::follow::{View, Views};
 use super::objects::{Objects, Place};
 
@@ -26,8 +26,8 @@ pub(super) struct Cut {
     namespaced: bool,
 }
 
-/// An object as it is kept.
-pub(super) type Kept = (Place, Vec<(Fields, Value)>);
+/// An object as it is kept; `None` where it could not be read, or holds more than the engine takes.
+pub(super) type Kept = (Place, Option<Vec<(Fields, Value)>>);
 
 pub(super) enum Applied {
     Put(Kept),
@@ -76,26 +76,43 @@ impl Held {
         Arc::clone(&self.cut)
     }
 
-    pub(super) fn prune(&self, object: &Json) -> Result<Kept, Failure> {
+    pub(super) fn prune(&self, object: &Read) -> Result<Kept, Failure> {
         self.cut.prune(object)
     }
 
-    pub(super) fn put(&mut self, (place, values): Kept) {
-        for (fields, value) in values {
-            if let Some(objects) = self.objects.get_mut(&fields) {
-                objects.insert(&place, value);
+    /// Of a namespace with an object that could not be read nothing is held: what others say of it is not compared with a part.
+    pub(super) fn put(&mut self, (place, values): Kept) -> Result<(), Failure> {
+        match (values, &place.namespace) {
+            (Some(values), _) => {
+                for (fields, value) in values {
+                    if let Some(objects) = self.objects.get_mut(&fields) {
+                        objects.insert(&place, value);
+                    }
+                }
+            }
+            (None, Some(namespace)) => {
+                for objects in self.objects.values_mut() {
+                    objects.leave_out(namespace);
+                }
+            }
+            (None, None) => {
+                return Err(Failure::lost(format!(
+                    "{} weighs more, or nests deeper, than is read: make it smaller, or delete it",
+                    place.name
+                )));
             }
         }
+        Ok(())
     }
 
     /// Whether it is another list then.
-    pub(super) fn apply(&mut self, change: Applied) -> bool {
+    pub(super) fn apply(&mut self, change: Applied) -> Result<bool, Failure> {
         match change {
-            Applied::Put(kept) => self.put(kept),
+            Applied::Put(kept) => self.put(kept)?,
             Applied::Gone(place) => self.objects.values_mut().for_each(|objects| objects.remove(&place)),
-            Applied::Nothing => return false,
+            Applied::Nothing => return Ok(false),
         }
-        true
+        Ok(true)
     }
 
     /// Drops what is not asked for any more; `false` where something is asked for that is not there.
@@ -106,12 +123,14 @@ impl Held {
 }
 
 impl Cut {
-    pub(super) fn prune(&self, object: &Json) -> Result<Kept, Failure> {
-        let place = self.place(object)?;
+    pub(super) fn prune(&self, object: &Read) -> Result<Kept, Failure> {
+        let object = match object {
+            Read::Beyond(place) => return Ok((self.place(place)?, None)),
+            Read::Whole(object) => object,
+        };
         let values = self.pruners.iter();
-        let values = values.map(|(fields, pruner)| Ok((fields.clone(), pruner.prune(object)?)));
-        let deep = |TooDeep| Failure::lost("one of its objects is nested too deeply");
-        Ok((place, values.collect::<Result<_, TooDeep>>().map_err(deep)?))
+        let values = values.map(|(fields, pruner)| Some((fields.clone(), pruner.prune(object).ok()?)));
+        Ok((self.place(object)?, values.collect()))
     }
 
     /// What becomes of a change, and how far the watch has come with it.
@@ -122,10 +141,11 @@ impl Cut {
         };
         let unversioned = || Failure::lost("an event of its watch has no version");
         Ok(match change {
-            Change::Put(object) => (
-                version(&object).ok_or_else(unversioned)?,
-                Applied::Put(self.prune(&object)?),
-            ),
+            Change::Put(read) => {
+                let (Read::Whole(object) | Read::Beyond(object)) = &read;
+                let version = version(object).ok_or_else(unversioned)?;
+                (version, Applied::Put(self.prune(&read)?))
+            }
             Change::Gone(object) => (
                 version(&object).ok_or_else(unversioned)?,
                 Applied::Gone(self.place(&object)?),

@@ -96,7 +96,7 @@ impl Objects {
     }
 
     /// Until they are listed again: of what is not held nobody knows when it weighs less.
-    fn leave_out(&mut self, namespace: &str) {
+    pub(super) fn leave_out(&mut self, namespace: &str) {
         let path = [Value::from("namespace"), Value::from(namespace)];
         take(&mut self.root, &path);
         self.weight = self

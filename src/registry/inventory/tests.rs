@@ -300,6 +300,46 @@ async fn a_namespace_that_overfills_its_share_has_no_verdict_and_all_others_have
     assert_eq!(fake.inventory.trouble(&y), None);
 }
 
+/// What one writes must not keep all others from being read: neither in a list nor by an event.
+#[tokio::test]
+async fn a_namespace_with_an_object_that_cannot_be_read_is_left_out_and_all_others_are_seen() {
+    let deep = (0..200).fold(json!(1), |inner, _| json!({"a": inner}));
+    let of = |namespace: &str, name: &str, x: &Json, version: &str| {
+        let mut pod = pod(name, version, x);
+        pod["metadata"]["namespace"] = json!(namespace);
+        pod["metadata"]["managedFields"] = json!([deep]);
+        pod
+    };
+    let (listed, told) = (of("listed", "one", &deep, "1"), of("told", "two", &deep, "11"));
+    let [first, second] = [of("other", "one", &json!(1), "2"), of("other", "two", &json!(2), "12")];
+    let fake = Fake::new(INVENTORY_BUDGET, move |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.contains("watch=true") && url.ends_with("resourceVersion=10") => {
+            (200, event("ADDED", &told) + &event("ADDED", &second))
+        }
+        url if url.contains("watch=true") => (200, String::new()),
+        url if url.contains("limit=1") && !url.contains("continue=") => {
+            (200, page(std::slice::from_ref(&listed), "more"))
+        }
+        url if url.contains("continue=") => (200, page(std::slice::from_ref(&first), "")),
+        _ => (200, page(&[listed.clone(), first.clone()], "")),
+    });
+    let x = [kind("", "v1", "Pod", &["spec.x"])];
+    fake.inventory.want([x.as_slice()]);
+    let is_there = |seen: &Result<Json, String>| {
+        let seen = seen.as_ref().ok();
+        seen.is_some_and(|seen| seen.pointer("/namespace/other/v1/Pod/two").is_some())
+    };
+    let seen = fake.sees(&x, is_there).await.unwrap();
+    assert_eq!(seen.pointer("/namespace/other/v1/Pod/one/spec"), Some(&json!({"x": 1})));
+    for namespace in ["listed", "told"] {
+        let why = fake.inventory.of(&x, namespace).unwrap_err();
+        assert!(why.contains("one of them cannot be read"), "{why}");
+    }
+    let trouble = fake.inventory.trouble(&x).expect("it is said");
+    assert!(trouble.why.contains("not seen: listed, told."), "{trouble:?}");
+}
+
 #[tokio::test]
 async fn what_is_held_stays_while_it_is_listed_again_but_not_for_long() {
     let mut lists = 0;

@@ -117,6 +117,32 @@ fn nesting_beyond_the_limit_keeps_the_uid() {
     assert_eq!(error.uid.as_deref(), Some("u-1"));
 }
 
+/// Whoever may write an object writes that list, and must not make the next review of it unreadable.
+#[test]
+fn of_who_wrote_which_field_what_nobody_reads_is_stepped_over() {
+    let deep = |levels: u32| (0..levels).fold(json!({}), |inner, _| json!({"f:a": inner}));
+    let entry = |annotation: &Value, template: &Value| {
+        json!([{
+            "manager": "m", "operation": "Apply",
+            "fieldsV1": {"f:metadata": {"f:annotations": annotation}, "f:spec": {"f:replicas": {}, "f:template": template}},
+        }])
+    };
+    for (group, reads) in [("apps", true), ("ringfence.dev", false)] {
+        let mut review = review();
+        review["request"]["kind"]["group"] = json!(group);
+        review["request"]["object"]["metadata"]["managedFields"] = entry(&deep(200), &deep(200));
+        let parsed = parse(&review);
+        if !reads {
+            assert!(matches!(parsed.unwrap_err().problem, Problem::Depth), "{group}");
+            continue;
+        }
+        let kept = parsed.unwrap().object().unwrap()["metadata"]["managedFields"].clone();
+        let template =
+            json!([{"manager": "m", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": deep(32)}}}]);
+        assert_eq!(kept, template);
+    }
+}
+
 #[test]
 fn delete_is_about_the_old_object() {
     let mut review = review();

@@ -1,0 +1,176 @@
+//! Door: who wrote which field, which anybody may write who may write an object: nested deeper than others read, denser than they may, or
+//! longer than the API server bears.
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use support::{eventually, unique};
+
+use crate::legitimate::has_pods;
+use crate::world::{Actor, POLICIES, SOON, World, all, condition, one, pod, workload};
+
+/// Fields of fields, as deep as the API server takes them: deeper than most readers of JSON go.
+fn deep() -> Value {
+    (0..200).fold(json!({}), |inner, _| json!({"f:a": inner}))
+}
+
+/// In memory, a hundred times as large as they are written.
+fn dense() -> Value {
+    let nested = (0..60).fold(json!({}), |inner, _| json!({"f:a": inner}));
+    Value::Object((0..2500).map(|n| (format!("f:{n}"), nested.clone())).collect())
+}
+
+/// What is written beside the entries that are there.
+async fn recorded(actor: &Actor, path: &str, below: &Value, version: &str) -> Value {
+    let object = actor.read(path).await.unwrap();
+    let mut entries = object["metadata"]["managedFields"].as_array().cloned().unwrap();
+    entries.push(json!({
+        "manager": "x", "operation": "Update", "apiVersion": version, "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": below}}},
+    }));
+    json!({"metadata": {"managedFields": entries}})
+}
+
+/// A review that cannot be read is a refusal, of whoever the next writer is: a controller that scales down, or a launcher.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_makes_unreadable_what_a_launcher_withdraws() {
+    let world = World::shared().await;
+    let ns = &world.enforced("unreadable").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let deployment = workload("Deployment", &pod("web", "triage"));
+    lea.post(&all("Deployment", ns), &deployment).await.ok();
+    has_pods(&world, ns, "web", 1).await;
+    let sets = format!("{}?labelSelector=app%3Dweb", all("ReplicaSet", ns));
+    let set = world.admin.items(&sets).await.unwrap().remove(0);
+    let set = one("ReplicaSet", ns, set["metadata"]["name"].as_str().expect("a name"));
+    let path = one("Deployment", ns, "web");
+    for (of, below) in [(&set, deep()), (&path, deep()), (&path, dense())] {
+        let written = recorded(&world.tess, of, &below, "apps/v1").await;
+        world.tess.patch(of, &written).await.ok();
+    }
+    // Their own pods withdraw launchers all the same, and nobody else does more than before.
+    let second = json!({"spec": {"template": {"metadata": {"annotations": {"example.com/round": "2"}}}}});
+    world.tess.patch(&path, &second).await.refused_by("launcher");
+    lea.patch(&path, &second).await.ok();
+    lea.patch(&path, &json!({"spec": {"replicas": 0}})).await.ok();
+    has_pods(&world, ns, "web", 0).await;
+}
+
+/// With a thousand of them a write takes the API server longer than a request may.
+///
+/// Held by: `ringfence-field-managers`
+#[tokio::test]
+async fn a_tenant_has_a_workload_applied_by_thousands() {
+    let world = World::shared().await;
+    let ns = &world.enforced("applied").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let deployment = workload("Deployment", &pod("web", "triage"));
+    lea.post(&all("Deployment", ns), &deployment).await.ok();
+    let path = one("Deployment", ns, "web");
+    let many = |from: usize, to: usize| {
+        let entry = |n: usize| {
+            json!({
+                "manager": format!("m{n}"), "operation": "Apply", "apiVersion": "apps/v1", "time": "2024-02-29T00:00:00Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": {}}}},
+            })
+        };
+        json!({"metadata": {"managedFields": (from..to).map(entry).collect::<Vec<_>>()}})
+    };
+    let (_, edith) = world.tenant(ns).await;
+    for attacker in [&world.tess, &edith] {
+        for count in [65, 3000] {
+            let answer = attacker.patch(&path, &many(0, count)).await;
+            let said = answer.refused_by_guard("ringfence-field-managers");
+            assert!(said.contains("Fix: "), "{said}");
+        }
+        attacker.patch(&path, &many(0, 64)).await.ok();
+        // To have fewer, and to forget all, is anybody's.
+        attacker.patch(&path, &many(0, 3)).await.ok();
+        let none = json!({"metadata": {"managedFields": [{}]}});
+        attacker.patch(&path, &none).await.ok();
+    }
+}
+
+/// By a policy that looks at all objects of a kind, one that cannot be read would leave everybody without a verdict; one that fails open
+/// would be passed by an object that cannot be read.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn an_object_that_nobody_can_read_blinds_policies() {
+    let world = World::shared().await;
+    let [ns, neighbour] = [
+        &world.namespace("seen", &json!({})).await,
+        &world.namespace("blinds", &json!({})).await,
+    ];
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let role = json!({
+        "metadata": {"name": unique("limits-for-policies"), "labels": {"ringfence.dev/aggregate-to-inventory": "true"}},
+        "rules": [{"apiGroups": [""], "resources": ["limitranges"], "verbs": ["get", "list", "watch"]}],
+    });
+    world.admin.post(roles, &role).await.ok();
+    let name = unique("one-owner");
+    let constraints = json!({
+        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["limitranges"], "operations": ["CREATE", "UPDATE"]}],
+        "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [ns, neighbour]}]},
+    });
+    let source = "package owners\n\n\
+        owner := input.review.object.metadata.labels.owner\n\
+        deny contains {\"msg\": \"the owner has one already\", \"path\": \"metadata.labels.owner\"} if {\n  \
+        some other in data.inventory.namespace[_].v1.LimitRange[_]\n  other.metadata.labels.owner == owner\n  \
+        other.metadata.namespace != input.review.namespace\n}\n";
+    let policy = json!({
+        "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": name},
+        "spec": {
+            "description": "An owner has limits in one namespace", "validationActions": ["Deny"], "failurePolicy": "Ignore",
+            "matchConstraints": constraints, "inventory": [{"version": "v1", "kind": "LimitRange", "fields": ["metadata.labels"]}],
+            "rego": {"modules": [{"name": "policy.rego", "source": source}]},
+        },
+    });
+    world.admin.post(POLICIES, &policy).await.ok();
+    let of = |name: &str, owner: &str| json!({"metadata": {"name": name, "labels": {"owner": owner}}, "spec": {"limits": []}});
+    world
+        .admin
+        .post(&all("LimitRange", neighbour), &of("first", "ned"))
+        .await
+        .ok();
+    let dry = format!("{}?dryRun=All", all("LimitRange", ns));
+    let is_refused = async || {
+        let answer = world.admin.post(&dry, &of("other", "ned")).await;
+        ensure!(answer.message().contains(&format!("[{name}]")), "{}", answer.message());
+        Ok(())
+    };
+    eventually(SOON, is_refused).await;
+    // What is held is not lost by it, and it is seen itself.
+    let first = one("LimitRange", neighbour, "first");
+    for below in [deep(), dense()] {
+        let mut written = recorded(&world.admin, &first, &below, "v1").await;
+        written["metadata"]["labels"] = json!({"owner": "nell"});
+        world.admin.patch(&first, &written).await.ok();
+        let nell = async || {
+            let answer = world.admin.post(&dry, &of("other", "nell")).await;
+            ensure!(answer.message().contains(&format!("[{name}]")), "{}", answer.message());
+            Ok(())
+        };
+        eventually(SOON, nell).await;
+        let back = json!({"metadata": {"labels": {"owner": "ned"}}});
+        world.admin.patch(&first, &back).await.ok();
+        eventually(SOON, is_refused).await;
+    }
+    // Though it fails open, nobody passes by being unreadable.
+    world.admin.post(&all("LimitRange", ns), &of("own", "lou")).await.ok();
+    let own = one("LimitRange", ns, "own");
+    let plain = json!({"metadata": {"labels": {"owner": "ned"}}});
+    world.admin.patch(&own, &plain).await.refused_by(&name);
+    for below in [deep(), dense()] {
+        let mut written = recorded(&world.admin, &own, &below, "v1").await;
+        written["metadata"]["labels"] = plain["metadata"]["labels"].clone();
+        world.admin.patch(&own, &written).await.refused_by(&name);
+    }
+    let path = format!("{POLICIES}/{name}");
+    let policy = world.admin.read(&path).await.unwrap();
+    assert_eq!(condition(&policy, "Enforced")["status"], "True", "{}", policy["status"]);
+    world.admin.delete(&path).await.ok();
+}
