@@ -23,6 +23,7 @@ mod direct;
 mod down;
 mod exceptions;
 mod exceptions_end;
+mod filled;
 mod forms;
 mod gap;
 mod granted_roles;
