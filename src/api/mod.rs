@@ -30,8 +30,8 @@ pub use definitions::definitions;
 pub use exception::{RegoPolicyException, RegoPolicyExceptionSpec, RegoPolicyExceptionStatus};
 pub use grant::{AIWorkflowGrant, AIWorkflowGrantSpec, AIWorkflowGrantStatus, GrantedWorkflow};
 pub use names::{
-    GROUPS_OF_ALL_ACCOUNTS, WITHOUT_CREDENTIAL, exempt_namespaces, is_dns_label, is_dns_subdomain, is_exempt,
-    is_exempt_kind,
+    ANYBODY, GROUPS_OF_ALL_ACCOUNTS, WITHOUT_CREDENTIAL, exempt_namespaces, is_anybody, is_dns_label, is_dns_subdomain,
+    is_exempt, is_exempt_kind,
 };
 pub use network::{
     Classification, DataFlow, EgressPeer, EgressRule, Empty, IngressPeer, IngressRule, Network, PodPeer, Port,

@@ -1,5 +1,7 @@
 //! What names may look like, and which namespaces are the platform's own.
 
+use serde_json::Value;
+
 /// Namespaces that Ringfence never fences. The release namespace joins them at run time.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-node-lease", "kube-public"];
 
@@ -23,8 +25,17 @@ pub fn is_exempt_kind(group: &str, resource: &str) -> bool {
 /// Groups that hold every service account of the cluster.
 pub const GROUPS_OF_ALL_ACCOUNTS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
-/// Whoever shows no credential, as a binding names them: kind and name. Any pod can.
+/// Whoever shows no credential, as a binding names them: kind and name.
 pub const WITHOUT_CREDENTIAL: [(&str, &str); 2] = [("Group", "system:unauthenticated"), ("User", "system:anonymous")];
+
+/// What people are told of them.
+pub const ANYBODY: &str = "whoever shows no credential, as any pod can";
+
+/// Whether the subject of a binding is whoever shows no credential.
+pub fn is_anybody(subject: &Value) -> bool {
+    let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
+    WITHOUT_CREDENTIAL.contains(&(text("kind"), text("name")))
+}
 
 /// The namespaces that Ringfence never fences, each once.
 pub fn exempt_namespaces(release: &str) -> Vec<&str> {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::object::{shown, violation};
-use crate::api::{GROUPS_OF_ALL_ACCOUNTS, Mode, WITHOUT_CREDENTIAL, is_dns_label};
+use crate::api::{ANYBODY, GROUPS_OF_ALL_ACCOUNTS, Mode, is_anybody, is_dns_label};
 use crate::plan::{NamespaceFacts, text_at};
 use crate::review::{Operation, Review, Violation};
 
@@ -107,7 +107,7 @@ impl<'a> Binding<'a> {
                     format!("group {group}, which holds every service account, those of namespace {name} included")
                 }
                 Whom::Anybody(who) => {
-                    format!("{who}, which is whoever shows no credential, as every pod of namespace {name} can")
+                    format!("{who}, which is {ANYBODY}, those of namespace {name} included")
                 }
             };
             let message = format!(
@@ -146,7 +146,7 @@ fn named<'a>(binding: &'a Value, own: &'a str) -> impl Iterator<Item = (usize, N
 
 fn of_subject<'a>(subject: &'a Value, own: &'a str) -> Option<Named<'a>> {
     let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
-    if WITHOUT_CREDENTIAL.contains(&(text("kind"), text("name"))) {
+    if is_anybody(subject) {
         let whom = Whom::Anybody(text("name"));
         return Some(Named { namespace: own, whom });
     }

@@ -132,14 +132,15 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
 
 /// Whether an object gets a finalizer that it did not have.
 fn gains_finalizer(old: &Value, new: &Value) -> bool {
-    let finalizers = |object: &'_ Value| {
-        let all = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-        all.cloned().unwrap_or_default()
-    };
     let had = finalizers(old);
     finalizers(new)
         .iter()
         .any(|one| one.as_str() != Some(FOREGROUND) && !had.contains(one))
+}
+
+fn finalizers(object: &Value) -> &[Value] {
+    let all = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    all.map_or(&[], Vec::as_slice)
 }
 
 /// Whether a custom resource that has no status subresource gets another status: then its status is written like everything else of it, and

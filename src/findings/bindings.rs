@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{Declared, Finding, Origin, Place, Severity};
-use crate::api::{GROUPS_OF_ALL_ACCOUNTS, WITHOUT_CREDENTIAL};
+use crate::api::{ANYBODY, GROUPS_OF_ALL_ACCOUNTS, is_anybody};
 use crate::plan::name_of;
 use crate::review::Violation;
 
@@ -64,8 +64,8 @@ impl Accounts {
         let every = every.find(|(_, subject)| is_told(subject));
         if let Some((index, subject)) = every.filter(|_| !is_shipped && !self.by_account.is_empty()) {
             let whom = match is_anybody(subject) {
-                true => "whoever shows no credential, and so to the pods of every AIWorkflow",
-                false => "every service account of the cluster, and so to that of every AIWorkflow",
+                true => ANYBODY,
+                false => "every service account of the cluster",
             };
             let place = Place {
                 namespace: namespace.to_owned(),
@@ -77,7 +77,9 @@ impl Accounts {
                 policy: RULE.to_owned(),
                 path: format!("subjects[{index}]"),
                 value: subject.get("name").and_then(Value::as_str).map(str::to_owned),
-                message: format!("gives {role} to {whom}, beside what it declares"),
+                message: format!(
+                    "gives {role} to {whom}, those of every AIWorkflow included, beside what these declare"
+                ),
                 fix: "bind the people and service accounts that need it by name, and take this subject out of the binding"
                     .to_owned(),
             };
@@ -164,12 +166,6 @@ fn group(subject: &Value) -> Option<&str> {
     text("name").filter(|_| text("kind") == Some("Group"))
 }
 
-/// Whether a subject is whoever shows no credential.
-fn is_anybody(subject: &Value) -> bool {
-    let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
-    WITHOUT_CREDENTIAL.contains(&(text("kind"), text("name")))
-}
-
 /// Whether a namespace has a name that Kubernetes, or OpenShift, keeps for itself.
 fn is_the_platforms(namespace: &str) -> bool {
     namespace == "openshift"
@@ -184,6 +180,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::WITHOUT_CREDENTIAL;
 
     fn accounts() -> Accounts {
         let mut accounts = Accounts::default();

@@ -73,6 +73,20 @@ impl Stands {
         }
     }
 
+    /// What stands after a look at the registration that should say that. `None` where nothing is known of it.
+    fn after(looked: Looked, bound: Bound, before: &Self, now: Instant) -> Option<Self> {
+        match looked {
+            // While somebody else's words stood there, nobody may have been asked.
+            Looked::Stands { reverted: true, .. } => Some(Self::of(bound, &Self::default(), now)),
+            Looked::Stands { reverted: false, .. } => Some(Self::of(bound, before, now)),
+            Looked::Lost => None,
+            Looked::Not(why) => Some(Self {
+                why: Some(why),
+                ..Self::default()
+            }),
+        }
+    }
+
     /// Since when a namespace is covered.
     fn since(&self, namespace: &str) -> Option<Instant> {
         self.named.get(namespace).copied().or(self.everywhere)
@@ -160,23 +174,10 @@ async fn look(kept: &mut Kept, bound: Bound, context: &Context) -> Duration {
         .keep(wanted, what)
         .await
         .unwrap_or_else(|error| Looked::Not(error.explain()));
-    let (now, reverted) = match looked {
-        Looked::Stands { reverted, .. } => {
-            // While somebody else's words stood there, nobody may have been asked.
-            let before = match reverted {
-                true => Stands::default(),
-                false => context.guard.stands.borrow().clone(),
-            };
-            (Stands::of(bound, &before, Instant::now()), reverted)
-        }
-        Looked::Lost => return AGAIN,
-        Looked::Not(why) => {
-            let now = Stands {
-                why: Some(why),
-                ..Stands::default()
-            };
-            (now, false)
-        }
+    let reverted = matches!(looked, Looked::Stands { reverted: true, .. });
+    let before = context.guard.stands.borrow().clone();
+    let Some(now) = Stands::after(looked, bound, &before, Instant::now()) else {
+        return AGAIN;
     };
     let pause = if now.why.is_none() { RESYNC } else { RETRY };
     context.guard.stands.send_if_modified(|before| {
@@ -221,8 +222,25 @@ mod tests {
         assert_eq!(everywhere.since("c"), Some(later(2)));
         let back = Stands::of(named(&["b", "c"]), &everywhere, later(3));
         assert_eq!(["a", "b"].map(|name| back.since(name)), [None, Some(later(2))]);
-        // What was not there for a moment counts from then on.
-        let lost = Stands::of(named(&["b"]), &Stands::default(), later(4));
-        assert_eq!(lost.since("b"), Some(later(4)));
+    }
+
+    /// Whoever writes another registration in its place has a moment in which nobody is asked.
+    #[test]
+    fn a_namespace_is_covered_anew_after_the_registration_was_not_as_it_should_be() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let before = Stands::of(named(&["a"]), &Stands::default(), start);
+        let after = |looked, before: &Stands| Stands::after(looked, named(&["a"]), before, later);
+        let stands = |reverted| Looked::Stands {
+            written: true,
+            reverted,
+        };
+        let since = |looked, before: &Stands| after(looked, before).map(|stands| stands.since("a"));
+        assert_eq!(since(stands(false), &before), Some(Some(start)));
+        assert_eq!(since(stands(true), &before), Some(Some(later)));
+        assert_eq!(since(Looked::Lost, &before), None, "what was known stays");
+        let missing = after(Looked::Not("it is gone".to_owned()), &before).expect("that is known");
+        assert_eq!((missing.since("a"), missing.why.as_deref()), (None, Some("it is gone")));
+        assert_eq!(since(stands(false), &missing), Some(Some(later)));
     }
 }

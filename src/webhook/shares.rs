@@ -64,7 +64,7 @@ impl Shares {
         if shares.len() >= REMEMBERED {
             // Who holds a permit, or waits for one, holds its semaphore.
             let is_held = |share: &Share| {
-                let all = [&share.bodies, &share.evaluations, &share.in_flight];
+                let all = [&share.bodies, &share.reviews, &share.evaluations, &share.in_flight];
                 all.into_iter().any(|one| Arc::strong_count(one) > 1)
             };
             shares.retain(|_, share| is_held(share));
@@ -127,14 +127,27 @@ mod tests {
     #[tokio::test]
     async fn namespaces_that_hold_nothing_are_forgotten_and_others_are_not() {
         let shares = shares();
-        let _held = shares.of("a").evaluations.try_acquire_owned().unwrap();
+        let each: [fn(Share) -> Arc<Semaphore>; 4] = [
+            |share| share.bodies,
+            |share| share.reviews,
+            |share| share.evaluations,
+            |share| share.in_flight,
+        ];
+        let of = |at: usize| each[at](shares.of(&format!("holds-{at}")));
+        let held = [0, 1, 2, 3].map(|at| {
+            let room = of(at);
+            let all = u32::try_from(room.available_permits()).unwrap();
+            room.try_acquire_many_owned(all).unwrap()
+        });
         for number in 0..10 * REMEMBERED {
             drop(shares.of(&format!("n{number}")));
         }
-        assert!(shares.of.lock().unwrap().len() <= REMEMBERED + 1);
-        assert!(
-            shares.of("a").evaluations.try_acquire_owned().is_err(),
-            "it still holds what it held"
-        );
+        assert!(shares.of.lock().unwrap().len() <= REMEMBERED + held.len());
+        for at in 0..held.len() {
+            assert!(
+                of(at).try_acquire_owned().is_err(),
+                "holds-{at} still holds what it held"
+            );
+        }
     }
 }

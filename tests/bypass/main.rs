@@ -24,6 +24,7 @@ mod down;
 mod exceptions;
 mod exceptions_end;
 mod field_managers;
+mod filled;
 mod forms;
 mod gap;
 mod granted_roles;

@@ -51,6 +51,11 @@ async fn a_tenant_opens_the_workflow_by_a_service() {
                 "spec.externalIPs = \"203.0.113.7\"",
             ),
             (json!({"selector": null}), "spec.selector"),
+            // Beside a type that has no use for it, and for whoever believes it.
+            (
+                json!({"externalName": "evil.example"}),
+                "spec.externalName = \"evil.example\"",
+            ),
         ] {
             let answer = attacker.post(&services(ns), &service(spec.clone())).await;
             let message = answer.refused_by("closed-service");
@@ -274,6 +279,7 @@ async fn a_service_stands_open_from_before_the_fence() {
         json!({"externalIPs": ["203.0.113.7"]}),
         json!({"selector": null}),
         json!({"type": "ExternalName", "externalName": "evil.example", "selector": null, "ports": null}),
+        json!({"externalName": "evil.example"}),
     ] {
         let made = edith.post(&services(ns), &service(spec)).await.ok();
         paths.push(made["metadata"]["name"].as_str().unwrap().to_owned());
@@ -312,6 +318,7 @@ async fn a_service_stands_open_from_before_the_fence() {
         (&paths[1], &aimed),
         (&paths[2], &aimed),
         (&paths[4], &renamed),
+        (&paths[5], &renamed),
     ] {
         for attacker in [&edith, &world.tess] {
             attacker.patch(&path(name), change).await.refused_by("closed-service");
@@ -319,7 +326,9 @@ async fn a_service_stands_open_from_before_the_fence() {
     }
     let closed = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": null}]}});
     edith.patch(&path(&paths[0]), &closed).await.ok();
-    for name in &paths[1..] {
+    let nameless = json!({"spec": {"externalName": null}});
+    edith.patch(&path(&paths[5]), &nameless).await.ok();
+    for name in &paths[1..5] {
         edith.delete(&path(name)).await.ok();
     }
     let slice_path = format!("{}/{}", slices(ns), slice["metadata"]["name"].as_str().unwrap());

@@ -185,6 +185,7 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     metrics.drift_reverted("NetworkPolicy");
     metrics.scanned(&[("r".to_owned(), 1)].into(), second, true);
     metrics.set_cache("Pod", 1);
+    metrics.set_left_out("Pod", 1);
     metrics.set_gate("crds", true);
     let text = metrics.encode().unwrap();
     let series = text.lines().filter(|line| !line.starts_with('#'));
@@ -307,6 +308,12 @@ fn healthy() -> BTreeMap<String, String> {
             format!("ringfence_policy_info{{pod=\"{pod}\",policy=\"p\",revision=\"r\",state=\"compiled\"}}"),
             "1x120",
         );
+        for kind in ["v1/Pod", "networking.k8s.io/v1/Ingress"] {
+            add(
+                format!("ringfence_cache_namespaces_left_out{{pod=\"{pod}\",kind=\"{kind}\"}}"),
+                "0x120",
+            );
+        }
     }
     add(
         "ringfence_workflows{condition=\"Ready\",status=\"True\"}".to_owned(),
@@ -375,6 +382,9 @@ fn firing(changes: &[(&str, &str)], minute: u32) -> Vec<Firing> {
 #[case::break_glass(&[("ringfence_break_glass_total{namespace=\"r\",pod=\"a\"", "0x30 1x90")], 32, &["RingfenceBreakGlass"])]
 #[case::drift(&[("ringfence_drift_reverted_total{namespace=\"r\",pod=\"a\",kind=\"NetworkPolicy\"}", "_x30 1x90")], 32, &["RingfenceDriftReverted"])]
 #[case::a_broken_policy(&[("ringfence_policy_info{pod=\"a\",policy=\"q\",revision=\"r\",state=\"broken\"}", "1x120")], 10, &["RingfencePolicyBroken"])]
+#[case::a_namespace_is_left_out(&[("ringfence_cache_namespaces_left_out{pod=\"b\",kind=\"v1/Pod\"", "0x30 1x90")], 33, &["RingfenceInventoryTooLarge"])]
+#[case::a_namespace_is_left_out_just_now(&[("ringfence_cache_namespaces_left_out{pod=\"b\",kind=\"v1/Pod\"", "0x30 1x90")], 31, &[])]
+#[case::a_namespace_was_left_out(&[("ringfence_cache_namespaces_left_out{pod=\"b\",kind=\"v1/Pod\"", "0x30 1x10 0x80")], 60, &[])]
 #[case::a_policy_runs_away(&[("ringfence_policy_overruns_running{namespace=\"r\",pod=\"a\"", "1x120")], 10, &["RingfencePolicyRunsAway"])]
 #[case::errors_go_on(&[("ringfence_reconcile_errors_total", "0+1x120")], 30, &["RingfenceReconcileErrors"])]
 #[case::one_error(&[("ringfence_reconcile_errors_total", "0x10 1x110")], 30, &[])]

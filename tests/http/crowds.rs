@@ -13,14 +13,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{PATIENCE, Reply, Server, allowed, connect_from_elsewhere, http1_over, request, review};
 
-/// Opens a connection after the other from an address of its own, says the first byte of a TLS record or of a request on each, and holds
-/// the last hundred.
-pub fn flood(address: SocketAddr) -> AbortOnDropHandle<()> {
+/// The first byte of a TLS record.
+const OF_A_HELLO: u8 = b'\x16';
+/// The first byte of a request; one that begins none would be answered at once.
+pub const OF_A_REQUEST: u8 = b'G';
+
+/// Opens a connection after the other from an address of its own, says that byte on each, and holds the last hundred.
+pub fn flood(address: SocketAddr, first: u8) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut held = VecDeque::new();
         loop {
             if let Ok(mut stream) = connect_from_elsewhere(address).await
-                && stream.write_all(b"\x16").await.is_ok()
+                && stream.write_all(&[first]).await.is_ok()
             {
                 held.push_back(stream);
             }
@@ -50,7 +54,7 @@ async fn half_said_hellos_keep_no_review_out_and_end_no_connection_that_asked() 
     });
     let mut kept = server.http1().await;
     ask(&mut kept).await;
-    let _flood = flood(server.address);
+    let _flood = flood(server.address, OF_A_HELLO);
     sleep(Duration::from_millis(500)).await;
     for _ in 0..5 {
         assert_eq!(server.send(post()).await.response(), allowed());
@@ -70,7 +74,7 @@ async fn those_of_one_address_that_never_asked_do_not_end_the_one_that_did() {
     let mut half = Vec::new();
     for _ in 0..40 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(b"\x16").await.unwrap();
+        stream.write_all(&[OF_A_HELLO]).await.unwrap();
         half.push(stream);
     }
     sleep(Duration::from_millis(200)).await;

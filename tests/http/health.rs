@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::crowds::flood;
+use crate::crowds::{OF_A_REQUEST, flood};
 use crate::support::{PATIENCE, Reply};
 
 async fn get(listener: std::net::SocketAddr, path: &str) -> Reply {
@@ -121,7 +121,7 @@ async fn connections_that_say_one_byte_keep_no_probe_out() {
     let router = health_router(Readiness::default(), Arc::new(Metrics::new()));
     let stop = cancel.clone();
     let task = tokio::spawn(async move { serve_health(listener, router, &Limits::default(), stop).await });
-    let flood = flood(address);
+    let flood = flood(address, OF_A_REQUEST);
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     for _ in 0..20 {
         assert_eq!(get(address, "/livez").await.status, StatusCode::OK);

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::super::testing::review;
 use super::*;
+use crate::api::WITHOUT_CREDENTIAL;
 
 fn binding(subjects: Value) -> Value {
     json!({
