@@ -1,6 +1,8 @@
 //! What a platform engineer lives through with Ringfence, on real nodes: the commands are the README's and the examples', as they stand
 //! there, and what runs is looked at as people look at it.
 
+mod engines;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -58,6 +60,8 @@ pub async fn story() {
     declare(&story.admin, FENCED).await;
     story.lets_in_only_by_a_window().await;
     story.takes_policies().await;
+    story.runs_a_pipelines_jobs().await;
+    story.runs_prefects_flows().await;
     story.fails_closed().await;
     story.nodes_are_drained().await;
     story.loses_a_node().await;
