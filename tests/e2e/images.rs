@@ -67,6 +67,7 @@ fn program(name: &str, reference: &str, program: &Path) {
 /// Prefect as tests/engines installs it, with the flow: the image of the flow's team, and of the server and the worker too. As in Prefect's own
 /// image nothing is said of users and their homes.
 fn prefect() {
+    say("copying Python and Prefect for an image");
     let environment = repository().join("target/engines/prefect");
     runs(
         Command::new(repository().join("tests/support/build-venv.sh"))

@@ -12,7 +12,7 @@ use support::repository;
 
 use crate::{cgroups, images};
 
-/// A story takes five minutes; this is for a busy machine.
+/// A story takes eight minutes; this is for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(1200);
 /// What a kubelet would set for the whole machine, and what it wants there. It finds these instead.
 const TUNABLES: [(&str, &str); 6] = [

@@ -24,8 +24,8 @@ use crate::world::{Actor, BINARY, CLASSES, SOON, in_force, master, namespace};
 
 /// A client of the API server's kind asks a silent connection after 30 s whether it is there, and gives it up 15 s later.
 const API_SERVER_FORGETS: Duration = Duration::from_secs(45);
-/// A cluster takes most of a minute to find out that a node is gone.
-const NOTICED: Duration = Duration::from_secs(120);
+/// A cluster takes most of a minute to find out that a node is gone, and an engine's process to import all of the engine.
+const NOTICED: Duration = Duration::from_secs(180);
 
 struct Story {
     cluster: Cluster,

@@ -140,12 +140,15 @@ impl Story {
         assert!(!pod.to_string().contains(AUTH), "the server's password is in no pod");
         let said = self.runs(&format!("kubectl logs --namespace {FLOWS} job/{job}")).await;
         assert!(said.stdout.contains("triaged as user 1000"), "{said}");
-        let completed = flows
-            .0
-            .run("prefect", &["flow-run", "ls", "--state", "COMPLETED"])
-            .await;
+        // A table as wide as its rows.
+        let wide = flows.0.with(&[("COLUMNS", "300")]);
+        let completed = wide.run("prefect", &["flow-run", "ls", "--state", "Completed"]).await;
         let completed = completed.expect("the server's list of runs");
-        assert!(completed.contains("triage"), "the server knows of no end: {completed}");
+        let run = pod["metadata"]["labels"]["prefect.io/flow-run-id"].as_str();
+        assert!(
+            completed.contains(run.expect("the run's label")),
+            "the server knows of no end: {completed}"
+        );
 
         say("prefect: a run with an image that nobody declared");
         flows.ask("fenced", &["image=docker.io/library/busybox:1"]).await;
