@@ -187,8 +187,9 @@ impl Story {
         }});
         let path = format!("/api/v1/namespaces/{PREFECT}/services");
         let service = self.admin.post(&path, &service).await.ok();
-        self.runs("kubectl wait --namespace prefect --for=condition=Ready pod/prefect-server --timeout=110s")
-            .await;
+        let ready =
+            "kubectl get pod prefect-server --namespace prefect --output=jsonpath={.status.containerStatuses[0].ready}";
+        self.until(ready, |said| said.stdout == "true").await;
         let address = service["spec"]["clusterIP"].as_str().expect("an address");
         format!("http://{address}:4200/api")
     }
