@@ -183,6 +183,8 @@ impl Drop for Cluster {
             "get pods --all-namespaces --output=wide",
             "get events --all-namespaces --sort-by=.lastTimestamp",
             "logs --namespace=ringfence-system --selector=app.kubernetes.io/name=ringfence --prefix --tail=50",
+            "logs --namespace=prefect --selector=app --prefix --tail=50",
+            "logs --namespace=ai-prefect --selector=ringfence.dev/workflow --prefix --tail=50",
         ] {
             let (Ok(out), Ok(errors)) = (file.try_clone(), file.try_clone()) else {
                 return;

@@ -1,6 +1,8 @@
 //! What a platform engineer lives through with Ringfence, on real nodes: the commands are the README's and the examples', as they stand
 //! there, and what runs is looked at as people look at it.
 
+mod engines;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -22,8 +24,8 @@ use crate::world::{Actor, BINARY, CLASSES, SOON, in_force, master, namespace};
 
 /// A client of the API server's kind asks a silent connection after 30 s whether it is there, and gives it up 15 s later.
 const API_SERVER_FORGETS: Duration = Duration::from_secs(45);
-/// A cluster takes most of a minute to find out that a node is gone.
-const NOTICED: Duration = Duration::from_secs(120);
+/// A cluster takes most of a minute to find out that a node is gone, and an engine's process to import all of the engine.
+const NOTICED: Duration = Duration::from_secs(180);
 
 struct Story {
     cluster: Cluster,
@@ -58,6 +60,8 @@ pub async fn story() {
     declare(&story.admin, FENCED).await;
     story.lets_in_only_by_a_window().await;
     story.takes_policies().await;
+    story.runs_a_pipelines_jobs().await;
+    story.runs_prefects_flows().await;
     story.fails_closed().await;
     story.nodes_are_drained().await;
     story.loses_a_node().await;

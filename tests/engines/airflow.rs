@@ -5,7 +5,8 @@ use anyhow::{Result, ensure};
 use support::eventually;
 use tokio::process::Child;
 
-use crate::engine::{Client, Cluster, Log};
+use crate::client::{Client, Log};
+use crate::engine::Cluster;
 use crate::world::{SOON, all};
 
 const NAMESPACE: &str = "ai-airflow";
@@ -20,7 +21,7 @@ impl Airflow {
     async fn new() -> Self {
         let cluster = Cluster::shared().await;
         cluster.apply("airflow", &[(NAMESPACE, "triage")]).await;
-        let installed = Client::install(&cluster, "airflow").await;
+        let installed = Client::install(cluster.plane.directory(), "airflow").await;
         let folder = installed.home().join("dags");
         std::fs::create_dir(&folder).expect("a folder of DAGs");
         for file in [

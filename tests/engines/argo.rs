@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use support::eventually;
 use tokio::process::Child;
 
-use crate::engine::{Client, Cluster, Log, documents};
+use crate::client::{Client, Log};
+use crate::engine::{Cluster, documents};
 use crate::world::{Actor, Answer, SOON, all};
 
 const NAMESPACE: &str = "ai-argo";

@@ -5,7 +5,9 @@
 
 mod airflow;
 mod argo;
+mod client;
 mod engine;
+mod flows;
 mod jobs;
 mod n8n;
 mod prefect;

@@ -1,20 +1,20 @@
 //! Prefect: its server, and its Kubernetes worker with the token of its own account, run as `examples/prefect` says.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::json;
 use support::eventually;
+use tokio::process::Child;
 
-use crate::engine::{Client, Cluster, free_port};
+use crate::client::{Client, Log};
+use crate::engine::{Cluster, free_port};
+use crate::flows::{AUTH, Flows, IMAGE, NAMESPACE, SERVER, WORKER, settings};
 use crate::world::{SOON, all};
-
-const NAMESPACE: &str = "ai-prefect";
-const AUTH: &str = "worker:not-a-real-one";
 
 /// A server with the example's work pool, and the flow in it.
 struct Prefect {
     cluster: Cluster,
-    client: Client,
-    _server: tokio::process::Child,
+    flows: Flows,
+    _server: Child,
 }
 
 impl Prefect {
@@ -22,78 +22,24 @@ impl Prefect {
         let cluster = Cluster::shared().await;
         cluster.apply("prefect", &[(NAMESPACE, "flows")]).await;
         let port = free_port().to_string();
-        let api = format!("http://127.0.0.1:{port}/api");
-        let installed = Client::install(&cluster, "prefect").await;
-        // What a worker is set to, it hands on to the pods: it must not know what only the server is set to.
-        let client = installed.with(&[
-            ("PREFECT_API_URL", &api),
-            ("PREFECT_API_AUTH_STRING", AUTH),
-            ("DO_NOT_TRACK", "1"),
-        ]);
+        let installed = Client::install(cluster.plane.directory(), "prefect").await;
+        let flows = Flows(installed.with(&settings(&format!("http://127.0.0.1:{port}/api"))));
         let arguments = ["server", "start", "--host", "127.0.0.1", "--port", &port, "--no-ui"];
-        let (server, log) = installed
-            .with(&[("PREFECT_SERVER_API_AUTH_STRING", AUTH), ("DO_NOT_TRACK", "1")])
-            .start("prefect", &arguments);
-        // It makes its database first.
-        eventually(SOON * 3, || async {
-            let pools = client.run("prefect", &["work-pool", "ls"]).await;
-            pools.with_context(|| log.text())
-        })
-        .await;
+        let (server, log) = installed.with(&SERVER).start("prefect", &arguments);
+        flows.answers(|| log.text()).await;
         Self {
             cluster,
-            client,
+            flows,
             _server: server,
         }
     }
 
-    /// Makes a pool of this template, with the flow in it.
-    async fn pool(&self, name: &str, template: Option<&str>) {
-        let mut arguments = vec!["work-pool", "create", name, "--type", "kubernetes"];
-        let template = template.map(|file| support::repository().join(file).display().to_string());
-        if let Some(template) = &template {
-            arguments.extend(["--base-job-template", template]);
-        }
-        self.client.run("prefect", &arguments).await.expect("a work pool");
-        let source = support::repository().join("tests/engines/prefect/flow.py");
-        std::fs::copy(source, self.client.home().join("flow.py")).expect("the flow");
-        self.client
-            .run("python", &["flow.py", name])
-            .await
-            .expect("a deployment");
-    }
-
     /// Asks for a run of the flow, and starts a worker with the token of an account. It ends once the run is over for it.
-    async fn work(
-        &self,
-        pool: &str,
-        account: (&str, &str),
-        variables: &[&str],
-    ) -> (tokio::process::Child, crate::engine::Log) {
-        let deployment = format!("triage/{pool}");
-        let mut run = vec!["deployment", "run", &deployment];
-        for variable in variables {
-            run.extend(["--job-variable", variable]);
-        }
-        self.client.run("prefect", &run).await.expect("a flow run");
-        let kubeconfig = self
-            .cluster
-            .kubeconfig(account.0, account.1)
-            .await
-            .display()
-            .to_string();
-        let worker = self.client.with(&[
-            ("KUBECONFIG", kubeconfig.as_str()),
-            ("PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES", NAMESPACE),
-            (
-                "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME",
-                "prefect-auth",
-            ),
-            (
-                "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY",
-                "auth",
-            ),
-        ]);
+    async fn work(&self, pool: &str, account: (&str, &str), variables: &[&str]) -> (Child, Log) {
+        self.flows.ask(pool, variables).await;
+        let kubeconfig = self.cluster.kubeconfig(account.0, account.1).await;
+        let kubeconfig = kubeconfig.display().to_string();
+        let worker = self.flows.0.with(&WORKER).with(&[("KUBECONFIG", &kubeconfig)]);
         worker.start("prefect", &["worker", "start", "--pool", pool, "--run-once"])
     }
 }
@@ -103,8 +49,8 @@ async fn its_worker_starts_flow_runs_inside_the_fence_and_nowhere_else() {
     let prefect = Prefect::start().await;
     let cluster = &prefect.cluster;
     let template = Some("examples/prefect/base-job-template.json");
-    prefect.pool("fenced", template).await;
-    prefect.pool("stock", None).await;
+    prefect.flows.pool("fenced", template).await;
+    prefect.flows.pool("stock", None).await;
     let launcher = ("prefect", "prefect-worker");
 
     let (worker, log) = prefect.work("fenced", launcher, &[]).await;
@@ -117,6 +63,7 @@ async fn its_worker_starts_flow_runs_inside_the_fence_and_nowhere_else() {
     drop(worker);
     let pod = &pods[0];
     assert_eq!(pod["spec"]["serviceAccountName"], "flows");
+    assert_eq!(pod["spec"]["containers"][0]["image"], IMAGE);
     let labels = &pod["metadata"]["labels"];
     assert_eq!(labels["ringfence.dev/workflow"], "flows");
     assert!(labels["prefect.io/flow-run-id"].is_string(), "{labels}");

@@ -8,7 +8,8 @@ use support::eventually;
 use support::network::{Pod, Scene, Simulator, open_paths};
 use tokio::process::Child;
 
-use crate::engine::{Client, Cluster, Log, documents};
+use crate::client::{Client, Log};
+use crate::engine::{Cluster, documents};
 use crate::world::{Actor, SOON, all, one};
 
 const NAMESPACE: &str = "ai-ray";

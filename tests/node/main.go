@@ -4,6 +4,7 @@
 //
 //	guest pause    what a pod's sandbox runs: nothing, until it is told to end
 //	guest triage   what a workflow's pod runs: ends with 0 where it is who and what its workflow declares, and holds no more rights
+//	guest score    what a Job of a pipeline runs: ends with 0 where it holds the declared key, and talks to nobody
 //	guest user     what somebody runs who enters a pod: says as which user
 package main
 
@@ -41,10 +42,12 @@ func main() {
 		<-ended
 	case "triage":
 		err = triage()
+	case "score":
+		err = score()
 	case "user":
 		fmt.Println(os.Getuid())
 	default:
-		err = errors.New("usage: guest pause | triage | user")
+		err = errors.New("usage: guest pause | triage | score | user")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
@@ -84,6 +87,18 @@ func triage() error {
 		}
 	}
 	fmt.Println("triaged: the declared key, the declared rights, and no more")
+	return nil
+}
+
+func score() error {
+	if os.Getuid() == 0 {
+		return errors.New("it runs as root")
+	}
+	// Its value is a secret, here as anywhere.
+	if os.Getenv("MODEL_API_KEY") == "" {
+		return errors.New("the declared key is not in MODEL_API_KEY")
+	}
+	fmt.Println("scored: with the declared key")
 	return nil
 }
 

@@ -1,16 +1,15 @@
-"""Registers a flow as its team does: python flow.py POOL. The flow's code is in the image."""
+"""Registers a flow as its team does: python flow.py POOL IMAGE. The flow's code is in the image, where the pod begins."""
 
+import os
 import sys
 
 from prefect import flow
 
 
-@flow
+@flow(log_prints=True)
 def triage():
-    pass
+    print("triaged as user", os.getuid())
 
 
 if __name__ == "__main__":
-    triage.from_source(source=sys.path[0], entrypoint="flow.py:triage").deploy(
-        name=sys.argv[1], work_pool_name=sys.argv[1], build=False, push=False, image=None
-    )
+    triage.deploy(name=sys.argv[1], work_pool_name=sys.argv[1], image=sys.argv[2], build=False, push=False)
