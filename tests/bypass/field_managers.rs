@@ -19,10 +19,17 @@ fn dense() -> Value {
     Value::Object((0..2500).map(|n| (format!("f:{n}"), nested.clone())).collect())
 }
 
-/// What is written beside the entries that are there.
-async fn recorded(actor: &Actor, path: &str, below: &Value, version: &str) -> Value {
+/// Who wrote which field, as it stands.
+async fn entries(actor: &Actor, path: &str) -> Vec<Value> {
     let object = actor.read(path).await.unwrap();
-    let mut entries = object["metadata"]["managedFields"].as_array().cloned().unwrap();
+    object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .expect("entries")
+}
+
+/// What is written beside the entries that are there.
+fn recorded(mut entries: Vec<Value>, below: &Value, version: &str) -> Value {
     entries.push(json!({
         "manager": "x", "operation": "Update", "apiVersion": version, "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
         "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": below}}},
@@ -46,12 +53,15 @@ async fn a_tenant_makes_unreadable_what_a_launcher_withdraws() {
     let set = world.admin.items(&sets).await.unwrap().remove(0);
     let set = one("ReplicaSet", ns, set["metadata"]["name"].as_str().expect("a name"));
     let path = one("Deployment", ns, "web");
-    for (of, below) in [(&set, deep()), (&path, deep()), (&path, dense())] {
-        let written = recorded(&world.tess, of, &below, "apps/v1").await;
-        world.tess.patch(of, &written).await.ok();
+    for of in [&set, &path] {
+        let stand = entries(&world.tess, of).await;
+        for below in [dense(), deep()] {
+            let written = recorded(stand.clone(), &below, "apps/v1");
+            world.tess.patch(of, &written).await.ok();
+        }
     }
     // Their own pods withdraw launchers all the same, and nobody else does more than before.
-    let second = json!({"spec": {"template": {"metadata": {"annotations": {"example.com/round": "2"}}}}});
+    let second = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-11-27T12:00:00Z"}}}}});
     world.tess.patch(&path, &second).await.refused_by("launcher");
     lea.patch(&path, &second).await.ok();
     lea.patch(&path, &json!({"spec": {"replicas": 0}})).await.ok();
@@ -70,28 +80,33 @@ async fn a_tenant_has_a_workload_applied_by_thousands() {
     let deployment = workload("Deployment", &pod("web", "triage"));
     lea.post(&all("Deployment", ns), &deployment).await.ok();
     let path = one("Deployment", ns, "web");
-    let many = |from: usize, to: usize| {
+    let made = entries(&lea, &path).await;
+    let many = |count: usize| {
         let entry = |n: usize| {
             json!({
                 "manager": format!("m{n}"), "operation": "Apply", "apiVersion": "apps/v1", "time": "2024-02-29T00:00:00Z",
                 "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": {}}}},
             })
         };
-        json!({"metadata": {"managedFields": (from..to).map(entry).collect::<Vec<_>>()}})
+        let mut entries = made.clone();
+        entries.extend((0..count).map(entry));
+        json!({"metadata": {"managedFields": entries}})
     };
     let (_, edith) = world.tenant(ns).await;
     for attacker in [&world.tess, &edith] {
         for count in [65, 3000] {
-            let answer = attacker.patch(&path, &many(0, count)).await;
+            let answer = attacker.patch(&path, &many(count)).await;
             let said = answer.refused_by_guard("ringfence-field-managers");
             assert!(said.contains("Fix: "), "{said}");
         }
-        attacker.patch(&path, &many(0, 64)).await.ok();
-        // To have fewer, and to forget all, is anybody's.
-        attacker.patch(&path, &many(0, 3)).await.ok();
-        let none = json!({"metadata": {"managedFields": [{}]}});
-        attacker.patch(&path, &none).await.ok();
+        // As many as anybody has, and fewer.
+        attacker.patch(&path, &many(64)).await.ok();
+        attacker.patch(&path, &many(3)).await.ok();
     }
+    // A launcher forgets all of them.
+    lea.patch(&path, &json!({"metadata": {"managedFields": [{}]}}))
+        .await
+        .ok();
 }
 
 /// By a policy that looks at all objects of a kind, one that cannot be read would leave everybody without a verdict; one that fails open
@@ -107,51 +122,62 @@ async fn an_object_that_nobody_can_read_blinds_policies() {
     ];
     let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     let role = json!({
-        "metadata": {"name": unique("limits-for-policies"), "labels": {"ringfence.dev/aggregate-to-inventory": "true"}},
-        "rules": [{"apiGroups": [""], "resources": ["limitranges"], "verbs": ["get", "list", "watch"]}],
+        "metadata": {"name": unique("maps-for-policies"), "labels": {"ringfence.dev/aggregate-to-inventory": "true"}},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}],
     });
     world.admin.post(roles, &role).await.ok();
     let name = unique("one-owner");
     let constraints = json!({
-        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["limitranges"], "operations": ["CREATE", "UPDATE"]}],
+        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}],
         "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": [ns, neighbour]}]},
     });
     let source = "package owners\n\n\
         owner := input.review.object.metadata.labels.owner\n\
         deny contains {\"msg\": \"the owner has one already\", \"path\": \"metadata.labels.owner\"} if {\n  \
-        some other in data.inventory.namespace[_].v1.LimitRange[_]\n  other.metadata.labels.owner == owner\n  \
+        some other in data.inventory.namespace[_].v1.ConfigMap\n  other.metadata.labels.owner == owner\n  \
         other.metadata.namespace != input.review.namespace\n}\n";
     let policy = json!({
         "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": name},
         "spec": {
-            "description": "An owner has limits in one namespace", "validationActions": ["Deny"], "failurePolicy": "Ignore",
-            "matchConstraints": constraints, "inventory": [{"version": "v1", "kind": "LimitRange", "fields": ["metadata.labels"]}],
+            "description": "An owner has maps in one namespace", "validationActions": ["Deny"], "failurePolicy": "Ignore",
+            "matchConstraints": constraints, "inventory": [{"version": "v1", "kind": "ConfigMap", "fields": ["metadata.labels"]}],
             "rego": {"modules": [{"name": "policy.rego", "source": source}]},
         },
     });
     world.admin.post(POLICIES, &policy).await.ok();
-    let of = |name: &str, owner: &str| json!({"metadata": {"name": name, "labels": {"owner": owner}}, "spec": {"limits": []}});
+    let of = |name: &str, owner: &str| json!({"metadata": {"name": name, "labels": {"owner": owner}}});
     world
         .admin
-        .post(&all("LimitRange", neighbour), &of("first", "ned"))
+        .post(&all("ConfigMap", neighbour), &of("first", "ned"))
         .await
         .ok();
-    let dry = format!("{}?dryRun=All", all("LimitRange", ns));
+    let dry = format!("{}?dryRun=All", all("ConfigMap", ns));
     let is_refused = async || {
         let answer = world.admin.post(&dry, &of("other", "ned")).await;
-        ensure!(answer.message().contains(&format!("[{name}]")), "{}", answer.message());
+        ensure!(
+            answer.message().contains(&format!("[{name}]")),
+            "{} {:?}",
+            answer.message(),
+            answer.warnings
+        );
         Ok(())
     };
     eventually(SOON, is_refused).await;
     // What is held is not lost by it, and it is seen itself.
-    let first = one("LimitRange", neighbour, "first");
+    let first = one("ConfigMap", neighbour, "first");
+    let stand = entries(&world.admin, &first).await;
     for below in [deep(), dense()] {
-        let mut written = recorded(&world.admin, &first, &below, "v1").await;
+        let mut written = recorded(stand.clone(), &below, "v1");
         written["metadata"]["labels"] = json!({"owner": "nell"});
         world.admin.patch(&first, &written).await.ok();
         let nell = async || {
             let answer = world.admin.post(&dry, &of("other", "nell")).await;
-            ensure!(answer.message().contains(&format!("[{name}]")), "{}", answer.message());
+            ensure!(
+                answer.message().contains(&format!("[{name}]")),
+                "{} {:?}",
+                answer.message(),
+                answer.warnings
+            );
             Ok(())
         };
         eventually(SOON, nell).await;
@@ -160,12 +186,13 @@ async fn an_object_that_nobody_can_read_blinds_policies() {
         eventually(SOON, is_refused).await;
     }
     // Though it fails open, nobody passes by being unreadable.
-    world.admin.post(&all("LimitRange", ns), &of("own", "lou")).await.ok();
-    let own = one("LimitRange", ns, "own");
+    world.admin.post(&all("ConfigMap", ns), &of("own", "lou")).await.ok();
+    let own = one("ConfigMap", ns, "own");
     let plain = json!({"metadata": {"labels": {"owner": "ned"}}});
     world.admin.patch(&own, &plain).await.refused_by(&name);
+    let stand = entries(&world.admin, &own).await;
     for below in [deep(), dense()] {
-        let mut written = recorded(&world.admin, &own, &below, "v1").await;
+        let mut written = recorded(stand.clone(), &below, "v1");
         written["metadata"]["labels"] = plain["metadata"]["labels"].clone();
         world.admin.patch(&own, &written).await.refused_by(&name);
     }

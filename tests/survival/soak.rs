@@ -150,6 +150,10 @@ fn report(looks: &[Look], lasts: Duration, reviewed: u64) {
         1000.0 * soon,
         1000.0 * then
     );
+    let sixths: Vec<String> = (0..6)
+        .map(|number| format!("{:.0}", part(number, |look| look.kib)))
+        .collect();
+    eprintln!("soak: memory by sixths of the time: {} KiB", sixths.join(", "));
     assert!(late <= early * GROWTH, "memory grew from {early} to {late} KiB");
     assert!(
         then <= soon * LATER + 0.05,
