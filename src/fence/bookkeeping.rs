@@ -1,5 +1,6 @@
 //! What launchers' tools keep on a workload beside its spec, by which they decide later what to change and what to delete: Helm, Argo CD, Flux,
-//! `kubectl apply`, and the API server's own record of who applied what.
+//! kapp, `kubectl apply`, the Deployment controller, and the API server's own record of who applied what. Labels count all: any may be what a
+//! tool selects by.
 //!
 //! Must never: take a record for unchanged because a part of it cannot be read; or hold a controller to what it keeps itself.
 
@@ -7,19 +8,28 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Prefixes of annotations and labels, as tools document them.
-const PREFIXES: [&str; 9] = [
+use super::object::{LABEL_PATH, workflow_label};
+use super::update::{TAKES_UP, words};
+
+/// Prefixes of annotations, as tools document them.
+const PREFIXES: [&str; 13] = [
     "argocd.argoproj.io/",
     "cli-utils.sigs.k8s.io/",
     "client.lifecycle.config.k8s.io/",
     "config.k8s.io/",
     "config.kubernetes.io/",
+    "configmanagement.gke.io/",
+    "configsync.gke.io/",
     "deployment.kubernetes.io/",
     "helm.sh/",
+    "kapp.k14s.io/",
     "kustomize.config.k8s.io/",
     "meta.helm.sh/",
+    "objectset.rio.cattle.io/",
 ];
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Has the Deployment controller write an earlier template. As long as that is refused, it does nothing else, and scales nothing down.
+const ROLL_BACK: &str = "deprecated.deployment.rollback.to";
 /// Each of Flux's controllers has a prefix of its own below that.
 const FLUX: &str = ".toolkit.fluxcd.io";
 
@@ -32,25 +42,24 @@ const TEMPLATES: [&[&str]; 4] = [
 ];
 
 fn is_kept_by_a_tool(key: &str) -> bool {
-    key == LAST_APPLIED
+    [LAST_APPLIED, ROLL_BACK].contains(&key)
         || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         || key.split_once('/').is_some_and(|(domain, _)| domain.ends_with(FLUX))
 }
 
 /// Where what tools keep differs.
 pub(super) fn changed(old: &Value, new: &Value) -> Option<&'static str> {
-    let kept = |object: &Value, map: &str| -> BTreeMap<String, Value> {
-        let all = object
-            .get("metadata")
-            .and_then(|metadata| metadata.get(map)?.as_object());
-        let kept = all.into_iter().flatten().filter(|(key, _)| is_kept_by_a_tool(key));
+    let kept = |object: &Value| -> BTreeMap<String, Value> {
+        let all = words(object, "annotations").into_iter().flatten();
+        let kept = all.filter(|(key, _)| is_kept_by_a_tool(key));
         kept.map(|(key, value)| (key.clone(), value.clone())).collect()
     };
-    let differs = |map: &str| kept(old, map) != kept(new, map);
-    if differs("annotations") {
+    if kept(old) != kept(new) {
         Some("metadata.annotations")
-    } else if differs("labels") {
-        Some("metadata.labels")
+    } else if workflow_label(old) != workflow_label(new) {
+        Some(LABEL_PATH)
+    } else if words(old, "labels") != words(new, "labels") {
+        Some(TAKES_UP)
     } else {
         (template_owners(old) != template_owners(new)).then_some("metadata.managedFields")
     }
@@ -111,18 +120,37 @@ mod tests {
     #[case::flux("kustomize.toolkit.fluxcd.io/prune", true)]
     #[case::another_of_flux("helm.toolkit.fluxcd.io/driftDetection", true)]
     #[case::somebody_called_like_flux("toolkit.fluxcd.io.example.com/x", false)]
+    #[case::kapp("kapp.k14s.io/delete-strategy", true)]
+    #[case::rancher("objectset.rio.cattle.io/id", true)]
+    #[case::config_sync("configsync.gke.io/resource-id", true)]
+    #[case::config_management("configmanagement.gke.io/managed", true)]
+    #[case::a_rollback("deprecated.deployment.rollback.to", true)]
+    #[case::called_like_a_rollback("deprecated.deployment.rollback.to/x", false)]
     #[case::another("example.com/note", false)]
     #[case::without_a_domain("note", false)]
     fn what_a_tool_keeps_is_told_apart(#[case] key: &str, #[case] expected: bool) {
-        for (map, path) in [("annotations", "metadata.annotations"), ("labels", "metadata.labels")] {
+        for (map, path) in [
+            ("annotations", expected.then_some("metadata.annotations")),
+            // A tool may select by any label.
+            ("labels", Some("metadata.labels")),
+        ] {
             let none = json!({"metadata": {"name": "a"}});
             let with = json!({"metadata": {"name": "a", map: {key: "x"}}});
             let other = json!({"metadata": {"name": "a", map: {key: "y"}}});
             for (old, new) in [(&none, &with), (&with, &other), (&with, &none)] {
-                assert_eq!(changed(old, new), expected.then_some(path), "{key}");
+                assert_eq!(changed(old, new), path, "{key}");
             }
             assert_eq!(changed(&with, &with), None);
+            let empty = json!({"metadata": {"name": "a", map: {}}});
+            assert_eq!(changed(&none, &empty), None);
         }
+    }
+
+    #[test]
+    fn whose_a_workload_is_has_a_path_of_its_own() {
+        let of =
+            |workflow: &str| json!({"metadata": {"labels": {"ringfence.dev/workflow": workflow, "team": workflow}}});
+        assert_eq!(changed(&of("a"), &of("b")), Some(LABEL_PATH));
     }
 
     fn entry(manager: &str, operation: &str, fields: &Value) -> Value {

@@ -17,6 +17,10 @@ use crate::review::{User, Violation};
 const RULE: &str = "launcher";
 /// Where a pod leaves its controller.
 const RELEASED: &str = "metadata.labels";
+const LETS_GO: &str = "take a pod out of what made it, which would run on when that is changed or deleted";
+const PASSES_FOR_NEW: &str = "change the labels by which a StatefulSet or DaemonSet knows a pod's revision: an old one would be taken for what was rolled out";
+/// By these a StatefulSet and a DaemonSet tell an old pod from a new one. Their selectors do not name them.
+const REVISIONS: [&str; 2] = ["controller-revision-hash", "pod-template-generation"];
 
 const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// The controller manager when its controllers share one credential.
@@ -71,7 +75,8 @@ pub(super) fn check(
     class: Option<&AIWorkflowClass>,
 ) -> Option<Violation> {
     let changed = subject.launched().filter(|_| !subject.stands);
-    let path = changed.or_else(|| releases(subject, facts).then_some(RELEASED))?;
+    let strays = strays(subject, facts);
+    let path = changed.or(strays.map(|_| RELEASED))?;
     let label = subject.label?;
     let user = &subject.review.user;
     if is_built_in(user) {
@@ -96,9 +101,12 @@ pub(super) fn check(
         return Some(violation(RULE, path, None, message, fix));
     }
     let what = match changed {
-        None => "take a pod out of what made it, which would run on when that is changed or deleted",
+        None => strays.unwrap_or(LETS_GO),
         Some(LABEL_PATH) => "make its objects or take them over",
         Some(TAKES_UP) => "change the labels by which a controller or a tool takes something up",
+        Some(KEEPS) if subject.is_pod() => {
+            "put a finalizer on a pod, which holds back the rollout and the scaling down of what made it"
+        }
         Some(KEEPS) => "put a finalizer there, which keeps its pods running after it was deleted",
         Some("metadata.annotations" | "metadata.managedFields") => {
             "write what their tools keep there, and decide by what to change and to delete"
@@ -109,25 +117,25 @@ pub(super) fn check(
     Some(violation(RULE, path, None, message, fix(workflow, user)))
 }
 
-/// Whether a pod's labels change by which its controller selects it: it lets go of it then.
-fn releases(subject: &Subject<'_>, facts: &Facts) -> bool {
-    let Some((old, owner)) = subject.pod_before().zip(subject.may_leave()) else {
-        return false;
-    };
+/// What becomes of a pod whose labels change by which its controller selects it, or tells its revision.
+fn strays(subject: &Subject<'_>, facts: &Facts) -> Option<&'static str> {
+    let (old, owner) = subject.pod_before().zip(subject.may_leave())?;
     // Nothing was found out: then it may be.
     let Some(asked) = facts.owners.first().filter(|asked| asked.reference == owner) else {
-        return true;
+        return Some(LETS_GO);
     };
     // What is gone lets go of nothing: the garbage collector takes what it had.
     let found = asked.found.as_ref();
-    let Some(found) = found.filter(|found| uid(found) == Some(owner.uid.as_str())) else {
-        return false;
-    };
+    let found = found.filter(|found| uid(found) == Some(owner.uid.as_str()))?;
     let Some(selector) = found.pointer("/spec/selector").and_then(Value::as_object) else {
-        return true;
+        return Some(LETS_GO);
     };
     let label = |pod: &Value, key: &str| pod.get("metadata")?.get("labels")?.get(key).cloned();
-    selected_by(selector).any(|key| label(old, key) != label(subject.object, key))
+    let differs = |key: &str| label(old, key) != label(subject.object, key);
+    if selected_by(selector).any(differs) {
+        return Some(LETS_GO);
+    }
+    REVISIONS.into_iter().any(differs).then_some(PASSES_FOR_NEW)
 }
 
 /// The labels that the selector of a workload names.

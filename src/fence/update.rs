@@ -57,7 +57,7 @@ const FREE_FIELDS: [&str; 7] = [
     "suspend",
 ];
 
-/// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls.
+/// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls, and by which a launcher's tool finds a workload.
 pub(super) const TAKES_UP: &str = "metadata.labels";
 /// What is kept by one goes on after it was deleted.
 pub(super) const KEEPS: &str = "metadata.finalizers";
@@ -109,13 +109,16 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     if writes_status_as_content(review, shape, old, object) {
         return Some(Change::Launch("status"));
     }
+    let is_built_in = launch::is_built_in(&review.user);
     let is_workload = shape.is_some_and(|shape| !shape.is_pod());
-    if is_workload && gains_finalizer(old, object) {
+    // A pod that does not go holds back what made it. The Job controller counts its pods by a finalizer.
+    let is_pod_of_a_workflow = shape.is_some_and(Shape::is_pod) && workflow_label(object).is_some() && !is_built_in;
+    if (is_workload || is_pod_of_a_workflow) && gains_finalizer(old, object) {
         return Some(Change::Launch(KEEPS));
     }
     // Controllers keep what is theirs there, and nobody else's.
     if is_workload
-        && !launch::is_built_in(&review.user)
+        && !is_built_in
         && let Some(path) = bookkeeping::changed(old, object)
     {
         return Some(Change::Launch(path));
@@ -296,7 +299,7 @@ fn content(object: &Value) -> Option<Value> {
 }
 
 /// Labels or annotations; none is the same as an empty map.
-fn words<'a>(object: &'a Value, map: &str) -> Option<&'a Map<String, Value>> {
+pub(super) fn words<'a>(object: &'a Value, map: &str) -> Option<&'a Map<String, Value>> {
     let words = object.get("metadata")?.get(map)?.as_object();
     words.filter(|words| !words.is_empty())
 }
@@ -353,10 +356,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::pod("", "Pod", Change::Launch("metadata.labels"))]
+    #[case::pod("", "Pod", Change::Plain)]
     #[case::replica_set("apps", "ReplicaSet", Change::Launch("metadata.labels"))]
-    #[case::of_a_kind_that_nobody_takes_up("apps", "Deployment", Change::Plain)]
-    fn labels_of_what_nobody_controls_are_weighed(#[case] group: &str, #[case] kind: &str, #[case] expected: Change) {
+    #[case::deployment("apps", "Deployment", Change::Launch("metadata.labels"))]
+    fn labels_are_weighed(#[case] group: &str, #[case] kind: &str, #[case] of_controlled: Change) {
         let controlled = match kind {
             "Pod" => pod(),
             _ => set(
@@ -368,14 +371,17 @@ mod tests {
         let labelled = |object: &Value| set(object.clone(), "/metadata/labels/app", json!("other"));
         assert_eq!(
             judged(group, kind, &controlled, &labelled(&controlled)),
-            Some(Change::Plain)
+            Some(of_controlled)
         );
         for owners in [
             Value::Null,
             json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "2"}]),
         ] {
             let alone = set(controlled.clone(), "/metadata/ownerReferences", owners);
-            assert_eq!(judged(group, kind, &alone, &labelled(&alone)), Some(expected));
+            assert_eq!(
+                judged(group, kind, &alone, &labelled(&alone)),
+                Some(Change::Launch("metadata.labels"))
+            );
         }
     }
 
@@ -385,16 +391,22 @@ mod tests {
     #[case::of_the_collector(json!(["f", "foregroundDeletion"]), Change::Inert)]
     #[case::in_another_order(json!(["g", "f"]), Change::Inert)]
     #[case::gone(Value::Null, Change::Inert)]
-    fn a_finalizer_of_a_workload_is_weighed(#[case] finalizers: Value, #[case] expected: Change) {
+    fn a_finalizer_is_weighed(#[case] finalizers: Value, #[case] expected: Change) {
         let old = set(deployment(), "/metadata/finalizers", json!(["f", "g"]));
         let new = set(old.clone(), "/metadata/finalizers", finalizers.clone());
         assert_eq!(judged("apps", "Deployment", &old, &new), Some(expected));
         let old = set(pod(), "/metadata/finalizers", json!(["f", "g"]));
         let new = set(old.clone(), "/metadata/finalizers", finalizers);
+        assert_eq!(judged("", "Pod", &old, &new), Some(expected));
+        let mut by_controller = review("UPDATE", "", "Pod", Some(&new), Some(&old));
+        by_controller.user.username = "system:kube-controller-manager".to_owned();
+        let weighed = change(&by_controller, shape("", "Pod"), &new);
+        assert_eq!(weighed, Some(Change::Inert), "the Job controller's own");
+        let free = |pod: &Value| set(pod.clone(), "/metadata/labels", json!({}));
         assert_eq!(
-            judged("", "Pod", &old, &new),
+            judged("", "Pod", &free(&old), &free(&new)),
             Some(Change::Inert),
-            "a pod ends all the same"
+            "nobody's pod"
         );
     }
 

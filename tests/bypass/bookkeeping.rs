@@ -8,15 +8,20 @@ use support::{Identity, eventually};
 use crate::attackers::force_apply;
 use crate::world::{SOON, World, all, one, pod, workload};
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 13] = [
     "argocd.argoproj.io/sync-options",
     "config.k8s.io/owning-inventory",
+    "configmanagement.gke.io/managed",
+    "configsync.gke.io/resource-id",
     "deployment.kubernetes.io/revision",
+    "deprecated.deployment.rollback.to",
     "helm.sh/resource-policy",
+    "kapp.k14s.io/delete-strategy",
     "kubectl.kubernetes.io/last-applied-configuration",
     "kustomize.config.k8s.io/behavior",
     "kustomize.toolkit.fluxcd.io/prune",
     "meta.helm.sh/release-name",
+    "objectset.rio.cattle.io/id",
 ];
 
 fn annotated(key: &str, value: &Value) -> Value {
@@ -53,7 +58,7 @@ async fn a_tenant_writes_what_a_launchers_tool_goes_by() {
         let path = one(kind, ns, &app);
         for attacker in [&world.tess, &edith, &world.admin] {
             for key in KEYS {
-                let answer = attacker.patch(&path, &annotated(key, &json!("x"))).await;
+                let answer = attacker.patch(&path, &annotated(key, &json!("7"))).await;
                 let said = answer.refused_by("launcher");
                 assert!(said.contains("what their tools keep there"), "{said}");
             }
@@ -139,4 +144,95 @@ async fn a_tenant_shares_in_owning_the_template() {
         lea.delete(&format!("{path}?propagationPolicy=Background")).await.ok();
     }
     assert_eq!(world.admin.items(&all("CronJob", ns)).await.unwrap(), [] as [Value; 0]);
+}
+
+/// Whoever applies with `--prune -l team=x`, or tracks by a label as Argo CD and kapp do, deletes what has the label and is no more in what is
+/// applied: without it, what a launcher withdrew runs on.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_hides_a_workload_from_what_prunes_it() {
+    let world = World::shared().await;
+    let ns = &world.enforced("pruned").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let tracked = ["app.kubernetes.io/instance", "kapp.k14s.io/app", "team"];
+    let labels = |labels: &Value| json!({"metadata": {"labels": labels}});
+    let kinds = [
+        "CronJob",
+        "DaemonSet",
+        "Deployment",
+        "Job",
+        "ReplicaSet",
+        "ReplicationController",
+        "StatefulSet",
+    ];
+    for kind in kinds {
+        let app = kind.to_lowercase();
+        let mut made = workload(kind, &pod(&app, "triage"));
+        if kind == "DaemonSet" {
+            made["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "nowhere"});
+        }
+        for key in tracked {
+            made["metadata"]["labels"][key] = json!("x");
+        }
+        lea.post(&all(kind, ns), &made).await.ok();
+        let path = one(kind, ns, &app);
+        for attacker in [&world.tess, &edith, &world.admin] {
+            for key in tracked {
+                for value in [Value::Null, json!("y")] {
+                    let answer = attacker.patch(&path, &labels(&json!({key: value}))).await;
+                    let said = answer.refused_by("launcher");
+                    assert!(said.contains("a tool takes something up"), "{said}");
+                }
+            }
+            // One that it did not have, by which another tool may take it for its own.
+            let answer = attacker.patch(&path, &labels(&json!({"queue": "x"}))).await;
+            answer.refused_by("launcher");
+        }
+        lea.patch(&path, &labels(&json!({"queue": "x"}))).await.ok();
+        let note = annotated("example.com/note", &json!("x"));
+        world.tess.patch(&path, &note).await.ok();
+        // On its pods, what no selector names.
+        if kind == "Deployment" {
+            let made = crate::legitimate::has_pods(&world, ns, &app, 1).await.remove(0);
+            let of_it = one("Pod", ns, made["metadata"]["name"].as_str().expect("a name"));
+            world.tess.patch(&of_it, &labels(&json!({"queue": "x"}))).await.ok();
+        }
+    }
+    // The launcher applies a set without the Deployment, and it goes.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("set.json");
+    let mut stays = workload("Deployment", &pod("stays", "triage"));
+    stays["metadata"]["labels"]["team"] = json!("x");
+    let mut goes = workload("Deployment", &pod("goes", "triage"));
+    goes["metadata"]["labels"]["team"] = json!("x");
+    for items in [json!([stays, goes]), json!([stays])] {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        fs::write(&file, list.to_string()).unwrap();
+        let launcher = Identity::user("lea", &["system:masters"]);
+        let arguments = [
+            "apply",
+            "--namespace",
+            ns,
+            "--prune",
+            "-l",
+            "team=x",
+            "--prune-allowlist=apps/v1/Deployment",
+            "-f",
+            file.to_str().unwrap(),
+        ];
+        let done = world.cluster.kubectl_as(&launcher, &arguments).await.unwrap();
+        assert!(done.success, "{done}");
+        let hidden = labels(&json!({"team": null}));
+        for app in ["stays", "goes"] {
+            let path = one("Deployment", ns, app);
+            if world.admin.is_there(&path).await.unwrap() {
+                world.tess.patch(&path, &hidden).await.refused_by("launcher");
+            }
+        }
+    }
+    world.admin.gone(&one("Deployment", ns, "goes")).await;
+    world.admin.read(&one("Deployment", ns, "stays")).await.unwrap();
 }

@@ -76,11 +76,6 @@ async fn a_tenant_keeps_what_a_launcher_deletes_by_a_finalizer() {
     let status = holder(&world, &rules).await;
     let answer = status.patch(&format!("{path}/status"), &hold).await;
     answer.refused_by_guard(LEFT_RUNNING);
-    // A pod ends with it or without it.
-    let made = has_pods(&world, ns, "deployment", 1).await.remove(0);
-    let ends = one("Pod", ns, name(&made));
-    world.tess.patch(&ends, &hold).await.ok();
-    world.tess.patch(&ends, &finalizers(&Value::Null)).await.ok();
     for kind in kinds {
         let path = one(kind, ns, &kind.to_lowercase());
         lea.delete(&format!("{path}?propagationPolicy=Foreground")).await.ok();

@@ -412,7 +412,8 @@ async fn a_tenant_has_a_cron_job_run_more_often() {
     lea.patch(&path, &json!({"spec": {"schedule": "0 0 2 1 *"}})).await.ok();
 }
 
-/// An annotation of old has the Deployment controller itself write an earlier template, by rights of its own.
+/// An annotation of old has the Deployment controller itself write an earlier template, by rights of its own; and it does nothing else before
+/// that is done, so that what a launcher scales down runs on.
 ///
 /// Held by: `launcher`
 #[tokio::test]
@@ -453,9 +454,16 @@ async fn a_tenant_has_the_controller_roll_back_to_what_a_launcher_withdrew() {
         lea.strategic(&path, &image).await.ok();
         revisions(2).await;
     }
-    for place in [ns, open] {
-        world.tess.patch(&one("Deployment", place, "app"), &back).await.ok();
+    let path = one("Deployment", ns, "app");
+    let (_, edith) = world.tenant(ns).await;
+    for attacker in [&world.tess, &edith, &world.admin] {
+        let answer = attacker.patch(&path, &back).await;
+        let said = answer.refused_by("launcher");
+        assert!(said.contains("what their tools keep there"), "{said}");
     }
+    // Nor does the controller go back when a launcher tells it to in that way.
+    world.tess.patch(&one("Deployment", open, "app"), &back).await.ok();
+    lea.patch(&path, &back).await.ok();
     eventually(SOON, || async {
         ensure!(current(open).await != IMAGE, "not rolled back where nothing is fenced");
         Ok(())
@@ -467,7 +475,17 @@ async fn a_tenant_has_the_controller_roll_back_to_what_a_launcher_withdrew() {
     }
     // A launcher takes it back by the template itself, and the annotation is off: the next rollout goes its way.
     let off = json!({"metadata": {"annotations": {"deprecated.deployment.rollback.to": null}}});
-    world.tess.patch(&one("Deployment", ns, "app"), &off).await.ok();
+    lea.patch(&path, &off).await.ok();
+    // What leads nowhere the controller itself takes off.
+    let nowhere = json!({"metadata": {"annotations": {"deprecated.deployment.rollback.to": "99"}}});
+    lea.patch(&path, &nowhere).await.ok();
+    eventually(SOON, || async {
+        let now = world.admin.read(&path).await?;
+        let left = &now["metadata"]["annotations"]["deprecated.deployment.rollback.to"];
+        ensure!(left.is_null(), "still there: {left}");
+        Ok(())
+    })
+    .await;
     let undo = ["rollout", "undo", "deployment/app", "--namespace", ns];
     let tess = world.cluster.kubectl_as(&crate::world::tess(), &undo).await.unwrap();
     assert!(!tess.success && tess.stderr.contains("[launcher]"), "{tess}");

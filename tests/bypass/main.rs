@@ -29,6 +29,7 @@ mod forms;
 mod gap;
 mod granted_roles;
 mod grants;
+mod held_back;
 mod held_names;
 mod hidden;
 mod impersonation;

@@ -177,11 +177,13 @@ async fn a_tenant_takes_the_newest_template_away() {
         }
         let change = json!({"metadata": {"ownerReferences": null}});
         attacker.patch(&set, &change).await.refused_by_guard(LEFT_RUNNING);
-        // Other labels are anybody's.
-        for note in [json!("x"), Value::Null] {
-            let change = json!({"metadata": {"labels": {"note": note}}});
-            attacker.patch(&set, &change).await.ok();
-        }
+        // Any other label is what a launcher's tool may select by.
+        let change = json!({"metadata": {"labels": {"note": "x"}}});
+        attacker.patch(&set, &change).await.refused_by("launcher");
+    }
+    for note in [json!("x"), Value::Null] {
+        let change = json!({"metadata": {"labels": {"note": note}}});
+        lea.patch(&set, &change).await.ok();
     }
     // By its status as well, where somebody may write that.
     for (change, guard) in [

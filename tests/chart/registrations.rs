@@ -261,14 +261,19 @@ async fn updates_that_change_nothing_judged_go_on_unasked() {
         ),
         "done"
     );
+    let more = change(json!({"finalizers": ["test/hold", "test/more"]}));
     assert_eq!(
-        fate(
-            admin
-                .patch(&pod, change(json!({"finalizers": ["test/hold", "test/more"]})))
-                .await
-        ),
-        "done"
+        fate(admin.patch(&pod, more.clone()).await),
+        FENCE,
+        "it would stay by it"
     );
+    own.patch(&pod, more).await.unwrap();
+    for fewer in [["test/more", "test/hold"].as_slice(), &["test/hold"]] {
+        assert_eq!(
+            fate(admin.patch(&pod, change(json!({"finalizers": fewer}))).await),
+            "done"
+        );
+    }
     assert_eq!(fate(admin.patch(&pod, json!({})).await), "done");
     assert_eq!(fate(admin.delete(&pod).await), "done");
     assert_eq!(

@@ -71,6 +71,8 @@ async fn a_pods_status_moves_no_label_and_brings_no_annotation() {
                     of_enforced,
                 ),
                 (annotations("example.com/a", json!("c")), of_enforced),
+                (labels("controller-revision-hash", json!("p-2")), of_enforced),
+                (labels("pod-template-generation", json!("2")), of_enforced),
                 // What nothing in a fence goes by; what network plugins report; less than before; and what kubelets write.
                 (labels("team", json!("x")), "done"),
                 (annotations("cni.projectcalico.org/podIP", json!("10.0.0.7/32")), "done"),
@@ -116,6 +118,7 @@ async fn a_binding_carries_nothing_of_ours_onto_its_pod() {
                 (json!({"labels": {WORKFLOW: "triage"}}), GUARD),
                 (json!({"labels": {"a": "b", "ringfence.dev/x": ""}}), GUARD),
                 (json!({"annotations": {"ringfence.dev/x": "y"}}), GUARD),
+                (json!({"labels": {"controller-revision-hash": "p-2"}}), of_enforced),
                 (
                     json!({"annotations": {"k8s.v1.cni.cncf.io/networks": "dark"}}),
                     of_enforced,

@@ -131,7 +131,7 @@ fn what_is_skipped_changes_nothing_that_is_judged() {
         "one expression: asked once here"
     );
     let conditions = &conditions[0];
-    // Of workloads more is asked about; of pods, as these are, the same.
+    // There more is asked about: new finalizers, and of workloads who owns what of the template.
     let fence = condition(&all, "fence.ringfence.dev", "changes-what-is-judged");
     let shared = conditions[0]["expression"].as_str().expect("an expression");
     let of_fence = fence[0]["expression"].as_str().expect("an expression");
@@ -156,9 +156,9 @@ fn what_is_skipped_changes_nothing_that_is_judged() {
     );
 }
 
-/// What belongs to a workload beside its content: finalizers, and who owns what of it.
+/// What belongs to a workload or a pod beside its content: finalizers, and who owns what of it. Labels of a workload, too.
 #[test]
-fn a_workload_that_is_skipped_would_have_passed() {
+fn a_workload_or_pod_that_is_skipped_would_have_passed() {
     let (evaluator, all) = (Evaluator::start(), everything());
     let conditions = condition(&all, "fence.ringfence.dev", "changes-what-is-judged");
     let keys = select(vec!["f:template", "f:jobTemplate", "f:replicas"]);
@@ -179,33 +179,41 @@ fn a_workload_that_is_skipped_would_have_passed() {
         entry
     });
     let finalizer = select(vec!["a/b", "c/d", "foregroundDeletion"]);
-    let metadata = (vec(finalizer, 0..3), vec(manager, 0..3)).prop_map(|(finalizers, managed)| {
-        json!({
-            "name": "o", "labels": {"ringfence.dev/workflow": "triage"}, "finalizers": finalizers, "managedFields": managed,
-        })
+    let team = prop_oneof![6 => Just(Value::Null), 1 => Just(json!("x"))];
+    let metadata = (vec(finalizer, 0..3), vec(manager, 0..3), team).prop_map(|(finalizers, managed, team)| {
+        let mut labels = json!({"ringfence.dev/workflow": "triage"});
+        if !team.is_null() {
+            labels["team"] = team;
+        }
+        json!({"name": "o", "labels": labels, "finalizers": finalizers, "managedFields": managed})
     });
+    let of = [("apps", "Deployment", "deployments"), ("", "Pod", "pods")];
     let content = json!({"metadata": {}, "spec": {"replicas": 1, "template": {"metadata": {}, "spec": {}}}});
-    let counted = RefCell::new((0, 0));
-    run(runner(1000), &(metadata.clone(), metadata), |(before, after)| {
+    let counted = RefCell::new([(0, 0); 2]);
+    let strategy = (0..of.len(), metadata.clone(), metadata);
+    run(runner(2000), &strategy, |(index, before, after)| {
+        let (group, kind, resource) = of[index];
         let [old, new] = [before, after].map(|metadata| {
             let mut object = content.clone();
             object["metadata"] = metadata;
             object
         });
         let mut asked = request("UPDATE", &new, &old);
-        asked["resource"] = json!({"group": "apps", "version": "v1", "resource": "deployments"});
-        asked["kind"] = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+        asked["resource"] = json!({"group": group, "version": "v1", "resource": resource});
+        asked["kind"] = json!({"group": group, "version": "v1", "kind": kind});
         let said = evaluator.ask(&conditions, &asked);
         prop_assert_eq!(&said.error, "", "{} -> {}", old, new);
-        let review = review("apps", "Deployment", "deployments", "UPDATE", &new, &old);
+        let review = review(group, kind, resource, "UPDATE", &new, &old);
         let judged = Subject::of(&review).map_err(TestCaseError::fail)?.is_some();
         prop_assert!(said.matches || !judged, "skipped: {} -> {}", old, new);
         let mut counted = counted.borrow_mut();
+        let counted = &mut counted[index];
         *(if judged { &mut counted.0 } else { &mut counted.1 }) += 1;
         Ok(())
     });
-    let (judged, free) = *counted.borrow();
-    assert!(judged > 50 && free > 50, "one-sided: {judged} judged, {free} free");
+    for (judged, free) in *counted.borrow() {
+        assert!(judged > 50 && free > 50, "one-sided: {judged} judged, {free} free");
+    }
 }
 
 fn review(group: &str, kind: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Review {

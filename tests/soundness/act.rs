@@ -195,6 +195,11 @@ impl Place {
                 actor.json_patch(&path, &change).await
             }
             Patch::Label(value) => actor.patch(&path, &labels(value)).await,
+            Patch::Tag => {
+                actor
+                    .patch(&path, &json!({"metadata": {"labels": {"team": "other"}}}))
+                    .await
+            }
             Patch::Scale(replicas) => {
                 let change = match kind {
                     "Pod" => return,
@@ -450,7 +455,8 @@ fn launches(declared: &Declaration, by: &Writer) -> bool {
     })
 }
 
-/// What of an object a launcher answers for: whose it is, who controls it, and what it runs.
+/// What of an object a launcher answers for: whose it is, who controls it, and what it runs; of what makes pods, every label, by which a tool
+/// may select it.
 fn launched<'a>(kind: &str, object: &'a Value) -> [&'a Value; 3] {
     let template = object.pointer(template_of(kind)).unwrap_or(&Value::Null);
     let runs = if kind == "Pod" {
@@ -458,8 +464,13 @@ fn launched<'a>(kind: &str, object: &'a Value) -> [&'a Value; 3] {
     } else {
         template
     };
+    let labels = &object["metadata"]["labels"];
     [
-        &object["metadata"]["labels"][crate::checker::LABEL],
+        if kind == "Pod" {
+            &labels[crate::checker::LABEL]
+        } else {
+            labels
+        },
         &object["metadata"]["ownerReferences"],
         runs,
     ]

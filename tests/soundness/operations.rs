@@ -68,6 +68,8 @@ pub enum Patch {
     Image(&'static str),
     /// The label of another workflow, or none.
     Label(Option<&'static str>),
+    /// A label that means nothing to Ringfence.
+    Tag,
     /// Replicas, or suspension: free.
     Scale(u8),
     /// An annotation of a plugin.
@@ -216,6 +218,7 @@ fn patch() -> impl Strategy<Value = Patch> {
         Patch::Label(None),
         Patch::Label(Some("alpha")),
         Patch::Label(Some("beta")),
+        Patch::Tag,
         Patch::Scale(0),
         Patch::Scale(2),
         Patch::Interface,

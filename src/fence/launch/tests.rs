@@ -358,6 +358,47 @@ fn only_a_launcher_takes_a_pod_out_of_its_controller(
     );
 }
 
+/// The selectors of StatefulSets and DaemonSets do not name them.
+#[rstest]
+#[case::of_both("controller-revision-hash")]
+#[case::of_a_daemon_set("pod-template-generation")]
+fn only_a_launcher_changes_a_pods_revision(#[case] key: &str) {
+    let selector = json!({"matchLabels": {"app": "triage"}});
+    let link = owner(
+        "apps/v1",
+        "StatefulSet",
+        "s",
+        Some(set(workload("s"), "/spec/selector", selector)),
+    );
+    let facts = Facts {
+        owners: vec![link.clone()],
+        ..facts()
+    };
+    let place = format!("/metadata/labels/{key}");
+    let without = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&link)]));
+    let old = set(without.clone(), &place, json!("old"));
+    let new = set(without.clone(), &place, json!("new"));
+    for (before, after) in [(&old, &new), (&old, &without), (&without, &new)] {
+        let mut review = review("UPDATE", "", "Pod", Some(after), Some(before));
+        for name in ["bob", "system:serviceaccount:kube-system:statefulset-controller"] {
+            review.user = user(name, &[], None);
+            let refused = judged(&review, &facts).expect("a refusal");
+            assert!(refused.message.contains("taken for what was rolled out"), "{refused:?}");
+        }
+        for user in [
+            user("ann", &[], None),
+            user(
+                "system:serviceaccount:kube-system:statefulset-controller",
+                &[],
+                Some(("1", "JTI=1")),
+            ),
+        ] {
+            review.user = user;
+            assert_eq!(judged(&review, &facts), None);
+        }
+    }
+}
+
 /// ReplicaSet, ReplicationController and Job adopt by selector, and delete what they adopt.
 #[test]
 fn a_pod_is_adopted_by_an_owner_of_its_own_workflow_only() {
