@@ -1,5 +1,6 @@
 //! A process asked directly, without the API server: over TLS, trusting what the registration trusts.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +17,25 @@ use tokio_rustls::client::TlsStream;
 
 /// UID of the reviews that are sent.
 pub const UID: &str = "7f0b2891-916f-4ed6-b7cd-27bff1815a8c";
+/// By which a process of tests/cluster is called.
+const HOST: &str = "127.0.0.1";
 const EXCHANGE: Duration = Duration::from_secs(10);
 
 /// A client's certificate and its key, in PEM.
 pub type ClientPair = (String, String);
 
-/// A TLS connection as the API server makes it: trusting the `caBundle` of a registration.
-async fn connect(bundle: &str, port: u16) -> Result<TlsStream<TcpStream>> {
-    connect_as(bundle, port, None).await
+/// A TLS connection as the API server makes it, trusting the `caBundle` of a registration, with a certificate of one's own or without.
+async fn connect_as(bundle: &str, port: u16, client: Option<&ClientPair>) -> Result<TlsStream<TcpStream>> {
+    connect_to(bundle, (Ipv4Addr::LOCALHOST, port).into(), HOST, client).await
 }
 
-/// The same with a certificate of one's own.
-async fn connect_as(bundle: &str, port: u16, client: Option<&ClientPair>) -> Result<TlsStream<TcpStream>> {
+/// The same to another address, and by another name.
+async fn connect_to(
+    bundle: &str,
+    address: SocketAddr,
+    name: &str,
+    client: Option<&ClientPair>,
+) -> Result<TlsStream<TcpStream>> {
     let bundle: k8s_openapi::ByteString = serde_json::from_value(json!(bundle))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bundle.0) {
@@ -44,8 +52,8 @@ async fn connect_as(bundle: &str, port: u16, client: Option<&ClientPair>) -> Res
             config.with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_slice(key.as_bytes())?)?
         }
     };
-    let tcp = timeout(EXCHANGE, TcpStream::connect(("127.0.0.1", port))).await??;
-    let name = ServerName::try_from("127.0.0.1")?;
+    let tcp = timeout(EXCHANGE, TcpStream::connect(address)).await??;
+    let name = ServerName::try_from(name.to_owned())?;
     Ok(timeout(EXCHANGE, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await??)
 }
 
@@ -57,7 +65,12 @@ pub async fn certificate_of(bundle: &str, port: u16) -> Vec<u8> {
 
 /// The same of one that may serve what the registration does not trust.
 pub async fn served(bundle: &str, port: u16) -> Result<Vec<u8>> {
-    let stream = connect(bundle, port).await?;
+    served_at(bundle, (Ipv4Addr::LOCALHOST, port).into(), HOST).await
+}
+
+/// The same at another address, which is called by that name.
+pub async fn served_at(bundle: &str, address: SocketAddr, name: &str) -> Result<Vec<u8>> {
+    let stream = connect_to(bundle, address, name, None).await?;
     let (_, session) = stream.get_ref();
     Ok(session.peer_certificates().context("no certificate")?[0].to_vec())
 }

@@ -1,11 +1,12 @@
 //! The chart as people install it: Helm puts it on a real API server, real controllers make its pods, and each pod's process is started
 //! with what its rendered spec says and nothing else. There it is upgraded, rolled back and uninstalled by the README's own commands, and
-//! killed, rolled and renewed under load. A network without a plugin for NetworkPolicies, and one with, are told apart by the canary.
+//! killed, rolled and renewed under load; by cert-manager, too. A network without a plugin for NetworkPolicies, and one with, are told apart by the canary.
 //!
 //! Each story runs in network, process and mount namespaces of its own, which the kernel removes with its last process. No traffic leaves
 //! them. No root is needed: only `ip`, `nft`, `nsenter` and `unshare`, and user namespaces.
 
 mod canary;
+mod certificates;
 mod container;
 mod lifecycle;
 mod load;
@@ -15,6 +16,13 @@ mod release;
 mod sandbox;
 mod under_load;
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
+#[path = "../cluster/direct.rs"]
+mod direct;
 #[allow(
     dead_code,
     unused_imports,
@@ -46,4 +54,13 @@ fn no_review_is_lost_or_wrongly_decided_under_load() {
 #[test]
 fn a_canary_tells_whether_network_policies_bite() {
     sandbox::run("a_canary_tells_whether_network_policies_bite", canary::story);
+}
+
+#[test]
+fn cert_manager_issues_renews_and_changes_the_ca() {
+    if !support::namespaces::are_entered() {
+        // There is no network inside to build it with.
+        support::cert_manager::prepare().expect("cert-manager");
+    }
+    sandbox::run("cert_manager_issues_renews_and_changes_the_ca", certificates::story);
 }

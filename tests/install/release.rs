@@ -21,15 +21,25 @@ pub const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefini
 
 /// The commands of the first block of a README's section, one a line, as they stand there.
 pub fn commands(heading: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
-    let section = readme.split_once(&format!("\n{heading}\n"));
-    let (_, section) = section.unwrap_or_else(|| panic!("the README has no section {heading:?}"));
-    let block = section
-        .split_once("```console\n")
-        .and_then(|(_, rest)| rest.split_once("```"));
-    let (block, _) = block.expect("a block of commands");
-    let joined = block.replace("\\\n", " ");
+    commands_of("README.md", heading)
+}
+
+/// The same of any page.
+pub fn commands_of(page: &str, heading: &str) -> Vec<String> {
+    let joined = block(page, heading, "console").replace("\\\n", " ");
     joined.lines().map(str::to_owned).collect()
+}
+
+/// The first block of that language in a page's section, as it stands there.
+pub fn block(page: &str, heading: &str, language: &str) -> String {
+    let text = std::fs::read_to_string(repository().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+    let section = text.split_once(&format!("\n{heading}\n"));
+    let (_, section) = section.unwrap_or_else(|| panic!("{page} has no section {heading:?}"));
+    let block = section
+        .split_once(&format!("```{language}\n"))
+        .and_then(|(_, rest)| rest.split_once("```"));
+    let (block, _) = block.unwrap_or_else(|| panic!("no block of {language} below {heading:?} in {page}"));
+    block.to_owned()
 }
 
 /// Runs one that must succeed.

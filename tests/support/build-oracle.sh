@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds another implementation that tests ask, where it is missing or older than its source: the Go module in tests/NAME. Seconds
+# Builds another implementation that tests ask or run, where it is missing or older than its source: the Go module in tests/NAME. Seconds
 # to a quarter of a minute after the control plane, whose compiled packages they share; some two minutes without.
 #
 #   build-oracle.sh NAME [DIR]        DIR: where the binary goes (default: target/NAME)

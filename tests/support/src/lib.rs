@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod cel;
+pub mod cert_manager;
 pub mod chart;
 mod commands;
 mod control_plane;

@@ -25,20 +25,7 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Builds it where it is missing or old, and starts it.
     pub(crate) fn start(name: &'static str) -> Result<Self> {
-        let directory = repository().join("target").join(name);
-        let script = repository().join("tests/support/build-oracle.sh");
-        let building = Command::new(&script)
-            .arg(name)
-            .arg(&directory)
-            .stdin(Stdio::null())
-            .status();
-        let status = building.with_context(|| format!("running {}", script.display()))?;
-        ensure!(
-            status.success(),
-            "building {name} failed: see above, or run {} {name}",
-            script.display()
-        );
-        let mut process = Command::new(directory.join(name))
+        let mut process = Command::new(built(name)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -70,17 +57,37 @@ impl Oracle {
     }
 }
 
-/// Where the source of a Go module is, in the version that `tests/NAME` pins.
+/// The program of `tests/NAME`, built where it is missing or old.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
+    let directory = repository().join("target").join(name);
+    let script = repository().join("tests/support/build-oracle.sh");
+    let building = Command::new(&script)
+        .arg(name)
+        .arg(&directory)
+        .stdin(Stdio::null())
+        .status();
+    let status = building.with_context(|| format!("running {}", script.display()))?;
+    ensure!(
+        status.success(),
+        "building {name} failed: see above, or run {} {name}",
+        script.display()
+    );
+    Ok(directory.join(name))
+}
+
+/// Where the source of a Go module is, in the version that `tests/NAME` pins. Fetched where it is missing.
 pub(crate) fn source_of(name: &str, module: &str) -> Result<PathBuf> {
     let go = Command::new("go")
-        .args(["list", "-m", "-f", "{{.Dir}}", module])
+        .args(["mod", "download", "-json", module])
         .current_dir(repository().join("tests").join(name))
         .envs([("GOFLAGS", ""), ("GOWORK", "off"), ("GOTOOLCHAIN", "local")])
         .stderr(Stdio::inherit())
         .output()
         .context("running go")?;
-    ensure!(go.status.success(), "go list failed: see above");
-    Ok(PathBuf::from(String::from_utf8(go.stdout)?.trim()))
+    let said: Value = serde_json::from_slice(&go.stdout).unwrap_or_default();
+    let directory = said["Dir"].as_str();
+    let directory = directory.with_context(|| format!("go mod download {module} failed: {}", said["Error"]))?;
+    Ok(PathBuf::from(directory))
 }
 
 impl Drop for Oracle {
