@@ -61,7 +61,7 @@ promql: tools ## Build the Prometheus that the tests ask about alerts (two minut
 	$(call step,build the evaluator of alerts,tests/support/build-oracle.sh promql)
 
 .PHONY: cert-manager
-cert-manager: tools ## Build cert-manager's controllers, which the tests run (two minutes the first time)
+cert-manager: tools ## Build cert-manager's controllers, which the tests run (three minutes the first time)
 	$(call step,build the controllers of cert-manager,tests/support/build-oracle.sh cert-manager)
 
 .PHONY: engines

@@ -352,6 +352,13 @@ impl Admit for Admission {
             .boxed()
     }
 
+    fn denies(&self, webhook: Webhook) -> bool {
+        let (Webhook::Policies(asked), Some(objects)) = (webhook, &self.objects) else {
+            return true;
+        };
+        objects.policies.snapshot().denies_at(asked.id)
+    }
+
     fn revision(&self) -> String {
         self.judge.revision().to_owned()
     }

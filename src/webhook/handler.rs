@@ -130,7 +130,8 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
     }
     // How large and how deep an object is, its sender chose: whoever could pass by that would.
     let is_chosen = |fault: &Fault| fault.cause == FaultCause::TooLarge;
-    answer.decision.fails_open = webhook.fails_open() && !answer.decision.fault.as_ref().is_some_and(is_chosen);
+    let evades = answer.decision.fault.as_ref().is_some_and(is_chosen) && app.admit.denies(webhook);
+    answer.decision.fails_open = webhook.fails_open() && !evades;
     respond(app, webhook, &answer, started.elapsed())
 }
 

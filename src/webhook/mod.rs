@@ -86,6 +86,11 @@ pub trait Admit: Send + Sync + 'static {
     /// without it, but work that does not yield cannot be stopped, and holds its slot until it ends.
     fn admit<'a>(&'a self, webhook: Webhook, review: &'a Review, deadline: Instant) -> BoxFuture<'a, Decision>;
 
+    /// Whether a webhook refuses anything. What is asked to warn or to audit alone does not refuse what cannot be read either.
+    fn denies(&self, _webhook: Webhook) -> bool {
+        true
+    }
+
     /// Revision of the policies in force, for the decision line.
     fn revision(&self) -> String {
         String::new()

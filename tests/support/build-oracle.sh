@@ -28,7 +28,7 @@ command -v go >/dev/null || { say "Go is missing: https://go.dev/doc/install"; e
 # Two test binaries may come here at once. Without flock (it is not on every system) both build.
 if command -v flock >/dev/null; then exec 9>"$bin/.lock" && flock 9; fi
 if ! current; then
-    say "building (up to two minutes when nothing is cached)"
+    say "building (up to three minutes when nothing is cached)"
     cd "$source"
     # Beside and then over: nobody starts half a binary.
     go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$bin/.$name.new" . 9>&-

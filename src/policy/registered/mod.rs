@@ -296,6 +296,16 @@ impl Snapshot {
             .collect()
     }
 
+    /// Whether any policy that answers at a webhook refuses what it finds. Others warn or audit, and never refuse.
+    pub fn denies_at(&self, id: EntryId) -> bool {
+        let answers = |policy: &&Arc<Registered>| policy.places.iter().any(|place| place.is_asked_by(id));
+        let denies = |policy: &Arc<Registered>| {
+            let actions = &policy.declared.spec.validation_actions;
+            actions.is_empty() || actions.contains(&ValidationAction::Deny)
+        };
+        self.policies.iter().filter(answers).any(denies)
+    }
+
     /// Version of the policies that answer at a webhook.
     pub fn version_of(&self, id: EntryId) -> String {
         self.versions
