@@ -41,7 +41,11 @@ export CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=
 # 80,000 addresses are corrected at start; listed one by one they would take 1.8 MB.
 CARGO_ENCODED_RUSTFLAGS+="${separator}-Clink-arg=-Wl,-z,pack-relative-relocs"
 export "CC_${target//-/_}=musl-gcc"
-"$tools/cargo-auditable-0.7.7/bin/cargo-auditable" auditable build --release --locked --bin ringfence --target "$target"
+# Functions that come out as the same code stand there once, which GNU's linker cannot do. Rust brings one that can.
+linkers=$(rustc --print sysroot)/lib/rustlib/$(rustc --version --verbose | sed -n 's/^host: //p')/bin/gcc-ld
+[ -x "$linkers/ld.lld" ] || { say "this Rust brings no lld in $linkers: install Rust by rustup"; exit 1; }
+"$tools/cargo-auditable-0.7.7/bin/cargo-auditable" auditable rustc --release --locked --bin ringfence --target "$target" -- \
+    "-Clink-arg=-B$linkers" -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--icf=all
 
 mkdir -p "$out"
 install -m 755 "$built/$target/release/ringfence" "$out/ringfence"
