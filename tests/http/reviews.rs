@@ -51,7 +51,12 @@ const IGNORE: &str = "/admit/policies/ignore-0123456789abcdef/0123456789ab";
     Some("ringfence could not review this Pod: Ringfence failed while it decided"),
     None
 )]
-#[case::made_unreadable(IGNORE, "deep", Some("ringfence could not review this Pod: the object nests deeper"), None)]
+#[case::made_unreadable(
+    IGNORE,
+    "deep",
+    Some("ringfence could not review this Pod: the object nests deeper"),
+    None
+)]
 #[tokio::test]
 async fn a_webhook_of_policies_fails_as_its_policies_say(
     #[case] path: &str,
