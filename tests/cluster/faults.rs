@@ -315,6 +315,10 @@ fn free_ports() -> [u16; 2] {
 
 async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfence, certificate: &[u8]) {
     let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
+    let first = one("Pod", &scene.fenced, "first");
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    let held = finalizers(json!(["example.com/x"]));
+    scene.lea.patch(&first, &held).await.ok();
     ringfence.kill();
 
     for kind in ["Pod", "Job"] {
@@ -345,24 +349,18 @@ async fn killed_it_fails_closed_and_comes_back(scene: &Scene, ringfence: Ringfen
         answer.message()
     );
 
-    // Finalizers, status and deletion go on.
-    scene
-        .admin
-        .patch(
-            &one("Pod", &scene.fenced, "first"),
-            &json!({"metadata": {"finalizers": ["example.com/x"]}}),
-        )
-        .await
-        .ok();
-    scene
-        .admin
-        .patch(
-            &one("Pod", &scene.fenced, "first"),
-            &json!({"metadata": {"finalizers": null}}),
-        )
-        .await
-        .ok();
-    scene.admin.delete(&one("Pod", &scene.fenced, "first")).await.ok();
+    // What ends a pod goes on, and what would hold it does not.
+    let more = finalizers(json!(["example.com/x", "example.com/y"]));
+    let answer = scene.admin.patch(&first, &more).await;
+    assert!(
+        answer
+            .message()
+            .contains("failed calling webhook \"fence.ringfence.dev\""),
+        "{}",
+        answer.message()
+    );
+    scene.admin.patch(&first, &finalizers(Value::Null)).await.ok();
+    scene.admin.delete(&first).await.ok();
 
     let back = scene
         .cluster

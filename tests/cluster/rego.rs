@@ -20,7 +20,7 @@ const POLICIES: &str = "/apis/ringfence.dev/v1alpha1/regopolicies";
 const MANY: usize = 200;
 /// Requests at the same time meanwhile: each is judged by all of them, in a build that is not optimised and beside other tests, and one that
 /// waits for its turn longer than it may is refused.
-const TRAFFIC: usize = 2;
+const TRAFFIC: usize = 1;
 /// How often all policies are replaced at most.
 const GENERATIONS: usize = 5;
 
