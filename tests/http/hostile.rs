@@ -133,7 +133,10 @@ async fn nesting_a_hundred_thousand_levels_deep_is_refused_by_name(#[case] open:
         .to_string()
         .replace(r#"{"metadata":{"name":"fine"}}"#, &deep);
     let message = "ringfence could not review this object: the object nests deeper than 128 levels. Fix: make the object simpler.";
-    assert_eq!(server.post(body).await.response(), refused(400, "BadRequest", message));
+    assert_eq!(
+        server.post(body).await.response(),
+        refused(413, "RequestEntityTooLarge", message)
+    );
 }
 
 #[tokio::test]

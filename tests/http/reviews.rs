@@ -54,7 +54,7 @@ const IGNORE: &str = "/admit/policies/ignore-0123456789abcdef/0123456789ab";
 #[case::made_unreadable(
     IGNORE,
     "deep",
-    Some("ringfence could not review this Pod: the object nests deeper"),
+    Some("ringfence could not review this object: the object nests deeper"),
     None
 )]
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_webhook_of_policies_fails_as_its_policies_say(
     );
     let fault = r#"ringfence_admission_requests_total{webhook="policies",operation="CREATE",resource="pods",decision="fault"} 1"#;
     let metrics = server.metrics.encode().unwrap();
-    assert_eq!(metrics.contains(fault), name != "denied", "{metrics}");
+    assert_eq!(metrics.contains(fault), name == "panics", "{metrics}");
 }
 
 #[rstest]
