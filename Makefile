@@ -77,7 +77,7 @@ sbom: image-tools ## Write what the image's binary is made of, as CycloneDX: tar
 	$(call step,build the binary and its SBOM,image/compile.sh target/image/binary)
 
 .PHONY: test
-test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql cert-manager engines compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (about 13 minutes when warm)
+test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql cert-manager engines compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (most of an hour)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: test-image

@@ -109,6 +109,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::review::Review;
 
     #[rstest]
     #[case::kubectl("kubectl.kubernetes.io/last-applied-configuration", true)]
@@ -144,6 +145,26 @@ mod tests {
             let empty = json!({"metadata": {"name": "a", map: {}}});
             assert_eq!(changed(&none, &empty), None);
         }
+    }
+
+    /// A review keeps of that record what is compared here, and nothing else: the one list must not forget what the other names.
+    #[rstest]
+    fn a_review_keeps_all_that_is_compared(#[values(0, 1, 2, 3)] number: usize) {
+        let fields = |of: &str| {
+            let path = TEMPLATES[number].iter().rev();
+            path.fold(json!({of: {}}), |inner, key| json!({*key: inner}))
+        };
+        let request = json!({
+            "uid": "u", "operation": "UPDATE", "userInfo": {},
+            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "oldObject": managed(&[entry("lea", "Apply", &fields("f:a"))]),
+            "object": managed(&[entry("lea", "Apply", &fields("f:b"))]),
+        });
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+        let review = Review::parse(review.to_string().as_bytes()).expect("a review");
+        let (old, new) = (review.old_object().expect("old"), review.object().expect("new"));
+        assert_eq!(changed(old, new), Some("metadata.managedFields"));
     }
 
     #[test]

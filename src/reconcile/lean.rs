@@ -22,15 +22,13 @@ use tracing::warn;
 
 use crate::review::{Keep, read_kept};
 
-const LEAN: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
-
 /// An object as it was sent, but for its `managedFields`.
 #[derive(Clone, Debug)]
 pub(super) struct Lean<K>(pub(super) K);
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Lean<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = read_kept(deserializer, LEAN)?;
+        let object = read_kept(deserializer, Keep::UNMANAGED)?;
         K::deserialize(object).map(Self).map_err(D::Error::custom)
     }
 }

@@ -41,6 +41,10 @@ pub enum Keep {
 }
 
 impl Keep {
+    /// An object as it was sent, but for its `managedFields`: whoever may write it writes those as they like, and they can outweigh and outnest
+    /// all the rest.
+    pub const UNMANAGED: Self = Self::But(&[("metadata", Self::But(&[("managedFields", Self::Nothing)]))]);
+
     /// What is kept of a field.
     fn field(self, name: &str) -> Self {
         let said = |fields: &'static [(&'static str, Self)]| fields.iter().find(|(field, _)| *field == name);
@@ -292,7 +296,6 @@ mod tests {
     }
 
     const NAMES: Keep = Keep::Only(&[("items", Keep::Only(&[("name", Keep::Whole)])), ("next", Keep::Whole)]);
-    const NO_FIELDS: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
 
     #[rstest::rstest]
     #[case::named_ones(
@@ -312,7 +315,7 @@ mod tests {
     )]
     #[case::of_the_wrong_type(NAMES, r#"{"items": "text"}"#, r#"{"items": "text"}"#)]
     #[case::all_but_one(
-        NO_FIELDS,
+        Keep::UNMANAGED,
         r#"{"managedFields": 1, "metadata": {"managedFields": [{}], "name": "n"}, "spec": [1]}"#,
         r#"{"managedFields": 1, "metadata": {"name": "n"}, "spec": [1]}"#
     )]
@@ -327,7 +330,7 @@ mod tests {
         let nested = format!("{}{}", "{\"f:a\":".repeat(200), "0".to_owned() + &"}".repeat(200));
         let fields = vec![nested; 1000].join(",");
         let sent = format!(r#"{{"metadata": {{"managedFields": [{fields}], "name": "n"}}}}"#);
-        let (value, weight) = parse_kept(sent.as_bytes(), 4 << 10, NO_FIELDS).unwrap();
+        let (value, weight) = parse_kept(sent.as_bytes(), 4 << 10, Keep::UNMANAGED).unwrap();
         assert_eq!(value, serde_json::json!({"metadata": {"name": "n"}}));
         assert!((1..4 << 10).contains(&weight), "{weight}");
         assert!(parse_within(sent.as_bytes(), 4 << 10).is_err());

@@ -7,6 +7,17 @@ use support::{Identity, eventually, unique};
 
 use crate::world::{Actor, Answer, BINARY, SOON, World};
 
+/// Kinds whose controllers make pods.
+pub const MAKERS: [&str; 7] = [
+    "CronJob",
+    "DaemonSet",
+    "Deployment",
+    "Job",
+    "ReplicaSet",
+    "ReplicationController",
+    "StatefulSet",
+];
+
 /// Refused by RBAC, before anybody is asked.
 #[track_caller]
 pub fn forbidden(answer: &Answer) {

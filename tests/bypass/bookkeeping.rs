@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use support::{Identity, eventually};
 
-use crate::attackers::force_apply;
+use crate::attackers::{MAKERS, force_apply};
 use crate::world::{SOON, World, all, one, pod, workload};
 
 const KEYS: [&str; 13] = [
@@ -159,16 +159,7 @@ async fn a_tenant_hides_a_workload_from_what_prunes_it() {
     let (_, edith) = world.tenant(ns).await;
     let tracked = ["app.kubernetes.io/instance", "kapp.k14s.io/app", "team"];
     let labels = |labels: &Value| json!({"metadata": {"labels": labels}});
-    let kinds = [
-        "CronJob",
-        "DaemonSet",
-        "Deployment",
-        "Job",
-        "ReplicaSet",
-        "ReplicationController",
-        "StatefulSet",
-    ];
-    for kind in kinds {
+    for kind in MAKERS {
         let app = kind.to_lowercase();
         let mut made = workload(kind, &pod(&app, "triage"));
         if kind == "DaemonSet" {

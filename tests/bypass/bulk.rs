@@ -204,7 +204,7 @@ async fn hides_a_binding_behind_one_that_cannot_be_read() {
     deep["subjects"] = json!([]);
     deep["metadata"]["managedFields"] = json!([{
         "manager": "x", "operation": "Update", "apiVersion": "rbac.authorization.k8s.io/v1", "time": "2024-02-29T00:00:00Z",
-        "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": (0..200).fold(json!({}), |inner, _| json!({"f:a": inner}))}},
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": crate::field_managers::deep()}},
     }]);
     admin.post(&all("RoleBinding", other), &deep).await.ok();
     let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});

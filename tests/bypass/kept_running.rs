@@ -5,7 +5,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use support::eventually;
 
-use crate::attackers::holder;
+use crate::attackers::{MAKERS, holder};
 use crate::legitimate::{bind, has_pods, node};
 use crate::world::{SOON, World, all, one, pod, workload};
 
@@ -31,16 +31,7 @@ async fn a_tenant_keeps_what_a_launcher_deletes_by_a_finalizer() {
     world.ready(ns, "triage", &json!({})).await;
     let lea = world.master("lea", &[]).await;
     let (_, edith) = world.tenant(ns).await;
-    let kinds = [
-        "CronJob",
-        "DaemonSet",
-        "Deployment",
-        "Job",
-        "ReplicaSet",
-        "ReplicationController",
-        "StatefulSet",
-    ];
-    for kind in kinds {
+    for kind in MAKERS {
         let app = kind.to_lowercase();
         lea.post(&all(kind, ns), &workload(kind, &pod(&app, "triage")))
             .await
@@ -76,11 +67,11 @@ async fn a_tenant_keeps_what_a_launcher_deletes_by_a_finalizer() {
     let status = holder(&world, &rules).await;
     let answer = status.patch(&format!("{path}/status"), &hold).await;
     answer.refused_by_guard(LEFT_RUNNING);
-    for kind in kinds {
+    for kind in MAKERS {
         let path = one(kind, ns, &kind.to_lowercase());
         lea.delete(&format!("{path}?propagationPolicy=Foreground")).await.ok();
     }
-    for kind in kinds {
+    for kind in MAKERS {
         world.admin.gone(&one(kind, ns, &kind.to_lowercase())).await;
     }
     has_pods(&world, ns, "deployment", 0).await;

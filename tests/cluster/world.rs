@@ -45,9 +45,8 @@ pub struct Answer {
 
 /// As a client reads an answer; where it nests deeper than that, without who wrote which field.
 fn read(bytes: &[u8]) -> Result<Value> {
-    const PLAIN: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
     match serde_json::from_slice(bytes) {
-        Err(error) if exceeds(&error) => Ok(parse_kept(bytes, usize::MAX, PLAIN)?.0),
+        Err(error) if exceeds(&error) => Ok(parse_kept(bytes, usize::MAX, Keep::UNMANAGED)?.0),
         read => Ok(read?),
     }
 }

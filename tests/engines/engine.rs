@@ -3,13 +3,12 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{ControlPlane, Identity, Options, Output, Ringfence, eventually, unique};
+use support::{ControlPlane, Identity, Options, Output, Ringfence, unique};
 use tokio::sync::OnceCell;
 
 use crate::client::{Client, built};
-use crate::world::{Actor, BINARY, SOON, all, in_force};
+use crate::world::{Actor, BINARY, all, in_force};
 
 /// Those with values for the chart.
 const EXAMPLES: [&str; 3] = ["airflow", "argo", "prefect"];
@@ -129,22 +128,8 @@ impl Client {
         let programs = support::repository().join("target/engines/controllers");
         built("tests/engines/controllers/build.sh", &[programs.as_ref()]).await;
         let definitions = programs.join(engine).display().to_string();
-        // Server-side: a client's own copy of them would be larger than an annotation may be.
-        cluster.kubectl(&["apply", "--server-side", "-f", &definitions]).await;
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=60s",
-            "-f",
-            &definitions,
-        ];
-        // It gives up at once on a definition that has no status yet.
-        eventually(SOON, || async {
-            let said = cluster.plane.kubectl(&wait).await?;
-            ensure!(said.success, "{said}");
-            Ok(())
-        })
-        .await;
+        let defined = cluster.plane.define(&definitions).await;
+        defined.unwrap_or_else(|error| panic!("{error:#}"));
         Self::at(cluster.plane.directory(), engine, programs)
     }
 }

@@ -102,19 +102,7 @@ impl Story {
         for command in commands_of(PAGE, GIVEN) {
             run(&self.cluster, &command).await;
         }
-        eventually(SOON, || async {
-            let pods = self.node.pods();
-            ensure!(pods.len() == 2, "{pods:?}");
-            for pod in &pods {
-                let said = self.node.ask(pod, "/readyz").await?;
-                ensure!(
-                    said.starts_with("HTTP/1.1 503") && said.contains("have cert-manager make it"),
-                    "{said}"
-                );
-            }
-            Ok(())
-        })
-        .await;
+        self.node.says_why_not_ready(2, "have cert-manager make it").await;
     }
 
     async fn is_ready_with_what_cert_manager_issues(&self) {

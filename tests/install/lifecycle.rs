@@ -88,19 +88,7 @@ impl Story {
         };
         run(&self.cluster, "kubectl create namespace ringfence-system").await;
         by_hand("apply", &others).await;
-        eventually(SOON, || async {
-            let pods = self.node.pods();
-            ensure!(pods.len() == 2, "{pods:?}");
-            for pod in &pods {
-                let said = self.node.ask(pod, "/readyz").await?;
-                ensure!(
-                    said.starts_with("HTTP/1.1 503") && said.contains("apply crds/ or the chart"),
-                    "{said}"
-                );
-            }
-            Ok(())
-        })
-        .await;
+        self.node.says_why_not_ready(2, "apply crds/ or the chart").await;
         // Longer than a probe takes to find one ready.
         sleep(Duration::from_secs(3)).await;
         assert!(self.node.pods().iter().all(|pod| !pod.ready), "{:?}", self.node.pods());

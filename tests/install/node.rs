@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::container::Probe;
 use crate::pod::Pod;
+use crate::world::SOON;
 
 pub const NAME: &str = "node-1";
 /// The chart's port of metrics.
@@ -125,6 +126,18 @@ impl Node {
 
     /// Waits until so many pods are there and ready, and no others.
     #[track_caller]
+    pub fn says_why_not_ready<'a>(&'a self, count: usize, why: &'a str) -> impl Future<Output = ()> + 'a {
+        eventually(SOON, move || async move {
+            let pods = self.pods();
+            ensure!(pods.len() == count, "{pods:?}");
+            for pod in &pods {
+                let said = self.ask(pod, "/readyz").await?;
+                ensure!(said.starts_with("HTTP/1.1 503") && said.contains(why), "{said}");
+            }
+            Ok(())
+        })
+    }
+
     pub fn ready(&self, count: usize) -> impl Future<Output = Vec<Running>> {
         eventually(Duration::from_secs(90), move || async move {
             let pods = self.pods();

@@ -23,10 +23,9 @@ use super::Kind;
 use crate::api::is_dns_subdomain;
 use crate::review::{Keep, exceeds, parse_kept};
 
-/// What is kept of an object: whoever may write it writes its `managedFields` as they like, and policies do not see them.
-const OBJECT: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
-const LIST: Keep = Keep::But(&[("items", OBJECT)]);
-const EVENT: Keep = Keep::But(&[("object", OBJECT)]);
+/// What is kept of a page, and of an event.
+const LIST: Keep = Keep::But(&[("items", Keep::UNMANAGED)]);
+const EVENT: Keep = Keep::But(&[("object", Keep::UNMANAGED)]);
 /// The same of one that cannot be read: where it lies.
 const PLACE: Keep = Keep::Only(&[(
     "metadata",

@@ -161,8 +161,8 @@ impl Followed {
         };
         Some(Trouble {
             why: format!(
-                "the objects of {} in these namespaces weigh more than those of one may, or one of them cannot be read, and are not seen: {}{more}. No request there has \
-                 a verdict, and elsewhere nothing is compared with what they hold: make them fewer or smaller, or raise \
+                "the objects of {} in these namespaces weigh more than those of one may, or one of them cannot be read, and are not seen: \
+                 {}{more}. No request there has a verdict, and elsewhere nothing is compared with what they hold: make them fewer or smaller, or raise \
                  --inventory-budget",
                 self.kind,
                 named.join(", ")

@@ -58,8 +58,8 @@ pub(super) const IDENTITY: Keep = Keep::Only(&[(
         ("annotations", Keep::Only(&[(OWNER_UID_ANNOTATION, Keep::Whole)])),
     ]),
 )]);
-/// What the fence compares, or policies see. Nobody looks at `managedFields`, which can outweigh all the rest.
-pub(super) const OBJECT: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", Keep::Nothing)]))]);
+/// What the fence compares, or policies see.
+pub(super) const OBJECT: Keep = Keep::UNMANAGED;
 /// What a group serves.
 pub(super) const KINDS: Keep = Keep::Only(&[(
     "resources",

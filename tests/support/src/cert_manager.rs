@@ -3,17 +3,15 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::{Child, Command};
 
 use crate::oracle::{built, source_of};
-use crate::{ControlPlane, Identity, Output, eventually};
+use crate::{ControlPlane, Identity, Output};
 
 const NAME: &str = "cert-manager";
 const MODULE: &str = "github.com/cert-manager/cert-manager";
-const ESTABLISHED: Duration = Duration::from_secs(60);
 const TAIL: usize = 4 * 1024;
 
 /// Running controllers. Dropping it kills them; so does the end of the test process.
@@ -34,17 +32,7 @@ impl CertManager {
     pub async fn start(cluster: &ControlPlane) -> Result<Self> {
         let (program, source) = (built(NAME)?, source_of(NAME, MODULE)?);
         let definitions = source.join("deploy/crds").display().to_string();
-        // Server-side: a client's own copy of them would be larger than an annotation may be.
-        well(cluster.kubectl(&["apply", "--server-side", "-f", &definitions]).await?)?;
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=60s",
-            "-f",
-            &definitions,
-        ];
-        // It gives up at once on a definition that has no status yet.
-        eventually(ESTABLISHED, || async { well(cluster.kubectl(&wait).await?) }).await;
+        cluster.define(&definitions).await?;
         let chart = source.join("deploy/charts/cert-manager").display().to_string();
         let parts = [
             "--show-only=templates/serviceaccount.yaml",

@@ -5,15 +5,17 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::control_plane::repository;
-use crate::{ControlPlane, Identity, RELEASE_NAMESPACE, unique};
+use crate::{ControlPlane, Identity, RELEASE_NAMESPACE, eventually, unique};
 
 const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
+/// Until the kinds of definitions are served.
+const ESTABLISHED: Duration = Duration::from_secs(60);
 
 /// What a command said.
 #[derive(Clone, Debug)]
@@ -38,6 +40,28 @@ impl ControlPlane {
     /// kubectl as the administrator.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
         self.kubectl_as(&Identity::Admin, arguments).await
+    }
+
+    /// Gives the cluster the definitions of a file or folder, and waits until their kinds are served.
+    pub async fn define(&self, definitions: &str) -> Result<()> {
+        // Server-side: a client's own copy of them would be larger than an annotation may be.
+        let applied = self.kubectl(&["apply", "--server-side", "-f", definitions]).await?;
+        ensure!(applied.success, "{applied}");
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            definitions,
+        ];
+        // It gives up at once on a definition that has no status yet.
+        eventually(ESTABLISHED, || async {
+            let said = self.kubectl(&wait).await?;
+            ensure!(said.success, "{said}");
+            Ok(())
+        })
+        .await;
+        Ok(())
     }
 
     /// kubectl as somebody.
