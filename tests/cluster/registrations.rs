@@ -355,10 +355,12 @@ async fn an_upgrade_goes_on_from_there(scene: &Scene) {
         }
     }
     assert_eq!(scene.reverted().await, reverted);
+    let log = scene.ringfence.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("was reverted")).collect();
     assert_eq!(
         scene.reverted_of(POLICY).await,
         guards,
-        "the upgrade was taken for an edit"
+        "the upgrade was taken for an edit: {told:#?}"
     );
     scene.filled().await;
     in_force(&scene.admin).await;
