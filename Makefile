@@ -143,15 +143,15 @@ lint: tools ## Check format and lints of Rust and Go; warnings are errors
 
 .PHONY: generate
 generate: tools ## Write what is generated from the code: CRDs, the chart's copy of them, tables, a schema
-	$(call step,generate,UPDATE_GENERATED=1 cargo test --locked --test layout --test policies)
+	$(call step,generate,UPDATE_GENERATED=1 cargo test --workspace --locked --test layout --test policies)
 
 .PHONY: bench
 bench: tools ## Measure reviews beside the bare limit of server and parser
-	$(call step,bench,cargo bench --locked --bench admission)
+	$(call step,bench,cargo bench --workspace --locked --bench admission)
 
 .PHONY: bench-scale
 bench-scale: controlplane ## Measure the operator with 100, 1,000 and 5,000 AIWorkflows (about twenty minutes)
-	$(call step,bench of scale,cargo bench --locked --bench scale)
+	$(call step,bench of scale,cargo bench --workspace --locked --bench scale)
 
 .PHONY: demo
 demo: tools ## Show the main job on a real API server; KEEP=1 leaves it running, PAUSE=1 waits at each step

@@ -33,7 +33,7 @@ use crate::{
     vetting::Vetting,
     watch,
     webhook::{
-        Gate, Limits, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, parting, router, serve,
+        Gate, Limits, Parting, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
         serve_health, tls_config,
     },
 };
@@ -44,9 +44,6 @@ const CRD_RETRY: Duration = Duration::from_secs(2);
 const START_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest that the API server may say nothing on a connection that waits for it.
 const SILENCE: Duration = Duration::from_secs(2 * watch::SECONDS as u64);
-/// How long a stopping replica keeps answering, while its Service and whoever obeys that forget it, and API servers leave the connections
-/// that they keep.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How long most threads that evaluate policies may be gone until this replica ends: longer than its Service takes to forget it,
 /// and than an evaluation that is only slow.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -227,7 +224,8 @@ async fn run(args: Args) -> Result<()> {
     let recording = judge.over(live.clone()).recording(args.decision_input);
     let admit = Preview::new(Arc::new(recording), scanner.clone());
     let routes = router(Arc::new(admit), &limits, metrics.clone());
-    let routes = parting(routes, readiness.clone());
+    let parting = Parting::new(readiness.clone());
+    let routes = parting.of(routes);
     let clients = clients(&args)?;
     let verifier = clients.clone().map(|clients| clients as Arc<dyn ClientCertVerifier>);
     let (tls, serving) = (tls_config(resolver.clone(), verifier)?, stop_serving.clone());
@@ -278,8 +276,7 @@ async fn run(args: Args) -> Result<()> {
     let outcome = wait(&mut tasks, &readiness).await;
     stop.cancel();
     if outcome.is_ok() {
-        // The Service's endpoints forget an unready replica a moment later; until then it must answer.
-        tokio::time::sleep(DRAIN).await;
+        parting.is_over().await;
     }
     stop_serving.cancel();
     let finish = async {

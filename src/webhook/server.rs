@@ -9,11 +9,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::CONNECTION;
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -24,8 +19,8 @@ use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+use super::Limits;
 use super::connection::Bounded;
-use super::{Limits, Readiness};
 
 /// What is read of an HTTP/1 connection before somebody wants it.
 const HTTP1_BUFFER: usize = 64 << 10;
@@ -75,22 +70,6 @@ pub async fn serve(
     bound(server.http_builder(), limits);
     let handle = stop_when(cancel, limits.grace);
     server.handle(handle).serve(router.into_make_service()).await
-}
-
-/// Asks each caller to leave its connection once this replica goes down. API servers keep connections to webhooks, by HTTP/1.1, and do
-/// not repeat a POST: one of them that was closed just then would lose the review.
-pub fn parting(routes: Router, readiness: Readiness) -> Router {
-    routes.layer(from_fn_with_state(readiness, part))
-}
-
-async fn part(State(readiness): State<Readiness>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if readiness.is_stopping() {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// Serves health and metrics, without TLS, until cancelled.

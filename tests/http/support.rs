@@ -19,7 +19,7 @@ use ringfence::decisions::DecisionInput;
 use ringfence::review::{Decision, Review, Violation};
 use ringfence::telemetry::Metrics;
 use ringfence::tls::Resolver;
-use ringfence::webhook::{Admit, Limits, Readiness, Webhook, parting, router, serve, tls_config};
+use ringfence::webhook::{Admit, Limits, Parting, Readiness, Webhook, router, serve, tls_config};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
@@ -124,7 +124,7 @@ impl Server {
         let (metrics, script) = (Arc::new(Metrics::new()), Arc::new(Script::default()));
         let (cancel, tls) = (CancellationToken::new(), tls_config(resolver.clone(), None).unwrap());
         let readiness = Readiness::default();
-        let router = parting(router(script.clone(), &limits, metrics.clone()), readiness.clone());
+        let router = Parting::new(readiness.clone()).of(router(script.clone(), &limits, metrics.clone()));
         let stop = cancel.clone();
         let task = tokio::spawn(async move { serve(listener, tls, router, &limits, stop).await });
         let server = Self {

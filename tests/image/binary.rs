@@ -66,7 +66,8 @@ fn it_is_static_and_hardened() {
 #[test]
 fn it_names_no_path_of_the_machine_that_compiled_it() {
     let bytes = fs::read(file()).unwrap();
-    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    let said = String::from_utf8_lossy(&bytes);
+    let holds = |text: &str| said.contains(text);
     assert!(
         holds("/cargo/registry/src/"),
         "paths are looked for where there are none"

@@ -2,6 +2,7 @@
 //! admitted in between that should not have been. How reviews fare meanwhile is `tests/install`'s.
 
 mod fleet;
+mod memory;
 #[allow(
     dead_code,
     unused_imports,

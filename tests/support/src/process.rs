@@ -7,10 +7,20 @@ const TICKS_A_SECOND: f64 = 100.0;
 
 /// Resident memory of a process in KiB.
 pub fn resident(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in KiB.
+pub fn peak(pid: u32) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next());
-    number.context("no VmRSS in /proc")?.parse().context("VmRSS")
+    let number = number.with_context(|| format!("no {name} in /proc/{pid}/status"))?;
+    number.parse().with_context(|| name.to_owned())
 }
 
 /// Processor time that a process took so far, in seconds.
