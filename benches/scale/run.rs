@@ -21,8 +21,9 @@ use crate::world::{OURS, World, egress, name, namespace};
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Longest for one change.
 const SOON: Duration = Duration::from_secs(30);
-/// After the last write, until nothing is left to write.
-const SETTLE: Duration = Duration::from_secs(120);
+/// How long nothing is written where nothing is left to write, and the longest that it may take until then.
+const SILENT: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(900);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Size(pub usize);
@@ -180,23 +181,24 @@ async fn all_were_looked_at(ringfence: &Ringfence, workflows: usize, started: In
     }
 }
 
-/// Waits until nothing was written for a while.
+/// Waits until nothing was written for a while: a scan tells of each namespace once it has been through it.
 async fn settle(world: &World) -> Result<()> {
     let started = Instant::now();
-    let mut before = Calls::read(&world.admin).await?;
-    loop {
+    let (mut before, mut since) = (Calls::read(&world.admin).await?, Instant::now());
+    while since.elapsed() < SILENT {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let now = Calls::read(&world.admin).await?;
-        if now.since(before).writes == 0.0 {
-            return Ok(());
+        let writes = now.since(before).writes;
+        if writes > 0.0 {
+            since = Instant::now();
         }
         ensure!(
             started.elapsed() < SETTLE,
-            "writes go on for {SETTLE:?} after the last change: {} in the last five seconds",
-            now.since(before).writes
+            "writes go on for {SETTLE:?} after the last change: {writes} in the last five seconds"
         );
         before = now;
     }
+    Ok(())
 }
 
 async fn timed_changes(world: &World, workflows: usize, changes: usize) -> Result<Vec<u64>> {
