@@ -15,17 +15,19 @@ use crate::world::{Actor, Answer, POLICIES, SOON, all, condition, master, own, p
 const LIMIT_MIB: u64 = 804;
 /// Reviews that eat at a time: more than are evaluated at a time.
 const EATERS: u64 = 4;
+/// Texts of 2 MiB that each would take.
+const COURSES: u32 = 1000;
 /// For how long they are asked for.
 const LASTS: Duration = Duration::from_secs(30);
 
-/// Texts of 2 MiB, a thousand of them: no sample has the label that it takes.
+/// Texts of 2 MiB, one for each argument of a container: no sample has the label that it takes.
 fn hungry() -> String {
     let rule = |number: usize| format!("a{number} := concat(\"\", [a{0}, a{0}])\n", number - 1);
     let doubled: String = (1..=18).map(rule).collect();
     format!(
         "package hungry\n\na0 := \"xxxxxxxx\"\n{doubled}\ndeny contains \"more than there is\" if {{\n\
          \tinput.request.object.metadata.labels.hungry\n\
-         \tcount([concat(\"\", [a18, sprintf(\"%d\", [n])]) | some n in numbers.range(1, 1000)]) < 0\n}}\n"
+         \tcount([concat(\"\", [a18, n]) | some n in input.request.object.spec.containers[0].args]) < 0\n}}\n"
     )
 }
 
@@ -92,6 +94,7 @@ async fn is_in_force(admin: &Actor) {
 /// A pod that fits, with labels of its own.
 async fn asks(lea: &Actor, ns: &str, name: &str, labels: &Value) -> Answer {
     let mut object = pod(name, "first");
+    object["spec"]["containers"][0]["args"] = (0..COURSES).map(|number| number.to_string()).collect();
     for (key, value) in labels.as_object().into_iter().flatten() {
         object["metadata"]["labels"][key] = value.clone();
     }
