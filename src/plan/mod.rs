@@ -7,7 +7,7 @@ mod adopt;
 mod bind;
 mod binding_registration;
 mod ceiling;
-mod cidr;
+pub(crate) mod cidr;
 mod claims;
 mod class;
 mod cluster;
