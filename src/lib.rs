@@ -32,6 +32,7 @@ pub mod gatekeeper;
 pub mod images;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
 pub mod reconcile;
 pub mod registry;
 pub mod review;
