@@ -70,10 +70,7 @@ async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Ope
     let Some((mut pod, mut server)) = begun else { return };
     drop(host);
     let proxy = &caller.proxy;
-    let count = |direction, bytes| match direction {
-        Direction::Sent => proxy.metrics.sent(bytes),
-        Direction::Received => proxy.metrics.received(bytes),
-    };
+    let count = |direction, bytes| proxy.count(direction, bytes);
     let relayed = relay(
         &mut pod,
         &mut server,
@@ -119,8 +116,9 @@ async fn begin(
         }
     };
     timeout(limits.hello, server.write_all(&hello)).await.ok()?.ok()?;
-    line.flow.add_sent(hello.len());
-    caller.proxy.metrics.sent(hello.len() as u64);
+    let carried = hello.len() as u64;
+    line.flow.add(Direction::Sent, carried);
+    caller.proxy.count(Direction::Sent, carried);
     line.allowed();
     drop(starting);
     Some((pod, server))

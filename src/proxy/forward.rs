@@ -24,7 +24,7 @@ use super::answer::{Body, Refused};
 use super::line::Line;
 use super::open::{Opened, open};
 use super::patient::Patient;
-use super::relay::Direction;
+use super::relay::{Direction, Flow};
 use super::serve::Caller;
 use crate::egress::Target;
 use crate::telemetry::EgressVerdict;
@@ -58,13 +58,13 @@ pub(super) async fn forward(caller: &Arc<Caller>, request: Request<Incoming>) ->
         Err(refused) => Err(refused),
     };
     let answered = match made {
-        Ok((target, opened)) => Box::pin(exchange(caller, request, &target, opened)).await,
+        Ok((target, opened)) => Box::pin(exchange(caller, request, &target, opened, &line.flow)).await,
         Err(refused) => Err(refused),
     };
     match answered {
         Ok(response) => {
             line.allowed();
-            response.map(|body| Either::Right(Counted::new(body, caller, Direction::Received, Some(line))))
+            response.map(|body| Either::Right(Counted::received(body, caller, line)))
         }
         Err(refused) => {
             line.decided(refused.verdict, &refused.reason);
@@ -112,6 +112,7 @@ async fn exchange(
     request: Request<Incoming>,
     target: &Target,
     opened: Opened,
+    flow: &Arc<Flow>,
 ) -> Result<Response<Incoming>, Refused> {
     let failed = |error: hyper::Error| {
         let reason = format!("{target} may be reached, and its answer cannot be passed on ({error})");
@@ -121,7 +122,7 @@ async fn exchange(
     let mut sender = speak(caller, host).await.map_err(failed)?;
     drop(starting);
     let request = onward(request, target)?;
-    let request = request.map(|body| Counted::new(body, caller, Direction::Sent, None));
+    let request = request.map(|body| Counted::sent(body, caller, flow));
     let mut response = sender.send_request(request).await.map_err(failed)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let reason = format!("{target} changes the protocol, which it was not asked for");
@@ -197,28 +198,35 @@ pub(super) struct Counted<B> {
     body: B,
     caller: Arc<Caller>,
     direction: Direction,
+    flow: Arc<Flow>,
     /// What is told once all has passed.
-    line: Option<Line>,
+    _line: Option<Line>,
 }
 
 impl<B> Counted<B> {
-    fn new(body: B, caller: &Arc<Caller>, direction: Direction, line: Option<Line>) -> Self {
+    fn sent(body: B, caller: &Arc<Caller>, flow: &Arc<Flow>) -> Self {
         Self {
             body,
             caller: Arc::clone(caller),
-            direction,
-            line,
+            direction: Direction::Sent,
+            flow: Arc::clone(flow),
+            _line: None,
+        }
+    }
+
+    fn received(body: B, caller: &Arc<Caller>, line: Line) -> Self {
+        Self {
+            body,
+            caller: Arc::clone(caller),
+            direction: Direction::Received,
+            flow: Arc::clone(&line.flow),
+            _line: Some(line),
         }
     }
 
     fn count(&self, bytes: u64) {
-        match self.direction {
-            Direction::Sent => self.caller.proxy.metrics.sent(bytes),
-            Direction::Received => self.caller.proxy.metrics.received(bytes),
-        }
-        if let Some(line) = &self.line {
-            line.flow.add_received(bytes);
-        }
+        self.flow.add(self.direction, bytes);
+        self.caller.proxy.count(self.direction, bytes);
     }
 }
 

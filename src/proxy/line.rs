@@ -22,7 +22,7 @@ pub(super) struct Line {
     pub(super) target: Option<Target>,
     pub(super) workflow: Option<Arc<Workflow>>,
     pub(super) rule: Option<String>,
-    pub(super) flow: Flow,
+    pub(super) flow: Arc<Flow>,
     verdict: EgressVerdict,
     reason: String,
 }
@@ -37,7 +37,7 @@ impl Line {
             target: None,
             workflow: None,
             rule: None,
-            flow: Flow::default(),
+            flow: Arc::default(),
             verdict: EgressVerdict::Abandoned,
             reason: String::new(),
         }

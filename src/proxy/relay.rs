@@ -61,14 +61,14 @@ impl Flow {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the pod that were read before.
-    pub(super) fn add_sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Bytes that the pod has received otherwise than by [`relay`].
-    pub(super) fn add_received(&self, bytes: u64) {
-        self.received.fetch_add(bytes, Ordering::Relaxed);
+    /// So many bytes more.
+    pub(super) fn add(&self, direction: Direction, bytes: u64) {
+        let carried = match direction {
+            Direction::Sent => &self.sent,
+            Direction::Received => &self.received,
+        };
+        carried.fetch_add(bytes, Ordering::Relaxed);
+        self.touch();
     }
 
     fn touch(&self) {
@@ -93,16 +93,14 @@ pub(super) async fn relay(
 ) -> io::Result<()> {
     let (from_pod, to_pod) = pod.split();
     let (from_host, to_host) = host.split();
-    let sent = |bytes| {
-        flow.sent.fetch_add(bytes, Ordering::Relaxed);
-        flow.touch();
-        count(Direction::Sent, bytes);
+    let counted = |direction| {
+        let count = &count;
+        move |bytes| {
+            flow.add(direction, bytes);
+            count(direction, bytes);
+        }
     };
-    let received = |bytes| {
-        flow.received.fetch_add(bytes, Ordering::Relaxed);
-        flow.touch();
-        count(Direction::Received, bytes);
-    };
+    let (sent, received) = (counted(Direction::Sent), counted(Direction::Received));
     let both = async {
         tokio::try_join!(
             pump(from_pod, to_host, buffers, sent),

@@ -26,7 +26,7 @@ use super::dial::settle;
 use super::forward::forward;
 use super::patient::Patient;
 use super::places::{Place, Places};
-use super::relay::Buffers;
+use super::relay::{Buffers, Direction};
 use super::{Callers, Limits, Resolver};
 use crate::egress::Answers;
 use crate::telemetry::{EgressMetrics, EgressVerdict};
@@ -76,6 +76,13 @@ impl Proxy {
             resolver,
             answers,
             metrics,
+        }
+    }
+
+    pub(super) fn count(&self, direction: Direction, bytes: u64) {
+        match direction {
+            Direction::Sent => self.metrics.sent(bytes),
+            Direction::Received => self.metrics.received(bytes),
         }
     }
 }
