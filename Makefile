@@ -11,7 +11,7 @@ GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/o
 # fails is known first. Apart from `make test`: real nodes take root and more time (`make e2e`), the image a build of its own (`make test-image`).
 APART := e2e image
 ALL_TESTS := $(filter-out $(APART),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
-CLUSTER_TESTS := $(filter cluster chart bypass soundness survival install engines,$(ALL_TESTS))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness survival egress install engines,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -181,6 +181,12 @@ image-tools: tools ## Check that the image can be built: musl-tools and buildah
 	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
 	need musl-gcc musl-tools; need buildah buildah; \
 	exit $$missing
+
+test-egress: curl
+
+.PHONY: curl
+curl: ## Check that curl is there, which tests/egress asks hosts with
+	@command -v curl >/dev/null || { echo "curl is missing. On Debian and Ubuntu, apt install curl" >&2; exit 1; }
 
 .PHONY: tools
 tools: ## Check that cargo, go and a C compiler are there
