@@ -105,7 +105,7 @@ fn is_of_the_world(address: IpAddr) -> bool {
 /// The address of IPv4 that a packet to one of IPv6 may end at: through NAT64, 6to4 or ISATAP.
 fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [_, b, c, _, e, f, g, h] = address.segments();
-    let joined = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    let joined = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
     match () {
         () if NAT64.contains(&address) => Some(joined(g, h)),
         () if SIX_TO_FOUR.contains(&address) => Some(joined(b, c)),

@@ -16,7 +16,7 @@ use hyper::header::{
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::uri::{PathAndQuery, Scheme};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -132,6 +132,7 @@ async fn exchange(
             reason,
         ));
     }
+    *response.version_mut() = Version::HTTP_11;
     drop_hop_by_hop(response.headers_mut());
     response.headers_mut().append(VIA, OURS);
     Ok(response)
@@ -160,6 +161,7 @@ fn onward(mut request: Request<Incoming>, target: &Target) -> Result<Request<Inc
     let path = request.uri().path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(unreadable)?;
+    *request.version_mut() = Version::HTTP_11;
     let named = match target.port {
         HTTP => target.host.to_string(),
         _ => target.to_string(),

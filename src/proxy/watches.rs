@@ -252,7 +252,7 @@ const VERSION: (&str, Keep) = ("resourceVersion", Keep::Whole);
 struct Slim<K> {
     metadata: ObjectMeta,
     seen: Seen,
-    kind: PhantomData<K>,
+    _kind: PhantomData<K>,
 }
 
 impl<'de, K: Told> Deserialize<'de> for Slim<K> {
@@ -268,7 +268,7 @@ impl<'de, K: Told> Deserialize<'de> for Slim<K> {
         Ok(Self {
             metadata,
             seen,
-            kind: PhantomData,
+            _kind: PhantomData,
         })
     }
 }
