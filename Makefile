@@ -153,6 +153,10 @@ bench: tools ## Measure reviews beside the bare limit of server and parser
 bench-scale: controlplane ## Measure the operator with 100, 1,000 and 5,000 AIWorkflows (about twenty minutes)
 	$(call step,bench of scale,cargo bench --locked --bench scale)
 
+.PHONY: bench-egress
+bench-egress: controlplane ## Measure the egress proxy beside a bare tunnel and beside none: bytes, latency, memory of idle connections
+	$(call step,bench of the egress proxy,cargo test --workspace --release --locked --test egress -- --ignored --nocapture --exact bench::bench)
+
 .PHONY: demo
 demo: tools ## Show the main job on a real API server; KEEP=1 leaves it running, PAUSE=1 waits at each step
 	@demo/demo.sh

@@ -3,6 +3,7 @@
 //! Pods are objects whose addresses are in 127.0.0.0/8, and their connections come from there. Hosts listen on loopback too, which the
 //! platform opens for the domains of these tests by `--allow-private-answers`.
 
+mod bench;
 mod bounds;
 mod callers;
 mod client;

@@ -36,7 +36,12 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 /// Runs a test to its end.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
-    RUNTIME.block_on(async { timeout(WHOLE_TEST, test).await.expect("the test to end") })
+    run_for(WHOLE_TEST, test)
+}
+
+/// The same where it takes longer.
+pub fn run_for<T>(longest: Duration, test: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(async { timeout(longest, test).await.expect("the test to end") })
 }
 
 pub struct World {
