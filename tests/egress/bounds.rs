@@ -29,7 +29,7 @@ fn one_pod_takes_no_place_of_another() {
         for _ in 0..25 {
             held.push(client::connection(proxy.address(), greedy).await);
         }
-        for _ in 0..1000 {
+        for _ in 0..500 {
             let mut refused = client::connection(proxy.address(), greedy).await;
             let answer = timeout(Duration::from_secs(5), client::answer(&mut refused))
                 .await
@@ -42,8 +42,14 @@ fn one_pod_takes_no_place_of_another() {
             proxy
                 .metric("ringfence_egress_connections_total{verdict=\"too-many\"}")
                 .await
-                >= 1000.0
+                >= 500.0
         );
+        support::eventually(crate::world::SOON, || async {
+            let open = proxy.metric("ringfence_egress_open_connections").await;
+            anyhow::ensure!(open == 25.0, "{open} are open");
+            Ok(())
+        })
+        .await;
         for _ in 0..25 {
             held.push(client::connection(proxy.address(), other).await);
         }

@@ -174,12 +174,13 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
 }
 
 async fn keep(mut stream: TcpStream, kept: Arc<Mutex<Vec<Vec<u8>>>>) {
-    let mut all = Vec::new();
-    // What comes within a moment is all of it.
-    while let Ok(Ok(length)) = tokio::time::timeout(Duration::from_millis(500), stream.read_buf(&mut all)).await {
+    let (mut all, mut patience) = (Vec::new(), Duration::from_secs(5));
+    // What comes within a moment of the first is all of it.
+    while let Ok(Ok(length)) = tokio::time::timeout(patience, stream.read_buf(&mut all)).await {
         if length == 0 {
             break;
         }
+        patience = Duration::from_millis(500);
     }
     kept.lock().unwrap().push(all);
     drop(

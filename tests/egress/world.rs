@@ -214,9 +214,9 @@ impl World {
 
 /// An address that no other pod has.
 pub fn fresh_address() -> IpAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU32 = AtomicU32::new(1);
     let [_, b, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    Ipv4Addr::new(127, 100 + b, c, d + 1).into()
+    Ipv4Addr::new(127, 100 + b, c, d).into()
 }
 
 /// The proxy's own account, which may see what decisions rest on and do nothing.
