@@ -2,7 +2,7 @@
 //!
 //! Must never: repeat what a client sent, but for a host that was read as one.
 
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -71,6 +71,8 @@ pub(super) const NO_PLACE: &[u8] =
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     #[test]
