@@ -11,7 +11,7 @@ GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/o
 # fails is known first. Apart from `make test`: real nodes take root and more time (`make e2e`), the image a build of its own (`make test-image`).
 APART := e2e image
 ALL_TESTS := $(filter-out $(APART),$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)))
-CLUSTER_TESTS := $(filter cluster chart bypass soundness survival install engines,$(ALL_TESTS))
+CLUSTER_TESTS := $(filter cluster chart bypass soundness survival egress install engines,$(ALL_TESTS))
 TESTS := $(filter-out $(CLUSTER_TESTS),$(ALL_TESTS)) $(CLUSTER_TESTS)
 
 # $(call step,NAME,COMMAND): says what it does, and afterwards how long it took.
@@ -153,6 +153,10 @@ bench: tools ## Measure reviews beside the bare limit of server and parser
 bench-scale: controlplane ## Measure the operator with 100, 1,000 and 5,000 AIWorkflows (about twenty minutes)
 	$(call step,bench of scale,cargo bench --workspace --locked --bench scale)
 
+.PHONY: bench-egress
+bench-egress: controlplane ## Measure the egress proxy beside a bare tunnel and beside none: bytes, latency, memory of idle connections
+	$(call step,bench of the egress proxy,cargo test --workspace --release --locked --test egress -- --ignored --nocapture --exact bench::bench)
+
 .PHONY: demo
 demo: tools ## Show the main job on a real API server; KEEP=1 leaves it running, PAUSE=1 waits at each step
 	@demo/demo.sh
@@ -181,6 +185,12 @@ image-tools: tools ## Check that the image can be built: musl-tools and buildah
 	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
 	need musl-gcc musl-tools; need buildah buildah; \
 	exit $$missing
+
+test-egress: curl
+
+.PHONY: curl
+curl: ## Check that curl is there, which tests/egress asks hosts with
+	@command -v curl >/dev/null || { echo "curl is missing. On Debian and Ubuntu, apt install curl" >&2; exit 1; }
 
 .PHONY: tools
 tools: ## Check that cargo, go and a C compiler are there

@@ -1,6 +1,6 @@
 //! Ringfence puts a fence around AI workflows on Kubernetes.
 //!
-//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`images`], [`plan`], [`findings`], [`access`], [`draft`], [`gatekeeper`], [`decisions`]. They import no
+//! Pure rooms decide and never do: [`api`], [`review`], [`policy`], [`fence`], [`images`], [`plan`], [`findings`], [`access`], [`draft`], [`gatekeeper`], [`decisions`], [`egress`]. They import no
 //! client, no runtime, no clock and no environment, and `tests/layout` holds them to it. Shells do and never decide.
 
 // Input decides what these would meet: an answer with a reason, never a crash of the replica. In tests a panic is the message.
@@ -24,6 +24,7 @@ pub mod api;
 pub mod cli;
 pub mod decisions;
 pub mod draft;
+pub mod egress;
 pub mod election;
 pub mod fence;
 pub mod findings;
@@ -31,6 +32,7 @@ pub mod gatekeeper;
 pub mod images;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
 pub mod reconcile;
 pub mod registry;
 pub mod review;

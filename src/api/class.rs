@@ -280,13 +280,25 @@ pub struct ClassNetwork {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     pub namespaces: Vec<String>,
+    /// Domains that workflows may declare: a name, `*.example.com` for every name below it and every such pattern, or `*` for any. Empty:
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 253),
+            regex(pattern = r"^(\*|(\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?)$")
+        )
+    )]
+    pub domains: Vec<String>,
 }
 
 /// Where the cluster's own services are.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterFacts {
-    /// The cluster's DNS. Default: pods `k8s-app: kube-dns` in `kube-system`.
+    /// The cluster's DNS, and whether workflows reach it. Default: they do, as pods `k8s-app: kube-dns` in `kube-system` and where NodeLocal
+    /// DNS listens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsAddress>,
     /// The API server. Default: what the `kubernetes` Service and its EndpointSlices in `default` say.
@@ -300,14 +312,19 @@ pub struct ClusterFacts {
     pub cluster_cidrs: Option<Vec<String>>,
 }
 
-/// The cluster's DNS, by pods, by address (NodeLocal DNS is 169.254.20.10/32), or both. UDP and TCP 53.
+/// The cluster's DNS, by pods, by address (NodeLocal DNS is 169.254.20.10/32), or both. UDP and TCP 53. Or none.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("has(self.selector) || has(self.cidrs)", "dns needs a selector, cidrs or both"),
+    validation = ("has(self.mode) || has(self.selector) || has(self.cidrs)", "dns needs a mode, a selector or cidrs"),
     validation = ("has(self.namespace) == has(self.selector)", "namespace and selector go together"),
+    validation = ("!has(self.mode) || self.mode != 'None' || !(has(self.selector) || has(self.cidrs))", "with mode None no DNS is reached: leave namespace, selector and cidrs out"),
 )]
 pub struct DnsAddress {
+    /// `Cluster`: every workflow's pods reach the DNS. `None`: no pod does, so that no name carries data out; pods reach domains by an egress
+    /// proxy that they name by its address, and Services by `spec.hostAliases` or their addresses. Default: Cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<DnsMode>,
     /// Namespace of the DNS pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
@@ -320,6 +337,16 @@ pub struct DnsAddress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 49)))]
     pub cidrs: Option<Vec<String>>,
+}
+
+/// Whether workflows reach a DNS.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DnsMode {
+    /// That of the cluster.
+    #[default]
+    Cluster,
+    /// None at all.
+    None,
 }
 
 /// The API server as pods reach it.

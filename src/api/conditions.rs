@@ -57,6 +57,8 @@ pub enum ConditionType {
     Compliant,
     /// All of them, and the namespace enforces.
     Ready,
+    /// Its pods may ask a DNS, and so send data out in the names that they ask for. Outside `Ready`: most clusters cannot do without.
+    DnsExfiltration,
     /// Of a class: the ranges of the cluster's own pods, Services and nodes are known, so that they can stay closed.
     ClusterRangesKnown,
     /// Of a class: nobody in its namespaces holds more of what no admission controller sees than a tenant, but who is expected to.
@@ -71,12 +73,13 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every condition of an `AIWorkflow`.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Accepted,
         Self::ResolvedRefs,
         Self::Programmed,
         Self::Compliant,
         Self::Ready,
+        Self::DnsExfiltration,
     ];
 
     /// The word in the API.
@@ -87,6 +90,7 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::Compliant => "Compliant",
             Self::Ready => "Ready",
+            Self::DnsExfiltration => "DnsExfiltration",
             Self::ClusterRangesKnown => "ClusterRangesKnown",
             Self::TenantsBounded => "TenantsBounded",
             Self::NetworkEnforced => "NetworkEnforced",
@@ -137,6 +141,8 @@ pub enum Reason {
     Forbidden,
     /// An object of that name exists and is not ours.
     NameTaken,
+    /// Not programmed: it declares domains, and nothing is there through which its pods could reach them.
+    NoEgressProxy,
     /// Compliant: what stands fits.
     Compliant,
     /// Pods or workloads that stand would be refused today.
@@ -145,6 +151,10 @@ pub enum Reason {
     ExtraRights,
     /// A NetworkPolicy, a policy of another kind or a Service of somebody else opens more than it declares.
     ForeignPolicy,
+    /// Its pods may ask a DNS.
+    Possible,
+    /// Its pods reach no DNS.
+    Closed,
     /// Ready: the fence stands.
     Fenced,
     /// Not ready: the namespace warns only.
@@ -213,10 +223,13 @@ impl Reason {
             Self::Conflict => "Conflict",
             Self::Forbidden => "Forbidden",
             Self::NameTaken => "NameTaken",
+            Self::NoEgressProxy => "NoEgressProxy",
             Self::Compliant => "Compliant",
             Self::NonCompliantPods => "NonCompliantPods",
             Self::ExtraRights => "ExtraRights",
             Self::ForeignPolicy => "ForeignPolicy",
+            Self::Possible => "Possible",
+            Self::Closed => "Closed",
             Self::Fenced => "Fenced",
             Self::NotEnforced => "NotEnforced",
             Self::Declared => "Declared",

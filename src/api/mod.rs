@@ -23,7 +23,7 @@ mod workflow;
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassExceptions,
     ClassIdentity, ClassImages, ClassNetwork, ClassNodes, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress,
-    Engine, PodSecurity,
+    DnsMode, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::definitions;

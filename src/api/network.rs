@@ -47,6 +47,7 @@ pub struct IngressRule {
 #[x_kube(
     validation = ("has(self.to.apiServer) || (has(self.ports) && self.ports.size() > 0)", "ports are required: empty never means all"),
     validation = ("!has(self.to.apiServer) || !has(self.ports) || self.ports.size() == 0", "ports of the API server are known: leave them out"),
+    validation = ("!has(self.to.domains) || !has(self.ports) || self.ports.all(port, !has(port.protocol) || port.protocol == 'TCP')", "domains are reached through the egress proxy, by TCP alone: leave protocol out"),
 )]
 pub struct EgressRule {
     /// Name of the rule, unique in its list.
@@ -87,11 +88,11 @@ pub struct IngressPeer {
     pub except: Option<Vec<String>>,
 }
 
-/// Exactly one of pods, workflow, cidrs or apiServer.
+/// Exactly one of pods, workflow, cidrs, apiServer or domains.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("[has(self.pods), has(self.workflow), has(self.cidrs), has(self.apiServer)].exists_one(set, set)", "a destination is exactly one of pods, workflow, cidrs or apiServer"),
+    validation = ("[has(self.pods), has(self.workflow), has(self.cidrs), has(self.apiServer), has(self.domains)].exists_one(set, set)", "a destination is exactly one of pods, workflow, cidrs, apiServer or domains"),
     validation = ("!has(self.except) || has(self.cidrs)", "except of a destination narrows cidrs: it needs them"),
 )]
 pub struct EgressPeer {
@@ -112,6 +113,17 @@ pub struct EgressPeer {
     /// The cluster's API server, wherever it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_server: Option<Empty>,
+    /// Domains of the world outside, such as `api.example.com`, or `*.example.com` for every name below it. Reached through the egress proxy,
+    /// which pods name by `HTTPS_PROXY` and `HTTP_PROXY`, and by nothing else; by TCP alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 25),
+        inner(
+            length(min = 1, max = 253),
+            regex(pattern = r"^(\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?$")
+        )
+    )]
+    pub domains: Option<Vec<String>>,
 }
 
 /// Pods of one namespace by label.

@@ -259,7 +259,7 @@ pub struct AIWorkflowStatus {
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_compliant: Option<NonCompliant>,
-    /// Conditions `Accepted`, `ResolvedRefs`, `Programmed`, `Compliant` and, over them all, `Ready`.
+    /// Conditions `Accepted`, `ResolvedRefs`, `Programmed`, `Compliant` and, over them all, `Ready`; and beside them `DnsExfiltration`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

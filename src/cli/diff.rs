@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
-    cluster::{self, Connection},
+    cluster::{self, Connection, Release},
     manifests,
     terminal::{self, as_json, printable},
 };
@@ -50,6 +50,8 @@ pub(super) struct Args {
     /// How to print it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
+    #[command(flatten)]
+    release: Release,
     #[command(flatten)]
     connection: Connection,
 }
@@ -96,7 +98,8 @@ async fn compare(args: &Args) -> Result<Comparison> {
     let client = target.login().await?;
     cluster::patiently("reading the cluster", async {
         cluster::serves_our_kinds(&client).await?;
-        Proposal::new(client, &manifests).await?.compare().await
+        let release = &args.release.release_namespace;
+        Proposal::new(client, &manifests, release).await?.compare().await
     })
     .await
 }

@@ -10,6 +10,7 @@ mod convert;
 mod diff;
 mod documents;
 mod draft;
+mod egress;
 mod explain;
 mod folder;
 mod manifests;
@@ -53,6 +54,7 @@ enum Command {
     Diff(diff::Args),
     Check(check::Args),
     Draft(draft::Args),
+    Egress(Box<egress::Args>),
     Scan(scan::Args),
     Explain(explain::Args),
     Review(review::Args),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => return diff::main(&args),
         Command::Check(args) => return check::main(&args),
         Command::Draft(args) => return draft::main(&args),
+        Command::Egress(args) => egress::main(*args),
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Review(args) => return review::main(&args),

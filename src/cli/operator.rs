@@ -31,6 +31,8 @@ pub(super) struct Operator {
     pub(super) readiness: Readiness,
     /// The release namespace.
     pub(super) namespace: String,
+    /// Where the chart installs an egress proxy.
+    pub(super) egress_proxy: Option<String>,
     /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     pub(super) registration: String,
     /// Of this replica's own pod.
@@ -72,7 +74,8 @@ impl Operator {
             self.addresses.clone(),
             self.excusable.clone(),
             self.registry.clone(),
-        );
+        )
+        .with_egress_proxy(self.egress_proxy.clone());
         let results = context.scanned();
         let synced = || {
             self.readiness.set(Gate::Caches, Ok(()));

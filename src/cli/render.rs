@@ -20,11 +20,13 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
+    cluster::Release,
     manifests::{self, Manifests},
     terminal::{self, as_json, printable},
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
+    egress,
     plan::{self, Acceptance, Change, Child, GrantObserved, GranteeFacts, Observed, Outcome},
 };
 pub(super) use surroundings::facts_of;
@@ -67,6 +69,11 @@ pub(super) struct Args {
     /// Namespace of what names none.
     #[arg(long, short)]
     namespace: Option<String>,
+    #[command(flatten)]
+    release: Release,
+    /// Address of the egress proxy, for pods that reach no DNS: the cluster IP of Service ringfence-egress. With --pod.
+    #[arg(long, value_name = "ADDRESS", requires = "pod")]
+    egress_address: Option<IpAddr>,
     /// How to print it.
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
@@ -96,8 +103,14 @@ pub(super) fn main(args: &Args) -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode> {
     let manifests = manifests::load(&args.files, args.namespace.as_deref())?;
     let rendered = match &args.pod {
-        Some(name) => pod::pod(&manifests, name, args.namespace.as_deref())?,
-        None => everything(&manifests)?,
+        Some(name) => {
+            let proxy = pod::Proxy {
+                namespace: &args.release.release_namespace,
+                address: args.egress_address,
+            };
+            pod::pod(&manifests, name, args.namespace.as_deref(), &proxy)?
+        }
+        None => everything(&manifests, &args.release.release_namespace)?,
     };
     for comment in &rendered.comments {
         eprintln!("# {}", printable(comment));
@@ -136,7 +149,7 @@ fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
     Ok(text)
 }
 
-fn everything(manifests: &Manifests) -> Result<Rendered> {
+fn everything(manifests: &Manifests, release: &str) -> Result<Rendered> {
     if manifests.workflows.is_empty() && manifests.grants.is_empty() {
         let others = match manifests.others.as_slice() {
             [] => String::new(),
@@ -170,7 +183,7 @@ fn everything(manifests: &Manifests) -> Result<Rendered> {
                 rendered.objects.push((comment, plan::default_deny(facts)));
             }
         }
-        rendered.workflow(workflow, surroundings, manifests);
+        rendered.workflow(workflow, surroundings, manifests, release);
     }
     for grant in &manifests.grants {
         rendered.grant(grant, manifests)?;
@@ -188,11 +201,12 @@ impl Rendered {
         }
     }
 
-    fn workflow(&mut self, workflow: &AIWorkflow, surroundings: Surroundings, manifests: &Manifests) {
+    fn workflow(&mut self, workflow: &AIWorkflow, surroundings: Surroundings, manifests: &Manifests, release: &str) {
         let shown = format!("AIWorkflow {}/{}", namespace_of(workflow), workflow.name_any());
         let workflow = with_uid(workflow, &shown);
         let knows_cluster = surroundings.knows_cluster;
         let mut observed = surroundings.observe(&workflow, manifests);
+        observed.egress_proxy = Some(release.to_owned());
         if let Some(owner) = earlier_owner(&workflow, manifests) {
             let account = workflow.service_account_name();
             observed.taken.insert((Child::ServiceAccount, account.to_owned()));
@@ -203,7 +217,8 @@ impl Rendered {
         }
         let plan = plan::plan(&workflow, &observed);
         let made = plan.changes.iter().filter_map(made);
-        self.objects.extend(made.map(|object| (shown.clone(), object)));
+        self.objects
+            .extend(made.map(|object| (format!("{shown}{}", way(&object)), object)));
         if workflow.metadata.deletion_timestamp.is_some() {
             self.comments
                 .push(format!("{shown}: is being deleted, so nothing is made of it"));
@@ -313,6 +328,15 @@ impl Rendered {
             self.comments.push(format!("{shown}: gives nothing{AS_FAR}: {idle}"));
         }
         Ok(())
+    }
+}
+
+/// What is to be said of a policy that leads to the egress proxy.
+fn way(object: &Value) -> &'static str {
+    let annotations = object.pointer("/metadata/annotations");
+    match annotations.is_some_and(|annotations| annotations.get(egress::ANNOTATION).is_some()) {
+        true => ": its way to domains, where the egress proxy is installed (--release-namespace names its namespace)",
+        false => "",
     }
 }
 

@@ -106,6 +106,10 @@ pub(super) struct Args {
     /// Addresses of its own pod, separated by commas: what the cluster's ranges must hold to be believed. The chart sets it.
     #[arg(long, env = "RINGFENCE_POD_IPS", default_value = "")]
     pod_ips: String,
+    /// The chart's egress proxy is installed in the namespace above: workflows that declare domains get a way to it. Left out, they are told
+    /// that there is none.
+    #[arg(long, env = "RINGFENCE_EGRESS_PROXY")]
+    egress_proxy: bool,
     /// How often all that stands is scanned, such as 5m; 0 is never.
     #[arg(long, env = "RINGFENCE_SCAN_PERIOD", default_value = "5m", value_parser = period)]
     scan_period: Duration,
@@ -260,6 +264,7 @@ async fn run(args: Args) -> Result<()> {
         client: client.clone(),
         metrics,
         readiness: readiness.clone(),
+        egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
         namespace: args.namespace,
         registration: args.webhook_configuration,
         addresses: own_addresses.collect(),

@@ -129,6 +129,7 @@ fn wide(workflow: &AIWorkflow) -> AIWorkflowClass {
     class.spec.network = Some(crate::api::ClassNetwork {
         cidrs: vec!["203.0.0.0/16".into()],
         namespaces: ["web", "vectors", "team-a", "team-b"].map(str::to_owned).to_vec(),
+        ..crate::api::ClassNetwork::default()
     });
     class
 }

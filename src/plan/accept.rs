@@ -1,7 +1,7 @@
 //! Whether a declaration is valid and inside its class: condition `Accepted`, for the reconciler and for admission alike.
 
 use super::{
-    NamespaceFacts, Problem,
+    NamespaceFacts, Problem, domains,
     outside::outside_class,
     peer::{Peer, invalid_peer, invalid_ports},
     rules, secrets, shape,
@@ -203,15 +203,17 @@ pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
     let network = spec.network.clone().unwrap_or_default();
     for (index, rule) in network.ingress.iter().enumerate() {
         let path = format!("spec.network.ingress[{index}]");
-        invalid_peer(&format!("{path}.from"), &Peer::from(&rule.from), &mut problems);
-        invalid_ports(&path, &rule.ports, false, &mut problems);
+        let peer = Peer::from(&rule.from);
+        invalid_peer(&format!("{path}.from"), &peer, &mut problems);
+        invalid_ports(&path, &rule.ports, &peer, &mut problems);
     }
     for (index, rule) in network.egress.iter().enumerate() {
         let path = format!("spec.network.egress[{index}]");
         let peer = Peer::from(&rule.to);
         invalid_peer(&format!("{path}.to"), &peer, &mut problems);
-        invalid_ports(&path, &rule.ports, peer.api_server, &mut problems);
+        invalid_ports(&path, &rule.ports, &peer, &mut problems);
     }
+    domains::invalid_together(&network.egress, &mut problems);
     problems
 }
 

@@ -66,7 +66,7 @@ pub(super) fn covered(net: &IpNet, class: &[String]) -> bool {
 
 /// Addresses inside `net` that hand out credentials, in every form that a packet can carry them, and ranges that may lead to one. If `net`
 /// is such an address itself, or part of such a range, it is all that is left.
-pub(super) fn metadata_in(net: &IpNet) -> Vec<IpNet> {
+pub(crate) fn metadata_in(net: &IpNet) -> Vec<IpNet> {
     let nat64 = METADATA_V4.iter().map(|address| IpAddr::V6(through_nat64(*address)));
     let plain = METADATA_V4.iter().map(|address| IpAddr::V4(*address));
     let six = METADATA_V6.iter().map(|address| IpAddr::V6(*address));

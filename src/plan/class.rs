@@ -1,6 +1,6 @@
 //! The class by itself: whether it can be read, and the one that the operator makes when there is none.
 
-use super::{Problem, cidr, engine, rules, selector, shape};
+use super::{Problem, cidr, dns, domains, engine, rules, shape};
 use crate::api::{
     AIWorkflowClass, AIWorkflowClassSpec, ClassIdentity, ClassImages, ClassVolumes, DEFAULT_CLASS, Engine, PodSecurity,
     PolicyRule,
@@ -41,9 +41,8 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
     let network = spec.network.clone().unwrap_or_default();
     let cluster = spec.cluster.clone().unwrap_or_default();
     let own = cluster.cluster_cidrs.unwrap_or_default();
-    if let Some(pods) = cluster.dns.as_ref().and_then(|dns| dns.selector.as_ref()) {
-        problems.extend(selector::naming_pods("spec.cluster.dns.selector", pods));
-    }
+    domains::class_problems(class, &mut problems);
+    dns::class_problems(class, &mut problems);
     let dns = cluster.dns.and_then(|dns| dns.cidrs).unwrap_or_default();
     let api_server = cluster.api_server.map(|address| address.cidrs).unwrap_or_default();
     for (path, list) in [
@@ -113,7 +112,7 @@ mod tests {
     fn a_range_that_cannot_be_read_is_named() {
         let network = ClassNetwork {
             cidrs: vec!["10.0.0.1/8".to_owned()],
-            namespaces: Vec::new(),
+            ..ClassNetwork::default()
         };
         let spec = AIWorkflowClassSpec {
             network: Some(network),

@@ -7,8 +7,11 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, engine, name_of, network, owned_name, owner_uid, rules};
-use crate::api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain};
+use super::{Child, Observed, dns, domains, engine, name_of, owned_name, owner_uid, rules};
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
+    egress,
+};
 
 /// Whether everything that is made for a workflow can bear the names that it declares. Where not, nothing is made at all.
 pub(super) fn can_be_named(workflow: &AIWorkflow) -> bool {
@@ -47,7 +50,7 @@ pub(super) fn as_it_stood(
     match child {
         Child::NetworkPolicy => {
             // The cluster's DNS is the class's word, and the declaration has none in it.
-            let dns = network::dns(class);
+            let dns = dns::rule(class);
             for direction in ["/spec/ingress", "/spec/egress"] {
                 only_of(desired, seen, direction, |rule| {
                     (Some(rule) != dns.as_ref()).then(|| without_excepts(&comparable(rule)))
@@ -65,7 +68,16 @@ pub(super) fn as_it_stood(
         .and_then(Value::as_object_mut)
         .zip(stood)
     {
-        wanted.retain(|key, value| key == OWNER_UID_ANNOTATION || stood.get(key) == Some(value));
+        if let Some(leads_to) = wanted.get_mut(egress::ANNOTATION) {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let before = stood.get(egress::ANNOTATION).map(text).unwrap_or_default();
+            let Some(narrowed) = domains::only_what_stood(&text(&*leads_to), &before) else {
+                return false;
+            };
+            *leads_to = narrowed.into();
+        }
+        let is_narrowed = |key: &str| key == OWNER_UID_ANNOTATION || key == egress::ANNOTATION;
+        wanted.retain(|key, value| is_narrowed(key) || stood.get(key) == Some(value));
         // Made from what was declared then.
         if let Some(revision) = stood.get(REVISION_ANNOTATION) {
             wanted.insert(REVISION_ANNOTATION.to_owned(), revision.clone());

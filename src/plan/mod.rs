@@ -7,11 +7,13 @@ mod adopt;
 mod bind;
 mod binding_registration;
 mod ceiling;
-mod cidr;
+pub(crate) mod cidr;
 mod claims;
 mod class;
 mod cluster;
 mod compliance;
+mod dns;
+mod domains;
 mod engine;
 mod exception;
 mod grant;
@@ -54,6 +56,8 @@ pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
 pub use compliance::{Compliance, Some20};
+pub use dns::is_reached as reaches_dns;
+pub use domains::{EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
 pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use exception::{
     ExceptionObserved, Idle, MAX_EXCEPTIONS, exception_in_force, exception_problems, exception_standing,
@@ -79,7 +83,11 @@ pub use selector::{problems as selector_problems, selects};
 pub use status::{Outcome, status, unobserved_status};
 pub use tenants::{Tenants, tenants_condition};
 
-use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed};
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed},
+    egress,
+};
+use object::Annotations;
 
 /// One thing that is wrong with a declaration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -147,6 +155,8 @@ pub struct Observed {
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
     pub api_server: BTreeSet<(IpAddr, u16)>,
+    /// Namespace of the egress proxy, where one is installed.
+    pub egress_proxy: Option<String>,
     /// What the last scan of its namespace found about it; `None` until there was one.
     pub compliance: Option<Compliance>,
 }
@@ -189,6 +199,8 @@ pub struct Plan {
     pub taken: Vec<(Child, String)>,
     /// Why an account that is to join does not, or one that others name is not made.
     pub conflict: Option<String>,
+    /// Why domains are not reached that it declares and its class opens.
+    pub unserved: Option<String>,
     /// Nothing was planned, narrowing included: it waits for a person, or for older pods to go.
     pub held: bool,
     /// What to put on record as reviewed.
@@ -217,6 +229,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         unresolved: None,
         taken: Vec::new(),
         conflict: None,
+        unserved: None,
         held: false,
         reviewed: reviewed::record(workflow, observed.registration.as_ref()),
         changes: Vec::new(),
@@ -243,6 +256,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
 
     hold::hold(workflow, observed, &mut plan);
     plan.unresolved = references::unresolved(workflow, observed, class);
+    plan.unserved = domains::unserved(workflow, observed, class);
     let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
     let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
     let joining = match adopt::account(workflow, observed, class) {
@@ -317,13 +331,16 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         plan.changes.retain(|change| !matches!(change, Change::Create(..)));
     }
     if plan.held {
+        let owned = |part: &str| owned_name(&observed.namespace.name, &workflow.name_any(), part);
+        // Of the way to domains is desired what is left of it, where anything is.
+        let stays = |name: &str| name == owned("allow") || (name == owned("domains") && !kept::can_be_named(workflow));
         // Nothing new comes; and what stands is kept as it was given, for who edited one while nobody reviewed could edit the other.
         plan.changes.retain(|change| match change {
             Change::Create(..) => false,
             Change::Replace(..) => true,
             Change::Delete { child, name, .. } => match child {
                 Child::Role | Child::RoleBinding => true,
-                Child::NetworkPolicy => *name != owned_name(&observed.namespace.name, &workflow.name_any(), "allow"),
+                Child::NetworkPolicy => !stays(name),
                 Child::ServiceAccount => false,
             },
         });
@@ -361,6 +378,11 @@ fn desired(
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }
+    let mut way = Annotations::default();
+    if let Some(opening) = domains::opening(workflow, observed, class).filter(|_| stands) {
+        way = Annotations::ours(egress::ANNOTATION, opening.leads_to);
+        parts.push((Child::NetworkPolicy, owned("domains"), json!({"spec": opening.spec})));
+    }
     let account = json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
     if !plan.effective_rules.is_empty() {
         parts.extend(role(
@@ -382,13 +404,13 @@ fn desired(
             &launchers,
         ));
     }
-    let annotations = accept::allowed_annotations(workflow, class);
-    let none = BTreeMap::new();
+    let annotations = Annotations::declared(accept::allowed_annotations(workflow, class));
+    let none = Annotations::default();
     let object = |(child, name, body): (Child, String, Value)| {
-        let own = if child == Child::ServiceAccount {
-            &annotations
-        } else {
-            &none
+        let own = match child {
+            Child::ServiceAccount => &annotations,
+            Child::NetworkPolicy if name == owned("domains") => &way,
+            _ => &none,
         };
         let object = object::annotated(workflow, child, &name, own, body);
         ((child, name), object)

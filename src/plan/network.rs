@@ -4,17 +4,14 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, peer, selector::naming_pods};
+use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, dns, peer};
 use crate::api::{
-    AIWorkflow, AIWorkflowClass, DnsAddress, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
+    AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
 };
 
 /// Label that the API server itself puts on each namespace, so nobody can move a namespace into a peer by a label.
-const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
-/// Where NodeLocal DNS listens unless told otherwise. Nothing answers there without it.
-const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
+pub(super) const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// `spec` of the allow policy. Every list is there, empty or not, so that a foreign addition is a difference.
 pub(super) fn allow_spec(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Value {
@@ -64,7 +61,7 @@ fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClas
 
 fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass, ranges: &Ranges) -> Vec<Value> {
     let namespace = &observed.namespace;
-    let mut rules: Vec<_> = dns(class).into_iter().collect();
+    let mut rules: Vec<_> = dns::rule(class).into_iter().collect();
     for rule in network
         .egress
         .iter()
@@ -76,6 +73,8 @@ fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass, range
             cidrs,
             except,
             api_server,
+            // Another policy's: it says where the way to the proxy leads.
+            domains: _,
         } = &rule.to;
         if api_server.is_some() {
             rules.extend(api_server_rules(observed, class));
@@ -125,11 +124,11 @@ fn peers(
     peers
 }
 
-fn pod_peer(namespace: &str, selector: Value) -> Value {
+pub(super) fn pod_peer(namespace: &str, selector: Value) -> Value {
     json!({"namespaceSelector": {"matchLabels": {NAMESPACE_NAME_LABEL: namespace}}, "podSelector": selector})
 }
 
-fn selector(selector: &LabelSelector) -> Value {
+pub(super) fn selector(selector: &LabelSelector) -> Value {
     json!({"matchLabels": selector.match_labels, "matchExpressions": selector.match_expressions})
 }
 
@@ -140,7 +139,7 @@ fn declared_block(text: &str, except: &[String], ranges: &Ranges) -> Option<Valu
 }
 
 /// A range of the platform's own, such as the DNS or the API server, without the services in it that hand out credentials.
-fn platform_block(text: &str) -> Option<Value> {
+pub(super) fn platform_block(text: &str) -> Option<Value> {
     let net = cidr::parse(text).ok()?;
     let metadata = cidr::metadata_in(&net);
     (!metadata.contains(&net)).then(|| block(net, &metadata))
@@ -162,40 +161,6 @@ fn ports(ports: &[Port]) -> Vec<Value> {
             }
         })
         .collect()
-}
-
-/// The cluster's DNS, UDP and TCP: long answers come over TCP. `None` where the class names none that can be read: a rule
-/// without peers would open port 53 to everywhere.
-pub(super) fn dns(class: &AIWorkflowClass) -> Option<Value> {
-    let address = class
-        .spec
-        .cluster
-        .as_ref()
-        .and_then(|cluster| cluster.dns.clone())
-        .unwrap_or_else(usual_dns);
-    let mut to = Vec::new();
-    let pods = address.selector.filter(|pods| naming_pods("", pods).is_empty());
-    if let (Some(namespace), Some(labels)) = (&address.namespace, &pods) {
-        to.push(pod_peer(namespace, selector(labels)));
-    }
-    let blocks = address.cidrs.unwrap_or_default();
-    to.extend(blocks.iter().filter_map(|text| platform_block(text)));
-    let ports = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
-    (!to.is_empty()).then(|| json!({"to": to, "ports": ports}))
-}
-
-/// The DNS pods, and the address at which NodeLocal DNS answers on each node where it is installed.
-fn usual_dns() -> DnsAddress {
-    let labels = [("k8s-app".to_owned(), "kube-dns".to_owned())];
-    let selector = LabelSelector {
-        match_labels: labels.into_iter().collect(),
-        match_expressions: Vec::new(),
-    };
-    DnsAddress {
-        namespace: Some("kube-system".to_owned()),
-        selector: Some(selector),
-        cidrs: Some(vec![NODE_LOCAL_DNS.to_owned()]),
-    }
 }
 
 /// One rule an address, each with its own port, because addresses of one API server may answer on different ports.

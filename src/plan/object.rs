@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::Resource;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -77,10 +78,10 @@ pub fn owned_name(namespace: &str, workflow: &str, part: &str) -> String {
 }
 
 /// Parts of a workflow that are named by [`owned_name`].
-const PARTS: [&str; 5] = ["allow", "role", "binding", "launcher", "launchers"];
+const PARTS: [&str; 6] = ["allow", "domains", "role", "binding", "launcher", "launchers"];
 
 /// Every name that a part of a workflow can have, its account apart.
-pub fn owned_names(namespace: &str, workflow: &str) -> [String; 5] {
+pub fn owned_names(namespace: &str, workflow: &str) -> [String; 6] {
     PARTS.map(|part| owned_name(namespace, workflow, part))
 }
 
@@ -114,15 +115,33 @@ pub fn replacing(mut desired: Value, seen: &Value) -> Value {
 
 /// An object that a workflow or a grant owns: made, kept and, by the garbage collector, removed with it.
 pub(super) fn owned_by<K: Resource<DynamicType = ()>>(owner: &K, child: Child, name: &str, body: Value) -> Value {
-    annotated(owner, child, name, &BTreeMap::new(), body)
+    annotated(owner, child, name, &Annotations::default(), body)
 }
 
-/// The same, with annotations of its own beside Ringfence's, which they cannot replace.
+/// Annotations of an owned object beside those that every one has.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Annotations(BTreeMap<String, String>);
+
+impl Annotations {
+    /// Such as somebody declares: Ringfence's own keys are not among them.
+    pub(super) fn declared(annotations: BTreeMap<String, String>) -> Self {
+        let is_ours = |key: &str| key.starts_with("ringfence.dev/");
+        Self(annotations.into_iter().filter(|(key, _)| !is_ours(key)).collect())
+    }
+
+    /// One of Ringfence's own.
+    pub(super) fn ours(key: &str, value: String) -> Self {
+        Self([(key.to_owned(), value)].into())
+    }
+}
+
+/// The same, with more annotations.
 pub(super) fn annotated<K: Resource<DynamicType = ()>>(
     owner: &K,
     child: Child,
     name: &str,
-    own: &BTreeMap<String, String>,
+    own: &Annotations,
     body: Value,
 ) -> Value {
     let uid = owner.meta().uid.clone().unwrap_or_default();
@@ -130,7 +149,7 @@ pub(super) fn annotated<K: Resource<DynamicType = ()>>(
     let owner_name = owner.meta().name.clone().unwrap_or_default();
     let mut metadata = owned_metadata(name, &namespace, &uid, &owner_name);
     if let Some(annotations) = metadata.pointer_mut("/annotations").and_then(Value::as_object_mut) {
-        for (key, value) in own.iter().filter(|(key, _)| !key.starts_with("ringfence.dev/")) {
+        for (key, value) in &own.0 {
             annotations.insert(key.clone(), value.clone().into());
         }
         annotations.insert(REVISION_ANNOTATION.to_owned(), revision(&json!([own, body])).into());

@@ -1,9 +1,16 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
-use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, outside::shown, selector};
-use crate::api::{
-    AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, WorkflowPeer, is_dns_label,
+use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, domains, outside::shown, selector};
+use crate::{
+    api::{
+        AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, Protocol, WorkflowPeer,
+        is_dns_label,
+    },
+    egress::Domain,
 };
+
+/// Most domains of one peer: what the egress proxy reads.
+const MAX_DOMAINS: usize = 25;
 
 /// Both directions of a declared peer, seen alike.
 pub(super) struct Peer<'a> {
@@ -11,7 +18,8 @@ pub(super) struct Peer<'a> {
     workflow: Option<&'a WorkflowPeer>,
     cidrs: Option<&'a [String]>,
     except: Option<&'a [String]>,
-    pub(super) api_server: bool,
+    api_server: bool,
+    domains: Option<&'a [String]>,
 }
 
 impl<'a> From<&'a EgressPeer> for Peer<'a> {
@@ -22,6 +30,7 @@ impl<'a> From<&'a EgressPeer> for Peer<'a> {
             cidrs: peer.cidrs.as_deref(),
             except: peer.except.as_deref(),
             api_server: peer.api_server.is_some(),
+            domains: peer.domains.as_deref(),
         }
     }
 }
@@ -34,6 +43,7 @@ impl<'a> From<&'a IngressPeer> for Peer<'a> {
             cidrs: peer.cidrs.as_deref(),
             except: peer.except.as_deref(),
             api_server: false,
+            domains: None,
         }
     }
 }
@@ -41,16 +51,18 @@ impl<'a> From<&'a IngressPeer> for Peer<'a> {
 /// What is wrong with a declared source and its ports, whatever the class says.
 pub fn ingress_problems(rule: &IngressRule) -> Vec<Problem> {
     let mut problems = Vec::new();
-    invalid_peer("from", &Peer::from(&rule.from), &mut problems);
-    invalid_ports("rule", &rule.ports, false, &mut problems);
+    let peer = Peer::from(&rule.from);
+    invalid_peer("from", &peer, &mut problems);
+    invalid_ports("rule", &rule.ports, &peer, &mut problems);
     problems
 }
 
 /// What is wrong with a declared destination and its ports, whatever the class says.
 pub fn egress_problems(rule: &EgressRule) -> Vec<Problem> {
     let mut problems = Vec::new();
-    invalid_peer("to", &Peer::from(&rule.to), &mut problems);
-    invalid_ports("rule", &rule.ports, rule.to.api_server.is_some(), &mut problems);
+    let peer = Peer::from(&rule.to);
+    invalid_peer("to", &peer, &mut problems);
+    invalid_ports("rule", &rule.ports, &peer, &mut problems);
     problems
 }
 
@@ -61,13 +73,14 @@ pub(super) fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Probl
         peer.workflow.is_some(),
         peer.cidrs.is_some(),
         peer.api_server,
+        peer.domains.is_some(),
     ];
     if set.into_iter().filter(|set| *set).count() != 1 {
         problems.push(Problem::new(
             path,
             None,
             "is not exactly one peer",
-            "name one of pods, workflow, cidrs (or, to, apiServer)",
+            "name one of pods, workflow, cidrs (or, to, apiServer or domains)",
         ));
     }
     // What the API server would refuse in a NetworkPolicy would keep the old, wider policy standing.
@@ -93,14 +106,20 @@ pub(super) fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Probl
     if let Some(pods) = peer.pods {
         problems.extend(selector::naming_pods(&format!("{path}.pods.selector"), &pods.selector));
     }
-    if peer.cidrs.is_some_and(<[String]>::is_empty) {
-        problems.push(Problem::new(
-            format!("{path}.cidrs"),
-            Some("[]"),
-            "is empty, and empty never means all",
-            "name a range",
-        ));
+    for (field, list, fix) in [
+        ("cidrs", peer.cidrs, "name a range"),
+        ("domains", peer.domains, "name a domain"),
+    ] {
+        if list.is_some_and(<[String]>::is_empty) {
+            problems.push(Problem::new(
+                format!("{path}.{field}"),
+                Some("[]"),
+                "is empty, and empty never means all",
+                fix,
+            ));
+        }
     }
+    invalid_domains(&format!("{path}.domains"), peer.domains.unwrap_or_default(), problems);
     for (field, list) in [("cidrs", peer.cidrs), ("except", peer.except)] {
         for (index, text) in list.unwrap_or_default().iter().enumerate() {
             if let Err(message) = cidr::parse(text) {
@@ -146,10 +165,25 @@ pub(super) fn invalid_peer(path: &str, peer: &Peer<'_>, problems: &mut Vec<Probl
     }
 }
 
+fn invalid_domains(path: &str, domains: &[String], problems: &mut Vec<Problem>) {
+    if domains.len() > MAX_DOMAINS {
+        let fix = "name the others in a rule of their own";
+        let message = format!("names more than {MAX_DOMAINS} domains");
+        problems.push(Problem::new(path, None, message, fix));
+    }
+    for (index, domain) in domains.iter().enumerate() {
+        if let Err(message) = Domain::parse(domain) {
+            let fix =
+                "name a domain of the world's DNS, such as api.example.com, or *.example.com for every name below it";
+            problems.push(Problem::new(format!("{path}[{index}]"), Some(domain), message, fix));
+        }
+    }
+}
+
 /// What is wrong with a peer's ports.
-pub(super) fn invalid_ports(path: &str, ports: &[Port], api_server: bool, problems: &mut Vec<Problem>) {
+pub(super) fn invalid_ports(path: &str, ports: &[Port], peer: &Peer<'_>, problems: &mut Vec<Problem>) {
     let path = format!("{path}.ports");
-    if ports.is_empty() && !api_server {
+    if ports.is_empty() && !peer.api_server {
         problems.push(Problem::new(
             &path,
             Some("[]"),
@@ -168,6 +202,15 @@ pub(super) fn invalid_ports(path: &str, ports: &[Port], api_server: bool, proble
                 Some(&value),
                 "is no port or range of ports",
                 "use 1 to 65535",
+            ));
+        }
+        let protocol = port.protocol.unwrap_or(Protocol::TCP);
+        if peer.domains.is_some() && protocol != Protocol::TCP {
+            problems.push(Problem::new(
+                format!("{path}[{index}].protocol"),
+                Some(&format!("{protocol:?}")),
+                "is not how domains are reached, which is through the egress proxy and by TCP alone",
+                "leave it out, or declare the addresses in cidrs",
             ));
         }
     }
@@ -228,6 +271,22 @@ pub(super) fn peer_outside_class(
             problems.push(Problem::new(
                 format!("{path}.{field}.namespace"),
                 Some(other),
+                message,
+                fix,
+            ));
+        }
+    }
+    let opened = peer.domains.map(|_| domains::opened(class)).unwrap_or_default();
+    for (index, text) in peer.domains.unwrap_or_default().iter().enumerate() {
+        if Domain::parse(text).is_ok_and(|domain| !opened.iter().any(|pattern| pattern.covers(&domain))) {
+            let message = format!("is a domain that AIWorkflowClass {class_name} does not open");
+            let fix = format!(
+                "ask the platform team to add it to spec.network.domains of AIWorkflowClass {class_name} ({})",
+                shown(&network.domains)
+            );
+            problems.push(Problem::new(
+                format!("{path}.domains[{index}]"),
+                Some(text),
                 message,
                 fix,
             ));

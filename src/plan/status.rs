@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Child, Observed, Plan, references};
+use super::{Child, Observed, Plan, dns, references};
 use crate::api::{
     ADOPT_ANNOTATION, AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus,
     find, set,
@@ -100,6 +100,10 @@ pub fn status(
     }
     let not_compliant = not_compliant(&status);
     let conditions = &mut status.conditions;
+    let exfiltration = dns::exfiltration(workflow, observed);
+    if exfiltration.is_none() {
+        conditions.retain(|said| said.type_ != ConditionType::DnsExfiltration.as_str());
+    }
     let mut put = |type_, (status, reason, message): (ConditionStatus, Reason, String)| {
         set(conditions, type_, status, reason, message, generation, now);
     };
@@ -147,6 +151,9 @@ pub fn status(
         ),
     });
     put(ConditionType::Ready, ready);
+    if let Some(said) = exfiltration {
+        put(ConditionType::DnsExfiltration, said);
+    }
     status
 }
 
@@ -192,6 +199,11 @@ fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (Conditi
             ConditionStatus::False,
             accepted.reason,
             "what is valid and inside the class stands as declared, account included; the rest is closed, and no new right is given, until Accepted is True".to_owned(),
+        ),
+        Outcome::Applied(_) if plan.unserved.is_some() => (
+            ConditionStatus::False,
+            Reason::NoEgressProxy,
+            plan.unserved.clone().unwrap_or_default(),
         ),
         Outcome::Applied(_) => (
             ConditionStatus::True,

@@ -18,9 +18,8 @@ use kube::{
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 
-use tracing::warn;
-
 use crate::review::{Keep, read_kept};
+use crate::watch::lasting;
 
 /// An object as it was sent, but for its `managedFields`.
 #[derive(Clone, Debug)]
@@ -107,22 +106,6 @@ where
     lasting(events(api, config)).touched_objects()
 }
 
-/// Events through failures, each of which makes this watch wait for longer, and no other one. A controller waits for all of its watches where
-/// one of them fails: a dozen that had failed together were half a minute late each, one after the other.
-pub(super) fn lasting<K: Resource<DynamicType = ()> + Send>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
-    events.default_backoff().filter_map(|event| {
-        ready(match event {
-            Ok(event) => Some(Ok(event)),
-            Err(error) => {
-                warn!(kind = %K::kind(&()), %error, "a watch failed, and begins again");
-                None
-            }
-        })
-    })
-}
-
 /// The same, but where nothing that `read` takes of an object has changed. For few objects: what was taken is kept of each.
 pub(super) fn changed<K, T>(
     client: &Client,
@@ -183,7 +166,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
     use k8s_openapi::api::core::v1::Node;
     use serde_json::json;
 
@@ -243,17 +225,5 @@ mod tests {
             .collect()
             .await;
         assert_eq!(told, ["1", "2", "4", "5", "6", "8"]);
-    }
-
-    #[tokio::test]
-    async fn a_watch_that_fails_holds_up_no_other() {
-        let fails = || Err(watcher::Error::NoResourceVersion);
-        let failing = futures::stream::iter((0..50).map(move |_| fails())).chain(futures::stream::pending());
-        let sound = futures::stream::iter((0..50).map(|_| Ok(Event::Apply(Node::default()))));
-        let all = [lasting(failing.boxed()).boxed(), lasting(sound.boxed()).boxed()];
-        let told = futures::stream::select_all(all).take(50).collect::<Vec<_>>();
-        // At once: nothing is waited for.
-        let told = told.now_or_never().expect("the other watch to be heard");
-        assert!(told.iter().all(Result::is_ok));
     }
 }

@@ -134,6 +134,12 @@ impl Context {
         }
     }
 
+    /// The same, where an egress proxy is installed in that namespace.
+    pub fn with_egress_proxy(mut self, namespace: Option<String>) -> Self {
+        self.reads = self.reads.with_egress_proxy(namespace);
+        self
+    }
+
     /// Where the scan leaves what it found.
     pub fn scanned(&self) -> Arc<Results> {
         Arc::clone(&self.scanned)

@@ -19,6 +19,8 @@ pub struct Reads {
     pub(super) release_namespace: Option<String>,
     /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     pub(super) registration: String,
+    /// Namespace of the egress proxy, where one is installed.
+    pub(super) egress_proxy: Option<String>,
 }
 
 impl Reads {
@@ -30,6 +32,15 @@ impl Reads {
             client,
             release_namespace,
             registration,
+            egress_proxy: None,
+        }
+    }
+
+    /// The same, where an egress proxy is installed in that namespace.
+    pub fn with_egress_proxy(self, namespace: Option<String>) -> Self {
+        Self {
+            egress_proxy: namespace,
+            ..self
         }
     }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{lean, paged_of_others};
 use crate::api::{AIWorkflow, AIWorkflowGrant, AIWorkflowSpec, REVIEWED_ANNOTATION, RegoPolicyException};
+use crate::watch::lasting;
 
 /// Finalizers that are kept, to be named where they hold a deletion.
 const FINALIZERS: usize = 8;
@@ -22,7 +23,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let trimmed = lean::lasting(lean::events(Api::all(client.clone()), paged_of_others())).modify(trim);
+    let trimmed = lasting(lean::events(Api::all(client.clone()), paged_of_others())).modify(trim);
     Controller::for_stream(reflector(writer, trimmed).applied_objects(), reader)
 }
 

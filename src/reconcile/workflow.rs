@@ -210,6 +210,7 @@ pub(super) async fn around(
         grants: granted.grants,
         unread_grants: granted.unread,
         peers: reach::peers(workflow, reads).await?,
+        egress_proxy: reads.egress_proxy.clone(),
         api_server: if needs_api_server {
             cluster::api_server(reads).await?
         } else {

@@ -21,6 +21,7 @@ mod ceiling;
 #[path = "../cluster/direct.rs"]
 mod direct;
 mod down;
+mod egress_domains;
 mod exceptions;
 mod exceptions_end;
 mod field_managers;

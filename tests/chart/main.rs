@@ -7,6 +7,7 @@ mod api;
 mod bindings;
 mod chart;
 mod definitions;
+mod egress;
 mod flow_control;
 mod identities;
 mod lifecycle;

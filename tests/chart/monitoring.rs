@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringfence::api::{ConditionStatus, ConditionType};
 use ringfence::review::{Operation, Outcome};
-use ringfence::telemetry::{Controller, Metrics, PolicyAction, PolicyOrigin, PolicyState};
+use ringfence::telemetry::{Controller, EgressMetrics, Metrics, PolicyAction, PolicyOrigin, PolicyState};
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::promql::{Firing, Promql};
@@ -187,7 +187,10 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     metrics.set_cache("Pod", 1);
     metrics.set_left_out("Pod", 1);
     metrics.set_gate("crds", true);
-    let text = metrics.encode().unwrap();
+    let proxy = EgressMetrics::default();
+    proxy.connected(second);
+    proxy.set_known("pods", 1);
+    let text = metrics.encode().unwrap() + &proxy.encode().unwrap();
     let series = text.lines().filter(|line| !line.starts_with('#'));
     series
         .map(|line| {
@@ -308,6 +311,13 @@ fn healthy() -> BTreeMap<String, String> {
             format!("ringfence_policy_info{{pod=\"{pod}\",policy=\"p\",revision=\"r\",state=\"compiled\"}}"),
             "1x120",
         );
+        add(of_pod("egress_api_server_last_answer_timestamp_seconds"), "0+60x120");
+        let connections = |verdict: &str| {
+            format!("ringfence_egress_connections_total{{namespace=\"r\",pod=\"{pod}\",verdict=\"{verdict}\"}}")
+        };
+        add(connections("allowed"), "0+60x120");
+        add(connections("not-declared"), "0+6x120");
+        add(connections("too-many"), "0x120");
         for kind in ["v1/Pod", "networking.k8s.io/v1/Ingress"] {
             add(
                 format!("ringfence_cache_namespaces_left_out{{pod=\"{pod}\",kind=\"{kind}\"}}"),
@@ -390,6 +400,11 @@ fn firing(changes: &[(&str, &str)], minute: u32) -> Vec<Firing> {
 #[case::one_error(&[("ringfence_reconcile_errors_total", "0x10 1x110")], 30, &[])]
 #[case::a_workflow_is_not_ready(&[("ringfence_workflows{condition=\"Ready\",status=\"False\"}", "2x120")], 20, &["RingfenceWorkflowsNotReady"])]
 #[case::slow(&[("ringfence_admission_duration_seconds_bucket{pod=\"a\",webhook=\"fence\",le=\"0.05\"", "0+30x120")], 30, &["RingfenceSlow"])]
+#[case::a_proxy_hears_nothing(&[("ringfence_egress_api_server_last_answer_timestamp_seconds{namespace=\"r\",pod=\"b\"", "0+60x20 1200x100")], 40, &["RingfenceEgressStale"])]
+#[case::a_proxy_heard_nothing_for_a_while(&[("ringfence_egress_api_server_last_answer_timestamp_seconds{namespace=\"r\",pod=\"b\"", "0+60x20 1200x100")], 28, &[])]
+#[case::a_proxy_is_full(&[("ringfence_egress_connections_total{namespace=\"r\",pod=\"a\",verdict=\"too-many\"", "0+1x120")], 15, &["RingfenceEgressFull"])]
+#[case::a_proxy_was_full_once(&[("ringfence_egress_connections_total{namespace=\"r\",pod=\"a\",verdict=\"too-many\"", "0x20 5x100")], 22, &[])]
+#[case::there_is_no_proxy(&[("ringfence_egress", "")], 60, &[])]
 fn alerts_fire_when_they_should(#[case] changes: &[(&str, &str)], #[case] minute: u32, #[case] expected: &[&str]) {
     let fired = firing(changes, minute);
     let mut names: Vec<&str> = fired.iter().map(|alert| alert.labels["alertname"].as_str()).collect();

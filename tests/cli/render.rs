@@ -151,6 +151,54 @@ fn the_block_for_a_pod_template_is_ready_to_paste() {
     );
 }
 
+/// By the name of its Service; without a DNS by its address, which only the cluster knows.
+#[test]
+fn a_pod_with_domains_is_told_where_the_egress_proxy_is() {
+    let input = fs::read_to_string(ACCEPTED).unwrap();
+    let without_dns = input.replacen("cluster: {", "cluster: {dns: {mode: None}, ", 1);
+    let pod = |input: &str, more: &[&str]| {
+        let arguments = [&["render", "-", "--pod", "triage"][..], more].concat();
+        let said = run(&arguments, input.as_bytes());
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out
+    };
+    let proxy = |printed: &str| -> Value {
+        let env = documents(printed)[0]["spec"]["containers"][0]["env"].clone();
+        let variables = env.as_array().unwrap().iter();
+        let mut urls: Vec<_> = variables
+            .filter(|variable| variable["name"].as_str().unwrap().to_uppercase().starts_with("HTTP"))
+            .map(|variable| variable["value"].clone())
+            .collect();
+        assert_eq!(urls.len(), 3, "{env}");
+        urls.dedup();
+        assert_eq!(urls.len(), 1, "{env}");
+        urls.remove(0)
+    };
+    assert_eq!(
+        proxy(&pod(&input, &[])),
+        "http://ringfence-egress.ringfence-system.svc:3128"
+    );
+    assert_eq!(
+        proxy(&pod(&input, &["--release-namespace", "fences"])),
+        "http://ringfence-egress.fences.svc:3128"
+    );
+    let unknown = pod(&without_dns, &[]);
+    assert_eq!(
+        proxy(&unknown),
+        "http://<cluster IP of Service ringfence-egress in namespace ringfence-system>:3128"
+    );
+    assert!(unknown.contains("--egress-address"), "{unknown}");
+    for (address, host) in [("10.96.0.31", "10.96.0.31"), ("fd00:96::31", "[fd00:96::31]")] {
+        let known = pod(&without_dns, &["--egress-address", address]);
+        assert_eq!(proxy(&known), format!("http://{host}:3128"));
+        assert!(!known.contains("--egress-address"), "{known}");
+    }
+    let plain = pod(&input.replacen("- {name: model, to:", "# {name: model, to:", 1), &[]);
+    assert!(!plain.contains("_PROXY"), "{plain}");
+    let alone = run(&["render", ACCEPTED, "--egress-address", "10.96.0.31"], b"");
+    assert_eq!(alone.code, 2, "{alone:?}");
+}
+
 /// The printed pod, with an image in place of the words for one.
 fn printed_pod() -> Value {
     let said = run(&["render", ACCEPTED, "--pod", "triage", "-o", "json"], b"");

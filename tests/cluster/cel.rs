@@ -98,6 +98,16 @@ fn egress(count: usize) -> Value {
     json!({"network": {"egress": rules.collect::<Vec<_>>()}})
 }
 
+/// Short ones, for all together are told to the egress proxy in one annotation; each with as many ports as a rule has.
+fn domains(rules: usize, each: usize) -> Value {
+    let ports: Vec<_> = (1..=32).map(|port| json!({"port": port, "protocol": "TCP"})).collect();
+    let rule = |i: usize| {
+        let domains: Vec<_> = (0..each).map(|number| format!("*.{number}.io")).collect();
+        json!({"name": i.to_string(), "to": {"domains": domains}, "ports": ports})
+    };
+    json!({"network": {"egress": (0..rules).map(rule).collect::<Vec<_>>()}})
+}
+
 fn rules(count: usize) -> Value {
     let names = |prefix: &str| (0..16).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
     let rule = json!({"apiGroups": names("group"), "resources": names("resource"), "resourceNames": names("name"), "verbs": ["get", "update", "patch", "delete"]});
@@ -134,6 +144,7 @@ async fn bounds_are_where_they_are_said_to_be() {
             "x",
             json!({"identity": {"audiences": (0..8).map(|i| json!({"audience": format!("{i:a>253}"), "maxExpirationSeconds": 600})).collect::<Vec<_>>()}}),
         ),
+        ("domains at their bounds", "x", domains(64, 25)),
         ("63 characters of any script", "x", team("ü".repeat(63))),
         ("an emoji is one character", "x", team("🦀".repeat(63))),
     ] {
@@ -143,6 +154,7 @@ async fn bounds_are_where_they_are_said_to_be() {
     for (what, name, spec, path) in [
         ("65 egress rules", "x", egress(65), "spec.network.egress"),
         ("33 rules", "x", rules(33), "spec.permissions.rules"),
+        ("26 domains", "x", domains(1, 26), "spec.network.egress[0].to.domains"),
         (
             "a name of 41 characters",
             &*"n".repeat(41),
@@ -216,6 +228,7 @@ async fn bounds_are_where_they_are_said_to_be() {
             "identity": {"annotations": many(32, 317), "audiences": many(32, 253), "maxTokenSeconds": 86400},
             "podSecurity": "Baseline",
             "volumes": {"types": vec!["csi"; 32], "csiDrivers": many(32, 63)},
+            "network": {"domains": many(64, 253)},
             "podAnnotations": annotations.iter().map(|name| format!("{prefix}/{name}")).collect::<Vec<_>>(),
         })
     };

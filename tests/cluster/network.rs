@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use support::eventually;
 use support::network::{Declared, Labels, Pod, Scene, Simulator, declared, differences, open_paths, ports};
+use support::{RELEASE_NAMESPACE, eventually};
 use tokio::sync::Mutex;
 
 use crate::world::{Actor, CLASSES, NAMESPACES as NAMESPACES_PATH, SOON, TENANT, World, all, condition, one, unasked};
@@ -59,7 +59,7 @@ struct Place {
 
 /// Each declared port, both its neighbours, and those that somebody would try.
 fn port_numbers(workflows: &[Value], api_server: &[(IpAddr, u16)]) -> BTreeSet<u16> {
-    let mut numbers = BTreeSet::from([22, 53, 443, 6443]);
+    let mut numbers = BTreeSet::from([22, 53, 443, 3127, 3128, 6443]);
     let networks = workflows.iter().map(|workflow| &workflow["spec"]["network"]);
     let rules = networks.flat_map(|network| [&network["ingress"], &network["egress"]]);
     let declared = rules.flat_map(|rules| rules.as_array().into_iter().flatten());
@@ -172,6 +172,7 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
         classes: story.classes,
         cluster_ranges: Some(cluster_ranges(&world.admin).await),
         api_server,
+        egress_proxy: Some(RELEASE_NAMESPACE.to_owned()),
     };
     let place = Place {
         scene,
@@ -190,6 +191,7 @@ async fn every_declared_path_is_open_and_every_other_one_closed() {
         ("net-vectors", "exporter", "Ready", "True", "Fenced"),
         ("net-vectors", "beyond", "Accepted", "False", "OutsideClass"),
         ("net-finance", "inside", "Accepted", "False", "OutsideClass"),
+        ("net-finance", "asker", "Accepted", "False", "OutsideClass"),
         ("net-trial", "pilot", "Ready", "False", "NotEnforced"),
     ] {
         place.world.condition(namespace, name, type_, status, reason).await;
@@ -210,7 +212,11 @@ async fn cluster_ranges(admin: &Actor) -> Vec<String> {
 /// With the labels that the API server gave the namespaces.
 async fn scene(admin: &Actor, story: &Story, api_server: &[(IpAddr, u16)]) -> Scene {
     let mut namespaces = std::collections::BTreeMap::new();
-    for name in NAMESPACES.map(|(name, ..)| name).into_iter().chain(["kube-system"]) {
+    for name in NAMESPACES
+        .map(|(name, ..)| name)
+        .into_iter()
+        .chain(["kube-system", RELEASE_NAMESPACE])
+    {
         let namespace = admin.get(&format!("{NAMESPACES_PATH}/{name}")).await.ok();
         let labels: Labels = serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap();
         namespaces.insert(name.to_owned(), labels);
@@ -238,6 +244,7 @@ async fn assert_some_are_open(place: &Place, policies: &[Value]) {
         "net-finance/summarise -> net-finance/cache:6379/TCP",
         "net-finance/crawler -> 2001:db8::1:65535/UDP",
         "net-finance/crawler -> kube-system/dns:53/UDP",
+        "net-finance/asker -> ringfence-system/egress:3128/TCP",
         "net-finance/inside -> 203.0.113.200:443/TCP",
         "net-finance/hostbits -> kube-system/dns:53/UDP",
         "net-finance/mapped -> 169.254.20.10:53/TCP",

@@ -31,7 +31,11 @@ impl Cluster {
             // What the chart would mount.
             let parameters = plane.directory().join("policy-parameters.yaml");
             std::fs::write(&parameters, values["policyParameters"].to_string()).expect("the parameters");
-            let flags = [format!("--policy-parameters={}", parameters.display())];
+            // As where the chart has egress.enabled.
+            let flags = [
+                format!("--policy-parameters={}", parameters.display()),
+                "--egress-proxy".to_owned(),
+            ];
             let ringfence = plane.start_ringfence_with(BINARY, &values, &flags).await;
             let ringfence = ringfence.expect("ringfence");
             in_force(&Actor::new(plane.admin().await)).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::ensure;
 use serde_json::{Value, json};
 use support::network::{Pod, Scene, Simulator, open_paths};
-use support::{Identity, eventually};
+use support::{Identity, RELEASE_NAMESPACE, eventually};
 
 use crate::engine::{Cluster, documents};
 use crate::world::{SOON, all};
@@ -74,11 +74,16 @@ async fn its_parts_run_inside_the_fence_and_talk_to_whom_they_declare() {
         .collect();
     placed.push(Pod::new("ingress", "proxy", &[("app", "ingress")], "10.0.1.1"));
     placed.push(Pod::new("ingress", "stranger", &[], "10.0.1.2"));
+    let proxy = [
+        ("app.kubernetes.io/name", "ringfence-egress"),
+        ("app.kubernetes.io/component", "egress"),
+    ];
+    placed.push(Pod::new(RELEASE_NAMESPACE, "egress", &proxy, "10.0.3.1"));
     placed.push(Pod::new("elsewhere", "redis", &[("app", "ingress")], "10.0.2.1"));
     let scene = Scene::of(
         placed,
         &["203.0.113.7", "198.51.100.7", "169.254.169.254"],
-        [22, 443, 5432, 5678, 6379],
+        [22, 443, 3128, 5432, 5678, 6379],
     );
     let policies = cluster
         .admin
@@ -96,9 +101,9 @@ async fn its_parts_run_inside_the_fence_and_talk_to_whom_they_declare() {
     let expected = [
         "ai-n8n/n8n-main -> ai-n8n/n8n-postgres:5432/TCP",
         "ai-n8n/n8n-main -> ai-n8n/n8n-redis:6379/TCP",
-        "ai-n8n/n8n-worker -> 203.0.113.7:443/TCP",
         "ai-n8n/n8n-worker -> ai-n8n/n8n-postgres:5432/TCP",
         "ai-n8n/n8n-worker -> ai-n8n/n8n-redis:6379/TCP",
+        "ai-n8n/n8n-worker -> ringfence-system/egress:3128/TCP",
         "ingress/proxy -> ai-n8n/n8n-main:5678/TCP",
     ];
     assert_eq!(of_n8n, BTreeSet::from(expected));

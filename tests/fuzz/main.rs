@@ -1,10 +1,11 @@
-//! What anybody may send, made up by the thousand: bytes of reviews, objects with templates, objects for the rules, and requests for the
-//! matchConditions of every registration and guard. Each with an oracle that is not the code under test.
+//! What anybody may send, made up by the thousand: bytes of reviews and of TLS handshakes, objects with templates, objects for the rules, and
+//! requests for the matchConditions of every registration and guard. Each with an oracle that is not the code under test.
 //!
 //! A run is short, and always the same. `RINGFENCE_SEED` gives another one, `RINGFENCE_CASES` a longer one (cases of each target). Inputs
 //! that are special, or once broke something, are in `corpus/`, and are tried first.
 
 mod conditions;
+mod handshakes;
 mod json;
 mod reviews;
 mod rules;

@@ -2,11 +2,12 @@
 
 use std::{fs, path::Path};
 
-const PURE_ROOMS: [&str; 11] = [
+const PURE_ROOMS: [&str; 12] = [
     "access",
     "api",
     "decisions",
     "draft",
+    "egress",
     "fence",
     "findings",
     "gatekeeper",

@@ -11,7 +11,7 @@ const README: &str = "charts/ringfence/README.md";
 const BEGIN: &str = "<!-- Generated from values.yaml and its schema by `make generate`. Do not edit. -->\n";
 const END: &str = "<!-- End of what is generated. -->\n";
 /// Maps whose keys are the user's.
-const OPEN: [&str; 1] = ["resources"];
+const OPEN: [&str; 2] = ["resources", "egress.resources"];
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

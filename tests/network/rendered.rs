@@ -15,12 +15,13 @@ use support::network::{Declared, PROTOCOLS, Pod, Scene, Simulator, declared, dif
 const CASES: u32 = 100;
 const API_SERVER: [(&str, u16); 2] = [("10.96.0.1", 443), ("192.0.2.10", 6443)];
 /// Namespaces and the mode of each.
-const NAMESPACES: [(&str, &str); 5] = [
+const NAMESPACES: [(&str, &str); 6] = [
     ("ai-a", "ringfence.dev/enforce"),
     ("ai-b", "ringfence.dev/enforce"),
     ("ai-w", "ringfence.dev/warn"),
     ("shop", ""),
     ("kube-system", ""),
+    (PROXY, ""),
 ];
 const RANGES: [&str; 14] = [
     "0.0.0.0/0",
@@ -40,15 +41,29 @@ const RANGES: [&str; 14] = [
 ];
 const NUMBERS: [u16; 5] = [53, 80, 443, 8080, 8090];
 
+/// Where the egress proxy is.
+const PROXY: &str = "ringfence-system";
+const DOMAINS: [&str; 4] = [
+    "api.example.com",
+    "*.example.com",
+    "*.blob.example.com",
+    "other.example",
+];
+
 /// Source and destination of paths that some case must open, by what they begin with.
-const OPENED: [(&str, &str); 6] = [
+const OPENED: [(&str, &str); 7] = [
     ("ai-a/", "ai-b/"),
     ("ai-b/", "ai-a/"),
     ("ai-a/", "203.0.113.7:"),
     ("ai-b/", "10.96.0.1:443/TCP"),
     ("ai-a/", "kube-system/dns:53/UDP"),
+    ("ai-a/", "ringfence-system/egress:3128/TCP"),
     ("198.51.100.1", "ai-a/"),
 ];
+
+/// Labels of the egress proxy's pods.
+const NAME: (&str, &str) = ("app.kubernetes.io/name", "ringfence-egress");
+const COMPONENT: (&str, &str) = ("app.kubernetes.io/component", "egress");
 
 fn scene() -> Scene {
     let namespaces = NAMESPACES.map(|(name, mode)| {
@@ -60,6 +75,15 @@ fn scene() -> Scene {
     let mut pods = vec![
         Pod::new("kube-system", "dns", &[("k8s-app", "kube-dns")], "10.1.0.53"),
         Pod::new("kube-system", "other", &[], "10.1.0.54"),
+        Pod::new(PROXY, "egress", &[NAME, COMPONENT], "10.1.0.55"),
+        Pod::new(
+            PROXY,
+            "ringfence",
+            &[("app.kubernetes.io/name", "ringfence")],
+            "10.1.0.56",
+        ),
+        Pod::new(PROXY, "another", &[NAME], "10.1.0.57"),
+        Pod::new("shop", "egress", &[NAME, COMPONENT], "10.1.0.58"),
     ];
     for (number, namespace) in ["ai-a", "ai-b", "ai-w", "shop"].into_iter().enumerate() {
         let ip = |host: u8| format!("10.1.{}.{host}", number + 2);
@@ -92,7 +116,7 @@ fn scene() -> Scene {
         namespaces: namespaces.into(),
         pods,
         addresses: addresses.map(|ip| ip.parse().unwrap()).to_vec(),
-        ports: ports(NUMBERS.into_iter().chain([54, 81, 6443, 8079, 8085])),
+        ports: ports(NUMBERS.into_iter().chain([54, 81, 3127, 3128, 6443, 8079, 8085])),
     }
 }
 
@@ -163,12 +187,19 @@ fn some_ports() -> impl Strategy<Value = Vec<Value>> {
 }
 
 fn rules(direction: &'static str) -> impl Strategy<Value = Vec<Value>> {
-    vec((peer(), some_ports(), prop::bool::weighted(0.1)), 0..5).prop_map(move |rules| {
-        let rule = |(index, (peer, ports, api_server)): (usize, (Value, Vec<Value>, bool))| {
-            if api_server && direction == "to" {
-                json!({"name": format!("rule-{index}"), "to": {"apiServer": {}}})
-            } else {
-                json!({"name": format!("rule-{index}"), direction: peer, "ports": ports})
+    // Now and then to what is no source.
+    let outward = prop_oneof![
+        8 => Just(None),
+        1 => Just(Some(json!({"apiServer": {}}))),
+        1 => subsequence(DOMAINS.to_vec(), 1..=3).prop_map(|domains| Some(json!({"domains": domains}))),
+    ];
+    vec((peer(), some_ports(), outward), 0..5).prop_map(move |rules| {
+        let rule = |(index, (peer, ports, outward)): (usize, (Value, Vec<Value>, Option<Value>))| {
+            let name = format!("rule-{index}");
+            match outward.filter(|_| direction == "to") {
+                Some(to) if to.get("domains").is_some() => json!({"name": name, "to": to, "ports": [{"port": 443}]}),
+                Some(to) => json!({"name": name, "to": to}),
+                None => json!({"name": name, direction: peer, "ports": ports}),
             }
         };
         rules.into_iter().enumerate().map(rule).collect()
@@ -227,6 +258,8 @@ fn class() -> impl Strategy<Value = Value> {
     let cluster = select(vec![
         json!({}),
         json!({"dns": {"cidrs": ["169.254.0.0/16"]}}),
+        json!({"dns": {"mode": "None"}}),
+        json!({"dns": {"mode": "Cluster"}}),
         json!({"dns": {"namespace": "shop", "selector": {"matchLabels": {"app": "one"}}}}),
         json!({"apiServer": {"cidrs": ["203.0.113.0/24"], "ports": [443, 8090]}}),
     ]);
@@ -242,14 +275,15 @@ fn class() -> impl Strategy<Value = Value> {
     let ranges = prop_oneof![2 => Just(vec!["0.0.0.0/0", "::/0"]), 1 => subsequence(RANGES.to_vec(), 0..6)];
     let all = vec!["ai-a", "ai-b", "ai-w", "shop"];
     let namespaces = prop_oneof![3 => Just(all.clone()), 1 => subsequence(all, 0..=4)];
-    (namespaces, ranges, cluster, own).prop_map(|(namespaces, cidrs, mut cluster, (own, how))| {
+    let domains = subsequence(vec!["*", "*.example.com", "api.example.com"], 0..=3);
+    (namespaces, ranges, domains, cluster, own).prop_map(|(namespaces, cidrs, domains, mut cluster, (own, how))| {
         let mut status = json!({});
         match how {
             "declared" => cluster["clusterCIDRs"] = json!(own),
             "detected" => status["cluster"] = json!({"ranges": own}),
             _ => {}
         }
-        let network = json!({"namespaces": namespaces, "cidrs": cidrs});
+        let network = json!({"namespaces": namespaces, "cidrs": cidrs, "domains": domains});
         let spec = json!({"images": {"allowed": ["**"]}, "network": network, "cluster": cluster});
         let metadata = json!({"name": "class"});
         json!({
@@ -280,6 +314,7 @@ fn policies(workflows: &[Value], class: &Value) -> Vec<Value> {
             namespace: facts(workflow.metadata.namespace.as_deref().unwrap()),
             class: Some(class.clone()),
             api_server: API_SERVER.map(|(ip, port)| (ip.parse().unwrap(), port)).into(),
+            egress_proxy: Some(PROXY.to_owned()),
             ..Observed::default()
         };
         let plan = plan(&workflow, &observed);
@@ -315,6 +350,7 @@ fn what_is_rendered_opens_what_is_declared_and_nothing_else() {
             workflows,
             classes: vec![class],
             api_server: API_SERVER.map(|(ip, port)| (ip.parse().unwrap(), port)).to_vec(),
+            egress_proxy: Some(PROXY.to_owned()),
         };
         let simulated = simulator.lock().unwrap().ask(&scene, &policies).unwrap();
         let found = differences(&scene, &declared(&scene, &said), &simulated);

@@ -294,6 +294,20 @@ fn a_way_in_or_out_is_found() {
             *side = side.replace('0', "1");
         });
     }
+    for (domain, of) in [
+        ("api.example.com", "w-1"),
+        ("evil.example", "w-1"),
+        ("api.example.com", "gone"),
+    ] {
+        breaks(2, &format!("\"{domain}\" is let out by the egress proxy"), |seen, _| {
+            let told = json!({"rules": [{"name": "x", "domains": [domain], "ports": [{"port": 443}]}]}).to_string();
+            let mut way = object(seen, "NetworkPolicy").clone();
+            way["metadata"]["annotations"] =
+                json!({"ringfence.dev/owner-uid": of, "ringfence.dev/egress-domains": told});
+            way["metadata"]["name"] = json!("way");
+            seen.objects.push(way);
+        });
+    }
     breaks(2, "Service s", |seen, _| {
         object(seen, "Service")["spec"]["type"] = json!("NodePort")
     });

@@ -7,6 +7,7 @@ use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
+use support::RELEASE_NAMESPACE;
 use support::network::{Declared, Matrix, Scene, declared};
 
 use crate::fit::{is_inside, list, misfits};
@@ -20,6 +21,8 @@ const SLACK: Second = 1;
 pub const LABEL: &str = "ringfence.dev/workflow";
 /// Where Ringfence says for whom it made an object.
 pub const OWNER_UID: &str = "ringfence.dev/owner-uid";
+/// Where it says to which domains the egress proxy lets the pods of a workflow.
+pub const DOMAINS: &str = "ringfence.dev/egress-domains";
 
 /// The state of one enforced namespace.
 #[derive(Clone, Debug, Default)]
@@ -261,6 +264,7 @@ impl<'a> Checker<'a> {
         if !foreign {
             found.extend(self.opened());
         }
+        found.extend(self.domains());
         for service in self.objects("Service").filter(|service| !self.is_older(service)) {
             let spec = &service["spec"];
             let selects = spec["selector"]
@@ -290,6 +294,7 @@ impl<'a> Checker<'a> {
         let said = Declared {
             workflows,
             classes: vec![self.seen.class.clone()],
+            egress_proxy: Some(RELEASE_NAMESPACE.to_owned()),
             ..Declared::default()
         };
         let declared = declared(scene, &said);
@@ -306,6 +311,33 @@ impl<'a> Checker<'a> {
                 let undeclared = is.bytes().zip(should.bytes()).position(|(is, should)| is > should);
                 if let Some(port) = undeclared.and_then(|index| scene.ports.get(index)) {
                     found.push(format!("{from} -> {to}:{port} is let {side}, and nobody declared it"));
+                }
+            }
+        }
+        found
+    }
+
+    /// Domains to which the egress proxy lets pods, and which nobody declared, or the class does not open: word for word, as all are here.
+    fn domains(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for policy in self.objects("NetworkPolicy") {
+            let Some(told) = policy["metadata"]["annotations"][DOMAINS].as_str() else {
+                continue;
+            };
+            let told: Value = serde_json::from_str(told).unwrap_or_else(|error| panic!("{told}: {error}"));
+            let mut workflows = self.workflows();
+            let owner = &policy["metadata"]["annotations"][OWNER_UID];
+            let workflow = workflows.find(|workflow| workflow["metadata"]["uid"] == *owner);
+            let declared = workflow.map_or(&[][..], |workflow| list(&workflow["spec"]["network"]["egress"]));
+            let open = list(&self.seen.class["spec"]["network"]["domains"]);
+            for domain in list(&told["rules"]).iter().flat_map(|rule| list(&rule["domains"])) {
+                let is_declared = declared
+                    .iter()
+                    .any(|rule| list(&rule["to"]["domains"]).contains(domain));
+                if !is_declared || !open.contains(domain) {
+                    found.push(format!(
+                        "{domain} is let out by the egress proxy, and nobody declared it or may"
+                    ));
                 }
             }
         }

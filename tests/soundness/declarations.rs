@@ -15,7 +15,7 @@ pub fn class(other: &str, images: usize, rules: bool) -> Value {
     let mut class = json!({
         "images": {"allowed": [images]},
         "podSecurity": "Baseline",
-        "network": {"cidrs": ["203.0.113.0/24"], "namespaces": [other]},
+        "network": {"cidrs": ["203.0.113.0/24"], "namespaces": [other], "domains": ["api.example.com"]},
         "volumes": {"types": ["configMap", "secret", "emptyDir", "projected", "downwardAPI", "persistentVolumeClaim"]},
         "podAnnotations": ["kubectl.kubernetes.io/", "batch.kubernetes.io/"],
         "cluster": {"clusterCIDRs": ["10.0.0.0/8"]},
@@ -74,6 +74,9 @@ pub fn declaration(parts: Parts, name: &str, other: &str) -> (Value, bool) {
         json!({"ingress": [{"name": "web", "from": {"pods": {"namespace": other, "selector": {"matchLabels": {"app": "web"}}}}, "ports": port}]}),
         json!({"egress": [{"name": "world", "to": {"cidrs": ["0.0.0.0/0"]}, "ports": [{"port": 443}]}]}),
         json!({"egress": [{"name": "dns", "to": {"pods": {"namespace": "kube-system", "selector": {"matchLabels": {"app": "web"}}}}, "ports": port}]}),
+        json!({"egress": [{"name": "model", "to": {"domains": ["api.example.com"]}, "ports": [{"port": 443}]}]}),
+        json!({"egress": [{"name": "model", "to": {"domains": ["api.example.com"]}, "ports": [{"port": 443}]},
+                          {"name": "all", "to": {"domains": ["*.example.com"]}, "ports": [{"port": 443}]}]}),
     ][parts.network].clone();
     // `default` is nobody's own, and another workflow's account is that one's.
     let account = [None, None, None, Some("default"), Some(next)][parts.account];

@@ -61,7 +61,10 @@ pub fn is_inside(spec: &Value, class: &Value, own: &str) -> bool {
             let ranges = texts(&peer["cidrs"]);
             let place = [&peer["pods"]["namespace"], &peer["workflow"]["namespace"]];
             let mut named = place.into_iter().filter_map(Value::as_str);
-            ranges.iter().all(|range| texts(&network["cidrs"]).contains(range))
+            // Word for word: no declaration names less than its class.
+            let is_open = |field: &str, named: &str| texts(&network[field]).contains(&named);
+            ranges.iter().all(|range| is_open("cidrs", range))
+                && texts(&peer["domains"]).iter().all(|domain| is_open("domains", domain))
                 && named.all(|namespace| namespace == own || texts(&network["namespaces"]).contains(&namespace))
         })
 }

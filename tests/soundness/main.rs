@@ -58,7 +58,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 
 /// A control plane of these tests alone, which lasts as long as the process.
 async fn world() -> World {
-    let (cluster, ringfence, admin) = own(&["--scan-period=0"]).await;
+    let (cluster, ringfence, admin) = own(&["--scan-period=0", "--egress-proxy"]).await;
     let tess = tenant_everywhere(&cluster, &admin).await;
     place::helpdesk(&admin).await;
     World {

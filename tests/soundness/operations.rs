@@ -231,7 +231,7 @@ fn patch() -> impl Strategy<Value = Patch> {
 
 fn parts() -> impl Strategy<Value = Parts> {
     let small = || prop_oneof![12 => Just(0usize), 1 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4)];
-    (small(), small(), small(), small(), 0usize..7, small()).prop_map(
+    (small(), small(), small(), small(), 0usize..9, small()).prop_map(
         |(launchers, images, rules, secrets, network, account)| Parts {
             launchers,
             images,

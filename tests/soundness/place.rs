@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use support::RELEASE_NAMESPACE;
 use support::network::{Pod, Scene, Simulator, ports};
 use support::{Identity, eventually};
 use tokio::sync::Mutex;
@@ -454,16 +455,22 @@ fn scene(namespace: &Value, ns: &str, other: &str) -> Scene {
         &[("k8s-app", "kube-dns"), ("app", "web")],
         "10.3.0.1",
     ));
+    let proxy = [
+        ("app.kubernetes.io/name", "ringfence-egress"),
+        ("app.kubernetes.io/component", "egress"),
+    ];
+    pods.push(Pod::new(RELEASE_NAMESPACE, "egress", &proxy, "10.3.0.2"));
     let addresses = ["203.0.113.7", "198.51.100.1", "169.254.169.254", "10.4.0.1"];
     Scene {
         namespaces: [
             (ns.to_owned(), labels.collect()),
             (other.to_owned(), named(other)),
             ("kube-system".to_owned(), named("kube-system")),
+            (RELEASE_NAMESPACE.to_owned(), named(RELEASE_NAMESPACE)),
         ]
         .into(),
         pods,
         addresses: addresses.map(|address| address.parse().expect("an address")).into(),
-        ports: ports([53, 443, 8080, 8081]),
+        ports: ports([53, 443, 3128, 8080, 8081]),
     }
 }

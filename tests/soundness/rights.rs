@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::checker::{Checker, LABEL, OWNER_UID, text};
+use crate::checker::{Checker, DOMAINS, LABEL, OWNER_UID, text};
 use crate::fit::{Right, keys, list, rights};
 use crate::past::Write;
 
 /// Where a cloud reads which role an account has.
 const CLOUD: [&str; 2] = ["eks.amazonaws.com/", "iam.gke.io/"];
-/// What Ringfence writes on an object of its own: for whom it is, by UID and by name, and of which form.
-const OWN: [&str; 3] = [OWNER_UID, "ringfence.dev/owner", "ringfence.dev/revision"];
+/// What Ringfence writes on an object of its own: for whom it is, by UID and by name, of which form, and where the way to domains leads.
+const OWN: [&str; 4] = [OWNER_UID, "ringfence.dev/owner", "ringfence.dev/revision", DOMAINS];
 /// Kinds on which a reserved key means something.
 const MEANT: [&str; 6] = [
     "AIWorkflow",

@@ -16,6 +16,18 @@ app.kubernetes.io/name: ringfence
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* The same of the egress proxy, which is not to be asked for reviews: its name is another. Workflows' NetworkPolicies select it by name and component. */}}
+{{- define "ringfence.egressLabels" -}}
+{{ include "ringfence.labels" . | replace "app.kubernetes.io/name: ringfence\n" "app.kubernetes.io/name: ringfence-egress\n" }}
+app.kubernetes.io/component: egress
+{{- end }}
+
+{{- define "ringfence.egressSelector" -}}
+app.kubernetes.io/name: ringfence-egress
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: egress
+{{- end }}
+
 {{- define "ringfence.image" -}}
 {{- with .Values.image -}}
 {{ with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
@@ -35,7 +47,7 @@ system:serviceaccount:{{ .Release.Namespace }}:ringfence
 {{/* The same as a CEL list. */}}
 {{/* The labels and annotations of ours that mean something, beside modes and the workflow label. */}}
 {{- define "ringfence.reservedKeysCel" -}}
-['ringfence.dev/adopt', 'ringfence.dev/aggregate-to-ceiling', 'ringfence.dev/aggregate-to-inventory', 'ringfence.dev/aggregate-to-owners', 'ringfence.dev/owner', 'ringfence.dev/owner-uid', 'ringfence.dev/reviewed', 'ringfence.dev/revision']
+['ringfence.dev/adopt', 'ringfence.dev/aggregate-to-ceiling', 'ringfence.dev/aggregate-to-inventory', 'ringfence.dev/aggregate-to-owners', 'ringfence.dev/egress-domains', 'ringfence.dev/owner', 'ringfence.dev/owner-uid', 'ringfence.dev/reviewed', 'ringfence.dev/revision']
 {{- end }}
 
 {{- define "ringfence.exemptCel" -}}

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::super::render::namespace_of;
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Condition, ConditionStatus, DEFAULT_DENY_NAME, Mode, Reason},
+    api::{
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Condition, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
+        Mode, Reason,
+    },
     plan::{self, Change, Child, DefaultDenyPlan, GrantPlan, Observed, Outcome, Plan},
 };
 
@@ -150,10 +153,11 @@ impl Comparison {
             let all: Vec<_> = conditions.iter().map(short).collect();
             lines.push(format!("{kind} {namespace}/{name}: {}", all.join(", ")));
             let mut messages: Vec<&str> = Vec::new();
-            for condition in conditions
-                .iter()
-                .filter(|condition| condition.status != ConditionStatus::True)
-            {
+            // What is outside `Ready` keeps nothing from standing.
+            let wanting = |condition: &&Condition| {
+                condition.status != ConditionStatus::True && condition.type_ != ConditionType::DnsExfiltration.as_str()
+            };
+            for condition in conditions.iter().filter(wanting) {
                 // `Ready` repeats the first that is not true.
                 if !messages.contains(&condition.message.as_str()) {
                     messages.push(&condition.message);

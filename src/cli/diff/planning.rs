@@ -18,7 +18,7 @@ use super::{
     proposal::Proposal,
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_DENY_NAME},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, DEFAULT_DENY_NAME, Reason, find},
     plan::{self, Change, Child, DefaultDenyPlan, GranteeFacts, Observed, Plan},
     reconcile::CallError,
 };
@@ -115,6 +115,17 @@ impl Proposal<'_> {
         let planned = futures::stream::iter(self.workflows.values()).map(|workflow| self.planned(workflow, &known));
         let planned: Vec<Planned<'_>> = planned.buffered(READS).try_collect().await?;
         let unread = planned.iter().filter_map(|planned| planned.note.clone());
+        let is_supposed = |one: &Planned<'_>| {
+            plan::names_domains(one.workflow)
+                && one.observed.egress_proxy.is_some()
+                && plan::egress_proxy_of(&one.observed.children).is_none()
+        };
+        if planned.iter().any(is_supposed) {
+            comparison.note(format!(
+                "only the operator knows whether the egress proxy is installed: it is taken to be there, in namespace {}",
+                self.release
+            ));
+        }
         for note in known.note().into_iter().chain(unread.take(1)) {
             comparison.note(note);
         }
@@ -152,6 +163,8 @@ impl Proposal<'_> {
             bail!("namespace {} was not read", namespace_of(workflow));
         };
         let mut observed = self.reads.around(workflow, facts, class).await.map_err(told)?;
+        let proxy = self.egress_proxy(workflow, &observed);
+        observed.egress_proxy = proxy;
         // What is on record, or was never stored, needs no registration, and not everybody may read it.
         if workflow.metadata.generation.is_some() && !plan::is_on_record(workflow) {
             observed.registration = self.reads.registration().await.map_err(told)?;
@@ -197,6 +210,17 @@ impl Proposal<'_> {
             plan,
             note,
         })
+    }
+
+    /// Namespace of the egress proxy: as the policy that stands has it, or what the operator said last; else what is taken for it.
+    fn egress_proxy(&self, workflow: &AIWorkflow, observed: &Observed) -> Option<String> {
+        let conditions = workflow.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let said = find(conditions, ConditionType::Programmed);
+        match plan::egress_proxy_of(&observed.children) {
+            Some(namespace) => Some(namespace.to_owned()),
+            None if said.is_some_and(|said| said.reason == Reason::NoEgressProxy.as_str()) => None,
+            None => Some(self.release.to_owned()),
+        }
     }
 
     /// Looks for bindings that give rights to an account which is not there yet. What may not be read is noted.

@@ -39,6 +39,8 @@ pub(super) struct Proposal<'a> {
     pub(super) client: Client,
     pub(super) reads: Reads,
     pub(super) manifests: &'a Manifests,
+    /// Namespace of Ringfence's release.
+    pub(super) release: &'a str,
     /// Every workflow that may change, as it would be, by namespace and name.
     pub(super) workflows: BTreeMap<(String, String), AIWorkflow>,
     /// Namespaces of those workflows, and of the input.
@@ -49,11 +51,12 @@ pub(super) struct Proposal<'a> {
 
 impl<'a> Proposal<'a> {
     /// Reads which workflows the input concerns, and their namespaces.
-    pub(super) async fn new(client: Client, manifests: &'a Manifests) -> Result<Self> {
+    pub(super) async fn new(client: Client, manifests: &'a Manifests, release: &'a str) -> Result<Self> {
         let mut proposal = Self {
             reads: Reads::new(client.clone(), None, MANAGER.to_owned()),
             client,
             manifests,
+            release,
             workflows: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             reached: BTreeSet::new(),

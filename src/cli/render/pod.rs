@@ -1,6 +1,6 @@
 //! The block that a pod template needs to run in its workflow's fence.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Result, bail};
 use kube::ResourceExt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{super::manifests::Manifests, Rendered, namespace_of, surroundings::Surroundings};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowClassSpec, DeclaredSecret, WORKFLOW_LABEL},
-    plan::{self, shape},
+    plan::{self, EGRESS_PROXY, EGRESS_PROXY_PORT, shape},
 };
 
 /// Where clients of the API server look for a token.
@@ -18,7 +18,30 @@ const OTHER_TOKENS_PATH: &str = "/var/run/secrets/tokens";
 /// Where whole Secrets are mounted, each in a folder of its own.
 const SECRETS_PATH: &str = "/var/run/secrets/declared";
 
-pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) -> Result<Rendered> {
+/// Where nobody asks a proxy: this pod, and what is in the cluster. The kubelet puts in where the API server is.
+const NO_PROXY: &str = "localhost,127.0.0.1,::1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)";
+
+/// Where the egress proxy is.
+pub(super) struct Proxy<'a> {
+    /// Its namespace.
+    pub(super) namespace: &'a str,
+    /// The address of its Service, where it is known.
+    pub(super) address: Option<IpAddr>,
+}
+
+impl Proxy<'_> {
+    fn url(&self, class: &AIWorkflowClass) -> String {
+        let host = match self.address {
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            Some(IpAddr::V4(address)) => address.to_string(),
+            None if plan::reaches_dns(class) => format!("{EGRESS_PROXY}.{}.svc", self.namespace),
+            None => format!("<cluster IP of Service {EGRESS_PROXY} in namespace {}>", self.namespace),
+        };
+        format!("http://{host}:{EGRESS_PROXY_PORT}")
+    }
+}
+
+pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>, proxy: &Proxy<'_>) -> Result<Rendered> {
     let (namespace, name) = match wanted.split_once('/') {
         Some((namespace, name)) => (Some(namespace), name),
         None => (namespace, wanted),
@@ -62,7 +85,14 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
             .comments
             .push(format!("Namespace {}: its pods are refused: {problem}", facts.name));
     }
-    let template = template(workflow, &class, !rules.is_empty());
+    let names_domains = plan::names_domains(workflow);
+    if names_domains {
+        comment.push_str("\nClients that obey none of the variables for a proxy reach no domain.");
+    }
+    if names_domains && proxy.address.is_none() && !plan::reaches_dns(&class) {
+        comment.push_str("\nIts pods reach no DNS: --egress-address puts in where the egress proxy is.");
+    }
+    let template = template(workflow, &class, !rules.is_empty(), proxy);
     if template.pointer("/spec/volumes").is_some() && !shape::volume_types(&class).contains(&"projected") {
         rendered.comments.push(format!(
             "{shown}: its tokens and Secrets are volumes of type projected, which AIWorkflowClass {class_name} does not allow: ask the platform team to add it to spec.volumes.types"
@@ -72,7 +102,7 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>) 
     Ok(rendered)
 }
 
-fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -> Value {
+fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool, proxy: &Proxy<'_>) -> Value {
     let pattern = workflow.spec.images.first().map_or("", String::as_str);
     let by_digest = class.spec.images.as_ref().is_some_and(|images| images.require_digest);
     let digest = if by_digest { ", by digest: …@sha256:…" } else { "" };
@@ -121,7 +151,8 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool) -
             json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}}),
         ),
     ]);
-    let variables = variables(&workflow.spec.secrets);
+    let mut variables = variables(&workflow.spec.secrets);
+    variables.extend(way_to_domains(workflow, class, proxy));
     if !variables.is_empty() {
         container.insert("env".to_owned(), json!(variables));
     }
@@ -158,6 +189,25 @@ fn variables(secrets: &[DeclaredSecret]) -> Vec<Value> {
         }
     }
     variables
+}
+
+/// Variables by which clients find the egress proxy. curl reads the one for plain HTTP in lower case alone.
+fn way_to_domains(workflow: &AIWorkflow, class: &AIWorkflowClass, proxy: &Proxy<'_>) -> Vec<Value> {
+    if !plan::names_domains(workflow) {
+        return Vec::new();
+    }
+    let (url, mut direct) = (proxy.url(class), NO_PROXY.to_owned());
+    let egress = workflow.spec.network.iter().flat_map(|network| &network.egress);
+    for range in egress.flat_map(|rule| rule.to.cidrs.iter().flatten()) {
+        direct.push_str(&format!(",{range}"));
+    }
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    vec![
+        variable("HTTPS_PROXY", &url),
+        variable("HTTP_PROXY", &url),
+        variable("http_proxy", &url),
+        variable("NO_PROXY", &direct),
+    ]
 }
 
 fn variable_name(text: &str) -> String {

@@ -33,7 +33,7 @@ pub struct Ringfence {
 impl ControlPlane {
     /// Ringfence of this test binary, installed by the chart and ready, started by the first test that asks. `binary` is
     /// `env!("CARGO_BIN_EXE_ringfence")`, which only the test itself knows. It does not scan: that would write `Compliant` when
-    /// no other test expects it.
+    /// no other test expects it. It is told that an egress proxy is there: what comes of declared domains is the same without one.
     ///
     /// # Panics
     /// When it does not become ready.
@@ -41,7 +41,7 @@ impl ControlPlane {
         let started = self
             .ringfence
             .get_or_try_init(async || {
-                let flags = ["--scan-period=0".to_owned()];
+                let flags = ["--scan-period=0", "--egress-proxy"].map(str::to_owned);
                 self.start_ringfence_with(binary, &Value::Null, &flags).await
             })
             .await;

@@ -46,6 +46,8 @@ pub struct Declared {
     /// The cluster's own ranges, where a class does not say them: no declared range reaches into them. `None`: not known, and
     /// no range is opened.
     pub cluster_ranges: Option<Vec<String>>,
+    /// Namespace of the egress proxy, where there is one.
+    pub egress_proxy: Option<String>,
 }
 
 /// What the declarations open. Each side by itself: the source's, and the destination's.
@@ -141,6 +143,10 @@ fn side(scene: &Scene, said: &Declared, own: &End<'_>, other: &End<'_>, directio
         };
         if peer.get("apiServer").is_some() {
             ranges.extend(place.api_server_ports(other));
+        } else if peer.get("domains").is_some() {
+            // Which domain it is is the proxy's to see.
+            let opens = place.may_be_declared(peer) && place.is_proxy(other);
+            ranges.extend(opens.then(|| (3128, 3128, "TCP".to_owned())));
         } else if place.may_be_declared(peer) && place.is_peer(peer, other) {
             ranges.extend(list(&rule["ports"]).iter().map(port_range));
         }
@@ -179,6 +185,11 @@ impl Place<'_> {
             if namespace != self.namespace && !named {
                 return false;
             }
+        }
+        let domains = list(&network["domains"]);
+        let opens_domain = |domain: &Value| domains.iter().any(|open| holds_domain(text(open), text(domain)));
+        if !list(&peer["domains"]).iter().all(opens_domain) {
+            return false;
         }
         let own = self.own();
         list(&peer["cidrs"]).iter().all(|declared| {
@@ -248,8 +259,23 @@ impl Place<'_> {
         known.map(|(_, port)| tcp(u64::from(*port))).collect()
     }
 
+    fn is_proxy(&self, other: &End<'_>) -> bool {
+        let is = |labels: &Labels, key: &str, value: &str| labels.get(key).is_some_and(|is| is == value);
+        self.said.egress_proxy.as_ref().is_some_and(|namespace| {
+            other.is_pod(namespace, |labels| {
+                is(labels, "app.kubernetes.io/name", "ringfence-egress")
+                    && is(labels, "app.kubernetes.io/component", "egress")
+            })
+        })
+    }
+
     fn is_dns(&self, other: &End<'_>) -> bool {
-        let Some(dns) = self.class["cluster"].get("dns") else {
+        let dns = self.class["cluster"].get("dns");
+        if dns.is_some_and(|dns| dns["mode"] == "None") {
+            return false;
+        }
+        let says_where = |dns: &&Value| dns.get("selector").is_some() || dns.get("cidrs").is_some();
+        let Some(dns) = dns.filter(says_where) else {
             let node_local = other.ip().to_string() == "169.254.20.10";
             let app = |labels: &Labels| labels.get("k8s-app").is_some_and(|app| app == "kube-dns");
             return node_local || other.is_pod("kube-system", app);
@@ -262,6 +288,16 @@ impl Place<'_> {
             .is_some_and(|selector| other.is_pod(text(&dns["namespace"]), |labels| selects(selector, labels)));
         (by_address && !is_metadata(other.ip())) || by_label
     }
+}
+
+/// Whether every name that `declared` stands for is one of those that `open` stands for.
+fn holds_domain(open: &str, declared: &str) -> bool {
+    if open == "*" || open == declared {
+        return true;
+    }
+    let below = open.strip_prefix('*').is_some_and(|parent| declared.ends_with(parent));
+    // A name is not below itself, and what `*.a` stands for lies below `*.a` alone.
+    below && declared.len() > open.len() - 1
 }
 
 fn is_metadata(ip: IpAddr) -> bool {

@@ -1,0 +1,234 @@
+//! `ringfence egress`: the proxy through which workflows reach domains.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args as ClapArgs;
+use ipnet::IpNet;
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use super::memory::settle_allocator;
+use crate::{
+    egress::Answers,
+    proxy::{Health, Limits, Proxy, Resolver, follow, health_router, room_for, serve, system_servers},
+    telemetry::{self, EgressMetrics, LogFormat},
+    watch,
+    webhook::{self, duration, serve_health},
+};
+
+/// Longest that the API server may say nothing on a connection that waits for it.
+const SILENCE: Duration = Duration::from_secs(2 * watch::SECONDS as u64);
+/// How long a stopping replica takes connections, while its Service and whoever obeys that forget it.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+/// Longest that stopping may take once all connections have been told to end.
+const FINISH: Duration = Duration::from_secs(2);
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const DNS: u16 = 53;
+
+/// Run the proxy through which workflows reach the domains that they declare.
+///
+/// Pods name it by HTTPS_PROXY and HTTP_PROXY. It tells a workflow by the address of the calling pod, and lets through what the workflow's
+/// NetworkPolicy in force names; docs/egress.md says what it sees and what it does not.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    /// Where the proxy listens; may be given again.
+    #[arg(
+        long,
+        env = "RINGFENCE_EGRESS_LISTEN",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:3128"
+    )]
+    listen: Vec<SocketAddr>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
+    metrics_listen: SocketAddr,
+    /// DNS resolver to ask, as an address with or without a port; may be given again. Left out: those of /etc/resolv.conf.
+    #[arg(long = "nameserver", env = "RINGFENCE_EGRESS_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
+    nameservers: Vec<SocketAddr>,
+    /// Private address range that declared domains may lead to, such as 10.20.0.0/16; may be given again. Left out: none. Services that hand
+    /// out credentials stay closed.
+    #[arg(
+        long,
+        env = "RINGFENCE_EGRESS_ALLOW_PRIVATE_ANSWERS",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    allow_private_answers: Vec<IpNet>,
+    /// Address range that declared domains must not lead to, such as the cluster's own where it is not private; may be given again.
+    #[arg(
+        long,
+        env = "RINGFENCE_EGRESS_REFUSE_ANSWERS",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    refuse_answers: Vec<IpNet>,
+    /// How many connections of pods may be open at a time.
+    #[arg(long, env = "RINGFENCE_EGRESS_CONNECTIONS", default_value_t = Limits::default().connections)]
+    connections: usize,
+    /// How many of them may be of one pod.
+    #[arg(long, env = "RINGFENCE_EGRESS_CONNECTIONS_PER_POD", default_value_t = Limits::default().connections_of_one)]
+    connections_per_pod: usize,
+    /// How long a connection may carry nothing, such as 1h.
+    #[arg(long, env = "RINGFENCE_EGRESS_IDLE_TIMEOUT", default_value = "1h", value_parser = period)]
+    idle_timeout: Duration,
+    /// How long open connections may go on once this replica is asked to stop, after the 10 s in which it still takes new ones.
+    #[arg(long, env = "RINGFENCE_EGRESS_DRAIN_TIMEOUT", default_value = "45s", value_parser = period)]
+    drain_timeout: Duration,
+    /// How log lines are written.
+    #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+pub(super) fn main(args: Args) -> Result<()> {
+    telemetry::init(args.log_format)?;
+    settle_allocator();
+    // The client uses it; rustls panics when two providers are there and none is installed.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        bail!("another TLS provider is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: Args) -> Result<()> {
+    let limits = limits(&args);
+    let servers = match args.nameservers.is_empty() {
+        true => system_servers(Path::new(RESOLV_CONF)).with_context(|| format!("cannot read {RESOLV_CONF}"))?,
+        false => args.nameservers,
+    };
+    if servers.is_empty() {
+        bail!("{RESOLV_CONF} names no resolver: name one by --nameserver");
+    }
+    let mut config = kube::Config::infer()
+        .await
+        .context("cannot tell which cluster to talk to: set KUBECONFIG")?;
+    // A connection whose other end is gone says nothing. A watch is quiet for less than that.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
+
+    let (stop, end, connections) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    let metrics = Arc::new(EgressMetrics::default());
+    let mut tasks = JoinSet::new();
+    let (callers, following) = follow(client, Arc::clone(&metrics), end.clone());
+    tasks.spawn(async move {
+        following.await;
+        Ok(())
+    });
+    let health = Health::new(callers.clone(), Arc::clone(&metrics));
+    let served =
+        TcpListener::bind(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
+    let (routes, health_end) = (health_router(health.clone()), end.clone());
+    tasks.spawn(async move {
+        let served = serve_health(served, routes, &webhook::Limits::default(), health_end).await;
+        served.context("the health server ended")
+    });
+    let answers = Answers::new(args.allow_private_answers, args.refuse_answers);
+    let proxy = Arc::new(Proxy::new(limits, callers, Resolver::new(servers), answers, metrics));
+    for address in args.listen {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        info!(%address, "listening");
+        let (proxy, connections) = (Arc::clone(&proxy), connections.clone());
+        let (stop, end) = (stop.clone(), end.clone());
+        tasks.spawn(async move {
+            serve(proxy, listener, connections, stop, end).await;
+            Ok(())
+        });
+    }
+
+    let outcome = wait(&mut tasks, &health).await;
+    if outcome.is_ok() {
+        // The Service's endpoints forget an unready replica a moment later; until then it must answer.
+        tokio::time::sleep(FORGOTTEN).await;
+    }
+    stop.cancel();
+    connections.close();
+    if outcome.is_ok()
+        && tokio::time::timeout(args.drain_timeout, connections.wait())
+            .await
+            .is_err()
+    {
+        warn!(
+            open = connections.len(),
+            "connections that go on longer than stopping may take are ended"
+        );
+    }
+    end.cancel();
+    let finish = async {
+        connections.wait().await;
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(FINISH, finish).await.is_err() {
+        warn!("something did not stop in time and is left behind");
+    }
+    info!("stopped");
+    outcome
+}
+
+/// The bounds, as far as this process may open so many files.
+fn limits(args: &Args) -> Limits {
+    let connections = room_for(args.connections);
+    if connections < args.connections {
+        warn!(
+            connections,
+            asked = args.connections,
+            "this process may open too few files for as many connections: raise its limit on open files"
+        );
+    }
+    Limits {
+        connections,
+        connections_of_one: args.connections_per_pod,
+        idle: args.idle_timeout,
+        ..Limits::default()
+    }
+}
+
+/// Waits for a signal, or for a task to end that should not.
+async fn wait(tasks: &mut JoinSet<Result<()>>, health: &Health) -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("cannot listen for SIGTERM")?;
+    let ended = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+        ended = tasks.join_next() => ended,
+    };
+    health.stop();
+    match ended {
+        None => {
+            info!("asked to stop: not ready any more, finishing what is open");
+            Ok(())
+        }
+        Some(Ok(Ok(()))) => bail!("a part of the proxy ended by itself"),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => {
+            error!(%error, "a part of the proxy panicked");
+            Err(error).context("a part of the proxy panicked")
+        }
+    }
+}
+
+fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {
+    let with_port = text.parse().ok();
+    let without = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, DNS));
+    with_port
+        .or_else(without)
+        .ok_or_else(|| "write an address, such as 10.96.0.10 or 10.96.0.10:53".to_owned())
+}
+
+/// A duration as Kubernetes writes it, at least a second.
+fn period(text: &str) -> std::result::Result<Duration, String> {
+    let period = duration(text).filter(|period| *period >= Duration::from_secs(1));
+    period.ok_or_else(|| "write it like 5m, at least 1s".to_owned())
+}

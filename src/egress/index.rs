@@ -1,0 +1,449 @@
+//! Who calls, and what they may reach: from what the API server tells to a snapshot that answers for one address.
+//!
+//! Must never: take a pod for another, count one whose address is not its own (host network) or not its own any more (finished), or answer
+//! for a workflow from anything but the policy that opens its way here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::allowed::{Allowed, Refusal, Unreadable, Verdict};
+use super::target::Target;
+
+/// How many addresses of a pod count: one a family, and room for a mistake.
+const MAX_ADDRESSES: usize = 4;
+
+/// Kinds of objects that are told of.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// Pods that carry the label of a workflow.
+    Pods,
+    /// Policies that Ringfence owns.
+    Policies,
+    /// Namespaces.
+    Namespaces,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Pods, Self::Policies, Self::Namespaces];
+
+    /// As people read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Policies => "networkpolicies",
+            Self::Namespaces => "namespaces",
+        }
+    }
+}
+
+/// Namespace and name of an object; a namespace has no namespace.
+pub type Key = (String, String);
+
+/// A pod, as far as it matters.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pod {
+    /// Name of its workflow, by its label.
+    pub workflow: String,
+    /// Its addresses. Empty: it has none of its own, or none any more.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A policy that opens the way to the proxy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    /// Name of the workflow that owns it.
+    pub workflow: String,
+    /// What is in force.
+    pub allowed: Result<Arc<Allowed>, Unreadable>,
+}
+
+/// What an object is now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// A pod.
+    Pod(Pod),
+    /// A policy; `None` is one that does not lead here.
+    Policy(Option<Policy>),
+    /// A namespace: whether it is fenced.
+    Namespace(bool),
+}
+
+/// What the API server tells.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// An object is there, or has changed.
+    Seen(Key, Seen),
+    /// An object is gone.
+    Gone(Kind, Key),
+    /// All objects of the kind are told again from here on.
+    Again(Kind),
+    /// All that there are have been told: what was not is gone.
+    Whole(Kind),
+}
+
+/// A workflow.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Workflow {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Workflow {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What is known. Each entry is marked by the list in which it was last told of.
+#[derive(Debug, Default)]
+pub struct Index {
+    pods: BTreeMap<Key, (u64, Pod)>,
+    policies: BTreeMap<Key, (u64, Policy)>,
+    namespaces: BTreeMap<Key, (u64, bool)>,
+    lists: BTreeMap<Kind, u64>,
+    whole: BTreeSet<Kind>,
+}
+
+impl Index {
+    /// Takes in what was told.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Again(kind) => *self.lists.entry(kind).or_default() += 1,
+            Event::Whole(kind) => self.whole(kind),
+            Event::Gone(kind, key) => self.forget(kind, &key),
+            Event::Seen(key, Seen::Pod(mut pod)) => {
+                pod.addresses.truncate(MAX_ADDRESSES);
+                self.pods.insert(key, (self.list(Kind::Pods), pod));
+            }
+            Event::Seen(key, Seen::Policy(Some(policy))) => {
+                self.policies.insert(key, (self.list(Kind::Policies), policy));
+            }
+            Event::Seen(key, Seen::Policy(None)) => self.forget(Kind::Policies, &key),
+            Event::Seen(key, Seen::Namespace(is_fenced)) => {
+                self.namespaces.insert(key, (self.list(Kind::Namespaces), is_fenced));
+            }
+        }
+    }
+
+    fn list(&self, kind: Kind) -> u64 {
+        self.lists.get(&kind).copied().unwrap_or_default()
+    }
+
+    fn forget(&mut self, kind: Kind, key: &Key) {
+        match kind {
+            Kind::Pods => drop(self.pods.remove(key)),
+            Kind::Policies => drop(self.policies.remove(key)),
+            Kind::Namespaces => drop(self.namespaces.remove(key)),
+        }
+    }
+
+    fn whole(&mut self, kind: Kind) {
+        let list = self.list(kind);
+        match kind {
+            Kind::Pods => self.pods.retain(|_, (of, _)| *of == list),
+            Kind::Policies => self.policies.retain(|_, (of, _)| *of == list),
+            Kind::Namespaces => self.namespaces.retain(|_, (of, _)| *of == list),
+        }
+        self.whole.insert(kind);
+    }
+
+    /// Whether all objects of the kind have been told of once.
+    pub fn is_whole(&self, kind: Kind) -> bool {
+        self.whole.contains(&kind)
+    }
+
+    /// How many objects of the kind are known.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Pods => self.pods.len(),
+            Kind::Policies => self.policies.len(),
+            Kind::Namespaces => self.namespaces.len(),
+        }
+    }
+
+    /// What is known now, to be asked.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut callers: HashMap<IpAddr, Caller> = HashMap::new();
+        let mut known: BTreeSet<Arc<Workflow>> = BTreeSet::new();
+        for ((namespace, _), (_, pod)) in self.pods.iter().filter(|(_, (_, pod))| !pod.addresses.is_empty()) {
+            let workflow = Workflow {
+                namespace: namespace.clone(),
+                name: pod.workflow.clone(),
+            };
+            let workflow = known.get(&workflow).cloned().unwrap_or_else(|| Arc::new(workflow));
+            known.insert(Arc::clone(&workflow));
+            for address in &pod.addresses {
+                let caller = callers.entry(address.to_canonical());
+                let caller = caller.or_insert_with(|| Caller::Of(Arc::clone(&workflow)));
+                if matches!(caller, Caller::Of(other) if *other != workflow) {
+                    *caller = Caller::Ambiguous;
+                }
+            }
+        }
+        let mut in_force: HashMap<Workflow, InForce> = HashMap::new();
+        for ((namespace, _), (_, policy)) in &self.policies {
+            let workflow = Workflow {
+                namespace: namespace.clone(),
+                name: policy.workflow.clone(),
+            };
+            let one = in_force.entry(workflow).and_modify(|one| *one = InForce::Several);
+            one.or_insert_with(|| InForce::One(policy.allowed.clone()));
+        }
+        let fenced = self.namespaces.iter().filter(|(_, (_, is_fenced))| *is_fenced);
+        Snapshot {
+            callers,
+            in_force,
+            fenced: fenced.map(|((_, name), _)| name.clone()).collect(),
+            is_whole: Kind::ALL.iter().all(|kind| self.is_whole(*kind)),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Caller {
+    Of(Arc<Workflow>),
+    Ambiguous,
+}
+
+#[derive(Clone, Debug)]
+enum InForce {
+    One(Result<Arc<Allowed>, Unreadable>),
+    Several,
+}
+
+/// What was known at a moment. Whoever decides keeps it to the end.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    callers: HashMap<IpAddr, Caller>,
+    in_force: HashMap<Workflow, InForce>,
+    fenced: BTreeSet<String>,
+    is_whole: bool,
+}
+
+/// Why nobody is known by an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoCaller {
+    /// No pod of a workflow has it.
+    #[error(
+        "no running pod with the label ringfence.dev/workflow has the address that this connection comes from: only such pods are let \
+         through, and those on the host's network are not"
+    )]
+    Unknown,
+    /// Pods of two workflows have it.
+    #[error(
+        "pods of two workflows have the address that this connection comes from: wait until the one that ends is gone"
+    )]
+    Ambiguous,
+}
+
+/// Why a workflow may not reach what it asks for, as the end of a sentence that begins with it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Denied {
+    /// Its namespace carries neither enforce nor warn.
+    #[error("its namespace is not fenced: the label ringfence.dev/enforce or ringfence.dev/warn is missing there")]
+    NotFenced,
+    /// It declares no domains, or none that are in force.
+    #[error(
+        "it has no domains in force: declare them in spec.network.egress of the AIWorkflow, and see its condition Accepted"
+    )]
+    NoDomains,
+    /// Two policies lead here.
+    #[error("two policies say what it may reach: only one of them can be Ringfence's")]
+    TwoPolicies,
+    /// What its policy says cannot be read.
+    #[error("what it may reach cannot be read, because {0}: proxy and operator must be of one version")]
+    Unreadable(Unreadable),
+    /// It is not declared.
+    #[error("{0}. Declare it in spec.network.egress of the AIWorkflow")]
+    NotDeclared(#[from] Refusal),
+}
+
+impl Snapshot {
+    /// Whether everything that there was has been told of once.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Whose pod has the address.
+    pub fn caller(&self, address: IpAddr) -> Result<&Arc<Workflow>, NoCaller> {
+        match self.callers.get(&address.to_canonical()) {
+            Some(Caller::Of(workflow)) => Ok(workflow),
+            Some(Caller::Ambiguous) => Err(NoCaller::Ambiguous),
+            None => Err(NoCaller::Unknown),
+        }
+    }
+
+    /// Whether a workflow may reach what it asks for, and by which rule of its AIWorkflow.
+    pub fn decide(&self, workflow: &Workflow, target: &Target) -> Result<&str, Denied> {
+        if !self.fenced.contains(&workflow.namespace) {
+            return Err(Denied::NotFenced);
+        }
+        let allowed = match self.in_force.get(workflow) {
+            None => return Err(Denied::NoDomains),
+            Some(InForce::Several) => return Err(Denied::TwoPolicies),
+            Some(InForce::One(Err(unreadable))) => return Err(Denied::Unreadable(unreadable.clone())),
+            Some(InForce::One(Ok(allowed))) => allowed,
+        };
+        if allowed.is_empty() {
+            return Err(Denied::NoDomains);
+        }
+        match allowed.decide(&target.host, target.port) {
+            Verdict::Allowed { rule } => Ok(rule),
+            Verdict::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = r#"{"rules":[{"name":"llm","domains":["a.example"],"ports":[{"port":443}]}]}"#;
+
+    fn key(name: &str) -> Key {
+        ("ai".to_owned(), name.to_owned())
+    }
+
+    fn pod(name: &str, workflow: &str, address: &str) -> Event {
+        let addresses = if address.is_empty() {
+            Vec::new()
+        } else {
+            vec![address.parse().unwrap()]
+        };
+        let pod = Pod {
+            workflow: workflow.to_owned(),
+            addresses,
+        };
+        Event::Seen(key(name), Seen::Pod(pod))
+    }
+
+    fn policy(name: &str, workflow: &str, text: &str) -> Event {
+        let policy = Policy {
+            workflow: workflow.to_owned(),
+            allowed: Allowed::read(text).map(Arc::new),
+        };
+        Event::Seen(key(name), Seen::Policy(Some(policy)))
+    }
+
+    fn namespace(name: &str, is_fenced: bool) -> Event {
+        Event::Seen((String::new(), name.to_owned()), Seen::Namespace(is_fenced))
+    }
+
+    fn index(events: impl IntoIterator<Item = Event>) -> Index {
+        let mut index = Index::default();
+        events.into_iter().for_each(|event| index.apply(event));
+        index
+    }
+
+    /// What becomes of a connection from that address to `a.example:443`.
+    fn outcome(index: &Index, address: &str) -> Result<String, String> {
+        let snapshot = index.snapshot();
+        let workflow = snapshot
+            .caller(address.parse().unwrap())
+            .map_err(|error| error.to_string())?;
+        let target = Target::of_connect("a.example:443").unwrap();
+        let rule = snapshot.decide(workflow, &target).map_err(|error| error.to_string())?;
+        Ok(format!("{workflow} {rule}"))
+    }
+
+    #[test]
+    fn a_pod_is_known_by_its_address() {
+        let index = index([
+            namespace("ai", true),
+            policy("p", "triage", RULES),
+            pod("a", "triage", "10.1.0.1"),
+        ]);
+        assert_eq!(outcome(&index, "10.1.0.1").unwrap(), "ai/triage llm");
+        assert_eq!(outcome(&index, "::ffff:10.1.0.1").unwrap(), "ai/triage llm");
+        assert_eq!(outcome(&index, "10.1.0.2"), Err(NoCaller::Unknown.to_string()));
+    }
+
+    #[test]
+    fn an_address_of_two_workflows_is_nobodys_until_one_is_gone() {
+        let mut index = index([
+            namespace("ai", true),
+            policy("p", "triage", RULES),
+            pod("a", "triage", "10.1.0.1"),
+            pod("b", "other", "10.1.0.1"),
+        ]);
+        assert_eq!(outcome(&index, "10.1.0.1"), Err(NoCaller::Ambiguous.to_string()));
+        // Its address is taken from it once it has finished.
+        index.apply(pod("b", "other", ""));
+        assert!(outcome(&index, "10.1.0.1").is_ok());
+        index.apply(pod("b", "triage", "10.1.0.1"));
+        assert!(
+            outcome(&index, "10.1.0.1").is_ok(),
+            "two pods of one workflow may reach the same"
+        );
+        index.apply(Event::Gone(Kind::Pods, key("a")));
+        index.apply(Event::Gone(Kind::Pods, key("b")));
+        assert_eq!(outcome(&index, "10.1.0.1"), Err(NoCaller::Unknown.to_string()));
+    }
+
+    #[test]
+    fn only_what_is_in_force_is_allowed() {
+        let mut index = index([namespace("ai", true), pod("a", "triage", "10.1.0.1")]);
+        let no_domains = Err(Denied::NoDomains.to_string());
+        assert_eq!(outcome(&index, "10.1.0.1"), no_domains);
+        index.apply(policy("p", "other", RULES));
+        assert_eq!(outcome(&index, "10.1.0.1"), no_domains);
+        index.apply(policy("q", "triage", r#"{"rules":[]}"#));
+        assert_eq!(outcome(&index, "10.1.0.1"), no_domains);
+        index.apply(policy("q", "triage", "rubbish"));
+        assert!(outcome(&index, "10.1.0.1").unwrap_err().contains("one version"));
+        index.apply(policy("q", "triage", RULES));
+        assert!(outcome(&index, "10.1.0.1").is_ok());
+        index.apply(policy("p", "triage", RULES));
+        assert_eq!(outcome(&index, "10.1.0.1"), Err(Denied::TwoPolicies.to_string()));
+        index.apply(Event::Seen(key("p"), Seen::Policy(None)));
+        assert!(outcome(&index, "10.1.0.1").is_ok());
+        index.apply(namespace("ai", false));
+        assert_eq!(outcome(&index, "10.1.0.1"), Err(Denied::NotFenced.to_string()));
+    }
+
+    #[test]
+    fn what_is_not_in_a_new_list_is_gone() {
+        let mut index = index([
+            Event::Again(Kind::Pods),
+            pod("a", "triage", "10.1.0.1"),
+            pod("b", "triage", "10.1.0.2"),
+            Event::Whole(Kind::Pods),
+            namespace("ai", true),
+            policy("p", "triage", RULES),
+        ]);
+        assert!(index.is_whole(Kind::Pods) && !index.snapshot().is_whole());
+        index.apply(Event::Again(Kind::Pods));
+        index.apply(pod("b", "triage", "10.1.0.2"));
+        // Until all of the list is there, nothing is forgotten.
+        assert!(outcome(&index, "10.1.0.1").is_ok());
+        index.apply(Event::Whole(Kind::Pods));
+        assert!(outcome(&index, "10.1.0.1").is_err() && outcome(&index, "10.1.0.2").is_ok());
+        assert_eq!(index.count(Kind::Pods), 1);
+        for kind in [Kind::Namespaces, Kind::Policies] {
+            index.apply(Event::Whole(kind));
+        }
+        assert!(index.snapshot().is_whole());
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let index = index([
+            namespace("ai", true),
+            policy(
+                "p",
+                "triage",
+                r#"{"rules":[{"name":"x","domains":["b.example"],"ports":[{"port":443}]}]}"#,
+            ),
+            pod("a", "triage", "10.1.0.1"),
+        ]);
+        let refused = outcome(&index, "10.1.0.1").unwrap_err();
+        assert_eq!(
+            refused,
+            "its declared domains are: b.example. Declare it in spec.network.egress of the AIWorkflow"
+        );
+    }
+}

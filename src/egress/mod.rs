@@ -1,0 +1,20 @@
+//! Egress by domain: what a workflow may reach by name, and what a connection asks for.
+//!
+//! Everything that the proxy decides is decided here; `src/proxy` only moves bytes. Must never: read a name in two ways. What is declared,
+//! what a client names and what a TLS handshake says are compared as the same text, or not at all.
+
+mod allowed;
+mod answers;
+mod client_hello;
+mod dns;
+mod domain;
+mod index;
+mod target;
+
+pub use allowed::{ANNOTATION, Allowed, MAX_TEXT, PortRange, Refusal, Rule, TooLong, Unreadable, Verdict};
+pub use answers::{Answers, Closed};
+pub use client_hello::{ClientHello, MAX_HELLO, NotForHost, Reader};
+pub use dns::{Family, NotAnAnswer, Question, Reply};
+pub use domain::{Domain, Host, MAX_DOMAIN, NotAHost, Pattern};
+pub use index::{Denied, Event, Index, Key, Kind, NoCaller, Pod, Policy, Seen, Snapshot, Workflow};
+pub use target::{BadRequest, Target};

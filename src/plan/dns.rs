@@ -1,0 +1,124 @@
+//! The cluster's DNS, as the class says where it is and whether workflows reach it; and whether data can leave by it.
+//!
+//! Must never: call a way closed that some policy of ours leaves open.
+
+use serde_json::{Value, json};
+
+use super::{
+    Observed,
+    cluster::Ranges,
+    network::{platform_block, pod_peer, selector},
+    peer,
+    selector::naming_pods,
+};
+use crate::api::{
+    AIWorkflow, AIWorkflowClass, ConditionStatus, DnsAddress, DnsMode, EgressRule, LabelSelector, Reason,
+};
+
+/// Where NodeLocal DNS listens unless told otherwise. Nothing answers there without it.
+const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
+const PORT: i32 = 53;
+
+/// The rule that opens it, UDP and TCP: long answers come over TCP. `None` where the class wants none, or names none that can be read: a
+/// rule without peers would open port 53 to everywhere.
+pub(super) fn rule(class: &AIWorkflowClass) -> Option<Value> {
+    let address = address(class)?;
+    let mut to = Vec::new();
+    let pods = address.selector.filter(|pods| naming_pods("", pods).is_empty());
+    if let (Some(namespace), Some(labels)) = (&address.namespace, &pods) {
+        to.push(pod_peer(namespace, selector(labels)));
+    }
+    let blocks = address.cidrs.unwrap_or_default();
+    to.extend(blocks.iter().filter_map(|text| platform_block(text)));
+    let ports = json!([{"protocol": "UDP", "port": PORT}, {"protocol": "TCP", "port": PORT}]);
+    (!to.is_empty()).then(|| json!({"to": to, "ports": ports}))
+}
+
+/// Whether a class has workflows reach a DNS.
+pub fn is_reached(class: &AIWorkflowClass) -> bool {
+    rule(class).is_some()
+}
+
+fn address(class: &AIWorkflowClass) -> Option<DnsAddress> {
+    let Some(declared) = class.spec.cluster.as_ref().and_then(|cluster| cluster.dns.clone()) else {
+        return Some(usual());
+    };
+    let names_none = declared.selector.is_none() && declared.cidrs.is_none();
+    match declared.mode {
+        Some(DnsMode::None) => None,
+        Some(DnsMode::Cluster) if names_none => Some(usual()),
+        Some(DnsMode::Cluster) | None => Some(declared),
+    }
+}
+
+/// The DNS pods, and the address at which NodeLocal DNS answers on each node where it is installed.
+fn usual() -> DnsAddress {
+    let labels = [("k8s-app".to_owned(), "kube-dns".to_owned())];
+    let selector = LabelSelector {
+        match_labels: labels.into_iter().collect(),
+        match_expressions: Vec::new(),
+    };
+    DnsAddress {
+        mode: None,
+        namespace: Some("kube-system".to_owned()),
+        selector: Some(selector),
+        cidrs: Some(vec![NODE_LOCAL_DNS.to_owned()]),
+    }
+}
+
+/// Whether its pods can send data out in the names that they ask a DNS for: condition `DnsExfiltration`. `None` where nothing holds them.
+pub(super) fn exfiltration(workflow: &AIWorkflow, observed: &Observed) -> Option<(ConditionStatus, Reason, String)> {
+    let class_name = observed.namespace.fencing_class()?;
+    let class = observed.class.as_ref()?;
+    let possible = |message| Some((ConditionStatus::True, Reason::Possible, message));
+    if rule(class).is_some() {
+        return possible(format!(
+            "its pods may ask the cluster's DNS, which passes a question on to whoever answers for that name, so data can leave in names. To close it, have pods reach the world by egress to domains alone, and ask the platform team for spec.cluster.dns.mode: None in AIWorkflowClass {class_name}"
+        ));
+    }
+    if let Some(index) = way_to_another(workflow, observed, class) {
+        return possible(format!(
+            "spec.network.egress[{index}] opens port {PORT}, where a DNS may answer and pass questions on, so data can leave in names: leave that port out"
+        ));
+    }
+    let message = format!(
+        "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"
+    );
+    Some((ConditionStatus::False, Reason::Closed, message))
+}
+
+/// The rule in force that leads to where another DNS may be.
+fn way_to_another(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<usize> {
+    let network = workflow.spec.network.as_ref()?;
+    let ranges = Ranges::for_network(network, class);
+    let opens = |rule: &EgressRule| {
+        let leads_to_it = rule
+            .ports
+            .iter()
+            .any(|port| (port.port..=port.end_port.unwrap_or(port.port)).contains(&PORT));
+        leads_to_it
+            && rule.to.domains.is_none()
+            && peer::egress_problems(rule).is_empty()
+            && peer::egress_allowed(&rule.to, &observed.namespace, class, &ranges)
+    };
+    network.egress.iter().position(opens)
+}
+
+/// What is wrong with a class's word on the DNS.
+pub(super) fn class_problems(class: &AIWorkflowClass, problems: &mut Vec<super::Problem>) {
+    let Some(dns) = class.spec.cluster.as_ref().and_then(|cluster| cluster.dns.as_ref()) else {
+        return;
+    };
+    if let Some(pods) = &dns.selector {
+        problems.extend(naming_pods("spec.cluster.dns.selector", pods));
+    }
+    let names_some = dns.namespace.is_some() || dns.selector.is_some() || dns.cidrs.is_some();
+    if dns.mode == Some(DnsMode::None) && names_some {
+        problems.push(super::Problem::new(
+            "spec.cluster.dns",
+            None,
+            "names a DNS, and mode None says that none is reached",
+            "leave namespace, selector and cidrs out, or say mode: Cluster",
+        ));
+    }
+}

@@ -1,0 +1,434 @@
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    api::{ConditionStatus, ConditionType, Reason, find},
+    plan::{
+        Change, Outcome, Plan, name_of, owned_name, plan, same, status,
+        tests::{kinds, observed, stored, workflow},
+    },
+};
+
+const RELEASE: &str = "ringfence-system";
+
+/// With these patterns in the class, and an egress proxy.
+fn opening(patterns: &[&str]) -> Observed {
+    let mut observed = observed();
+    let class = observed.class.as_mut().unwrap();
+    class.spec.network.as_mut().unwrap().domains = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+    observed.egress_proxy = Some(RELEASE.to_owned());
+    observed
+}
+
+fn to(name: &str, domains: &[&str]) -> Value {
+    json!({"name": name, "to": {"domains": domains}, "ports": [{"port": 443}]})
+}
+
+fn declaring(egress: &[Value]) -> AIWorkflow {
+    workflow(json!({"network": {"egress": egress}}))
+}
+
+fn is_way(object: &Value) -> bool {
+    name_of(object) == owned_name("ai", "triage", "domains")
+}
+
+/// The policy that is made or replaced.
+fn way(plan: &Plan) -> Option<Value> {
+    let written = plan.changes.iter().filter_map(|change| match change {
+        Change::Create(_, object) | Change::Replace(_, object) => Some(object),
+        Change::Delete { .. } => None,
+    });
+    written.into_iter().find(|object| is_way(object)).cloned()
+}
+
+fn leads_to(way: &Value) -> Allowed {
+    let text = way["metadata"]["annotations"][egress::ANNOTATION].as_str().unwrap();
+    Allowed::read(text).unwrap()
+}
+
+/// Names of the rules in force.
+fn in_force(plan: &Plan) -> Vec<String> {
+    let rules = way(plan).map(|way| leads_to(&way).rules).unwrap_or_default();
+    rules.into_iter().map(|rule| rule.name).collect()
+}
+
+fn says(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    plan: &Plan,
+    type_: ConditionType,
+) -> (ConditionStatus, String, String) {
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let said = status(workflow, observed, plan, &Outcome::Applied(None), now);
+    let said = find(&said.conditions, type_).unwrap();
+    (said.status, said.reason.clone(), said.message.clone())
+}
+
+#[test]
+fn one_policy_opens_the_way_to_the_proxy_and_says_where_it_leads() {
+    let ports = json!([{"port": 443}, {"port": 8000, "endPort": 8010, "protocol": "TCP"}]);
+    let llm = json!({"name": "llm", "to": {"domains": ["api.llm.example", "*.blob.example"]}, "ports": ports});
+    let declared = declaring(&[llm, json!({"name": "api", "to": {"apiServer": {}}})]);
+    let observed = opening(&["*"]);
+    let plan = plan(&declared, &observed);
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let way = way(&plan).unwrap();
+    let labels = json!({"app.kubernetes.io/name": "ringfence-egress", "app.kubernetes.io/component": "egress"});
+    let proxy = json!({
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": RELEASE}},
+        "podSelector": {"matchLabels": labels},
+    });
+    assert_eq!(
+        way["spec"],
+        json!({
+            "podSelector": {"matchLabels": {"ringfence.dev/workflow": "triage"}},
+            "policyTypes": ["Egress"],
+            "ingress": [],
+            "egress": [{"to": [proxy], "ports": [{"protocol": "TCP", "port": 3128}]}],
+        })
+    );
+    let text = way["metadata"]["annotations"][egress::ANNOTATION].as_str().unwrap();
+    let expected = r#"{"rules":[{"name":"llm","domains":["api.llm.example","*.blob.example"],"ports":[{"port":443},{"port":8000,"endPort":8010}]}]}"#;
+    assert_eq!(text, expected);
+    assert_eq!(egress_proxy_of(&stored(&plan.changes)), Some(RELEASE));
+
+    // The policy of the other peers knows nothing of it, and what stands is left alone.
+    let standing = Observed {
+        children: stored(&plan.changes),
+        ..observed
+    };
+    let allow = standing
+        .children
+        .iter()
+        .find(|(_, object)| name_of(object) == owned_name("ai", "triage", "allow"));
+    let allow = &allow.unwrap().1;
+    assert_eq!(
+        allow["spec"]["egress"].as_array().unwrap().len(),
+        2,
+        "DNS and the API server: {allow}"
+    );
+    assert!(allow["metadata"]["annotations"].get(egress::ANNOTATION).is_none());
+    assert_eq!(crate::plan::plan(&declared, &standing).changes, []);
+}
+
+#[rstest]
+#[case::nothing_opened(&[], &[], &["a", "b"])]
+#[case::one_of_two(&["api.example.com"], &["a"], &["b"])]
+#[case::both(&["*.example.com"], &["a", "b"], &[])]
+#[case::any(&["*"], &["a", "b"], &[])]
+#[case::a_pattern_that_cannot_be_read_opens_nothing(&["*.com", "API.example.com", "**"], &[], &["a", "b"])]
+fn what_the_class_does_not_open_is_not_in_force(
+    #[case] patterns: &[&str],
+    #[case] expected: &[&str],
+    #[case] outside: &[&str],
+) {
+    let declared = declaring(&[
+        to("a", &["api.example.com"]),
+        to("b", &["*.b.example.com", "c.example.com"]),
+    ]);
+    let observed = opening(patterns);
+    let plan = plan(&declared, &observed);
+    assert_eq!(in_force(&plan), expected);
+    let reason = if outside.is_empty() {
+        Reason::Accepted
+    } else {
+        Reason::OutsideClass
+    };
+    assert_eq!(plan.acceptance.reason, reason);
+    for problem in &plan.acceptance.problems {
+        assert!(
+            problem.fix.contains("spec.network.domains of AIWorkflowClass default"),
+            "{problem}"
+        );
+    }
+    if patterns == ["api.example.com"] {
+        let told: Vec<_> = plan
+            .acceptance
+            .problems
+            .iter()
+            .map(|problem| (problem.path.as_str(), problem.value.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("spec.network.egress[1].to.domains[0]", Some("*.b.example.com")),
+                ("spec.network.egress[1].to.domains[1]", Some("c.example.com"))
+            ]
+        );
+        assert!(
+            plan.acceptance.message.contains("(it allows: api.example.com)"),
+            "{}",
+            plan.acceptance.message
+        );
+    }
+}
+
+#[test]
+fn a_class_that_closes_a_domain_takes_it_away_and_the_last_one_takes_the_policy() {
+    let declared = declaring(&[to("a", &["a.example.com"]), to("b", &["b.example.com"])]);
+    let both = opening(&["*.example.com"]);
+    let children = stored(&plan(&declared, &both).changes);
+    let narrowed = |patterns: &[&str]| {
+        let observed = Observed {
+            children: children.clone(),
+            ..opening(patterns)
+        };
+        plan(&declared, &observed)
+    };
+    let one = narrowed(&["b.example.com"]);
+    assert_eq!(kinds(&one.changes), [("replace", "NetworkPolicy")]);
+    assert_eq!(in_force(&one), ["b"]);
+    let none = narrowed(&[]);
+    let [Change::Delete { name, .. }] = none.changes.as_slice() else {
+        panic!("{:?}", none.changes)
+    };
+    assert_eq!(*name, owned_name("ai", "triage", "domains"));
+}
+
+/// A declaration that is changed is no foreign edit, and a foreign edit is told as one.
+#[rstest]
+#[case::wider(json!({"rules": [{"name": "a", "domains": ["*.example.com"], "ports": [{"port": 443}]}]}).to_string())]
+#[case::nothing(String::new())]
+fn a_foreign_edit_of_where_it_leads_is_put_back(#[case] foreign: String) {
+    let declared = declaring(&[to("a", &["a.example.com"])]);
+    let mut observed = opening(&["*"]);
+    observed.children = stored(&plan(&declared, &observed).changes);
+    let (_, edited) = observed.children.iter_mut().find(|(_, object)| is_way(object)).unwrap();
+    let before = edited.clone();
+    edited["metadata"]["annotations"][egress::ANNOTATION] = json!(foreign);
+    let edited = edited.clone();
+    let put_back = plan(&declared, &observed);
+    assert_eq!(kinds(&put_back.changes), [("replace", "NetworkPolicy")]);
+    let way_back = way(&put_back).unwrap();
+    assert!(same(&way_back, &before));
+    assert!(crate::plan::is_foreign(&way_back, &edited));
+    let more = plan(&declaring(&[to("a", &["a.example.com", "b.example.com"])]), &observed);
+    assert!(!crate::plan::is_foreign(&way(&more).unwrap(), &before));
+}
+
+#[rstest]
+#[case::upper_case(json!({"domains": ["API.example.com"]}), json!([{"port": 443}]), "to.domains[0]")]
+#[case::address(json!({"domains": ["a.example.com", "192.0.2.1"]}), json!([{"port": 443}]), "to.domains[1]")]
+#[case::service(json!({"domains": ["qdrant.vectors.svc"]}), json!([{"port": 443}]), "to.domains[0]")]
+#[case::any(json!({"domains": ["*"]}), json!([{"port": 443}]), "to.domains[0]")]
+#[case::empty(json!({"domains": []}), json!([{"port": 443}]), "to.domains")]
+#[case::too_many(json!({"domains": vec!["a.example.com"; 26]}), json!([{"port": 443}]), "to.domains")]
+#[case::no_ports(json!({"domains": ["a.example.com"]}), json!([]), "ports")]
+#[case::udp(json!({"domains": ["a.example.com"]}), json!([{"port": 443, "protocol": "UDP"}]), "ports[0].protocol")]
+#[case::two_peers(json!({"domains": ["a.example.com"], "apiServer": {}}), json!([{"port": 443}]), "to")]
+fn what_is_no_domain_is_invalid_and_stays_closed(#[case] peer: Value, #[case] ports: Value, #[case] at: &str) {
+    let rule = json!({"name": "x", "to": peer, "ports": ports});
+    let plan = plan(&declaring(&[rule, to("a", &["a.example.com"])]), &opening(&["*"]));
+    assert_eq!(plan.acceptance.reason, Reason::Invalid);
+    let paths: Vec<_> = plan
+        .acceptance
+        .problems
+        .iter()
+        .map(|problem| problem.path.as_str())
+        .collect();
+    assert_eq!(paths, [format!("spec.network.egress[0].{at}")]);
+    assert_eq!(in_force(&plan), ["a"], "the rule beside it stands");
+}
+
+#[test]
+fn what_is_longer_than_the_proxy_reads_opens_nothing() {
+    let long = |number: usize| format!("{}a{number}.example.com", "a.".repeat(110));
+    let rules: Vec<_> = (0..64)
+        .map(|rule| {
+            let domains: Vec<_> = (0..25).map(|number| long(rule * 25 + number)).collect();
+            json!({"name": rule.to_string(), "to": {"domains": domains}, "ports": [{"port": 443}]})
+        })
+        .collect();
+    let plan = plan(&declaring(&rules), &opening(&["*"]));
+    assert_eq!(plan.acceptance.reason, Reason::Invalid, "{}", plan.acceptance.message);
+    assert!(
+        plan.acceptance.message.contains("64 KiB"),
+        "{}",
+        plan.acceptance.message
+    );
+    assert_eq!(way(&plan), None);
+}
+
+#[test]
+fn without_a_proxy_the_domains_stay_closed_and_it_is_said() {
+    let declared = declaring(&[to("a", &["a.example.com"])]);
+    let mut observed = opening(&["*"]);
+    let served = plan(&declared, &observed);
+    assert_eq!(says(&declared, &observed, &served, ConditionType::Ready).1, "Fenced");
+    observed.children = stored(&served.changes);
+    observed.egress_proxy = None;
+    let plan_without = plan(&declared, &observed);
+    assert_eq!(kinds(&plan_without.changes), [("delete", "NetworkPolicy")]);
+    for type_ in [ConditionType::Programmed, ConditionType::Ready] {
+        let (holds, reason, message) = says(&declared, &observed, &plan_without, type_);
+        assert_eq!((holds, reason.as_str()), (ConditionStatus::False, "NoEgressProxy"));
+        assert!(message.contains("egress.enabled"), "{message}");
+    }
+    // Who declares none, or none that is open, has nothing to wait for.
+    let other = workflow(json!({}));
+    let of_other = plan(&other, &observed);
+    assert_eq!(says(&other, &observed, &of_other, ConditionType::Ready).1, "Fenced");
+}
+
+/// Held, because nobody reviewed the edit: what was given stays, and nothing comes.
+#[test]
+fn what_nobody_reviewed_leads_nowhere_new() {
+    let mut observed = opening(&["*"]);
+    observed.children = stored(
+        &plan(
+            &declaring(&[to("a", &["a.example.com"]), to("b", &["b.example.com"])]),
+            &observed,
+        )
+        .changes,
+    );
+    observed.registration.as_mut().unwrap().uid = "another".to_owned();
+    let edited = |egress: &[Value]| {
+        let mut edited = declaring(egress);
+        edited.metadata.generation = Some(4);
+        edited.status =
+            serde_json::from_value(json!({"reviewed": {"generation": 3, "registrationUID": "registration-uid"}}))
+                .unwrap();
+        edited
+    };
+    let more = edited(&[
+        to("a", &["a.example.com"]),
+        to("b", &["b.example.com"]),
+        to("c", &["c.example.com"]),
+    ]);
+    let held = plan(&more, &observed);
+    assert_eq!((held.acceptance.reason, held.held), (Reason::NotReviewed, true));
+    assert_eq!(held.changes, [], "{:?}", kinds(&held.changes));
+    // What somebody put there since is taken out again.
+    let mut written = observed.clone();
+    let (_, way_there) = written.children.iter_mut().find(|(_, object)| is_way(object)).unwrap();
+    let wide = json!({"rules": [
+        {"name": "a", "domains": ["a.example.com"], "ports": [{"port": 443}]},
+        {"name": "x", "domains": ["*.example.com"], "ports": [{"port": 443}]},
+    ]});
+    way_there["metadata"]["annotations"][egress::ANNOTATION] = json!(wide.to_string());
+    assert_eq!(in_force(&plan(&more, &written)), ["a"]);
+    // A wider rule is another one; and a class that closes all takes all.
+    let wider = edited(&[to("a", &["*.example.com"]), to("b", &["b.example.com"])]);
+    assert_eq!(in_force(&plan(&wider, &observed)), ["b"]);
+    let closed = Observed {
+        children: observed.children.clone(),
+        registration: observed.registration.clone(),
+        ..opening(&[])
+    };
+    assert_eq!(kinds(&plan(&more, &closed).changes), [("delete", "NetworkPolicy")]);
+    // With nothing there before, nothing is made.
+    let fresh = Observed {
+        children: Vec::new(),
+        registration: observed.registration.clone(),
+        ..opening(&["*"])
+    };
+    assert_eq!(plan(&more, &fresh).changes, []);
+}
+
+#[test]
+fn no_annotation_that_is_declared_passes_for_where_a_way_leads() {
+    let mut observed = opening(&["*"]);
+    let identity = json!({"annotations": [egress::ANNOTATION]});
+    observed.class.as_mut().unwrap().spec.identity = serde_json::from_value(identity).unwrap();
+    let declared = workflow(json!({"identity": {"annotations": {egress::ANNOTATION: "{\"rules\":[]}"}}}));
+    let plan = plan(&declared, &observed);
+    assert_eq!(plan.acceptance.reason, Reason::Invalid);
+    let made = stored(&plan.changes);
+    assert!(!made.is_empty());
+    for (_, object) in made {
+        assert!(
+            object["metadata"]["annotations"].get(egress::ANNOTATION).is_none(),
+            "{object}"
+        );
+    }
+}
+
+#[rstest]
+#[case::usual(json!({}), json!([]), "Possible", "spec.cluster.dns.mode: None in AIWorkflowClass default")]
+#[case::said_so(json!({"dns": {"mode": "Cluster"}}), json!([]), "Possible", "spec.cluster.dns.mode")]
+#[case::elsewhere(json!({"dns": {"cidrs": ["192.0.2.53/32"]}}), json!([]), "Possible", "spec.cluster.dns.mode")]
+#[case::none(json!({"dns": {"mode": "None"}}), json!([]), "Closed", "reach no DNS")]
+#[case::none_and_domains(json!({"dns": {"mode": "None"}}), json!([to("a", &["a.example.com"])]), "Closed", "reach no DNS")]
+#[case::one_that_cannot_be_read(json!({"dns": {"cidrs": ["192.0.2.53"]}}), json!([]), "Closed", "reach no DNS")]
+#[case::a_range_with_a_dns(
+    json!({"dns": {"mode": "None"}}),
+    json!([to("a", &["a.example.com"]), {"name": "b", "to": {"cidrs": ["203.0.113.0/24"]}, "ports": [{"port": 1, "endPort": 100, "protocol": "UDP"}]}]),
+    "Possible",
+    "spec.network.egress[1] opens port 53"
+)]
+#[case::a_range_that_the_class_closes(
+    json!({"dns": {"mode": "None"}}),
+    json!([{"name": "b", "to": {"cidrs": ["2001:db8::/32"]}, "ports": [{"port": 53, "protocol": "UDP"}]}]),
+    "Closed",
+    "reach no DNS"
+)]
+fn whether_names_can_carry_data_out_is_said(
+    #[case] cluster: Value,
+    #[case] egress: Value,
+    #[case] reason: &str,
+    #[case] words: &str,
+) {
+    let mut observed = opening(&["*"]);
+    observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(cluster).unwrap();
+    let declared = workflow(json!({"network": {"egress": egress}}));
+    let plan = plan(&declared, &observed);
+    let (holds, said, message) = says(&declared, &observed, &plan, ConditionType::DnsExfiltration);
+    assert_eq!(
+        (said.as_str(), holds == ConditionStatus::True),
+        (reason, reason == "Possible")
+    );
+    assert!(message.contains(words), "{message}");
+    assert_ne!(
+        says(&declared, &observed, &plan, ConditionType::Ready).1,
+        reason,
+        "outside Ready"
+    );
+    let opened: Vec<_> = stored(&plan.changes)
+        .into_iter()
+        .filter(|(_, object)| name_of(object) == owned_name("ai", "triage", "allow"))
+        .flat_map(|(_, object)| object["spec"]["egress"].as_array().cloned().unwrap())
+        .filter(|rule| rule["ports"][0]["port"] == 53 && rule["ports"].as_array().unwrap().len() == 2)
+        .collect();
+    let of_class = reason == "Possible" && words.starts_with("spec.cluster");
+    assert_eq!(
+        opened.len(),
+        usize::from(of_class),
+        "the policy says the same: {opened:?}"
+    );
+}
+
+#[test]
+fn where_nothing_is_fenced_nothing_is_said_of_the_dns() {
+    let mut observed = opening(&["*"]);
+    let mut declared = workflow(json!({}));
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    declared.status = Some(status(
+        &declared,
+        &observed,
+        &plan(&declared, &observed),
+        &Outcome::Applied(None),
+        now,
+    ));
+    observed.namespace.labels.clear();
+    let said = status(
+        &declared,
+        &observed,
+        &plan(&declared, &observed),
+        &Outcome::Untouched,
+        now,
+    );
+    assert_eq!(find(&said.conditions, ConditionType::DnsExfiltration), None);
+}
+
+#[rstest]
+#[case::none_and_addresses(json!({"dns": {"mode": "None", "cidrs": ["169.254.20.10/32"]}}), &["spec.cluster.dns"])]
+#[case::none_and_a_namespace(json!({"dns": {"mode": "None", "namespace": "x"}}), &["spec.cluster.dns"])]
+#[case::none(json!({"dns": {"mode": "None"}}), &[])]
+fn a_class_says_one_thing_of_its_dns(#[case] cluster: Value, #[case] expected: &[&str]) {
+    let mut observed = opening(&["*.com", "a.example", "*"]);
+    let class = observed.class.as_mut().unwrap();
+    class.spec.cluster = serde_json::from_value(cluster).unwrap();
+    let found = crate::plan::class_problems(class);
+    let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, [&["spec.network.domains[0]"][..], expected].concat());
+}

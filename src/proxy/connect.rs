@@ -1,0 +1,162 @@
+//! CONNECT: a tunnel for TLS to one host.
+//!
+//! Must never: let a byte through before the handshake was seen to be for that host.
+
+use std::sync::Arc;
+
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::TRANSFER_ENCODING;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::answer::{Body, Refused, opened};
+use super::line::Line;
+use super::open::{Opened, open};
+use super::patient::Patient;
+use super::relay::{Direction, relay};
+use super::serve::Caller;
+use crate::egress::{Host, NotForHost, Reader, Target};
+use crate::telemetry::EgressVerdict;
+
+/// What is read of a handshake at a time.
+const CHUNK: usize = 4 << 10;
+
+/// Fatal alerts of TLS (RFC 8446, 6) in a record of their own: that the name is not known here, and that it is not let through.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+/// Answers CONNECT, and goes on with the tunnel by itself.
+pub(super) async fn connect(caller: &Arc<Caller>, mut request: Request<Incoming>) -> Response<Body> {
+    let mut line = Line::new(&caller.proxy.metrics, caller.address, "connect");
+    let made = match target(&request) {
+        Ok(target) => Box::pin(open(&caller.proxy, caller.address, &target, &mut line))
+            .await
+            .map(|opened| (target, opened)),
+        Err(refused) => Err(refused),
+    };
+    let (target, made) = match made {
+        Ok(made) => made,
+        Err(refused) => {
+            line.decided(refused.verdict, &refused.reason);
+            return refused.into_response();
+        }
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let of = Arc::clone(caller);
+    caller
+        .tasks
+        .spawn(async move { tunnel(of, upgrade, target.host, made, line).await });
+    opened()
+}
+
+fn target(request: &Request<Incoming>) -> Result<Target, Refused> {
+    let has_body = request.headers().contains_key(TRANSFER_ENCODING) || !request.body().is_end_stream();
+    if has_body {
+        return Err(Refused::bad_request(
+            "CONNECT with a body: send the handshake after the answer",
+        ));
+    }
+    let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+    Target::of_connect(authority).map_err(Refused::bad_request)
+}
+
+/// The tunnel, until both ends have ended it. What begins it is more than what it takes while it is open.
+async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Opened, mut line: Line) {
+    let begun = Box::pin(begin(&caller, upgrade, &host, opened, &mut line)).await;
+    let Some((mut pod, mut server)) = begun else { return };
+    drop(host);
+    let proxy = &caller.proxy;
+    let count = |direction, bytes| proxy.count(direction, bytes);
+    let relayed = relay(
+        &mut pod,
+        &mut server,
+        &proxy.buffers,
+        &line.flow,
+        proxy.limits.idle,
+        count,
+    );
+    let ended = tokio::select! {
+        ended = relayed => ended.err().map(|error| error.kind().to_string()),
+        () = caller.end.cancelled() => Some("the proxy stops".to_owned()),
+    };
+    if let Some(reason) = ended {
+        line.ended(reason);
+    }
+}
+
+/// Waits for the handshake, and passes it on where it is for the host.
+async fn begin(
+    caller: &Caller,
+    upgrade: OnUpgrade,
+    host: &Host,
+    opened: Opened,
+    line: &mut Line,
+) -> Option<(TcpStream, TcpStream)> {
+    let Opened {
+        host: mut server,
+        starting,
+    } = opened;
+    let limits = &caller.proxy.limits;
+    let upgraded = timeout(limits.hello, upgrade).await.ok()?.ok()?;
+    let (mut pod, read) = taken_apart(upgraded)?;
+    let Ok(hello) = timeout(limits.hello, hello(&mut pod, &read, host)).await else {
+        line.decided(EgressVerdict::NotForHost, "the client sent no TLS handshake in time");
+        return None;
+    };
+    let hello = match hello {
+        Ok(hello) => hello?,
+        Err(error) => {
+            line.decided(EgressVerdict::NotForHost, error);
+            refuse(&mut pod, error).await;
+            return None;
+        }
+    };
+    timeout(limits.hello, server.write_all(&hello)).await.ok()?.ok()?;
+    let carried = hello.len() as u64;
+    line.flow.add(Direction::Sent, carried);
+    caller.proxy.count(Direction::Sent, carried);
+    line.allowed();
+    drop(starting);
+    Some((pod, server))
+}
+
+/// The connection itself, and what was read of it already.
+fn taken_apart(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<Patient>>().ok()?;
+    Some((parts.io.into_inner().into_inner(), parts.read_buf))
+}
+
+/// All that has come, once there is a handshake in it that is for the host. `None`: the client has gone before.
+async fn hello(pod: &mut TcpStream, read: &[u8], host: &Host) -> Result<Option<Vec<u8>>, NotForHost> {
+    let mut reader = Reader::default();
+    let mut all = read.to_vec();
+    let mut said = reader.push(read)?;
+    loop {
+        if let Some(hello) = said {
+            return hello.is_for(host).map(|()| Some(all));
+        }
+        let before = all.len();
+        all.reserve(CHUNK);
+        match pod.read_buf(&mut all).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => said = reader.push(all.get(before..).unwrap_or_default())?,
+        }
+    }
+}
+
+/// Says it in TLS, where TLS is spoken.
+async fn refuse(pod: &mut TcpStream, error: NotForHost) {
+    let alert = match error {
+        NotForHost::NotTls => return,
+        NotForHost::OtherName | NotForHost::NoName => UNRECOGNIZED_NAME,
+        NotForHost::Malformed(_) | NotForHost::Encrypted => ACCESS_DENIED,
+    };
+    // It fits into what the kernel holds, or the client does not listen.
+    if pod.try_write(&alert).is_ok() {
+        drop(pod.shutdown().await);
+    }
+}

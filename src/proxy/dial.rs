@@ -1,0 +1,97 @@
+//! Connections to the addresses of a name: the first that answers.
+//!
+//! Must never: connect to an address that it was not given.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, Instant, sleep, timeout_at};
+
+/// How long an address is waited for before the next one is tried beside it (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);
+/// How many addresses are tried.
+const MAX_TRIED: usize = 8;
+/// After how long of silence, and how often, the other end is asked whether it is there: middleboxes forget what is silent for minutes.
+const SILENCE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+
+/// Connects to the first of the addresses that answers.
+pub(super) async fn connect(addresses: &[IpAddr], port: u16, within: Duration) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + within;
+    let attempts = timeout_at(deadline, race(in_turn(addresses), port));
+    attempts.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn race(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
+    let mut attempts = FuturesUnordered::new();
+    let mut waiting = addresses.into_iter();
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.push(TcpStream::connect(SocketAddr::new(address, port)));
+        }
+        let has_more = waiting.len() > 0;
+        tokio::select! {
+            ended = attempts.next() => match ended {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => failed = error,
+                None => return Err(failed),
+            },
+            () = sleep(HEAD_START), if has_more => {}
+        }
+    }
+}
+
+/// IPv4 first, then both in turn: where one family leads nowhere, the other is the second to be tried.
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
+    let longest = four.len().max(six.len());
+    let at = |index: usize| [four.get(index), six.get(index)].into_iter().flatten().copied();
+    (0..longest).flat_map(at).take(MAX_TRIED).collect()
+}
+
+/// No waiting for more to send, and a sign of life from time to time.
+pub(super) fn settle(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(SILENCE)
+        .with_interval(INTERVAL)
+        .with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let given = parsed(&["::1", "::2", "::3", "10.0.0.1", "10.0.0.2"]);
+        assert_eq!(in_turn(&given), parsed(&["10.0.0.1", "::1", "10.0.0.2", "::2", "::3"]));
+        assert_eq!(in_turn(&vec![given[0]; 20]).len(), MAX_TRIED);
+    }
+
+    #[tokio::test]
+    async fn the_first_that_answers_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Nobody listens at the first.
+        let addresses = ["127.0.0.9", "127.0.0.1"].map(|address| address.parse().unwrap());
+        let stream = connect(&addresses, port, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        settle(&stream).unwrap();
+        let refused = connect(&addresses[..1], port, Duration::from_secs(5))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(connect(&[], port, Duration::from_secs(5)).await.is_err());
+    }
+}

@@ -1,0 +1,25 @@
+//! The egress proxy: connections of pods, checked against what their workflows declare, and bytes moved.
+//!
+//! `src/egress` decides; this room asks the API server, DNS and sockets, and does what was decided. Must never: connect to an address that
+//! was not checked, hold a request's body or an idle connection's buffer, or let one pod take what others need.
+
+mod answer;
+mod connect;
+mod dial;
+mod forward;
+mod health;
+mod limits;
+mod line;
+mod open;
+mod patient;
+mod places;
+mod relay;
+mod resolve;
+mod serve;
+mod watches;
+
+pub use health::{Health, health_router};
+pub use limits::{Limits, room_for};
+pub use resolve::{NotResolved, Resolver, system_servers};
+pub use serve::{Proxy, serve};
+pub use watches::{Callers, follow};

@@ -1,0 +1,114 @@
+//! From a request to an open connection: who asks, whether they may, which addresses, and the first of them that answers.
+//!
+//! Must never: look a name up, or dial, for somebody who may not.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::answer::Refused;
+use super::line::Line;
+use super::places::Place;
+use super::resolve::NotResolved;
+use super::serve::Proxy;
+use super::{Callers, dial};
+use crate::egress::{Host, NoCaller, Snapshot, Target, Workflow};
+use crate::telemetry::EgressVerdict;
+
+/// A connection to the host that was asked for.
+pub(super) struct Opened {
+    pub(super) host: TcpStream,
+    /// Until it carries something.
+    pub(super) starting: Place,
+}
+
+/// Opens a connection for whoever has the address, and tells `line` what is known meanwhile.
+pub(super) async fn open(proxy: &Proxy, address: IpAddr, target: &Target, line: &mut Line) -> Result<Opened, Refused> {
+    line.target = Some(target.clone());
+    let starting = proxy.starting.take(address).ok_or_else(|| {
+        Refused::too_many("as many connections are being made as may be, of this pod or in all: open fewer at a time")
+    })?;
+    let (workflow, snapshot) = caller(&proxy.callers, address, proxy.limits.unknown)
+        .await
+        .map_err(|nobody| Refused::new(StatusCode::FORBIDDEN, EgressVerdict::UnknownCaller, nobody))?;
+    line.workflow = Some(Arc::clone(&workflow));
+    let rule = snapshot.decide(&workflow, target).map_err(|denied| {
+        let reason = format!("workflow {workflow} may not reach {target}: {denied}");
+        Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, reason)
+    })?;
+    line.rule = Some(rule.to_owned());
+    // It may be large, and what follows takes long.
+    drop(snapshot);
+    let addresses = addresses(proxy, &target.host).await?;
+    let host = dial::connect(&addresses, target.port, proxy.limits.dial).await;
+    let host = host.and_then(|host| dial::settle(&host).map(|()| host));
+    let host = host.map_err(|error| unreachable(target, &error))?;
+    proxy.metrics.connected(line.age());
+    Ok(Opened { host, starting })
+}
+
+fn unreachable(target: &Target, error: &io::Error) -> Refused {
+    let status = match error.kind() {
+        io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    let reason = format!("{target} may be reached, and does not answer ({})", error.kind());
+    Refused::new(status, EgressVerdict::Unreachable, reason)
+}
+
+/// Whose pod has the address. A pod that is new is told of a moment after it starts.
+async fn caller(
+    callers: &Callers,
+    address: IpAddr,
+    within: std::time::Duration,
+) -> Result<(Arc<Workflow>, Arc<Snapshot>), NoCaller> {
+    let mut changes: watch::Receiver<Arc<Snapshot>> = callers.subscribe();
+    let known = async {
+        loop {
+            let snapshot = Arc::clone(&changes.borrow_and_update());
+            if let Ok(workflow) = snapshot.caller(address) {
+                return (Arc::clone(workflow), snapshot);
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    match timeout(within, known).await {
+        Ok(known) => Ok(known),
+        Err(_) => Err(callers.now().caller(address).err().unwrap_or(NoCaller::Unknown)),
+    }
+}
+
+/// The addresses of a host that may be connected to.
+async fn addresses(proxy: &Proxy, host: &Host) -> Result<Vec<IpAddr>, Refused> {
+    let resolved = timeout(proxy.limits.resolve, Box::pin(proxy.resolver.resolve(host))).await;
+    let resolved = resolved.unwrap_or(Err(NotResolved::NoAnswer)).map_err(|error| {
+        let status = match error {
+            NotResolved::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        Refused::new(status, EgressVerdict::NoAddress, format!("{host}: {error}"))
+    })?;
+    let mut closed = None;
+    let admitted: Vec<IpAddr> = resolved
+        .into_iter()
+        .filter_map(|address| proxy.answers.admit(address).map_err(|why| closed = Some(why)).ok())
+        .collect();
+    match closed {
+        Some(why) if admitted.is_empty() => Err(Refused::new(
+            StatusCode::BAD_GATEWAY,
+            EgressVerdict::NoAddress,
+            format!(
+                "{host}: DNS answers with an address that is not connected to, because {why}. What is within the cluster is declared in pods, \
+                 workflow or cidrs; for another private network, see --allow-private-answers"
+            ),
+        )),
+        _ => Ok(admitted),
+    }
+}

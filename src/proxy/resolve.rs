@@ -1,0 +1,271 @@
+//! Addresses of names, from the resolvers that this machine is told to ask, and nowhere else: no hosts file, no search list.
+//!
+//! A stub on `domain`'s messages, a few hundred lines, rather than a resolver library: those bring caches, runtimes and record types of their
+//! own, most of a megabyte, and the C library's cannot be bounded. Must never: wait without a deadline, or hold more names than it may.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rustls::crypto::SecureRandom;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::egress::{Family, Host, Question, Reply};
+
+const DNS: u16 = 53;
+/// How long one resolver is waited for, and how often all of them are asked.
+const ONE: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 2;
+/// How many resolvers are asked, as the C library does.
+const MAX_SERVERS: usize = 3;
+/// Longest datagram that is read: more than is asked for.
+const MAX_DATAGRAM: usize = 4096;
+/// How many names are held.
+const MAX_HELD: usize = 4096;
+/// Longest that an answer is believed without asking again.
+const MAX_FRESH: Duration = Duration::from_secs(300);
+/// How long after that it is used where no resolver answers (RFC 8767): what could be reached stays within reach.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Why a host has no address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotResolved {
+    /// There is no such name.
+    #[error("there is no such name in DNS")]
+    NoName,
+    /// The name has no address.
+    #[error("the name has no address in DNS")]
+    NoAddress,
+    /// Resolvers answer, and cannot tell.
+    #[error("the DNS resolver cannot tell its address (code {0})")]
+    Failed(u8),
+    /// No resolver answers.
+    #[error("no DNS resolver answers in time")]
+    NoAnswer,
+}
+
+/// Asks resolvers, and remembers for a while.
+#[derive(Debug)]
+pub struct Resolver {
+    servers: Vec<SocketAddr>,
+    random: &'static dyn SecureRandom,
+    held: Mutex<HashMap<Host, Held>>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    addresses: Vec<IpAddr>,
+    fresh_until: Instant,
+}
+
+impl Resolver {
+    /// Asks these, in order. At least one.
+    pub fn new(mut servers: Vec<SocketAddr>) -> Self {
+        servers.truncate(MAX_SERVERS);
+        Self {
+            servers,
+            random: rustls::crypto::ring::default_provider().secure_random,
+            held: Mutex::default(),
+        }
+    }
+
+    /// Addresses of a host, of both families.
+    pub async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, NotResolved> {
+        let held = self.held(host);
+        let now = Instant::now();
+        if let Some(held) = held.as_ref().filter(|held| held.fresh_until > now) {
+            return Ok(held.addresses.clone());
+        }
+        let (four, six) = tokio::join!(self.ask(host, Family::V4), self.ask(host, Family::V6));
+        match joined(four, six) {
+            Ok((addresses, holds)) => {
+                let fresh_until = now + holds.min(MAX_FRESH);
+                self.hold(
+                    host,
+                    Held {
+                        addresses: addresses.clone(),
+                        fresh_until,
+                    },
+                );
+                Ok(addresses)
+            }
+            Err(NotResolved::Failed(_) | NotResolved::NoAnswer) if held.is_some() => {
+                Ok(held.map(|held| held.addresses).unwrap_or_default())
+            }
+            Err(error) => {
+                // It is gone, and not only out of reach.
+                if matches!(error, NotResolved::NoName | NotResolved::NoAddress) {
+                    self.lock().remove(host);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask(&self, host: &Host, family: Family) -> Result<Reply, NotResolved> {
+        let mut failed = NotResolved::NoAnswer;
+        for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
+            let question = Question::new(host, family, self.id()?);
+            match timeout(ONE, ask(*server, &question)).await {
+                Ok(Ok(Reply::Failed(code))) => failed = NotResolved::Failed(code),
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        Err(failed)
+    }
+
+    /// Whoever can guess it, and the port, can answer instead.
+    fn id(&self) -> Result<u16, NotResolved> {
+        let mut id = [0; 2];
+        self.random.fill(&mut id).map_err(|_| NotResolved::NoAnswer)?;
+        Ok(u16::from_be_bytes(id))
+    }
+
+    fn held(&self, host: &Host) -> Option<Held> {
+        let now = Instant::now();
+        let held = self.lock().get(host).cloned();
+        held.filter(|held| held.fresh_until + STALE > now)
+    }
+
+    fn hold(&self, host: &Host, new: Held) {
+        let mut held = self.lock();
+        if held.len() >= MAX_HELD && !held.contains_key(host) {
+            let now = Instant::now();
+            held.retain(|_, held| held.fresh_until > now);
+            if held.len() >= MAX_HELD {
+                held.clear();
+            }
+        }
+        held.insert(host.clone(), new);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Host, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What two families come to: where one of them has addresses, nothing is wrong.
+fn joined(
+    four: Result<Reply, NotResolved>,
+    six: Result<Reply, NotResolved>,
+) -> Result<(Vec<IpAddr>, Duration), NotResolved> {
+    let (mut addresses, mut holds, mut error) = (Vec::new(), Duration::MAX, None);
+    for reply in [four, six] {
+        match reply {
+            Ok(Reply::Addresses(more, for_so_long)) => {
+                addresses.extend(more);
+                holds = holds.min(for_so_long);
+            }
+            Ok(Reply::NoName) => error = error.or(Some(NotResolved::NoName)),
+            Ok(Reply::Failed(code)) => error = Some(NotResolved::Failed(code)),
+            Ok(Reply::Nothing | Reply::Truncated) => {}
+            Err(failed) => error = Some(failed),
+        }
+    }
+    match addresses.is_empty() {
+        false => Ok((addresses, holds)),
+        true => Err(error.unwrap_or(NotResolved::NoAddress)),
+    }
+}
+
+async fn ask(server: SocketAddr, question: &Question) -> io::Result<Reply> {
+    let message = question.ask().ok_or(io::ErrorKind::InvalidInput)?;
+    match by_datagram(server, question, &message).await? {
+        Reply::Truncated => by_stream(server, question, &message).await,
+        reply => Ok(reply),
+    }
+}
+
+/// From a port of its own, that the kernel chose, for each question.
+async fn by_datagram(server: SocketAddr, question: &Question, message: &[u8]) -> io::Result<Reply> {
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(message).await?;
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        // Somebody else's answer does not end the wait for the right one.
+        if let Ok(reply) = question.read(buffer.get(..length).unwrap_or_default()) {
+            return Ok(reply);
+        }
+    }
+}
+
+async fn by_stream(server: SocketAddr, question: &Question, message: &[u8]) -> io::Result<Reply> {
+    let mut stream = TcpStream::connect(server).await?;
+    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
+    let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut buffer).await?;
+    question.read(&buffer).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// The resolvers of a file like `/etc/resolv.conf`.
+pub fn system_servers(file: &Path) -> io::Result<Vec<SocketAddr>> {
+    Ok(servers(&std::fs::read_to_string(file)?))
+}
+
+fn servers(text: &str) -> Vec<SocketAddr> {
+    let named = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let address = words
+            .next()
+            .filter(|word| *word == "nameserver")
+            .and_then(|_| words.next())?;
+        address.parse::<IpAddr>().ok()
+    });
+    named.map(|address| SocketAddr::new(address, DNS)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_name_servers_are_read() {
+        let text = "# nameserver 10.0.0.9\nsearch ai.svc.cluster.local\nnameserver 10.96.0.10\n\tnameserver  fd00::a\nnameserver x\noptions ndots:5\n";
+        let expected = ["10.96.0.10:53", "[fd00::a]:53"].map(|server| server.parse().unwrap());
+        assert_eq!(servers(text), expected);
+    }
+
+    #[test]
+    fn one_family_is_enough() {
+        let address: IpAddr = [192, 0, 2, 1].into();
+        let has = || Ok(Reply::Addresses(vec![address], Duration::from_secs(9)));
+        let expected = Ok((vec![address], Duration::from_secs(9)));
+        assert_eq!(joined(has(), Ok(Reply::Nothing)), expected);
+        assert_eq!(joined(Err(NotResolved::NoAnswer), has()), expected);
+        assert_eq!(joined(has(), Ok(Reply::Failed(2))), expected);
+        assert_eq!(
+            joined(Ok(Reply::Nothing), Ok(Reply::Nothing)),
+            Err(NotResolved::NoAddress)
+        );
+        assert_eq!(joined(Ok(Reply::NoName), Ok(Reply::NoName)), Err(NotResolved::NoName));
+        assert_eq!(
+            joined(Ok(Reply::Nothing), Err(NotResolved::Failed(2))),
+            Err(NotResolved::Failed(2))
+        );
+    }
+
+    #[test]
+    fn so_many_names_are_held() {
+        let resolver = Resolver::new(vec![([127, 0, 0, 1], 53).into()]);
+        for number in 0..3 * MAX_HELD {
+            let held = Held {
+                addresses: Vec::new(),
+                fresh_until: Instant::now() + MAX_FRESH,
+            };
+            resolver.hold(&Host::named(&format!("a{number}.example")).unwrap(), held);
+            assert!(resolver.lock().len() <= MAX_HELD);
+        }
+    }
+}

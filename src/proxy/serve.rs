@@ -1,0 +1,203 @@
+//! Sockets, HTTP and shutdown.
+//!
+//! Must never: let one connection end or hold up another.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::answer::{Body, NO_PLACE, Refused};
+use super::connect::connect;
+use super::dial::settle;
+use super::forward::forward;
+use super::patient::Patient;
+use super::places::{Place, Places};
+use super::relay::{Buffers, Direction};
+use super::{Callers, Limits, Resolver};
+use crate::egress::Answers;
+use crate::telemetry::{EgressMetrics, EgressVerdict};
+
+/// Longest head of a request. Names of hosts are short; the rest of a head of plain HTTP is cookies and tokens.
+const MAX_HEAD: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+/// How long no connection is taken after one could not be: mostly because files have run out.
+const REST: Duration = Duration::from_millis(50);
+
+/// What all connections share.
+pub struct Proxy {
+    pub(super) limits: Limits,
+    pub(super) callers: Callers,
+    pub(super) resolver: Resolver,
+    pub(super) answers: Answers,
+    pub(super) metrics: Arc<EgressMetrics>,
+    pub(super) buffers: Buffers,
+    pub(super) starting: Arc<Places>,
+    open: Arc<Places>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Proxy")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// A proxy that takes no connections yet.
+    pub fn new(
+        limits: Limits,
+        callers: Callers,
+        resolver: Resolver,
+        answers: Answers,
+        metrics: Arc<EgressMetrics>,
+    ) -> Self {
+        Self {
+            open: Places::new(limits.connections, limits.connections_of_one),
+            starting: Places::new(limits.starting, limits.starting_of_one),
+            buffers: Buffers::default(),
+            limits,
+            callers,
+            resolver,
+            answers,
+            metrics,
+        }
+    }
+
+    pub(super) fn count(&self, direction: Direction, bytes: u64) {
+        match direction {
+            Direction::Sent => self.metrics.sent(bytes),
+            Direction::Received => self.metrics.received(bytes),
+        }
+    }
+}
+
+/// Who is at the other end of a connection, and the place that it takes for as long as anything of it goes on.
+pub(super) struct Caller {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) address: IpAddr,
+    pub(super) tasks: TaskTracker,
+    pub(super) end: CancellationToken,
+    _place: Place,
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.proxy.metrics.closed();
+    }
+}
+
+/// Takes connections until `stop`, then asks callers to leave; ends what still goes on at `end`. `tasks` holds all that goes on.
+pub async fn serve(
+    proxy: Arc<Proxy>,
+    listener: TcpListener,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    end: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "a connection could not be taken");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        let address = peer.ip().to_canonical();
+        let Some(place) = proxy.open.take(address) else {
+            proxy.metrics.decided(EgressVerdict::TooMany);
+            debug!(%address, "as many connections are open as may be");
+            turn_away(stream);
+            continue;
+        };
+        proxy.metrics.opened();
+        let caller = Arc::new(Caller {
+            proxy: Arc::clone(&proxy),
+            address,
+            tasks: tasks.clone(),
+            end: end.clone(),
+            _place: place,
+        });
+        tasks.spawn(Box::pin(speak(caller, stream, stop.clone())));
+    }
+}
+
+/// Without waiting for the client, who may never read it.
+fn turn_away(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        drop(stream.write(NO_PLACE));
+    }
+}
+
+/// HTTP on one connection, until it ends or becomes a tunnel.
+async fn speak(caller: Arc<Caller>, stream: TcpStream, stop: CancellationToken) {
+    if let Err(error) = settle(&stream) {
+        debug!(%error, "a connection has ended before it began");
+        return;
+    }
+    let (limits, end) = (caller.proxy.limits.clone(), caller.end.clone());
+    let io = TokioIo::new(Patient::new(stream, limits.idle));
+    let service = service_fn(move |request| {
+        let caller = Arc::clone(&caller);
+        async move { Ok::<_, Infallible>(answer(&caller, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = end.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection has ended early");
+    }
+}
+
+async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+    let uri = request.uri();
+    match *request.method() {
+        Method::CONNECT => Box::pin(connect(caller, request)).await,
+        _ if uri.scheme().is_some() => Box::pin(forward(caller, request)).await,
+        _ => {
+            let reason = "this is a proxy and serves nothing itself: set HTTPS_PROXY and HTTP_PROXY to it, and send it CONNECT host:port, or \
+                 http:// URLs in full";
+            caller.proxy.metrics.decided(EgressVerdict::BadRequest);
+            Refused::new(StatusCode::BAD_REQUEST, EgressVerdict::BadRequest, reason).into_response()
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! What the API server tells of pods, policies and namespaces, to what the proxy decides by.
+//!
+//! While it is away, what was known last goes on to be known: whatever was allowed stays allowed. Must never: keep more of an object than
+//! decisions ask for.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use k8s_openapi::api::core::v1::{Namespace, Pod as K8sPod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{ListParams, ObjectMeta};
+use kube::runtime::watcher::{self, Config, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::api::{ENFORCE_LABEL, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL};
+use crate::egress::{ANNOTATION, Allowed, Event, Index, Kind, Pod, Policy, Seen, Snapshot};
+use crate::review::{Keep, read_kept};
+use crate::telemetry::EgressMetrics;
+use crate::watch::lasting;
+
+/// Objects that are asked for at a time: each may be as large as an object can be until what is kept of it is read.
+const PAGE: u32 = 100;
+/// What comes within this time is taken in together: a snapshot costs as much as there are pods.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How much of the time snapshots may take, as a fraction.
+const REST: u32 = 4;
+/// How often the API server is asked whether it is there, and how long it may take to answer.
+const ASKED: Duration = Duration::from_secs(10);
+const ANSWERED: Duration = Duration::from_secs(5);
+
+/// Who calls and what they may reach, as it is known now.
+#[derive(Clone, Debug)]
+pub struct Callers(watch::Receiver<Arc<Snapshot>>);
+
+impl Callers {
+    /// What is known now. Nobody is known by it before [`Snapshot::is_whole`].
+    pub fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// What is known, whenever it changes.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.0.clone()
+    }
+}
+
+/// Follows the API server until `stop`: what is known, and what keeps it up to date.
+pub fn follow(
+    client: Client,
+    metrics: Arc<EgressMetrics>,
+    stop: CancellationToken,
+) -> (Callers, impl Future<Output = ()>) {
+    let (sender, receiver) = watch::channel(Arc::default());
+    let following = async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = take_in(&client, &sender, &metrics) => {}
+            () = look_after(&client, &metrics) => {}
+        }
+    };
+    (Callers(receiver), following)
+}
+
+async fn take_in(client: &Client, sender: &watch::Sender<Arc<Snapshot>>, metrics: &EgressMetrics) {
+    let mut events = select_all([
+        told::<K8sPod>(client, crate::watch::config().labels(WORKFLOW_LABEL)),
+        told::<NetworkPolicy>(client, crate::watch::config().labels(OWNER_LABEL)),
+        told::<Namespace>(client, crate::watch::config()),
+    ]);
+    let (mut index, mut together) = (Index::default(), TOGETHER);
+    while let Some(event) = events.next().await {
+        index.apply(event);
+        let until = Instant::now() + together;
+        while let Ok(Some(event)) = timeout_at(until, events.next()).await {
+            index.apply(event);
+        }
+        let began = Instant::now();
+        let snapshot = index.snapshot();
+        for kind in Kind::ALL {
+            metrics.set_known(kind.as_str(), index.count(kind));
+        }
+        if snapshot.is_whole() {
+            sender.send_replace(Arc::new(snapshot));
+        }
+        together = TOGETHER.max(REST * began.elapsed());
+    }
+}
+
+/// Keeps the time of the API server's last answer: a watch on which nothing happens says nothing of that.
+async fn look_after(client: &Client, metrics: &EgressMetrics) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let one = ListParams::default().limit(1);
+    let mut is_away = false;
+    loop {
+        match timeout(ANSWERED, namespaces.list_metadata(&one)).await {
+            Ok(Ok(_)) => {
+                metrics.api_server_answered();
+                is_away = false;
+            }
+            Ok(Err(error)) if !is_away => {
+                is_away = true;
+                warn!(%error, "the API server cannot be asked: what was known last decides");
+            }
+            Err(_) if !is_away => {
+                is_away = true;
+                warn!("the API server does not answer: what was known last decides");
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+        sleep(ASKED).await;
+    }
+}
+
+/// A kind that is watched, and what of its objects is kept.
+trait Told: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static {
+    const KIND: Kind;
+    const KEEP: Keep;
+
+    fn read(metadata: &ObjectMeta, object: &Value) -> Seen;
+}
+
+impl Told for K8sPod {
+    const KIND: Kind = Kind::Pods;
+    const KEEP: Keep = Keep::Only(&[
+        (
+            "metadata",
+            Keep::Only(&[
+                NAME,
+                NAMESPACE,
+                UID,
+                VERSION,
+                ("labels", Keep::Only(&[(WORKFLOW_LABEL, Keep::Whole)])),
+            ]),
+        ),
+        ("spec", Keep::Only(&[("hostNetwork", Keep::Whole)])),
+        ("status", Keep::Only(&[("phase", Keep::Whole), ("podIPs", Keep::Whole)])),
+    ]);
+
+    fn read(metadata: &ObjectMeta, object: &Value) -> Seen {
+        let is_on_host = object.pointer("/spec/hostNetwork") == Some(&Value::Bool(true));
+        let phase = object.pointer("/status/phase").and_then(Value::as_str);
+        let addresses = match phase {
+            // Its address may be another pod's by now.
+            Some("Succeeded" | "Failed") => None,
+            _ if is_on_host => None,
+            _ => object.pointer("/status/podIPs").and_then(Value::as_array),
+        };
+        let addresses = addresses.into_iter().flatten();
+        let addresses = addresses.filter_map(|address| address.pointer("/ip")?.as_str()?.parse().ok());
+        let labels = metadata.labels.as_ref();
+        Seen::Pod(Pod {
+            workflow: labels
+                .and_then(|labels| labels.get(WORKFLOW_LABEL))
+                .cloned()
+                .unwrap_or_default(),
+            addresses: addresses.collect(),
+        })
+    }
+}
+
+impl Told for NetworkPolicy {
+    const KIND: Kind = Kind::Policies;
+    const KEEP: Keep = Keep::Only(&[(
+        "metadata",
+        Keep::Only(&[
+            NAME,
+            NAMESPACE,
+            UID,
+            VERSION,
+            (
+                "annotations",
+                Keep::Only(&[(OWNER_UID_ANNOTATION, Keep::Whole), (ANNOTATION, Keep::Whole)]),
+            ),
+            ("ownerReferences", Keep::Whole),
+        ]),
+    )]);
+
+    /// Ringfence's own, by the annotation that nobody else may write, and of the AIWorkflow that it names.
+    fn read(metadata: &ObjectMeta, _: &Value) -> Seen {
+        let annotation = |key: &str| {
+            metadata
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(key))
+        };
+        let (Some(text), Some(uid)) = (annotation(ANNOTATION), annotation(OWNER_UID_ANNOTATION)) else {
+            return Seen::Policy(None);
+        };
+        let mut owners = metadata.owner_references.iter().flatten();
+        let owner = owners.find(|owner| owner.uid == *uid && owner.kind == "AIWorkflow");
+        let Some(owner) = owner else { return Seen::Policy(None) };
+        let allowed = Allowed::read(text);
+        if let Err(error) = &allowed {
+            warn!(
+                namespace = metadata.namespace.as_deref(),
+                networkpolicy = metadata.name.as_deref(),
+                %error,
+                "what a workflow may reach cannot be read, so it reaches nothing: proxy and operator must be of one version"
+            );
+        }
+        Seen::Policy(Some(Policy {
+            workflow: owner.name.clone(),
+            allowed: allowed.map(Arc::new),
+        }))
+    }
+}
+
+impl Told for Namespace {
+    const KIND: Kind = Kind::Namespaces;
+    const KEEP: Keep = Keep::Only(&[(
+        "metadata",
+        Keep::Only(&[
+            NAME,
+            UID,
+            VERSION,
+            (
+                "labels",
+                Keep::Only(&[(ENFORCE_LABEL, Keep::Whole), (WARN_LABEL, Keep::Whole)]),
+            ),
+        ]),
+    )]);
+
+    fn read(metadata: &ObjectMeta, _: &Value) -> Seen {
+        let has = |key: &str| {
+            metadata
+                .labels
+                .as_ref()
+                .is_some_and(|labels| labels.get(key).is_some_and(|class| !class.is_empty()))
+        };
+        Seen::Namespace(has(ENFORCE_LABEL) || has(WARN_LABEL))
+    }
+}
+
+const NAME: (&str, Keep) = ("name", Keep::Whole);
+const NAMESPACE: (&str, Keep) = ("namespace", Keep::Whole);
+const UID: (&str, Keep) = ("uid", Keep::Whole);
+const VERSION: (&str, Keep) = ("resourceVersion", Keep::Whole);
+
+/// An object, as far as it was read.
+#[derive(Clone, Debug)]
+struct Slim<K> {
+    metadata: ObjectMeta,
+    seen: Seen,
+    _kind: PhantomData<K>,
+}
+
+impl<'de, K: Told> Deserialize<'de> for Slim<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = read_kept(deserializer, K::KEEP)?;
+        let mut metadata: ObjectMeta = match object.get("metadata") {
+            Some(metadata) => ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?,
+            None => ObjectMeta::default(),
+        };
+        let seen = K::read(&metadata, &object);
+        metadata.annotations = None;
+        metadata.owner_references = None;
+        Ok(Self {
+            metadata,
+            seen,
+            _kind: PhantomData,
+        })
+    }
+}
+
+impl<K: Told> Resource for Slim<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind(dt: &()) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &()) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &()) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &()) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+fn told<K: Told>(client: &Client, config: Config) -> BoxStream<'static, Event> {
+    let events = watcher(Api::<Slim<K>>::all(client.clone()), config.page_size(PAGE));
+    let events = lasting(events.boxed()).filter_map(|event| async move { event.ok().map(event_of::<K>) });
+    events.boxed()
+}
+
+fn event_of<K: Told>(event: watcher::Event<Slim<K>>) -> Event {
+    let key = |object: &Slim<K>| {
+        let metadata = &object.metadata;
+        (
+            metadata.namespace.clone().unwrap_or_default(),
+            metadata.name.clone().unwrap_or_default(),
+        )
+    };
+    match event {
+        watcher::Event::Init => Event::Again(K::KIND),
+        watcher::Event::InitDone => Event::Whole(K::KIND),
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => Event::Seen(key(&object), object.seen),
+        watcher::Event::Delete(object) => Event::Gone(K::KIND, key(&object)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read<K: Told>(object: Value) -> Slim<K> {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn pod(change: impl FnOnce(&mut Value)) -> Pod {
+        let mut object = json!({
+            "metadata": {"name": "a", "namespace": "ai", "resourceVersion": "7", "labels": {WORKFLOW_LABEL: "triage", "app": "x"},
+                "managedFields": [{"time": "never"}]},
+            "spec": {"containers": [{"name": "c", "env": [{"name": "KEY", "value": "secret"}]}]},
+            "status": {"phase": "Running", "podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]},
+        });
+        change(&mut object);
+        let Seen::Pod(pod) = read::<K8sPod>(object).seen else {
+            panic!()
+        };
+        pod
+    }
+
+    #[test]
+    fn a_pod_has_its_addresses_while_they_are_its_own() {
+        let two: Vec<std::net::IpAddr> = vec![[10, 1, 0, 1].into(), "fd00::1".parse().unwrap()];
+        assert_eq!(
+            pod(|_| {}),
+            Pod {
+                workflow: "triage".to_owned(),
+                addresses: two.clone()
+            }
+        );
+        assert_eq!(
+            pod(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")).addresses,
+            two
+        );
+        assert!(pod(|pod| pod["spec"]["hostNetwork"] = json!(true)).addresses.is_empty());
+        for phase in ["Succeeded", "Failed"] {
+            assert!(pod(|pod| pod["status"]["phase"] = json!(phase)).addresses.is_empty());
+        }
+        assert!(
+            pod(|pod| pod["status"] = json!({"phase": "Pending"}))
+                .addresses
+                .is_empty()
+        );
+        assert!(
+            pod(|pod| pod["status"]["podIPs"] = json!([{"ip": "x"}, {}, 7]))
+                .addresses
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn nothing_else_of_an_object_is_kept() {
+        let slim = read::<K8sPod>(json!({
+            "metadata": {"name": "a", "namespace": "ai", "resourceVersion": "7", "uid": "u", "labels": {WORKFLOW_LABEL: "t", "app": "x"},
+                "annotations": {"a": "b"}, "finalizers": ["f"], "managedFields": [{"time": "never"}]},
+            "spec": {"containers": [{"name": "c"}]},
+        }));
+        assert_eq!(
+            serde_json::to_value(&slim.metadata).unwrap(),
+            json!({
+                "name": "a", "namespace": "ai", "resourceVersion": "7", "uid": "u", "labels": {WORKFLOW_LABEL: "t"},
+            })
+        );
+    }
+
+    fn policy(change: impl FnOnce(&mut Value)) -> Option<Policy> {
+        let mut object = json!({"metadata": {
+            "name": "p", "namespace": "ai",
+            "annotations": {OWNER_UID_ANNOTATION: "7", ANNOTATION: "{\"rules\":[]}"},
+            "ownerReferences": [{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": "triage", "uid": "7"}],
+        }});
+        change(&mut object);
+        let Seen::Policy(policy) = read::<NetworkPolicy>(object).seen else {
+            panic!()
+        };
+        policy
+    }
+
+    #[test]
+    fn only_a_policy_of_an_aiworkflow_says_what_it_may_reach() {
+        assert_eq!(policy(|_| {}).unwrap().workflow, "triage");
+        assert_eq!(policy(|policy| policy["metadata"]["ownerReferences"] = json!([])), None);
+        assert_eq!(
+            policy(|policy| policy["metadata"]["ownerReferences"][0]["uid"] = json!("8")),
+            None
+        );
+        assert_eq!(
+            policy(|policy| policy["metadata"]["ownerReferences"][0]["kind"] = json!("Deployment")),
+            None
+        );
+        assert_eq!(
+            policy(|policy| policy["metadata"]["annotations"][OWNER_UID_ANNOTATION] = json!("8")),
+            None
+        );
+        assert_eq!(
+            policy(|policy| policy["metadata"]["annotations"] = json!({OWNER_UID_ANNOTATION: "7"})),
+            None
+        );
+        let unreadable = policy(|policy| policy["metadata"]["annotations"][ANNOTATION] = json!("all"));
+        assert!(unreadable.unwrap().allowed.is_err());
+    }
+
+    #[test]
+    fn a_namespace_is_fenced_by_enforce_or_warn() {
+        let fenced = |labels: Value| read::<Namespace>(json!({"metadata": {"name": "ai", "labels": labels}})).seen;
+        assert_eq!(fenced(json!({ENFORCE_LABEL: "default"})), Seen::Namespace(true));
+        assert_eq!(fenced(json!({WARN_LABEL: "default"})), Seen::Namespace(true));
+        assert_eq!(
+            fenced(json!({"ringfence.dev/audit": "default"})),
+            Seen::Namespace(false)
+        );
+        assert_eq!(fenced(json!({ENFORCE_LABEL: ""})), Seen::Namespace(false));
+    }
+}

@@ -1,0 +1,157 @@
+//! Many, slow and idle ones: bounded, and others unharmed.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::process::resident;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use crate::client;
+use crate::world::{World, run};
+
+#[test]
+fn one_pod_takes_no_place_of_another() {
+    run(async {
+        let world = World::get().await;
+        let proxy = world
+            .proxy_with(&["--connections=60", "--connections-per-pod=25"])
+            .await;
+        let host = world.host("crowd");
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let (greedy, other, third) = (
+            world.pod(&workflow).await,
+            world.pod(&workflow).await,
+            world.pod(&workflow).await,
+        );
+        let mut held: Vec<TcpStream> = Vec::new();
+        for _ in 0..25 {
+            held.push(client::connection(proxy.address(), greedy).await);
+        }
+        for _ in 0..500 {
+            let mut refused = client::connection(proxy.address(), greedy).await;
+            let answer = timeout(Duration::from_secs(5), client::answer(&mut refused))
+                .await
+                .expect("an answer at once");
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert!(answer.body.contains("close some of yours"), "{answer:?}");
+        }
+        assert!(world.fetch_by(&proxy, other, &host, "/").await.is_ok());
+        assert!(
+            proxy
+                .metric("ringfence_egress_connections_total{verdict=\"too-many\"}")
+                .await
+                >= 500.0
+        );
+        support::eventually(crate::world::SOON, || async {
+            let open = proxy.metric("ringfence_egress_open_connections").await;
+            anyhow::ensure!(open == 25.0, "{open} are open");
+            Ok(())
+        })
+        .await;
+        for _ in 0..25 {
+            held.push(client::connection(proxy.address(), other).await);
+        }
+        for _ in 0..10 {
+            held.push(client::connection(proxy.address(), third).await);
+        }
+        let fourth = world.pod(&workflow).await;
+        let mut refused = client::connection(proxy.address(), fourth).await;
+        assert_eq!(
+            client::answer(&mut refused).await.status,
+            503,
+            "there are so many in all"
+        );
+        assert!(proxy.metric("ringfence_egress_open_connections").await <= 60.0);
+        drop(held);
+        support::eventually(crate::world::SOON, || async {
+            let fetched = world.fetch_by(&proxy, fourth, &host, "/").await;
+            fetched.map(drop).map_err(|refused| anyhow::anyhow!("{refused:?}"))
+        })
+        .await;
+    });
+}
+
+/// A head that comes a byte at a time, and one that does not come.
+#[test]
+fn a_head_that_takes_too_long_is_not_waited_for() {
+    run(async {
+        let world = World::get().await;
+        let pod = [127, 0, 0, 1].into();
+        let began = Instant::now();
+        let silent = async {
+            let mut stream = client::connection(world.proxy.address(), pod).await;
+            drop(stream.read(&mut [0; 64]).await);
+            began.elapsed()
+        };
+        let slow = async {
+            let stream = client::connection(world.proxy.address(), pod).await;
+            let (mut read, mut write) = stream.into_split();
+            let writing = tokio::spawn(async move {
+                for byte in b"CONNECT api.example.com:443 HTTP/1.1\r\nX-A: "
+                    .iter()
+                    .chain(std::iter::repeat(&b'a'))
+                {
+                    if write.write_all(&[*byte]).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+            let mut answer = Vec::new();
+            drop(read.read_to_end(&mut answer).await);
+            writing.abort();
+            began.elapsed()
+        };
+        let (silent, slow) = tokio::join!(silent, slow);
+        for took in [silent, slow] {
+            assert!(
+                (Duration::from_secs(10)..Duration::from_secs(25)).contains(&took),
+                "{took:?}"
+            );
+        }
+    });
+}
+
+/// What is open and carries nothing costs little.
+#[test]
+fn an_idle_connection_takes_little_memory() {
+    const MANY: usize = 900;
+    run(async {
+        let files = getrlimit(Resource::Nofile);
+        let all = Rlimit {
+            current: files.maximum,
+            maximum: files.maximum,
+        };
+        setrlimit(Resource::Nofile, all).unwrap();
+        let world = World::get().await;
+        let proxy = world.proxy_with(&[]).await;
+        let host = world.host("idle");
+        let workflow = world.workflow(&[&host], &[world.hosts.quiet]).await;
+        let hello = client::hello(world.hosts.client(), &host);
+        let authority = format!("{host}:{}", world.hosts.quiet);
+        let open = async |count: usize| {
+            let pod = world.pod(&workflow).await;
+            let mut open = Vec::new();
+            for _ in 0..count {
+                let mut stream = client::tunnel(proxy.address(), pod, &authority).await.unwrap();
+                stream.write_all(&hello).await.unwrap();
+                open.push(stream);
+            }
+            open
+        };
+        // What is taken once.
+        let warm = open(200).await;
+        let before = resident(proxy.pid()).unwrap();
+        let held = [open(MANY).await, open(MANY).await];
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let each = (resident(proxy.pid()).unwrap().saturating_sub(before) << 10) as usize / (2 * MANY);
+        assert!(each < 16 << 10, "{each} bytes for each of {} connections", 2 * MANY);
+        assert_eq!(
+            proxy.metric("ringfence_egress_open_connections").await,
+            (2 * MANY + 200) as f64
+        );
+        drop((warm, held));
+    });
+}

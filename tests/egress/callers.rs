@@ -1,0 +1,172 @@
+//! Who calls: the workflow whose only running pod has the address that a connection comes from.
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::{eventually, unique};
+use tokio::time::{Instant, sleep};
+
+use crate::client;
+use crate::world::{SOON, Workflow, World, fresh_address, run};
+
+/// The verdict about a connection from an address to a host that is declared.
+async fn status(world: &World, pod: std::net::IpAddr, host: &str) -> u16 {
+    let authority = format!("{host}:{}", world.hosts.tls);
+    match client::tunnel(world.proxy.address(), pod, &authority).await {
+        Ok(_) => 200,
+        Err(refused) => refused.status,
+    }
+}
+
+#[test]
+fn nobody_is_let_through_who_is_no_pod_of_a_workflow() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        world.workflow(&[&host], &[world.hosts.tls]).await;
+        let began = Instant::now();
+        let refused = world.fetch(fresh_address(), &host, "/").await.unwrap_err();
+        assert_eq!(refused.status, 403);
+        assert!(
+            refused
+                .body
+                .contains("no running pod with the label ringfence.dev/workflow"),
+            "{refused:?}"
+        );
+        let waited = began.elapsed();
+        assert!(
+            (Duration::from_secs(3)..Duration::from_secs(8)).contains(&waited),
+            "a new pod is waited for: {waited:?}"
+        );
+    });
+}
+
+#[test]
+fn a_pod_that_is_told_of_late_is_let_through() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let address = fresh_address();
+        let late = async {
+            sleep(Duration::from_millis(500)).await;
+            world.pod_at(&workflow, &unique("late"), address, json!({})).await;
+        };
+        let (status, ()) = tokio::join!(status(world, address, &host), late);
+        assert_eq!(status, 200);
+    });
+}
+
+#[test]
+fn an_address_that_two_workflows_have_is_nobodys() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        let one = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let other = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let (address, name) = (fresh_address(), unique("pod"));
+        world.pod_at(&one, &name, address, json!({})).await;
+        assert_eq!(status(world, address, &host).await, 200);
+        world.pod_at(&other, &name, address, json!({})).await;
+        eventually(SOON, || async {
+            let refused = world.fetch(address, &host, "/").await;
+            let refused = refused.err().ok_or_else(|| anyhow::anyhow!("let through"))?;
+            anyhow::ensure!(
+                refused.body.contains("pods of two workflows have the address"),
+                "{refused:?}"
+            );
+            Ok(())
+        })
+        .await;
+        // One of them has finished: its address is the other's.
+        world.pod_status(&one, &name, json!({"phase": "Succeeded"})).await;
+        eventually(SOON, || async {
+            anyhow::ensure!(status(world, address, &host).await == 200);
+            Ok(())
+        })
+        .await;
+        world.delete_pod(&other, &name).await;
+        refused_soon(world, address, &host).await;
+    });
+}
+
+async fn refused_soon(world: &World, address: std::net::IpAddr, host: &str) {
+    eventually(SOON, || async {
+        anyhow::ensure!(status(world, address, host).await == 403);
+        Ok(())
+    })
+    .await;
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_not_told_by_its_address() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let address = fresh_address();
+        world
+            .pod_at(&workflow, &unique("pod"), address, json!({"hostNetwork": true}))
+            .await;
+        assert_eq!(status(world, address, &host).await, 403);
+    });
+}
+
+#[test]
+fn what_a_workflow_may_reach_follows_its_policy_and_its_namespace() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        let workflow = Workflow {
+            namespace: world.namespace().await,
+            name: "triage".to_owned(),
+        };
+        let pod = world.pod(&workflow).await;
+        let refused = world.fetch(pod, &host, "/").await.unwrap_err();
+        assert!(refused.body.contains("it has no domains in force"), "{refused:?}");
+        world.declare(&workflow, &[&host], &[world.hosts.tls]).await;
+        eventually(SOON, || async {
+            anyhow::ensure!(status(world, pod, &host).await == 200);
+            Ok(())
+        })
+        .await;
+        let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(world.client.clone());
+        let unfenced = kube::api::Patch::Merge(json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}));
+        namespaces
+            .patch(&workflow.namespace, &kube::api::PatchParams::default(), &unfenced)
+            .await
+            .unwrap();
+        eventually(SOON, || async {
+            let refused = world.fetch(pod, &host, "/").await;
+            let refused = refused.err().ok_or_else(|| anyhow::anyhow!("let through"))?;
+            anyhow::ensure!(refused.body.contains("its namespace is not fenced"), "{refused:?}");
+            Ok(())
+        })
+        .await;
+    });
+}
+
+/// A policy that somebody else wrote opens nothing, whatever it says.
+#[test]
+fn a_policy_that_ringfence_does_not_own_opens_nothing() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        let workflow = Workflow {
+            namespace: world.namespace().await,
+            name: "triage".to_owned(),
+        };
+        let allowed =
+            json!({"rules": [{"name": "a", "domains": [host], "ports": [{"port": world.hosts.tls}]}]}).to_string();
+        let object = json!({
+            "metadata": {
+                "name": "mine", "labels": {"ringfence.dev/owner": "triage"},
+                "annotations": {ringfence::egress::ANNOTATION: allowed, "ringfence.dev/owner-uid": "1"},
+            },
+            "spec": {"podSelector": {}},
+        });
+        let _: k8s_openapi::api::networking::v1::NetworkPolicy = world.create(&workflow.namespace, object).await;
+        let pod = world.pod(&workflow).await;
+        assert_eq!(status(world, pod, &host).await, 403);
+    });
+}

@@ -1,0 +1,187 @@
+//! Names to addresses: which are asked for, and which are connected to.
+
+use domain::base::iana::Rcode;
+use rstest::rstest;
+
+use crate::client;
+use crate::dns::Script;
+use crate::hosts::ZONE;
+use crate::world::{World, run};
+
+/// What becomes of a request for a host that is scripted so.
+async fn scripted(of: &str, script: Script) -> (String, Result<String, client::Answer>) {
+    let world = World::get().await;
+    let host = world.host(of);
+    world.dns.script(&host, script);
+    let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+    let pod = world.pod(&workflow).await;
+    let fetched = world.fetch(pod, &host, "/").await;
+    (host, fetched)
+}
+
+#[rstest]
+#[case::no_such_name(Rcode::NXDOMAIN, "there is no such name in DNS")]
+#[case::failed(Rcode::SERVFAIL, "the DNS resolver cannot tell its address (code 2)")]
+#[case::nothing(Rcode::NOERROR, "the name has no address in DNS")]
+fn what_has_no_address_is_told_before_the_tunnel_is_open(#[case] code: Rcode, #[case] reason: &str) {
+    run(async {
+        let mut script = Script::of(&[]);
+        script.code = code;
+        let (host, fetched) = scripted("none", script).await;
+        let refused = fetched.unwrap_err();
+        assert_eq!(
+            (refused.status, refused.body),
+            (502, format!("ringfence: {host}: {reason}.\n"))
+        );
+    });
+}
+
+#[test]
+fn a_resolver_that_is_silent_is_waited_for_so_long() {
+    run(async {
+        let mut script = Script::of(&["127.0.0.1"]);
+        script.is_silent = true;
+        let (_, fetched) = scripted("silent", script).await;
+        let refused = fetched.unwrap_err();
+        assert_eq!(refused.status, 504);
+        assert!(refused.body.contains("no DNS resolver answers in time"), "{refused:?}");
+    });
+}
+
+#[rstest]
+#[case::private(&["10.0.0.1"], "it is private")]
+#[case::metadata(&["169.254.169.254"], "hands out credentials")]
+#[case::metadata_v6(&["fd00:ec2::254"], "hands out credentials")]
+#[case::unique_local(&["fd12::1"], "it is private")]
+#[case::mapped(&["::ffff:192.168.0.1"], "it is private")]
+#[case::nat64(&["64:ff9b::a9fe:a9fe"], "hands out credentials")]
+#[case::unspecified(&["0.0.0.0"], "it is private")]
+#[case::many(&["10.0.0.1", "192.168.0.1", "100.64.0.1"], "it is private")]
+fn what_leads_inside_is_not_connected_to(#[case] addresses: &[&str], #[case] reason: &str) {
+    run(async {
+        let (_, fetched) = scripted("inside", Script::of(addresses)).await;
+        let refused = fetched.unwrap_err();
+        assert_eq!(refused.status, 502);
+        assert!(refused.body.contains(reason), "{refused:?}");
+    });
+}
+
+#[test]
+fn of_many_addresses_those_are_tried_that_may_be() {
+    run(async {
+        // Nobody listens at the first that may be connected to.
+        let (_, fetched) = scripted(
+            "mixed",
+            Script::of(&["10.0.0.1", "127.0.0.77", "169.254.169.254", "127.0.0.1"]),
+        )
+        .await;
+        assert!(fetched.is_ok(), "{fetched:?}");
+    });
+}
+
+/// The first answer is checked and connected to; the second, which leads inside, is checked anew.
+#[test]
+fn a_name_that_moves_inside_is_not_followed() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("rebinding");
+        world
+            .dns
+            .script(&host, Script::in_turn(&[&["127.0.0.1"], &["10.0.0.1"]]));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        assert!(world.fetch(pod, &host, "/").await.is_ok());
+        let refused = world.fetch(pod, &host, "/").await.unwrap_err();
+        assert!(refused.body.contains("it is private"), "{refused:?}");
+    });
+}
+
+#[test]
+fn aliases_are_followed_and_need_not_be_declared() {
+    run(async {
+        let mut script = Script::of(&["127.0.0.1"]);
+        script.aliases = (0..8).map(|number| format!("alias-{number}.{ZONE}")).collect();
+        let (_, fetched) = scripted("alias", script).await;
+        assert!(fetched.is_ok(), "{fetched:?}");
+    });
+}
+
+#[test]
+fn what_a_datagram_does_not_hold_is_asked_for_by_tcp() {
+    run(async {
+        let world = World::get().await;
+        let before = world.dns.streams();
+        let many: Vec<String> = (0..500)
+            .map(|number| format!("10.1.{}.{}", number / 250, number % 250))
+            .collect();
+        let mut addresses: Vec<&str> = vec!["127.0.0.1"];
+        addresses.extend(many.iter().map(String::as_str));
+        let mut script = Script::of(&addresses);
+        script.is_cut = true;
+        let (_, fetched) = scripted("many", script).await;
+        assert!(fetched.is_ok(), "{fetched:?}");
+        assert!(world.dns.streams() > before);
+    });
+}
+
+#[test]
+fn a_host_at_ipv6_is_reached() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("six");
+        world.dns.script(&host, Script::of(&["::1"]));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls_v6]).await;
+        let pod = world.pod(&workflow).await;
+        let stream = client::tunnel(world.proxy.address(), pod, &format!("{host}:{}", world.hosts.tls_v6))
+            .await
+            .unwrap();
+        let mut stream = client::tls(stream, world.hosts.client(), &host).await.unwrap();
+        assert!(client::get(&mut stream, &host, "/").await.contains("HTTP/1.1 GET /"));
+    });
+}
+
+/// An answer holds as long as it says, and longer where no resolver answers: what could be reached stays within reach.
+#[test]
+fn without_a_resolver_what_was_known_goes_on() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("stale");
+        world.dns.change(&host, |script| script.seconds = 1);
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        for _ in 0..3 {
+            assert!(world.fetch(pod, &host, "/").await.is_ok());
+        }
+        let asked = world.dns.asked(&host);
+        assert!(asked < 3, "it was asked for {asked} times within its time");
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        for code in [Rcode::SERVFAIL, Rcode::REFUSED] {
+            world.dns.change(&host, |script| script.code = code);
+            assert!(world.fetch(pod, &host, "/").await.is_ok());
+        }
+        assert!(world.dns.asked(&host) > asked);
+        world.dns.change(&host, |script| script.code = Rcode::NXDOMAIN);
+        assert_eq!(
+            world.fetch(pod, &host, "/").await.unwrap_err().status,
+            502,
+            "a name that is gone is gone"
+        );
+    });
+}
+
+#[test]
+fn what_does_not_answer_is_told() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("nobody");
+        world.dns.script(&host, Script::of(&["127.0.0.78"]));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let refused = world.fetch(pod, &host, "/").await.unwrap_err();
+        assert_eq!(refused.status, 502);
+        assert!(
+            refused.body.contains("does not answer (connection refused)"),
+            "{refused:?}"
+        );
+    });
+}
