@@ -60,7 +60,11 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refused> {
             "CONNECT with a body: send the handshake after the answer",
         ));
     }
-    let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+    let uri = request.uri();
+    if uri.scheme().is_some() || uri.path_and_query().is_some() {
+        return Err(Refused::bad_request("CONNECT names a host and a port, and no URL"));
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
     Target::of_connect(authority).map_err(Refused::bad_request)
 }
 

@@ -59,9 +59,8 @@ pub struct Dns {
 
 impl Dns {
     pub async fn start() -> Self {
-        let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (datagrams, streams) = both().await;
         let address = datagrams.local_addr().unwrap();
-        let streams = TcpListener::bind(address).await.unwrap();
         let dns = Self {
             address,
             scripts: Arc::default(),
@@ -166,5 +165,15 @@ impl Dns {
             }
         }
         Some(answer.finish())
+    }
+}
+
+/// One port for both. That of the one may be taken for the other.
+async fn both() -> (UdpSocket, TcpListener) {
+    loop {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(streams) = TcpListener::bind(datagrams.local_addr().unwrap()).await {
+            return (datagrams, streams);
+        }
     }
 }

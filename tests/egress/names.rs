@@ -168,7 +168,8 @@ fn what_is_no_connect_is_refused(#[case] request: &str) {
     run(async {
         let world = World::get().await;
         let answer = client::say(world.proxy.address(), [127, 0, 0, 1].into(), request).await;
-        assert_eq!(answer.status, 400, "{answer:?}");
+        // hyper ends a connection that begins as HTTP/2 without a word.
+        assert!([0, 400].contains(&answer.status), "{answer:?}");
     });
 }
 
