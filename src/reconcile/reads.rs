@@ -19,6 +19,7 @@ pub struct Reads {
     pub(super) release_namespace: Option<String>,
     /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     pub(super) registration: String,
+    pub(super) looks: bound::Looks,
 }
 
 impl Reads {
@@ -30,6 +31,7 @@ impl Reads {
             client,
             release_namespace,
             registration,
+            looks: bound::Looks::default(),
         }
     }
 
