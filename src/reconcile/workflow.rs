@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, Reads, apply::Applied, calls, cluster, jittered, namespace, reach, retry, trust,
+    CallError, Context, RESYNC, Reads, apply::Applied, calls, cluster, jittered, lean, namespace, reach, retry, trust,
 };
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME, Mode,
-        OWNER_LABEL, Reason, ServiceAccountStatus, find,
+        OWNER_LABEL, OWNER_UID_ANNOTATION, Reason, ServiceAccountStatus, find,
     },
     plan::{self, Change, Child, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
     api::PostParams,
@@ -231,12 +231,15 @@ async fn launching_workflows(
     // Bounded by the CRD: at most 32 launchers.
     for account in plan::launchers_elsewhere(workflow, class_name, class) {
         let (namespace, name) = &account;
-        let seen = reads.calls.get(Child::ServiceAccount, namespace, name).await?;
-        if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
-            let label = seen
-                .pointer("/metadata/labels")
-                .and_then(|labels| labels.get(OWNER_LABEL));
-            let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
+        let what = format!("read ServiceAccount {namespace}/{name}");
+        let read = lean::metadata::<ServiceAccount>(&reads.client, Some(namespace), name);
+        let Some(seen) = calls::optional(calls::bounded(&what, read).await)? else {
+            continue;
+        };
+        let annotations = seen.annotations.unwrap_or_default();
+        if annotations.contains_key(OWNER_UID_ANNOTATION) {
+            let label = seen.labels.and_then(|mut labels| labels.remove(OWNER_LABEL));
+            let owner = label.unwrap_or_else(|| name.clone());
             found.insert(account, owner);
         }
     }
