@@ -147,6 +147,8 @@ pub struct Observed {
     pub peers: BTreeMap<(String, String), AIWorkflow>,
     /// Addresses and ports of the API server, as pods reach it.
     pub api_server: BTreeSet<(IpAddr, u16)>,
+    /// Why these may be others by now.
+    pub unread_api_server: Option<String>,
     /// What the last scan of its namespace found about it; `None` until there was one.
     pub compliance: Option<Compliance>,
 }

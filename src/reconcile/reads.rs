@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     CallError, bound, calls,
     calls::Calls,
-    facts, grant,
+    cluster, facts, grant,
     lean::{self, Lean},
     workflow,
 };
@@ -25,6 +25,7 @@ pub struct Reads {
     pub(super) release_namespace: Option<String>,
     /// Name of the ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     pub(super) registration: String,
+    pub(super) api_server: cluster::Last,
     pub(super) looks: bound::Looks,
 }
 
@@ -37,6 +38,7 @@ impl Reads {
             client,
             release_namespace,
             registration,
+            api_server: cluster::Last::default(),
             looks: bound::Looks::default(),
         }
     }

@@ -31,7 +31,10 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
             // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
-            let again = failed || !plan.taken.is_empty() || !observed.predecessors.is_empty();
+            let again = failed
+                || !plan.taken.is_empty()
+                || !observed.predecessors.is_empty()
+                || observed.unread_api_server.is_some();
             (
                 plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
                 failed,
@@ -185,15 +188,28 @@ pub(super) async fn around(
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
-    let needs_api_server = workflow
-        .spec
-        .network
-        .iter()
-        .flat_map(|network| &network.egress)
-        .any(|rule| rule.to.api_server.is_some());
+    let says_it = |class: &AIWorkflowClass| {
+        class
+            .spec
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.api_server.is_some())
+    };
+    let needs_api_server = !class.as_ref().is_some_and(says_it)
+        && workflow
+            .spec
+            .network
+            .iter()
+            .flat_map(|network| &network.egress)
+            .any(|rule| rule.to.api_server.is_some());
     let launching_workflows = match (&class, namespace.fencing_class()) {
         (Some(class), Some(name)) => launching_workflows(workflow, name, class, reads).await?,
         _ => BTreeMap::new(),
+    };
+    let api_server = if needs_api_server {
+        cluster::api_server(reads).await?
+    } else {
+        Default::default()
     };
     let granted = reach::grants(workflow, reads).await?;
     Ok(Observed {
@@ -210,11 +226,8 @@ pub(super) async fn around(
         grants: granted.grants,
         unread_grants: granted.unread,
         peers: reach::peers(workflow, reads).await?,
-        api_server: if needs_api_server {
-            cluster::api_server(reads).await?
-        } else {
-            Default::default()
-        },
+        api_server: api_server.addresses,
+        unread_api_server: api_server.unread,
         taken: Default::default(),
         namespace,
     })

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod addresses;
+mod api_server;
 mod attackers;
 mod bindings;
 mod bombs;
