@@ -299,7 +299,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             }
         }
         Reason::NotReviewed | Reason::PredecessorPods => {
-            (plan.effective_rules, plan.launcher_rules) = kept::on_record(workflow, observed);
+            (plan.effective_rules, plan.launcher_rules) = kept::on_record(workflow, observed, class);
         }
         Reason::Invalid | Reason::OutsideClass if kept::can_be_named(workflow) => {
             plan.effective_rules = kept::rules(workflow, observed, class_name.unwrap_or_default(), class);

@@ -162,7 +162,8 @@ pub(super) fn unresolved(
     ))
 }
 
-fn opens(class: &AIWorkflowClass, namespace: &str) -> bool {
+/// Whether a class lets its workflows know what is in a namespace.
+pub(super) fn opens(class: &AIWorkflowClass, namespace: &str) -> bool {
     let network = class.spec.network.as_ref();
     network.is_some_and(|network| network.namespaces.iter().any(|open| open == namespace))
 }

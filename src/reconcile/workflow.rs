@@ -146,9 +146,13 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     observed.registration = registration;
     let uid = workflow.uid().unwrap_or_default();
     observed.compliance = context.scanned.of(&observed.namespace.name, &workflow.name_any(), &uid);
-    let is_fenced = observed.namespace.fencing_class().is_some() && observed.class.is_some();
-    if is_fenced && !plan::has_account(workflow, &observed) {
-        observed.claims = context.known.claims(workflow).await?;
+    let is_fenced = observed.namespace.fencing_class().is_some();
+    if let Some(class) = observed
+        .class
+        .as_ref()
+        .filter(|_| is_fenced && !plan::has_account(workflow, &observed))
+    {
+        observed.claims = context.known.claims(workflow, class).await?;
         if observed.account.is_none() {
             observed.bound = context.bound(workflow).await?;
         }

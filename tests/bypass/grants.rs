@@ -195,7 +195,7 @@ async fn somebody_keeps_a_grant_for_a_workflow_that_is_gone_or_refused() {
     eventually(SOON, || async {
         let grant = world.admin.read(&format!("{}/readers", grants(&vectors))).await?;
         let conditions = grant["status"]["conditions"].to_string();
-        ensure!(conditions.contains("there is no such AIWorkflow"), "{conditions}");
+        ensure!(conditions.contains("no AIWorkflow of that name"), "{conditions}");
         Ok(())
     })
     .await;

@@ -65,6 +65,7 @@ mod services;
 mod shape;
 mod taken_up;
 mod tokens;
+mod unreviewed;
 mod volumes;
 mod withdrawn;
 #[allow(
