@@ -419,13 +419,18 @@ async fn somebody_makes_unreadable_whom_else_a_grant_names() {
         .await;
     };
     holds("inner", true).await;
-    for (kind, version) in [("ServiceAccount", "v1"), ("AIWorkflow", "ringfence.dev/v1alpha1")] {
+    // A workflow like that is refused where anybody is asked.
+    let unasked = unasked(world.cluster).await;
+    for (writer, kind, version) in [
+        (&edith, "ServiceAccount", "v1"),
+        (&unasked, "AIWorkflow", "ringfence.dev/v1alpha1"),
+    ] {
         let deep = json!({
             "manager": "x", "operation": "Update", "apiVersion": version, "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
             "fieldsV1": {"f:metadata": {"f:annotations": crate::field_managers::deep()}},
         });
         let path = one(kind, &home, "stuck");
-        edith
+        writer
             .patch(&path, &json!({"metadata": {"managedFields": [deep]}}))
             .await
             .ok();
