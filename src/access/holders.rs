@@ -108,7 +108,8 @@ impl Access {
         }
         let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str);
         let key = (namespace.map(str::to_owned), name_of(role).to_owned());
-        if self.takes(ENTRY + rights.weight()) {
+        let texts = key.0.as_ref().map_or(0, String::len) + key.1.len();
+        if self.takes(ENTRY + texts + rights.weight()) {
             self.roles.insert(key, Arc::new(rights));
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Declared, Finding, Origin, Place, Severity};
+use super::{Declared, Finding, Origin, Place, Severity, clipped};
 use crate::api::{ANYBODY, GROUPS_OF_ALL_ACCOUNTS, is_anybody};
 use crate::plan::name_of;
 use crate::review::Violation;
@@ -47,7 +47,7 @@ impl Accounts {
     pub fn bound_by(&self, kind: &str, binding: &Value) -> Vec<Finding> {
         let text = |pointer: &str| binding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let namespace = text("/metadata/namespace");
-        let role = format!("{} {}", text("/roleRef/kind"), text("/roleRef/name"));
+        let role = format!("{} {}", text("/roleRef/kind"), clipped(text("/roleRef/name")));
         let subjects = binding.get("subjects").and_then(Value::as_array);
         let mut findings = Vec::new();
         let is_shipped = kind == "ClusterRoleBinding"
@@ -70,7 +70,7 @@ impl Accounts {
             let place = Place {
                 namespace: namespace.to_owned(),
                 kind: kind.to_owned(),
-                name: name_of(binding).to_owned(),
+                name: clipped(name_of(binding)),
                 workflow: None,
             };
             let violation = Violation {
@@ -85,61 +85,64 @@ impl Accounts {
             };
             findings.push(place.finding(violation, Severity::Error));
         }
+        // Once for each workflow, however often a binding names it.
+        let mut named = BTreeMap::new();
         for (index, subject) in subjects.into_iter().flatten().enumerate() {
-            for (of, workflow) in self.named_by(subject, namespace) {
-                let shown = if of == namespace {
-                    workflow.clone()
-                } else {
-                    format!("{of}/{workflow}")
-                };
-                let place = Place {
-                    namespace: namespace.to_owned(),
-                    kind: kind.to_owned(),
-                    name: name_of(binding).to_owned(),
-                    workflow: Some(shown),
-                };
-                let violation = Violation {
-                    policy: RULE.to_owned(),
-                    path: format!("subjects[{index}]"),
-                    value: subject.get("name").and_then(Value::as_str).map(str::to_owned),
-                    message: format!("gives {role} to the account of AIWorkflow {of}/{workflow}, beside what it declares"),
-                    fix: "declare the rights in spec.permissions of the AIWorkflow, and take the subject out of this binding"
-                        .to_owned(),
-                };
-                findings.push(place.finding(violation, Severity::Error));
+            let (of, workflows) = self.named_by(subject, namespace);
+            for workflow in workflows.into_iter().flatten() {
+                named.entry((of, workflow)).or_insert((index, subject));
             }
+        }
+        for ((of, workflow), (index, subject)) in named {
+            let shown = if of == namespace {
+                workflow.clone()
+            } else {
+                format!("{of}/{workflow}")
+            };
+            let place = Place {
+                namespace: namespace.to_owned(),
+                kind: kind.to_owned(),
+                name: clipped(name_of(binding)),
+                workflow: Some(shown),
+            };
+            let violation = Violation {
+                policy: RULE.to_owned(),
+                path: format!("subjects[{index}]"),
+                value: subject.get("name").and_then(Value::as_str).map(clipped),
+                message: format!("gives {role} to the account of AIWorkflow {of}/{workflow}, beside what it declares"),
+                fix:
+                    "declare the rights in spec.permissions of the AIWorkflow, and take the subject out of this binding"
+                        .to_owned(),
+            };
+            findings.push(place.finding(violation, Severity::Error));
         }
         findings
     }
 
-    /// Namespace and name of the workflows whose account a subject names.
-    fn named_by(&self, subject: &Value, namespace: &str) -> Vec<(String, String)> {
+    /// The workflows whose account a subject names, with their namespace.
+    fn named_by<'a>(&'a self, subject: &'a Value, namespace: &'a str) -> (&'a str, Option<&'a BTreeSet<String>>) {
         let text = |key: &str| subject.get(key).and_then(Value::as_str).unwrap_or_default();
-        let (of, workflows) = match text("kind") {
+        let account = |of: &str, name: &str| self.by_account.get(&(of.to_owned(), name.to_owned()));
+        let name = text("name");
+        match text("kind") {
             "ServiceAccount" => {
                 let of = match text("namespace") {
                     "" => namespace,
                     of => of,
                 };
-                (of, self.by_account.get(&(of.to_owned(), text("name").to_owned())))
+                (of, account(of, name))
             }
             "User" => {
-                let account = text("name").strip_prefix("system:serviceaccount:");
-                let Some((of, name)) = account.and_then(|account| account.split_once(':')) else {
-                    return Vec::new();
-                };
-                (of, self.by_account.get(&(of.to_owned(), name.to_owned())))
+                let named = name.strip_prefix("system:serviceaccount:");
+                let named = named.and_then(|named| named.split_once(':'));
+                named.map_or((namespace, None), |(of, name)| (of, account(of, name)))
             }
             "Group" => {
-                let Some(of) = text("name").strip_prefix("system:serviceaccounts:") else {
-                    return Vec::new();
-                };
-                (of, self.by_namespace.get(of))
+                let of = name.strip_prefix("system:serviceaccounts:");
+                of.map_or((namespace, None), |of| (of, self.by_namespace.get(of)))
             }
-            _ => return Vec::new(),
-        };
-        let workflows = workflows.into_iter().flatten();
-        workflows.map(|workflow| (of.to_owned(), workflow.clone())).collect()
+            _ => (namespace, None),
+        }
     }
 }
 
@@ -232,6 +235,33 @@ mod tests {
                     .message
                     .starts_with("gives ClusterRole admin to the account of AIWorkflow ")
             );
+        }
+    }
+
+    /// One binding may have some ten thousand subjects, and a name as long as an object.
+    #[test]
+    fn a_binding_is_told_once_for_each_workflow_and_its_name_is_cut() {
+        let group = json!({"kind": "Group", "name": "system:serviceaccounts:ai"});
+        let account = json!({"kind": "ServiceAccount", "namespace": "ai", "name": "triage"});
+        let mut subjects = vec![account; 3];
+        subjects.extend(vec![group; 1000]);
+        let long = "x".repeat(480_000);
+        let binding = json!({
+            "metadata": {"name": long, "namespace": "other"}, "subjects": subjects, "roleRef": {"kind": "Role", "name": long},
+        });
+        let found = accounts().bound_by("RoleBinding", &binding);
+        let told: Vec<_> = found
+            .iter()
+            .map(|finding| (finding.workflow.as_deref().unwrap(), finding.path.as_str()))
+            .collect();
+        assert_eq!(told, [("ai/index", "subjects[3]"), ("ai/triage", "subjects[0]")]);
+        for finding in found {
+            assert!(
+                finding.name.starts_with("xxx") && finding.name.chars().count() == 254,
+                "{}",
+                finding.name.len()
+            );
+            assert!(finding.message.len() < 1000, "{}", finding.message.len());
         }
     }
 

@@ -88,6 +88,18 @@ pub struct Place {
     pub workflow: Option<String>,
 }
 
+/// Most characters that are kept of a name that others chose: RBAC takes names as long as an object may be, and each is told once for every
+/// workflow that it is about.
+const MAX_NAME: usize = 253;
+
+/// A name, cut where it is longer than that of anything that works.
+pub(crate) fn clipped(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
 impl Place {
     /// What a rule says of it.
     pub fn finding(&self, violation: Violation, severity: Severity) -> Finding {

@@ -79,6 +79,11 @@ impl Foreign {
         })
     }
 
+    /// What is kept of it, in memory.
+    pub fn weight(&self) -> usize {
+        self.selector.as_ref().map_or(0, crate::review::weight)
+    }
+
     /// Whether one of these made it: then it is Ringfence's, and foreign to nobody.
     pub fn is_made_by(&self, owners: &Owners) -> bool {
         self.origin.as_ref().is_some_and(|origin| owners.made(origin))

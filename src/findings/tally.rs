@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Declared, Extent, Finding, Severity, Sink, bindings, policies};
+use super::{Declared, Extent, Finding, Severity, Sink, bindings, clipped, policies};
 use crate::plan::Compliance;
-use crate::review::clean;
+use crate::review::{clean, clip_bytes};
+
+/// Most bytes of a gap that are kept of each workflow that it concerns.
+const MAX_GAP: usize = 1024;
 
 /// Namespace and name of a workflow.
 type Key = (String, String);
@@ -64,7 +67,9 @@ impl Sink for Tally {
 
     fn looked_at_namespace(&mut self, namespace: &str, extent: &Extent) {
         self.extent.add(extent.clone());
-        let Some(gap) = extent.gaps.first() else { return };
+        let Some(gap) = extent.gaps.first().map(|gap| cut(gap)) else {
+            return;
+        };
         for ((of, _), compliance) in &mut self.workflows {
             if of == namespace {
                 compliance.gap = Some(gap.clone());
@@ -76,7 +81,7 @@ impl Sink for Tally {
 impl Tally {
     /// Something that concerns every workflow could not be looked at.
     pub fn gap(&mut self, extent: Extent) {
-        if let Some(gap) = extent.gaps.first() {
+        if let Some(gap) = extent.gaps.first().map(|gap| cut(gap)) {
             for compliance in self.workflows.values_mut() {
                 compliance.gap.get_or_insert_with(|| gap.clone());
             }
@@ -91,11 +96,17 @@ impl Tally {
     }
 }
 
-/// RBAC lets names hold anything, and a condition ends in somebody's terminal.
+/// As much of a gap as each workflow keeps: the whole of it is kept once.
+fn cut(gap: &str) -> String {
+    clip_bytes(gap, MAX_GAP).to_owned()
+}
+
+/// RBAC lets names hold anything, as long as an object may be, and a condition ends in somebody's terminal.
 fn shown(finding: &Finding) -> String {
+    let name = clipped(&finding.name);
     clean(&match finding.namespace.as_str() {
-        "" => format!("{} {}", finding.kind, finding.name),
-        namespace => format!("{} {namespace}/{}", finding.kind, finding.name),
+        "" => format!("{} {name}", finding.kind),
+        namespace => format!("{} {namespace}/{name}", finding.kind),
     })
 }
 
@@ -219,6 +230,28 @@ mod tests {
         let compliance = &tally.workflows[&("ai".to_owned(), "triage".to_owned())];
         let names: Vec<_> = compliance.bindings.names().collect();
         assert_eq!(names, ["RoleBinding ai/a [2J Error "]);
+    }
+
+    /// Names are kept once for each workflow, and there may be thousands of both.
+    #[test]
+    fn what_a_workflow_keeps_of_long_names_is_little() {
+        let mut tally = tally();
+        let long = "x".repeat(480_000);
+        for workflow in [Some("triage"), None] {
+            let name = format!("{}{long}", workflow.unwrap_or_default());
+            let finding = finding("ai", "RoleBinding", workflow, "extra-binding", Severity::Error);
+            tally.found(Finding { name, ..finding });
+        }
+        tally.gap(Extent {
+            gaps: vec![format!("RoleBinding {long} was not looked at")],
+            ..Extent::default()
+        });
+        let compliance = &tally.workflows[&("ai".to_owned(), "triage".to_owned())];
+        let names: usize = compliance.bindings.names().map(str::len).sum();
+        assert_eq!(compliance.bindings.names().count(), 2);
+        assert!(names < 600, "{names}");
+        assert_eq!(compliance.gap.as_ref().map(String::len), Some(MAX_GAP));
+        assert!(tally.extent.gaps[0].len() > long.len());
     }
 
     #[test]

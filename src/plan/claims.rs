@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 
-use super::{Child, Observed, engine, name_of, own_account, owner_uid};
+use super::{Child, Observed, engine, name_of, own_account, owner_uid, references::opens};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, ConditionStatus, ConditionType, Launcher, find, is_dns_label, is_dns_subdomain,
 };
@@ -19,8 +19,11 @@ const MAX_NAMED: usize = 5;
 /// Who names the workflow's account as launcher: classes, and AIWorkflows of other namespaces that are accepted. One that is not,
 /// as where no namespace is fenced, launches nothing: else whoever writes one anywhere could keep names from everybody. Those of
 /// the same namespace are written by the same people, and come with it in one apply.
+///
+/// One of a namespace that the workflow's class does not open goes without its name: that it is there is nobody's business here.
 pub fn claims<'a>(
     workflow: &AIWorkflow,
+    class: &AIWorkflowClass,
     classes: impl IntoIterator<Item = &'a AIWorkflowClass>,
     workflows: impl IntoIterator<Item = &'a AIWorkflow>,
 ) -> Vec<String> {
@@ -36,12 +39,9 @@ pub fn claims<'a>(
             let conditions = other.status.as_ref().map_or(&[][..], |status| &status.conditions);
             find(conditions, ConditionType::Accepted).is_some_and(|said| said.status == ConditionStatus::True)
         })
-        .map(|other| {
-            format!(
-                "AIWorkflow {}/{}",
-                other.namespace().unwrap_or_default(),
-                other.name_any()
-            )
+        .map(|other| match other.namespace() {
+            Some(namespace) if opens(class, &namespace) => format!("AIWorkflow {namespace}/{}", other.name_any()),
+            _ => "an AIWorkflow of another namespace".to_owned(),
         });
     let all: BTreeSet<_> = classes.chain(workflows).collect();
     all.into_iter().take(MAX_NAMED).collect()
@@ -209,7 +209,14 @@ mod tests {
     ) {
         let us = workflow("b", "triage", json!({"identity": {"serviceAccountName": "ghost"}}));
         let accepted = workflows.into_iter().map(|workflow| with_accepted(workflow, "True"));
-        assert_eq!(claims(&us, &classes, &accepted.collect::<Vec<_>>()), expected);
+        let accepted = accepted.collect::<Vec<_>>();
+        let mut ours = class("default", &[]);
+        ours.spec.network = serde_json::from_value(json!({"namespaces": ["w", "x"]})).unwrap();
+        assert_eq!(claims(&us, &ours, &classes, &accepted), expected);
+        // Of namespaces that its class does not open, it is not told who there is.
+        let hidden = claims(&us, &class("default", &[]), &classes, &accepted);
+        assert!(hidden.iter().all(|claim| !claim.contains('/')), "{hidden:?}");
+        assert_eq!(hidden.is_empty(), expected.is_empty());
     }
 
     fn with_accepted(mut workflow: AIWorkflow, status: &str) -> AIWorkflow {
@@ -224,7 +231,12 @@ mod tests {
         let us = workflow("b", "ghost", json!({}));
         let squat = workflow("x", "etl", launchers(&[("b", "ghost")]));
         assert_eq!(
-            claims(&us, [], [&squat, &with_accepted(squat.clone(), "False")]),
+            claims(
+                &us,
+                &default_class(),
+                [],
+                [&squat, &with_accepted(squat.clone(), "False")]
+            ),
             [""; 0]
         );
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Problem, rules};
-use crate::api::{AIWorkflow, AIWorkflowClass, PolicyRule};
+use crate::api::{AIWorkflow, AIWorkflowClass, Engine, PolicyRule};
 
 /// The engine of a workflow that names none.
 pub const DEFAULT_ENGINE: &str = "custom";
@@ -78,10 +78,10 @@ pub fn shipped() -> &'static [Profile] {
 /// A class adds to a shipped profile, or brings one of its own. `custom` gives nothing, so it needs no opening.
 pub(super) fn profile(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Result<Profile, Problem> {
     let name = workflow.spec.engine.as_deref().unwrap_or(DEFAULT_ENGINE);
-    let shipped = shipped().iter().find(|profile| profile.name == name).cloned();
     let Some(entry) = class.spec.engines.iter().find(|engine| engine.name == name) else {
         if name == DEFAULT_ENGINE {
-            return Ok(shipped.unwrap_or_default());
+            let custom = shipped().iter().find(|profile| profile.name == name).cloned();
+            return Ok(custom.unwrap_or_default());
         }
         let open: Vec<_> = class.spec.engines.iter().map(|engine| engine.name.as_str()).collect();
         let message = format!("is an engine that AIWorkflowClass {class_name} does not open");
@@ -91,8 +91,18 @@ pub(super) fn profile(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflo
         );
         return Err(Problem::new("spec.engine", Some(name), message, fix));
     };
+    Ok(opened_by(entry))
+}
+
+/// Every engine that a class opens.
+pub(super) fn opened(class: &AIWorkflowClass) -> impl Iterator<Item = Profile> {
+    class.spec.engines.iter().map(opened_by)
+}
+
+fn opened_by(entry: &Engine) -> Profile {
+    let shipped = shipped().iter().find(|profile| profile.name == entry.name).cloned();
     let mut profile = shipped.unwrap_or_else(|| Profile {
-        name: name.to_owned(),
+        name: entry.name.clone(),
         ..Profile::default()
     });
     // What is invalid in a class allows nothing, here as everywhere; its status names it.
@@ -104,7 +114,7 @@ pub(super) fn profile(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflo
     profile.worker.extend(entry.worker.iter().filter(valid).cloned());
     profile.launcher.extend(entry.launcher.iter().filter(valid).cloned());
     profile.images.extend(entry.images.iter().cloned());
-    Ok(profile)
+    profile
 }
 
 /// Rules that a workflow's own account holds when its declaration is accepted: its engine's, then those that it declares.

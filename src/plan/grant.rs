@@ -15,6 +15,10 @@ use crate::api::{
     GrantedWorkflow, PolicyRule, Reason, set,
 };
 
+/// Why nothing is given to whatever declares nothing here: whoever writes grants must not learn by it what is there elsewhere, and how it is.
+const UNDECLARED: &str =
+    "no AIWorkflow of that name that can be read declares rights here in its permissions.crossNamespace";
+
 /// What was seen of one workflow that a grant names.
 #[derive(Clone, Debug)]
 pub struct GranteeFacts {
@@ -78,19 +82,18 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
             continue;
         }
         let facts = observed.grantees.get(grantee);
-        // As in its own namespace: what it holds stays, and nothing new comes.
-        if facts.is_some_and(|facts| !facts.reviewed && facts.account_is_ours) {
-            let name = format!("{}/{}", grantee.namespace, grantee.name);
-            plan.idle.push(format!(
-                "{name}: was not reviewed (NotReviewed), so what it holds stays as it is"
-            ));
-            let kept = parts(grant, grantee, "", &[]).map(|(key, _)| key);
-            let seen = observed
-                .children
-                .iter()
-                .filter(|(_, seen)| owner_uid(seen) == Some(&uid))
-                .map(|(child, seen)| ((*child, name_of(seen).to_owned()), seen.clone()));
-            desired.extend(seen.filter(|(key, _)| kept.contains(key)));
+        // As in its own namespace: what it holds stays as far as it is allowed, and nothing new comes.
+        if let Some(facts) = facts.filter(|facts| !facts.reviewed && facts.account_is_ours) {
+            let kept = kept(grant, grantee, facts, observed);
+            let why = if kept.is_some() {
+                "was not reviewed (NotReviewed), so what it holds stays as far as it is allowed"
+            } else if declared(grant, facts).next().is_some() {
+                "is not accepted: NotReviewed"
+            } else {
+                UNDECLARED
+            };
+            plan.idle.push(format!("{}/{}: {why}", grantee.namespace, grantee.name));
+            desired.extend(kept.into_iter().flatten());
             continue;
         }
         match held(grant, grantee, facts) {
@@ -112,6 +115,46 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
         plan.changes.retain(|change| matches!(change, Change::Delete { .. }));
     }
     plan
+}
+
+/// The Role and the binding of a workflow that nobody reviewed, as they stand, with the rules that the grant and its class still cover. `None`
+/// where there are none, or no class fences it. Whoever could edit the declaration could edit the Role.
+fn kept(
+    grant: &AIWorkflowGrant,
+    grantee: &GrantedWorkflow,
+    facts: &GranteeFacts,
+    observed: &GrantObserved,
+) -> Option<[((Child, String), Value); 2]> {
+    facts.namespace.fencing_class().filter(|_| !facts.namespace.exempt)?;
+    let across = rules::across(facts.class.as_ref()?);
+    let uid = grant.uid()?;
+    let [(role, _), (binding, _)] = parts(grant, grantee, "", &[]);
+    let stands = |(kind, name): &(Child, String)| {
+        let is_it = |(child, seen): &&(Child, Value)| {
+            child == kind && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str())
+        };
+        observed.children.iter().find(is_it).map(|(_, seen)| seen.clone())
+    };
+    let (mut held, bound) = (stands(&role)?, stands(&binding)?);
+    let stood = held.get("rules").and_then(Value::as_array).into_iter().flatten();
+    let stood = stood.filter_map(|rule| serde_json::from_value::<PolicyRule>(rule.clone()).ok());
+    let left: Vec<_> = stood
+        .filter(|rule| covers(grant, rule) && rules::is_covered(rule, &across))
+        .collect();
+    if left.is_empty() {
+        return None;
+    }
+    held.as_object_mut()?.insert("rules".to_owned(), json!(left));
+    Some([(role, held), (binding, bound)])
+}
+
+/// What a workflow declares for the namespace of a grant.
+fn declared<'a>(grant: &AIWorkflowGrant, facts: &'a GranteeFacts) -> impl Iterator<Item = &'a PolicyRule> {
+    let here = grant.namespace().unwrap_or_default();
+    let entries = facts.workflow.cross_namespace().iter();
+    entries
+        .filter(move |entry| entry.namespace == here)
+        .flat_map(|entry| &entry.rules)
 }
 
 /// What is wrong with a grant by itself, in that namespace.
@@ -139,9 +182,13 @@ fn held(
     grantee: &GrantedWorkflow,
     facts: Option<&GranteeFacts>,
 ) -> Result<(String, Vec<PolicyRule>), String> {
-    let facts = facts.ok_or("there is no such AIWorkflow")?;
-    if facts.namespace.name == grant.namespace().unwrap_or_default() {
+    if Some(&grantee.namespace) == grant.namespace().as_ref() {
         return Err("is of this very namespace: declare its rights in its permissions.rules".to_owned());
+    }
+    let facts = facts.ok_or(UNDECLARED)?;
+    let declared: Vec<_> = declared(grant, facts).cloned().collect();
+    if declared.is_empty() {
+        return Err(UNDECLARED.to_owned());
     }
     let class_name = facts.namespace.fencing_class();
     let acceptance = accept(&facts.workflow, &facts.namespace, class_name, facts.class.as_ref());
@@ -152,17 +199,7 @@ fn held(
         return Err("is not accepted: NotReviewed".to_owned());
     }
     if !facts.account_is_ours {
-        return Err("its service account does not stand yet".to_owned());
-    }
-    let here = grant.namespace().unwrap_or_default();
-    let declared = facts
-        .workflow
-        .cross_namespace()
-        .iter()
-        .filter(|entry| entry.namespace == here);
-    let declared: Vec<_> = declared.flat_map(|entry| entry.rules.iter().cloned()).collect();
-    if declared.is_empty() {
-        return Err(format!("declares nothing in its permissions.crossNamespace for {here}"));
+        return Err("its service account does not stand yet, or cannot be read".to_owned());
     }
     let covered: Vec<_> = declared.into_iter().filter(|rule| covers(grant, rule)).collect();
     if covered.is_empty() {

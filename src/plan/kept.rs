@@ -21,16 +21,31 @@ pub(super) fn can_be_named(workflow: &AIWorkflow) -> bool {
 }
 
 /// Rules that Ringfence gave, of the workflow's Role and of its launchers', where these stand: by its status, which nobody else may
-/// write, and neither by its spec, which somebody wrote unreviewed, nor by the Roles, which the same one could edit.
-pub(super) fn on_record(workflow: &AIWorkflow, observed: &Observed) -> (Vec<PolicyRule>, Vec<PolicyRule>) {
-    let keep = |given: &[PolicyRule], part: &str| match role_that_stands(workflow, observed, part) {
-        Some(_) => given.to_vec(),
-        None => Vec::new(),
+/// write, and neither by its spec, which somebody wrote unreviewed, nor by the Roles, which the same one could edit. What the class takes
+/// away since goes: it needs nobody's review. Which engine was in force the spec says, so each that the class opens counts.
+pub(super) fn on_record(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    class: &AIWorkflowClass,
+) -> (Vec<PolicyRule>, Vec<PolicyRule>) {
+    let keep = |given: Vec<PolicyRule>, part: &str, allowed: &[PolicyRule]| {
+        let stands = role_that_stands(workflow, observed, part).is_some();
+        let kept = given
+            .into_iter()
+            .filter(|rule| stands && rules::is_covered(rule, allowed));
+        kept.collect()
     };
+    let (mut own, mut launching) = (rules::at_home(class), Vec::new());
+    for engine in engine::opened(class) {
+        own.extend(engine.worker);
+        // One that launches itself holds these as its own.
+        own.extend_from_slice(&engine.launcher);
+        launching.extend(engine.launcher);
+    }
     let status = workflow.status.clone().unwrap_or_default();
     (
-        keep(&status.effective_rules, "role"),
-        keep(&status.launcher_rules, "launcher"),
+        keep(status.effective_rules, "role", &own),
+        keep(status.launcher_rules, "launcher", &launching),
     )
 }
 
@@ -265,6 +280,46 @@ mod tests {
         let plan = plan(&workflow(json!({"images": []})), &observed);
         assert_eq!((plan.held, plan.changes.len()), (true, 0));
         assert_eq!(plan.acceptance.reason, Reason::Invalid, "what must be corrected first");
+    }
+
+    /// A class that became narrower takes away what it is about, whether anybody reviewed the declaration or not.
+    #[test]
+    fn what_nobody_reviewed_does_not_outlive_a_narrower_class() {
+        let before = workflow(json!({
+            "engine": "airflow", "launchers": [{"serviceAccount": {"namespace": "airflow", "name": "scheduler"}}],
+            "permissions": {"rules": [rule("configmaps", "get"), rule("services", "list")]},
+        }));
+        let mut observed = observed();
+        let made = plan(&before, &observed);
+        observed.children = stored(&made.changes);
+        let now = "2026-11-22T08:00:00Z".parse().unwrap();
+        let said = status(&before, &observed, &made, &Outcome::Applied(None), now);
+        let mut edited = before;
+        edited.metadata.generation = Some(4);
+        edited.status = Some(said);
+        observed.registration.as_mut().unwrap().uid = "another".to_owned();
+        let class = observed.class.clone().unwrap();
+        let roles = |observed: &Observed| {
+            let held = plan(&edited, observed);
+            assert_eq!(held.acceptance.reason, Reason::NotReviewed);
+            (held.effective_rules.len(), held.launcher_rules.len())
+        };
+        let (own, launching) = roles(&observed);
+        assert!(own >= 2 && launching > 0, "{own} {launching}");
+        let services = json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["list"]}]);
+        observed.class.as_mut().unwrap().spec.permissions = serde_json::from_value(services).unwrap();
+        assert_eq!(roles(&observed), (own - 1, launching));
+        observed.class = Some(class);
+        observed.class.as_mut().unwrap().spec.engines.clear();
+        assert_eq!(roles(&observed), (2, 0));
+        observed.class.as_mut().unwrap().spec.permissions.clear();
+        let held = plan(&edited, &observed);
+        let changes = kinds(&held.changes);
+        assert!(
+            changes.contains(&("delete", "Role")) && changes.contains(&("delete", "RoleBinding")),
+            "{changes:?}"
+        );
+        assert!(changes.iter().all(|(what, _)| *what != "create"), "{changes:?}");
     }
 
     /// While the guards were away, somebody edits the declaration, so that it is held, and then what was made of it.

@@ -157,6 +157,8 @@ pub struct Observed {
     pub api_server: BTreeSet<(IpAddr, u16)>,
     /// Namespace of the egress proxy, where one is installed.
     pub egress_proxy: Option<String>,
+    /// Why these may be others by now.
+    pub unread_api_server: Option<String>,
     /// What the last scan of its namespace found about it; `None` until there was one.
     pub compliance: Option<Compliance>,
 }
@@ -311,7 +313,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             }
         }
         Reason::NotReviewed | Reason::PredecessorPods => {
-            (plan.effective_rules, plan.launcher_rules) = kept::on_record(workflow, observed);
+            (plan.effective_rules, plan.launcher_rules) = kept::on_record(workflow, observed, class);
         }
         Reason::Invalid | Reason::OutsideClass if kept::can_be_named(workflow) => {
             plan.effective_rules = kept::rules(workflow, observed, class_name.unwrap_or_default(), class);

@@ -102,7 +102,16 @@ pub(super) fn unresolved(
         }
     }
     for (index, rule) in network.egress.iter().enumerate() {
-        if rule.to.api_server.is_some() && !network::knows_api_server(observed, class) {
+        if let Some(why) = observed
+            .unread_api_server
+            .as_ref()
+            .filter(|_| rule.to.api_server.is_some())
+        {
+            found.push((
+                Reason::PeerMissing,
+                format!("spec.network.egress[{index}]: where the API server is now is not known, because one {why}; what was known of it stays open: ask the platform team to mend that, or to set spec.cluster.apiServer of the class"),
+            ));
+        } else if rule.to.api_server.is_some() && !network::knows_api_server(observed, class) {
             found.push((
                 Reason::PeerMissing,
                 format!("spec.network.egress[{index}]: the API server's address is not known: ask the platform team to set spec.cluster.apiServer of the class"),
@@ -153,7 +162,8 @@ pub(super) fn unresolved(
     ))
 }
 
-fn opens(class: &AIWorkflowClass, namespace: &str) -> bool {
+/// Whether a class lets its workflows know what is in a namespace.
+pub(super) fn opens(class: &AIWorkflowClass, namespace: &str) -> bool {
     let network = class.spec.network.as_ref();
     network.is_some_and(|network| network.namespaces.iter().any(|open| open == namespace))
 }

@@ -1,13 +1,20 @@
 //! Bindings that wait for an account that is not there yet: who makes it gives it what they say.
 //!
-//! Must never: pass over a ClusterRoleBinding that could not be read.
+//! All bindings of the cluster are looked at for it, which whoever writes large ones makes slow: so workflows that wait share a look.
+//!
+//! Must never: pass over a ClusterRoleBinding that could not be read, or answer by a look that began before it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use kube::ResourceExt;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{CallError, Reads, calls};
 use crate::api::AIWorkflow;
 use crate::fence;
+use crate::findings::clipped;
 use crate::plan;
 use crate::scan::{CLUSTER_ROLE_BINDING, ROLE_BINDING};
 use crate::webhook::lookup::Live;
@@ -16,13 +23,89 @@ use crate::webhook::pages::Ask;
 /// Most that are named: one is enough.
 const MAX_NAMED: usize = 5;
 
+/// Namespace and name of an account.
+type Account = (String, String);
+/// Bindings that name each account that was asked about.
+type Named = BTreeMap<Account, Vec<String>>;
+
+/// The looks of one process: one at a time.
+#[derive(Default)]
+pub(super) struct Looks {
+    /// Accounts that somebody waits for an answer about, and how many do.
+    wanted: Mutex<BTreeMap<Account, usize>>,
+    last: tokio::sync::Mutex<Option<Look>>,
+}
+
+/// A look at all bindings of the cluster.
+struct Look {
+    began: Instant,
+    /// Or why it failed: whoever waits would fail as well.
+    found: Result<Named, String>,
+}
+
+/// That somebody waits.
+struct Wait<'a> {
+    looks: &'a Looks,
+    account: Account,
+}
+
+impl Looks {
+    fn wait(&self, account: Account) -> Wait<'_> {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted.entry(account.clone()).or_default() += 1;
+        Wait { looks: self, account }
+    }
+
+    fn wanted(&self) -> Named {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.keys().map(|account| (account.clone(), Vec::new())).collect()
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut wanted = self.looks.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = wanted.get(&self.account).copied().unwrap_or_default();
+        if left > 1 {
+            wanted.insert(self.account.clone(), left - 1);
+        } else {
+            wanted.remove(&self.account);
+        }
+    }
+}
+
 /// RoleBindings and ClusterRoleBindings of somebody else that name the workflow's account. What Ringfence made says so itself, and
 /// nobody else may say it.
 pub(super) async fn bound(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<String>, CallError> {
-    let namespace = workflow.namespace().unwrap_or_default();
-    let account = workflow.service_account_name();
+    let asked = Instant::now();
+    let account = workflow.service_account_name().to_owned();
+    let account = (workflow.namespace().unwrap_or_default(), account);
+    let waits = reads.looks.wait(account);
+    let mut last = reads.looks.last.lock().await;
+    let answers = |look: &&Look| {
+        let knows = look
+            .found
+            .as_ref()
+            .map_or(true, |found| found.contains_key(&waits.account));
+        look.began >= asked && knows
+    };
+    if last.as_ref().filter(answers).is_none() {
+        let began = Instant::now();
+        let found = look(reads.looks.wanted(), reads).await;
+        let found = found.map_err(|error| error.explain());
+        *last = Some(Look { began, found });
+    }
+    match last.as_ref().map(|look| &look.found) {
+        Some(Ok(found)) => Ok(found.get(&waits.account).cloned().unwrap_or_default()),
+        Some(Err(why)) => Err(CallError::Unread(why.clone())),
+        None => Err(CallError::Unread(
+            "the bindings of the cluster were not looked at".to_owned(),
+        )),
+    }
+}
+
+async fn look(mut found: Named, reads: &Reads) -> Result<Named, CallError> {
     let lists = Live::new(reads.client.clone(), &reads.registration);
-    let mut found = Vec::new();
     for kind in [ROLE_BINDING, CLUSTER_ROLE_BINDING] {
         let mut ask = Ask::all(kind, None);
         loop {
@@ -33,18 +116,22 @@ pub(super) async fn bound(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<St
                 return Err(CallError::Unread(unread));
             }
             for binding in page.items.into_iter().map(Value::Object) {
-                if plan::owner_uid(&binding).is_none() && fence::names_account(&binding, &namespace, account) {
-                    let of = plan::text_at(&binding, "/metadata/namespace");
-                    let of = if of.is_empty() { String::new() } else { format!("{of}/") };
-                    found.push(format!("{} {of}{}", kind.kind, plan::name_of(&binding)));
+                if plan::owner_uid(&binding).is_some() {
+                    continue;
+                }
+                for ((namespace, account), named) in &mut found {
+                    if named.len() < MAX_NAMED && fence::names_account(&binding, namespace, account) {
+                        let of = plan::text_at(&binding, "/metadata/namespace");
+                        let of = if of.is_empty() { String::new() } else { format!("{of}/") };
+                        named.push(format!("{} {of}{}", kind.kind, clipped(plan::name_of(&binding))));
+                    }
                 }
             }
-            match page.next {
-                Some(next) if found.len() < MAX_NAMED => ask.next = Some(next),
-                Some(_) | None => break,
+            (ask.next, ask.first) = (page.next, page.first);
+            if ask.next.is_none() || found.values().all(|named| named.len() >= MAX_NAMED) {
+                break;
             }
         }
     }
-    found.truncate(MAX_NAMED);
     Ok(found)
 }

@@ -11,8 +11,9 @@ use kube::{
     core::DynamicResourceScope,
 };
 use serde_json::Value;
+use tracing::warn;
 
-use super::lean::Lean;
+use super::lean::{Lean, MAX_OBJECT};
 use crate::plan::Child;
 use crate::webhook::pages::{Ask, List, Page};
 
@@ -87,6 +88,18 @@ impl CallError {
         self.status().is_some_and(kube::core::Status::is_forbidden)
     }
 
+    /// Whether an answer came, and is nothing that can be read: that is up to who wrote the object, and stays so.
+    pub(super) const fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            Self::Shape { .. }
+                | Self::Api {
+                    source: kube::Error::SerdeError(_),
+                    ..
+                }
+        )
+    }
+
     pub(super) fn is_invalid(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_invalid)
     }
@@ -137,6 +150,20 @@ pub(super) fn optional<T>(result: Result<T, CallError>) -> Result<Option<T>, Cal
     }
 }
 
+/// The same, where what cannot be read is not there either: what one writes must not keep rights of others as they are.
+pub(super) fn readable<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match result {
+        Err(error) if error.is_unreadable() => {
+            warn!(
+                error = error.explain(),
+                "an object cannot be read, and counts as absent"
+            );
+            Ok(None)
+        }
+        other => optional(other),
+    }
+}
+
 /// Turns "not served" into `None`, of what an API server may lack for good.
 pub(super) fn served<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match result {
@@ -172,7 +199,7 @@ impl Calls {
 
     pub(super) async fn get(&self, child: Child, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
         let what = format!("read {} {name}", child.kind());
-        let api = self.api::<Lean<DynamicObject>>(child, namespace);
+        let api = self.api::<Lean<DynamicObject, MAX_OBJECT>>(child, namespace);
         optional(bounded(&what, api.get(name)).await)?
             .map(|Lean(object)| raw(&what, object))
             .transpose()
@@ -181,7 +208,7 @@ impl Calls {
     /// Every object of a kind that matches a label selector, page by page.
     pub(super) async fn list(&self, child: Child, namespace: &str, labels: &str) -> Result<Vec<Value>, CallError> {
         let what = format!("list {} of namespace {namespace}", child.plural());
-        let api = self.api::<Lean<DynamicObject>>(child, namespace);
+        let api = self.api::<Lean<DynamicObject, MAX_OBJECT>>(child, namespace);
         let mut params = ListParams::default().labels(labels).limit(PAGE);
         let mut objects = Vec::new();
         loop {

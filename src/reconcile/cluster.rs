@@ -1,23 +1,89 @@
 //! Facts about the cluster: where pods reach the API server.
+//!
+//! What tells it is in the namespace `default`, where others may write too. Must never: let these keep a workflow from being looked at.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::Api;
+use kube::{
+    Api, Resource,
+    api::{ApiResource, DynamicObject},
+};
+use serde::de::{DeserializeOwned, Error as _};
 
-use super::{CallError, Reads, calls};
+use super::{
+    CallError, Reads, calls,
+    lean::{Lean, MAX_OBJECT, is_cut},
+};
 
-/// The `kubernetes` Service's own addresses, for network plugins that look before the address is translated, and those of its
-/// endpoints, for those that look after. Empty when nothing is known.
-pub(super) async fn api_server(reads: &Reads) -> Result<BTreeSet<(IpAddr, u16)>, CallError> {
-    let slices = Api::<EndpointSlice>::namespaced(reads.client.clone(), "default");
-    let services = Api::<Service>::namespaced(reads.client.clone(), "default");
+/// Addresses with their ports.
+pub(super) type Addresses = BTreeSet<(IpAddr, u16)>;
+
+/// What was read last, by this process: of the EndpointSlice, and of the Service.
+#[derive(Default)]
+pub(super) struct Last(Mutex<[Addresses; 2]>);
+
+/// Where pods reach the API server.
+#[derive(Default)]
+pub(super) struct ApiServer {
+    /// The `kubernetes` Service's own addresses, for network plugins that look before the address is translated, and those of its
+    /// endpoints, for those that look after. Of what cannot be read, those that were read last. Empty when nothing is known.
+    pub(super) addresses: Addresses,
+    /// Why that is not what there is now.
+    pub(super) unread: Option<String>,
+}
+
+pub(super) async fn api_server(reads: &Reads) -> Result<ApiServer, CallError> {
     // The API server's own, by name: any other slice with the Service's label is somebody's word.
     let (slice, service) = tokio::join!(
-        calls::bounded("read EndpointSlice kubernetes", slices.get("kubernetes")),
-        calls::bounded("read Service kubernetes", services.get("kubernetes")),
+        read::<EndpointSlice>("read EndpointSlice kubernetes", reads),
+        read::<Service>("read Service kubernetes", reads),
     );
-    Ok(addresses(calls::optional(slice)?, calls::optional(service)?))
+    let slice = slice.map(|slice| addresses(slice, None));
+    reads
+        .api_server
+        .now([slice, service.map(|service| addresses(None, service))])
+}
+
+async fn read<K>(what: &str, reads: &Reads) -> Result<Option<K>, CallError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let api = Api::<Lean<DynamicObject, MAX_OBJECT>>::namespaced_with(reads.client.clone(), "default", &resource);
+    let Some(Lean(object)) = calls::optional(calls::bounded(what, api.get("kubernetes")).await)? else {
+        return Ok(None);
+    };
+    let shape = |source| CallError::Shape {
+        what: what.to_owned(),
+        source,
+    };
+    if is_cut(&object) {
+        return Err(shape(serde_json::Error::custom("it weighs too much")));
+    }
+    let object = calls::raw(what, object)?;
+    serde_json::from_value(object).map(Some).map_err(shape)
+}
+
+impl Last {
+    fn now(&self, read: [Result<Addresses, CallError>; 2]) -> Result<ApiServer, CallError> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = ApiServer::default();
+        for (last, read) in last.iter_mut().zip(read) {
+            match read {
+                Ok(now) => *last = now,
+                // It stays so until somebody mends it. Any other failure passes.
+                Err(error) if error.is_unreadable() || error.is_refused() => found.unread = Some(error.explain()),
+                Err(error) => return Err(error),
+            }
+            found.addresses.extend(last.iter().copied());
+        }
+        Ok(found)
+    }
 }
 
 /// The API server makes one slice, of the family of the address that it advertises, and a Service of one family, on a cluster of
@@ -87,5 +153,29 @@ mod tests {
             .collect();
         assert_eq!(found, expected);
         assert_eq!(addresses(None, None), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_what_it_was_and_any_other_failure_is_one() {
+        let known = |port| Ok(Addresses::from([(IpAddr::from([192, 0, 2, 1]), port)]));
+        let unreadable = || {
+            let source = kube::Error::SerdeError(serde_json::from_str::<u8>("x").unwrap_err());
+            let what = "read Service kubernetes".to_owned();
+            Err(CallError::Api { what, source })
+        };
+        let ports = |found: ApiServer| found.addresses.into_iter().map(|(_, port)| port).collect::<Vec<_>>();
+        let last = Last::default();
+        let nothing = last.now([known(6443), unreadable()]).unwrap();
+        assert!(nothing.unread.as_ref().unwrap().contains("Service kubernetes"));
+        assert_eq!(ports(nothing), [6443], "of the other nothing was known");
+        let all = last.now([known(6443), known(443)]).unwrap();
+        assert_eq!((all.unread.clone(), ports(all)), (None, vec![443, 6443]));
+        assert_eq!(ports(last.now([known(7443), unreadable()]).unwrap()), [443, 7443]);
+        let timeout = CallError::Timeout { what: "x".to_owned() };
+        assert!(last.now([known(6443), Err(timeout)]).is_err());
+        assert_eq!(
+            ports(last.now([Ok(Addresses::new()), Ok(Addresses::new())]).unwrap()),
+            [0_u16; 0]
+        );
     }
 }

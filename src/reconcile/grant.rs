@@ -6,9 +6,14 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
-use super::{CallError, Context, RESYNC, Reads, apply, calls, jittered, retry, trim, workflow::failure};
+use super::{
+    CallError, Context, RESYNC, Reads, apply, calls, jittered,
+    lean::{self, Lean},
+    retry, trim,
+    workflow::failure,
+};
 use crate::{
-    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason},
+    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason, is_dns_subdomain},
     plan::{self, Change, Child, GrantObserved, GranteeFacts, Outcome},
     telemetry::Controller,
 };
@@ -19,11 +24,11 @@ const READS: usize = 4;
 pub(super) async fn reconcile(known: Arc<AIWorkflowGrant>, context: Arc<Context>) -> Result<Action, CallError> {
     let started = tokio::time::Instant::now();
     let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
-    let grants = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), &namespace);
+    let grants = Api::<Lean<AIWorkflowGrant>>::namespaced(context.client.clone(), &namespace);
     let what = format!("read AIWorkflowGrant {namespace}/{name}");
     // What is known of it is whom it names.
     let grant = match calls::optional(calls::bounded(&what, grants.get(&name)).await) {
-        Ok(Some(grant)) => grant,
+        Ok(Some(Lean(grant))) => grant,
         Ok(None) => return Ok(Action::await_change()),
         Err(error) => {
             context
@@ -114,11 +119,13 @@ pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<Gr
     })
 }
 
+/// What is seen of a workflow that a grant names. One that cannot be read counts as absent, and so does its account: whoever may write it must
+/// not keep the rights of all that the grant names as they are.
 pub(super) async fn read_grantee(grantee: &GrantedWorkflow, reads: &Reads) -> Result<Option<GranteeFacts>, CallError> {
     let GrantedWorkflow { namespace, name } = grantee;
-    let workflows = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
+    let workflows = Api::<Lean<AIWorkflow>>::namespaced(reads.client.clone(), namespace);
     let what = format!("read AIWorkflow {namespace}/{name}");
-    let Some(mut workflow) = calls::optional(calls::bounded(&what, workflows.get(name)).await)? else {
+    let Some(Lean(mut workflow)) = calls::readable(calls::bounded(&what, workflows.get(name)).await)? else {
         return Ok(None);
     };
     trim::workflow(&mut workflow);
@@ -132,10 +139,15 @@ pub(super) async fn read_grantee(grantee: &GrantedWorkflow, reads: &Reads) -> Re
         None => None,
     };
     let account = workflow.service_account_name();
-    let accounts = Api::<ServiceAccount>::namespaced(reads.client.clone(), namespace);
-    let what = format!("read ServiceAccount {namespace}/{account}");
-    let account = calls::optional(calls::bounded(&what, accounts.get(account)).await)?;
-    let owner = account.and_then(|account| account.annotations().get(OWNER_UID_ANNOTATION).cloned());
+    // What no account can be called becomes part of no URL.
+    let account = if is_dns_subdomain(account) {
+        let what = format!("read ServiceAccount {namespace}/{account}");
+        let read = lean::metadata::<ServiceAccount>(&reads.client, Some(namespace), account);
+        calls::readable(calls::bounded(&what, read).await)?
+    } else {
+        None
+    };
+    let owner = account.and_then(|account| account.annotations?.remove(OWNER_UID_ANNOTATION));
     let account_is_ours = owner.is_some() && owner == workflow.uid();
     let reviewed = plan::is_on_record(&workflow) || {
         let registration = reads.registration().await?;

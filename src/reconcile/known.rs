@@ -24,7 +24,11 @@ impl Known {
 
     /// Who else names a workflow's account as launcher. A claim that is not heard of yet is as good as one that comes later, and
     /// that one names an account that is there to be seen.
-    pub(super) async fn claims(&self, workflow: &AIWorkflow) -> Result<Vec<String>, CallError> {
+    pub(super) async fn claims(
+        &self,
+        workflow: &AIWorkflow,
+        class: &AIWorkflowClass,
+    ) -> Result<Vec<String>, CallError> {
         let timeout = || CallError::Timeout {
             what: "know every class and AIWorkflow".to_owned(),
         };
@@ -37,6 +41,7 @@ impl Known {
         let (classes, workflows) = (classes.state(), workflows.state());
         Ok(plan::claims(
             workflow,
+            class,
             classes.iter().map(AsRef::as_ref),
             workflows.iter().map(AsRef::as_ref),
         ))

@@ -9,7 +9,8 @@ use std::{borrow::Cow, collections::HashMap, fmt::Debug, future::ready};
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource,
-    api::ObjectMeta,
+    api::{DynamicObject, GetParams, ObjectMeta},
+    core::{PartialObjectMeta, Request},
     runtime::{
         Controller, WatchStreamExt,
         reflector::{self, ObjectRef},
@@ -17,22 +18,38 @@ use kube::{
     },
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use serde_json::Value;
 
-use crate::review::{Keep, read_kept};
+use crate::review::read_object;
 use crate::watch::lasting;
 
-/// An object as it was sent, but for its `managedFields`.
-#[derive(Clone, Debug)]
-pub(super) struct Lean<K>(pub(super) K);
+/// Most that an object of a kind that anybody may write may weigh beside its metadata: more than any that works.
+pub(super) const MAX_OBJECT: usize = 8 << 20;
+/// Nothing beside its metadata.
+const ALONE: usize = 0;
+/// The field that stands for what was left out, so that such an object is like no other.
+const LEFT_OUT: &str = "leftOut";
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Lean<K> {
+/// An object as it was sent, but for its `managedFields`; and where it weighs more than that beside its metadata, for all else.
+#[derive(Clone, Debug)]
+pub(super) struct Lean<K, const MOST: usize = { usize::MAX }>(pub(super) K);
+
+impl<'de, K: DeserializeOwned, const MOST: usize> Deserialize<'de> for Lean<K, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = read_kept(deserializer, Keep::UNMANAGED)?;
+        let (mut object, is_cut) = read_object(deserializer, MOST)?;
+        if let Some(fields) = object.as_object_mut().filter(|_| is_cut) {
+            fields.insert(LEFT_OUT.to_owned(), Value::Bool(true));
+        }
         K::deserialize(object).map(Self).map_err(D::Error::custom)
     }
 }
 
-impl<K: Resource> Resource for Lean<K> {
+/// Whether something was left out of it.
+pub(super) fn is_cut(object: &DynamicObject) -> bool {
+    object.data.get(LEFT_OUT).is_some()
+}
+
+impl<K: Resource, const MOST: usize> Resource for Lean<K, MOST> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -61,9 +78,30 @@ impl<K: Resource> Resource for Lean<K> {
     }
 }
 
+/// Asks for an object's metadata alone: the API server sends nothing else.
+pub(super) async fn metadata<K>(client: &Client, namespace: Option<&str>, name: &str) -> kube::Result<ObjectMeta>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug,
+{
+    let request = Request::new(K::url_path(&(), namespace)).get_metadata(name, &GetParams::default());
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    let Lean(found) = client.request::<Lean<PartialObjectMeta<K>, ALONE>>(request).await?;
+    Ok(found.metadata)
+}
+
 /// What happens to objects.
 pub(super) fn events<K>(
     api: Api<Lean<K>>,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    within(api, config)
+}
+
+fn within<K, const MOST: usize>(
+    api: Api<Lean<K, MOST>>,
     config: Config,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
@@ -96,6 +134,21 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     touched_of(Api::all(client.clone()), config)
+}
+
+/// The same of objects that anybody may write, of which nothing but the metadata is kept.
+pub(super) fn touched_alone<K>(
+    client: &Client,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
+{
+    lasting(within(
+        Api::<Lean<PartialObjectMeta<K>, ALONE>>::all(client.clone()),
+        config,
+    ))
+    .touched_objects()
 }
 
 /// The same of those that an API is narrowed to.

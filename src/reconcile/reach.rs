@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-use super::{CallError, PAGE, Reads, calls, trim};
+use super::{CallError, PAGE, Reads, calls, lean::Lean, trim};
 use crate::{
     api::{AIWorkflow, AIWorkflowGrant},
     plan,
@@ -27,9 +27,10 @@ pub(super) async fn peers(
     // Bounded by the CRD: at most 64 sources and 64 destinations.
     for key in plan::peers_of(workflow) {
         let (namespace, name) = &key;
-        let api = Api::<AIWorkflow>::namespaced(reads.client.clone(), namespace);
+        let api = Api::<Lean<AIWorkflow>>::namespaced(reads.client.clone(), namespace);
         let what = format!("read AIWorkflow {namespace}/{name}");
-        if let Some(mut peer) = calls::optional(calls::bounded(&what, api.get(name)).await)? {
+        // One that cannot be read is no peer, and keeps nobody's own fence from being kept.
+        if let Some(Lean(mut peer)) = calls::readable(calls::bounded(&what, api.get(name)).await)? {
             trim::peer(&mut peer);
             found.insert(key, peer);
         }
@@ -80,7 +81,7 @@ pub(super) async fn grants(workflow: &AIWorkflow, reads: &Reads) -> Result<Grant
             let Some(rest) = left.checked_sub(page.bytes) else {
                 break Some(format!("there are more than {} MiB of them", MAX_BYTES >> 20));
             };
-            (left, ask.next) = (rest, page.next);
+            (left, ask.next, ask.first) = (rest, page.next, page.first);
             if ask.next.is_none() {
                 break None;
             }

@@ -6,7 +6,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::{CallError, bound, calls, calls::Calls, facts, grant, workflow};
+use super::{
+    CallError, bound, calls,
+    calls::Calls,
+    cluster, facts, grant,
+    lean::{self, Lean},
+    workflow,
+};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GrantedWorkflow, is_exempt},
     plan::{Child, GrantObserved, GranteeFacts, NamespaceFacts, Observed},
@@ -21,6 +27,8 @@ pub struct Reads {
     pub(super) registration: String,
     /// Namespace of the egress proxy, where one is installed.
     pub(super) egress_proxy: Option<String>,
+    pub(super) api_server: cluster::Last,
+    pub(super) looks: bound::Looks,
 }
 
 impl Reads {
@@ -33,6 +41,8 @@ impl Reads {
             release_namespace,
             registration,
             egress_proxy: None,
+            api_server: cluster::Last::default(),
+            looks: bound::Looks::default(),
         }
     }
 
@@ -50,10 +60,10 @@ impl Reads {
 
     /// Reads a namespace. One that is gone counts as being deleted, without a UID: nothing is made in it.
     pub async fn namespace(&self, name: &str) -> Result<NamespaceFacts, CallError> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let read = calls::bounded(&format!("read namespace {name}"), namespaces.get(name)).await;
+        let read = lean::metadata::<Namespace>(&self.client, None, name);
+        let read = calls::bounded(&format!("read namespace {name}"), read).await;
         Ok(match calls::optional(read)? {
-            Some(namespace) => facts(&namespace.metadata, self.is_exempt(name)),
+            Some(metadata) => facts(&metadata, self.is_exempt(name)),
             None => NamespaceFacts {
                 name: name.to_owned(),
                 terminating: true,
@@ -64,8 +74,9 @@ impl Reads {
 
     /// Reads a class.
     pub async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>, CallError> {
-        let classes = Api::<AIWorkflowClass>::all(self.client.clone());
-        calls::optional(calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await)
+        let classes = Api::<Lean<AIWorkflowClass>>::all(self.client.clone());
+        let read = calls::bounded(&format!("read AIWorkflowClass {name}"), classes.get(name)).await;
+        Ok(calls::optional(read)?.map(|Lean(class)| class))
     }
 
     /// Reads an object of a kind that Ringfence makes, whoever made it.

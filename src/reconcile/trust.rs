@@ -146,6 +146,7 @@ async fn pods(
             let created = plan::text_at(&pod, "/metadata/creationTimestamp").parse().ok();
             look_at(plan::name_of(&pod), created);
         }
+        ask.first = page.first;
         match page.next {
             Some(next) if seen < PODS => ask.next = Some(next),
             Some(_) => return Ok(true),

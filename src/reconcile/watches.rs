@@ -41,7 +41,7 @@ pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<C
     let denies = paged_of_others().fields(&format!("metadata.name={DEFAULT_DENY_NAME}"));
     controller
         .watches_stream(
-            lean::touched::<PartialObjectMeta<NetworkPolicy>>(&context.client, denies),
+            lean::touched_alone::<NetworkPolicy>(&context.client, denies),
             |policy: PartialObjectMeta<NetworkPolicy>| policy.namespace().map(|namespace| ObjectRef::new(&namespace)),
         )
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -72,14 +72,8 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
     let (of_workflow, of_namespace, of_class) = (controller.store(), controller.store(), controller.store());
     let grants = controller.store();
     controller
-        .watches_stream(
-            lean::touched::<PartialObjectMeta<Role>>(&client, owned()),
-            owner(&grants),
-        )
-        .watches_stream(
-            lean::touched::<PartialObjectMeta<RoleBinding>>(&client, owned()),
-            owner(&grants),
-        )
+        .watches_stream(lean::touched_alone::<Role>(&client, owned()), owner(&grants))
+        .watches_stream(lean::touched_alone::<RoleBinding>(&client, owned()), owner(&grants))
         .watches_stream(
             lean::touched::<AIWorkflow>(&client, paged_of_others()),
             move |workflow| {
@@ -130,7 +124,7 @@ pub(super) async fn workflows(
     let client = context.client.clone();
     // The label only narrows the watch: when somebody strips it, the watch tells of a deletion, and the object is looked at.
     let owned = || paged_of_others().labels(OWNER_LABEL);
-    let kubernetes = paged().labels("kubernetes.io/service-name=kubernetes");
+    let kubernetes = paged().fields("metadata.name=kubernetes");
     let of_namespace = workflows.clone();
     let of_class = workflows.clone();
     let of_peer = workflows.clone();
@@ -142,25 +136,19 @@ pub(super) async fn workflows(
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     controller
         .watches_stream(
-            lean::touched::<PartialObjectMeta<NetworkPolicy>>(&client, owned()),
+            lean::touched_alone::<NetworkPolicy>(&client, owned()),
             owner(&workflows),
         )
         .watches_stream(
-            lean::touched::<PartialObjectMeta<ServiceAccount>>(&client, owned()),
+            lean::touched_alone::<ServiceAccount>(&client, owned()),
             move |account| {
                 let name = (account.namespace().unwrap_or_default(), account.name_any());
                 let launched = matching(&of_account, |workflow| is_named(&workflow.spec.launchers, &name));
                 launched.into_iter().chain(owner_of_account(account))
             },
         )
-        .watches_stream(
-            lean::touched::<PartialObjectMeta<Role>>(&client, owned()),
-            owner(&workflows),
-        )
-        .watches_stream(
-            lean::touched::<PartialObjectMeta<RoleBinding>>(&client, owned()),
-            owner(&workflows),
-        )
+        .watches_stream(lean::touched_alone::<Role>(&client, owned()), owner(&workflows))
+        .watches_stream(lean::touched_alone::<RoleBinding>(&client, owned()), owner(&workflows))
         .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
             matching(&of_namespace, |workflow| {
@@ -195,7 +183,7 @@ pub(super) async fn workflows(
             matching(&of_peer, |workflow| is_peer(workflow, &peer))
         })
         .watches_stream(
-            lean::touched::<PartialObjectMeta<AIWorkflowGrant>>(&client, paged_of_others()),
+            lean::touched_alone::<AIWorkflowGrant>(&client, paged_of_others()),
             move |grant| {
                 let namespace = grant.namespace().unwrap_or_default();
                 matching(&of_grant, |workflow| {

@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, Reads, apply::Applied, calls, cluster, jittered, namespace, reach, retry, trust,
+    CallError, Context, RESYNC, Reads, apply::Applied, calls, cluster, jittered, lean, namespace, reach, retry, trust,
 };
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowStatus, ConditionStatus, ConditionType, DEFAULT_DENY_NAME, Mode,
-        OWNER_LABEL, Reason, ServiceAccountStatus, find,
+        OWNER_LABEL, OWNER_UID_ANNOTATION, Reason, ServiceAccountStatus, find,
     },
     plan::{self, Change, Child, NamespaceFacts, Observed, Outcome, Plan},
     telemetry::Controller,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
     api::PostParams,
@@ -31,7 +31,10 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
             // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
-            let again = failed || !plan.taken.is_empty() || !observed.predecessors.is_empty();
+            let again = failed
+                || !plan.taken.is_empty()
+                || !observed.predecessors.is_empty()
+                || observed.unread_api_server.is_some();
             (
                 plan::status(&workflow, &observed, &plan, &outcome, Timestamp::now()),
                 failed,
@@ -143,9 +146,13 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
     observed.registration = registration;
     let uid = workflow.uid().unwrap_or_default();
     observed.compliance = context.scanned.of(&observed.namespace.name, &workflow.name_any(), &uid);
-    let is_fenced = observed.namespace.fencing_class().is_some() && observed.class.is_some();
-    if is_fenced && !plan::has_account(workflow, &observed) {
-        observed.claims = context.known.claims(workflow).await?;
+    let is_fenced = observed.namespace.fencing_class().is_some();
+    if let Some(class) = observed
+        .class
+        .as_ref()
+        .filter(|_| is_fenced && !plan::has_account(workflow, &observed))
+    {
+        observed.claims = context.known.claims(workflow, class).await?;
         if observed.account.is_none() {
             observed.bound = context.bound(workflow).await?;
         }
@@ -185,15 +192,28 @@ pub(super) async fn around(
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
-    let needs_api_server = workflow
-        .spec
-        .network
-        .iter()
-        .flat_map(|network| &network.egress)
-        .any(|rule| rule.to.api_server.is_some());
+    let says_it = |class: &AIWorkflowClass| {
+        class
+            .spec
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.api_server.is_some())
+    };
+    let needs_api_server = !class.as_ref().is_some_and(says_it)
+        && workflow
+            .spec
+            .network
+            .iter()
+            .flat_map(|network| &network.egress)
+            .any(|rule| rule.to.api_server.is_some());
     let launching_workflows = match (&class, namespace.fencing_class()) {
         (Some(class), Some(name)) => launching_workflows(workflow, name, class, reads).await?,
         _ => BTreeMap::new(),
+    };
+    let api_server = if needs_api_server {
+        cluster::api_server(reads).await?
+    } else {
+        Default::default()
     };
     let granted = reach::grants(workflow, reads).await?;
     Ok(Observed {
@@ -211,11 +231,8 @@ pub(super) async fn around(
         unread_grants: granted.unread,
         peers: reach::peers(workflow, reads).await?,
         egress_proxy: reads.egress_proxy.clone(),
-        api_server: if needs_api_server {
-            cluster::api_server(reads).await?
-        } else {
-            Default::default()
-        },
+        api_server: api_server.addresses,
+        unread_api_server: api_server.unread,
         taken: Default::default(),
         namespace,
     })
@@ -232,12 +249,15 @@ async fn launching_workflows(
     // Bounded by the CRD: at most 32 launchers.
     for account in plan::launchers_elsewhere(workflow, class_name, class) {
         let (namespace, name) = &account;
-        let seen = reads.calls.get(Child::ServiceAccount, namespace, name).await?;
-        if let Some(seen) = seen.filter(|seen| plan::owner_uid(seen).is_some()) {
-            let label = seen
-                .pointer("/metadata/labels")
-                .and_then(|labels| labels.get(OWNER_LABEL));
-            let owner = label.and_then(serde_json::Value::as_str).unwrap_or(name).to_owned();
+        let what = format!("read ServiceAccount {namespace}/{name}");
+        let read = lean::metadata::<ServiceAccount>(&reads.client, Some(namespace), name);
+        let Some(seen) = calls::optional(calls::bounded(&what, read).await)? else {
+            continue;
+        };
+        let annotations = seen.annotations.unwrap_or_default();
+        if annotations.contains_key(OWNER_UID_ANNOTATION) {
+            let label = seen.labels.and_then(|mut labels| labels.remove(OWNER_LABEL));
+            let owner = label.unwrap_or_else(|| name.clone());
             found.insert(account, owner);
         }
     }

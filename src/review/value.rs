@@ -119,32 +119,77 @@ pub fn parse_within(bytes: &[u8], weight: usize) -> Result<Value, serde_json::Er
 pub fn parse_kept(bytes: &[u8], weight: usize, keep: Keep) -> Result<(Value, usize), serde_json::Error> {
     let left = Cell::new(weight);
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = Weighed { left: &left, keep }.deserialize(&mut json)?;
+    let value = Weighed {
+        left: &left,
+        keep,
+        cut: None,
+    }
+    .deserialize(&mut json)?;
     json.end()?;
     Ok((value, weight.saturating_sub(left.get())))
 }
 
-/// What is kept of a value that is read from anywhere, whatever it weighs.
-pub fn read_kept<'de, D: Deserializer<'de>>(deserializer: D, keep: Keep) -> Result<Value, D::Error> {
-    let left = Cell::new(usize::MAX);
-    Weighed { left: &left, keep }.deserialize(deserializer)
+/// An object that is read from anywhere, without its `managedFields`: all the rest of its metadata, and of what is beside that so much. Where
+/// that weighs more nothing of it is kept; and whether that is so.
+pub fn read_object<'de, D: Deserializer<'de>>(deserializer: D, most: usize) -> Result<(Value, bool), D::Error> {
+    deserializer.deserialize_map(Object { most })
+}
+
+struct Object {
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for Object {
+    type Value = (Value, bool);
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        const METADATA: Keep = Keep::But(&[("managedFields", Keep::Nothing)]);
+        let (all, left, cut) = (Cell::new(usize::MAX), Cell::new(self.most), Cell::new(false));
+        let (mut names, mut beside) = (Map::new(), Map::new());
+        while let Some(key) = entries.next_key::<String>()? {
+            let keep = if key == "metadata" { METADATA } else { Keep::Whole };
+            // What an object is called is no work of who wrote it.
+            let (into, left, cut) = match key.as_str() {
+                "metadata" | "apiVersion" | "kind" => (&mut names, &all, None),
+                _ => (&mut beside, &left, Some(&cut)),
+            };
+            let value = entries.next_value_seed(Weighed { left, keep, cut })?;
+            into.insert(key, value);
+        }
+        if !cut.get() {
+            names.append(&mut beside);
+        }
+        Ok((Value::Object(names), cut.get()))
+    }
 }
 
 #[derive(Clone, Copy)]
 struct Weighed<'a> {
     left: &'a Cell<usize>,
     keep: Keep,
+    /// Told when there is more than may be: then the rest is stepped over, and is else an error.
+    cut: Option<&'a Cell<bool>>,
 }
 
 impl Weighed<'_> {
     fn charge<E: Error>(self, weight: usize) -> Result<(), E> {
-        let left = self
-            .left
-            .get()
-            .checked_sub(weight)
-            .ok_or_else(|| E::custom(TOO_HEAVY))?;
-        self.left.set(left);
+        match (self.left.get().checked_sub(weight), self.cut) {
+            (Some(left), _) => self.left.set(left),
+            (None, Some(cut)) => {
+                self.left.set(0);
+                cut.set(true);
+            }
+            (None, None) => return Err(E::custom(TOO_HEAVY)),
+        }
         Ok(())
+    }
+
+    fn is_cut(self) -> bool {
+        self.cut.is_some_and(Cell::get)
     }
 }
 
@@ -190,6 +235,9 @@ impl<'de> Visitor<'de> for Weighed<'_> {
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
         self.charge(VALUE.saturating_add(value.len()))?;
+        if self.is_cut() {
+            return Ok(Value::Null);
+        }
         Ok(Value::String(value.to_owned()))
     }
 
@@ -205,10 +253,14 @@ impl<'de> Visitor<'de> for Weighed<'_> {
             Keep::Down(levels) => Keep::Down(levels - 1),
             keep => keep,
         };
-        while let Some(value) = seq.next_element_seed(Self { keep, ..self })? {
+        while !self.is_cut() {
+            let Some(value) = seq.next_element_seed(Self { keep, ..self })? else {
+                return Ok(Value::Array(list));
+            };
             list.push(value);
         }
-        Ok(Value::Array(list))
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Null)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
@@ -217,6 +269,10 @@ impl<'de> Visitor<'de> for Weighed<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             let keep = self.keep.field(&key);
             let named = matches!(self.keep, Keep::Names);
+            if self.is_cut() {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
             if matches!(keep, Keep::Nothing) {
                 entries.next_value::<IgnoredAny>()?;
                 if !named {
@@ -334,6 +390,32 @@ mod tests {
         assert_eq!(value, serde_json::json!({"metadata": {"name": "n"}}));
         assert!((1..4 << 10).contains(&weight), "{weight}");
         assert!(parse_within(sent.as_bytes(), 4 << 10).is_err());
+    }
+
+    /// One object of anybody's must not end the list that it is in.
+    #[test]
+    fn what_an_object_outweighs_is_left_out_and_its_metadata_is_not() {
+        let read = |text: &str, most| read_object(&mut serde_json::Deserializer::from_str(text), most).unwrap();
+        let heads = serde_json::json!({"kind": "K", "metadata": {"name": "n", "labels": {"a": "b"}}});
+        for heavy in [
+            format!(r#"{{"list": [{}1]}}"#, r#"{"":0},"#.repeat(10_000)),
+            format!(r#""{}""#, "x".repeat(1 << 20)),
+            format!("[[{}]]", vec!["1"; 100_000].join(",")),
+        ] {
+            let sent = format!(
+                r#"{{"kind": "K", "metadata": {{"name": "n", "managedFields": [1], "labels": {{"a": "b"}}}}, "small": 1, "spec": {heavy}, "after": [{{"a": 1}}]}}"#
+            );
+            assert_eq!(read(&sent, 64 << 10), (heads.clone(), true));
+            let (whole, is_cut) = read(&sent, usize::MAX);
+            assert_eq!(
+                (is_cut, whole["after"][0]["a"].as_u64(), &whole["metadata"]),
+                (false, Some(1), &heads["metadata"])
+            );
+        }
+        assert_eq!(
+            read(r#"{"metadata": {"name": "n"}, "x": 1}"#, 0).0,
+            serde_json::json!({"metadata": {"name": "n"}})
+        );
     }
 
     #[test]

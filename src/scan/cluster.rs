@@ -128,6 +128,7 @@ pub(super) async fn page(lists: &dyn List, ask: &mut Ask, rests: bool, extent: &
         sleep(started.elapsed()).await;
     }
     ask.next.clone_from(&page.next);
+    ask.first = page.first;
     let goes_on = page.next.is_some();
     Some((page, goes_on))
 }

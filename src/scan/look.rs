@@ -29,6 +29,8 @@ const OBJECT_TIME: Duration = Duration::from_secs(5);
 const WORK: Duration = Duration::from_millis(50);
 /// Most NetworkPolicies of a namespace that are read.
 const MAX_POLICIES: usize = 20_000;
+/// Most that the selectors of a namespace's NetworkPolicies may weigh together.
+const MAX_SELECTORS: usize = 8 << 20;
 /// Most NetworkPolicies of others that are told of in one namespace; and most Services and other policies together.
 const MAX_FOREIGN: usize = 500;
 
@@ -270,15 +272,29 @@ impl Look<'_> {
 
     /// Reads the policies, and then the workflows: a policy whose workflow is newer than the list of them would seem foreign.
     async fn read_policies(&mut self, uid: &str) {
-        let mut policies = Vec::new();
+        let (mut policies, mut left, mut unread) = (Vec::new(), MAX_SELECTORS, 0);
         let mut ask = Ask::all(NETWORK_POLICY, Some(&self.namespace));
         while let Some(page) = self.page(&ask).await {
             let opening = page.items.into_iter();
-            policies.extend(opening.filter_map(|policy| Foreign::of(&self.namespace, policy)));
-            ask.next = page.next;
+            for policy in opening.filter_map(|policy| Foreign::of(&self.namespace, policy)) {
+                match left.checked_sub(policy.weight()) {
+                    Some(rest) => {
+                        left = rest;
+                        policies.push(policy);
+                    }
+                    None => unread += 1,
+                }
+            }
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() || policies.len() > MAX_POLICIES {
                 break;
             }
+        }
+        if unread > 0 {
+            self.extent.gap(format!(
+                "{unread} NetworkPolicies of namespace {} were not looked at: their selectors are larger than any that work; delete those that nobody needs",
+                self.namespace
+            ));
         }
         let mut owners = Owners::default();
         owners.add_namespace(&self.namespace, uid);
@@ -289,7 +305,7 @@ impl Look<'_> {
                 owners.add_workflow(&workflow);
                 self.accounts.insert(workflow.account, workflow.name);
             }
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() {
                 break;
             }
@@ -321,7 +337,7 @@ impl Look<'_> {
                 self.one(kind, object).await;
                 self.rest().await;
             }
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() {
                 return;
             }

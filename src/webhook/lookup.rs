@@ -260,7 +260,7 @@ impl Live {
             if page.next.is_none() {
                 return Ok(None);
             }
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Ask {
     pub most: u32,
     /// Where the last page ended; `None` for the first.
     pub next: Option<String>,
+    /// How many to begin with, by what the last page says; `None` for the first.
+    pub first: Option<u32>,
 }
 
 /// One page of a list.
@@ -80,6 +82,9 @@ pub struct Page {
     pub items: Vec<Map<String, Value>>,
     /// Where the next page begins; `None` where there is none.
     pub next: Option<String>,
+    /// How many objects to ask for there at first: where these were large, the next are likely to be. To begin with all of them again would
+    /// cost as many answers that break off for each large one.
+    pub first: Option<u32>,
     /// An object that is left out, because it alone is more than is read at a time: why, by its name. What others write must not keep
     /// all the rest from being read, and whoever asks must say that this one was not.
     pub unread: Option<String>,
@@ -129,6 +134,7 @@ impl Ask {
             metadata_only: false,
             most: PAGE,
             next: None,
+            first: None,
         }
     }
 
@@ -155,12 +161,20 @@ impl std::fmt::Display for Ask {
 
 /// Asks for one page; for a smaller one where the objects are large.
 pub(super) async fn page(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
-    let mut limit = ask.most;
+    let mut limit = ask.first.unwrap_or(ask.most).min(ask.most);
+    // What went well at once may be more next time.
+    let mut growth = 2;
     loop {
         match attempt(client, ask, limit, OBJECTS).await? {
-            Some(page) => return Ok(page),
-            None if limit > 1 => limit = (limit / 8).max(1),
-            None => return beyond(client, ask).await,
+            Some(page) => {
+                let first = Some(limit.saturating_mul(growth).min(ask.most));
+                return Ok(Page { first, ..page });
+            }
+            None if limit > 1 => (limit, growth) = ((limit / 8).max(1), 1),
+            None => {
+                let page = beyond(client, ask).await?;
+                return Ok(Page { first: Some(1), ..page });
+            }
         }
     }
 }
@@ -346,6 +360,40 @@ mod tests {
         .await;
         assert_eq!(urls.len(), 5, "down to one, and its name");
         assert!(heavy.unwrap_err().to_string().contains("larger than any object can be"));
+    }
+
+    /// Each of them would cost three answers that break off, for as many as somebody writes.
+    #[tokio::test]
+    async fn a_list_of_large_objects_goes_on_as_it_went_well() {
+        let limit = |url: &str| {
+            url.rsplit("limit=")
+                .next()
+                .unwrap()
+                .split('&')
+                .next()
+                .unwrap()
+                .parse::<usize>()
+                .unwrap()
+        };
+        let answer = move |size: usize| {
+            move |url: &str| {
+                let item = json!({"x": "x".repeat(size)});
+                let list = json!({"metadata": {"continue": "on"}, "items": vec![item; limit(url).min(20)]});
+                (200, bytes(&list))
+            }
+        };
+        let mut ask = Ask::all(PODS, None);
+        let mut limits = Vec::new();
+        for size in [8 << 20, 8 << 20, 8 << 20, 8 << 20, 10, 10, 10] {
+            let (found, urls) = asked(&ask, answer(size)).await;
+            let page = found.unwrap();
+            (ask.next, ask.first) = (page.next, page.first);
+            limits.push(urls.iter().map(|url| limit(url)).collect::<Vec<_>>());
+        }
+        let asked: [&[usize]; 7] = [&[500, 62, 7, 1], &[1], &[2, 1], &[1], &[2], &[4], &[8]];
+        assert_eq!(limits, asked);
+        ask.first = Some(1000);
+        assert_eq!(limit(&self::asked(&ask, answer(10)).await.1[0]), 500);
     }
 
     /// One object of anybody's must not hide all others.

@@ -303,7 +303,9 @@ impl Admission {
                 .clone()
                 .filter(|name| classes.values().flatten().any(|class| opens_exceptions(class, name)));
             let exceptions = self.exceptions(open).await?;
-            let owners = match (&exceptions, object.and_then(controller)) {
+            // What makes pods is its controller's, and excused with it. Of anything else a reference is somebody's word, and nobody is asked.
+            let made = object.filter(|object| template_of(&review.kind.group, &review.kind.kind, object).is_some());
+            let owners = match (&exceptions, made.and_then(controller)) {
                 (Some(list), owner @ Some(_)) if names_objects(list) => self.climb(namespace.clone(), owner).await.0,
                 _ => Vec::new(),
             };

@@ -230,6 +230,46 @@ async fn hides_a_binding_behind_one_that_cannot_be_read() {
     drop(cluster);
 }
 
+/// RBAC takes names as long as an object may be, and as many subjects as fit: told once for each subject and each workflow, with the name, it
+/// would fill any memory. From before the fence, when nobody was asked.
+///
+/// Held by: `scan`
+#[tokio::test]
+async fn has_one_binding_told_a_million_times() {
+    const WORKFLOWS: usize = 20;
+    let (cluster, ringfence, admin) = crate::world::own(&["--scan-period=2s"]).await;
+    let fenced = &crate::world::namespace(&admin, "told", &json!({})).await;
+    let other = &crate::world::namespace(&admin, "tells", &json!({})).await;
+    let group = json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": format!("system:serviceaccounts:{fenced}")});
+    let binding = json!({
+        "metadata": {"name": "x".repeat(60_000)},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": vec![group; 10_000],
+    });
+    admin.post(&all("RoleBinding", other), &binding).await.ok();
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    let path = format!("{}/{fenced}", crate::world::NAMESPACES);
+    admin.patch(&path, &enforce).await.ok();
+    for number in 0..WORKFLOWS {
+        let declared = workflow(&format!("w{number}"), &json!({}));
+        admin.post(&all("AIWorkflow", fenced), &declared).await.ok();
+    }
+    support::eventually(crate::world::SOON, || async {
+        for number in 0..WORKFLOWS {
+            let workflow = admin.read(&one("AIWorkflow", fenced, &format!("w{number}"))).await?;
+            let compliant = condition(&workflow, "Compliant");
+            anyhow::ensure!(compliant["reason"] == "ExtraRights", "{}", compliant["reason"]);
+            let said = compliant["message"].as_str().unwrap_or_default();
+            anyhow::ensure!(said.contains("xxx") && said.len() < 2000, "{} bytes", said.len());
+        }
+        Ok(())
+    })
+    .await;
+    let peak = support::process::peak(ringfence.pid().expect("a process")).expect("its memory");
+    assert!(peak < 400 << 10, "{peak} KiB");
+    drop(cluster);
+}
+
 /// Whoever makes the account that a binding waits for hands out what that says.
 ///
 /// Held by: `operator`

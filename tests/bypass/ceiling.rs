@@ -144,14 +144,6 @@ async fn somebody_raises_the_ceiling() {
             .await
             .refused_by_guard(GUARD);
     }
-    // What Ringfence may do in `default` is a Role, and whoever is admin there writes Roles.
-    let (_, dora) = world.person("default", "admin").await;
-    let own = one("Role", "default", "ringfence-api-server-address");
-    dora.patch(&own, &json!({"rules": secrets}))
-        .await
-        .refused_by_guard(GUARD);
-    let note = json!({"metadata": {"annotations": {"note": "x"}}});
-    dora.patch(&format!("{own}?dryRun=All"), &note).await.ok();
     let binding = json!({
         "metadata": {"name": unique("binding")},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ringfence-class-view"},

@@ -11,8 +11,8 @@ use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 use tokio::sync::OnceCell;
 
 use crate::world::{
-    Actor, Answer, BINARY, CLASSES, NAMESPACES, SOON, all, condition, counted, in_force, master, namespace, one, pod,
-    tenant_everywhere, workflow, workload,
+    Actor, Answer, BINARY, CLASSES, NAMESPACES, POLICIES, SOON, all, condition, counted, in_force, master, namespace,
+    one, pod, tenant_everywhere, workflow, workload,
 };
 
 pub struct Scene {
@@ -433,4 +433,52 @@ async fn somebody_excuses_where_the_class_opens_nothing() {
             .ok();
         scene.tried(ns, &wearing("vendor", &["red"])).await.refused_by("red");
     }
+}
+
+/// By saying of an object of his own that what is excused controls it. Of what makes pods that is proven; of anything else it is a word.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_has_his_object_excused_by_the_name_of_another() {
+    let scene = &Scene::new().await;
+    let ns = &scene.open;
+    let name = unique("no-maps");
+    let constraints = json!({
+        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns}},
+    });
+    let source = "package maps\n\ndeny contains {\"msg\": \"no maps\", \"path\": \"data\"} if true\n";
+    let policy = json!({
+        "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy", "metadata": {"name": name},
+        "spec": {
+            "description": "No maps", "validationActions": ["Deny"], "failurePolicy": "Fail", "matchConstraints": constraints,
+            "rego": {"modules": [{"name": "policy.rego", "source": source}]},
+        },
+    });
+    scene.admin.post(POLICIES, &policy).await.ok();
+    let maps = format!("{}?dryRun=All", all("ConfigMap", ns));
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    eventually(SOON, || async {
+        let answer = scene.tess.post(&maps, &map("mine")).await;
+        ensure!(answer.message().contains(&format!("[{name}]")), "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    let mut deployment = workload("Deployment", &pod("legacy", "triage"));
+    deployment["spec"]["replicas"] = json!(0);
+    let legacy = scene.lea.post(&all("Deployment", ns), &deployment).await.ok();
+    scene.except(ns, "legacy", &[&name], &json!({})).await.ok();
+    // The object that it names is excused.
+    eventually(SOON, || async {
+        let answer = scene.tess.post(&maps, &map("legacy")).await;
+        ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    let mut claims = map("mine");
+    claims["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "Deployment", "name": "legacy", "uid": legacy["metadata"]["uid"], "controller": true,
+    }]);
+    scene.tess.post(&maps, &claims).await.refused_by(&name);
+    scene.admin.delete(&format!("{POLICIES}/{name}")).await.ok();
 }

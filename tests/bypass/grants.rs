@@ -195,7 +195,7 @@ async fn somebody_keeps_a_grant_for_a_workflow_that_is_gone_or_refused() {
     eventually(SOON, || async {
         let grant = world.admin.read(&format!("{}/readers", grants(&vectors))).await?;
         let conditions = grant["status"]["conditions"].to_string();
-        ensure!(conditions.contains("there is no such AIWorkflow"), "{conditions}");
+        ensure!(conditions.contains("no AIWorkflow of that name"), "{conditions}");
         Ok(())
     })
     .await;
@@ -383,4 +383,65 @@ async fn somebody_keeps_a_grant_from_going() {
     let free = json!({"metadata": {"finalizers": null}});
     world.admin.patch(&readers, &free).await.ok();
     world.admin.gone(&readers).await;
+}
+
+/// By who wrote which field, deeper than most read: of an account that is no workflow's, and of a workflow that is named beside the one that is
+/// to hold less.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn somebody_makes_unreadable_whom_else_a_grant_names() {
+    let world = World::shared().await;
+    let (home, vectors) = (
+        world.enforced("home").await,
+        world.namespace("vectors", &json!({})).await,
+    );
+    let (_, edith) = world.tenant(&home).await;
+    let (_, ada) = world.person(&vectors, "admin").await;
+    let stuck = json!({"metadata": {"name": "stuck"}});
+    edith.post(&all("ServiceAccount", &home), &stuck).await.ok();
+    let get = |names: &[&str]| json!([rule("configmaps", names, &["get"])]);
+    let declared = declaring(&vectors, json!([get(&["inner"])[0], get(&["public"])[0]]));
+    for name in ["holder", "stuck"] {
+        let object = crate::world::workflow(name, &declared);
+        world.tess.post(&all("AIWorkflow", &home), &object).await.ok();
+    }
+    let mut both = grant(&home, "holder", get(&["inner", "public"]));
+    both["spec"]["from"] = json!([{"namespace": home, "name": "holder"}, {"namespace": home, "name": "stuck"}]);
+    ada.post(&grants(&vectors), &both).await.ok();
+    let account = format!("system:serviceaccount:{home}:holder");
+    let holds = async |name: &str, expected: bool| {
+        eventually(SOON, || async {
+            let may = may(&world, &account, "get", "configmaps", &vectors, name).await;
+            ensure!(may == expected, "{name}: {may}");
+            Ok(())
+        })
+        .await;
+    };
+    holds("inner", true).await;
+    // A workflow like that is refused where anybody is asked.
+    let unasked = unasked(world.cluster).await;
+    for (writer, kind, version) in [
+        (&edith, "ServiceAccount", "v1"),
+        (&unasked, "AIWorkflow", "ringfence.dev/v1alpha1"),
+    ] {
+        let deep = json!({
+            "manager": "x", "operation": "Update", "apiVersion": version, "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:metadata": {"f:annotations": crate::field_managers::deep()}},
+        });
+        let path = one(kind, &home, "stuck");
+        writer
+            .patch(&path, &json!({"metadata": {"managedFields": [deep]}}))
+            .await
+            .ok();
+    }
+    // What the grant's owner takes back goes, and what she leaves stays.
+    let narrower = json!({"spec": {"rules": get(&["public"])}});
+    ada.patch(&format!("{}/readers", grants(&vectors)), &narrower)
+        .await
+        .ok();
+    holds("inner", false).await;
+    holds("public", true).await;
+    world.admin.delete(&one("AIWorkflow", &home, "holder")).await.ok();
+    holds("public", false).await;
 }

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod addresses;
+mod api_server;
 mod attackers;
 mod bindings;
 mod bombs;
@@ -65,6 +66,7 @@ mod services;
 mod shape;
 mod taken_up;
 mod tokens;
+mod unreviewed;
 mod volumes;
 mod withdrawn;
 #[allow(

@@ -285,10 +285,6 @@ async fn what_ringfence_holds_grows_by_approve_alone() {
         );
         assert_eq!(fate(with.patch(&path, change.clone()).await), "done", "{role} {change}");
     }
-    let address = format!("{RBAC}/namespaces/default/roles/ringfence-api-server-address?dryRun=All");
-    let wider = json!({"rules": secrets});
-    assert_eq!(fate(without.patch(&address, wider.clone()).await), GUARD);
-    assert_eq!(fate(with.patch(&address, wider).await), "done");
     let anew = json!({"metadata": {"name": "ringfence-owners"}, "rules": secrets});
     assert_eq!(fate(without.post(&format!("{roles}?dryRun=All"), anew).await), GUARD);
     let refusal = without

@@ -433,20 +433,18 @@ async fn guards_definitions_and_rights(scene: &Scene) {
         .patch(definition, &json!({"spec": {"versions": stood["spec"]["versions"]}}))
         .await;
 
-    let path = format!("{RBAC}/rolebindings?fieldSelector=metadata.name=ringfence-api-server-address");
-    assert_eq!(scene.admin.items(&path).await.expect("bindings").len(), 1);
-    let binding = format!("{RBAC}/namespaces/default/rolebindings/ringfence-api-server-address");
+    let binding = format!("{RBAC}/namespaces/ringfence-system/rolebindings/ringfence");
     scene.admin.delete(&binding).await.ok();
-    let missing = "may not get endpointslices.discovery.k8s.io in namespace default";
+    let missing = "may not get configmaps ringfence-registrations in namespace ringfence-system";
     scene
         .finds(1, &[UNREACHED, LEADERLESS, ("error rights: ", missing)])
         .await;
     let again = json!({
-        "metadata": {"name": "ringfence-api-server-address"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ringfence-api-server-address"},
+        "metadata": {"name": "ringfence"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ringfence"},
         "subjects": [{"kind": "ServiceAccount", "name": "ringfence", "namespace": "ringfence-system"}],
     });
-    let all = format!("{RBAC}/namespaces/default/rolebindings");
+    let all = format!("{RBAC}/namespaces/ringfence-system/rolebindings");
     scene.admin.post(&all, &again).await.ok();
     scene.finds(1, &[UNREACHED, LEADERLESS]).await;
 }

@@ -134,6 +134,7 @@ async fn tokens(client: &Client, live: &Live, namespace: &str, report: &mut Repo
             let name = crate::plan::name_of(&secret);
             report.found(token_secret(namespace, name, account, workflow_of(account)));
         }
+        ask.first = page.first;
         match page.next {
             None => return Ok(()),
             next => ask.next = next,

@@ -41,7 +41,12 @@ struct Planned<'a> {
 struct Known(OnceCell<Option<(Vec<AIWorkflowClass>, Vec<AIWorkflow>)>>);
 
 impl Known {
-    async fn claims(&self, proposal: &Proposal<'_>, workflow: &AIWorkflow) -> Result<Vec<String>> {
+    async fn claims(
+        &self,
+        proposal: &Proposal<'_>,
+        workflow: &AIWorkflow,
+        class: &AIWorkflowClass,
+    ) -> Result<Vec<String>> {
         let Some((classes, workflows)) = self.0.get_or_try_init(|| read_known(proposal)).await? else {
             return Ok(Vec::new());
         };
@@ -53,6 +58,7 @@ impl Known {
             .filter(|workflow| !proposal.workflows.contains_key(&key(workflow)));
         Ok(plan::claims(
             workflow,
+            class,
             classes.chain(declared.values()),
             workflows.chain(proposal.workflows.values()),
         ))
@@ -174,8 +180,12 @@ impl Proposal<'_> {
                 observed.peers.insert(key, peer.clone());
             }
         }
-        if observed.class.is_some() && !plan::has_account(workflow, &observed) {
-            observed.claims = known.claims(self, workflow).await?;
+        if let Some(class) = observed
+            .class
+            .as_ref()
+            .filter(|_| !plan::has_account(workflow, &observed))
+        {
+            observed.claims = known.claims(self, workflow, class).await?;
         }
         let note = self.find_bound(workflow, &mut observed).await?;
         // An account is never shared: who comes first has it, and is asked for in one order here.

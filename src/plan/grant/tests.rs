@@ -249,3 +249,63 @@ fn what_is_bound_to_a_role_of_somebody_else_goes() {
     seen.children.push((Child::Role, foreign));
     assert_eq!(kinds(&seen), [("delete", "RoleBinding")]);
 }
+
+/// Whoever narrows a grant or a class, or takes a fence away, waits for nobody's review.
+#[test]
+fn what_an_unreviewed_workflow_holds_goes_where_it_is_allowed_no_more() {
+    let both = [
+        rule("services", &["qdrant"], &["get"]),
+        rule("configmaps", &[], &["get"]),
+    ];
+    let given = json!([rule("services", &[], &["get"]), rule("configmaps", &[], &["get"])]);
+    let mut seen = observed(facts(json!(both)));
+    seen.children = crate::plan::tests::stored(&plan_grant(&grant(given.clone()), &seen).changes);
+    let key = seen.grantees.keys().next().unwrap().clone();
+    let of = |grant: &AIWorkflowGrant, change: fn(&mut GranteeFacts)| {
+        let mut seen = seen.clone();
+        let facts = seen.grantees.get_mut(&key).unwrap();
+        facts.reviewed = false;
+        change(facts);
+        plan_grant(grant, &seen).changes
+    };
+    let kinds = |changes: &[Change]| crate::plan::tests::kinds(changes);
+    assert_eq!(of(&grant(given.clone()), |_| {}), []);
+    let gone = [("delete", "RoleBinding"), ("delete", "Role")];
+    assert_eq!(kinds(&of(&grant(json!([rule("pods", &[], &["get"])])), |_| {})), gone);
+    let unfenced = of(&grant(given.clone()), |facts| facts.namespace.labels.clear());
+    assert_eq!(kinds(&unfenced), gone);
+    let narrower = |facts: &mut GranteeFacts| {
+        let spec = &mut facts.class.as_mut().unwrap().spec;
+        spec.permissions = serde_json::from_value(json!([rule("services", &[], &["get"])])).unwrap();
+    };
+    let by_grant = of(&grant(json!([rule("services", &[], &["get"])])), |_| {});
+    for changes in [by_grant, of(&grant(given), narrower)] {
+        let [Change::Replace(Child::Role, role)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(role["rules"].as_array().map(Vec::len), Some(1));
+        assert_eq!(role["rules"][0]["resources"], json!(["services"]));
+    }
+}
+
+/// Whoever writes a grant names any workflow of any namespace, and reads what is said of it.
+#[test]
+fn what_declares_nothing_here_looks_like_what_is_not_there() {
+    let grant = grant(json!([rule("services", &[], &["get"])]));
+    let idle = |seen: &GrantObserved| plan_grant(&grant, seen).idle;
+    let mut nobody = observed(facts(json!([])));
+    nobody.grantees.clear();
+    let said = idle(&nobody);
+    let changes: [fn(&mut GranteeFacts); 5] = [
+        |_| {},
+        |facts| facts.class = None,
+        |facts| facts.reviewed = false,
+        |facts| facts.account_is_ours = false,
+        |facts| facts.namespace.labels.clear(),
+    ];
+    for change in changes {
+        let mut facts = facts(json!([]));
+        change(&mut facts);
+        assert_eq!(idle(&observed(facts)), said);
+    }
+}

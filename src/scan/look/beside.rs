@@ -60,7 +60,7 @@ impl Look<'_> {
                 }
                 self.foreign.push((foreign, BTreeSet::new()));
             }
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() {
                 return;
             }
@@ -91,7 +91,7 @@ impl Look<'_> {
                 self.sink
                     .found(Leading::of(&self.namespace, kind.kind, &object).finding());
             }
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() {
                 return;
             }
@@ -122,7 +122,7 @@ impl Look<'_> {
                     None => unkept.push(leading),
                 }
             }
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() {
                 break;
             }
@@ -154,7 +154,7 @@ impl Look<'_> {
                 .map(|service| keeps(&Value::Object(service)))
                 .collect();
             slices.retain(|(service, _)| !services.contains(service));
-            ask.next = page.next;
+            (ask.next, ask.first) = (page.next, page.first);
             if ask.next.is_none() {
                 return true;
             }

@@ -278,6 +278,30 @@ async fn a_wide_policy_is_not_hidden_by_narrow_ones() {
     assert_eq!((told.len(), extent.gaps.len()), (MAX_FOREIGN, 1), "{:?}", extent.gaps);
 }
 
+/// A selector may have as many values as fit into an object; kept of every policy, they would be gigabytes.
+#[tokio::test]
+async fn what_selectors_weigh_is_bounded_and_said() {
+    let values = vec!["x"; 60_000];
+    let heavy = json!({"matchExpressions": [{"key": "a", "operator": "In", "values": values}]});
+    let policy = |name: String, selector: &Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});
+    let mut policies: Vec<_> = (0..8).map(|at| policy(format!("a{at}"), &heavy)).collect();
+    policies.push(policy("zz-open".into(), &json!({})));
+    let cluster = cluster().listing("networkpolicies", Some("ai"), policies);
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert!(
+        heard
+            .told()
+            .iter()
+            .any(|told| told.starts_with("NetworkPolicy/zz-open"))
+    );
+    assert!((2..8).contains(&heard.told().len()), "{:?}", heard.told());
+    assert!(
+        extent.gaps.len() == 1 && extent.gaps[0].contains("their selectors are larger"),
+        "{:?}",
+        extent.gaps
+    );
+}
+
 #[tokio::test]
 async fn a_foreign_policy_is_told_with_each_workflow_whose_pods_it_opens() {
     let policy = |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});

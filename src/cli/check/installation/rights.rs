@@ -109,7 +109,7 @@ mod tests {
             "get configmaps ringfence-registrations in namespace ours",
             "update validatingadmissionpolicybindings.admissionregistration.k8s.io ringfence-modes",
             "update leases.coordination.k8s.io ringfence in namespace ours",
-            "watch endpointslices.discovery.k8s.io in namespace default",
+            "watch endpointslices.discovery.k8s.io kubernetes",
         ] {
             assert!(all.contains(&one.to_owned()), "{one} is not in {all:?}");
         }
