@@ -281,7 +281,7 @@ async fn a_wide_policy_is_not_hidden_by_narrow_ones() {
 #[tokio::test]
 async fn a_foreign_policy_is_told_with_each_workflow_whose_pods_it_opens() {
     let policy = |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});
-    let ours = json!({"metadata": {"name": owned_name("ai", "triage", "allow"), "namespace": "ai", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
+    let ours = json!({"metadata": {"name": owned_name("ai", "triage", "allow"), "namespace": "ai", "labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
     let cluster = cluster()
         .listing(
             "networkpolicies",
