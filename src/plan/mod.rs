@@ -71,7 +71,7 @@ pub use policy_status::{PolicyObserved, Unseen, Vetted, policy_status};
 pub use predecessors::{Predecessors, may_have_predecessors};
 pub use references::{is_grantee, is_peer, peers_of, reached_into};
 pub use registration::Registration;
-pub use rendered::{guards, rendered_guard, rendered_webhooks};
+pub use rendered::{REPORTS, REPORTS_GUARD, guards, rendered_guard, rendered_webhooks, reports, without_reports};
 pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
 pub use secrets::{SecretKeys, declared_secret, is_secret, is_secret_key, pull_secrets};

@@ -34,8 +34,6 @@ pub enum Keep {
     Only(&'static [(&'static str, Keep)]),
     /// As it was sent, down to so many levels, and nothing of what lies deeper.
     Down(u8),
-    /// Which fields there are, with null for what they hold.
-    Names,
     /// Nothing.
     Nothing,
 }
@@ -53,7 +51,7 @@ impl Keep {
             Self::But(fields) => said(fields).map_or(Self::Whole, |(_, keep)| *keep),
             Self::Only(fields) => said(fields).map_or(Self::Nothing, |(_, keep)| *keep),
             Self::Down(levels) => levels.checked_sub(1).map_or(Self::Nothing, Self::Down),
-            Self::Names | Self::Nothing => Self::Nothing,
+            Self::Nothing => Self::Nothing,
         }
     }
 }
@@ -216,22 +214,13 @@ impl<'de> Visitor<'de> for Weighed<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let keep = self.keep.field(&key);
-            let named = matches!(self.keep, Keep::Names);
             if matches!(keep, Keep::Nothing) {
                 entries.next_value::<IgnoredAny>()?;
-                if !named {
-                    continue;
-                }
+                continue;
             }
             let node = if map.is_empty() { MAP } else { size_of::<String>() };
             self.charge(node.saturating_add(key.len()))?;
-            let value = if named {
-                self.charge(VALUE)?;
-                Value::Null
-            } else {
-                entries.next_value_seed(Self { keep, ..self })?
-            };
-            map.insert(key, value);
+            map.insert(key, entries.next_value_seed(Self { keep, ..self })?);
         }
         Ok(Value::Object(map))
     }
@@ -307,11 +296,6 @@ mod tests {
         Keep::Only(&[("a", Keep::Down(2))]),
         r#"{"a": {"b": {"c": {"d": 1}, "e": [1]}, "f": [[[1]], 2]}, "g": 1}"#,
         r#"{"a": {"b": {"c": {}, "e": []}, "f": [[], 2]}}"#
-    )]
-    #[case::names_of_fields(
-        Keep::Only(&[("a", Keep::Names)]),
-        r#"{"a": {"b": {"c": [1]}, "d": 2}, "e": 1}"#,
-        r#"{"a": {"b": null, "d": null}}"#
     )]
     #[case::of_the_wrong_type(NAMES, r#"{"items": "text"}"#, r#"{"items": "text"}"#)]
     #[case::all_but_one(
