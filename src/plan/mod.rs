@@ -69,7 +69,7 @@ pub use peer::{egress_problems, ingress_problems};
 pub use policy_registration::{policy_webhooks, registers, says_all, webhooks_of, with_webhooks};
 pub use policy_status::{PolicyObserved, Unseen, Vetted, policy_status};
 pub use predecessors::{Predecessors, may_have_predecessors};
-pub use references::{is_grantee, is_peer, peers_of, reached_into};
+pub use references::{is_grantee, is_peer, naming, peers_of, reached_into};
 pub use registration::Registration;
 pub use rendered::{REPORTS, REPORTS_GUARD, guards, rendered_guard, rendered_webhooks, reports, without_reports};
 pub use reviewed::{is_on_record, is_reviewed};
