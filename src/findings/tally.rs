@@ -27,7 +27,7 @@ impl Sink for Tally {
         if finding.rule == bindings::RULE && finding.workflow.is_none() && is_error {
             let shown = shown(&finding);
             for compliance in self.workflows.values_mut() {
-                compliance.bindings.insert(&shown);
+                compliance.shared.insert(&shown);
             }
         }
         let Some(compliance) = self.about(&finding).filter(|_| is_error) else {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_account_holds_is_each_workflows_and_counts_once() {
+    fn what_every_account_holds_is_said_of_each_workflow_and_counts_once() {
         let mut tally = tally();
         let other = Declared {
             namespace: "other".into(),
@@ -199,10 +199,8 @@ mod tests {
             Severity::Error,
         ));
         for compliance in tally.workflows.values() {
-            assert_eq!(
-                compliance.bindings.names().collect::<Vec<_>>(),
-                ["ClusterRoleBinding x"]
-            );
+            assert_eq!(compliance.shared.names().collect::<Vec<_>>(), ["ClusterRoleBinding x"]);
+            assert_eq!(compliance.bindings, Some20::default());
         }
         assert_eq!(tally.rules["extra-binding"], 1);
     }
