@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, owner_uid, rules, writes};
@@ -79,18 +80,12 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
         }
         let facts = observed.grantees.get(grantee);
         // As in its own namespace: what it holds stays, and nothing new comes.
-        if facts.is_some_and(|facts| !facts.reviewed && facts.account_is_ours) {
+        if let Some(facts) = facts.filter(|facts| !facts.reviewed && facts.account_is_ours) {
             let name = format!("{}/{}", grantee.namespace, grantee.name);
             plan.idle.push(format!(
-                "{name}: was not reviewed (NotReviewed), so what it holds stays as it is"
+                "{name}: was not reviewed (NotReviewed), so what it holds stays, as far as it may be granted"
             ));
-            let kept = parts(grant, grantee, "", &[]).map(|(key, _)| key);
-            let seen = observed
-                .children
-                .iter()
-                .filter(|(_, seen)| owner_uid(seen) == Some(&uid))
-                .map(|(child, seen)| ((*child, name_of(seen).to_owned()), seen.clone()));
-            desired.extend(seen.filter(|(key, _)| kept.contains(key)));
+            desired.extend(kept(grant, grantee, facts, &observed.children));
             continue;
         }
         match held(grant, grantee, facts) {
@@ -131,6 +126,37 @@ pub fn grant_problems(grant: &AIWorkflowGrant, namespace: &NamespaceFacts) -> Ve
         rules::invalid_across(&format!("spec.rules[{index}]"), rule, &mut problems);
     }
     problems
+}
+
+/// What a workflow that nobody reviewed holds by a grant, of what stands: for its own account, and no rule that the grant or the class does
+/// not cover. Who edited the Role or its binding while no guard stood has given it nothing.
+fn kept(
+    grant: &AIWorkflowGrant,
+    grantee: &GrantedWorkflow,
+    facts: &GranteeFacts,
+    children: &[(Child, Value)],
+) -> Vec<((Child, String), Value)> {
+    let uid = grant.uid().unwrap_or_default();
+    let ours = |key: &(Child, String)| {
+        let is = |(child, seen): &&(Child, Value)| {
+            *child == key.0 && name_of(seen) == key.1 && owner_uid(seen) == Some(uid.as_str())
+        };
+        children.iter().find(is).map(|(_, seen)| seen)
+    };
+    let account = grantee_account(&facts.workflow, grantee);
+    let [(role, _), _] = parts(grant, grantee, &account, &[]);
+    let stand = ours(&role).and_then(|role| role.get("rules")?.as_array());
+    let stand = stand
+        .into_iter()
+        .flatten()
+        .filter_map(|rule| PolicyRule::deserialize(rule).ok());
+    let allowed = facts.class.as_ref().map(rules::across).unwrap_or_default();
+    let rules: Vec<_> = stand
+        .filter(|rule| rules::is_valid(rule, true) && covers(grant, rule) && rules::is_covered(rule, &allowed))
+        .collect();
+    let mut parts = Vec::from(parts(grant, grantee, &account, &rules));
+    parts.retain(|(key, _)| ours(key).is_some());
+    parts
 }
 
 /// The account and the rules that a workflow holds by a grant, or why it holds none.
