@@ -26,8 +26,13 @@ impl Sink for Tally {
         // Bindings come after the namespaces, so every workflow is known.
         if finding.rule == bindings::RULE && finding.workflow.is_none() && is_error {
             let shown = shown(&finding);
-            for compliance in self.workflows.values_mut() {
-                compliance.shared.insert(&shown);
+            for ((namespace, _), compliance) in &mut self.workflows {
+                // In its own namespace it is its own.
+                let list = match *namespace == finding.namespace {
+                    true => &mut compliance.bindings,
+                    false => &mut compliance.shared,
+                };
+                list.insert(&shown);
             }
         }
         let Some(compliance) = self.about(&finding).filter(|_| is_error) else {
@@ -203,6 +208,14 @@ mod tests {
             assert_eq!(compliance.bindings, Some20::default());
         }
         assert_eq!(tally.rules["extra-binding"], 1);
+        // Of those of one namespace it is their own.
+        tally.found(finding("ai", "RoleBinding", None, "extra-binding", Severity::Error));
+        let own = |namespace: &str, name: &str| {
+            let compliance = &tally.workflows[&(namespace.to_owned(), name.to_owned())];
+            compliance.bindings.names().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(own("ai", "triage"), ["RoleBinding ai/x"]);
+        assert_eq!(own("other", "index"), [""; 0]);
     }
 
     /// RBAC takes such names.

@@ -182,13 +182,13 @@ mod tests {
             let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
             let rule = |at: usize, peer: Value| json!({"name": format!("r{at}"), "from": peer, "ports": [{"port": 1}]});
             let mut ingress: Vec<_> = (0..63)
-                .map(|at| rule(at, json!({"cidrs": vec!["203.0.113.0/24"; 1000]})))
+                .map(|at| rule(at, json!({"cidrs": vec!["203.0.113.0/24"; 50]})))
                 .collect();
             ingress.push(rule(63, json!({"workflow": {"namespace": "ai", "name": "triage"}})));
-            let fields: serde_json::Map<_, _> = (0..50_000).map(|at| (format!("f:{at}"), json!({}))).collect();
+            let fields: serde_json::Map<_, _> = (0..1_000).map(|at| (format!("f:{at}"), json!({}))).collect();
             let peer = json!({
                 "metadata": {"namespace": "big", "name": name, "managedFields": [{"manager": "m", "time": "no time", "fieldsV1": fields}]},
-                "spec": {"launchers": [], "images": vec!["a.example/**"; 1000], "network": {"ingress": ingress}},
+                "spec": {"launchers": [], "images": vec!["a.example/**"; 100], "network": {"ingress": ingress}},
             });
             std::future::ready(Ok::<_, Infallible>(Response::new(Body::from(peer.to_string()))))
         });

@@ -447,11 +447,9 @@ async fn the_account_was_bound_before_the_fence() {
 #[tokio::test]
 async fn the_admin_of_another_namespace_calls_every_fence_open() {
     let (cluster, _ringfence, admin) = own(&["--scan-period=1s"]).await;
-    let [ns, bound] = ["one", "two"].map(|prefix| namespace(&admin, prefix, &json!({})));
-    let (ns, bound) = (&ns.await, &bound.await);
+    let ns = &namespace(&admin, "one", &json!({})).await;
+    let bound = &namespace(&admin, "two", &json!({})).await;
     let other = &namespace(&admin, "other", &json!({})).await;
-    let extra = binding("view", &json!([account(bound, "triage")]));
-    admin.post(&all("RoleBinding", other), &extra).await.ok();
     for place in [ns, bound] {
         let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
         admin.patch(&format!("{NAMESPACES}/{place}"), &enforce).await.ok();
@@ -467,7 +465,14 @@ async fn the_admin_of_another_namespace_calls_every_fence_open() {
         })
         .await;
     };
-    says(ns, "Compliant", "True", "Compliant").await;
+    for place in [ns, bound] {
+        says(place, "Ready", "True", "Fenced").await;
+        says(place, "Compliant", "True", "Compliant").await;
+    }
+    // As before the fence, or while nobody was asked.
+    let extra = binding("view", &json!([account(bound, "triage")]));
+    let gap = crate::world::unasked(&cluster).await;
+    gap.post(&all("RoleBinding", other), &extra).await.ok();
     let grant = binding("admin", &json!([rbac("User", "ada")]));
     admin.post(&all("RoleBinding", other), &grant).await.ok();
     let ada = crate::world::Actor::new(cluster.user("ada", &[]).await);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use support::eventually;
 
 use crate::attackers::{scan_report, told};
+use crate::owned::spec;
 use crate::world::{NAMESPACES, SOON, World, all, one, unasked, workflow};
 
 /// With the label by which the operator finds what is its own, or without one.
@@ -84,7 +85,7 @@ async fn a_binding_that_says_it_is_ringfences_waits_for_an_account() {
     gap.post(&all("RoleBinding", ns), &forged).await.ok();
     world
         .tess
-        .post(&all("AIWorkflow", ns), &workflow("later", &json!({})))
+        .post(&all("AIWorkflow", ns), &workflow("later", &spec()))
         .await
         .ok();
     world.condition(ns, "later", "Programmed", "False", "Conflict").await;
