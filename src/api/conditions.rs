@@ -149,6 +149,8 @@ pub enum Reason {
     NonCompliantPods,
     /// Its account holds more than it declares.
     ExtraRights,
+    /// Every account of the cluster holds more than it declares, and so does its own.
+    SharedRights,
     /// A NetworkPolicy, a policy of another kind or a Service of somebody else opens more than it declares.
     ForeignPolicy,
     /// Its pods may ask a DNS.
@@ -227,6 +229,7 @@ impl Reason {
             Self::Compliant => "Compliant",
             Self::NonCompliantPods => "NonCompliantPods",
             Self::ExtraRights => "ExtraRights",
+            Self::SharedRights => "SharedRights",
             Self::ForeignPolicy => "ForeignPolicy",
             Self::Possible => "Possible",
             Self::Closed => "Closed",

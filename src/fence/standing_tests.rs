@@ -41,7 +41,7 @@ fn what_ringfence_makes_need_not_be_there_yet() {
 }
 
 #[test]
-fn the_namespace_answers_for_its_standard_and_plugins_for_what_they_wrote() {
+fn the_namespace_answers_for_its_standard_and_no_record_for_an_annotation() {
     let bare = json!({"metadata": {"name": "ai", "uid": "ns-uid", "labels": {"ringfence.dev/enforce": "default"}}});
     let facts = Facts {
         namespace: Some(bare),
@@ -57,7 +57,7 @@ fn the_namespace_answers_for_its_standard_and_plugins_for_what_they_wrote() {
     let fields = json!({"f:metadata": {"f:annotations": {"f:cni.projectcalico.org/podIP": {}}}});
     let by_plugin = json!([{"manager": "calico", "subresource": "status", "fieldsV1": fields}]);
     let annotated = set(annotated, "/metadata/managedFields", by_plugin);
-    assert_eq!(standing("", "Pod", &annotated, &facts), [""; 0]);
+    assert_eq!(standing("", "Pod", &annotated, &facts), ["pod-annotations"]);
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Who owns what Ringfence makes, and under what names it makes it.
 //!
 //! Must never: take an annotation's word. Whoever could write while the guards were away could copy an owner's UID onto an object
-//! of their own, and would have it kept for Ringfence's: what Ringfence makes has a name that follows from its owner's.
+//! of their own, and would have it kept for Ringfence's: what Ringfence makes has a name that follows from its owner's, for each
+//! kind another, and the label by which the operator finds it, and deletes it or puts it right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::Declared;
-use crate::api::DEFAULT_DENY_NAME;
-use crate::plan::{granted_names, name_of, owned_names, owner_uid, role_of};
+use crate::api::{DEFAULT_DENY_NAME, OWNER_LABEL};
+use crate::plan::{Child, granted_names, name_of, owned_names, owner_uid, role_of};
 
 /// What says whose an object is, as far as it is there to be read.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -21,18 +22,22 @@ pub struct Origin {
     pub name: String,
     /// UID of the owner that its annotation names.
     pub owner: String,
+    /// Name of the owner, as its label has it.
+    pub owner_name: String,
 }
 
 impl Origin {
-    /// Reads an object. `None` where it names no owner of ours.
+    /// Reads an object. `None` where it names no owner of ours, or lacks the label without which the operator never sees it.
     pub fn of(kind: &'static str, object: &Value) -> Option<Self> {
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
         let owner = owner_uid(object).filter(|uid| !uid.is_empty())?;
+        let owner_name = object.pointer("/metadata/labels")?.get(OWNER_LABEL)?.as_str()?;
         Some(Self {
             kind,
             namespace: namespace.unwrap_or_default().to_owned(),
             name: name_of(object).to_owned(),
             owner: owner.to_owned(),
+            owner_name: owner_name.to_owned(),
         })
     }
 
@@ -47,12 +52,13 @@ impl Origin {
     }
 }
 
-/// What an owner may have made, by name.
+/// What an owner may have made, by kind and name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Makes {
     namespace: String,
-    account: Option<String>,
-    names: BTreeSet<String>,
+    /// What the label of all of it says.
+    owner_name: String,
+    parts: BTreeSet<(&'static str, String)>,
 }
 
 /// Owners by UID.
@@ -62,10 +68,14 @@ pub struct Owners(BTreeMap<String, Makes>);
 impl Owners {
     /// Adds an AIWorkflow.
     pub fn add_workflow(&mut self, workflow: &Declared) {
+        let account = (Child::ServiceAccount, workflow.account.clone());
+        let parts = owned_names(&workflow.namespace, &workflow.name)
+            .into_iter()
+            .chain([account]);
         let makes = Makes {
             namespace: workflow.namespace.clone(),
-            account: Some(workflow.account.clone()),
-            names: owned_names(&workflow.namespace, &workflow.name).into(),
+            owner_name: workflow.name.clone(),
+            parts: parts.map(|(child, name)| (child.kind(), name)).collect(),
         };
         self.0.insert(workflow.uid.clone(), makes);
     }
@@ -82,11 +92,14 @@ impl Owners {
             .into_iter()
             .flatten();
         let grantees = from.filter_map(|from| Some((text(from, "/namespace")?, text(from, "/name")?)));
-        let names = grantees.flat_map(|(namespace, name)| granted_names(&namespace, &name, name_of(grant)));
+        let parts = grantees.flat_map(|(namespace, name)| {
+            let [role, binding] = granted_names(&namespace, &name, name_of(grant));
+            [(Child::Role.kind(), role), (Child::RoleBinding.kind(), binding)]
+        });
         let makes = Makes {
             namespace,
-            account: None,
-            names: names.collect(),
+            owner_name: name_of(grant).to_owned(),
+            parts: parts.collect(),
         };
         self.0.insert(uid, makes);
     }
@@ -95,8 +108,8 @@ impl Owners {
     pub fn add_namespace(&mut self, name: &str, uid: &str) {
         let makes = Makes {
             namespace: name.to_owned(),
-            account: None,
-            names: BTreeSet::from([DEFAULT_DENY_NAME.to_owned()]),
+            owner_name: DEFAULT_DENY_NAME.to_owned(),
+            parts: BTreeSet::from([(Child::NetworkPolicy.kind(), DEFAULT_DENY_NAME.to_owned())]),
         };
         self.0.insert(uid.to_owned(), makes);
     }
@@ -109,11 +122,8 @@ impl Owners {
     /// Whether an object is what its owner, of those that are known, makes.
     pub fn made(&self, origin: &Origin) -> bool {
         self.0.get(&origin.owner).is_some_and(|makes| {
-            let is_named = match origin.kind {
-                "ServiceAccount" => makes.account.as_ref() == Some(&origin.name),
-                _ => makes.names.contains(&origin.name),
-            };
-            is_named && origin.namespace == makes.namespace
+            let is_named = makes.parts.contains(&(origin.kind, origin.name.clone()));
+            is_named && origin.owner_name == makes.owner_name && origin.namespace == makes.namespace
         })
     }
 }
@@ -146,6 +156,10 @@ mod tests {
     #[case::role("Role", "ai", owned_name("ai", "triage", "role"), "w-1", true)]
     #[case::policy("NetworkPolicy", "ai", owned_name("ai", "triage", "allow"), "w-1", true)]
     #[case::launchers("RoleBinding", "ai", owned_name("ai", "triage", "launchers"), "w-1", true)]
+    #[case::policy_named_like_a_role("NetworkPolicy", "ai", owned_name("ai", "triage", "role"), "w-1", false)]
+    #[case::binding_named_like_a_role("RoleBinding", "ai", owned_name("ai", "triage", "launcher"), "w-1", false)]
+    #[case::role_named_like_a_policy("Role", "ai", owned_name("ai", "triage", "allow"), "w-1", false)]
+    #[case::binding_named_like_the_account("RoleBinding", "ai", "runner".to_owned(), "w-1", false)]
     #[case::account("ServiceAccount", "ai", "runner".to_owned(), "w-1", true)]
     #[case::account_of_another_name("ServiceAccount", "ai", "triage".to_owned(), "w-1", false)]
     #[case::copied_uid("RoleBinding", "ai", "hidden".to_owned(), "w-1", false)]
@@ -153,7 +167,9 @@ mod tests {
     #[case::another_namespace("RoleBinding", "there", owned_name("ai", "triage", "binding"), "w-1", false)]
     #[case::granted("RoleBinding", "there", owned_name("ai", "triage", "binding-g"), "g-1", true)]
     #[case::not_granted("RoleBinding", "there", owned_name("ai", "other", "binding-g"), "g-1", false)]
+    #[case::granted_role_as_binding("RoleBinding", "there", owned_name("ai", "triage", "role-g"), "g-1", false)]
     #[case::default_deny("NetworkPolicy", "ai", "ringfence".to_owned(), "n-1", true)]
+    #[case::binding_named_like_the_default_deny("RoleBinding", "ai", "ringfence".to_owned(), "n-1", false)]
     #[case::beside_the_default_deny("NetworkPolicy", "ai", "open".to_owned(), "n-1", false)]
     #[case::unknown_owner("Role", "ai", owned_name("ai", "triage", "role"), "w-0", false)]
     fn what_is_ours_has_the_name_that_its_owner_gives(
@@ -163,8 +179,31 @@ mod tests {
         #[case] owner: &str,
         #[case] expected: bool,
     ) {
-        let object = json!({"metadata": {"name": name, "namespace": namespace, "annotations": {"ringfence.dev/owner-uid": owner}}});
-        let origin = Origin::of(kind, &object).unwrap();
-        assert_eq!(owners().made(&origin), expected);
+        let labelled = match owner {
+            "g-1" => "g",
+            "n-1" => "ringfence",
+            _ => "triage",
+        };
+        let made = |label: &str| {
+            let object = json!({"metadata": {
+                "name": name, "namespace": namespace,
+                "labels": {"ringfence.dev/owner": label}, "annotations": {"ringfence.dev/owner-uid": owner},
+            }});
+            owners().made(&Origin::of(kind, &object).unwrap())
+        };
+        assert_eq!(made(labelled), expected);
+        // The operator lists by the name of each owner: under another it sees nothing.
+        assert!(!made("other"));
+    }
+
+    #[rstest]
+    #[case::without_the_label(json!({"annotations": {"ringfence.dev/owner-uid": "w-1"}}))]
+    #[case::with_other_labels(json!({"labels": {"app.kubernetes.io/managed-by": "ringfence"}, "annotations": {"ringfence.dev/owner-uid": "w-1"}}))]
+    #[case::without_the_annotation(json!({"labels": {"ringfence.dev/owner": "triage"}}))]
+    #[case::of_nobody(json!({"labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": ""}}))]
+    fn what_the_operator_does_not_find_is_not_ours(#[case] mut metadata: Value) {
+        metadata["name"] = owned_name("ai", "triage", "binding").into();
+        metadata["namespace"] = "ai".into();
+        assert_eq!(Origin::of("RoleBinding", &json!({"metadata": metadata})), None);
     }
 }

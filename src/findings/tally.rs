@@ -29,8 +29,13 @@ impl Sink for Tally {
         // Bindings come after the namespaces, so every workflow is known.
         if finding.rule == bindings::RULE && finding.workflow.is_none() && is_error {
             let shown = shown(&finding);
-            for compliance in self.workflows.values_mut() {
-                compliance.bindings.insert(&shown);
+            for ((namespace, _), compliance) in &mut self.workflows {
+                // In its own namespace it is its own.
+                let list = match *namespace == finding.namespace {
+                    true => &mut compliance.bindings,
+                    false => &mut compliance.shared,
+                };
+                list.insert(&shown);
             }
         }
         let Some(compliance) = self.about(&finding).filter(|_| is_error) else {
@@ -191,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_account_holds_is_each_workflows_and_counts_once() {
+    fn what_every_account_holds_is_said_of_each_workflow_and_counts_once() {
         let mut tally = tally();
         let other = Declared {
             namespace: "other".into(),
@@ -210,12 +215,18 @@ mod tests {
             Severity::Error,
         ));
         for compliance in tally.workflows.values() {
-            assert_eq!(
-                compliance.bindings.names().collect::<Vec<_>>(),
-                ["ClusterRoleBinding x"]
-            );
+            assert_eq!(compliance.shared.names().collect::<Vec<_>>(), ["ClusterRoleBinding x"]);
+            assert_eq!(compliance.bindings, Some20::default());
         }
         assert_eq!(tally.rules["extra-binding"], 1);
+        // Of those of one namespace it is their own.
+        tally.found(finding("ai", "RoleBinding", None, "extra-binding", Severity::Error));
+        let own = |namespace: &str, name: &str| {
+            let compliance = &tally.workflows[&(namespace.to_owned(), name.to_owned())];
+            compliance.bindings.names().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(own("ai", "triage"), ["RoleBinding ai/x"]);
+        assert_eq!(own("other", "index"), [""; 0]);
     }
 
     /// RBAC takes such names.

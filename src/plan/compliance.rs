@@ -65,6 +65,8 @@ pub struct Compliance {
     pub workloads: Some20,
     /// Bindings that give its account more than it declares.
     pub bindings: Some20,
+    /// Bindings that give every account of the cluster more: one of them, anywhere, concerns every workflow.
+    pub shared: Some20,
     /// Policies and Services of others that open something for its pods.
     pub openings: Some20,
     /// What could not be looked at.
@@ -103,6 +105,14 @@ impl Compliance {
                 self.openings.told(
                     "policy or Service of somebody else opens more than is declared",
                     "policies and Services of somebody else open more than is declared",
+                ),
+            ),
+            // Last: whatever is the workflow's own gives the reason.
+            (
+                Reason::SharedRights,
+                self.shared.told(
+                    "binding gives every account of the cluster, its own included, more than is declared",
+                    "bindings give every account of the cluster, its own included, more than is declared",
                 ),
             ),
         ];
@@ -158,6 +168,8 @@ mod tests {
     #[case::pods(Compliance {pods: some(&["b", "a"]), ..Compliance::default()}, ConditionStatus::False, Reason::NonCompliantPods, "2 pods would be refused today: a, b. See")]
     #[case::workload(Compliance {workloads: some(&["Job ai/x"]), ..Compliance::default()}, ConditionStatus::False, Reason::NonCompliantPods, "1 workload would be refused today: Job ai/x")]
     #[case::rights(Compliance {bindings: some(&["RoleBinding ai/x"]), openings: some(&["NetworkPolicy ai/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ExtraRights, "; 1 policy or Service of somebody else opens more")]
+    #[case::rights_of_all(Compliance {shared: some(&["RoleBinding ai/x"]), ..Compliance::default()}, ConditionStatus::False, Reason::SharedRights, "1 binding gives every account of the cluster")]
+    #[case::rights_and_those_of_all(Compliance {bindings: some(&["RoleBinding ai/x"]), shared: some(&["RoleBinding b/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ExtraRights, "included, more than is declared: RoleBinding b/y")]
     #[case::policy(Compliance {openings: some(&["NetworkPolicy ai/y"]), ..Compliance::default()}, ConditionStatus::False, Reason::ForeignPolicy, "ringfence scan --namespace ai")]
     #[case::gap(Compliance {gap: Some("pods".into()), ..Compliance::default()}, ConditionStatus::Unknown, Reason::ApiUnavailable, "looked at: pods")]
     #[case::gap_and_more(Compliance {pods: some(&["a"]), gap: Some("jobs".into()), ..Compliance::default()}, ConditionStatus::False, Reason::NonCompliantPods, "1 pod would be refused today: a.")]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, owner_uid, rules, writes};
@@ -117,8 +118,8 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
     plan
 }
 
-/// The Role and the binding of a workflow that nobody reviewed, as they stand, with the rules that the grant and its class still cover. `None`
-/// where there are none, or no class fences it. Whoever could edit the declaration could edit the Role.
+/// What a workflow that nobody reviewed holds by a grant, of what stands: for its own account, the rules that the grant and its class cover.
+/// `None` where nothing is left, or no class fences it. Who edited the Role or its binding while no guard stood has given it nothing.
 fn kept(
     grant: &AIWorkflowGrant,
     grantee: &GrantedWorkflow,
@@ -128,24 +129,25 @@ fn kept(
     facts.namespace.fencing_class().filter(|_| !facts.namespace.exempt)?;
     let across = rules::across(facts.class.as_ref()?);
     let uid = grant.uid()?;
-    let [(role, _), (binding, _)] = parts(grant, grantee, "", &[]);
     let stands = |(kind, name): &(Child, String)| {
         let is_it = |(child, seen): &&(Child, Value)| {
             child == kind && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str())
         };
-        observed.children.iter().find(is_it).map(|(_, seen)| seen.clone())
+        observed.children.iter().find(is_it).map(|(_, seen)| seen)
     };
-    let (mut held, bound) = (stands(&role)?, stands(&binding)?);
-    let stood = held.get("rules").and_then(Value::as_array).into_iter().flatten();
-    let stood = stood.filter_map(|rule| serde_json::from_value::<PolicyRule>(rule.clone()).ok());
+    let account = grantee_account(&facts.workflow, grantee);
+    let [(role, _), (binding, _)] = parts(grant, grantee, &account, &[]);
+    stands(&binding)?;
+    let stood = stands(&role)?
+        .get("rules")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let stood = stood.filter_map(|rule| PolicyRule::deserialize(rule).ok());
     let left: Vec<_> = stood
-        .filter(|rule| covers(grant, rule) && rules::is_covered(rule, &across))
+        .filter(|rule| rules::is_valid(rule, true) && covers(grant, rule) && rules::is_covered(rule, &across))
         .collect();
-    if left.is_empty() {
-        return None;
-    }
-    held.as_object_mut()?.insert("rules".to_owned(), json!(left));
-    Some([(role, held), (binding, bound)])
+    (!left.is_empty()).then(|| parts(grant, grantee, &account, &left))
 }
 
 /// What a workflow declares for the namespace of a grant.

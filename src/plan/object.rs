@@ -77,15 +77,22 @@ pub fn owned_name(namespace: &str, workflow: &str, part: &str) -> String {
     format!("ringfence-{workflow}-{part}-{hash}")
 }
 
-/// Parts of a workflow that are named by [`owned_name`].
-const PARTS: [&str; 6] = ["allow", "domains", "role", "binding", "launcher", "launchers"];
+/// Parts of a workflow that are named by [`owned_name`], each of one kind.
+const PARTS: [(Child, &str); 6] = [
+    (Child::NetworkPolicy, "allow"),
+    (Child::NetworkPolicy, "domains"),
+    (Child::Role, "role"),
+    (Child::RoleBinding, "binding"),
+    (Child::Role, "launcher"),
+    (Child::RoleBinding, "launchers"),
+];
 
-/// Every name that a part of a workflow can have, its account apart.
-pub fn owned_names(namespace: &str, workflow: &str) -> [String; 6] {
-    PARTS.map(|part| owned_name(namespace, workflow, part))
+/// Every part that a workflow can have, its account apart: kind and name.
+pub fn owned_names(namespace: &str, workflow: &str) -> [(Child, String); 6] {
+    PARTS.map(|(child, part)| (child, owned_name(namespace, workflow, part)))
 }
 
-/// Names of what a grant makes for a workflow of another namespace. Both namespaces are in the hash: `x/triage` and `y/triage`
+/// Names of the Role and the RoleBinding that a grant makes for a workflow of another namespace. Both namespaces are in the hash: `x/triage` and `y/triage`
 /// never meet in one name.
 pub fn granted_names(namespace: &str, workflow: &str, grant: &str) -> [String; 2] {
     ["role", "binding"].map(|part| owned_name(namespace, workflow, &format!("{part}-{grant}")))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::{Observed, claims, grant, network};
-use crate::api::{AIWorkflow, AIWorkflowClass, Reason, WorkflowPeer, is_dns_label};
+use crate::api::{AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, Network, Reason, WorkflowPeer, is_dns_label};
 
 /// Workflows that a declaration names as peers, by namespace and name, as far as a workflow can have that name.
 pub fn peers_of(workflow: &AIWorkflow) -> BTreeSet<(String, String)> {
@@ -166,6 +166,35 @@ pub(super) fn unresolved(
 pub(super) fn opens(class: &AIWorkflowClass, namespace: &str) -> bool {
     let network = class.spec.network.as_ref();
     network.is_some_and(|network| network.namespaces.iter().any(|open| open == namespace))
+}
+
+/// What is asked of a peer's declaration, in namespace `own`: whether it names that workflow as source, and as destination. Whatever else it
+/// declares, nobody reads there.
+pub fn naming(mut network: Network, own: &str, us: &(String, String)) -> Network {
+    let names_us = |named: &Option<WorkflowPeer>| named.as_ref().is_some_and(|named| address(named, own) == *us);
+    network.ingress.retain(|rule| names_us(&rule.from.workflow));
+    network.egress.retain(|rule| names_us(&rule.to.workflow));
+    network.ingress.truncate(1);
+    network.egress.truncate(1);
+    for rule in &mut network.ingress {
+        let workflow = rule.from.workflow.take();
+        rule.from = IngressPeer {
+            workflow,
+            ..IngressPeer::default()
+        };
+        (rule.ports, rule.data) = (Vec::new(), None);
+    }
+    for rule in &mut network.egress {
+        let workflow = rule.to.workflow.take();
+        rule.to = EgressPeer {
+            workflow,
+            ..EgressPeer::default()
+        };
+        (rule.ports, rule.data) = (Vec::new(), None);
+    }
+    network.ingress.shrink_to_fit();
+    network.egress.shrink_to_fit();
+    network
 }
 
 fn is_named_in_ingress(peer: &AIWorkflow, us: &(String, String)) -> bool {

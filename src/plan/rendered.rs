@@ -3,7 +3,7 @@
 //! Must never: leave a field to whoever wrote it last. What the chart does not say is as the API server has it by default.
 
 use include_dir::{Dir, include_dir};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::policy_registration::webhooks_of;
 
@@ -15,6 +15,48 @@ pub fn guards() -> Vec<String> {
     let mut names: Vec<_> = files.map(|stem| format!("ringfence-{stem}")).collect();
     names.sort_unstable();
     names
+}
+
+/// The guard that lets network plugins report through a pod's status, and names by which annotations.
+pub const REPORTS_GUARD: &str = "ringfence-subresources";
+/// Its variable that names them.
+const UNLISTED: &str = "unlisted";
+
+/// Annotations by which network plugins report, as the chart has them by default: whole keys.
+pub const REPORTS: [&str; 7] = [
+    "ambient.istio.io/redirection",
+    "cni.projectcalico.org/containerID",
+    "cni.projectcalico.org/podIP",
+    "cni.projectcalico.org/podIPs",
+    "k8s.ovn.org/pod-networks",
+    "k8s.v1.cni.cncf.io/network-status",
+    "k8s.v1.cni.cncf.io/networks-status",
+];
+
+/// The same as that guard has them: whole keys, or prefixes that end with a slash. `None` where it does not say so in the chart's words.
+pub fn reports(guard: &Value) -> Option<Vec<String>> {
+    let variables = guard.pointer("/spec/variables")?.as_array()?;
+    let named = |variable: &&Value| variable.get("name").and_then(Value::as_str) == Some(UNLISTED);
+    let expression = variables.iter().find(named)?.get("expression")?.as_str()?;
+    let (list, _) = expression.split_once("![")?.1.split_once("].exists(")?;
+    let keys = list.split(',').map(str::trim).filter(|key| !key.is_empty());
+    keys.map(|key| Some(key.strip_prefix('\'')?.strip_suffix('\'')?.to_owned()))
+        .collect()
+}
+
+/// Takes the annotations from a pod by which network plugins report: they were no part of what was made. Who wrote them is not asked,
+/// because `managedFields` say what their writer likes.
+pub fn without_reports(pod: &mut Map<String, Value>, reports: &[String]) {
+    let annotations = pod
+        .get_mut("metadata")
+        .and_then(|metadata| metadata.get_mut("annotations"));
+    let is_report = |key: &str| {
+        let is = |report: &String| key == report || report.ends_with('/') && key.starts_with(report.as_str());
+        reports.iter().any(is)
+    };
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !is_report(key));
+    }
 }
 
 /// What a rendered guard says, its policy or its binding, with the API server's defaults.
@@ -66,6 +108,48 @@ mod tests {
 
     use super::*;
     use crate::plan::registers;
+
+    /// The chart's own words, with these keys.
+    fn guard(keys: &[&str]) -> Value {
+        let template = GUARDS.get_file("subresources.yaml").unwrap().contents_utf8().unwrap();
+        let (_, after) = template.split_once("name: unlisted\n").unwrap();
+        let (_, expression) = after.split_once("writtenAnnotations.filter(k, ![").unwrap();
+        let (_, rest) = expression.split_once("{{ end }}'{{ $key }}'{{ end }}").unwrap();
+        let keys: Vec<_> = keys.iter().map(|key| format!("'{key}'")).collect();
+        let expression = format!("variables.writtenAnnotations.filter(k, ![{}{rest}", keys.join(", "));
+        json!({"spec": {"variables": [{"name": "isPod", "expression": "![x].exists("}, {"name": "unlisted", "expression": expression}]}})
+    }
+
+    #[test]
+    fn the_guard_says_by_which_annotations_plugins_report() {
+        let keys = ["k8s.ovn.org/pod-networks", "cni.example.com/"];
+        assert_eq!(reports(&guard(&keys)).unwrap(), keys);
+        assert_eq!(reports(&guard(&[])).unwrap(), [""; 0]);
+        for unread in [
+            json!({}),
+            json!({"spec": {"variables": [{"name": "unlisted", "expression": "[]"}]}}),
+            json!({"spec": {"variables": [{"name": "unlisted", "expression": "![a, 'b'].exists(r, true)"}]}}),
+        ] {
+            assert_eq!(reports(&unread), None, "{unread}");
+        }
+        let values: Value = serde_saphyr::from_str(include_str!("../../charts/ringfence/values.yaml")).unwrap();
+        assert_eq!(values["podReports"]["annotations"], json!(REPORTS));
+    }
+
+    #[rstest]
+    #[case::whole("cni.example.com/ip", false)]
+    #[case::of_a_prefix("net.example.com/any", false)]
+    #[case::longer_than_a_whole_key("cni.example.com/ips", true)]
+    #[case::what_asks("k8s.v1.cni.cncf.io/networks", true)]
+    fn what_plugins_report_is_no_part_of_what_was_made(#[case] key: &str, #[case] stays: bool) {
+        let reports = ["cni.example.com/ip".to_owned(), "net.example.com/".to_owned()];
+        // Whoever wrote it: a pod is made with the record that its author wants.
+        let record = json!([{"manager": "multus", "operation": "Update", "subresource": "status", "fieldsV1": {"f:metadata": {"f:annotations": {format!("f:{key}"): {}}}}}]);
+        let mut pod = json!({"metadata": {"annotations": {key: "x", "own.example/a": "1"}, "managedFields": record}});
+        without_reports(pod.as_object_mut().unwrap(), &reports);
+        let left = &pod["metadata"]["annotations"];
+        assert_eq!((left.get(key).is_some(), &left["own.example/a"]), (stays, &json!("1")));
+    }
 
     fn rendered() -> Value {
         json!({"webhooks": [

@@ -157,7 +157,8 @@ pub fn status(
     status
 }
 
-/// Why it is not compliant, if a scan said so. One that is not known stands in nobody's way.
+/// Why it is not compliant, if a scan said so. One that is not known stands in nobody's way; nor does what every account of the cluster
+/// holds: who administers one namespace, fenced or not, can give that, and would else call every fence of the cluster open.
 fn not_compliant(status: &AIWorkflowStatus) -> Option<(ConditionStatus, Reason, String)> {
     let said = find(&status.conditions, ConditionType::Compliant)?;
     let reasons = [Reason::NonCompliantPods, Reason::ExtraRights, Reason::ForeignPolicy];

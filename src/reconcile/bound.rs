@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{CallError, Reads, calls};
-use crate::api::AIWorkflow;
+use super::{CallError, Reads, calls, lean::Lean};
+use crate::api::{AIWorkflow, AIWorkflowGrant, is_dns_subdomain};
 use crate::fence;
-use crate::findings::clipped;
+use crate::findings::{Declared, Origin, Owners, clipped};
 use crate::plan;
 use crate::scan::{CLUSTER_ROLE_BINDING, ROLE_BINDING};
 use crate::webhook::lookup::Live;
@@ -23,8 +23,15 @@ use crate::webhook::pages::Ask;
 /// Most that are named: one is enough.
 const MAX_NAMED: usize = 5;
 
-/// Namespace and name of an account.
-type Account = (String, String);
+/// Whose account is asked about.
+#[derive(Clone, Eq, Ord, PartialEq, PartialOrd)]
+struct Account {
+    namespace: String,
+    name: String,
+    workflow: String,
+    uid: String,
+}
+
 /// Bindings that name each account that was asked about.
 type Named = BTreeMap<Account, Vec<String>>;
 
@@ -74,12 +81,16 @@ impl Drop for Wait<'_> {
     }
 }
 
-/// RoleBindings and ClusterRoleBindings of somebody else that name the workflow's account. What Ringfence made says so itself, and
-/// nobody else may say it.
+/// RoleBindings and ClusterRoleBindings of somebody else that name the workflow's account. What Ringfence made is what this workflow, or a
+/// grant that names it, makes: that a binding says so is no proof, because whoever wrote it while nobody asked could say it too.
 pub(super) async fn bound(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<String>, CallError> {
     let asked = Instant::now();
-    let account = workflow.service_account_name().to_owned();
-    let account = (workflow.namespace().unwrap_or_default(), account);
+    let account = Account {
+        namespace: workflow.namespace().unwrap_or_default(),
+        name: workflow.service_account_name().to_owned(),
+        workflow: workflow.name_any(),
+        uid: workflow.uid().unwrap_or_default(),
+    };
     let waits = reads.looks.wait(account);
     let mut last = reads.looks.last.lock().await;
     let answers = |look: &&Look| {
@@ -106,6 +117,7 @@ pub(super) async fn bound(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<St
 
 async fn look(mut found: Named, reads: &Reads) -> Result<Named, CallError> {
     let lists = Live::new(reads.client.clone(), &reads.registration);
+    let mut owners: Vec<Owners> = found.keys().map(Account::owners).collect();
     for kind in [ROLE_BINDING, CLUSTER_ROLE_BINDING] {
         let mut ask = Ask::all(kind, None);
         loop {
@@ -116,11 +128,13 @@ async fn look(mut found: Named, reads: &Reads) -> Result<Named, CallError> {
                 return Err(CallError::Unread(unread));
             }
             for binding in page.items.into_iter().map(Value::Object) {
-                if plan::owner_uid(&binding).is_some() {
-                    continue;
-                }
-                for ((namespace, account), named) in &mut found {
-                    if named.len() < MAX_NAMED && fence::names_account(&binding, namespace, account) {
+                let origin = Origin::of(kind.kind, &binding);
+                for ((account, named), owners) in found.iter_mut().zip(&mut owners) {
+                    // Each that is looked up is one that Ringfence made, or counts.
+                    if named.len() >= MAX_NAMED || !fence::names_account(&binding, &account.namespace, &account.name) {
+                        continue;
+                    }
+                    if !made(origin.as_ref(), owners, reads).await? {
                         let of = plan::text_at(&binding, "/metadata/namespace");
                         let of = if of.is_empty() { String::new() } else { format!("{of}/") };
                         named.push(format!("{} {of}{}", kind.kind, clipped(plan::name_of(&binding))));
@@ -134,4 +148,37 @@ async fn look(mut found: Named, reads: &Reads) -> Result<Named, CallError> {
         }
     }
     Ok(found)
+}
+
+impl Account {
+    /// Who makes bindings for it, as far as that is known without asking.
+    fn owners(&self) -> Owners {
+        let mut owners = Owners::default();
+        owners.add_workflow(&Declared {
+            namespace: self.namespace.clone(),
+            name: self.workflow.clone(),
+            uid: self.uid.clone(),
+            generation: None,
+            account: self.name.clone(),
+            secrets: Vec::new(),
+        });
+        owners
+    }
+}
+
+/// Whether the workflow made it, or the grant that it names.
+async fn made(origin: Option<&Origin>, owners: &mut Owners, reads: &Reads) -> Result<bool, CallError> {
+    let Some(origin) = origin else { return Ok(false) };
+    if !owners.has(&origin.owner) && !origin.namespace.is_empty() && is_dns_subdomain(&origin.owner_name) {
+        let Origin {
+            namespace, owner_name, ..
+        } = origin;
+        let grants = Api::<Lean<AIWorkflowGrant>>::namespaced(reads.client.clone(), namespace);
+        let what = format!("read AIWorkflowGrant {namespace}/{owner_name}");
+        let grant = calls::readable(calls::bounded(&what, grants.get(owner_name)).await)?;
+        if let Some(grant) = grant.and_then(|Lean(grant)| serde_json::to_value(grant).ok()) {
+            owners.add_grant(&grant);
+        }
+    }
+    Ok(owners.made(origin))
 }

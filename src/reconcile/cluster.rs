@@ -14,11 +14,15 @@ use kube::{
     api::{ApiResource, DynamicObject},
 };
 use serde::de::{DeserializeOwned, Error as _};
+use tracing::warn;
 
 use super::{
     CallError, Reads, calls,
     lean::{Lean, MAX_OBJECT, is_cut},
 };
+
+/// Name of the API server's port, as it writes its own Service.
+const PORT: &str = "https";
 
 /// Addresses with their ports.
 pub(super) type Addresses = BTreeSet<(IpAddr, u16)>;
@@ -86,6 +90,9 @@ impl Last {
     }
 }
 
+/// Whoever may edit Services in namespace `default` can add a port to the API server's, and have pods of theirs answer by a selector: of the
+/// Service counts the port that the API server itself gives it, and nothing where somebody chose who answers.
+///
 /// The API server makes one slice, of the family of the address that it advertises, and a Service of one family, on a cluster of
 /// both as well, in 1.36.
 fn addresses(slice: Option<EndpointSlice>, service: Option<Service>) -> BTreeSet<(IpAddr, u16)> {
@@ -105,10 +112,17 @@ fn addresses(slice: Option<EndpointSlice>, service: Option<Service>) -> BTreeSet
         found.extend(pairs(addresses, &ports));
     }
     if let Some(spec) = service.and_then(|service| service.spec) {
+        if spec.selector.is_some_and(|selector| !selector.is_empty()) {
+            warn!(
+                "Service default/kubernetes has a selector, which the API server never gives it: no workflow reaches its address until that is taken off, as by kubectl edit service kubernetes --namespace default"
+            );
+            return found;
+        }
         let ports: Vec<_> = spec
             .ports
             .unwrap_or_default()
             .into_iter()
+            .filter(|port| port.name.as_deref() == Some(PORT))
             .map(|port| port.port)
             .collect();
         found.extend(pairs(&spec.cluster_ips.unwrap_or_default(), &ports));
@@ -145,13 +159,8 @@ mod tests {
             "IPv4"
         };
         let slice = json!({"metadata": {"name": "kubernetes"}, "addressType": family, "endpoints": [{"addresses": slice}], "ports": [{"port": 6443}]});
-        let service = json!({"spec": {"clusterIPs": service, "ports": [{"port": 443}]}});
-        let found = addresses(from_value(slice).ok(), from_value(service).ok());
-        let found: Vec<_> = found
-            .iter()
-            .map(|(address, port)| format!("{address} {port}"))
-            .collect();
-        assert_eq!(found, expected);
+        let service = json!({"spec": {"clusterIPs": service, "ports": [{"name": "https", "port": 443}]}});
+        assert_eq!(shown(&slice, &service), expected);
         assert_eq!(addresses(None, None), BTreeSet::new());
     }
 
@@ -177,5 +186,24 @@ mod tests {
             ports(last.now([Ok(Addresses::new()), Ok(Addresses::new())]).unwrap()),
             [0_u16; 0]
         );
+    }
+
+    fn shown(slice: &Value, service: &Value) -> Vec<String> {
+        let found = addresses(from_value(slice.clone()).ok(), from_value(service.clone()).ok());
+        found
+            .iter()
+            .map(|(address, port)| format!("{address} {port}"))
+            .collect()
+    }
+
+    #[rstest]
+    #[case::another_port(json!({"ports": [{"name": "https", "port": 443}, {"name": "x", "port": 8443}]}), &["10.96.0.1 443", "192.0.2.1 6443"])]
+    #[case::no_name(json!({"ports": [{"port": 443}]}), &["192.0.2.1 6443"])]
+    #[case::empty_selector(json!({"ports": [{"name": "https", "port": 443}], "selector": {}}), &["10.96.0.1 443", "192.0.2.1 6443"])]
+    #[case::selector(json!({"ports": [{"name": "https", "port": 443}], "selector": {"app": "x"}}), &["192.0.2.1 6443"])]
+    fn what_somebody_adds_to_the_service_opens_nothing(#[case] mut spec: Value, #[case] expected: &[&str]) {
+        spec["clusterIPs"] = json!(["10.96.0.1"]);
+        let slice = json!({"metadata": {"name": "kubernetes"}, "addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}], "ports": [{"port": 6443}]});
+        assert_eq!(shown(&slice, &json!({"spec": spec})), expected);
     }
 }

@@ -23,15 +23,16 @@ pub(super) async fn peers(
     workflow: &AIWorkflow,
     reads: &Reads,
 ) -> Result<BTreeMap<(String, String), AIWorkflow>, CallError> {
+    let us = (workflow.namespace().unwrap_or_default(), workflow.name_any());
     let mut found = BTreeMap::new();
-    // Bounded by the CRD: at most 64 sources and 64 destinations.
+    // Bounded by the CRD: at most 64 sources and 64 destinations. Of each, little is left before the next is read.
     for key in plan::peers_of(workflow) {
         let (namespace, name) = &key;
         let api = Api::<Lean<AIWorkflow>>::namespaced(reads.client.clone(), namespace);
         let what = format!("read AIWorkflow {namespace}/{name}");
         // One that cannot be read is no peer, and keeps nobody's own fence from being kept.
         if let Some(Lean(mut peer)) = calls::readable(calls::bounded(&what, api.get(name)).await)? {
-            trim::peer(&mut peer);
+            trim::peer(&mut peer, &us);
             found.insert(key, peer);
         }
     }
@@ -173,6 +174,37 @@ mod tests {
         assert_eq!(found.unread, unread);
         let given = given.load(Ordering::Relaxed) >> 20;
         assert!(given < 200, "{given} MiB were asked for");
+    }
+
+    /// As large as their authors can make them, by what is declared and by who is said to own which field: a tenant names dozens of them.
+    #[tokio::test]
+    async fn of_peers_is_kept_that_they_name_the_workflow() {
+        let service = tower::service_fn(|request: Request<kube::client::Body>| {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let rule = |at: usize, peer: Value| json!({"name": format!("r{at}"), "from": peer, "ports": [{"port": 1}]});
+            let mut ingress: Vec<_> = (0..63)
+                .map(|at| rule(at, json!({"cidrs": vec!["203.0.113.0/24"; 50]})))
+                .collect();
+            ingress.push(rule(63, json!({"workflow": {"namespace": "ai", "name": "triage"}})));
+            let fields: serde_json::Map<_, _> = (0..1_000).map(|at| (format!("f:{at}"), json!({}))).collect();
+            let peer = json!({
+                "metadata": {"namespace": "big", "name": name, "managedFields": [{"manager": "m", "time": "no time", "fieldsV1": fields}]},
+                "spec": {"launchers": [], "images": vec!["a.example/**"; 100], "network": {"ingress": ingress}},
+            });
+            std::future::ready(Ok::<_, Infallible>(Response::new(Body::from(peer.to_string()))))
+        });
+        let egress = (0..64).map(|at| json!({"name": format!("r{at}"), "to": {"workflow": {"namespace": "big", "name": format!("w{at}")}}, "ports": [{"port": 1}]}));
+        let network = json!({"egress": egress.collect::<Vec<_>>()});
+        let us = json!({"metadata": {"namespace": "ai", "name": "triage"}, "spec": {"launchers": [], "images": [], "network": network}});
+        let us: AIWorkflow = serde_json::from_value(us).unwrap();
+        let reads = Reads::new(Client::new(service, "default"), None, "ringfence".to_owned());
+        let found = peers(&us, &reads).await.unwrap();
+        assert_eq!(found.len(), 64);
+        for peer in found.values() {
+            assert!(plan::is_peer(peer, &("ai".to_owned(), "triage".to_owned())));
+            let kept = serde_json::to_string(peer).unwrap();
+            assert!(kept.len() < 1 << 10, "{kept}");
+        }
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! Must never: keep less than a plan asks for, or let what was left out be written back.
 
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt,
     api::ObjectMeta,
     runtime::{Controller, WatchStreamExt, reflector},
 };
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{lean, paged_of_others};
 use crate::api::{AIWorkflow, AIWorkflowGrant, AIWorkflowSpec, REVIEWED_ANNOTATION, RegoPolicyException};
+use crate::plan;
 use crate::watch::lasting;
 
 /// Finalizers that are kept, to be named where they hold a deletion.
@@ -32,9 +33,10 @@ pub(super) fn workflow(workflow: &mut AIWorkflow) {
     metadata(workflow.meta_mut());
 }
 
-/// A workflow with what is asked of a peer.
-pub(super) fn peer(peer: &mut AIWorkflow) {
+/// A workflow with what is asked of a peer of `us`. Whoever names many holds all of them at once.
+pub(super) fn peer(peer: &mut AIWorkflow, us: &(String, String)) {
     workflow(peer);
+    let own = peer.namespace().unwrap_or_default();
     peer.spec = AIWorkflowSpec {
         engine: None,
         owner: None,
@@ -43,7 +45,7 @@ pub(super) fn peer(peer: &mut AIWorkflow) {
         images: Vec::new(),
         permissions: None,
         secrets: Vec::new(),
-        network: peer.spec.network.take(),
+        network: peer.spec.network.take().map(|network| plan::naming(network, &own, us)),
         debug: None,
     };
     peer.status = None;
@@ -78,7 +80,6 @@ pub(super) fn metadata(metadata: &mut ObjectMeta) {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use kube::ResourceExt;
     use serde_json::{Value, json};
 
     use super::*;
@@ -135,9 +136,20 @@ mod tests {
         assert_eq!(kept["spec"]["launchers"], spec["launchers"]);
         assert_eq!(kept["status"], whole["status"]);
 
-        let kept = cut(&whole, peer);
-        let rule = &kept["spec"]["network"]["egress"][0];
-        assert_eq!(rule["to"], json!({"workflow": {"name": "y"}}));
+        // Of a peer, that it names us: not what else it names, however much that is.
+        let to = |peer: Value| json!({"name": "n", "to": peer, "ports": vec![json!({"port": 1}); 32]});
+        let mut egress = vec![to(json!({"cidrs": vec!["203.0.113.0/24"; 10_000]})); 8];
+        egress.extend(vec![to(json!({"workflow": {"namespace": "ai", "name": "y"}})); 8]);
+        let mut wide = whole.clone();
+        wide["spec"]["network"]["egress"] = egress.into();
+        let kept = cut(&wide, |object| peer(object, &("ai".to_owned(), "y".to_owned())));
+        let rules = &kept["spec"]["network"]["egress"];
+        assert_eq!(
+            *rules,
+            json!([{"name": "n", "to": {"workflow": {"namespace": "ai", "name": "y"}}}])
+        );
+        let kept = cut(&wide, |object| peer(object, &("ai".to_owned(), "z".to_owned())));
+        assert_eq!(kept["spec"]["network"], json!({}));
 
         let rule = json!({"apiGroups": [""], "resources": ["services"], "resourceNames": vec!["x".repeat(253); 32], "verbs": ["get"]});
         let from = json!([{"namespace": "ai", "name": "triage"}]);

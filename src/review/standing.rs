@@ -1,15 +1,12 @@
 //! A request that nobody sent: the one that would make what stands already.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use super::{Gvk, Gvr, Operation, Review, User};
 
 impl Review {
     /// The CREATE of an object as it stands, by nobody: who made it is not recorded. Items of a list come without their type, so
-    /// it is put there; `managedFields` say nothing of what runs, and are half of many an object. Nor was part of what was made
-    /// what network plugins have since written by `pods/status`.
+    /// it is put there; `managedFields` say nothing of what runs, are half of many an object, and are as whoever made it has them.
     pub fn standing(kind: &Gvk, resource: &Gvr, namespace: Option<&str>, mut object: Map<String, Value>) -> Self {
         let api_version = match kind.group.as_str() {
             "" => kind.version.clone(),
@@ -19,10 +16,7 @@ impl Review {
         object.insert("kind".to_owned(), kind.kind.clone().into());
         let mut name = Value::Null;
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            let fields = metadata.remove("managedFields");
-            if kind.group.is_empty() && kind.kind == "Pod" {
-                remove_written_by_status(metadata, fields.as_ref());
-            }
+            metadata.remove("managedFields");
             name = metadata.get("name").cloned().unwrap_or_default();
         }
         let request = json!({
@@ -56,61 +50,9 @@ impl Review {
     }
 }
 
-/// Removes the annotations that nobody but writers of `status` has written. Who may write `managedFields` could hide others
-/// here, and would have had to get them past admission before.
-fn remove_written_by_status(metadata: &mut Map<String, Value>, fields: Option<&Value>) {
-    let (mut by_status, mut by_others) = (BTreeSet::new(), BTreeSet::new());
-    for entry in fields.and_then(Value::as_array).into_iter().flatten() {
-        let keys = entry
-            .pointer("/fieldsV1/f:metadata/f:annotations")
-            .and_then(Value::as_object);
-        let keys = keys.into_iter().flatten().filter_map(|(key, _)| key.strip_prefix("f:"));
-        match entry.get("subresource").and_then(Value::as_str) {
-            Some("status") => by_status.extend(keys),
-            _ => by_others.extend(keys),
-        }
-    }
-    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.retain(|key, _| !by_status.contains(key.as_str()) || by_others.contains(key.as_str()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    fn written(subresource: &str, key: &str) -> Value {
-        let mut fields = json!({"f:metadata": {"f:annotations": {".": {}}}});
-        fields["f:metadata"]["f:annotations"][format!("f:{key}")] = json!({});
-        json!({"manager": "calico", "subresource": subresource, "fieldsV1": fields})
-    }
-
-    #[rstest]
-    #[case::by_status(json!([written("status", "x.example/ip")]), false)]
-    #[case::by_two_plugins(json!([written("status", "x.example/ip"), written("status", "x.example/ip")]), false)]
-    #[case::by_its_author_too(json!([written("status", "x.example/ip"), written("", "x.example/ip")]), true)]
-    #[case::by_its_author(json!([written("", "x.example/ip")]), true)]
-    #[case::by_another_subresource(json!([written("resize", "x.example/ip")]), true)]
-    #[case::another_key(json!([written("status", "x.example/ips")]), true)]
-    #[case::not_recorded(json!([]), true)]
-    #[case::wrong_type(json!({"0": written("status", "x.example/ip")}), true)]
-    fn what_plugins_wrote_into_a_pod_was_no_part_of_what_was_made(#[case] fields: Value, #[case] stays: bool) {
-        let annotations = json!({"x.example/ip": "10.0.0.1", "own.example/a": "1"});
-        let object = json!({"metadata": {"name": "p", "annotations": annotations, "managedFields": fields}});
-        for (kind, stays) in [("Pod", stays), ("Job", true)] {
-            let kind = Gvk {
-                group: String::new(),
-                version: "v1".into(),
-                kind: kind.into(),
-            };
-            let review = Review::standing(&kind, &Gvr::default(), Some("ai"), object.as_object().unwrap().clone());
-            let left = &review.object().unwrap()["metadata"]["annotations"];
-            assert_eq!(left.get("x.example/ip").is_some(), stays);
-            assert_eq!(left["own.example/a"], "1");
-        }
-    }
 
     #[test]
     fn what_stands_reads_like_a_request_that_makes_it() {

@@ -34,8 +34,6 @@ pub enum Keep {
     Only(&'static [(&'static str, Keep)]),
     /// As it was sent, down to so many levels, and nothing of what lies deeper.
     Down(u8),
-    /// Which fields there are, with null for what they hold.
-    Names,
     /// Nothing.
     Nothing,
 }
@@ -53,7 +51,7 @@ impl Keep {
             Self::But(fields) => said(fields).map_or(Self::Whole, |(_, keep)| *keep),
             Self::Only(fields) => said(fields).map_or(Self::Nothing, |(_, keep)| *keep),
             Self::Down(levels) => levels.checked_sub(1).map_or(Self::Nothing, Self::Down),
-            Self::Names | Self::Nothing => Self::Nothing,
+            Self::Nothing => Self::Nothing,
         }
     }
 }
@@ -127,6 +125,17 @@ pub fn parse_kept(bytes: &[u8], weight: usize, keep: Keep) -> Result<(Value, usi
     .deserialize(&mut json)?;
     json.end()?;
     Ok((value, weight.saturating_sub(left.get())))
+}
+
+/// What is kept of a value that is read from anywhere, whatever it weighs.
+pub fn read_kept<'de, D: Deserializer<'de>>(deserializer: D, keep: Keep) -> Result<Value, D::Error> {
+    let left = Cell::new(usize::MAX);
+    Weighed {
+        left: &left,
+        keep,
+        cut: None,
+    }
+    .deserialize(deserializer)
 }
 
 /// An object that is read from anywhere, without its `managedFields`: all the rest of its metadata, and of what is beside that so much. Where
@@ -268,26 +277,17 @@ impl<'de> Visitor<'de> for Weighed<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let keep = self.keep.field(&key);
-            let named = matches!(self.keep, Keep::Names);
             if self.is_cut() {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
             if matches!(keep, Keep::Nothing) {
                 entries.next_value::<IgnoredAny>()?;
-                if !named {
-                    continue;
-                }
+                continue;
             }
             let node = if map.is_empty() { MAP } else { size_of::<String>() };
             self.charge(node.saturating_add(key.len()))?;
-            let value = if named {
-                self.charge(VALUE)?;
-                Value::Null
-            } else {
-                entries.next_value_seed(Self { keep, ..self })?
-            };
-            map.insert(key, value);
+            map.insert(key, entries.next_value_seed(Self { keep, ..self })?);
         }
         Ok(Value::Object(map))
     }
@@ -363,11 +363,6 @@ mod tests {
         Keep::Only(&[("a", Keep::Down(2))]),
         r#"{"a": {"b": {"c": {"d": 1}, "e": [1]}, "f": [[[1]], 2]}, "g": 1}"#,
         r#"{"a": {"b": {"c": {}, "e": []}, "f": [[], 2]}}"#
-    )]
-    #[case::names_of_fields(
-        Keep::Only(&[("a", Keep::Names)]),
-        r#"{"a": {"b": {"c": [1]}, "d": 2}, "e": 1}"#,
-        r#"{"a": {"b": null, "d": null}}"#
     )]
     #[case::of_the_wrong_type(NAMES, r#"{"items": "text"}"#, r#"{"items": "text"}"#)]
     #[case::all_but_one(

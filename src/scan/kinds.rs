@@ -24,6 +24,12 @@ pub(super) const RUNNING: [Listed; 8] = [
 ];
 
 pub(super) const NAMESPACE: Listed = listed("", "v1", "Namespace", "namespaces");
+pub(super) const GUARD: Listed = listed(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+);
 pub(super) const NETWORK_POLICY: Listed = listed("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies");
 pub(super) const WORKFLOW: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflow", "aiworkflows");
 pub(crate) const GRANT: Listed = listed("ringfence.dev", "v1alpha1", "AIWorkflowGrant", "aiworkflowgrants");

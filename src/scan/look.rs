@@ -10,12 +10,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::kinds::{NAMESPACE, NETWORK_POLICY, OTHER_POLICIES, ROUTES, RUNNING, SERVICE, WORKFLOW, is_built_in};
+use super::kinds::{
+    GUARD, NAMESPACE, NETWORK_POLICY, OTHER_POLICIES, POD, ROUTES, RUNNING, SERVICE, WORKFLOW, is_built_in,
+};
 use super::remember::Remembering;
 use super::units::{Standing, Units};
 use crate::fence::Subject;
 use crate::findings::{Declared, Extent, Foreign, Owners, Place, Severity, Sink, supposed};
-use crate::plan::name_of;
+use crate::plan::{REPORTS, REPORTS_GUARD, name_of, reports, without_reports};
 use crate::review::{Decision, Fault, Review, Violation};
 use crate::webhook::admit::Admission;
 use crate::webhook::lookup::Lookup;
@@ -76,6 +78,8 @@ pub struct Scanner {
     lists: Arc<dyn List>,
     /// Which kinds were served, and when that was asked.
     served: Arc<Mutex<HashMap<Listed, (Instant, bool)>>>,
+    /// By which annotations network plugins report, and when that was asked.
+    reports: Arc<Mutex<Option<(Instant, Arc<[String]>)>>>,
 }
 
 impl Scanner {
@@ -86,6 +90,7 @@ impl Scanner {
             lookup,
             lists,
             served: Arc::default(),
+            reports: Arc::default(),
         }
     }
 
@@ -132,6 +137,28 @@ impl Scanner {
         is_served
     }
 
+    /// By which annotations network plugins report, as the guard has them that holds everybody to them. Where that is not there, or may not
+    /// be read, those of the chart: none of them asks for anything.
+    async fn reports(&self, by: Instant) -> Arc<[String]> {
+        let remembered = || self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = remembered().clone();
+        if let Some((_, reports)) = known.filter(|(at, _)| at.elapsed() < SERVED_FOR) {
+            return reports;
+        }
+        let ask = Ask {
+            fields: format!("metadata.name={REPORTS_GUARD}"),
+            ..Ask::all(GUARD, None)
+        };
+        let guard = match timeout_at(by, self.lists.list(&ask)).await {
+            Ok(Ok(page)) => page.items.into_iter().next().map(Value::Object),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let found = guard.as_ref().and_then(reports);
+        let found: Arc<[String]> = found.unwrap_or_else(|| REPORTS.map(str::to_owned).into()).into();
+        *remembered() = Some((Instant::now(), Arc::clone(&found)));
+        found
+    }
+
     /// The same, where it is known which kinds are served beside the built-in ones.
     pub(super) async fn look_beside(
         &self,
@@ -144,7 +171,10 @@ impl Scanner {
         let name = name_of(namespace).to_owned();
         let supposed = supposed(namespace, class);
         let facts = Remembering::new(Arc::clone(&self.lookup), &name, supposed.clone());
+        let by = Instant::now() + PAGE_TIME;
+        let by = bounds.until.map_or(by, |until| until.min(by));
         let mut look = Look {
+            reports: self.reports(by).await,
             admission: self.admission.over(Arc::new(facts)),
             lists: self.lists.as_ref(),
             namespace: name,
@@ -189,6 +219,8 @@ impl Scanner {
 
 struct Look<'a> {
     admission: Admission,
+    /// By which annotations network plugins report.
+    reports: Arc<[String]>,
     lists: &'a dyn List,
     namespace: String,
     bounds: Bounds,
@@ -344,8 +376,11 @@ impl Look<'_> {
         }
     }
 
-    async fn one(&mut self, kind: Listed, object: Map<String, Value>) {
+    async fn one(&mut self, kind: Listed, mut object: Map<String, Value>) {
         self.extent.looked += 1;
+        if kind == POD {
+            without_reports(&mut object, &self.reports);
+        }
         let review = Review::standing(&kind.gvk(), &kind.gvr(), Some(&self.namespace), object);
         let Ok(Some(subject)) = Subject::standing(&review) else {
             return;

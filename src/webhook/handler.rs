@@ -164,7 +164,10 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         return Answer::fault(uid, head, fault);
     }
 
-    let share = app.shares.of(&head.namespace);
+    let share = match webhook {
+        Webhook::Modes => app.shares.of_modes(&head.namespace),
+        _ => app.shares.of(&head.namespace),
+    };
     // Held here and not with the work: it is for the connection, which goes with the answer.
     let Ok(_in_flight) = share.in_flight.try_acquire_owned() else {
         return Answer::fault(uid, head, crowded());

@@ -15,18 +15,8 @@ use crate::review::{Gvk, Gvr, Keep};
 
 /// Most that a page may weigh once it is parsed.
 const MAX_PAGE_WEIGHT: usize = 32 << 20;
-/// What is kept of a list. Nobody reads `managedFields`, which can outweigh all the rest, but for which annotations a pod was given by its status.
-const OBJECTS: Keep = Keep::But(&[(
-    "items",
-    Keep::But(&[("metadata", Keep::But(&[("managedFields", WRITTEN)]))]),
-)]);
-const WRITTEN: Keep = Keep::Only(&[
-    ("subresource", Keep::Whole),
-    (
-        "fieldsV1",
-        Keep::Only(&[("f:metadata", Keep::Only(&[("f:annotations", Keep::Names)]))]),
-    ),
-]);
+/// What is kept of a list. Nobody reads `managedFields`, which can outweigh all the rest.
+const OBJECTS: Keep = Keep::But(&[("items", Keep::UNMANAGED)]);
 /// The same where names are all that is asked for.
 const NAMES: Keep = Keep::Only(&[
     ("metadata", Keep::Only(&[("continue", Keep::Whole)])),
@@ -446,17 +436,16 @@ mod tests {
         }
     }
 
-    /// Who owns which field outweighs all the rest, and nobody asks: but for the annotations that a network plugin gave a pod by its status.
+    /// Who owns which field outweighs all the rest, and nobody asks.
     #[tokio::test]
     async fn who_owns_which_field_is_not_kept() {
         let annotations = json!({"f:a": {}});
         let fields = json!({"f:metadata": {"f:annotations": annotations, "f:labels": {}}, "f:spec": {"f:x": {}}});
         let list = json!({"items": [{"metadata": {"name": "n", "managedFields": [{"manager": "m", "subresource": "status", "fieldsV1": fields}]}}]});
         let (found, _) = asked(&Ask::all(PODS, None), move |_| (200, bytes(&list))).await;
-        let kept = json!([{"subresource": "status", "fieldsV1": {"f:metadata": {"f:annotations": {"f:a": null}}}}]);
         assert_eq!(
             Value::Object(found.unwrap().items.remove(0)),
-            json!({"metadata": {"name": "n", "managedFields": kept}})
+            json!({"metadata": {"name": "n"}})
         );
     }
 

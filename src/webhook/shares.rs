@@ -55,6 +55,12 @@ impl Shares {
         kib.clamp(1, u32::try_from(self.reviews).unwrap_or(u32::MAX))
     }
 
+    /// That of changes to a namespace itself: who may write in it takes nothing of it, and so keeps nobody from setting its class.
+    pub(super) fn of_modes(&self, namespace: &str) -> Share {
+        // No namespace has such a name.
+        self.of(&format!("/{namespace}"))
+    }
+
     /// That of a namespace; what lies in none shares one.
     pub(super) fn of(&self, namespace: &str) -> Share {
         let mut shares = self.of.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,6 +107,25 @@ mod tests {
         assert!(shares.of("b").evaluations.try_acquire_owned().is_ok());
         drop(held);
         assert!(shares.of("a").evaluations.try_acquire_owned().is_ok());
+    }
+
+    /// However much is written into a namespace, its class is set.
+    #[tokio::test]
+    async fn who_fills_a_namespaces_share_keeps_nobody_from_changing_the_namespace() {
+        let shares = shares();
+        let whole = shares.weight(usize::MAX);
+        let held = [
+            shares.of("a").bodies.try_acquire_many_owned(whole).unwrap(),
+            shares.of("a").evaluations.try_acquire_owned().unwrap(),
+        ];
+        assert!(shares.of("a").bodies.try_acquire_many_owned(1).is_err());
+        let changes = shares.of_modes("a");
+        assert!(changes.bodies.try_acquire_many_owned(whole).is_ok());
+        assert!(changes.evaluations.try_acquire_owned().is_ok());
+        // One namespace's changes wait for no other one's.
+        let other = shares.of_modes("b").evaluations.try_acquire_owned();
+        assert!(shares.of_modes("a").evaluations.try_acquire_owned().is_ok());
+        drop((held, other));
     }
 
     #[tokio::test]

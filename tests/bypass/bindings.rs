@@ -333,7 +333,7 @@ async fn the_admin_of_the_fenced_namespace_binds_whoever_shows_no_credential() {
 }
 
 /// To refuse these would let one fenced namespace decide about all others.
-/// Out of scope: what every account holds in a namespace that is not fenced, or in the whole cluster, is given by whoever administers that, and the scan tells of it as `ExtraRights`; not of what everybody who logs in holds in the whole cluster or in a namespace of Kubernetes.
+/// Out of scope: what every account holds in a namespace that is not fenced, or in the whole cluster, is given by whoever administers that, and the scan tells of it as `SharedRights`; not of what everybody who logs in holds in the whole cluster or in a namespace of Kubernetes.
 #[tokio::test]
 async fn rights_of_every_account_of_the_cluster_are_the_scans_to_tell() {
     let world = World::shared().await;
@@ -425,7 +425,7 @@ async fn the_account_was_bound_before_the_fence() {
         left -= 1;
     }
     says(0, "Compliant").await;
-    // By a group of everybody, elsewhere; where Kubernetes keeps its own, that is no news.
+    // By a group of everybody, elsewhere: that is told, and calls no fence open; where Kubernetes keeps its own, that is no news.
     for group in EVERYBODY {
         let subjects = json!([rbac("Group", group)]);
         let name = admin
@@ -434,9 +434,52 @@ async fn the_account_was_bound_before_the_fence() {
             .ok()["metadata"]["name"]
             .clone();
         let name = name.as_str().unwrap();
-        let told = says(1, "ExtraRights").await;
+        let told = says(1, "SharedRights").await;
         assert!(told.contains(&format!("RoleBinding {other}/{name}")), "{told}");
         admin.delete(&one("RoleBinding", other, name)).await.ok();
         says(0, "Compliant").await;
     }
+}
+
+/// The admin of one namespace, fenced or not, gives everybody something there: that is told of every workflow. What names the account itself
+/// takes `Ready` from its workflow alone.
+/// Held by: `operator`
+#[tokio::test]
+async fn the_admin_of_another_namespace_calls_every_fence_open() {
+    let (cluster, _ringfence, admin) = own(&["--scan-period=1s"]).await;
+    let ns = &namespace(&admin, "one", &json!({})).await;
+    let bound = &namespace(&admin, "two", &json!({})).await;
+    let other = &namespace(&admin, "other", &json!({})).await;
+    for place in [ns, bound] {
+        let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+        admin.patch(&format!("{NAMESPACES}/{place}"), &enforce).await.ok();
+        let declared = workflow("triage", &json!({}));
+        admin.post(&all("AIWorkflow", place), &declared).await.ok();
+    }
+    let says = async |place: &String, type_: &str, status: &str, reason: &str| {
+        eventually(SOON, || async {
+            let workflow = admin.read(&one("AIWorkflow", place, "triage")).await?;
+            let found = condition(&workflow, type_);
+            ensure!(found["status"] == status && found["reason"] == reason, "{found}");
+            Ok(())
+        })
+        .await;
+    };
+    for place in [ns, bound] {
+        says(place, "Ready", "True", "Fenced").await;
+        says(place, "Compliant", "True", "Compliant").await;
+    }
+    // As before the fence, or while nobody was asked.
+    let extra = binding("view", &json!([account(bound, "triage")]));
+    let gap = crate::world::unasked(&cluster).await;
+    gap.post(&all("RoleBinding", other), &extra).await.ok();
+    let grant = binding("admin", &json!([rbac("User", "ada")]));
+    admin.post(&all("RoleBinding", other), &grant).await.ok();
+    let ada = crate::world::Actor::new(cluster.user("ada", &[]).await);
+    eventually(SOON, || async { ada.read(&all("RoleBinding", other)).await }).await;
+    let attack = binding("view", &json!([rbac("Group", "system:authenticated")]));
+    ada.post(&all("RoleBinding", other), &attack).await.ok();
+    says(ns, "Compliant", "False", "SharedRights").await;
+    says(ns, "Ready", "True", "Fenced").await;
+    says(bound, "Ready", "False", "ExtraRights").await;
 }

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually};
 
-use crate::attackers::forbidden;
+use crate::attackers::{forbidden, scan_report, told};
 use crate::world::{Actor, BINARY, SOON, World, all, one, pod, workload};
 
 const GUARD: &str = "ringfence-subresources";
@@ -337,4 +337,40 @@ async fn a_node_runs_a_static_pod() {
         .collect();
     assert!(said.code == Some(1) && rules.contains(&"declared-workflow"), "{said}");
     assert!(world.admin.is_there(&one("Pod", ns, "before")).await.unwrap());
+}
+
+/// Made while its namespace only warns, with a record that a plugin wrote the annotation by the pod's status. What plugins do report that way
+/// is told of nobody.
+///
+/// Held by: `scan`
+#[tokio::test]
+async fn a_pod_keeps_its_second_network_behind_a_record_of_its_own() {
+    let world = World::shared().await;
+    let ns = &world
+        .namespace("recorded", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    let declared = crate::world::workflow("triage", &json!({}));
+    world.tess.post(&all("AIWorkflow", ns), &declared).await.ok();
+    world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+    let (_, edith) = world.tenant(ns).await;
+    let reported = "k8s.v1.cni.cncf.io/network-status";
+    for (name, key) in [("second", NETWORKS), ("reports", reported)] {
+        let mut made = pod(name, "triage");
+        made["metadata"]["annotations"] = json!({key: "x"});
+        let fields = json!({"f:metadata": {"f:annotations": {format!("f:{key}"): {}}}});
+        edith.post(&all("Pod", ns), &made).await.ok();
+        let record = json!([{
+            "manager": "multus", "operation": "Update", "subresource": "status", "apiVersion": "v1",
+            "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields,
+        }]);
+        let recorded = json!({"metadata": {"managedFields": record}});
+        let stored = edith.patch(&one("Pod", ns, name), &recorded).await.ok();
+        assert_eq!(stored["metadata"]["managedFields"], record);
+    }
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    let path = format!("{}/{ns}", crate::world::NAMESPACES);
+    world.admin.patch(&path, &enforce).await.ok();
+    let found = told(&scan_report(&world, &["--namespace", ns]).await);
+    assert!(found.contains(&"pod-annotations Pod/second".to_owned()), "{found:?}");
+    assert!(!found.contains(&"pod-annotations Pod/reports".to_owned()), "{found:?}");
 }

@@ -27,6 +27,7 @@ mod exceptions;
 mod exceptions_end;
 mod field_managers;
 mod filled;
+mod forged_owners;
 mod forms;
 mod gap;
 mod granted_roles;

@@ -1,12 +1,13 @@
 //! Door: traffic into a fenced namespace, or names in it that lead out, beside its NetworkPolicies.
 
 use anyhow::ensure;
+use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::network::{Pod, Scene, Simulator, open_paths};
 use support::{eventually, unique};
 
 use crate::attackers::{forbidden, scan_report, told};
-use crate::world::{SOON, World, all, one};
+use crate::world::{SOON, World, all, one, own, workflow};
 
 fn services(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services")
@@ -389,4 +390,40 @@ async fn somebody_signs_a_slice_of_endpoints_with_a_controllers_name_before_the_
         );
         world.admin.delete(&path).await.ok();
     }
+}
+
+/// Whoever administers namespace `default` gives the API server's Service a port of their own, and pods of theirs behind it. What workflows
+/// that may reach the API server can reach stays that.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn somebody_puts_a_port_and_pods_behind_the_api_servers_service() {
+    let (_cluster, _ringfence, admin) = own(&["--scan-period=0"]).await;
+    let ns = &crate::world::namespace(&admin, "calls", &json!({"ringfence.dev/enforce": "default"})).await;
+    let path = format!("{}/kubernetes", services("default"));
+    let address = admin.get(&path).await.ok()["spec"]["clusterIP"].clone();
+    let address = format!("{}/32", address.as_str().expect("an address"));
+    // What a new workflow reaches at that address.
+    let reaches = async |name: &str| {
+        let spec = json!({"network": {"egress": [{"name": "api", "to": {"apiServer": {}}}]}});
+        admin.post(&all("AIWorkflow", ns), &workflow(name, &spec)).await.ok();
+        let allow = one("NetworkPolicy", ns, &owned_name(ns, name, "allow"));
+        let allow = eventually(SOON, || async { admin.read(&allow).await }).await;
+        let rules = allow["spec"]["egress"].as_array().cloned().unwrap_or_default();
+        let there = rules.iter().filter(|rule| rule["to"][0]["ipBlock"]["cidr"] == address);
+        let ports = there.flat_map(|rule| rule["ports"].as_array().into_iter().flatten());
+        ports
+            .map(|port| port["port"].as_i64().expect("a number"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(reaches("before").await, [443]);
+    let port = json!({"spec": {"ports": [{"name": "x", "port": 8443, "protocol": "TCP"}]}});
+    let changed = admin.strategic(&path, &port).await.ok();
+    assert_eq!(changed["spec"]["ports"].as_array().map(Vec::len), Some(2), "{changed}");
+    assert_eq!(reaches("with-a-port").await, [443]);
+    let pods = json!({"spec": {"selector": {"app": "theirs"}}});
+    admin.patch(&path, &pods).await.ok();
+    assert_eq!(reaches("with-pods").await, [0_i64; 0]);
+    admin.patch(&path, &json!({"spec": {"selector": null}})).await.ok();
+    assert_eq!(reaches("after").await, [443]);
 }

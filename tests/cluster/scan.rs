@@ -264,7 +264,7 @@ impl Scene {
         self.admin.post(CLUSTER_BINDINGS, &binding).await.ok();
         self.counts("extra-binding", 2.0).await;
         self.tells(&format!(
-            "2 bindings give its account more than is declared: ClusterRoleBinding {name}, "
+            "1 binding gives every account of the cluster, its own included, more than is declared: ClusterRoleBinding {name}"
         ))
         .await;
         self.admin.delete(&format!("{CLUSTER_BINDINGS}/{name}")).await.ok();

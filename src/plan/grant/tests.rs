@@ -179,6 +179,28 @@ fn what_an_unreviewed_workflow_holds_stays_and_nothing_new_comes() {
         (0, 0, 1),
         "{plan:?}"
     );
+    // As somebody edited it in a gap: wider than the grant, than the class, or for somebody else too.
+    let bob = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "bob"});
+    for (at, field, more) in [
+        (0, "rules", rule("configmaps", &[], &["get"])),
+        (0, "rules", rule("services", &[], &["delete"])),
+        (0, "rules", json!({"nonResourceURLs": ["/metrics"], "verbs": ["get"]})),
+        (1, "subjects", bob),
+    ] {
+        let mut wider = with(edited.clone());
+        wider.children[at].1[field].as_array_mut().unwrap().push(more);
+        match &plan_grant(&grant, &wider).changes[..] {
+            [Change::Replace(_, put_back)] => assert_eq!(put_back[field], seen.children[at].1[field]),
+            changes => panic!("{changes:?}"),
+        }
+    }
+    // What the grant no longer gives goes, whether reviewed or not.
+    let mut narrower = grant.clone();
+    narrower.spec.rules.clear();
+    match &plan_grant(&narrower, &with(edited.clone())).changes[..] {
+        [Change::Replace(Child::Role, left)] => assert_eq!(left["rules"], json!([])),
+        changes => panic!("{changes:?}"),
+    }
     // The account that held it may be gone, and one of that name a stranger's.
     let plan = plan_grant(
         &grant,

@@ -35,6 +35,7 @@ fn binding(name: &str, of: &str, owner: Option<&str>, subject: Value) -> Value {
     });
     if let Some(owner) = owner {
         binding["metadata"]["annotations"]["ringfence.dev/owner-uid"] = owner.into();
+        binding["metadata"]["labels"] = json!({"ringfence.dev/owner": "triage"});
     }
     binding
 }
@@ -44,8 +45,10 @@ fn ours(part: &str, of: &str, owner: &str) -> (Value, Value) {
     let mut bound = binding(&owned_name("ai", "triage", part), of, Some(owner), triage());
     let role = owned_name("ai", "triage", &part.replace("binding", "role"));
     bound["roleRef"] = json!({"kind": "Role", "name": role});
+    let labels = json!({"ringfence.dev/owner": if part == "binding" { "triage" } else { "g" }});
+    bound["metadata"]["labels"] = labels.clone();
     let annotations = json!({"ringfence.dev/owner-uid": owner});
-    let role = json!({"metadata": {"name": role, "namespace": of, "annotations": annotations}});
+    let role = json!({"metadata": {"name": role, "namespace": of, "labels": labels, "annotations": annotations}});
     (bound, role)
 }
 

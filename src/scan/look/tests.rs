@@ -305,7 +305,7 @@ async fn what_selectors_weigh_is_bounded_and_said() {
 #[tokio::test]
 async fn a_foreign_policy_is_told_with_each_workflow_whose_pods_it_opens() {
     let policy = |name: &str, selector: Value| json!({"metadata": {"name": name}, "spec": {"podSelector": selector, "ingress": [{}]}});
-    let ours = json!({"metadata": {"name": owned_name("ai", "triage", "allow"), "namespace": "ai", "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
+    let ours = json!({"metadata": {"name": owned_name("ai", "triage", "allow"), "namespace": "ai", "labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": "workflow-uid"}}, "spec": {"ingress": [{}]}});
     let cluster = cluster()
         .listing(
             "networkpolicies",
@@ -496,4 +496,42 @@ async fn facts_are_asked_for_once() {
         .await;
     let asked = counting.1.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(asked, 3, "workflow, class and account, for twenty pods");
+}
+
+/// What the guard lets plugins report is no part of what was made; what its author asks for is, whoever the record says wrote it.
+#[tokio::test]
+async fn what_plugins_report_is_not_told_and_what_pods_ask_for_is() {
+    let with = |name: &str, key: &str| {
+        let mut pod = called(pod(), name, "");
+        pod["metadata"]["annotations"] = json!({key: "x"});
+        let fields = json!({"f:metadata": {"f:annotations": {format!("f:{key}"): {}}}});
+        pod["metadata"]["managedFields"] = json!([{"manager": "multus", "subresource": "status", "fieldsV1": fields}]);
+        pod
+    };
+    let pods = vec![
+        with("reported", "cni.projectcalico.org/podIP"),
+        with("of-a-value", "cni.example.com/ip"),
+        with("asks", "k8s.v1.cni.cncf.io/networks"),
+    ];
+    let expression = "variables.writtenAnnotations.filter(k, !['cni.example.com/'].exists(r, k.startsWith(r)))";
+    let guard = json!({"metadata": {"name": "ringfence-subresources"}, "spec": {"variables": [{"name": "unlisted", "expression": expression}]}});
+    let by_default = cluster().listing("pods", Some("ai"), pods);
+    let by_value = by_default
+        .clone()
+        .listing("validatingadmissionpolicies", None, vec![guard]);
+    for (cluster, wanted) in [
+        (by_default.clone(), ["of-a-value", "asks"]),
+        (
+            by_default.not_listing("validatingadmissionpolicies"),
+            ["of-a-value", "asks"],
+        ),
+        (by_value, ["reported", "asks"]),
+    ] {
+        let (heard, extent) = look(cluster, bounds()).await;
+        assert_eq!(
+            heard.told(),
+            wanted.map(|name| format!("Pod/{name} triage pod-annotations"))
+        );
+        assert_eq!(extent.gaps, [""; 0]);
+    }
 }
