@@ -99,8 +99,10 @@ async fn a_name_is_kept_by_calling_it_a_launcher() {
         .await
         .ok();
     let message = conflict(&world, home, "triage").await;
+    // Whose claim it is, is told where the class opens that namespace.
+    assert!(!message.contains("squat"), "{message}");
     for part in [
-        &format!("AIWorkflow {other}/squat"),
+        "an AIWorkflow of another namespace",
         "spec.identity.serviceAccountName",
         "ringfence.dev/adopt=triage",
     ] {

@@ -47,7 +47,7 @@ async fn a_tenant_becomes_a_launcher_by_choosing_its_name() {
 
     for (account, claimant) in [
         ("ghost", format!("AIWorkflowClass {class}")),
-        ("spectre", format!("AIWorkflow {home}/etl")),
+        ("spectre", "an AIWorkflow of another namespace".to_owned()),
     ] {
         let own = format!("for-{account}");
         let declared = json!({

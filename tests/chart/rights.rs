@@ -122,7 +122,6 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ),
         ("watch", "discovery.k8s.io", "endpointslices", "default", "", false),
         ("get", "", "services", "default", "kubernetes", true),
-        ("get", "", "services", "default", "x", false),
         ("list", "", "services", "", "", true),
         ("update", "", "services", "x", "x", false),
         ("list", "networking.k8s.io", "ingresses", "", "", true),

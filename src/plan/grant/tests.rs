@@ -198,7 +198,7 @@ fn what_an_unreviewed_workflow_holds_stays_and_nothing_new_comes() {
     let mut narrower = grant.clone();
     narrower.spec.rules.clear();
     match &plan_grant(&narrower, &with(edited.clone())).changes[..] {
-        [Change::Replace(Child::Role, left)] => assert_eq!(left["rules"], json!([])),
+        [Change::Delete { .. }, Change::Delete { .. }] => {}
         changes => panic!("{changes:?}"),
     }
     // The account that held it may be gone, and one of that name a stranger's.
