@@ -191,7 +191,7 @@ fn hello(body: &[u8]) -> IResult<&[u8], Extensions<'_>> {
     let version = verify(be_u16, |version: &u16| version.to_be_bytes().first() == Some(&MAJOR));
     let session = verify(length_data(be_u8), |session: &[u8]| session.len() <= 32);
     let suites = verify(length_data(be_u16), |suites: &[u8]| {
-        !suites.is_empty() && suites.len() % 2 == 0
+        !suites.is_empty() && suites.len().is_multiple_of(2)
     });
     let compressions = verify(length_data(be_u8), |methods: &[u8]| !methods.is_empty());
     let (behind, _) = tuple((version, take(32usize), session, suites, compressions))(body)?;

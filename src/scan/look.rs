@@ -70,6 +70,9 @@ impl Bounds {
 /// How long an answer counts about which kinds are served: setting a mode must not wait for a dozen of them each time.
 const SERVED_FOR: Duration = Duration::from_secs(10);
 
+/// Annotations by which network plugins report, and when they were read.
+type Reported = (Instant, Arc<[String]>);
+
 /// Looks at what stands. Judging does not yield: whoever calls it does so on a thread that may block.
 #[derive(Clone)]
 pub struct Scanner {
@@ -79,7 +82,7 @@ pub struct Scanner {
     /// Which kinds were served, and when that was asked.
     served: Arc<Mutex<HashMap<Listed, (Instant, bool)>>>,
     /// By which annotations network plugins report, and when that was asked.
-    reports: Arc<Mutex<Option<(Instant, Arc<[String]>)>>>,
+    reports: Arc<Mutex<Option<Reported>>>,
 }
 
 impl Scanner {

@@ -70,10 +70,10 @@ async fn what_is_declared_is_told_to_the_proxy_as_far_as_the_class_goes() {
     let both =
         json!({"network": {"egress": [to("a", &["api.example.com"]), to("b", &["*.b.example.com", "c.example.com"])]}});
     world.ready(ns, "triage", &both).await;
-    let (a, b): ((&str, &[&str]), (&str, &[&str])) = (
+    let [a, b]: [(&str, &[&str]); 2] = [
         ("a", &["api.example.com"]),
         ("b", &["*.b.example.com", "c.example.com"]),
-    );
+    ];
     let made = place.leads_to(&[a, b]).await;
     let labels = json!({"app.kubernetes.io/name": "ringfence-egress", "app.kubernetes.io/component": "egress"});
     assert_eq!(

@@ -435,7 +435,7 @@ async fn guards_definitions_and_rights(scene: &Scene) {
 
     let binding = format!("{RBAC}/namespaces/ringfence-system/rolebindings/ringfence");
     scene.admin.delete(&binding).await.ok();
-    let missing = "may not get configmaps ringfence-registrations in namespace ringfence-system";
+    let missing = "may not create leases.coordination.k8s.io in namespace ringfence-system";
     scene
         .finds(1, &[UNREACHED, LEADERLESS, ("error rights: ", missing)])
         .await;
