@@ -13,9 +13,10 @@ use ipnet::IpNet;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::memory::settle_allocator;
+use super::stop::until_stopped;
 use crate::{
     egress::Answers,
     proxy::{Health, Limits, Proxy, Resolver, follow, health_router, room_for, serve, system_servers},
@@ -148,7 +149,7 @@ async fn run(args: Args) -> Result<()> {
         });
     }
 
-    let outcome = wait(&mut tasks, &health).await;
+    let outcome = until_stopped(&mut tasks, "the proxy", || health.stop()).await;
     if outcome.is_ok() {
         // The Service's endpoints forget an unready replica a moment later; until then it must answer.
         tokio::time::sleep(FORGOTTEN).await;
@@ -192,30 +193,6 @@ fn limits(args: &Args) -> Limits {
         connections_of_one: args.connections_per_pod,
         idle: args.idle_timeout,
         ..Limits::default()
-    }
-}
-
-/// Waits for a signal, or for a task to end that should not.
-async fn wait(tasks: &mut JoinSet<Result<()>>, health: &Health) -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("cannot listen for SIGTERM")?;
-    let ended = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
-        _ = terminate.recv() => None,
-        ended = tasks.join_next() => ended,
-    };
-    health.stop();
-    match ended {
-        None => {
-            info!("asked to stop: not ready any more, finishing what is open");
-            Ok(())
-        }
-        Some(Ok(Ok(()))) => bail!("a part of the proxy ended by itself"),
-        Some(Ok(Err(error))) => Err(error),
-        Some(Err(error)) => {
-            error!(%error, "a part of the proxy panicked");
-            Err(error).context("a part of the proxy panicked")
-        }
     }
 }
 

@@ -26,6 +26,7 @@ mod rights;
 mod run;
 mod scan;
 mod schema;
+mod stop;
 mod terminal;
 mod testing;
 

@@ -16,11 +16,12 @@ use kube::{Api, Client, api::ListParams};
 use rustls::server::danger::ClientCertVerifier;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::memory::{MemoryLimit, settle_allocator};
 use super::operator::Operator;
 use super::policies::PolicyFiles;
+use super::stop::until_stopped;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
     decisions::DecisionInput,
@@ -278,7 +279,7 @@ async fn run(args: Args) -> Result<()> {
     let policies = async move { registry.run(serving.0, serving.1).await };
     let controllers = operate(client, election, operator, policies, stop.clone());
     tasks.spawn(async move { Ok(Box::pin(controllers).await?) });
-    let outcome = wait(&mut tasks, &readiness).await;
+    let outcome = until_stopped(&mut tasks, "Ringfence", || readiness.stop()).await;
     stop.cancel();
     if outcome.is_ok() {
         parting.is_over().await;
@@ -296,30 +297,6 @@ async fn run(args: Args) -> Result<()> {
     }
     info!("stopped");
     outcome
-}
-
-/// Waits for a signal, or for a task to end that should not.
-async fn wait(tasks: &mut JoinSet<Result<()>>, readiness: &Readiness) -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("cannot listen for SIGTERM")?;
-    let ended = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
-        _ = terminate.recv() => None,
-        ended = tasks.join_next() => ended,
-    };
-    readiness.stop();
-    match ended {
-        None => {
-            info!("asked to stop: not ready any more, finishing what is in flight");
-            Ok(())
-        }
-        Some(Ok(Ok(()))) => bail!("a part of Ringfence ended by itself"),
-        Some(Ok(Err(error))) => Err(error),
-        Some(Err(error)) => {
-            error!(%error, "a part of Ringfence panicked");
-            Err(error).context("a part of Ringfence panicked")
-        }
-    }
 }
 
 /// Who owns what this release makes, once that is known. A signal before that ends the process at once: nobody handles it yet.

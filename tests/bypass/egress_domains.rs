@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use support::{eventually, unique};
 
 use crate::attackers::force_apply;
+use crate::objects::said;
 use crate::world::{Answer, NAMESPACES, SOON, World, all, condition, one, workflow};
 
 const KEY: &str = "ringfence.dev/egress-domains";
@@ -134,16 +135,8 @@ async fn a_policy_poses_as_one_of_ringfences() {
     let world = World::shared().await;
     let ns = &place(&world, "enforce").await;
     world.ready(ns, "triage", &declaring("api.example.com")).await;
-    let (_, mut posed) = way(&world, ns).await;
-    for key in [
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "managedFields",
-    ] {
-        posed["metadata"].as_object_mut().unwrap().remove(key);
-    }
+    let (_, made) = way(&world, ns).await;
+    let mut posed = said(&made);
     posed["metadata"]["annotations"][KEY] = json!(leads_to("*.evil.example"));
     let plain = &world.namespace("plain", &json!({})).await;
     for namespace in [ns, plain] {
