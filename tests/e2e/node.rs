@@ -205,7 +205,8 @@ impl Drop for Cluster {
 fn first_network() {
     for line in [
         "link set lo up".to_owned(),
-        "link add br0 type bridge".to_owned(),
+        // Its own address: else it takes the lowest of its ports', and what was said to the old one is lost when a node goes.
+        "link add br0 address 02:00:0a:59:00:01 type bridge".to_owned(),
         format!("addr add {FIRST}/24 dev br0"),
         "link set br0 up".to_owned(),
         // Nothing answers there. Without it nobody can send to a Service, which has no other route.

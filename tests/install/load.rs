@@ -20,6 +20,8 @@ const PERIOD: Duration = Duration::from_millis(50);
 const IN_FLIGHT: usize = 4;
 /// A tally is of so many at least.
 const ENOUGH: usize = 80;
+/// So many of each kind that went wrong are told one by one.
+const TOLD: usize = 8;
 /// What an unfit pod is refused by.
 const RULE: &str = "[approved-images]";
 
@@ -52,8 +54,9 @@ pub enum Outcome {
 }
 
 /// What became of those that were sent in a while.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
+    begun: Instant,
     pub sent: usize,
     pub lost: Vec<Counted>,
     pub wrongly_refused: Vec<Counted>,
@@ -107,7 +110,15 @@ impl Load {
         })
         .await;
         let counts = self.counts.lock().expect("no panic");
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            begun: since,
+            sent: 0,
+            lost: Vec::new(),
+            wrongly_refused: Vec::new(),
+            wrongly_admitted: Vec::new(),
+            unasked: Vec::new(),
+            slowest: Duration::ZERO,
+        };
         for one in counts.iter().filter(|one| one.sent >= since && one.sent <= now) {
             tally.sent += 1;
             tally.slowest = tally.slowest.max(one.took);
@@ -167,8 +178,15 @@ impl Tally {
             self.slowest
         );
         for list in [&self.lost, &self.wrongly_refused, &self.wrongly_admitted, &self.unasked] {
-            for one in [list.first(), list.last()].into_iter().flatten() {
-                let _ = write!(said, "\n  {:?} after {:?}: {}", one.outcome, one.took, one.said);
+            for one in list.iter().take(TOLD) {
+                let _ = write!(
+                    said,
+                    "\n  {:?}, sent after {:?}, told {:?} later: {}",
+                    one.outcome,
+                    one.sent - self.begun,
+                    one.took,
+                    one.said
+                );
             }
         }
         said

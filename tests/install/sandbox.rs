@@ -31,7 +31,9 @@ fn network() {
     command("mount", "-t tmpfs tmpfs /run");
     for line in [
         "link set lo up".to_owned(),
-        "link add br0 type bridge".to_owned(),
+        // Its own address: without it a bridge takes the lowest of its ports', and with each pod that comes or goes what was said to the
+        // old one is lost, for seconds.
+        "link add br0 address 02:00:0a:59:00:01 type bridge".to_owned(),
         format!("addr add {NODE}/24 dev br0"),
         format!("addr add {KUBERNETES}/32 dev br0"),
         "link set br0 up".to_owned(),
