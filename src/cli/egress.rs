@@ -19,7 +19,7 @@ use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
     egress::Answers,
-    proxy::{Health, Limits, Proxy, Resolver, follow, health_router, room_for, serve, system_servers},
+    proxy::{Health, Limits, Proxy, Resolver, follow, health_router, room_for, serve, system_servers, withdraw},
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
     webhook::{self, duration, serve_health},
@@ -137,6 +137,11 @@ async fn run(args: Args) -> Result<()> {
     });
     let answers = Answers::new(args.allow_private_answers, args.refuse_answers);
     let proxy = Arc::new(Proxy::new(limits, callers, Resolver::new(servers), answers, metrics));
+    let (looked_at, withdrawing_end) = (Arc::clone(&proxy), end.clone());
+    tasks.spawn(async move {
+        withdraw(looked_at, withdrawing_end).await;
+        Ok(())
+    });
     for address in args.listen {
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;

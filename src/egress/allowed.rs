@@ -109,6 +109,12 @@ impl Allowed {
         })
     }
 
+    /// The same as [`Self::decide`], without a word.
+    pub(super) fn allows(&self, host: &Host, port: u16) -> bool {
+        let opens = |rule: &Rule| rule.means(host) && rule.ports.iter().any(|range| range.contains(port));
+        self.rules.iter().any(opens)
+    }
+
     fn is_bounded(&self) -> bool {
         let bounded = |rule: &Rule| rule.domains.len() <= MAX_DOMAINS && rule.ports.len() <= MAX_PORTS;
         self.rules.len() <= MAX_RULES && self.rules.iter().all(bounded)

@@ -9,6 +9,7 @@ mod client_hello;
 mod dns;
 mod domain;
 mod index;
+mod snapshot;
 mod target;
 
 pub use allowed::{ANNOTATION, Allowed, MAX_TEXT, PortRange, Refusal, Rule, TooLong, Unreadable, Verdict};
@@ -16,5 +17,6 @@ pub use answers::{Answers, Closed};
 pub use client_hello::{ClientHello, MAX_HELLO, NotForHost, Reader};
 pub use dns::{Family, NotAnAnswer, Question, Reply};
 pub use domain::{Domain, Host, MAX_DOMAIN, NotAHost, Pattern};
-pub use index::{Denied, Event, Index, Key, Kind, NoCaller, Pod, Policy, Seen, Snapshot, Workflow};
+pub use index::{Event, Index, Key, Kind, Pod, Policy, Seen, Workflow};
+pub use snapshot::{Denied, NoCaller, Passed, Rounds, Snapshot, Withdrawn};
 pub use target::{BadRequest, Target};

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 use tracing::info;
 
+use super::connections::Connection;
 use super::relay::Flow;
-use crate::egress::{Target, Workflow};
+use crate::egress::{Target, Withdrawn, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// What is known of a connection, or of a request of plain HTTP; told when it ends.
@@ -23,6 +24,8 @@ pub(super) struct Line {
     pub(super) workflow: Option<Arc<Workflow>>,
     pub(super) rule: Option<String>,
     pub(super) flow: Arc<Flow>,
+    /// Once it carries something.
+    pub(super) connection: Option<Connection>,
     verdict: EgressVerdict,
     reason: String,
 }
@@ -38,6 +41,7 @@ impl Line {
             workflow: None,
             rule: None,
             flow: Arc::default(),
+            connection: None,
             verdict: EgressVerdict::Abandoned,
             reason: String::new(),
         }
@@ -60,6 +64,11 @@ impl Line {
         self.began.elapsed()
     }
 
+    /// Why it was withdrawn, if it was.
+    pub(super) fn withdrawn(&self) -> Option<Withdrawn> {
+        self.connection.as_ref()?.withdrawn()
+    }
+
     /// How an open connection ended, where it did not just end.
     pub(super) fn ended(&mut self, reason: impl ToString) {
         self.reason = reason.to_string();
@@ -70,6 +79,9 @@ impl Drop for Line {
     fn drop(&mut self) {
         if self.verdict != EgressVerdict::Allowed {
             self.metrics.decided(self.verdict);
+        }
+        if let Some(withdrawn) = self.withdrawn() {
+            self.reason = withdrawn.to_string();
         }
         let workflow = self.workflow.as_deref();
         info!(

@@ -5,6 +5,7 @@
 
 mod answer;
 mod connect;
+mod connections;
 mod dial;
 mod forward;
 mod health;
@@ -18,6 +19,7 @@ mod resolve;
 mod serve;
 mod watches;
 
+pub use connections::withdraw;
 pub use health::{Health, health_router};
 pub use limits::{Limits, room_for};
 pub use resolve::{NotResolved, Resolver, system_servers};

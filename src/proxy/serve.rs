@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::answer::{Body, NO_PLACE, Refused};
 use super::connect::connect;
+use super::connections::Connections;
 use super::dial::settle;
 use super::forward::forward;
 use super::patient::Patient;
@@ -46,6 +47,7 @@ pub struct Proxy {
     pub(super) metrics: Arc<EgressMetrics>,
     pub(super) buffers: Buffers,
     pub(super) starting: Arc<Places>,
+    pub(super) connections: Arc<Connections>,
     open: Arc<Places>,
 }
 
@@ -70,6 +72,7 @@ impl Proxy {
         Self {
             open: Places::new(limits.connections, limits.connections_of_one),
             starting: Places::new(limits.starting, limits.starting_of_one),
+            connections: Arc::default(),
             buffers: Buffers::default(),
             limits,
             callers,

@@ -14,4 +14,5 @@ mod http;
 mod lasting;
 mod names;
 mod resolving;
+mod withdrawal;
 mod world;
