@@ -252,8 +252,8 @@ mod tests {
             .caller(address.parse().unwrap())
             .map_err(|error| error.to_string())?;
         let target = Target::of_connect("a.example:443").unwrap();
-        let rule = snapshot.decide(workflow, &target).map_err(|error| error.to_string())?;
-        Ok(format!("{workflow} {rule}"))
+        let permit = snapshot.decide(workflow, &target).map_err(|error| error.to_string())?;
+        Ok(format!("{workflow} {}", permit.rule))
     }
 
     #[test]

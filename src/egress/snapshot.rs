@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::allowed::{Allowed, Refusal, Unreadable, Verdict};
+use super::allowed::{Allowed, Permit, Refusal, Unreadable, Verdict};
 use super::index::Workflow;
 use super::target::Target;
 
@@ -84,11 +84,11 @@ impl Snapshot {
         }
     }
 
-    /// Whether a workflow may reach what it asks for, and by which rule of its AIWorkflow.
-    pub fn decide(&self, workflow: &Workflow, target: &Target) -> Result<&str, Denied> {
+    /// Whether a workflow may reach what it asks for, and by what.
+    pub fn decide(&self, workflow: &Workflow, target: &Target) -> Result<Permit<'_>, Denied> {
         let allowed = self.in_force(workflow)?;
         match allowed.decide(&target.host, target.port) {
-            Verdict::Allowed { rule } => Ok(rule),
+            Verdict::Allowed(permit) => Ok(permit),
             Verdict::Refused(refusal) => Err(refusal.into()),
         }
     }

@@ -75,7 +75,7 @@ async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Ope
     let Some((mut pod, mut server, withdrawn)) = begun else { return };
     drop(host);
     let proxy = &caller.proxy;
-    let count = |direction, bytes| proxy.count(direction, bytes);
+    let count = |direction, bytes| proxy.count(line.used.as_deref(), direction, bytes);
     let relayed = relay(
         &mut pod,
         &mut server,
@@ -134,7 +134,7 @@ async fn begin(
     timeout(limits.hello, server.write_all(&hello)).await.ok()?.ok()?;
     let carried = hello.len() as u64;
     line.flow.add(Direction::Sent, carried);
-    caller.proxy.count(Direction::Sent, carried);
+    caller.proxy.count(line.used.as_deref(), Direction::Sent, carried);
     line.allowed();
     drop(starting);
     Some((pod, server, withdrawn))

@@ -27,7 +27,7 @@ use super::open::{Opened, carry, open};
 use super::patient::Patient;
 use super::relay::{Direction, Flow};
 use super::serve::Caller;
-use crate::egress::Target;
+use crate::egress::{Target, Used};
 use crate::telemetry::EgressVerdict;
 
 /// What is read of a host's answer before somebody wants it.
@@ -124,7 +124,7 @@ async fn exchange(
     let mut sender = speak(caller, host, withdrawn).await.map_err(failed)?;
     drop(starting);
     let request = onward(request, target)?;
-    let request = request.map(|body| Counted::sent(body, caller, &line.flow));
+    let request = request.map(|body| Counted::sent(body, caller, line));
     let mut response = sender
         .send_request(request)
         .await
@@ -214,17 +214,19 @@ pub(super) struct Counted<B> {
     caller: Arc<Caller>,
     direction: Direction,
     flow: Arc<Flow>,
+    used: Option<Arc<Used>>,
     /// What is told once all has passed.
     _line: Option<Line>,
 }
 
 impl<B> Counted<B> {
-    fn sent(body: B, caller: &Arc<Caller>, flow: &Arc<Flow>) -> Self {
+    fn sent(body: B, caller: &Arc<Caller>, line: &Line) -> Self {
         Self {
             body,
             caller: Arc::clone(caller),
             direction: Direction::Sent,
-            flow: Arc::clone(flow),
+            flow: Arc::clone(&line.flow),
+            used: line.used.clone(),
             _line: None,
         }
     }
@@ -235,13 +237,14 @@ impl<B> Counted<B> {
             caller: Arc::clone(caller),
             direction: Direction::Received,
             flow: Arc::clone(&line.flow),
+            used: line.used.clone(),
             _line: Some(line),
         }
     }
 
     fn count(&self, bytes: u64) {
         self.flow.add(self.direction, bytes);
-        self.caller.proxy.count(self.direction, bytes);
+        self.caller.proxy.count(self.used.as_deref(), self.direction, bytes);
     }
 }
 

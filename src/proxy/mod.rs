@@ -3,6 +3,7 @@
 //! `src/egress` decides; this room asks the API server, DNS and sockets, and does what was decided. Must never: connect to an address that
 //! was not checked, hold a request's body or an idle connection's buffer, or let one pod take what others need.
 
+mod accounts;
 mod answer;
 mod connect;
 mod connections;
@@ -19,6 +20,7 @@ mod resolve;
 mod serve;
 mod watches;
 
+pub use accounts::Accounts;
 pub use connections::withdraw;
 pub use health::{Health, health_router};
 pub use limits::{Limits, room_for};

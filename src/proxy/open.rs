@@ -18,7 +18,7 @@ use super::places::Place;
 use super::resolve::NotResolved;
 use super::serve::Proxy;
 use super::{Callers, dial};
-use crate::egress::{Host, NoCaller, Passed, Snapshot, Target, Workflow};
+use crate::egress::{Denied, Host, NoCaller, Passed, Snapshot, Target, Workflow};
 use crate::telemetry::EgressVerdict;
 
 /// A connection to the host that was asked for.
@@ -39,11 +39,16 @@ pub(super) async fn open(proxy: &Proxy, address: IpAddr, target: &Target, line: 
         .await
         .map_err(|nobody| Refused::new(StatusCode::FORBIDDEN, EgressVerdict::UnknownCaller, nobody))?;
     line.workflow = Some(Arc::clone(&workflow));
-    let rule = snapshot.decide(&workflow, target).map_err(|denied| {
+    let permit = snapshot.decide(&workflow, target).map_err(|denied| {
+        // Of others, nobody has said that there is such a workflow: their number is not bounded.
+        if let Denied::NotDeclared(_) = denied {
+            proxy.accounts.refused(&workflow, target);
+        }
         let reason = format!("workflow {workflow} may not reach {target}: {denied}");
         Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, reason)
     })?;
-    line.rule = Some(rule.to_owned());
+    line.rule = Some(permit.rule.to_owned());
+    line.used = proxy.accounts.used(&workflow, permit);
     // It may be large, and what follows takes long.
     drop(snapshot);
     let addresses = addresses(proxy, &target.host).await?;

@@ -290,7 +290,7 @@ pub struct Egress {
     alive: Option<ChildStdin>,
     log: PathBuf,
     pub port: u16,
-    metrics_port: u16,
+    pub metrics_port: u16,
 }
 
 impl Egress {
