@@ -3,7 +3,7 @@
 mod report;
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use ipnet::IpNet;
 use kube::Client;
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -22,7 +22,7 @@ use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
     egress::Answers,
-    proxy::{Accounts, Health, Limits, Proxy, Resolver, follow, health_router, room_for, serve, system_servers, withdraw},
+    proxy::{Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, room_for, serve, system_servers, withdraw},
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
     webhook::{self, duration, serve_health},
@@ -57,16 +57,16 @@ enum What {
 
 #[derive(ClapArgs, Debug)]
 struct ProxyArgs {
-    /// Where the proxy listens; may be given again.
+    /// Where the proxy listens; may be given again. [::] is both families, and IPv4 alone where the machine has no IPv6.
     #[arg(
         long,
         env = "RINGFENCE_EGRESS_LISTEN",
         value_delimiter = ',',
-        default_value = "0.0.0.0:3128"
+        default_value = "[::]:3128"
     )]
     listen: Vec<SocketAddr>,
     /// Where /livez, /readyz and /metrics are served; and /report, which ringfence egress report asks for, within this pod alone.
-    #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "[::]:8080")]
     metrics_listen: SocketAddr,
     /// DNS resolver to ask, as an address with or without a port; may be given again. Left out: those of /etc/resolv.conf.
     #[arg(long = "nameserver", env = "RINGFENCE_EGRESS_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
@@ -155,7 +155,7 @@ async fn run(args: ProxyArgs) -> Result<()> {
     let accounts = Arc::new(Accounts::default());
     let health = Health::new(callers.clone(), Arc::clone(&metrics), Arc::clone(&accounts));
     let served =
-        TcpListener::bind(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
+        listen(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
     let (routes, health_end) = (health_router(health.clone()), end.clone());
     tasks.spawn(async move {
         let served = serve_health(served, routes, &webhook::Limits::default(), health_end).await;
@@ -170,8 +170,9 @@ async fn run(args: ProxyArgs) -> Result<()> {
         Ok(())
     });
     for address in args.listen {
-        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listen(address).and_then(TcpListener::from_std);
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        let address = listener.local_addr().unwrap_or(address);
         info!(%address, "listening");
         let (proxy, connections) = (Arc::clone(&proxy), connections.clone());
         let (stop, end) = (stop.clone(), end.clone());
