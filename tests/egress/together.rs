@@ -196,6 +196,7 @@ async fn the_report_of_replicas_comes_by_forwarded_ports(scene: &Scene, hosts: [
     assert_eq!(none.code, Some(2), "{none}");
     assert!(none.stderr.contains("no pod of the egress proxy is in namespace"), "{none}");
 
+    the_doctor_says(scene, "warning", "Deployment ringfence-egress has no replicas").await;
     let (client, node) = (scene.plane.admin().await, "node");
     kubelet::node(&client, node).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), RELEASE_NAMESPACE);
@@ -240,6 +241,17 @@ async fn the_report_of_replicas_comes_by_forwarded_ports(scene: &Scene, hosts: [
     assert!(refused.contains(&taken.to_owned()) && refused.contains(&other.to_owned()), "{report}");
     let names: Vec<_> = report["replicas"].as_array().unwrap().iter().map(|replica| &replica["name"]).collect();
     assert_eq!(names, [&json!("another"), &json!("replica")]);
+}
+
+/// Of the proxy, among what it says of an installation.
+async fn the_doctor_says(scene: &Scene, state: &str, message: &str) {
+    let check = ["check", "installation", "-o", "json"];
+    let said = scene.plane.ringfence_as(&Identity::Admin, BINARY, &check).await.unwrap();
+    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let mut checks = report["checks"].as_array().unwrap().iter();
+    let egress = checks.find(|check| check["check"] == "egress").expect("the proxy is looked at");
+    assert_eq!(egress["state"], state, "{egress}");
+    assert!(egress["message"].as_str().unwrap().contains(message), "{egress}");
 }
 
 impl Scene {
