@@ -22,7 +22,10 @@ use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
     egress::Answers,
-    proxy::{Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, room_for, serve, system_servers, withdraw},
+    proxy::{
+        Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, room_for, serve, system_servers,
+        withdraw,
+    },
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
     webhook::{self, duration, serve_health},
@@ -154,8 +157,7 @@ async fn run(args: ProxyArgs) -> Result<()> {
     });
     let accounts = Arc::new(Accounts::default());
     let health = Health::new(callers.clone(), Arc::clone(&metrics), Arc::clone(&accounts));
-    let served =
-        listen(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
+    let served = listen(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
     let (routes, health_end) = (health_router(health.clone()), end.clone());
     tasks.spawn(async move {
         let served = serve_health(served, routes, &webhook::Limits::default(), health_end).await;

@@ -85,9 +85,7 @@ impl Account {
     /// One more refusal of what a workflow does not declare, at that time.
     pub fn refused(&mut self, workflow: &Arc<Workflow>, target: &Target, now: u64) {
         let known = self.workflows.get_mut(workflow);
-        let is_full = known
-            .as_ref()
-            .is_some_and(|of_one| of_one.refused.len() >= MAX_REFUSED);
+        let is_full = known.as_ref().is_some_and(|of_one| of_one.refused.len() >= MAX_REFUSED);
         if let Some(refusals) = known.and_then(|of_one| of_one.refused.get_mut(target)) {
             refusals.count += 1;
             refusals.last = refusals.last.max(now);
@@ -146,7 +144,10 @@ impl OfOne {
 
     /// What is open goes on to be counted, so it stays.
     fn forget_used(&mut self) -> bool {
-        let idle = self.used.iter().filter(|(_, used)| used.open.load(Ordering::Relaxed) == 0);
+        let idle = self
+            .used
+            .iter()
+            .filter(|(_, used)| used.open.load(Ordering::Relaxed) == 0);
         let oldest = idle.min_by_key(|(_, used)| used.last.load(Ordering::Relaxed));
         let oldest = oldest.map(|(key, _)| key.clone());
         oldest.is_some_and(|key| self.used.remove(&key).is_some())
@@ -367,7 +368,12 @@ mod tests {
         }
         let counted = account.counted(0);
         assert_eq!((counted.workflows[0].used.len(), account.entries), (MAX_USED, MAX_USED));
-        assert!(counted.workflows[0].used.iter().any(|used| used.domain == "open.example"));
+        assert!(
+            counted.workflows[0]
+                .used
+                .iter()
+                .any(|used| used.domain == "open.example")
+        );
     }
 
     /// As where somebody makes workflows only to fill it.
@@ -387,7 +393,9 @@ mod tests {
         let modest = workflow("modest");
         for number in 0..5 {
             account.refused(&modest, &target(&format!("m{number}.example")), 2);
-            used(&mut account, &modest, &format!("u{number}.example")).unwrap().began(2);
+            used(&mut account, &modest, &format!("u{number}.example"))
+                .unwrap()
+                .began(2);
         }
         for number in 0..MAX_REFUSED {
             for greedy in &greedy {
@@ -395,7 +403,11 @@ mod tests {
             }
         }
         let counted = account.counted(0);
-        let modest = counted.workflows.iter().find(|workflow| workflow.name == "modest").unwrap();
+        let modest = counted
+            .workflows
+            .iter()
+            .find(|workflow| workflow.name == "modest")
+            .unwrap();
         assert_eq!((modest.used.len(), modest.refused.len()), (5, 5));
         let all: usize = account.workflows.values().map(OfOne::entries).sum();
         assert_eq!((account.entries, all), (100, 100));

@@ -210,12 +210,18 @@ impl Report {
                 text.push_str(", which is not there any more or declares no domains");
             }
             text.push('\n');
-            let names = of_one.domains.keys().map(|(rule, domain)| (rule.as_str(), domain.as_str()));
+            let names = of_one
+                .domains
+                .keys()
+                .map(|(rule, domain)| (rule.as_str(), domain.as_str()));
             let [rules, domains] = widths(names);
             for ((rule, domain), of_domain) in &of_one.domains {
                 let state = of_domain.state();
                 let painted = paint(state.paint(), &format!("{:<9}", state.as_str()));
-                let line = format!("  {painted}  {rule:<rules$}  {domain:<domains$}  {}", told(&of_domain.counted));
+                let line = format!(
+                    "  {painted}  {rule:<rules$}  {domain:<domains$}  {}",
+                    told(&of_domain.counted)
+                );
                 text.push_str(line.trim_end());
                 text.push('\n');
             }
@@ -227,7 +233,10 @@ impl Report {
             }
             if of_one.unlisted > 0 {
                 let times = times(of_one.unlisted);
-                text.push_str(&format!("  {:<9}  {times} more, of hosts that are not kept by name\n", ""));
+                text.push_str(&format!(
+                    "  {:<9}  {times} more, of hosts that are not kept by name\n",
+                    ""
+                ));
             }
         }
         if self.workflows.is_empty() {
@@ -319,7 +328,9 @@ fn size(bytes: u64) -> String {
 }
 
 fn time(seconds: u64) -> String {
-    let at = i64::try_from(seconds).ok().and_then(|at| Timestamp::from_second(at).ok());
+    let at = i64::try_from(seconds)
+        .ok()
+        .and_then(|at| Timestamp::from_second(at).ok());
     at.map_or_else(|| "an unknown time".to_owned(), |at| at.to_string())
 }
 
@@ -481,12 +492,21 @@ mod tests {
             |workflow| workflow.namespace == "ai",
         );
         let text = report.table(false);
-        assert!(text.contains("ai/triage, which is not there") && !text.contains("secret"), "{text}");
+        assert!(
+            text.contains("ai/triage, which is not there") && !text.contains("secret"),
+            "{text}"
+        );
     }
 
     #[test]
     fn what_a_replica_says_overflows_nothing() {
-        let most = || counted(u64::MAX, vec![used("a.example", 1, 0, u64::MAX)], &[("x.example", u64::MAX, u64::MAX)]);
+        let most = || {
+            counted(
+                u64::MAX,
+                vec![used("a.example", 1, 0, u64::MAX)],
+                &[("x.example", u64::MAX, u64::MAX)],
+            )
+        };
         let replicas = vec![("p".to_owned(), most()), ("q".to_owned(), most())];
         let report = Report::new(declared(&["a.example"]), replicas, Vec::new(), |_| true);
         assert!(report.table(false).contains("an unknown time"));

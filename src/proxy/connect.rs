@@ -72,7 +72,9 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refused> {
 /// The tunnel, until both ends have ended it. What begins it is more than what it takes while it is open.
 async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Opened, mut line: Line) {
     let begun = Box::pin(begin(&caller, upgrade, &host, opened, &mut line)).await;
-    let Some((mut pod, mut server, withdrawn)) = begun else { return };
+    let Some((mut pod, mut server, withdrawn)) = begun else {
+        return;
+    };
     drop(host);
     let proxy = &caller.proxy;
     let count = |direction, bytes| proxy.count(line.used.as_deref(), direction, bytes);

@@ -85,8 +85,14 @@ mod tests {
             }
         };
         for errno in [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL] {
-            assert_eq!(listen_by(parsed("[::]:3128"), without(errno)).unwrap(), parsed("0.0.0.0:3128"));
-            assert!(listen_by(parsed("[::1]:3128"), without(errno)).is_err(), "one address is meant");
+            assert_eq!(
+                listen_by(parsed("[::]:3128"), without(errno)).unwrap(),
+                parsed("0.0.0.0:3128")
+            );
+            assert!(
+                listen_by(parsed("[::1]:3128"), without(errno)).is_err(),
+                "one address is meant"
+            );
         }
         assert!(listen_by(parsed("[::]:3128"), without(Errno::ADDRINUSE)).is_err());
     }

@@ -179,7 +179,9 @@ fn one_listener_is_for_pods_of_both_families() {
         let proxy = world.proxy_with(&["--listen=[::]:0"]).await;
         let port = eventually(SOON, || async {
             let log = proxy.log();
-            let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
             let mut listening = lines.filter(|line| line["message"] == "listening");
             let port = listening.find_map(|line| line["address"].as_str()?.strip_prefix("[::]:")?.parse::<u16>().ok());
             port.ok_or_else(|| anyhow::anyhow!("{log}"))
@@ -199,6 +201,9 @@ fn one_listener_is_for_pods_of_both_families() {
         }
         let stranger = fresh_address();
         let proxy = std::net::SocketAddr::new("127.0.0.1".parse().unwrap(), port);
-        assert_eq!(client::tunnel(proxy, stranger, &authority).await.unwrap_err().status, 403);
+        assert_eq!(
+            client::tunnel(proxy, stranger, &authority).await.unwrap_err().status,
+            403
+        );
     });
 }

@@ -227,7 +227,11 @@ fn requests_of_python_gets_through_or_is_told_why_not() {
         let allowed = said(&mut python(&host)).await;
         let out = &allowed.out;
         for expected in ["POST /0", "POST /1"] {
-            assert!(out.contains(expected) && out.contains("100000 bytes"), "{out} {}", allowed.err);
+            assert!(
+                out.contains(expected) && out.contains("100000 bytes"),
+                "{out} {}",
+                allowed.err
+            );
         }
         let refused = said(&mut python(&other)).await;
         assert!(

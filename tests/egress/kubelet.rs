@@ -65,7 +65,12 @@ async fn forward(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
     }
     let head = String::from_utf8(head).unwrap();
     let (_, ports) = head.split_once("ports=").expect("a port");
-    let port: u16 = ports.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+    let port: u16 = ports
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     let field = |name: &str| {
         head.lines().find_map(|line| {
             let (field, value) = line.split_once(": ")?;

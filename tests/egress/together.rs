@@ -81,10 +81,7 @@ impl Scene {
 
     async fn redeclare(&self, domains: &[&str]) {
         let path = one("AIWorkflow", &self.ns, TRIAGE);
-        self.admin
-            .patch(&path, &json!({"spec": self.spec(domains)}))
-            .await
-            .ok();
+        self.admin.patch(&path, &json!({"spec": self.spec(domains)})).await.ok();
     }
 
     /// A pod that its launcher makes, and that runs as far as its status says.
@@ -134,7 +131,10 @@ fn told(report: &Value) -> (Vec<(String, String)>, Vec<String>) {
     let domains = one["domains"].as_array().unwrap().iter();
     let domains = domains.map(|domain| (text(&domain["domain"]), text(&domain["state"])));
     let refused = one["refused"].as_array().unwrap().iter();
-    (domains.collect(), refused.map(|refused| text(&refused["host"])).collect())
+    (
+        domains.collect(),
+        refused.map(|refused| text(&refused["host"])).collect(),
+    )
 }
 
 #[test]
@@ -153,9 +153,16 @@ fn what_an_aiworkflow_declares_is_reached_counted_and_taken_back() {
         let ended = timeout(SOON, taken_tunnel.read(&mut [0])).await;
         assert_eq!(ended.expect("the tunnel to end").unwrap_or(0), 0);
         let line = scene.proxy.line(&taken).await;
-        assert_eq!(line["reason"], "withdrawn: its workflow may not reach it any more", "{line}");
+        assert_eq!(
+            line["reason"], "withdrawn: its workflow may not reach it any more",
+            "{line}"
+        );
         scene.is_refused(pod, &taken).await;
-        assert!(client::get(&mut kept_tunnel, &kept, "/still").await.contains("GET /still"));
+        assert!(
+            client::get(&mut kept_tunnel, &kept, "/still")
+                .await
+                .contains("GET /still")
+        );
         the_report_of_replicas_comes_by_forwarded_ports(&scene, [&kept, &taken, &unused, &other]).await;
     });
 }
@@ -170,11 +177,18 @@ async fn a_report_is_what_happened(scene: &Scene, [kept, taken, unused, other]: 
         .map(|(domain, state)| (domain.to_owned(), state.to_owned()));
     expected.sort();
     let (domains, refused) = told(&report);
-    assert_eq!((domains, refused), (expected.to_vec(), vec![other.to_owned()]), "{report}");
+    assert_eq!(
+        (domains, refused),
+        (expected.to_vec(), vec![other.to_owned()]),
+        "{report}"
+    );
     let domains = report["workflows"][0]["domains"].as_array().unwrap();
     let used = domains.iter().find(|domain| domain["domain"] == kept).unwrap();
     assert_eq!((&used["connections"], &used["open"]), (&json!(1), &json!(1)), "{used}");
-    assert!(used["sentBytes"].as_u64() > Some(0) && used["receivedBytes"].as_u64() > Some(0), "{used}");
+    assert!(
+        used["sentBytes"].as_u64() > Some(0) && used["receivedBytes"].as_u64() > Some(0),
+        "{used}"
+    );
     let table = scene.report(&Identity::Admin, &[&endpoint]).await;
     assert!(
         table.stdout.contains(&format!("  unused     llm  {unused}\n")) && table.stdout.contains("by 1 of 1 replicas"),
@@ -194,7 +208,10 @@ async fn the_report_of_replicas_comes_by_forwarded_ports(scene: &Scene, hosts: [
     let [kept, taken, unused, other] = hosts;
     let none = scene.report(&Identity::Admin, &[]).await;
     assert_eq!(none.code, Some(2), "{none}");
-    assert!(none.stderr.contains("no pod of the egress proxy is in namespace"), "{none}");
+    assert!(
+        none.stderr.contains("no pod of the egress proxy is in namespace"),
+        "{none}"
+    );
 
     the_doctor_says(scene, "warning", "Deployment ringfence-egress has no replicas").await;
     let (client, node) = (scene.plane.admin().await, "node");
@@ -208,24 +225,38 @@ async fn the_report_of_replicas_comes_by_forwarded_ports(scene: &Scene, hosts: [
             "spec": {"nodeName": node, "containers": [{"name": "egress", "image": "registry.example/i", "ports": ports}]},
         });
         let object = serde_json::from_value(object).unwrap();
-        let made = eventually(SOON, || async { Ok(pods.create(&PostParams::default(), &object).await?) });
+        let made = eventually(SOON, || async {
+            Ok(pods.create(&PostParams::default(), &object).await?)
+        });
         drop(made.await);
     }
     runs(&scene.plane, RELEASE_NAMESPACE, "replica", json!({"phase": "Running"})).await;
     let half = scene.report(&Identity::Admin, &["-o", "json"]).await;
     assert_eq!(half.code, Some(2), "{half}");
     let report: Value = serde_json::from_str(&half.stdout).unwrap_or_else(|error| panic!("{error}: {half}"));
-    assert_eq!(report["silent"], json!([{"name": "another", "reason": "its pod is Pending"}]), "{half}");
+    assert_eq!(
+        report["silent"],
+        json!([{"name": "another", "reason": "its pod is Pending"}]),
+        "{half}"
+    );
 
     runs(&scene.plane, RELEASE_NAMESPACE, "another", json!({"phase": "Running"})).await;
     let pat = Identity::user("pat", &[]);
     let refused = scene.report(&pat, &[]).await;
     assert_eq!(refused.code, Some(2), "{refused}");
-    assert!(refused.stderr.contains("ask whoever runs the cluster for this right"), "{refused}");
+    assert!(
+        refused.stderr.contains("ask whoever runs the cluster for this right"),
+        "{refused}"
+    );
     let rules = |resources: &[&str], group: &str, verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let pods = [rules(&["pods"], "", &["list"]), rules(&["pods/portforward"], "", &["get", "create"])];
+    let pods = [
+        rules(&["pods"], "", &["list"]),
+        rules(&["pods/portforward"], "", &["get", "create"]),
+    ];
     scene.may("pat", RELEASE_NAMESPACE, &pods).await;
-    scene.may("pat", &scene.ns, &[rules(&["aiworkflows"], "ringfence.dev", &["list"])]).await;
+    scene
+        .may("pat", &scene.ns, &[rules(&["aiworkflows"], "ringfence.dev", &["list"])])
+        .await;
     let said = eventually(SOON, || async {
         let said = scene.report(&pat, &["-o", "json"]).await;
         ensure!(said.code == Some(0), "{said}");
@@ -238,18 +269,32 @@ async fn the_report_of_replicas_comes_by_forwarded_ports(scene: &Scene, hosts: [
         .map(|(domain, state)| (domain.to_owned(), state.to_owned()));
     expected.sort();
     assert_eq!(domains, expected, "{report}");
-    assert!(refused.contains(&taken.to_owned()) && refused.contains(&other.to_owned()), "{report}");
-    let names: Vec<_> = report["replicas"].as_array().unwrap().iter().map(|replica| &replica["name"]).collect();
+    assert!(
+        refused.contains(&taken.to_owned()) && refused.contains(&other.to_owned()),
+        "{report}"
+    );
+    let names: Vec<_> = report["replicas"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|replica| &replica["name"])
+        .collect();
     assert_eq!(names, [&json!("another"), &json!("replica")]);
 }
 
 /// Of the proxy, among what it says of an installation.
 async fn the_doctor_says(scene: &Scene, state: &str, message: &str) {
     let check = ["check", "installation", "-o", "json"];
-    let said = scene.plane.ringfence_as(&Identity::Admin, BINARY, &check).await.unwrap();
+    let said = scene
+        .plane
+        .ringfence_as(&Identity::Admin, BINARY, &check)
+        .await
+        .unwrap();
     let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     let mut checks = report["checks"].as_array().unwrap().iter();
-    let egress = checks.find(|check| check["check"] == "egress").expect("the proxy is looked at");
+    let egress = checks
+        .find(|check| check["check"] == "egress")
+        .expect("the proxy is looked at");
     assert_eq!(egress["state"], state, "{egress}");
     assert!(egress["message"].as_str().unwrap().contains(message), "{egress}");
 }

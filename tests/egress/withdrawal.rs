@@ -160,7 +160,9 @@ fn an_answer_in_plain_http_ends_too() {
         let mut begun = [0; 15];
         stream.read_exact(&mut begun).await.unwrap();
         assert_eq!(&begun, b"HTTP/1.1 200 OK");
-        world.redeclare(&workflow, &["other.example"], &[world.hosts.plain]).await;
+        world
+            .redeclare(&workflow, &["other.example"], &[world.hosts.plain])
+            .await;
         let began = Instant::now();
         let mut rest = Vec::new();
         let read = timeout(SOON, stream.read_to_end(&mut rest)).await;
@@ -172,7 +174,10 @@ fn an_answer_in_plain_http_ends_too() {
             "what is cut off does not look whole: {text}"
         );
         let line = world.proxy.line(&host).await;
-        assert_eq!(line["reason"], "withdrawn: its workflow may not reach it any more", "{line}");
+        assert_eq!(
+            line["reason"], "withdrawn: its workflow may not reach it any more",
+            "{line}"
+        );
     });
 }
 
@@ -186,7 +191,9 @@ fn what_is_withdrawn_before_it_carries_anything_carries_nothing() {
         let pod = world.pod(&workflow).await;
         let authority = format!("{host}:{}", world.hosts.quiet);
         let mut stream = client::tunnel(world.proxy.address(), pod, &authority).await.unwrap();
-        world.redeclare(&workflow, &["other.example"], &[world.hosts.quiet]).await;
+        world
+            .redeclare(&workflow, &["other.example"], &[world.hosts.quiet])
+            .await;
         sleep(Duration::from_secs(2)).await;
         let hello = client::hello(world.hosts.client(), &host);
         stream.write_all(&hello).await.unwrap();
@@ -195,6 +202,10 @@ fn what_is_withdrawn_before_it_carries_anything_carries_nothing() {
         drop(read.expect("it to end"));
         assert_eq!(answer, [21, 3, 3, 0, 2, 2, 49], "access_denied");
         let line = world.proxy.line(&host).await;
-        assert_eq!((&line["verdict"], &line["sent"]), (&json!("not-declared"), &json!(0)), "{line}");
+        assert_eq!(
+            (&line["verdict"], &line["sent"]),
+            (&json!("not-declared"), &json!(0)),
+            "{line}"
+        );
     });
 }

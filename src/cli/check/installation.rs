@@ -330,7 +330,9 @@ impl Doctor<'_> {
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<AIWorkflow>(&()));
         match listed("list AIWorkflows", &api, &ListParams::default(), MAX_WORKFLOWS).await {
             Ok((found, is_whole)) => {
-                let found = found.into_iter().map(|object| json!({"metadata": object.metadata, "status": object.data["status"]}));
+                let found = found
+                    .into_iter()
+                    .map(|object| json!({"metadata": object.metadata, "status": object.data["status"]}));
                 Ok(egress::closed(&found.collect::<Vec<_>>(), is_whole))
             }
             // What is said of definitions says it.

@@ -141,7 +141,9 @@ async fn gather(args: &Args, client: &Client) -> Result<Report> {
             }),
         }
     }
-    Ok(Report::new(declared, counted, silent, |workflow| is_asked_for(args, workflow)))
+    Ok(Report::new(declared, counted, silent, |workflow| {
+        is_asked_for(args, workflow)
+    }))
 }
 
 fn is_asked_for(args: &Args, workflow: &Workflow) -> bool {
@@ -208,7 +210,9 @@ async fn of_pod(api: &Api<Pod>, pod: &Pod) -> Result<Counted> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
     let port = ports.find(|port| port.name.as_deref() == Some(PORT_NAME));
-    let port = port.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(PORT);
+    let port = port
+        .and_then(|port| u16::try_from(port.container_port).ok())
+        .unwrap_or(PORT);
     let forwarding = api.portforward(&pod.name_any(), &[port]);
     let mut forwarding = bounded("forward a port of it", forwarding).await.map_err(told)?;
     let stream = forwarding.take_stream(port).context("no port was forwarded")?;
@@ -275,7 +279,9 @@ fn shown(mut counted: Counted) -> Counted {
 }
 
 fn endpoint(text: &str) -> Result<Uri, String> {
-    let url: Uri = text.parse().map_err(|_| "write a URL, such as http://localhost:8080".to_owned())?;
+    let url: Uri = text
+        .parse()
+        .map_err(|_| "write a URL, such as http://localhost:8080".to_owned())?;
     let is_plain = url.scheme() == Some(&Scheme::HTTP) && matches!(url.path(), "" | "/");
     match is_plain {
         true => Ok(url),
@@ -292,7 +298,13 @@ mod tests {
         for text in ["http://localhost:8080", "http://127.0.0.1:1/", "http://[::1]:8080"] {
             assert!(endpoint(text).is_ok(), "{text}");
         }
-        for text in ["localhost:8080", "https://localhost", "http://localhost/report", "http://", "x y"] {
+        for text in [
+            "localhost:8080",
+            "https://localhost",
+            "http://localhost/report",
+            "http://",
+            "x y",
+        ] {
             assert!(endpoint(text).is_err(), "{text}");
         }
     }

@@ -47,7 +47,12 @@ pub(super) fn closed(workflows: &[Value], is_whole: bool) -> Vec<Told> {
 }
 
 /// Of its Deployment and its Service, one of which is there, and of the Service's EndpointSlices.
-pub(super) fn replicas(deployment: Option<&Value>, service: Option<&Value>, slices: &Value, namespace: &str) -> Vec<Told> {
+pub(super) fn replicas(
+    deployment: Option<&Value>,
+    service: Option<&Value>,
+    slices: &Value,
+    namespace: &str,
+) -> Vec<Told> {
     let closed = "declared domains are closed";
     let (Some(deployment), Some(_)) = (deployment, service) else {
         let (missing, other) = match deployment {
@@ -57,7 +62,10 @@ pub(super) fn replicas(deployment: Option<&Value>, service: Option<&Value>, slic
         let message = format!("{missing} {EGRESS_PROXY} is not there, and its {other} is: {closed}");
         return vec![Told::error(CHECK, message, "helm upgrade the release")];
     };
-    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+    let wanted = deployment
+        .pointer("/spec/replicas")
+        .and_then(Value::as_u64)
+        .unwrap_or(1);
     let ready = ready(slices);
     let fix = format!(
         "see why: kubectl -n {namespace} get pods -l app.kubernetes.io/component=egress, and /readyz of a pod says what it waits for"
@@ -70,7 +78,11 @@ pub(super) fn replicas(deployment: Option<&Value>, service: Option<&Value>, slic
             format!("Deployment {EGRESS_PROXY} has no replicas: {closed}"),
             "set egress.replicas, or switch egress.enabled off",
         ),
-        (_, 0) => Told::error(CHECK, format!("none of {wanted} replicas of the proxy is ready: {closed}"), fix),
+        (_, 0) => Told::error(
+            CHECK,
+            format!("none of {wanted} replicas of the proxy is ready: {closed}"),
+            fix,
+        ),
         _ if ready < wanted => Told::new(CHECK, State::Warning, message, fix),
         _ => Told::good(CHECK, message),
     }]
@@ -110,7 +122,9 @@ mod tests {
         let others = vec![workflow("a", "AboveCeiling"), json!({"metadata": {"name": "new"}})];
         assert_eq!(one(&closed(&others, true)).0, "ok");
         assert_eq!(one(&closed(&others, false)).0, "unknown");
-        let waiting: Vec<_> = (0..5).map(|number| workflow(&format!("w{number}"), "NoEgressProxy")).collect();
+        let waiting: Vec<_> = (0..5)
+            .map(|number| workflow(&format!("w{number}"), "NoEgressProxy"))
+            .collect();
         let told = closed(&waiting, true);
         let (state, message) = one(&told);
         assert!(
@@ -135,7 +149,12 @@ mod tests {
         let endpoint = |(name, ready): &(&str, bool)| json!({"conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}});
         let endpoints: Vec<_> = endpoints.iter().map(endpoint).collect();
         let slices = json!({"items": [{"endpoints": endpoints}, {"endpoints": null}]});
-        let told = replicas(Some(&json!({"spec": {"replicas": wanted}})), Some(&json!({})), &slices, "ours");
+        let told = replicas(
+            Some(&json!({"spec": {"replicas": wanted}})),
+            Some(&json!({})),
+            &slices,
+            "ours",
+        );
         let (found, message) = one(&told);
         assert!(found == state && message.contains(says), "{found} {message}");
     }
@@ -144,8 +163,14 @@ mod tests {
     fn half_of_it_is_named() {
         let there = json!({"spec": {"replicas": 2}});
         let told = replicas(None, Some(&there), &Value::Null, "ours");
-        assert!(one(&told).1.starts_with("Deployment ringfence-egress is not there"), "{told:?}");
+        assert!(
+            one(&told).1.starts_with("Deployment ringfence-egress is not there"),
+            "{told:?}"
+        );
         let told = replicas(Some(&there), None, &Value::Null, "ours");
-        assert!(one(&told).1.starts_with("Service ringfence-egress is not there"), "{told:?}");
+        assert!(
+            one(&told).1.starts_with("Service ringfence-egress is not there"),
+            "{told:?}"
+        );
     }
 }
