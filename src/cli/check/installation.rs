@@ -332,7 +332,7 @@ impl Doctor<'_> {
             Ok((found, is_whole)) => {
                 let found = found
                     .into_iter()
-                    .map(|object| json!({"metadata": object.metadata, "status": object.data["status"]}));
+                    .map(|object| json!({"metadata": object.metadata, "status": object.data.get("status")}));
                 Ok(egress::closed(&found.collect::<Vec<_>>(), is_whole))
             }
             // What is said of definitions says it.
