@@ -89,7 +89,8 @@ pub async fn serve_health(
     let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).http1_only();
     bound(server.http_builder(), &limits);
     let handle = stop_when(cancel, Duration::from_secs(1));
-    server.handle(handle).serve(router.into_make_service()).await
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    server.handle(handle).serve(service).await
 }
 
 fn bound(builder: &mut Builder<TokioExecutor>, limits: &Limits) {
