@@ -333,7 +333,7 @@ mod tests {
             last: 7,
             ..CountedDomain::default()
         };
-        assert_eq!(counted.workflows[0].used, [a, b]);
+        assert_eq!(counted.workflows[0].used, [b, a]);
         let text = serde_json::to_string(&counted).unwrap();
         assert_eq!(serde_json::from_str::<Counted>(&text).unwrap(), counted);
     }

@@ -206,7 +206,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::{Denied, NoCaller, Passed, Target, Withdrawn};
+    use crate::egress::{Denied, NoCaller, Passed, Rounds, Target, Withdrawn};
 
     const RULES: &str = r#"{"rules":[{"name":"llm","domains":["a.example"],"ports":[{"port":443}]}]}"#;
 

@@ -54,8 +54,8 @@ pub async fn node(client: &Client, name: &str) {
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
     }});
-    let patched = nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status));
-    patched.await.unwrap();
+    let (params, patch) = (PatchParams::default(), Patch::Merge(status));
+    nodes.patch_status(name, &params, &patch).await.unwrap();
 }
 
 async fn forward(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
@@ -64,7 +64,7 @@ async fn forward(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
         head.push(stream.read_u8().await?);
     }
     let head = String::from_utf8(head).unwrap();
-    let (_, ports) = head.split_once("ports=").expect("a port");
+    let (_, ports) = head.split_once("port=").expect("a port");
     let port: u16 = ports
         .split(|c: char| !c.is_ascii_digit())
         .next()

@@ -37,13 +37,15 @@ impl Scene {
     async fn new() -> Self {
         let world = World::get().await;
         let plane = ControlPlane::start(Options::default()).expect("a control plane");
-        // No node runs its pods: the proxy is a process, with the account that they would have.
-        let values = json!({"egress": {"enabled": true, "replicas": 0}});
+        let values = json!({"egress": {"enabled": true}});
         let flags = ["--scan-period=0", "--egress-proxy"].map(str::to_owned);
         let ringfence = plane.start_ringfence_with(BINARY, &values, &flags).await;
         let ringfence = ringfence.expect("ringfence");
         let admin = Actor::new(plane.admin().await);
         in_force(&admin).await;
+        // No node runs its pods: the proxy is a process, with the account that they would have.
+        let deployment = one("Deployment", RELEASE_NAMESPACE, "ringfence-egress");
+        admin.patch(&deployment, &json!({"spec": {"replicas": 0}})).await.ok();
         let account = Identity::service_account(RELEASE_NAMESPACE, "ringfence-egress");
         let kubeconfig = plane.kubeconfig_for(&account).await.unwrap();
         let proxy = Egress::start(&kubeconfig, &world.dns, &[]).await;
@@ -206,12 +208,13 @@ async fn a_report_is_what_happened(scene: &Scene, [kept, taken, unused, other]: 
 /// With the rights of whoever asks, and no others.
 async fn the_report_of_replicas_comes_by_forwarded_ports(scene: &Scene, hosts: [&str; 4]) {
     let [kept, taken, unused, other] = hosts;
-    let none = scene.report(&Identity::Admin, &[]).await;
-    assert_eq!(none.code, Some(2), "{none}");
-    assert!(
-        none.stderr.contains("no pod of the egress proxy is in namespace"),
-        "{none}"
-    );
+    eventually(SOON, || async {
+        let none = scene.report(&Identity::Admin, &[]).await;
+        let says = none.stderr.contains("no pod of the egress proxy is in namespace");
+        ensure!(none.code == Some(2) && says, "{none}");
+        Ok(())
+    })
+    .await;
 
     the_doctor_says(scene, "warning", "Deployment ringfence-egress has no replicas").await;
     let (client, node) = (scene.plane.admin().await, "node");

@@ -61,8 +61,12 @@ async fn one(world: &World, of: &str) -> (Workflow, Tunnel) {
     (workflow, tunnel)
 }
 
-fn policies(world: &World, workflow: &Workflow) -> Api<NetworkPolicy> {
-    Api::namespaced(world.client.clone(), &workflow.namespace)
+async fn delete_policy(world: &World, workflow: &Workflow) {
+    let policies: Api<NetworkPolicy> = Api::namespaced(world.client.clone(), &workflow.namespace);
+    policies
+        .delete(&workflow.policy(), &DeleteParams::default())
+        .await
+        .unwrap();
 }
 
 async fn patch_pod(world: &World, workflow: &Workflow, patch: Value) {
@@ -93,12 +97,13 @@ fn what_is_taken_from_a_workflow_ends_and_its_neighbours_go_on() {
         let (shared, with_another) = one(world, "shared").await;
 
         world.redeclare(&workflow, &[&kept], &[world.hosts.tls]).await;
-        let deleted = policies(world, &undeclared).delete(&undeclared.policy(), &DeleteParams::default());
-        drop(deleted.await.unwrap());
+        delete_policy(world, &undeclared).await;
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
         let unfence = Patch::Merge(json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}));
-        let patched = namespaces.patch(&unfenced.namespace, &PatchParams::default(), &unfence);
-        drop(patched.await.unwrap());
+        namespaces
+            .patch(&unfenced.namespace, &PatchParams::default(), &unfence)
+            .await
+            .unwrap();
         world.delete_pod(&gone, "pod").await;
         let label = json!({"metadata": {"labels": {"ringfence.dev/workflow": "other"}}});
         patch_pod(world, &relabelled, label).await;
@@ -132,11 +137,7 @@ fn what_is_put_back_at_once_was_not_withdrawn() {
     run(async {
         let world = World::get().await;
         let (workflow, mut tunnel) = one(world, "back").await;
-        let policies = policies(world, &workflow);
-        policies
-            .delete(&workflow.policy(), &DeleteParams::default())
-            .await
-            .unwrap();
+        delete_policy(world, &workflow).await;
         let host = tunnel.host.clone();
         // So long that a round sees it gone.
         sleep(Duration::from_millis(1300)).await;

@@ -213,8 +213,9 @@ async fn of_pod(api: &Api<Pod>, pod: &Pod) -> Result<Counted> {
     let port = port
         .and_then(|port| u16::try_from(port.container_port).ok())
         .unwrap_or(PORT);
-    let forwarding = api.portforward(&pod.name_any(), &[port]);
-    let mut forwarding = bounded("forward a port of it", forwarding).await.map_err(told)?;
+    let name = pod.name_any();
+    let forwarding = bounded("forward a port of it", api.portforward(&name, &[port])).await;
+    let mut forwarding = forwarding.map_err(told)?;
     let stream = forwarding.take_stream(port).context("no port was forwarded")?;
     let failed = forwarding.take_error(port);
     tokio::select! {
