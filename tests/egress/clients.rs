@@ -18,7 +18,7 @@ struct Said {
 }
 
 async fn said(command: &mut Command) -> Said {
-    let output = command.stdin(Stdio::null()).output().await.unwrap();
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     Said {
         succeeded: output.status.success(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -183,11 +183,10 @@ class OfPod(HTTPAdapter):
 
 with requests.Session() as session:
     session.mount("https://", OfPod())
-    session.verify = ca
     try:
         # The second goes over the tunnel of the first.
         for number in range(2):
-            print(session.post(f"https://{host}:{port}/{number}", data=b"x" * 100000, timeout=20).text)
+            print(session.post(f"https://{host}:{port}/{number}", data=b"x" * 100000, timeout=20, verify=ca).text)
     except requests.RequestException as error:
         print(error)
 "#;
@@ -261,7 +260,7 @@ tunnel.on("connect", (answer, socket) => {
   const secure = tls.connect({ socket, servername: host, ca: fs.readFileSync(ca), ALPNProtocols: ["http/1.1"] });
   secure.on("error", failed);
   const createConnection = () => secure;
-  const request = https.request({ host, port, path: "/node", method: "POST", agent: false, createConnection }, (response) => {
+  const request = https.request({ host, port, path: "/node", method: "POST", createConnection }, (response) => {
     response.setEncoding("utf8");
     response.on("data", (text) => process.stdout.write(text));
     response.on("end", () => secure.destroy());
