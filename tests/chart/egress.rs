@@ -94,7 +94,7 @@ async fn it_is_there_only_where_it_is_wanted_and_the_operator_knows() {
 
 /// What it may do is counted here, so that it cannot grow unseen.
 #[tokio::test]
-async fn it_reads_pods_policies_and_namespaces_and_nothing_else() {
+async fn it_reads_pods_policies_namespaces_and_classes_and_nothing_else() {
     let objects = render(&[ON]).await;
     let account = json!([{"kind": "ServiceAccount", "name": EGRESS_PROXY, "namespace": RELEASE}]);
     let bindings = objects
@@ -110,6 +110,7 @@ async fn it_reads_pods_policies_and_namespaces_and_nothing_else() {
         json!([
             {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": read},
             {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": read},
+            {"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "verbs": ["list", "watch"]},
         ])
     );
     let labels = named(&objects, "ClusterRole", EGRESS_PROXY)["metadata"]["labels"]
