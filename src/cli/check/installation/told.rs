@@ -122,7 +122,7 @@ fn has_condition(object: &Value, type_: &str) -> bool {
     condition(object, type_).is_some_and(|one| one["status"] == "True")
 }
 
-fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+pub(super) fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
     let mut conditions = object.pointer("/status/conditions")?.as_array()?.iter();
     conditions.find(|one| one["type"] == type_)
 }
