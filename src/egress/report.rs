@@ -318,13 +318,14 @@ fn times(count: u64) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes, 0);
-    while value >= 10 * 1024 && unit + 1 < UNITS.len() {
-        value /= 1024;
-        unit += 1;
+    let (mut value, mut unit) = (bytes, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 10 * 1024 {
+            break;
+        }
+        (value, unit) = (value / 1024, larger);
     }
-    format!("{value} {}", UNITS[unit])
+    format!("{value} {unit}")
 }
 
 fn time(seconds: u64) -> String {

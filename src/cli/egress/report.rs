@@ -3,7 +3,7 @@
 //! Replicas say it within their pods alone, so each is asked by a forwarded port, with the caller's rights. Must never: take one that did not
 //! answer for one that counted nothing, or wait for it without a deadline.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{borrow::Cow, io, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use axum::http::{
@@ -17,7 +17,12 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{ListParams, ObjectMeta, Portforward},
+};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -182,7 +187,7 @@ async fn declared(args: &Args, client: &Client) -> Result<Declared> {
 type Answers = Vec<(String, Result<Counted>)>;
 
 async fn of_pods(client: &Client, release: &str) -> Result<Answers> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), release);
+    let api: Api<Replica> = Api::namespaced(client.clone(), release);
     let labels = format!("app.kubernetes.io/name={EGRESS_PROXY},app.kubernetes.io/component=egress");
     let params = ListParams::default().labels(&labels);
     let found = listed("list the pods of the egress proxy", &api, &params, MAX_REPLICAS).await;
@@ -203,16 +208,11 @@ async fn of_pods(client: &Client, release: &str) -> Result<Answers> {
     Ok(asked.buffered(ASKED).collect().await)
 }
 
-async fn of_pod(api: &Api<Pod>, pod: &Pod) -> Result<Counted> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+async fn of_pod(api: &Api<Replica>, pod: &Replica) -> Result<Counted> {
+    let phase = pod.status.pointer("/phase").and_then(Value::as_str);
     let phase = phase.unwrap_or("Pending");
     ensure!(phase == "Running", "its pod is {phase}");
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let port = ports.find(|port| port.name.as_deref() == Some(PORT_NAME));
-    let port = port
-        .and_then(|port| u16::try_from(port.container_port).ok())
-        .unwrap_or(PORT);
+    let port = pod.port();
     let name = pod.name_any();
     let forwarding = bounded("forward a port of it", api.portforward(&name, &[port])).await;
     let mut forwarding = forwarding.map_err(told)?;
@@ -222,6 +222,58 @@ async fn of_pod(api: &Api<Pod>, pod: &Pod) -> Result<Counted> {
         biased;
         Some(error) = async { failed?.await } => bail!("its port cannot be forwarded: {error}"),
         counted = ask(stream) => counted,
+    }
+}
+
+/// A pod of the proxy as JSON: little of it is needed.
+#[derive(Clone, Debug, Deserialize)]
+struct Replica {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+impl Replica {
+    fn port(&self) -> u16 {
+        let all = |value: &Value, field: &str| value.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+        let containers = all(&self.spec, "containers").into_iter();
+        let mut ports = containers.flat_map(|container| all(&container, "ports"));
+        let port = ports.find(|port| port.get("name").is_some_and(|name| name == PORT_NAME));
+        let port = port.and_then(|port| u16::try_from(port.get("containerPort")?.as_u64()?).ok());
+        port.unwrap_or(PORT)
+    }
+}
+
+impl Portforward for Replica {}
+
+impl Resource for Replica {
+    type DynamicType = ();
+    type Scope = <Pod as Resource>::Scope;
+
+    fn kind(dt: &()) -> Cow<'_, str> {
+        Pod::kind(dt)
+    }
+
+    fn group(dt: &()) -> Cow<'_, str> {
+        Pod::group(dt)
+    }
+
+    fn version(dt: &()) -> Cow<'_, str> {
+        Pod::version(dt)
+    }
+
+    fn plural(dt: &()) -> Cow<'_, str> {
+        Pod::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
     }
 }
 

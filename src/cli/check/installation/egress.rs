@@ -22,8 +22,8 @@ pub(super) fn closed(workflows: &[Value], is_whole: bool) -> Vec<Told> {
         condition(workflow, "Programmed").is_some_and(|found| found["reason"] == Reason::NoEgressProxy.as_str())
     };
     let named = workflows.iter().filter(is_closed).map(|workflow| {
-        let text = |field: &str| workflow["metadata"][field].as_str().unwrap_or_default();
-        format!("{}/{}", text("namespace"), text("name"))
+        let text = |field: &str| workflow.pointer(field).and_then(Value::as_str).unwrap_or_default();
+        format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
     });
     let named: Vec<_> = named.collect();
     if named.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn closed(workflows: &[Value], is_whole: bool) -> Vec<Told> {
         };
     }
     let more = named.len().saturating_sub(MAX_NAMED);
-    let mut shown = named[..named.len() - more].join(", ");
+    let mut shown = named.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
     if more > 0 {
         shown.push_str(&format!(" and {more} more"));
     }
