@@ -189,7 +189,7 @@ impl Calls {
     {
         let resource = ApiResource {
             group: child.group().to_owned(),
-            version: "v1".to_owned(),
+            version: child.version().to_owned(),
             api_version: child.api_version(),
             kind: child.kind().to_owned(),
             plural: child.plural().to_owned(),
@@ -226,6 +226,17 @@ impl Calls {
                 None => return Ok(objects),
             }
         }
+    }
+
+    /// The same of a kind that not every API server serves. `None` where it is not served, for good or for the moment: that says nothing of
+    /// what is stored.
+    pub(super) async fn list_served(
+        &self,
+        child: Child,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Option<Vec<Value>>, CallError> {
+        served(self.list(child, namespace, labels).await)
     }
 
     pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
