@@ -161,6 +161,7 @@ impl Account {
             generation: None,
             account: self.name.clone(),
             secrets: Vec::new(),
+            by_cilium: false,
         });
         owners
     }
