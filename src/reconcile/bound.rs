@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kube::{Api, ResourceExt};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, timeout};
 
 use super::{CallError, Reads, calls, lean::Lean};
 use crate::api::{AIWorkflow, AIWorkflowGrant, is_dns_subdomain};
@@ -22,6 +22,8 @@ use crate::webhook::pages::Ask;
 
 /// Most that are named: one is enough.
 const MAX_NAMED: usize = 5;
+/// How long a look may take: the API server forgets where a list stood after five minutes.
+const LOOK_TIME: Duration = Duration::from_secs(240);
 
 /// Whose account is asked about.
 #[derive(Clone, Eq, Ord, PartialEq, PartialOrd)]
@@ -102,8 +104,13 @@ pub(super) async fn bound(workflow: &AIWorkflow, reads: &Reads) -> Result<Vec<St
     };
     if last.as_ref().filter(answers).is_none() {
         let began = Instant::now();
-        let found = look(reads.looks.wanted(), reads).await;
-        let found = found.map_err(|error| error.explain());
+        let found = match timeout(LOOK_TIME, look(reads.looks.wanted(), reads)).await {
+            Ok(found) => found.map_err(|error| error.explain()),
+            Err(_) => Err(format!(
+                "looking at all RoleBindings and ClusterRoleBindings takes longer than {} s: see which namespace has so many, or such large ones",
+                LOOK_TIME.as_secs()
+            )),
+        };
         *last = Some(Look { began, found });
     }
     match last.as_ref().map(|look| &look.found) {
@@ -128,13 +135,12 @@ async fn look(mut found: Named, reads: &Reads) -> Result<Named, CallError> {
                 return Err(CallError::Unread(unread));
             }
             for binding in page.items.into_iter().map(Value::Object) {
-                let origin = Origin::of(kind.kind, &binding);
+                let mut claim = Claim::of(kind.kind, &binding);
                 for ((account, named), owners) in found.iter_mut().zip(&mut owners) {
-                    // Each that is looked up is one that Ringfence made, or counts.
                     if named.len() >= MAX_NAMED || !fence::names_account(&binding, &account.namespace, &account.name) {
                         continue;
                     }
-                    if !made(origin.as_ref(), owners, reads).await? {
+                    if !claim.is_true(owners, reads).await? {
                         let of = plan::text_at(&binding, "/metadata/namespace");
                         let of = if of.is_empty() { String::new() } else { format!("{of}/") };
                         named.push(format!("{} {of}{}", kind.kind, clipped(plan::name_of(&binding))));
@@ -167,19 +173,39 @@ impl Account {
     }
 }
 
-/// Whether the workflow made it, or the grant that it names.
-async fn made(origin: Option<&Origin>, owners: &mut Owners, reads: &Reads) -> Result<bool, CallError> {
-    let Some(origin) = origin else { return Ok(false) };
-    if !owners.has(&origin.owner) && !origin.namespace.is_empty() && is_dns_subdomain(&origin.owner_name) {
-        let Origin {
-            namespace, owner_name, ..
-        } = origin;
-        let grants = Api::<Lean<AIWorkflowGrant>>::namespaced(reads.client.clone(), namespace);
-        let what = format!("read AIWorkflowGrant {namespace}/{owner_name}");
-        let grant = calls::readable(calls::bounded(&what, grants.get(owner_name)).await)?;
-        if let Some(grant) = grant.and_then(|Lean(grant)| serde_json::to_value(grant).ok()) {
-            owners.add_grant(&grant);
+/// Who a binding says that it was made by.
+struct Claim {
+    origin: Option<Origin>,
+    /// The grant that it names, once that was looked up.
+    grant: Option<Option<Value>>,
+}
+
+impl Claim {
+    fn of(kind: &'static str, binding: &Value) -> Self {
+        Self {
+            origin: Origin::of(kind, binding),
+            grant: None,
         }
     }
-    Ok(owners.made(origin))
+
+    /// Whether the workflow made it, or the grant that it names, which is looked up once for all accounts.
+    async fn is_true(&mut self, owners: &mut Owners, reads: &Reads) -> Result<bool, CallError> {
+        let Some(origin) = &self.origin else { return Ok(false) };
+        if !owners.has(&origin.owner) && !origin.namespace.is_empty() && is_dns_subdomain(&origin.owner_name) {
+            if self.grant.is_none() {
+                self.grant = Some(read_grant(&origin.namespace, &origin.owner_name, reads).await?);
+            }
+            if let Some(Some(grant)) = &self.grant {
+                owners.add_grant(grant);
+            }
+        }
+        Ok(owners.made(origin))
+    }
+}
+
+async fn read_grant(namespace: &str, name: &str, reads: &Reads) -> Result<Option<Value>, CallError> {
+    let grants = Api::<Lean<AIWorkflowGrant>>::namespaced(reads.client.clone(), namespace);
+    let what = format!("read AIWorkflowGrant {namespace}/{name}");
+    let grant = calls::readable(calls::bounded(&what, grants.get(name)).await)?;
+    Ok(grant.and_then(|Lean(grant)| serde_json::to_value(grant).ok()))
 }

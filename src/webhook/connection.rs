@@ -15,8 +15,6 @@ use std::task::{Context, Poll};
 
 use axum::body::HttpBody;
 use axum::http::{Extensions, Request};
-use axum_server::accept::Accept;
-use futures::future::{BoxFuture, FutureExt};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -83,6 +81,25 @@ impl Bounded {
             }),
             idle,
         }
+    }
+
+    /// Gives a new connection its place, and each of its requests to `service` with what it came by. An error where there is no place.
+    pub(super) async fn admit<S>(&self, stream: TcpStream, service: S) -> io::Result<(Guarded, Asking<S>)> {
+        let (open, idle) = (Arc::clone(&self.open), self.idle);
+        let address = stream.peer_addr()?.ip();
+        let permit = open.room().await?;
+        stream.set_nodelay(true)?;
+        let heard = open.add(address);
+        let asker = Asker(Arc::clone(&heard));
+        let guarded = Guarded {
+            stream,
+            silence: Box::pin(sleep(idle)),
+            idle,
+            heard,
+            open,
+            _permit: permit,
+        };
+        Ok((guarded, Asking { service, asker }))
     }
 }
 
@@ -178,33 +195,6 @@ impl<S: Service<Request<B>>, B: HttpBody> Service<Request<B>> for Asking<S> {
             is_whole(request.extensions());
         }
         self.service.call(request)
-    }
-}
-
-impl<S: Send + 'static> Accept<TcpStream, S> for Bounded {
-    type Stream = Guarded;
-    type Service = Asking<S>;
-    type Future = BoxFuture<'static, io::Result<(Guarded, Asking<S>)>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let (open, idle) = (Arc::clone(&self.open), self.idle);
-        async move {
-            let address = stream.peer_addr()?.ip();
-            let permit = open.room().await?;
-            stream.set_nodelay(true)?;
-            let heard = open.add(address);
-            let asker = Asker(Arc::clone(&heard));
-            let guarded = Guarded {
-                stream,
-                silence: Box::pin(sleep(idle)),
-                idle,
-                heard,
-                open,
-                _permit: permit,
-            };
-            Ok((guarded, Asking { service, asker }))
-        }
-        .boxed()
     }
 }
 
