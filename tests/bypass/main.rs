@@ -22,6 +22,7 @@ mod ceiling;
 #[path = "../cluster/direct.rs"]
 mod direct;
 mod down;
+mod egress_cilium;
 mod egress_domains;
 mod exceptions;
 mod exceptions_end;
