@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::Read;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -18,45 +17,48 @@ pub fn swells(review: &[u8]) -> bool {
     if review.len() <= LARGE {
         return false;
     }
-    let at = Cell::new(0);
     let sizes = Cell::new(Sizes::default());
-    let mut json = serde_json::Deserializer::from_reader(Counted { rest: review, at: &at });
     let level = Level {
         is_request: false,
-        at: &at,
+        review,
         sizes: &sizes,
     };
     // The result is of no interest: who reads the review says what is wrong with it.
-    let _ = level.deserialize(&mut json);
+    let _ = level.deserialize(&mut serde_json::Deserializer::from_slice(review));
     let Sizes { object, old } = sizes.into_inner();
     old > 0 && object > old && object > LARGE
 }
 
+/// From the name of each to whatever follows it.
 #[derive(Clone, Copy, Default)]
 struct Sizes {
     object: usize,
     old: usize,
 }
 
-/// Bytes, and how many of them were read.
-struct Counted<'a> {
-    rest: &'a [u8],
-    at: &'a Cell<usize>,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.rest.read(into)?;
-        self.at.set(self.at.get().saturating_add(read));
-        Ok(read)
-    }
-}
-
 /// The review, or the request in it. Other values are skipped by serde_json without recursion, so depth does not matter.
+#[derive(Clone, Copy)]
 struct Level<'a> {
     is_request: bool,
-    at: &'a Cell<usize>,
+    review: &'a [u8],
     sizes: &'a Cell<Sizes>,
+}
+
+impl Level<'_> {
+    /// Where a name stands that was read from the review.
+    fn place(self, name: &str) -> usize {
+        (name.as_ptr() as usize).saturating_sub(self.review.as_ptr() as usize)
+    }
+
+    fn note(self, key: &str, size: usize) {
+        let mut sizes = self.sizes.get();
+        match key {
+            "object" => sizes.object = size,
+            "oldObject" => sizes.old = size,
+            _ => {}
+        }
+        self.sizes.set(sizes);
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Level<'_> {
@@ -75,25 +77,24 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
+        let mut last: Option<&str> = None;
+        // Names are read where they stand; one that is written with escapes ends the reading, and the API server writes none.
+        while let Some(key) = map.next_key::<&'de str>()? {
+            if let Some(last) = last.take() {
+                self.note(last, self.place(key).saturating_sub(self.place(last)));
+            }
             if !self.is_request && key == "request" {
                 let request = Level {
                     is_request: true,
                     ..self
                 };
                 map.next_value_seed(request)?;
-                continue;
+            } else if map.next_value::<Option<IgnoredAny>>()?.is_some() && self.is_request {
+                last = Some(key);
             }
-            let start = self.at.get();
-            let is_null = map.next_value::<Option<IgnoredAny>>()?.is_none();
-            let size = if is_null { 0 } else { self.at.get().saturating_sub(start) };
-            let mut sizes = self.sizes.get();
-            match key.as_str() {
-                "object" if self.is_request => sizes.object = size,
-                "oldObject" if self.is_request => sizes.old = size,
-                _ => {}
-            }
-            self.sizes.set(sizes);
+        }
+        if let Some(last) = last {
+            self.note(last, self.review.len().saturating_sub(self.place(last)));
         }
         Ok(())
     }
