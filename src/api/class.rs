@@ -214,7 +214,7 @@ pub struct ClassNodes {
     )]
     pub runtime_classes: Vec<String>,
     /// Keys of taints that a pod may tolerate, such as `nvidia.com/gpu`, beside those of Kubernetes' own conditions
-    /// (`node.kubernetes.io/`). Whole keys: with one of the control plane, pods run beside the API server.
+    /// (`node.kubernetes.io/`), `node.kubernetes.io/network-unavailable` excepted. Whole keys: with one of the control plane, pods run beside the API server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),

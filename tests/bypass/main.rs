@@ -54,6 +54,7 @@ mod nodes;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod outlives;
 mod owned;
 mod owners;
 mod peers;
@@ -68,6 +69,7 @@ mod services;
 mod shape;
 mod taken_up;
 mod tokens;
+mod too_large;
 mod unreviewed;
 mod volumes;
 mod withdrawn;
