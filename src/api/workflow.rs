@@ -256,6 +256,9 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launcher_rules: Vec<PolicyRule>,
+    /// How its pods reach the domains that it declares. Absent: none is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressStatus>,
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_compliant: Option<NonCompliant>,
@@ -264,6 +267,23 @@ pub struct AIWorkflowStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How pods reach declared domains.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressStatus {
+    /// By what, as the class and the cluster have it. Whether it is there, condition `Programmed` says.
+    pub backend: Backend,
+}
+
+/// By what pods reach declared domains.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Backend {
+    /// The egress proxy.
+    Proxy,
+    /// A CiliumNetworkPolicy.
+    Cilium,
 }
 
 /// The strongest mode that a namespace carries.

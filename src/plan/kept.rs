@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, dns, domains, engine, name_of, owned_name, owner_uid, rules};
+use super::{Child, Observed, cilium, dns, domains, engine, name_of, owned_name, owner_uid, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
@@ -70,6 +70,11 @@ pub(super) fn as_it_stood(
                 only_of(desired, seen, direction, |rule| {
                     (Some(rule) != dns.as_ref()).then(|| without_excepts(&comparable(rule)))
                 });
+            }
+        }
+        Child::CiliumNetworkPolicy => {
+            if !cilium::only_what_stood(desired, seen) {
+                return false;
             }
         }
         Child::RoleBinding => only_of(desired, seen, "/subjects", |subject| Some(comparable(subject))),

@@ -22,6 +22,7 @@ mod ceiling;
 #[path = "../cluster/direct.rs"]
 mod direct;
 mod down;
+mod egress_cilium;
 mod egress_domains;
 mod exceptions;
 mod exceptions_end;
@@ -53,6 +54,7 @@ mod nodes;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod outlives;
 mod owned;
 mod owners;
 mod peers;
@@ -67,6 +69,7 @@ mod services;
 mod shape;
 mod taken_up;
 mod tokens;
+mod too_large;
 mod unreviewed;
 mod volumes;
 mod withdrawn;

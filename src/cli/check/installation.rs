@@ -27,8 +27,8 @@ use super::{
     told::{State, Told, or_good},
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, definitions},
-    plan::{EGRESS_PROXY, guards},
+    api::{AIWorkflow, AIWorkflowClass, committed},
+    plan::{EGRESS_PROXY, guards, name_of},
     reconcile::CallError,
     scan::read_access,
     webhook::lookup::Live,
@@ -187,10 +187,10 @@ impl Doctor<'_> {
 
     async fn definitions(&self) -> Vec<Told> {
         let mut told = Vec::new();
-        for wanted in definitions() {
-            let name = wanted.metadata.name.as_deref().unwrap_or_default();
+        for wanted in committed() {
+            let name = name_of(wanted);
             match self.read("definitions", &format!("{DEFINITIONS}/{name}")).await {
-                Ok(found) => told.extend(told::definition(&wanted, found.as_ref())),
+                Ok(found) => told.extend(told::definition(wanted, found.as_ref())),
                 Err(gap) => told.extend(gap),
             }
         }
