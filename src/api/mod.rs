@@ -46,7 +46,7 @@ pub use secrets::{DeclaredSecret, SecretReference};
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
-    MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
+    MAX_GIVEN, MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

@@ -256,6 +256,12 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launcher_rules: Vec<PolicyRule>,
+    /// Digests of all else that the declaration gives: of each rule of a NetworkPolicy, each domain, each launcher that holds rights here, and
+    /// each annotation and pull secret of the account. Of a generation that nobody reviewed none stands that is not among them. Written by
+    /// Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), inner(length(max = 32)))]
+    pub given: Option<Vec<String>>,
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_compliant: Option<NonCompliant>,
@@ -265,6 +271,9 @@ pub struct AIWorkflowStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
+
+/// Most digests in `given`.
+pub const MAX_GIVEN: usize = 512;
 
 /// The strongest mode that a namespace carries.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]

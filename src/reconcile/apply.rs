@@ -203,3 +203,57 @@ where
     context.calls.replace(child, namespace, whole).await?;
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use kube::Client;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{api::AIWorkflow, reconcile::reading_tests::context};
+
+    /// Whatever is wrong with one object, what the others give is taken back; and nobody is waited for for ever.
+    #[rstest]
+    #[case::fails(true, &["rolebindings/a", "rolebindings/b", "roles/a", "networkpolicies/a"])]
+    #[case::is_no_answer(false, &["rolebindings/a", "rolebindings/b", "roles/a"])]
+    #[tokio::test]
+    async fn one_change_that_fails_keeps_no_other_from_being_made(#[case] answers: bool, #[case] expected: &[&str]) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            log.lock().unwrap().push(request.uri().path().to_owned());
+            let status = json!({"kind": "Status", "status": "Failure", "reason": "X", "code": 500, "message": "no"});
+            let answer = Response::builder().status(500).body(Body::from(status.to_string()));
+            async move {
+                match answers {
+                    true => Ok(answer.unwrap()),
+                    false => Err(std::io::Error::other("nobody is there")),
+                }
+            }
+        });
+        let context = context(Client::new(service, "default"));
+        let removal = |child: Child, name: &str| Change::Delete {
+            child,
+            name: name.to_owned(),
+            uid: "1".to_owned(),
+        };
+        let changes = [
+            removal(Child::RoleBinding, "a"),
+            removal(Child::RoleBinding, "b"),
+            removal(Child::Role, "a"),
+            removal(Child::NetworkPolicy, "a"),
+        ];
+        let workflow = json!({"metadata": {"name": "triage", "namespace": "ai", "uid": "1"}, "spec": {"launchers": [], "images": []}});
+        let workflow: AIWorkflow = serde_json::from_value(workflow).unwrap();
+        let applied = apply(&workflow, "ai", &[], &changes, |_| false, &context).await;
+        assert!(applied.is_err());
+        let asked = asked.lock().unwrap();
+        let asked: Vec<_> = asked.iter().filter_map(|path| path.split("/ai/").nth(1)).collect();
+        assert_eq!(asked, expected);
+    }
+}

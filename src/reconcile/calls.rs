@@ -325,9 +325,48 @@ pub(super) fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
 
     use super::*;
+
+    /// Whoever may write an object decides what of it comes back with each answer.
+    #[tokio::test]
+    async fn what_is_kept_and_cannot_be_read_is_let_go_all_the_same() {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        let object = format!(
+            r#"{{"apiVersion":"v1","kind":"x","metadata":{{"name":"a","uid":"1","finalizers":["b.example/keep"],"managedFields":{deep}}},"roleRef":{deep}}}"#
+        );
+        assert!(serde_json::from_str::<DynamicObject>(&object).is_err());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (object, log) = (object.clone(), Arc::clone(&log));
+            async move {
+                let method = request.method().to_string();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                log.lock()
+                    .unwrap()
+                    .push((method, serde_json::from_slice::<Value>(&body).unwrap()));
+                Ok::<_, Infallible>(Response::new(Body::from(object)))
+            }
+        });
+        let calls = Calls::new(Client::new(service, "default"));
+        calls.delete(Child::RoleBinding, "ai", "a", "1").await.unwrap();
+        let asked = asked.lock().unwrap();
+        let [(first, _), (second, patch)] = asked.as_slice() else {
+            panic!("{asked:?}")
+        };
+        assert_eq!((first.as_str(), second.as_str()), ("DELETE", "PATCH"));
+        assert_eq!(
+            *patch,
+            json!({"metadata": {"uid": "1", "finalizers": null}}),
+            "and of no newer one"
+        );
+    }
 
     #[test]
     fn a_kind_that_is_not_served_for_a_moment_is_no_object_that_is_gone() {

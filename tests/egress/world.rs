@@ -14,6 +14,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use ringfence::egress::{ANNOTATION, Allowed};
+use ringfence::plan::owned_name;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -144,7 +145,7 @@ impl World {
         let uid = "0d0c7a0e-0000-4000-8000-000000000001";
         let object = json!({
             "metadata": {
-                "name": format!("ringfence-{}-domains", workflow.name),
+                "name": owned_name(&workflow.namespace, &workflow.name, "domains"),
                 "labels": {"ringfence.dev/owner": workflow.name},
                 "annotations": {"ringfence.dev/owner-uid": uid, ANNOTATION: allowed.write().unwrap()},
                 "ownerReferences": [{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": workflow.name, "uid": uid}],
