@@ -187,11 +187,14 @@ image-tools: tools ## Check that the image can be built: musl-tools and buildah
 	need musl-gcc musl-tools; need buildah buildah; \
 	exit $$missing
 
-test-egress: curl
+test-egress: clients
 
-.PHONY: curl
-curl: ## Check that curl is there, which tests/egress asks hosts with
-	@command -v curl >/dev/null || { echo "curl is missing. On Debian and Ubuntu, apt install curl" >&2; exit 1; }
+.PHONY: clients
+clients: ## Check that the clients are there with which tests/egress asks hosts: curl and Node.js
+	@missing=0; \
+	need() { command -v "$$1" >/dev/null || { echo "$$1 is missing. On Debian and Ubuntu, apt install $$2" >&2; missing=1; }; }; \
+	need curl curl; need node nodejs; \
+	exit $$missing
 
 .PHONY: tools
 tools: ## Check that cargo, go and a C compiler are there

@@ -26,7 +26,7 @@ pub use class::{
     DnsMode, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
-pub use definitions::definitions;
+pub use definitions::{committed, definitions};
 pub use exception::{RegoPolicyException, RegoPolicyExceptionSpec, RegoPolicyExceptionStatus};
 pub use grant::{AIWorkflowGrant, AIWorkflowGrantSpec, AIWorkflowGrantStatus, GrantedWorkflow};
 pub use names::{

@@ -1,17 +1,20 @@
-//! `ringfence egress`: the proxy through which workflows reach domains.
+//! `ringfence egress`: the proxy through which workflows reach domains; and below it, what asks it.
+
+mod report;
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::Path,
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use ipnet::IpNet;
 use kube::Client;
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -19,7 +22,10 @@ use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
     egress::Answers,
-    proxy::{Health, Limits, Proxy, Resolver, follow, health_router, room_for, serve, system_servers},
+    proxy::{
+        Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, room_for, serve, system_servers,
+        withdraw,
+    },
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
     webhook::{self, duration, serve_health},
@@ -39,17 +45,31 @@ const DNS: u16 = 53;
 /// Pods name it by HTTPS_PROXY and HTTP_PROXY. It tells a workflow by the address of the calling pod, and lets through what the workflow's
 /// NetworkPolicy in force names; docs/egress.md says what it sees and what it does not.
 #[derive(ClapArgs, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
-    /// Where the proxy listens; may be given again.
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Report(report::Args),
+}
+
+#[derive(ClapArgs, Debug)]
+struct ProxyArgs {
+    /// Where the proxy listens; may be given again. [::] is both families, and IPv4 alone where the machine has no IPv6.
     #[arg(
         long,
         env = "RINGFENCE_EGRESS_LISTEN",
         value_delimiter = ',',
-        default_value = "0.0.0.0:3128"
+        default_value = "[::]:3128"
     )]
     listen: Vec<SocketAddr>,
-    /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "0.0.0.0:8080")]
+    /// Where /livez, /readyz and /metrics are served; and /report, which ringfence egress report asks for, within this pod alone.
+    #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "[::]:8080")]
     metrics_listen: SocketAddr,
     /// DNS resolver to ask, as an address with or without a port; may be given again. Left out: those of /etc/resolv.conf.
     #[arg(long = "nameserver", env = "RINGFENCE_EGRESS_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
@@ -88,7 +108,15 @@ pub(super) struct Args {
     log_format: LogFormat,
 }
 
-pub(super) fn main(args: Args) -> Result<()> {
+/// The exit code of what asks the proxy; `None` where this was the proxy itself, which has stopped.
+pub(super) fn main(args: Args) -> Result<Option<ExitCode>> {
+    match args.what {
+        Some(What::Report(args)) => Ok(Some(report::main(&args))),
+        None => serve_until_stopped(args.proxy).map(|()| None),
+    }
+}
+
+fn serve_until_stopped(args: ProxyArgs) -> Result<()> {
     telemetry::init(args.log_format)?;
     settle_allocator();
     // The client uses it; rustls panics when two providers are there and none is installed.
@@ -102,7 +130,7 @@ pub(super) fn main(args: Args) -> Result<()> {
     runtime.block_on(run(args))
 }
 
-async fn run(args: Args) -> Result<()> {
+async fn run(args: ProxyArgs) -> Result<()> {
     let limits = limits(&args);
     let servers = match args.nameservers.is_empty() {
         true => system_servers(Path::new(RESOLV_CONF)).with_context(|| format!("cannot read {RESOLV_CONF}"))?,
@@ -127,19 +155,26 @@ async fn run(args: Args) -> Result<()> {
         following.await;
         Ok(())
     });
-    let health = Health::new(callers.clone(), Arc::clone(&metrics));
-    let served =
-        TcpListener::bind(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
+    let accounts = Arc::new(Accounts::default());
+    let health = Health::new(callers.clone(), Arc::clone(&metrics), Arc::clone(&accounts));
+    let served = listen(args.metrics_listen).with_context(|| format!("cannot listen on {}", args.metrics_listen))?;
     let (routes, health_end) = (health_router(health.clone()), end.clone());
     tasks.spawn(async move {
         let served = serve_health(served, routes, &webhook::Limits::default(), health_end).await;
         served.context("the health server ended")
     });
     let answers = Answers::new(args.allow_private_answers, args.refuse_answers);
-    let proxy = Arc::new(Proxy::new(limits, callers, Resolver::new(servers), answers, metrics));
+    let resolver = Resolver::new(servers);
+    let proxy = Arc::new(Proxy::new(limits, callers, resolver, answers, metrics, accounts));
+    let (looked_at, withdrawing_end) = (Arc::clone(&proxy), end.clone());
+    tasks.spawn(async move {
+        withdraw(looked_at, withdrawing_end).await;
+        Ok(())
+    });
     for address in args.listen {
-        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listen(address).and_then(TcpListener::from_std);
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        let address = listener.local_addr().unwrap_or(address);
         info!(%address, "listening");
         let (proxy, connections) = (Arc::clone(&proxy), connections.clone());
         let (stop, end) = (stop.clone(), end.clone());
@@ -179,7 +214,7 @@ async fn run(args: Args) -> Result<()> {
 }
 
 /// The bounds, as far as this process may open so many files.
-fn limits(args: &Args) -> Limits {
+fn limits(args: &ProxyArgs) -> Limits {
     let connections = room_for(args.connections);
     if connections < args.connections {
         warn!(

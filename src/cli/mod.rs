@@ -78,7 +78,10 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => return diff::main(&args),
         Command::Check(args) => return check::main(&args),
         Command::Draft(args) => return draft::main(&args),
-        Command::Egress(args) => egress::main(*args),
+        Command::Egress(args) => match egress::main(*args) {
+            Ok(Some(code)) => return code,
+            served => served.map(drop),
+        },
         Command::Scan(args) => return scan::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Review(args) => return review::main(&args),

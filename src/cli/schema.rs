@@ -5,10 +5,9 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use crate::api::definitions;
+use crate::api::committed;
 
 /// Most problems of one object that are listed.
 const MAX_PROBLEMS: usize = 20;
@@ -17,18 +16,12 @@ const FREE: &str = "x-kubernetes-preserve-unknown-fields";
 
 /// Schemas of `spec`, by kind.
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
-    let schema = |definition: CustomResourceDefinition| {
-        let schema = definition
-            .spec
-            .versions
-            .into_iter()
-            .next()?
-            .schema?
-            .open_api_v3_schema?;
-        let spec = serde_json::to_value(schema.properties?.remove("spec")?).ok()?;
-        Some((definition.spec.names.kind, spec))
+    let schema = |definition: &Value| {
+        let kind = definition.pointer("/spec/names/kind")?.as_str()?.to_owned();
+        let spec = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")?;
+        Some((kind, spec.clone()))
     };
-    definitions().into_iter().filter_map(schema).collect()
+    committed().iter().filter_map(schema).collect()
 });
 
 /// Schema of the `spec` of one of our kinds.

@@ -93,10 +93,12 @@ impl Allowed {
     /// Whether the workflow may reach `host` at `port`, and by which rule.
     pub fn decide(&self, host: &Host, port: u16) -> Verdict<'_> {
         let mut is_declared = false;
-        for rule in self.rules.iter().filter(|rule| rule.means(host)) {
+        for rule in &self.rules {
+            let Some(domain) = rule.meant_by(host) else { continue };
             is_declared = true;
             if rule.ports.iter().any(|range| range.contains(port)) {
-                return Verdict::Allowed { rule: &rule.name };
+                let rule = &rule.name;
+                return Verdict::Allowed(Permit { rule, domain });
             }
         }
         Verdict::Refused(match is_declared {
@@ -107,6 +109,12 @@ impl Allowed {
                 declared: self.domains(),
             },
         })
+    }
+
+    /// The same as [`Self::decide`], without a word.
+    pub(super) fn allows(&self, host: &Host, port: u16) -> bool {
+        let opens = |rule: &Rule| rule.means(host) && rule.ports.iter().any(|range| range.contains(port));
+        self.rules.iter().any(opens)
     }
 
     fn is_bounded(&self) -> bool {
@@ -130,7 +138,11 @@ impl Allowed {
 
 impl Rule {
     fn means(&self, host: &Host) -> bool {
-        self.domains.iter().any(|domain| domain.matches(host))
+        self.meant_by(host).is_some()
+    }
+
+    fn meant_by(&self, host: &Host) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.matches(host))
     }
 }
 
@@ -146,14 +158,20 @@ fn listed(items: impl Iterator<Item = String>) -> String {
     }
 }
 
+/// By what a connection may be made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Permit<'a> {
+    /// Name of the rule of the AIWorkflow.
+    pub rule: &'a str,
+    /// The declared domain that means the host.
+    pub domain: &'a Domain,
+}
+
 /// Whether a connection may be made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict<'a> {
-    /// It may, by the rule of this name.
-    Allowed {
-        /// Name of the rule of the AIWorkflow.
-        rule: &'a str,
-    },
+    /// It may.
+    Allowed(Permit<'a>),
     /// It may not.
     Refused(Refusal),
 }
@@ -218,8 +236,10 @@ mod tests {
     #[case::wildcard_itself("blob.example", 443, false)]
     fn a_host_and_its_port_are_of_one_rule(#[case] host: &str, #[case] port: u16, #[case] expected: bool) {
         let allowed = Allowed::read(TEXT).unwrap();
-        let verdict = allowed.decide(&Host::named(host).unwrap(), port);
-        assert_eq!(verdict == Verdict::Allowed { rule: "llm" }, expected, "{verdict:?}");
+        let host = Host::named(host).unwrap();
+        let verdict = allowed.decide(&host, port);
+        let rule = matches!(verdict, Verdict::Allowed(permit) if permit.rule == "llm" && permit.domain.matches(&host));
+        assert_eq!(rule, expected, "{verdict:?}");
     }
 
     #[test]
@@ -245,7 +265,11 @@ mod tests {
         );
         let declared = "*.a.example, a.example, b.example".to_owned();
         assert_eq!(decide("c.example", 80), Verdict::Refused(Refusal::Domain { declared }));
-        assert_eq!(decide("x.a.example", 22), Verdict::Allowed { rule: "c" });
+        let permit = Permit {
+            rule: "c",
+            domain: &allowed.rules[2].domains[0],
+        };
+        assert_eq!(decide("x.a.example", 22), Verdict::Allowed(permit));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::allowed::{Allowed, Refusal, Unreadable, Verdict};
-use super::target::Target;
+use super::allowed::{Allowed, Unreadable};
+use super::snapshot::{Caller, InForce, Snapshot};
 
 /// How many addresses of a pod count: one a family, and room for a mistake.
 const MAX_ADDRESSES: usize = 4;
@@ -203,104 +203,10 @@ impl Index {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Caller {
-    Of(Arc<Workflow>),
-    Ambiguous,
-}
-
-#[derive(Clone, Debug)]
-enum InForce {
-    One(Result<Arc<Allowed>, Unreadable>),
-    Several,
-}
-
-/// What was known at a moment. Whoever decides keeps it to the end.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    callers: HashMap<IpAddr, Caller>,
-    in_force: HashMap<Workflow, InForce>,
-    fenced: BTreeSet<String>,
-    is_whole: bool,
-}
-
-/// Why nobody is known by an address.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NoCaller {
-    /// No pod of a workflow has it.
-    #[error(
-        "no running pod with the label ringfence.dev/workflow has the address that this connection comes from: only such pods are let \
-         through, and those on the host's network are not"
-    )]
-    Unknown,
-    /// Pods of two workflows have it.
-    #[error(
-        "pods of two workflows have the address that this connection comes from: wait until the one that ends is gone"
-    )]
-    Ambiguous,
-}
-
-/// Why a workflow may not reach what it asks for, as the end of a sentence that begins with it.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Denied {
-    /// Its namespace carries neither enforce nor warn.
-    #[error("its namespace is not fenced: the label ringfence.dev/enforce or ringfence.dev/warn is missing there")]
-    NotFenced,
-    /// It declares no domains, or none that are in force.
-    #[error(
-        "it has no domains in force: declare them in spec.network.egress of the AIWorkflow, and see its condition Accepted"
-    )]
-    NoDomains,
-    /// Two policies lead here.
-    #[error("two policies say what it may reach: only one of them can be Ringfence's")]
-    TwoPolicies,
-    /// What its policy says cannot be read.
-    #[error("what it may reach cannot be read, because {0}: proxy and operator must be of one version")]
-    Unreadable(Unreadable),
-    /// It is not declared.
-    #[error("{0}. Declare it in spec.network.egress of the AIWorkflow")]
-    NotDeclared(#[from] Refusal),
-}
-
-impl Snapshot {
-    /// Whether everything that there was has been told of once.
-    pub fn is_whole(&self) -> bool {
-        self.is_whole
-    }
-
-    /// Whose pod has the address.
-    pub fn caller(&self, address: IpAddr) -> Result<&Arc<Workflow>, NoCaller> {
-        match self.callers.get(&address.to_canonical()) {
-            Some(Caller::Of(workflow)) => Ok(workflow),
-            Some(Caller::Ambiguous) => Err(NoCaller::Ambiguous),
-            None => Err(NoCaller::Unknown),
-        }
-    }
-
-    /// Whether a workflow may reach what it asks for, and by which rule of its AIWorkflow.
-    pub fn decide(&self, workflow: &Workflow, target: &Target) -> Result<&str, Denied> {
-        if !self.fenced.contains(&workflow.namespace) {
-            return Err(Denied::NotFenced);
-        }
-        let allowed = match self.in_force.get(workflow) {
-            None => return Err(Denied::NoDomains),
-            Some(InForce::Several) => return Err(Denied::TwoPolicies),
-            Some(InForce::One(Err(unreadable))) => return Err(Denied::Unreadable(unreadable.clone())),
-            Some(InForce::One(Ok(allowed))) => allowed,
-        };
-        if allowed.is_empty() {
-            return Err(Denied::NoDomains);
-        }
-        match allowed.decide(&target.host, target.port) {
-            Verdict::Allowed { rule } => Ok(rule),
-            Verdict::Refused(refusal) => Err(refusal.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{Denied, NoCaller, Passed, Rounds, Target, Withdrawn};
 
     const RULES: &str = r#"{"rules":[{"name":"llm","domains":["a.example"],"ports":[{"port":443}]}]}"#;
 
@@ -346,8 +252,8 @@ mod tests {
             .caller(address.parse().unwrap())
             .map_err(|error| error.to_string())?;
         let target = Target::of_connect("a.example:443").unwrap();
-        let rule = snapshot.decide(workflow, &target).map_err(|error| error.to_string())?;
-        Ok(format!("{workflow} {rule}"))
+        let permit = snapshot.decide(workflow, &target).map_err(|error| error.to_string())?;
+        Ok(format!("{workflow} {}", permit.rule))
     }
 
     #[test]
@@ -445,5 +351,84 @@ mod tests {
             refused,
             "its declared domains are: b.example. Declare it in spec.network.egress of the AIWorkflow"
         );
+    }
+
+    fn passed(workflow: &str) -> Passed {
+        Passed {
+            address: "10.1.0.1".parse().unwrap(),
+            workflow: Arc::new(Workflow {
+                namespace: "ai".to_owned(),
+                name: workflow.to_owned(),
+            }),
+            target: Target::of_connect("a.example:443").unwrap(),
+        }
+    }
+
+    const OTHER_RULES: &str = r#"{"rules":[{"name":"llm","domains":["b.example"],"ports":[{"port":443}]}]}"#;
+
+    #[test]
+    fn what_was_let_through_goes_on_while_it_would_be_let_through() {
+        let start = || {
+            index([
+                namespace("ai", true),
+                policy("p", "triage", RULES),
+                pod("a", "triage", "10.1.0.1"),
+            ])
+        };
+        let cases = [
+            (pod("a", "triage", "10.1.0.1"), Ok(())),
+            (pod("b", "triage", "10.1.0.1"), Ok(())),
+            (policy("p", "triage", RULES), Ok(())),
+            (policy("q", "other", RULES), Ok(())),
+            (policy("p", "triage", OTHER_RULES), Err(Withdrawn::NotDeclared)),
+            (policy("p", "triage", "rubbish"), Err(Withdrawn::NotDeclared)),
+            (policy("q", "triage", RULES), Err(Withdrawn::NotDeclared)),
+            (Event::Gone(Kind::Policies, key("p")), Err(Withdrawn::NotDeclared)),
+            (namespace("ai", false), Err(Withdrawn::NotFenced)),
+            (Event::Gone(Kind::Pods, key("a")), Err(Withdrawn::NoPod)),
+            (pod("a", "triage", ""), Err(Withdrawn::NoPod)),
+            (pod("a", "triage", "10.1.0.2"), Err(Withdrawn::NoPod)),
+            (pod("a", "other", "10.1.0.1"), Err(Withdrawn::OtherPod)),
+            (pod("b", "other", "10.1.0.1"), Err(Withdrawn::OtherPod)),
+        ];
+        for (event, expected) in cases {
+            let (mut index, mut rounds) = (start(), Rounds::default());
+            let passed = passed("triage");
+            for _ in 0..2 {
+                rounds.begin();
+                assert_eq!(rounds.look(&index.snapshot(), &passed, false), Ok(()));
+            }
+            let told = format!("{event:?}");
+            index.apply(event);
+            let after = index.snapshot();
+            assert_eq!(after.may_go_on(&passed), expected, "{told}");
+            rounds.begin();
+            assert_eq!(rounds.look(&after, &passed, false), expected, "{told}");
+            // Nothing has changed since, and what was doubted is looked at all the same.
+            rounds.begin();
+            assert_eq!(rounds.look(&after, &passed, true), expected, "{told}");
+        }
+    }
+
+    /// A connection that a round did not see: it was let through by what was in force between two of them.
+    #[test]
+    fn what_is_given_back_is_another_than_before() {
+        let mut index = index([
+            namespace("ai", true),
+            policy("p", "triage", RULES),
+            pod("a", "triage", "10.1.0.1"),
+        ]);
+        let (seen, mut unseen) = (passed("triage"), passed("triage"));
+        unseen.target = Target::of_connect("b.example:443").unwrap();
+        let mut rounds = Rounds::default();
+        rounds.begin();
+        assert_eq!(rounds.look(&index.snapshot(), &seen, false), Ok(()));
+        index.apply(policy("p", "triage", OTHER_RULES));
+        assert_eq!(index.snapshot().may_go_on(&unseen), Ok(()));
+        index.apply(policy("p", "triage", RULES));
+        rounds.begin();
+        let now = index.snapshot();
+        assert_eq!(rounds.look(&now, &seen, false), Ok(()));
+        assert_eq!(rounds.look(&now, &unseen, false), Err(Withdrawn::NotDeclared));
     }
 }

@@ -3,18 +3,24 @@
 //! Everything that the proxy decides is decided here; `src/proxy` only moves bytes. Must never: read a name in two ways. What is declared,
 //! what a client names and what a TLS handshake says are compared as the same text, or not at all.
 
+mod account;
 mod allowed;
 mod answers;
 mod client_hello;
 mod dns;
 mod domain;
 mod index;
+mod report;
+mod snapshot;
 mod target;
 
-pub use allowed::{ANNOTATION, Allowed, MAX_TEXT, PortRange, Refusal, Rule, TooLong, Unreadable, Verdict};
+pub use account::{Account, Counted, CountedDomain, CountedRefusal, CountedWorkflow, Used};
+pub use allowed::{ANNOTATION, Allowed, MAX_TEXT, Permit, PortRange, Refusal, Rule, TooLong, Unreadable, Verdict};
 pub use answers::{Answers, Closed};
 pub use client_hello::{ClientHello, MAX_HELLO, NotForHost, Reader};
 pub use dns::{Family, NotAnAnswer, Question, Reply};
 pub use domain::{Domain, Host, MAX_DOMAIN, NotAHost, Pattern};
-pub use index::{Denied, Event, Index, Key, Kind, NoCaller, Pod, Policy, Seen, Snapshot, Workflow};
+pub use index::{Event, Index, Key, Kind, Pod, Policy, Seen, Workflow};
+pub use report::{Declared, Report, Silent};
+pub use snapshot::{Denied, NoCaller, Passed, Rounds, Snapshot, Withdrawn};
 pub use target::{BadRequest, Target};

@@ -10,7 +10,7 @@ use super::domain::{Host, NotAHost};
 const HTTP: u16 = 80;
 
 /// Where a connection is to lead.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Target {
     /// The host.
     pub host: Host,

@@ -12,10 +12,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Refused, opened};
 use super::line::Line;
-use super::open::{Opened, open};
+use super::open::{Opened, carry, open};
 use super::patient::Patient;
 use super::relay::{Direction, relay};
 use super::serve::Caller;
@@ -71,10 +72,12 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refused> {
 /// The tunnel, until both ends have ended it. What begins it is more than what it takes while it is open.
 async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Opened, mut line: Line) {
     let begun = Box::pin(begin(&caller, upgrade, &host, opened, &mut line)).await;
-    let Some((mut pod, mut server)) = begun else { return };
+    let Some((mut pod, mut server, withdrawn)) = begun else {
+        return;
+    };
     drop(host);
     let proxy = &caller.proxy;
-    let count = |direction, bytes| proxy.count(direction, bytes);
+    let count = |direction, bytes| proxy.count(line.used.as_deref(), direction, bytes);
     let relayed = relay(
         &mut pod,
         &mut server,
@@ -86,6 +89,8 @@ async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Ope
     let ended = tokio::select! {
         ended = relayed => ended.err().map(|error| error.kind().to_string()),
         () = caller.end.cancelled() => Some("the proxy stops".to_owned()),
+        // The line knows why.
+        () = withdrawn.cancelled() => None,
     };
     if let Some(reason) = ended {
         line.ended(reason);
@@ -99,9 +104,10 @@ async fn begin(
     host: &Host,
     opened: Opened,
     line: &mut Line,
-) -> Option<(TcpStream, TcpStream)> {
+) -> Option<(TcpStream, TcpStream, CancellationToken)> {
     let Opened {
         host: mut server,
+        passed,
         starting,
     } = opened;
     let limits = &caller.proxy.limits;
@@ -115,17 +121,25 @@ async fn begin(
         Ok(hello) => hello?,
         Err(error) => {
             line.decided(EgressVerdict::NotForHost, error);
-            refuse(&mut pod, error).await;
+            refuse(&mut pod, alert_for(error)).await;
+            return None;
+        }
+    };
+    let withdrawn = match carry(&caller.proxy, passed, line) {
+        Ok(withdrawn) => withdrawn,
+        Err(refused) => {
+            line.decided(refused.verdict, &refused.reason);
+            refuse(&mut pod, Some(ACCESS_DENIED)).await;
             return None;
         }
     };
     timeout(limits.hello, server.write_all(&hello)).await.ok()?.ok()?;
     let carried = hello.len() as u64;
     line.flow.add(Direction::Sent, carried);
-    caller.proxy.count(Direction::Sent, carried);
+    caller.proxy.count(line.used.as_deref(), Direction::Sent, carried);
     line.allowed();
     drop(starting);
-    Some((pod, server))
+    Some((pod, server, withdrawn))
 }
 
 /// The connection itself, and what was read of it already.
@@ -152,13 +166,17 @@ async fn hello(pod: &mut TcpStream, read: &[u8], host: &Host) -> Result<Option<V
     }
 }
 
-/// Says it in TLS, where TLS is spoken.
-async fn refuse(pod: &mut TcpStream, error: NotForHost) {
-    let alert = match error {
-        NotForHost::NotTls => return,
-        NotForHost::OtherName | NotForHost::NoName => UNRECOGNIZED_NAME,
-        NotForHost::Malformed(_) | NotForHost::Encrypted => ACCESS_DENIED,
-    };
+/// Where TLS is spoken.
+const fn alert_for(error: NotForHost) -> Option<[u8; 7]> {
+    match error {
+        NotForHost::NotTls => None,
+        NotForHost::OtherName | NotForHost::NoName => Some(UNRECOGNIZED_NAME),
+        NotForHost::Malformed(_) | NotForHost::Encrypted => Some(ACCESS_DENIED),
+    }
+}
+
+async fn refuse(pod: &mut TcpStream, alert: Option<[u8; 7]>) {
+    let Some(alert) = alert else { return };
     // It fits into what the kernel holds, or the client does not listen.
     if pod.try_write(&alert).is_ok() {
         drop(pod.shutdown().await);

@@ -19,14 +19,15 @@ use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Refused};
 use super::line::Line;
-use super::open::{Opened, open};
+use super::open::{Opened, carry, open};
 use super::patient::Patient;
 use super::relay::{Direction, Flow};
 use super::serve::Caller;
-use crate::egress::Target;
+use crate::egress::{Target, Used};
 use crate::telemetry::EgressVerdict;
 
 /// What is read of a host's answer before somebody wants it.
@@ -58,7 +59,7 @@ pub(super) async fn forward(caller: &Arc<Caller>, request: Request<Incoming>) ->
         Err(refused) => Err(refused),
     };
     let answered = match made {
-        Ok((target, opened)) => Box::pin(exchange(caller, request, &target, opened, &line.flow)).await,
+        Ok((target, opened)) => Box::pin(exchange(caller, request, &target, opened, &mut line)).await,
         Err(refused) => Err(refused),
     };
     match answered {
@@ -112,18 +113,25 @@ async fn exchange(
     request: Request<Incoming>,
     target: &Target,
     opened: Opened,
-    flow: &Arc<Flow>,
+    line: &mut Line,
 ) -> Result<Response<Incoming>, Refused> {
     let failed = |error: hyper::Error| {
         let reason = format!("{target} may be reached, and its answer cannot be passed on ({error})");
         Refused::new(StatusCode::BAD_GATEWAY, EgressVerdict::Unreachable, reason)
     };
-    let Opened { host, starting } = opened;
-    let mut sender = speak(caller, host).await.map_err(failed)?;
+    let Opened { host, passed, starting } = opened;
+    let withdrawn = carry(&caller.proxy, passed, line)?;
+    let mut sender = speak(caller, host, withdrawn).await.map_err(failed)?;
     drop(starting);
     let request = onward(request, target)?;
-    let request = request.map(|body| Counted::sent(body, caller, flow));
-    let mut response = sender.send_request(request).await.map_err(failed)?;
+    let request = request.map(|body| Counted::sent(body, caller, line));
+    let mut response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| match line.withdrawn() {
+            Some(withdrawn) => Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, withdrawn),
+            None => failed(error),
+        })?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let reason = format!("{target} changes the protocol, which it was not asked for");
         return Err(Refused::new(
@@ -138,8 +146,12 @@ async fn exchange(
     Ok(response)
 }
 
-/// HTTP on a connection to a host, for one request. It ends with its answer, or with the proxy.
-async fn speak(caller: &Arc<Caller>, host: TcpStream) -> hyper::Result<http1::SendRequest<Counted<Incoming>>> {
+/// HTTP on a connection to a host, for one request. It ends with its answer, when it is withdrawn, or with the proxy.
+async fn speak(
+    caller: &Arc<Caller>,
+    host: TcpStream,
+    withdrawn: CancellationToken,
+) -> hyper::Result<http1::SendRequest<Counted<Incoming>>> {
     let patient = Patient::new(host, caller.proxy.limits.idle);
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER)
@@ -150,6 +162,7 @@ async fn speak(caller: &Arc<Caller>, host: TcpStream) -> hyper::Result<http1::Se
         tokio::select! {
             ended = connection => drop(ended),
             () = end.cancelled() => {}
+            () = withdrawn.cancelled() => {}
         }
     });
     Ok(sender)
@@ -201,17 +214,19 @@ pub(super) struct Counted<B> {
     caller: Arc<Caller>,
     direction: Direction,
     flow: Arc<Flow>,
+    used: Option<Arc<Used>>,
     /// What is told once all has passed.
     _line: Option<Line>,
 }
 
 impl<B> Counted<B> {
-    fn sent(body: B, caller: &Arc<Caller>, flow: &Arc<Flow>) -> Self {
+    fn sent(body: B, caller: &Arc<Caller>, line: &Line) -> Self {
         Self {
             body,
             caller: Arc::clone(caller),
             direction: Direction::Sent,
-            flow: Arc::clone(flow),
+            flow: Arc::clone(&line.flow),
+            used: line.used.clone(),
             _line: None,
         }
     }
@@ -222,13 +237,14 @@ impl<B> Counted<B> {
             caller: Arc::clone(caller),
             direction: Direction::Received,
             flow: Arc::clone(&line.flow),
+            used: line.used.clone(),
             _line: Some(line),
         }
     }
 
     fn count(&self, bytes: u64) {
         self.flow.add(self.direction, bytes);
-        self.caller.proxy.count(self.direction, bytes);
+        self.caller.proxy.count(self.used.as_deref(), self.direction, bytes);
     }
 }
 

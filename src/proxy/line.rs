@@ -8,8 +8,10 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 use tracing::info;
 
+use super::accounts::now;
+use super::connections::Connection;
 use super::relay::Flow;
-use crate::egress::{Target, Workflow};
+use crate::egress::{Target, Used, Withdrawn, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// What is known of a connection, or of a request of plain HTTP; told when it ends.
@@ -23,6 +25,10 @@ pub(super) struct Line {
     pub(super) workflow: Option<Arc<Workflow>>,
     pub(super) rule: Option<String>,
     pub(super) flow: Arc<Flow>,
+    /// Where it is counted, once it may be made.
+    pub(super) used: Option<Arc<Used>>,
+    /// Once it carries something.
+    pub(super) connection: Option<Connection>,
     verdict: EgressVerdict,
     reason: String,
 }
@@ -38,6 +44,8 @@ impl Line {
             workflow: None,
             rule: None,
             flow: Arc::default(),
+            used: None,
+            connection: None,
             verdict: EgressVerdict::Abandoned,
             reason: String::new(),
         }
@@ -53,11 +61,19 @@ impl Line {
     pub(super) fn allowed(&mut self) {
         self.verdict = EgressVerdict::Allowed;
         self.metrics.decided(self.verdict);
+        if let Some(used) = &self.used {
+            used.began(now());
+        }
     }
 
     /// How long ago the request came.
     pub(super) fn age(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Why it was withdrawn, if it was.
+    pub(super) fn withdrawn(&self) -> Option<Withdrawn> {
+        self.connection.as_ref()?.withdrawn()
     }
 
     /// How an open connection ended, where it did not just end.
@@ -70,6 +86,16 @@ impl Drop for Line {
     fn drop(&mut self) {
         if self.verdict != EgressVerdict::Allowed {
             self.metrics.decided(self.verdict);
+        }
+        if let Some(withdrawn) = self.withdrawn() {
+            self.reason = withdrawn.to_string();
+        }
+        if let Some(used) = &self.used {
+            match self.verdict {
+                EgressVerdict::Allowed => used.ended(now()),
+                EgressVerdict::NoAddress | EgressVerdict::Unreachable | EgressVerdict::NotForHost => used.failed(now()),
+                _ => {}
+            }
         }
         let workflow = self.workflow.as_deref();
         info!(

@@ -3,13 +3,16 @@
 //! `src/egress` decides; this room asks the API server, DNS and sockets, and does what was decided. Must never: connect to an address that
 //! was not checked, hold a request's body or an idle connection's buffer, or let one pod take what others need.
 
+mod accounts;
 mod answer;
 mod connect;
+mod connections;
 mod dial;
 mod forward;
 mod health;
 mod limits;
 mod line;
+mod listen;
 mod open;
 mod patient;
 mod places;
@@ -18,8 +21,11 @@ mod resolve;
 mod serve;
 mod watches;
 
+pub use accounts::Accounts;
+pub use connections::withdraw;
 pub use health::{Health, health_router};
 pub use limits::{Limits, room_for};
+pub use listen::listen;
 pub use resolve::{NotResolved, Resolver, system_servers};
 pub use serve::{Proxy, serve};
 pub use watches::{Callers, follow};

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::Refused;
 use super::line::Line;
@@ -17,12 +18,13 @@ use super::places::Place;
 use super::resolve::NotResolved;
 use super::serve::Proxy;
 use super::{Callers, dial};
-use crate::egress::{Host, NoCaller, Snapshot, Target, Workflow};
+use crate::egress::{Denied, Host, NoCaller, Passed, Snapshot, Target, Workflow};
 use crate::telemetry::EgressVerdict;
 
 /// A connection to the host that was asked for.
 pub(super) struct Opened {
     pub(super) host: TcpStream,
+    pub(super) passed: Passed,
     /// Until it carries something.
     pub(super) starting: Place,
 }
@@ -37,11 +39,16 @@ pub(super) async fn open(proxy: &Proxy, address: IpAddr, target: &Target, line: 
         .await
         .map_err(|nobody| Refused::new(StatusCode::FORBIDDEN, EgressVerdict::UnknownCaller, nobody))?;
     line.workflow = Some(Arc::clone(&workflow));
-    let rule = snapshot.decide(&workflow, target).map_err(|denied| {
+    let permit = snapshot.decide(&workflow, target).map_err(|denied| {
+        // Of others, nobody has said that there is such a workflow: their number is not bounded.
+        if let Denied::NotDeclared(_) = denied {
+            proxy.accounts.refused(&workflow, target);
+        }
         let reason = format!("workflow {workflow} may not reach {target}: {denied}");
         Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, reason)
     })?;
-    line.rule = Some(rule.to_owned());
+    line.rule = Some(permit.rule.to_owned());
+    line.used = proxy.accounts.used(&workflow, permit);
     // It may be large, and what follows takes long.
     drop(snapshot);
     let addresses = addresses(proxy, &target.host).await?;
@@ -49,7 +56,22 @@ pub(super) async fn open(proxy: &Proxy, address: IpAddr, target: &Target, line: 
     let host = host.and_then(|host| dial::settle(&host).map(|()| host));
     let host = host.map_err(|error| unreachable(target, &error))?;
     proxy.metrics.connected(line.age());
-    Ok(Opened { host, starting })
+    let passed = Passed {
+        address,
+        workflow,
+        target: target.clone(),
+    };
+    Ok(Opened { host, passed, starting })
+}
+
+/// From here on it carries something, for as long as it would be let through.
+pub(super) fn carry(proxy: &Proxy, passed: Passed, line: &mut Line) -> Result<CancellationToken, Refused> {
+    let connection = line.connection.insert(proxy.connections.enter(passed.clone()));
+    let end = connection.end().clone();
+    // It may have been withdrawn since it was decided: names, addresses and handshakes take their time.
+    let may = proxy.callers.now().may_go_on(&passed);
+    may.map(|()| end)
+        .map_err(|withdrawn| Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, withdrawn))
 }
 
 fn unreachable(target: &Target, error: &io::Error) -> Refused {

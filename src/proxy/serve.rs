@@ -22,13 +22,14 @@ use tracing::{debug, warn};
 
 use super::answer::{Body, NO_PLACE, Refused};
 use super::connect::connect;
+use super::connections::Connections;
 use super::dial::settle;
 use super::forward::forward;
 use super::patient::Patient;
 use super::places::{Place, Places};
 use super::relay::{Buffers, Direction};
-use super::{Callers, Limits, Resolver};
-use crate::egress::Answers;
+use super::{Accounts, Callers, Limits, Resolver};
+use crate::egress::{Answers, Used};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// Longest head of a request. Names of hosts are short; the rest of a head of plain HTTP is cookies and tokens.
@@ -44,8 +45,10 @@ pub struct Proxy {
     pub(super) resolver: Resolver,
     pub(super) answers: Answers,
     pub(super) metrics: Arc<EgressMetrics>,
+    pub(super) accounts: Arc<Accounts>,
     pub(super) buffers: Buffers,
     pub(super) starting: Arc<Places>,
+    pub(super) connections: Arc<Connections>,
     open: Arc<Places>,
 }
 
@@ -66,23 +69,32 @@ impl Proxy {
         resolver: Resolver,
         answers: Answers,
         metrics: Arc<EgressMetrics>,
+        accounts: Arc<Accounts>,
     ) -> Self {
         Self {
             open: Places::new(limits.connections, limits.connections_of_one),
             starting: Places::new(limits.starting, limits.starting_of_one),
+            connections: Arc::default(),
             buffers: Buffers::default(),
             limits,
             callers,
             resolver,
             answers,
             metrics,
+            accounts,
         }
     }
 
-    pub(super) fn count(&self, direction: Direction, bytes: u64) {
+    pub(super) fn count(&self, used: Option<&Used>, direction: Direction, bytes: u64) {
         match direction {
-            Direction::Sent => self.metrics.sent(bytes),
-            Direction::Received => self.metrics.received(bytes),
+            Direction::Sent => {
+                self.metrics.sent(bytes);
+                used.inspect(|used| used.sent(bytes));
+            }
+            Direction::Received => {
+                self.metrics.received(bytes);
+                used.inspect(|used| used.received(bytes));
+            }
         }
     }
 }

@@ -95,6 +95,7 @@ pub struct EgressMetrics {
     connect_seconds: Histogram,
     known: Family<KindLabels, Gauge>,
     answered: Gauge,
+    withdrawn: Counter,
 }
 
 impl Default for EgressMetrics {
@@ -110,6 +111,7 @@ impl Default for EgressMetrics {
             connect_seconds: Histogram::new(BUCKETS),
             known: Family::default(),
             answered: Gauge::default(),
+            withdrawn: Counter::default(),
         };
         for verdict in EgressVerdict::ALL {
             drop(metrics.connections.get_or_create(&VerdictLabels {
@@ -149,6 +151,11 @@ impl EgressMetrics {
         self.open.dec();
     }
 
+    /// One that was let through may not go on.
+    pub fn withdrawn(&self) {
+        self.withdrawn.inc();
+    }
+
     /// How long it took from the request to an open connection, names and addresses and all.
     pub fn connected(&self, duration: Duration) {
         self.connect_seconds.observe(duration.as_secs_f64());
@@ -181,6 +188,11 @@ impl EgressMetrics {
             "Connections, and requests of plain HTTP, by what became of them",
             self.connections.clone(),
         );
+        registry.register(
+            "withdrawn",
+            "Connections that were let through, and ended because they would not be let through any more",
+            self.withdrawn.clone(),
+        );
         registry.register("bytes", "Bytes that pods have sent and received", bytes);
         registry.register(
             "open_connections",
@@ -212,6 +224,7 @@ mod tests {
         metrics.decided(EgressVerdict::Allowed);
         metrics.sent(3);
         metrics.opened();
+        metrics.withdrawn();
         metrics.connected(Duration::from_millis(1));
         metrics.set_known("pods", 2);
         let text = metrics.encode().unwrap();
@@ -220,6 +233,7 @@ mod tests {
             "ringfence_egress_connections_total{verdict=\"too-many\"} 0",
             "ringfence_egress_bytes_total{direction=\"sent\"} 3",
             "ringfence_egress_bytes_total{direction=\"received\"} 0",
+            "ringfence_egress_withdrawn_total 1",
             "ringfence_egress_open_connections 1",
             "ringfence_egress_connect_duration_seconds_count 1",
             "ringfence_egress_known_objects{kind=\"pods\"} 2",

@@ -7,16 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use axum::body::HttpBody;
+use axum::extract::ConnectInfo;
 use axum::http::{Extensions, Request};
-use axum_server::accept::Accept;
-use futures::future::{BoxFuture, FutureExt};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -83,6 +82,25 @@ impl Bounded {
             }),
             idle,
         }
+    }
+
+    /// Gives a new connection its place, and each of its requests to `service` with what it came by. An error where there is no place.
+    pub(super) async fn admit<S>(&self, stream: TcpStream, service: S) -> io::Result<(Guarded, Asking<S>)> {
+        let (open, idle) = (Arc::clone(&self.open), self.idle);
+        let peer = stream.peer_addr()?;
+        let permit = open.room().await?;
+        stream.set_nodelay(true)?;
+        let heard = open.add(peer.ip());
+        let asker = Asker(Arc::clone(&heard));
+        let guarded = Guarded {
+            stream,
+            silence: Box::pin(sleep(idle)),
+            idle,
+            heard,
+            open,
+            _permit: permit,
+        };
+        Ok((guarded, Asking { service, asker, peer }))
     }
 }
 
@@ -156,11 +174,12 @@ impl Heard {
     }
 }
 
-/// A service whose requests know their connection.
+/// A service whose requests know their connection, and whose it is.
 #[derive(Clone, Debug)]
 pub(super) struct Asking<S> {
     service: S,
     asker: Asker,
+    peer: SocketAddr,
 }
 
 impl<S: Service<Request<B>>, B: HttpBody> Service<Request<B>> for Asking<S> {
@@ -174,37 +193,11 @@ impl<S: Service<Request<B>>, B: HttpBody> Service<Request<B>> for Asking<S> {
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         request.extensions_mut().insert(self.asker.clone());
+        request.extensions_mut().insert(ConnectInfo(self.peer));
         if request.body().is_end_stream() {
             is_whole(request.extensions());
         }
         self.service.call(request)
-    }
-}
-
-impl<S: Send + 'static> Accept<TcpStream, S> for Bounded {
-    type Stream = Guarded;
-    type Service = Asking<S>;
-    type Future = BoxFuture<'static, io::Result<(Guarded, Asking<S>)>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let (open, idle) = (Arc::clone(&self.open), self.idle);
-        async move {
-            let address = stream.peer_addr()?.ip();
-            let permit = open.room().await?;
-            stream.set_nodelay(true)?;
-            let heard = open.add(address);
-            let asker = Asker(Arc::clone(&heard));
-            let guarded = Guarded {
-                stream,
-                silence: Box::pin(sleep(idle)),
-                idle,
-                heard,
-                open,
-                _permit: permit,
-            };
-            Ok((guarded, Asking { service, asker }))
-        }
-        .boxed()
     }
 }
 

@@ -4,23 +4,30 @@
 //! some reviews that wait for room would use up what the connection may send, and stall all the others on it. Must never: offer HTTP/2
 //! while bodies may wait unread.
 
+use std::future::ready;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use futures::FutureExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use tokio::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 
 use super::Limits;
-use super::connection::Bounded;
+use super::connection::{Bounded, Guarded};
 
 /// What is read of an HTTP/1 connection before somebody wants it.
 const HTTP1_BUFFER: usize = 64 << 10;
@@ -30,6 +37,10 @@ pub(super) const UNREAD: usize = HTTP1_BUFFER + (64 << 10);
 const HEALTH_CONNECTIONS: usize = 64;
 /// How long one of them may say nothing. Whoever comes again in a minute connects again.
 const HEALTH_IDLE: Duration = Duration::from_secs(5);
+/// How long one of them may go on once the replica stops.
+const HEALTH_GRACE: Duration = Duration::from_secs(1);
+/// How long no connection is taken after one could not be: mostly because files have run out.
+const REST: Duration = Duration::from_millis(50);
 
 /// The TLS side of the admission server: its certificate comes from the resolver at each handshake, and so does the verdict on a
 /// client's where `clients` are told apart.
@@ -56,57 +67,126 @@ pub fn tls_config(
 
 /// Serves admission until cancelled, then finishes what is in flight, for `limits.grace` at most.
 pub async fn serve(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     tls: Arc<ServerConfig>,
     router: Router,
     limits: &Limits,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls))
-        .handshake_timeout(limits.head)
-        .acceptor(Bounded::new(limits.connections, limits.idle));
-    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).http1_only();
-    bound(server.http_builder(), limits);
-    let handle = stop_when(cancel, limits.grace);
-    server.handle(handle).serve(router.into_make_service()).await
+    let (tls, patience) = (TlsAcceptor::from(tls), limits.head);
+    let secured = move |stream: Guarded| {
+        let handshake = timeout(patience, tls.accept(stream));
+        handshake.map(|done| done.map_err(io::Error::from).flatten())
+    };
+    let serving = Serving {
+        bounded: Bounded::new(limits.connections, limits.idle),
+        open: secured,
+        router,
+        http: http(limits),
+    };
+    serving.until(cancel, limits.grace, listener).await
 }
 
 /// Serves health and metrics, without TLS, until cancelled.
 pub async fn serve_health(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     router: Router,
     limits: &Limits,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
     let limits = Limits {
         head: limits.head.min(HEALTH_IDLE),
         idle: limits.idle.min(HEALTH_IDLE),
         ..limits.clone()
     };
-    let acceptor = Bounded::new(HEALTH_CONNECTIONS, limits.idle);
-    let mut server = axum_server::from_tcp(listener)?.acceptor(acceptor).http1_only();
-    bound(server.http_builder(), &limits);
-    let handle = stop_when(cancel, Duration::from_secs(1));
-    server.handle(handle).serve(router.into_make_service()).await
+    let serving = Serving {
+        bounded: Bounded::new(HEALTH_CONNECTIONS, limits.idle),
+        open: |stream: Guarded| ready(Ok(stream)),
+        router,
+        http: http(&limits),
+    };
+    serving.until(cancel, HEALTH_GRACE, listener).await
 }
 
-fn bound(builder: &mut Builder<TokioExecutor>, limits: &Limits) {
+fn http(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HTTP1_BUFFER)
         .max_headers(64);
+    builder
 }
 
-fn stop_when(cancel: CancellationToken, grace: Duration) -> Handle<SocketAddr> {
-    let handle = Handle::new();
-    let stopped = handle.clone();
-    tokio::spawn(async move {
-        cancel.cancelled().await;
-        stopped.graceful_shutdown(Some(grace));
-    });
-    handle
+/// What all connections of a listener share. What becomes of one is nothing to another.
+#[derive(Clone)]
+struct Serving<O> {
+    bounded: Bounded,
+    /// What a new connection needs before anything is asked on it.
+    open: O,
+    router: Router,
+    http: http1::Builder,
+}
+
+impl<O> Serving<O> {
+    /// Takes connections until cancelled. What is in flight then may go on for `grace`.
+    async fn until<S, F>(
+        self,
+        cancel: CancellationToken,
+        grace: Duration,
+        listener: std::net::TcpListener,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        O: Fn(Guarded) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let (going, mut tasks) = (GracefulShutdown::new(), JoinSet::new());
+        let mut cancelled = pin!(cancel.cancelled());
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = &mut cancelled => break,
+                Some(_) = tasks.join_next() => continue,
+                taken = listener.accept() => taken,
+            };
+            match taken {
+                Ok((stream, _)) => {
+                    tasks.spawn(self.clone().one(stream, going.watcher()));
+                }
+                Err(error) => {
+                    warn!(%error, "a connection could not be taken");
+                    sleep(REST).await;
+                }
+            }
+        }
+        drop(listener);
+        if timeout(grace, going.shutdown()).await.is_err() {
+            warn!("connections that go on longer than stopping may take are ended");
+        }
+        Ok(())
+    }
+
+    async fn one<S, F>(self, stream: TcpStream, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        O: Fn(Guarded) -> F + Sync,
+        F: Future<Output = io::Result<S>>,
+    {
+        let opened = async {
+            let (stream, service) = self.bounded.admit(stream, self.router).await?;
+            io::Result::Ok(((self.open)(stream).await?, service))
+        };
+        let (stream, service) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => return debug!(%error, "a connection did not come about"),
+        };
+        let service = TowerToHyperService::new(service);
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(%error, "a connection broke off");
+        }
+    }
 }

@@ -167,8 +167,8 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
         strings(&container["args"]),
         [
             "egress",
-            "--listen=0.0.0.0:3128",
-            "--metrics-listen=0.0.0.0:8080",
+            "--listen=[::]:3128",
+            "--metrics-listen=[::]:8080",
             "--allow-private-answers=10.9.0.0/16",
             "--allow-private-answers=fd00:9::/64",
             "--refuse-answers=203.0.113.0/24",

@@ -14,12 +14,13 @@ use tempfile::TempDir;
 use crate::run::{Said, run, run_with};
 
 const WORKFLOW: &str = "tests/fixtures/render/accepted.yaml";
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &["check", "access"],
     &["check", "installation"],
     &["check", "namespace", "ai"],
     &["diff", WORKFLOW],
     &["draft", "ai"],
+    &["egress", "report"],
     &["scan"],
 ];
 

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{ControlPlane, Identity, Output, Ringfence, eventually};
 
-use crate::world::{Actor, BINARY, POLICIES, SOON, condition, own, unasked};
+use crate::world::{Actor, BINARY, CLASSES, POLICIES, SOON, all, condition, namespace, one, own, unasked, workflow};
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -89,6 +89,7 @@ async fn what_is_broken_is_named_with_what_to_do() {
     the_pod_of_helm_test_may_ask_all_of_it(&scene).await;
     the_whole_doctor_looks_at_access_too(&scene).await;
     a_broken_policy(&scene, &author).await;
+    domains_that_wait_for_a_proxy(&scene).await;
     who_may_read_nothing_is_not_told_that_all_is_well(&scene).await;
 
     rights_that_are_gone_are_named(&scene, &ringfence).await;
@@ -221,6 +222,23 @@ async fn a_broken_policy(scene: &Scene, author: &Actor) {
     scene.finds(0, &[]).await;
 }
 
+/// A class opens them, and nothing is there that would lead to them.
+async fn domains_that_wait_for_a_proxy(scene: &Scene) {
+    let class = json!({
+        "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "wide"},
+        "spec": {"images": {"allowed": ["**"]}, "network": {"domains": ["*"]}},
+    });
+    scene.admin.post(CLASSES, &class).await.ok();
+    let ns = namespace(&scene.admin, "domains", &json!({"ringfence.dev/enforce": "wide"})).await;
+    let egress = json!([{"name": "a", "to": {"domains": ["api.example.com"]}, "ports": [{"port": 443}]}]);
+    let waiting = workflow("triage", &json!({"network": {"egress": egress}}));
+    scene.admin.post(&all("AIWorkflow", &ns), &waiting).await.ok();
+    let names = format!("stay closed: {ns}/triage");
+    scene.finds(0, &[("warning egress: it is not installed", &names)]).await;
+    scene.admin.delete(&one("AIWorkflow", &ns, "triage")).await.ok();
+    scene.finds(0, &[]).await;
+}
+
 async fn who_may_read_nothing_is_not_told_that_all_is_well(scene: &Scene) {
     let nobody = Identity::user("nobody", &[]);
     let said = scene.says(&nobody, &[]).await;
@@ -232,6 +250,7 @@ async fn who_may_read_nothing_is_not_told_that_all_is_well(scene: &Scene) {
         "replicas",
         "leader",
         "policies",
+        "egress",
         "webhook",
         "rights",
     ] {

@@ -1,5 +1,6 @@
 //! Many, slow and idle ones: bounded, and others unharmed.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -9,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::client;
-use crate::world::{World, run};
+use crate::world::{World, run, run_for};
 
 #[test]
 fn one_pod_takes_no_place_of_another() {
@@ -70,6 +71,81 @@ fn one_pod_takes_no_place_of_another() {
             fetched.map(drop).map_err(|refused| anyhow::anyhow!("{refused:?}"))
         })
         .await;
+    });
+}
+
+/// One that is refused: what it was told.
+async fn turned_away(proxy: SocketAddr, pod: IpAddr) -> Vec<u8> {
+    let mut stream = client::connection(proxy, pod).await;
+    // Its port is free again at once: there are fewer of them than connections.
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    let mut told = Vec::new();
+    let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut told)).await;
+    drop(read.expect("an answer at once"));
+    told
+}
+
+/// Whoever opens them is told so at once, nothing grows by them, and nobody else waits for them.
+#[test]
+fn a_hundred_thousand_connections_of_one_pod_harm_nobody() {
+    const MANY: usize = 100_000;
+    const AT_ONCE: usize = 16;
+    const HELD: usize = 300;
+    run_for(Duration::from_secs(300), async {
+        let world = World::get().await;
+        let proxy = world.proxy_with(&[&format!("--connections-per-pod={HELD}")]).await;
+        let (host, quiet) = (world.host("host"), world.host("quiet"));
+        let workflow = world
+            .workflow(&[&host, &quiet], &[world.hosts.tls, world.hosts.quiet])
+            .await;
+        let (greedy, other) = (world.pod(&workflow).await, world.pod(&workflow).await);
+        let hello = client::hello(world.hosts.client(), &quiet);
+        let mut held = Vec::new();
+        for _ in 0..HELD {
+            let authority = format!("{quiet}:{}", world.hosts.quiet);
+            let mut stream = client::tunnel(proxy.address(), greedy, &authority).await.unwrap();
+            stream.write_all(&hello).await.unwrap();
+            held.push(stream);
+        }
+        let before = resident(proxy.pid()).unwrap();
+        let address = proxy.address();
+        let attacks = (0..AT_ONCE).map(|_| {
+            tokio::spawn(async move {
+                for _ in 0..MANY / AT_ONCE {
+                    let told = turned_away(address, greedy).await;
+                    assert!(told.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&told));
+                }
+            })
+        });
+        let attacks: Vec<_> = attacks.collect();
+        let (mut fetched, mut longest) = (0, Duration::ZERO);
+        while attacks.iter().any(|attack| !attack.is_finished()) {
+            let began = Instant::now();
+            world.fetch_by(&proxy, other, &host, "/").await.unwrap();
+            longest = longest.max(began.elapsed());
+            fetched += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for attack in attacks {
+            attack.await.unwrap();
+        }
+        assert!(
+            fetched > 10 && longest < Duration::from_secs(5),
+            "{fetched} in at most {longest:?}"
+        );
+        let refused = "ringfence_egress_connections_total{verdict=\"too-many\"}";
+        assert_eq!(proxy.metric(refused).await, MANY as f64);
+        support::eventually(crate::world::SOON, || async {
+            let open = proxy.metric("ringfence_egress_open_connections").await;
+            anyhow::ensure!(open == HELD as f64, "{open} are open");
+            Ok(())
+        })
+        .await;
+        let grown = resident(proxy.pid()).unwrap().saturating_sub(before);
+        assert!(grown < 32 << 10, "{grown} KiB more");
+        drop(held);
     });
 }
 

@@ -192,7 +192,7 @@ fn a_policy_that_is_being_deleted_opens_nothing() {
         let pod = world.pod(&workflow).await;
         assert_eq!(status(world, pod, &host).await, 200);
         let api: Api<NetworkPolicy> = Api::namespaced(world.client.clone(), &workflow.namespace);
-        let name = owned_name(&workflow.namespace, &workflow.name, "domains");
+        let name = workflow.policy();
         let keep = json!({"metadata": {"finalizers": ["x.example/keep"]}});
         api.patch(&name, &PatchParams::default(), &Patch::Merge(keep))
             .await
@@ -205,5 +205,42 @@ fn a_policy_that_is_being_deleted_opens_nothing() {
         })
         .await;
         assert!(api.get_opt(&name).await.unwrap().is_some(), "it is kept");
+    });
+}
+
+/// As the chart has it. A pod that comes by IPv4 is known by the address that its object has, and not by how IPv6 writes it.
+#[test]
+fn one_listener_is_for_pods_of_both_families() {
+    run(async {
+        let world = World::get().await;
+        let proxy = world.proxy_with(&["--listen=[::]:0"]).await;
+        let port = eventually(SOON, || async {
+            let log = proxy.log();
+            let lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let mut listening = lines.filter(|line| line["message"] == "listening");
+            let port = listening.find_map(|line| line["address"].as_str()?.strip_prefix("[::]:")?.parse::<u16>().ok());
+            port.ok_or_else(|| anyhow::anyhow!("{log}"))
+        })
+        .await;
+        let host = world.host("families");
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let four = world.pod(&workflow).await;
+        let six: std::net::IpAddr = "::1".parse().unwrap();
+        world.pod_at(&workflow, &unique("pod"), six, json!({})).await;
+        let authority = format!("{host}:{}", world.hosts.tls);
+        for (pod, proxy) in [(four, "127.0.0.1"), (six, "::1")] {
+            let proxy = std::net::SocketAddr::new(proxy.parse().unwrap(), port);
+            let opened = client::tunnel(proxy, pod, &authority).await;
+            let mut stream = client::tls(opened.unwrap(), world.hosts.client(), &host).await.unwrap();
+            assert!(client::get(&mut stream, &host, "/").await.contains("GET /"), "{pod}");
+        }
+        let stranger = fresh_address();
+        let proxy = std::net::SocketAddr::new("127.0.0.1".parse().unwrap(), port);
+        assert_eq!(
+            client::tunnel(proxy, stranger, &authority).await.unwrap_err().status,
+            403
+        );
     });
 }

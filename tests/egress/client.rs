@@ -21,7 +21,12 @@ pub struct Answer {
 
 /// A connection from a pod to the proxy.
 pub async fn connection(proxy: SocketAddr, pod: IpAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
+    let socket = if pod.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }
+    .unwrap();
     socket.bind(SocketAddr::new(pod, 0)).unwrap();
     socket.connect(proxy).await.unwrap()
 }

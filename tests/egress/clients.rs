@@ -1,9 +1,11 @@
 //! Clients that people use, told of the proxy in their own ways.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::dns::Script;
 use crate::hosts::BOOKS;
@@ -16,7 +18,7 @@ struct Said {
 }
 
 async fn said(command: &mut Command) -> Said {
-    let output = command.stdin(Stdio::null()).output().await.unwrap();
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     Said {
         succeeded: output.status.success(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -158,6 +160,140 @@ fn python_gets_through_or_is_told_why_not() {
             allowed.err
         );
         let refused = said(&mut python(&other)).await;
+        assert!(
+            refused.out.contains("403 Forbidden (ringfence: not-declared)"),
+            "{} {}",
+            refused.out,
+            refused.err
+        );
+    });
+}
+
+const REQUESTS: &str = r#"
+import sys, requests
+from requests.adapters import HTTPAdapter
+pod, host, port, ca = sys.argv[1:]
+
+class OfPod(HTTPAdapter):
+    def init_poolmanager(self, *positional, **named):
+        super().init_poolmanager(*positional, source_address=(pod, 0), **named)
+
+    def proxy_manager_for(self, proxy, **named):
+        return super().proxy_manager_for(proxy, source_address=(pod, 0), **named)
+
+with requests.Session() as session:
+    session.mount("https://", OfPod())
+    try:
+        # The second goes over the tunnel of the first.
+        for number in range(2):
+            print(session.post(f"https://{host}:{port}/{number}", data=b"x" * 100000, timeout=20, verify=ca).text)
+    except requests.RequestException as error:
+        print(error)
+"#;
+
+/// Python with the packages of `requirements.txt`, which are installed where they are missing.
+async fn python_with_packages() -> &'static PathBuf {
+    static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
+    PYTHON
+        .get_or_init(async || {
+            let environment = support::repository().join("target/egress");
+            let mut command = Command::new(support::repository().join("tests/support/build-venv.sh"));
+            let built = said(command.arg("egress").arg(&environment)).await;
+            assert!(built.succeeded, "{}", built.err);
+            environment.join("venv/bin/python")
+        })
+        .await
+}
+
+#[test]
+fn requests_of_python_gets_through_or_is_told_why_not() {
+    run(async {
+        let world = World::get().await;
+        let (host, other) = (world.host("requests"), world.host("other"));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let program = python_with_packages().await;
+        let python = |host: &str| {
+            let mut command = Command::new(program);
+            command
+                .args(["-c", REQUESTS, &pod.to_string(), host, &world.hosts.tls.to_string()])
+                .arg(&world.hosts.ca)
+                .env("HTTPS_PROXY", format!("http://{}", world.proxy.address()))
+                .env_remove("NO_PROXY")
+                .env_remove("no_proxy");
+            command
+        };
+        let allowed = said(&mut python(&host)).await;
+        let out = &allowed.out;
+        for expected in ["POST /0", "POST /1"] {
+            assert!(
+                out.contains(expected) && out.contains("100000 bytes"),
+                "{out} {}",
+                allowed.err
+            );
+        }
+        let refused = said(&mut python(&other)).await;
+        assert!(
+            refused.out.contains("403 Forbidden (ringfence: not-declared)"),
+            "{} {}",
+            refused.out,
+            refused.err
+        );
+    });
+}
+
+/// By hand, as the libraries do it that Node.js before version 24 needs for a proxy.
+const NODE: &str = r#"
+const fs = require("node:fs"), http = require("node:http"), https = require("node:https"), tls = require("node:tls");
+const [pod, host, port, ca] = process.argv.slice(1);
+const proxy = new URL(process.env.HTTPS_PROXY);
+const tunnel = http.request({
+  host: proxy.hostname, port: proxy.port, localAddress: pod, method: "CONNECT", path: `${host}:${port}`, timeout: 20000,
+});
+const failed = (error) => console.log(`failed: ${error.message}`);
+tunnel.on("error", failed);
+tunnel.on("connect", (answer, socket) => {
+  if (answer.statusCode !== 200) {
+    console.log(answer.statusCode, answer.statusMessage);
+    return socket.destroy();
+  }
+  const secure = tls.connect({ socket, servername: host, ca: fs.readFileSync(ca), ALPNProtocols: ["http/1.1"] });
+  secure.on("error", failed);
+  const createConnection = () => secure;
+  const request = https.request({ host, port, path: "/node", method: "POST", createConnection }, (response) => {
+    response.setEncoding("utf8");
+    response.on("data", (text) => process.stdout.write(text));
+    response.on("end", () => secure.destroy());
+  });
+  request.on("error", failed);
+  request.end("x".repeat(100000));
+});
+tunnel.end();
+"#;
+
+#[test]
+fn node_gets_through_or_is_told_why_not() {
+    run(async {
+        let world = World::get().await;
+        let (host, other) = (world.host("node"), world.host("other"));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let node = |host: &str| {
+            let mut command = Command::new("node");
+            command
+                .args(["-e", NODE, "--", &pod.to_string(), host, &world.hosts.tls.to_string()])
+                .arg(&world.hosts.ca)
+                .env("HTTPS_PROXY", format!("http://{}", world.proxy.address()));
+            command
+        };
+        let allowed = said(&mut node(&host)).await;
+        assert!(
+            allowed.out.contains("POST /node") && allowed.out.contains("100000 bytes"),
+            "{} {}",
+            allowed.out,
+            allowed.err
+        );
+        let refused = said(&mut node(&other)).await;
         assert!(
             refused.out.contains("403 Forbidden (ringfence: not-declared)"),
             "{} {}",

@@ -136,12 +136,17 @@ where
     drop(Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
 }
 
-/// `/stream` sends ten pieces, a tenth of a second apart; everything else is told what it sent.
+/// `/stream` sends ten pieces, a tenth of a second apart, and `/endless` goes on; everything else is told what it sent.
 async fn answer(request: Request<Incoming>) -> Response<Body> {
-    if request.uri().path() == "/stream" {
-        let pieces = futures::stream::unfold(0u32, |piece| async move {
+    let pieces = match request.uri().path() {
+        "/stream" => 10,
+        "/endless" => u32::MAX,
+        _ => 0,
+    };
+    if pieces > 0 {
+        let pieces = futures::stream::unfold(0u32, move |piece| async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            (piece < 10).then(|| (Ok::<_, Infallible>(Bytes::from(format!("piece {piece}\n"))), piece + 1))
+            (piece < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(format!("piece {piece}\n"))), piece + 1))
         });
         return Response::new(Body::from_stream(pieces.boxed()));
     }

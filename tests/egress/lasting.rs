@@ -110,10 +110,14 @@ fn without_the_api_server_what_was_allowed_stays_allowed() {
         let file = plane.directory().join(format!("{}.kubeconfig", unique("way")));
         std::fs::write(&file, kubeconfig.to_string()).unwrap();
         let proxy = Egress::start(&file, &world.dns, &[]).await;
-        let (host, other) = (world.host("lasting"), world.host("other"));
-        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let [host, lost, other] = ["lasting", "lost", "other"].map(|of| world.host(of));
+        let workflow = world.workflow(&[&host, &lost], &[world.hosts.tls]).await;
         let pod = world.pod(&workflow).await;
         assert!(world.fetch_by(&proxy, pod, &host, "/").await.is_ok());
+        let open = client::tunnel(proxy.address(), pod, &format!("{host}:{}", world.hosts.tls)).await;
+        let mut open = client::tls(open.unwrap(), world.hosts.client(), &host).await.unwrap();
+        let taken = client::tunnel(proxy.address(), pod, &format!("{lost}:{}", world.hosts.tls)).await;
+        let mut taken = client::tls(taken.unwrap(), world.hosts.client(), &lost).await.unwrap();
         let answered = proxy
             .metric("ringfence_egress_api_server_last_answer_timestamp_seconds")
             .await;
@@ -122,7 +126,10 @@ fn without_the_api_server_what_was_allowed_stays_allowed() {
         way.cut();
         let late = fresh_address();
         world.pod_at(&workflow, &unique("pod"), late, json!({})).await;
+        world.redeclare(&workflow, &[&host], &[world.hosts.tls]).await;
         sleep(Duration::from_secs(12)).await;
+        let idle = tokio::time::timeout(Duration::from_millis(100), taken.read(&mut [0])).await;
+        assert!(idle.is_err(), "nobody told of a withdrawal: {idle:?}");
         assert!(world.fetch_by(&proxy, pod, &host, "/").await.is_ok());
         assert_eq!(world.fetch_by(&proxy, pod, &other, "/").await.unwrap_err().status, 403);
         assert_eq!(world.fetch_by(&proxy, late, &host, "/").await.unwrap_err().status, 403);
@@ -135,6 +142,9 @@ fn without_the_api_server_what_was_allowed_stays_allowed() {
             fetched.map(drop).map_err(|refused| anyhow::anyhow!("{refused:?}"))
         })
         .await;
+        let ended = tokio::time::timeout(SOON, taken.read(&mut [0])).await;
+        assert_eq!(ended.expect("the withdrawal to be told").unwrap_or(0), 0);
+        assert!(client::get(&mut open, &host, "/still").await.contains("GET /still"));
     });
 }
 

@@ -3,6 +3,13 @@
 //! Pods are objects whose addresses are in 127.0.0.0/8, and their connections come from there. Hosts listen on loopback too, which the
 //! platform opens for the domains of these tests by `--allow-private-answers`.
 
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
+#[path = "../cluster/world.rs"]
+mod actors;
 mod bench;
 mod bounds;
 mod callers;
@@ -11,7 +18,17 @@ mod clients;
 mod dns;
 mod hosts;
 mod http;
+mod kubelet;
 mod lasting;
 mod names;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests/cluster, which needs all of it"
+)]
+#[path = "../cluster/objects.rs"]
+mod objects;
 mod resolving;
+mod together;
+mod withdrawal;
 mod world;

@@ -59,6 +59,21 @@ pub struct Workflow {
     pub name: String,
 }
 
+impl Workflow {
+    /// Name of the policy that opens its way to the proxy.
+    pub fn policy(&self) -> String {
+        owned_name(&self.namespace, &self.name, "domains")
+    }
+}
+
+/// What the operator would write into the annotation.
+fn allowed(domains: &[&str], ports: &[u16]) -> String {
+    let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port})).collect();
+    let allowed = json!({"rules": [{"name": "rule", "domains": domains, "ports": ports}]});
+    let allowed: Allowed = serde_json::from_value(allowed).unwrap();
+    allowed.write().unwrap()
+}
+
 impl World {
     pub async fn get() -> &'static Self {
         static WORLD: OnceCell<World> = OnceCell::const_new();
@@ -139,20 +154,27 @@ impl World {
 
     /// The policy as the operator makes it: owned, and of that workflow.
     pub async fn declare(&self, workflow: &Workflow, domains: &[&str], ports: &[u16]) {
-        let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port})).collect();
-        let allowed = json!({"rules": [{"name": "rule", "domains": domains, "ports": ports}]});
-        let allowed: Allowed = serde_json::from_value(allowed).unwrap();
         let uid = "0d0c7a0e-0000-4000-8000-000000000001";
         let object = json!({
             "metadata": {
-                "name": owned_name(&workflow.namespace, &workflow.name, "domains"),
+                "name": workflow.policy(),
                 "labels": {"ringfence.dev/owner": workflow.name},
-                "annotations": {"ringfence.dev/owner-uid": uid, ANNOTATION: allowed.write().unwrap()},
+                "annotations": {"ringfence.dev/owner-uid": uid, ANNOTATION: allowed(domains, ports)},
                 "ownerReferences": [{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": workflow.name, "uid": uid}],
             },
             "spec": {"podSelector": {"matchLabels": {"ringfence.dev/workflow": workflow.name}}, "policyTypes": ["Egress"]},
         });
         let _: NetworkPolicy = self.create(&workflow.namespace, object).await;
+    }
+
+    /// The same policy, which says something else now.
+    pub async fn redeclare(&self, workflow: &Workflow, domains: &[&str], ports: &[u16]) {
+        let policies: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &workflow.namespace);
+        let patch = json!({"metadata": {"annotations": {ANNOTATION: allowed(domains, ports)}}});
+        policies
+            .patch(&workflow.policy(), &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
     }
 
     /// A pod that runs, and its address.
@@ -269,7 +291,7 @@ pub struct Egress {
     alive: Option<ChildStdin>,
     log: PathBuf,
     pub port: u16,
-    metrics_port: u16,
+    pub metrics_port: u16,
 }
 
 impl Egress {

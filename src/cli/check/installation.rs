@@ -3,6 +3,7 @@
 //! Must never: write (the webhook is asked by a dry run) but for a canary that is asked for, or call good what it could not look at.
 
 mod certificate;
+mod egress;
 mod rights;
 mod told;
 
@@ -13,7 +14,10 @@ use axum::http::Request;
 use clap::{Args as ClapArgs, ValueEnum};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, ListParams},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,8 +27,8 @@ use super::{
     told::{State, Told, or_good},
 };
 use crate::{
-    api::{AIWorkflowClass, definitions},
-    plan::guards,
+    api::{AIWorkflow, AIWorkflowClass, committed},
+    plan::{EGRESS_PROXY, guards, name_of},
     reconcile::CallError,
     scan::read_access,
     webhook::lookup::Live,
@@ -34,6 +38,8 @@ use crate::{
 const ASKED: usize = 8;
 /// Most classes that are asked what they say of the network.
 const MAX_CLASSES: usize = 1000;
+/// Most AIWorkflows that are asked whether they wait for an egress proxy.
+const MAX_WORKFLOWS: usize = 20_000;
 /// Most missing rights that are named.
 const MAX_NAMED: usize = 10;
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -42,7 +48,7 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 /// Print whether Ringfence, as it is installed in the cluster, works: the doctor.
 ///
 /// Looks at the cluster's version, Ringfence's definitions, its registrations and guards beside what the chart rendered, what the API
-/// server trusts and what is served, replicas and who of them makes the fences, RegoPolicies, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
+/// server trusts and what is served, replicas and who of them makes the fences, RegoPolicies, the egress proxy and who waits for it, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
 /// whether NetworkPolicies bit when that was last tried. Reads with your rights, and changes nothing.
 ///
 /// --canary tries it: two pods of Ringfence's image in the release namespace, a connection between them, and a NetworkPolicy over each
@@ -159,6 +165,7 @@ impl Doctor<'_> {
         checks.extend(self.definitions().await);
         checks.extend(self.registered().await);
         checks.extend(self.release().await);
+        checks.extend(self.egress().await);
         checks.extend(self.ask_webhook().await?);
         checks.extend(self.rights().await?);
         Ok(checks)
@@ -180,10 +187,10 @@ impl Doctor<'_> {
 
     async fn definitions(&self) -> Vec<Told> {
         let mut told = Vec::new();
-        for wanted in definitions() {
-            let name = wanted.metadata.name.as_deref().unwrap_or_default();
+        for wanted in committed() {
+            let name = name_of(wanted);
             match self.read("definitions", &format!("{DEFINITIONS}/{name}")).await {
-                Ok(found) => told.extend(told::definition(&wanted, found.as_ref())),
+                Ok(found) => told.extend(told::definition(wanted, found.as_ref())),
                 Err(gap) => told.extend(gap),
             }
         }
@@ -297,6 +304,41 @@ impl Doctor<'_> {
             Err(gap) => gap,
         });
         told
+    }
+
+    /// The egress proxy, where it is installed; else who waits for it.
+    async fn egress(&self) -> Vec<Told> {
+        let (check, release) = ("egress", self.release);
+        let deployment = format!("/apis/apps/v1/namespaces/{release}/deployments/{EGRESS_PROXY}");
+        let service = format!("/api/v1/namespaces/{release}/services/{EGRESS_PROXY}");
+        let slices = format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{release}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{EGRESS_PROXY}&limit=100"
+        );
+        let looked = async {
+            let (deployment, service) = (self.read(check, &deployment).await?, self.read(check, &service).await?);
+            if deployment.is_none() && service.is_none() {
+                return self.waiting_for_egress(check).await;
+            }
+            let slices = self.read(check, &slices).await?.unwrap_or_default();
+            let (deployment, service) = (deployment.as_ref(), service.as_ref());
+            Ok(egress::replicas(deployment, service, &slices, release))
+        };
+        looked.await.unwrap_or_else(|gap: Vec<Told>| gap)
+    }
+
+    async fn waiting_for_egress(&self, check: &'static str) -> Result<Vec<Told>, Vec<Told>> {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<AIWorkflow>(&()));
+        match listed("list AIWorkflows", &api, &ListParams::default(), MAX_WORKFLOWS).await {
+            Ok((found, is_whole)) => {
+                let found = found
+                    .into_iter()
+                    .map(|object| json!({"metadata": object.metadata, "status": object.data.get("status")}));
+                Ok(egress::closed(&found.collect::<Vec<_>>(), is_whole))
+            }
+            // What is said of definitions says it.
+            Err(error) if cluster::is_not_served(&error) => Ok(Vec::new()),
+            Err(error) => Err(vec![unread(check, error)]),
+        }
     }
 
     /// A dry run that must be refused: a labelled object where no workflow may be. Whatever comes of it, nothing is written.

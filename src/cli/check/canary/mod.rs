@@ -14,10 +14,9 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -28,9 +27,12 @@ use super::{
 };
 use crate::{
     api::{AIWorkflowClass, Condition, ConditionStatus, ConditionType, Reason, find, set},
+    plan::text_at,
     reconcile::CallError,
 };
 
+/// Where a pod's node is named.
+const NODE: &str = "/spec/nodeName";
 /// Longest that a pod takes until it is ready, and a connection until it works again.
 const STARTS: Duration = Duration::from_secs(90);
 /// Longest that a network plugin takes until a new policy bites.
@@ -98,9 +100,9 @@ pub(super) async fn ask(client: &Client, namespace: &str) -> Option<Vec<Told>> {
     let heard = tokio::spawn(interrupted(stop.clone()));
     let canary = Canary {
         id: format!("{:x}-{:x}", Timestamp::now().as_nanosecond(), std::process::id()),
-        pods: Api::namespaced(client.clone(), namespace),
-        policies: Api::namespaced(client.clone(), namespace),
-        deployments: Api::namespaced(client.clone(), namespace),
+        pods: api::<Pod>(client, namespace),
+        policies: api::<NetworkPolicy>(client, namespace),
+        deployments: api::<Deployment>(client, namespace),
         namespace,
         stop: &stop,
     };
@@ -235,9 +237,9 @@ async fn interrupted(stop: CancellationToken) {
 
 struct Canary<'a> {
     id: String,
-    pods: Api<Pod>,
-    policies: Api<NetworkPolicy>,
-    deployments: Api<Deployment>,
+    pods: Api<DynamicObject>,
+    policies: Api<DynamicObject>,
+    deployments: Api<DynamicObject>,
     namespace: &'a str,
     stop: &'a CancellationToken,
 }
@@ -271,7 +273,7 @@ impl Canary<'_> {
         let dialer = self.ready(&dialer.name_any(), STARTS, unreached).await?;
         let nodes = [&listener, &dialer]
             .into_iter()
-            .filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+            .filter_map(|pod| Some(pod.data.pointer(NODE)?.as_str()?.to_owned()));
         let mut seen = Seen {
             leaks: Vec::new(),
             nodes: nodes.collect(),
@@ -300,7 +302,7 @@ impl Canary<'_> {
             .ok_or_else(|| Trouble::Because("Deployment ringfence names no image".to_owned()))
     }
 
-    async fn makes(&self, pod: &Pod) -> Result<Pod, Trouble> {
+    async fn makes(&self, pod: &DynamicObject) -> Result<DynamicObject, Trouble> {
         if self.stop.is_cancelled() {
             return Err(Trouble::Interrupted);
         }
@@ -308,7 +310,7 @@ impl Canary<'_> {
         Ok(bounded(&what, self.pods.create(&PostParams::default(), pod)).await?)
     }
 
-    async fn writes(&self, policy: &NetworkPolicy) -> Result<(), Trouble> {
+    async fn writes(&self, policy: &DynamicObject) -> Result<(), Trouble> {
         let (name, params) = (policy.name_any(), PostParams::default());
         bounded("update a NetworkPolicy", self.policies.replace(&name, &params, policy)).await?;
         Ok(())
@@ -323,13 +325,12 @@ impl Canary<'_> {
     }
 
     /// A pod that is still there, and running or on its way to.
-    async fn looks(&self, name: &str) -> Result<Pod, Trouble> {
+    async fn looks(&self, name: &str) -> Result<DynamicObject, Trouble> {
         let pod = bounded("read a pod of the canary", self.pods.get_opt(name)).await?;
-        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
         match pod {
             Some(pod)
                 if pod.metadata.deletion_timestamp.is_none()
-                    && !matches!(phase(&pod).as_deref(), Some("Failed" | "Succeeded")) =>
+                    && !matches!(text_at(&pod.data, "/status/phase"), "Failed" | "Succeeded") =>
             {
                 Ok(pod)
             }
@@ -339,7 +340,7 @@ impl Canary<'_> {
         }
     }
 
-    async fn ready(&self, name: &str, limit: Duration, otherwise: &str) -> Result<Pod, Trouble> {
+    async fn ready(&self, name: &str, limit: Duration, otherwise: &str) -> Result<DynamicObject, Trouble> {
         let end = Instant::now() + limit;
         loop {
             let pod = self.looks(name).await?;
@@ -359,7 +360,7 @@ impl Canary<'_> {
 
     /// Whether the dialer reaches the listener no more, for as long as it takes to believe that. It would not either if the listener did
     /// not answer.
-    async fn is_stopped(&self, listener: &Pod, dialer: &Pod) -> Result<bool, Trouble> {
+    async fn is_stopped(&self, listener: &DynamicObject, dialer: &DynamicObject) -> Result<bool, Trouble> {
         let end = Instant::now() + BITES;
         let mut stopped: Option<Instant> = None;
         loop {
@@ -403,11 +404,13 @@ impl Canary<'_> {
     }
 }
 
+/// Objects of a kind, read as JSON.
+fn api<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
+}
+
 /// Deletes them. Returns how many were there.
-async fn remove<K>(api: &Api<K>, selector: &str, kinds: &str) -> Result<usize, Trouble>
-where
-    K: Clone + DeserializeOwned + fmt::Debug + Resource + Serialize,
-{
+async fn remove(api: &Api<DynamicObject>, selector: &str, kinds: &str) -> Result<usize, Trouble> {
     let (found, _) = listed(
         &format!("list {kinds}"),
         api,
@@ -415,7 +418,10 @@ where
         100,
     )
     .await?;
-    for object in found.iter().filter(|object| object.meta().deletion_timestamp.is_none()) {
+    for object in found
+        .iter()
+        .filter(|object| object.metadata.deletion_timestamp.is_none())
+    {
         let (what, name) = (format!("delete one of the canary's {kinds}"), object.name_any());
         match bounded(&what, api.delete(&name, &DeleteParams::default())).await {
             Err(error) if !is_gone(&error) => return Err(error.into()),
@@ -433,29 +439,30 @@ fn say(what: &str) {
     eprintln!("ringfence: canary: {what} …");
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|one| one.type_ == "Ready" && one.status == "True")
+fn is_ready(pod: &DynamicObject) -> bool {
+    condition(pod, "Ready").is_some_and(|one| text_at(one, "/status") == "True")
+}
+
+fn condition<'a>(pod: &'a DynamicObject, type_: &str) -> Option<&'a Value> {
+    let conditions = pod.data.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|one| text_at(one, "/type") == type_)
 }
 
 /// Why a pod does not run, in the API server's own words; nothing where it runs.
-fn waits_for(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let waiting = status.container_statuses.iter().flatten().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        waiting.reason.clone()
+fn waits_for(pod: &DynamicObject) -> Option<String> {
+    pod.data.get("status")?;
+    let containers = pod.data.pointer("/status/containerStatuses").and_then(Value::as_array);
+    let mut reasons = containers.into_iter().flatten().filter_map(|container| {
+        let reason = container.pointer("/state/waiting/reason")?.as_str()?;
+        Some(reason.to_owned())
     });
-    let unscheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|one| one.type_ == "PodScheduled" && one.status == "False");
-    waiting.or_else(|| unscheduled?.message.clone()).or_else(|| {
-        let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        (!is_placed).then(|| "no node took it".to_owned())
-    })
+    let unscheduled = condition(pod, "PodScheduled").filter(|one| text_at(one, "/status") == "False");
+    let unscheduled = || Some(unscheduled?.get("message")?.as_str()?.to_owned());
+    let is_placed = pod.data.pointer(NODE).is_some();
+    reasons
+        .next()
+        .or_else(unscheduled)
+        .or_else(|| (!is_placed).then(|| "no node took it".to_owned()))
 }
 
 /// In every class: it is a fact of the cluster. Where it could not be told, what was seen before stays.

@@ -1,13 +1,15 @@
 //! The two pods of a canary and the two NetworkPolicies that stand over them. Pure.
 //!
+//! They are JSON: the typed kinds of pods are half a megabyte of code, which nothing else here needs.
+//!
 //! Must never: carry a label that a Service or a policy of the chart selects, ask for more than the Pod Security Standard Restricted lets,
 //! or live on where nobody cleans up.
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, networking::v1::NetworkPolicy};
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::Direction;
-use crate::cli::canary::SUBCOMMAND;
+use crate::{cli::canary::SUBCOMMAND, plan::text_at};
 
 /// Every object of every canary.
 pub(super) const SELECTOR: &str = "app.kubernetes.io/name=ringfence-canary";
@@ -35,16 +37,20 @@ pub(super) fn selector(id: &str) -> String {
 
 impl Run {
     /// `None` where the Deployment names no image.
-    pub(super) fn of(deployment: &Deployment, namespace: &str, id: String) -> Option<Self> {
-        let spec = deployment.spec.template.spec.as_ref()?;
-        let container = spec.containers.iter().find(|container| container.name == "ringfence")?;
-        container.image.as_ref()?;
+    pub(super) fn of(deployment: &DynamicObject, namespace: &str, id: String) -> Option<Self> {
+        let spec = deployment.data.pointer("/spec/template/spec")?;
+        let containers = spec.get("containers")?.as_array()?;
+        let container = containers
+            .iter()
+            .find(|container| text_at(container, "/name") == "ringfence")?;
+        container.get("image")?;
         Some(Self {
             namespace: namespace.to_owned(),
             id,
             template: json!({
-                "image": container.image, "imagePullPolicy": container.image_pull_policy, "imagePullSecrets": spec.image_pull_secrets,
-                "nodeSelector": spec.node_selector, "tolerations": spec.tolerations,
+                "image": container.get("image"), "imagePullPolicy": container.get("imagePullPolicy"),
+                "imagePullSecrets": spec.get("imagePullSecrets"), "nodeSelector": spec.get("nodeSelector"),
+                "tolerations": spec.get("tolerations"),
             }),
         })
     }
@@ -60,7 +66,7 @@ impl Run {
     }
 
     /// With an owner it goes when that goes, whoever deletes it.
-    fn metadata(&self, part: &str, owner: Option<&Pod>) -> Value {
+    fn metadata(&self, part: &str, owner: Option<&DynamicObject>) -> Value {
         let owner = owner.map(
             |pod| json!([{"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}]),
         );
@@ -70,26 +76,26 @@ impl Run {
     }
 
     /// The pod that is to be reached.
-    pub(super) fn listener(&self) -> serde_json::Result<Pod> {
+    pub(super) fn listener(&self) -> serde_json::Result<DynamicObject> {
         self.pod("listener", None, &[])
     }
 
     /// The pod that reaches for it.
-    pub(super) fn dialer(&self, listener: &Pod) -> serde_json::Result<Pod> {
-        let addresses = listener
-            .status
-            .iter()
-            .flat_map(|status| status.pod_ips.iter().flatten());
+    pub(super) fn dialer(&self, listener: &DynamicObject) -> serde_json::Result<DynamicObject> {
+        let addresses = listener.data.pointer("/status/podIPs").and_then(Value::as_array);
         let peers: Vec<String> = addresses
-            .map(|address| match address.ip.contains(':') {
-                true => format!("--peer=[{}]:{PORT}", address.ip),
-                false => format!("--peer={}:{PORT}", address.ip),
+            .into_iter()
+            .flatten()
+            .map(|address| text_at(address, "/ip"))
+            .map(|ip| match ip.contains(':') {
+                true => format!("--peer=[{ip}]:{PORT}"),
+                false => format!("--peer={ip}:{PORT}"),
             })
             .collect();
         self.pod("dialer", Some(listener), &peers)
     }
 
-    fn pod(&self, part: &str, owner: Option<&Pod>, more: &[String]) -> serde_json::Result<Pod> {
+    fn pod(&self, part: &str, owner: Option<&DynamicObject>, more: &[String]) -> serde_json::Result<DynamicObject> {
         let mut args = vec![
             SUBCOMMAND.to_owned(),
             format!("--word={}", self.id),
@@ -99,7 +105,7 @@ impl Run {
         args.extend_from_slice(more);
         let template = &self.template;
         serde_json::from_value(json!({
-            "metadata": self.metadata(part, owner),
+            "apiVersion": "v1", "kind": "Pod", "metadata": self.metadata(part, owner),
             "spec": {
                 "restartPolicy": "Never",
                 "activeDeadlineSeconds": LIFE_SECONDS,
@@ -133,7 +139,12 @@ impl Run {
 
     /// The policy of one direction: over the pod that is reached, or the one that reaches. Open, it lets through this one connection, which
     /// a default-deny of the namespace would stop; closed, nothing.
-    pub(super) fn policy(&self, direction: Direction, owner: &Pod, is_open: bool) -> serde_json::Result<NetworkPolicy> {
+    pub(super) fn policy(
+        &self,
+        direction: Direction,
+        owner: &DynamicObject,
+        is_open: bool,
+    ) -> serde_json::Result<DynamicObject> {
         let ports = json!([{"port": PORT, "protocol": "TCP"}]);
         let peer = |part: &str| json!([{"podSelector": {"matchLabels": self.labels(part)}}]);
         let (part, rule, field, type_) = match direction {
@@ -152,7 +163,7 @@ impl Run {
         };
         let rules = if is_open { json!([rule]) } else { json!([]) };
         serde_json::from_value(json!({
-            "metadata": self.metadata(part, Some(owner)),
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": self.metadata(part, Some(owner)),
             "spec": {"podSelector": {"matchLabels": self.labels(part)}, "policyTypes": [type_], field: rules},
         }))
     }
@@ -167,16 +178,16 @@ mod tests {
             {"name": "sidecar", "image": "other"},
             {"name": "ringfence", "image": "registry.example.com/ringfence:1", "imagePullPolicy": "Never"},
         ], "nodeSelector": {"pool": "system"}});
-        let deployment = json!({"spec": {"selector": {}, "template": {"spec": spec}}});
+        let deployment = json!({"metadata": {}, "spec": {"selector": {}, "template": {"spec": spec}}});
         let deployment = serde_json::from_value(deployment).unwrap();
         Run::of(&deployment, "ours", "x1".to_owned()).unwrap()
     }
 
-    fn listener(addresses: &[&str]) -> Pod {
+    fn listener(addresses: &[&str]) -> DynamicObject {
         let mut pod = run().listener().unwrap();
         pod.metadata.uid = Some("uid".to_owned());
         let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
-        pod.status = serde_json::from_value(json!({"podIPs": addresses})).unwrap();
+        pod.data["status"] = json!({"podIPs": addresses});
         pod
     }
 
