@@ -414,6 +414,35 @@ mod tests {
         }
     }
 
+    /// Then what stands and what is declared say the same, and the record does not.
+    #[test]
+    fn what_was_edited_as_the_declaration_was_is_not_given_either() {
+        let spec = |apps: &[&str]| {
+            let egress: Vec<_> = apps.iter().map(|app| peer(app)).collect();
+            json!({"permissions": {"rules": [rule("configmaps", "get")]}, "network": {"egress": egress}})
+        };
+        let mut observed = observed();
+        let before = workflow(spec(&["a", "b"]));
+        let made = plan(&before, &observed);
+        let now = "2026-11-22T08:00:00Z".parse().unwrap();
+        let said = status(&before, &observed, &made, &Outcome::Applied(None), now);
+        let mut edited = workflow(spec(&["a", "c"]));
+        observed.children = stored(&plan(&edited, &observed).changes);
+        observed.registration.as_mut().unwrap().uid = "another".to_owned();
+        edited.metadata.generation = Some(4);
+        edited.status = Some(said);
+        let held = plan(&edited, &observed);
+        assert_eq!(held.acceptance.reason, Reason::NotReviewed);
+        let [Change::Replace(Child::NetworkPolicy, policy)] = held.changes.as_slice() else {
+            panic!("{:?}", kinds(&held.changes))
+        };
+        let egress = policy["spec"]["egress"].to_string();
+        assert!(egress.contains("\"a\"") && !egress.contains("\"c\""), "{egress}");
+        // Where no record was kept yet, what stands is all that is known.
+        edited.status.as_mut().unwrap().given = None;
+        assert_eq!(plan(&edited, &observed).changes, []);
+    }
+
     fn child(observed: &mut Observed, wanted: Child) -> &mut Value {
         let mut children = observed.children.iter_mut();
         &mut children.find(|(child, _)| *child == wanted).unwrap().1

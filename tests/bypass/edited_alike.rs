@@ -15,7 +15,7 @@ fn peer(app: &str) -> Value {
 
 fn domain(name: &str) -> Value {
     let host = format!("{name}.example.com");
-    json!({"name": name, "to": {"domains": [host]}, "ports": [{"port": 443}]})
+    json!({"name": format!("{name}-domain"), "to": {"domains": [host]}, "ports": [{"port": 443}]})
 }
 
 /// A path, a domain, a cloud role and a pull secret. What was given stays, and all of it comes when somebody has read it.

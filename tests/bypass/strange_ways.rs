@@ -73,7 +73,7 @@ async fn a_forged_policy_leads_to_domains_that_nobody_declared() {
             host: Host::named(host).expect("a host"),
             port: 443,
         };
-        callers.now().decide(&of, &target).map(str::to_owned)
+        callers.now().decide(&of, &target).map(|permit| permit.rule.to_owned())
     };
     eventually(SOON, || async {
         ensure!(callers.now().is_whole(), "not all is told of yet");

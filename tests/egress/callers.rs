@@ -166,7 +166,11 @@ fn a_policy_that_ringfence_does_not_own_opens_nothing() {
         // Without an owner; of one that no garbage collector knows, under a name of its own and under Ringfence's.
         let own = owned_name(&workflow.namespace, "triage", "domains");
         let strange = json!([{"apiVersion": "nosuch.example/v1", "kind": "AIWorkflow", "name": "triage", "uid": "1"}]);
-        let forged = [("mine", Value::Null), ("other", strange.clone()), (&own, strange)];
+        let forged = [
+            ("mine", Value::Null),
+            ("other", strange.clone()),
+            (own.as_str(), strange),
+        ];
         for (name, owners) in forged {
             let object = json!({
                 "metadata": {
