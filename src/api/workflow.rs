@@ -262,6 +262,9 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), inner(length(max = 32)))]
     pub given: Option<Vec<String>>,
+    /// How its pods reach the domains that it declares. Absent: none is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressStatus>,
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_compliant: Option<NonCompliant>,
@@ -274,6 +277,23 @@ pub struct AIWorkflowStatus {
 
 /// Most digests in `given`.
 pub const MAX_GIVEN: usize = 512;
+
+/// How pods reach declared domains.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressStatus {
+    /// By what, as the class and the cluster have it. Whether it is there, condition `Programmed` says.
+    pub backend: Backend,
+}
+
+/// By what pods reach declared domains.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Backend {
+    /// The egress proxy.
+    Proxy,
+    /// A CiliumNetworkPolicy.
+    Cilium,
+}
 
 /// The strongest mode that a namespace carries.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]

@@ -111,6 +111,10 @@ pub(super) struct Args {
     /// that there is none.
     #[arg(long, env = "RINGFENCE_EGRESS_PROXY")]
     egress_proxy: bool,
+    /// The chart lets it write policies of Cilium: workflows that declare domains get one, where they are served and no egress proxy is there,
+    /// or where their class says so.
+    #[arg(long, env = "RINGFENCE_EGRESS_CILIUM")]
+    egress_cilium: bool,
     /// How often all that stands is scanned, such as 5m; 0 is never.
     #[arg(long, env = "RINGFENCE_SCAN_PERIOD", default_value = "5m", value_parser = period)]
     scan_period: Duration,
@@ -266,6 +270,7 @@ async fn run(args: Args) -> Result<()> {
         metrics,
         readiness: readiness.clone(),
         egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
+        writes_cilium: args.egress_cilium,
         namespace: args.namespace,
         registration: args.webhook_configuration,
         addresses: own_addresses.collect(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::object::{LABEL_PATH, workflow_label};
-use super::update::{TAKES_UP, words};
+use super::update::{FREE_FIELDS, SWITCHES, TAKES_UP, goes_on, words};
 
 /// Prefixes of annotations, as tools document them.
 const PREFIXES: [&str; 13] = [
@@ -33,13 +33,13 @@ const ROLL_BACK: &str = "deprecated.deployment.rollback.to";
 /// Each of Flux's controllers has a prefix of its own below that.
 const FLUX: &str = ".toolkit.fluxcd.io";
 
-/// Where a workload holds what it runs, in the words of managedFields. Of a CronJob's Jobs, how many run at a time is free.
-const TEMPLATES: [&[&str]; 4] = [
-    &["f:spec", "f:template"],
-    &["f:spec", "f:jobTemplate", "f:metadata"],
-    &["f:spec", "f:jobTemplate", "f:spec", "f:template"],
-    &["f:template"],
-];
+/// Where tools keep what they go by, beside anybody's notes.
+pub(super) const NOTES: &str = "metadata.annotations";
+/// Where who owns what of an object is changed.
+pub(super) const RECORD: &str = "metadata.managedFields";
+/// More annotations than that are a launcher's to write. The API server takes four times as much, and the Deployment controller puts its own
+/// beside those that it copies: where these find no room, it makes no ReplicaSet, and scales none down.
+const ROOM: usize = 64 << 10;
 
 fn is_kept_by_a_tool(key: &str) -> bool {
     [LAST_APPLIED, ROLL_BACK].contains(&key)
@@ -47,27 +47,50 @@ fn is_kept_by_a_tool(key: &str) -> bool {
         || key.split_once('/').is_some_and(|(domain, _)| domain.ends_with(FLUX))
 }
 
-/// Where what tools keep differs.
+/// Where what tools keep differs, or leaves a controller no room to keep what is its own.
 pub(super) fn changed(old: &Value, new: &Value) -> Option<&'static str> {
     let kept = |object: &Value| -> BTreeMap<String, Value> {
         let all = words(object, "annotations").into_iter().flatten();
         let kept = all.filter(|(key, _)| is_kept_by_a_tool(key));
         kept.map(|(key, value)| (key.clone(), value.clone())).collect()
     };
-    if kept(old) != kept(new) {
-        Some("metadata.annotations")
+    let length = length(new);
+    if kept(old) != kept(new) || length > ROOM && length > self::length(old) {
+        Some(NOTES)
     } else if workflow_label(old) != workflow_label(new) {
         Some(LABEL_PATH)
     } else if words(old, "labels") != words(new, "labels") {
         Some(TAKES_UP)
     } else {
-        (template_owners(old) != template_owners(new)).then_some("metadata.managedFields")
+        let owned = |object| owners(object, |fields| of_a_workload(fields, new));
+        (owned(old) != owned(new)).then_some(RECORD)
     }
 }
 
-/// Who owns what of the template: what one applies and no more names goes only where nobody else owns it. Those who wrote it otherwise count
+/// Whether somebody else owns what an object of an operator's kind says, or nobody any more.
+pub(super) fn is_shared(old: &Value, new: &Value) -> bool {
+    let owned = |object| owners(object, of_a_custom_kind);
+    owned(old) != owned(new)
+}
+
+/// Whether an annotation is taken off. The Deployment controller copies them, and takes none off again: with some that come and go, those of
+/// a ReplicaSet grow until there is no room.
+pub(super) fn takes_off(old: &Value, new: &Value) -> bool {
+    let mut before = words(old, "annotations").into_iter().flatten();
+    let now = words(new, "annotations");
+    before.any(|(key, _)| now.is_none_or(|now| !now.contains_key(key)))
+}
+
+/// As the API server counts annotations.
+fn length(object: &Value) -> usize {
+    let all = words(object, "annotations").into_iter().flatten();
+    all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        .sum()
+}
+
+/// Who owns what of an object: what one applies and no more names goes only where nobody else owns it. Those who wrote it otherwise count
 /// together, because the API server puts the oldest of them into one entry.
-fn template_owners(object: &Value) -> BTreeMap<String, Value> {
+fn owners(object: &Value, counted: impl Fn(&mut Value)) -> BTreeMap<String, Value> {
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     let mut owners = BTreeMap::new();
     for entry in entries.into_iter().flatten() {
@@ -76,19 +99,71 @@ fn template_owners(object: &Value) -> BTreeMap<String, Value> {
             "Apply" => format!("Apply {} {}", text("subresource"), text("manager")),
             _ => String::new(),
         };
-        for path in TEMPLATES {
-            let fields = path
-                .iter()
-                .try_fold(entry.get("fieldsV1").unwrap_or(&Value::Null), |fields, key| {
-                    fields.get(key)
-                });
-            if let Some(fields) = fields {
-                let owned = owners.entry(who.clone()).or_insert_with(|| Value::Object(Map::new()));
-                merge(owned, fields);
-            }
+        let mut fields = entry.get("fieldsV1").cloned().unwrap_or_default();
+        only(&mut fields, &|field| {
+            ["f:metadata", "f:spec", "f:template"].contains(&field)
+        });
+        within(&mut fields, &["f:metadata"], &|metadata| {
+            only(metadata, &|field| ["f:annotations", "f:labels"].contains(&field));
+        });
+        counted(&mut fields);
+        if fields.as_object().is_some_and(|fields| !fields.is_empty()) {
+            merge(owners.entry(who).or_insert_with(|| Value::Object(Map::new())), &fields);
         }
     }
     owners
+}
+
+/// Leaves out what anybody may change of a workload: its notes, how much of it runs, and that a rollout goes on.
+fn of_a_workload(fields: &mut Value, new: &Value) {
+    let is_decided = |field: &str| {
+        let name = field.strip_prefix("f:").unwrap_or(field);
+        !(FREE_FIELDS.contains(&name) || name == "paused" && goes_on(new))
+    };
+    within(fields, &["f:metadata", "f:annotations"], &|annotations| {
+        only(annotations, &|field| {
+            field.strip_prefix("f:").is_some_and(is_kept_by_a_tool)
+        });
+    });
+    within(fields, &["f:spec", "f:jobTemplate", "f:spec"], &|job| {
+        only(job, &is_decided)
+    });
+    within(fields, &["f:spec"], &|spec| only(spec, &is_decided));
+}
+
+/// The same of an operator's object.
+fn of_a_custom_kind(fields: &mut Value) {
+    within(fields, &["f:spec"], &|spec| {
+        only(spec, &|field| {
+            field.strip_prefix("f:").is_none_or(|name| !SWITCHES.contains(&name))
+        });
+    });
+}
+
+/// Changes what lies at a path. What is empty by it is not there: who writes a field that does not count owns what is around it, too.
+fn within(fields: &mut Value, path: &[&str], change: &dyn Fn(&mut Value)) {
+    let Some((first, rest)) = path.split_first() else {
+        return change(fields);
+    };
+    let Some(below) = fields
+        .get_mut(first)
+        .filter(|below| below != &&Value::Object(Map::new()))
+    else {
+        return;
+    };
+    within(below, rest, change);
+    if below.as_object().is_some_and(Map::is_empty)
+        && let Some(fields) = fields.as_object_mut()
+    {
+        fields.remove(*first);
+    }
+}
+
+fn only(fields: &mut Value, is_kept: &dyn Fn(&str) -> bool) {
+    if let Some(fields) = fields.as_object_mut() {
+        // The mark for a map itself comes and goes with who writes the first field in it.
+        fields.retain(|field, _| field != "." && is_kept(field));
+    }
 }
 
 /// Adds fields to those that are owned. The API server bounds how deep both are.
@@ -149,17 +224,28 @@ mod tests {
 
     /// A review keeps of that record what is compared here, and nothing else: the one list must not forget what the other names.
     #[rstest]
-    fn a_review_keeps_all_that_is_compared(#[values(0, 1, 2, 3)] number: usize) {
+    fn a_review_keeps_all_that_is_compared(
+        #[values(
+            &["f:spec", "f:template"],
+            &["f:spec", "f:jobTemplate", "f:metadata"],
+            &["f:spec", "f:jobTemplate", "f:spec", "f:template"],
+            &["f:spec", "f:updateStrategy", "f:rollingUpdate"],
+            &["f:template"],
+            &["f:metadata", "f:labels"],
+            &["f:metadata", "f:annotations"],
+        )]
+        path: &[&str],
+    ) {
         let fields = |of: &str| {
-            let path = TEMPLATES[number].iter().rev();
+            let path = path.iter().rev();
             path.fold(json!({of: {}}), |inner, key| json!({*key: inner}))
         };
         let request = json!({
             "uid": "u", "operation": "UPDATE", "userInfo": {},
             "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
             "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "oldObject": managed(&[entry("lea", "Apply", &fields("f:a"))]),
-            "object": managed(&[entry("lea", "Apply", &fields("f:b"))]),
+            "oldObject": managed(&[entry("lea", "Apply", &fields("f:helm.sh/a"))]),
+            "object": managed(&[entry("lea", "Apply", &fields("f:helm.sh/b"))]),
         });
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
         let review = Review::parse(review.to_string().as_bytes()).expect("a review");
@@ -219,6 +305,10 @@ mod tests {
         for (below, expected) in [
             (json!({"f:spec": {"f:template": {}}}), Some("metadata.managedFields")),
             (json!({"f:metadata": {"f:labels": {}}}), Some("metadata.managedFields")),
+            (
+                json!({"f:spec": {"f:backoffLimit": {}}}),
+                Some("metadata.managedFields"),
+            ),
             (json!({"f:spec": {"f:parallelism": {}}}), None),
         ] {
             let cron = entry("tess", "Apply", &json!({"f:spec": {"f:jobTemplate": below}}));
@@ -230,5 +320,75 @@ mod tests {
             changed(&managed(&[]), &managed(&[entry("tess", "Apply", &stored)])),
             Some("metadata.managedFields")
         );
+    }
+
+    /// What two own stays when one leaves it out.
+    #[rstest]
+    #[case::partition(json!({"f:spec": {"f:updateStrategy": {"f:rollingUpdate": {"f:partition": {}}}}}), true)]
+    #[case::slower(json!({"f:spec": {"f:minReadySeconds": {}}}), true)]
+    #[case::newer_field(json!({"f:spec": {"f:newerThanUs": {}}}), true)]
+    #[case::job_of_a_schedule(json!({"f:spec": {"f:jobTemplate": {"f:spec": {"f:activeDeadlineSeconds": {}}}}}), true)]
+    #[case::kept_by_helm(json!({"f:metadata": {"f:annotations": {"f:helm.sh/resource-policy": {}}}}), true)]
+    #[case::label(json!({"f:metadata": {"f:labels": {"f:team": {}}}}), true)]
+    #[case::all_of_it(json!({"f:spec": {}}), true)]
+    #[case::how_many(json!({"f:spec": {"f:replicas": {}, "f:suspend": {}}}), false)]
+    #[case::at_once(json!({"f:spec": {"f:jobTemplate": {"f:spec": {"f:parallelism": {}}}}}), false)]
+    #[case::note(json!({"f:metadata": {"f:annotations": {".": {}, "f:example.com/note": {}}}}), false)]
+    #[case::finalizer(json!({"f:metadata": {"f:finalizers": {"v:\"a/b\"": {}}}}), false)]
+    #[case::status(json!({"f:status": {"f:replicas": {}}}), false)]
+    fn who_owns_what_is_withdrawn_by_leaving_it_out_stays(#[case] fields: Value, #[case] counts: bool) {
+        let lea = entry("lea", "Apply", &fields);
+        for operation in ["Apply", "Update"] {
+            let tess = entry("tess", operation, &fields);
+            let with = managed(&[lea.clone(), tess]);
+            let (old, expected) = (managed(std::slice::from_ref(&lea)), counts.then_some(RECORD));
+            assert_eq!(changed(&old, &with), expected);
+            assert_eq!(changed(&with, &old), expected);
+        }
+        assert_eq!(
+            changed(&managed(&[lea]), &managed(&[])),
+            counts.then_some(RECORD),
+            "cut"
+        );
+    }
+
+    /// To let a rollout go on is anybody's.
+    #[test]
+    fn who_owns_a_pause_stays_while_it_lasts() {
+        let paused = |paused: bool, entries: &[Value]| {
+            let mut object = managed(entries);
+            object["spec"] = json!({"paused": paused});
+            object
+        };
+        let of = |manager: &str| entry(manager, "Apply", &json!({"f:spec": {"f:paused": {}}}));
+        let old = paused(true, &[of("lea")]);
+        assert_eq!(changed(&old, &paused(true, &[of("lea"), of("tess")])), Some(RECORD));
+        assert_eq!(changed(&old, &paused(false, &[of("tess")])), None);
+    }
+
+    #[rstest]
+    #[case::image(json!({"f:spec": {"f:image": {}}}), true)]
+    #[case::note(json!({"f:metadata": {"f:annotations": {"f:note": {}}}}), true)]
+    #[case::paused(json!({"f:spec": {"f:paused": {}}}), false)]
+    #[case::status(json!({"f:status": {"f:phase": {}}}), false)]
+    fn who_owns_an_operators_object_stays(#[case] fields: Value, #[case] counts: bool) {
+        let lea = entry("lea", "Apply", &fields);
+        let with = managed(&[lea.clone(), entry("tess", "Apply", &fields)]);
+        assert_eq!(is_shared(&managed(&[lea]), &with), counts);
+    }
+
+    #[rstest]
+    #[case::small(0, 60 << 10, None)]
+    #[case::grown(0, 70 << 10, Some(NOTES))]
+    #[case::grown_again(70 << 10, 71 << 10, Some(NOTES))]
+    #[case::as_long_as_before(70 << 10, 70 << 10, None)]
+    #[case::shorter(80 << 10, 70 << 10, None)]
+    fn controllers_have_room_for_what_they_keep(
+        #[case] old: usize,
+        #[case] new: usize,
+        #[case] expected: Option<&str>,
+    ) {
+        let of = |length: usize| json!({"metadata": {"annotations": {"example.com/note": "x".repeat(length)}}});
+        assert_eq!(changed(&of(old), &of(new)), expected);
     }
 }

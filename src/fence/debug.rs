@@ -44,7 +44,7 @@ impl Session {
         let namespace = review.namespace.as_deref().filter(|name| is_dns_label(name));
         let pod = Named {
             namespace: namespace.ok_or("a CONNECT to a pod names its namespace")?.to_owned(),
-            name: Some(review.name())
+            name: Some(named(review))
                 .filter(|name| is_dns_subdomain(name))
                 .ok_or("a CONNECT to a pod names the pod")?
                 .to_owned(),
@@ -151,6 +151,20 @@ impl Session {
             return refuse(message, "replace the pod: kubectl rollout restart, or delete it");
         }
         check_reviewed(label, facts, workflow)
+    }
+}
+
+/// The pod that a CONNECT names. A proxy's name may say by which scheme and port, too: `http:p:80`, `p:80`.
+fn named(review: &Review) -> &str {
+    let name = review.name();
+    if review.subresource != "proxy" {
+        return name;
+    }
+    let parts: Vec<_> = name.splitn(4, ':').collect();
+    match *parts {
+        [name, _port] => name,
+        [_scheme, name, _port] => name,
+        _ => name,
     }
 }
 
@@ -381,6 +395,24 @@ mod tests {
         assert!(found.message.contains("NotReviewed"), "{found:?}");
         let record = json!({"reviewed": {"generation": 2, "registrationUID": "any"}});
         assert_eq!(session.check(&of(&set(stored, "/status", record)), "open"), None);
+    }
+
+    #[rstest]
+    #[case::alone("p", true)]
+    #[case::port("p:80", true)]
+    #[case::named_port("p:http", true)]
+    #[case::scheme("https:p:8443", true)]
+    #[case::no_port("http:p:", true)]
+    #[case::too_many("http:p:80:1", false)]
+    #[case::no_name(":80", false)]
+    fn a_proxy_names_its_pod_by_scheme_and_port_too(#[case] name: &str, #[case] is_read: bool) {
+        let mut proxy = connect("proxy");
+        proxy.request["name"] = json!(name);
+        let pod = Session::of(&proxy).ok().map(|session| session.pod.name);
+        assert_eq!(pod.as_deref(), is_read.then_some("p"));
+        let mut exec = connect("exec");
+        exec.request["name"] = json!(name);
+        assert_eq!(Session::of(&exec).is_ok(), name == "p");
     }
 
     #[rstest]

@@ -7,10 +7,11 @@
 
 use serde_json::{Map, Value};
 
+use super::bookkeeping::{NOTES, RECORD};
 use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
 use super::object::{LABEL_PATH, OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::shape;
-use super::update::{KEEPS, TAKES_UP};
+use super::update::{KEEPS, OWNERS, SWELLS, TAKES_UP};
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
 use crate::review::{User, Violation};
 
@@ -38,6 +39,8 @@ const CONTROLLERS: [&str; 9] = [
     "system:serviceaccount:kube-system:statefulset-controller",
 ];
 
+const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
+
 /// Names the credential that authenticated a request. An impersonated request has none, and setting one takes cluster-wide rights.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 /// How it begins where that is a token, by the token's own ID. A client certificate has one too, by its hash, and in newer API servers a
@@ -48,6 +51,11 @@ const OF_A_TOKEN: &str = "JTI=";
 /// service accounts in `kube-system` has its name, but neither its UID nor a credential.
 pub(super) fn is_built_in(user: &User) -> bool {
     user.username == CONTROLLER_MANAGER || (CONTROLLERS.contains(&user.username.as_str()) && has_credential(user))
+}
+
+/// Whether who asks takes owners away by its work: built-in controllers, of what they no longer select, and the garbage collector.
+pub(super) fn lets_go(user: &User) -> bool {
+    is_built_in(user) || (user.username == COLLECTOR && has_credential(user))
 }
 
 fn has_credential(user: &User) -> bool {
@@ -108,9 +116,13 @@ pub(super) fn check(
             "put a finalizer on a pod, which holds back the rollout and the scaling down of what made it"
         }
         Some(KEEPS) => "put a finalizer there, which keeps its pods running after it was deleted",
-        Some("metadata.annotations" | "metadata.managedFields") => {
-            "write what their tools keep there, and decide by what to change and to delete"
+        Some(OWNERS) => "change what it belongs to: when that is deleted, it would run on",
+        Some(SWELLS) if subject.review.swells => "make it so large that the API server could not delete it",
+        Some(NOTES) => {
+            "write what their tools keep there, and decide by what to change and to delete; have annotations of more than 64 KiB; or take \
+             one off a Deployment, whose ReplicaSets keep it"
         }
+        Some(RECORD) => "write what their tools keep there, and decide by what to change and to delete",
         Some(_) => "change what it runs",
     };
     let message = format!("{name} is no launcher of AIWorkflow {label}, and only launchers {what}");

@@ -15,8 +15,10 @@ use crate::review::Violation;
 const NODE: &str = "pod-node";
 const DIAL: &str = "node-dials";
 
-/// Taints of Kubernetes' own conditions: its controllers tolerate them for every pod.
+/// Taints of Kubernetes' own conditions: its controllers tolerate them for pods of any kind.
 const CONDITIONS: &str = "node.kubernetes.io/";
+/// But for this one, which they tolerate for pods on the node's own network alone: others would run where no NetworkPolicy is in force yet.
+const NO_NETWORK: &str = "node.kubernetes.io/network-unavailable";
 /// What Kubernetes' own parts rank by: nobody else may name a class so.
 const SYSTEM_PRIORITY: &str = "system-";
 /// Checks a pod or a template. `before` is the pod as it was.
@@ -146,7 +148,8 @@ fn check_tolerations(
         }
         // Without a key it tolerates every taint there is.
         let key = toleration.get("key").and_then(Value::as_str).unwrap_or_default();
-        if key.starts_with(CONDITIONS) || allowed.iter().any(|allowed| allowed == key) {
+        let is_condition = key.starts_with(CONDITIONS) && key != NO_NETWORK;
+        if is_condition || allowed.iter().any(|allowed| allowed == key) {
             continue;
         }
         let what = if key.is_empty() {
@@ -231,6 +234,7 @@ mod tests {
 
     #[rstest]
     #[case::condition(toleration("node.kubernetes.io/not-ready"), None)]
+    #[case::no_network(toleration("node.kubernetes.io/network-unavailable"), Some("tolerations[0].key"))]
     #[case::listed(toleration("nvidia.com/gpu"), None)]
     #[case::longer_than_listed(toleration("nvidia.com/gpu-x"), Some("tolerations[0].key"))]
     #[case::control_plane(toleration("node-role.kubernetes.io/control-plane"), Some("tolerations[0].key"))]

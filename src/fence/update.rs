@@ -15,8 +15,8 @@ use crate::review::{Gvk, Operation, Review};
 pub enum Change {
     /// It makes the object.
     Create,
-    /// It touches nothing but finalizers, status, what the API server writes, or takes owners away. Controllers do this to end
-    /// things; refusing it would leave Jobs and namespaces hanging.
+    /// It takes finalizers off, touches status, what the API server writes, or takes owners away that control nothing. Controllers do this to
+    /// end things; refusing it would leave Jobs and namespaces hanging.
     Inert,
     /// It puts containers for debugging beside those of a pod that runs, and nothing else.
     Debug,
@@ -47,7 +47,7 @@ const FREE_POD_FIELDS: [&str; 5] = [
 /// Fields of a workload's spec whose change starts nothing but what its template says: how much of it runs, whether, and how much of
 /// its past is kept. What else there is decides which template runs, and when: a strategy, `minReadySeconds` or a pause holds a
 /// rollout back, and keeps running, or brings back, what a launcher withdrew.
-const FREE_FIELDS: [&str; 7] = [
+pub(super) const FREE_FIELDS: [&str; 7] = [
     "completions",
     "failedJobsHistoryLimit",
     "parallelism",
@@ -57,12 +57,18 @@ const FREE_FIELDS: [&str; 7] = [
     "suspend",
 ];
 
+/// By which an operator's object is scaled or paused, by convention.
+pub(super) const SWITCHES: [&str; 3] = ["paused", "replicas", "suspend"];
+
 /// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls, and by which a launcher's tool finds a workload.
 pub(super) const TAKES_UP: &str = "metadata.labels";
 /// What is kept by one goes on after it was deleted.
 pub(super) const KEEPS: &str = "metadata.finalizers";
-/// By this one the garbage collector itself waits, and takes it off.
-const FOREGROUND: &str = "foregroundDeletion";
+
+/// By which something goes with what made it.
+pub(super) const OWNERS: &str = "metadata.ownerReferences";
+/// What is too large to be written again cannot be deleted: that is a write, too.
+pub(super) const SWELLS: &str = "metadata";
 
 /// Path of what a pod runs.
 const RUNNING: &str = "spec";
@@ -110,11 +116,16 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         return Some(Change::Launch("status"));
     }
     let is_built_in = launch::is_built_in(&review.user);
-    let is_workload = shape.is_some_and(|shape| !shape.is_pod());
-    // A pod that does not go holds back what made it. The Job controller counts its pods by a finalizer.
-    let is_pod_of_a_workflow = shape.is_some_and(Shape::is_pod) && workflow_label(object).is_some() && !is_built_in;
-    if (is_workload || is_pod_of_a_workflow) && gains_finalizer(old, object) {
+    let is_pod = shape.is_some_and(Shape::is_pod);
+    let is_workload = shape.is_some() && !is_pod;
+    let is_custom = shape.is_none() && !QUIET_GROUPS.contains(&review.kind.group.as_str());
+    // What of a pod does not go holds back what made it. The Job controller counts its pods by a finalizer.
+    let is_of_a_workflow = (is_pod || is_custom) && workflow_label(object).is_some() && !is_built_in;
+    if (is_workload || is_of_a_workflow) && gains_finalizer(old, object) {
         return Some(Change::Launch(KEEPS));
+    }
+    if (is_workload && !is_built_in || is_of_a_workflow) && review.swells {
+        return Some(Change::Launch(SWELLS));
     }
     // Controllers keep what is theirs there, and nobody else's.
     if is_workload
@@ -122,6 +133,16 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         && let Some(path) = bookkeeping::changed(old, object)
     {
         return Some(Change::Launch(path));
+    }
+    let is_deployment = is_workload && review.kind.kind == "Deployment";
+    if is_deployment && !is_built_in && bookkeeping::takes_off(old, object) {
+        return Some(Change::Launch(bookkeeping::NOTES));
+    }
+    if is_custom && is_of_a_workflow && bookkeeping::is_shared(old, object) {
+        return Some(Change::Launch(bookkeeping::RECORD));
+    }
+    if (is_workload || is_of_a_workflow) && !launch::lets_go(&review.user) && stays_behind(old, object) {
+        return Some(Change::Launch(OWNERS));
     }
     if is_inert(old, object) {
         return Some(Change::Inert);
@@ -133,12 +154,26 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     })
 }
 
-/// Whether an object gets a finalizer that it did not have.
+/// Whether an object gets a finalizer that it did not have. That of a deletion in the foreground comes by a DELETE, never by an UPDATE: written
+/// beforehand, it is one like any other.
 fn gains_finalizer(old: &Value, new: &Value) -> bool {
     let had = finalizers(old);
-    finalizers(new)
-        .iter()
-        .any(|one| one.as_str() != Some(FOREGROUND) && !had.contains(one))
+    finalizers(new).iter().any(|one| !had.contains(one))
+}
+
+/// Whether an object no longer goes with what controls it: that was taken from it, or there is another owner beside it. What nobody controls
+/// goes with the last of its owners.
+fn stays_behind(old: &Value, new: &Value) -> bool {
+    let references = |object: &'_ Value| {
+        let metadata = object.get("metadata").and_then(Value::as_object);
+        metadata.map(owners).unwrap_or_default()
+    };
+    let before = references(old);
+    let added = references(new).iter().any(|owner| {
+        let uid = owner.get("uid");
+        !before.iter().any(|had| had.get("uid") == uid)
+    });
+    added || controller(old).is_some_and(|owner| controller(new).as_ref() != Some(&owner))
 }
 
 fn finalizers(object: &Value) -> &[Value] {
@@ -208,7 +243,7 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
     }
     let owner: Option<OwnerRef> = controller(new);
     if owner.is_some() && owner != controller(old) {
-        return Some("metadata.ownerReferences");
+        return Some(OWNERS);
     }
     match shape {
         Some(shape) if shape.is_pod() => (running(old) != running(new))
@@ -254,8 +289,7 @@ fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str
 /// Of a spec outside its template, only to scale it, to pause or resume its Jobs, to resume a rollout, and how much of its past is kept, is
 /// free.
 fn spec_path(old: &Value, new: &Value) -> Option<&'static str> {
-    let paused = new.pointer("/spec/paused");
-    let goes_on = matches!(paused, None | Some(Value::Null | Value::Bool(false)));
+    let goes_on = goes_on(new);
     let decided = |object: &Value| {
         let mut spec = object.get("spec")?.as_object()?.clone();
         spec.retain(|key, _| !(FREE_FIELDS.contains(&key.as_str()) || goes_on && key == "paused"));
@@ -268,6 +302,14 @@ fn spec_path(old: &Value, new: &Value) -> Option<&'static str> {
         Some(spec)
     };
     (decided(old) != decided(new)).then_some("spec")
+}
+
+/// Whether no rollout of a workload is paused.
+pub(super) fn goes_on(workload: &Value) -> bool {
+    matches!(
+        workload.pointer("/spec/paused"),
+        None | Some(Value::Null | Value::Bool(false))
+    )
 }
 
 /// A pod's spec without what may change freely.
@@ -291,9 +333,7 @@ fn content(object: &Value) -> Option<Value> {
     let mut object = object.as_object()?.clone();
     object.retain(|key, _| key != "metadata" && key != "status");
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.retain(|key, value| {
-            !(matches!(key.as_str(), "paused" | "replicas" | "suspend") && (value.is_boolean() || value.is_number()))
-        });
+        spec.retain(|key, value| !(SWITCHES.contains(&key.as_str()) && (value.is_boolean() || value.is_number())));
     }
     Some(Value::Object(object))
 }
@@ -336,9 +376,9 @@ mod tests {
     #[case::version("/metadata/resourceVersion", json!("2"), Change::Inert)]
     #[case::managed_fields("/metadata/managedFields", json!([{}]), Change::Inert)]
     #[case::generation("/metadata/generation", json!(3), Change::Inert)]
-    #[case::owner_gone("/metadata/ownerReferences", json!([]), Change::Inert)]
+    #[case::owner_gone("/metadata/ownerReferences", json!([]), Change::Launch("metadata.ownerReferences"))]
     #[case::deletion_unblocked("/metadata/ownerReferences/0/blockOwnerDeletion", json!(false), Change::Inert)]
-    #[case::owner_no_longer_controls("/metadata/ownerReferences/0/controller", json!(false), Change::Plain)]
+    #[case::owner_no_longer_controls("/metadata/ownerReferences/0/controller", json!(false), Change::Launch("metadata.ownerReferences"))]
     #[case::another_uid("/metadata/ownerReferences/0/uid", json!("2"), Change::Launch("metadata.ownerReferences"))]
     #[case::annotation("/metadata/annotations", json!({"k8s.v1.cni.cncf.io/networks": "x"}), Change::Plain)]
     #[case::other_label("/metadata/labels/x", json!("y"), Change::Plain)]
@@ -388,7 +428,7 @@ mod tests {
     #[rstest]
     #[case::another(json!(["f", "x"]), Change::Launch("metadata.finalizers"))]
     #[case::instead(json!(["x"]), Change::Launch("metadata.finalizers"))]
-    #[case::of_the_collector(json!(["f", "foregroundDeletion"]), Change::Inert)]
+    #[case::of_the_collector(json!(["f", "foregroundDeletion"]), Change::Launch("metadata.finalizers"))]
     #[case::in_another_order(json!(["g", "f"]), Change::Inert)]
     #[case::gone(Value::Null, Change::Inert)]
     fn a_finalizer_is_weighed(#[case] finalizers: Value, #[case] expected: Change) {
@@ -424,12 +464,105 @@ mod tests {
         assert_eq!(weighed(&review), Some(Change::Plain));
     }
 
-    #[test]
-    fn an_added_owner_is_not_inert() {
+    /// What has two owners goes with the last of them.
+    #[rstest]
+    #[case::beside_the_one_that_controls("/metadata/ownerReferences/1", Change::Launch("metadata.ownerReferences"))]
+    #[case::in_its_place("/metadata/ownerReferences/0", Change::Launch("metadata.ownerReferences"))]
+    fn an_owner_is_weighed(
+        #[case] pointer: &str,
+        #[case] expected: Change,
+        #[values(("", "Pod"), ("apps", "Deployment"), ("ray.io", "RayJob"))] of: (&str, &str),
+    ) {
+        let (group, kind) = of;
         let dead = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "dead", "uid": "9"});
         let mut new = pod();
-        new["metadata"]["ownerReferences"].as_array_mut().unwrap().push(dead);
-        assert_eq!(judged("", "Pod", &pod(), &new), Some(Change::Plain));
+        new["metadata"]["ownerReferences"]
+            .as_array_mut()
+            .unwrap()
+            .push(Value::Null);
+        let mut new = set(new, pointer, dead.clone());
+        new["metadata"]["ownerReferences"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|owner| !owner.is_null());
+        assert_eq!(judged(group, kind, &pod(), &new), Some(expected));
+        let alone = set(pod(), "/metadata/ownerReferences", Value::Null);
+        let of_one = set(pod(), "/metadata/ownerReferences", json!([dead]));
+        assert_eq!(judged(group, kind, &alone, &of_one), Some(expected), "of nobody before");
+        assert_eq!(
+            judged(group, kind, &of_one, &alone),
+            Some(Change::Inert),
+            "one that controls nothing"
+        );
+    }
+
+    /// Whoever lets go by its work shows a credential.
+    #[test]
+    fn the_collector_takes_owners_away() {
+        let new = set(pod(), "/metadata/ownerReferences", Value::Null);
+        let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
+        review.user.username = "system:serviceaccount:kube-system:generic-garbage-collector".to_owned();
+        let weighed = |review: &Review| change(review, shape("", "Pod"), &new);
+        assert_eq!(
+            weighed(&review),
+            Some(Change::Launch("metadata.ownerReferences")),
+            "its name"
+        );
+        review.user.uid = "1".to_owned();
+        let credential = (
+            "authentication.kubernetes.io/credential-id".to_owned(),
+            vec!["JTI=1".to_owned()],
+        );
+        review.user.extra.extend([credential]);
+        assert_eq!(weighed(&review), Some(Change::Inert));
+    }
+
+    #[rstest]
+    #[case::pod("", "Pod", true)]
+    #[case::workload("apps", "Deployment", true)]
+    #[case::operator("ray.io", "RayJob", true)]
+    #[case::what_runs_nothing("", "ConfigMap", false)]
+    fn what_gets_too_large_to_be_deleted_is_weighed(#[case] group: &str, #[case] kind: &str, #[case] is_weighed: bool) {
+        let junk =
+            json!([{"manager": "tess", "operation": "Update", "fieldsV1": {"f:status": {"x".repeat(400 << 10): {}}}}]);
+        let large = set(pod(), "/metadata/managedFields", junk);
+        let expected = if is_weighed {
+            Change::Launch("metadata")
+        } else {
+            Change::Inert
+        };
+        assert_eq!(judged(group, kind, &pod(), &large), Some(expected));
+        assert_eq!(
+            judged(group, kind, &large, &large),
+            Some(Change::Inert),
+            "as large as before"
+        );
+        assert_eq!(judged(group, kind, &large, &pod()), Some(Change::Inert), "smaller");
+        let mut review = review("UPDATE", group, kind, Some(&large), Some(&pod()));
+        review.user.username = "system:kube-controller-manager".to_owned();
+        assert_eq!(
+            change(&review, shape(group, kind), &large),
+            Some(Change::Inert),
+            "a controller's own"
+        );
+    }
+
+    /// What a Deployment said stays on its ReplicaSets.
+    #[test]
+    fn a_note_that_is_taken_off_is_weighed() {
+        for (group, kind, expected) in [
+            ("apps", "Deployment", Change::Launch("metadata.annotations")),
+            ("apps", "StatefulSet", Change::Plain),
+        ] {
+            let noted = set(
+                deployment(),
+                "/metadata/annotations",
+                json!({"note": "x", "other": "y"}),
+            );
+            let fewer = set(deployment(), "/metadata/annotations", json!({"note": "x"}));
+            assert_eq!(judged(group, kind, &noted, &fewer), Some(expected));
+            assert_eq!(judged(group, kind, &fewer, &noted), Some(Change::Plain));
+        }
     }
 
     #[test]
@@ -504,7 +637,12 @@ mod tests {
     #[case::operator_annotated("ray.io", "RayJob", "/metadata/annotations", json!({"x": "y"}), Change::Launch("metadata"))]
     #[case::operator_labelled("ray.io", "RayJob", "/metadata/labels/x", json!("y"), Change::Launch("metadata"))]
     #[case::operator_with_no_annotations("ray.io", "RayJob", "/metadata/annotations", json!({}), Change::Plain)]
-    #[case::operator_kept_by_a_finalizer("ray.io", "RayJob", "/metadata/finalizers", json!(["ray.io/gcs"]), Change::Inert)]
+    #[case::operator_kept_by_a_finalizer("ray.io", "RayJob", "/metadata/finalizers", json!(["ray.io/gcs"]), Change::Launch("metadata.finalizers"))]
+    #[case::config_map_kept_by_a_finalizer("", "ConfigMap", "/metadata/finalizers", json!(["a/b"]), Change::Inert)]
+    #[case::operator_with_another_owner("ray.io", "RayJob", "/metadata/ownerReferences", json!([{"uid": "2"}]), Change::Launch("metadata.ownerReferences"))]
+    #[case::config_map_with_another_owner("", "ConfigMap", "/metadata/ownerReferences", json!([{"uid": "2"}]), Change::Plain)]
+    #[case::operator_owned_by_another("ray.io", "RayJob", "/metadata/managedFields", json!([{"operation": "Apply", "manager": "tess", "fieldsV1": {"f:spec": {"f:head": {}}}}]), Change::Launch("metadata.managedFields"))]
+    #[case::operator_that_somebody_scales("ray.io", "RayJob", "/metadata/managedFields", json!([{"operation": "Apply", "manager": "tess", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]), Change::Inert)]
     #[case::operator("argoproj.io", "Workflow", "/spec/templates", json!([{}]), Change::Launch("spec"))]
     #[case::operator_outside_spec("argoproj.io", "Workflow", "/template", json!({}), Change::Launch("spec"))]
     #[case::operator_of_a_k8s_io_group("sparkoperator.k8s.io", "SparkApplication", "/spec/image", json!("x"), Change::Launch("spec"))]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, dns, domains, engine, name_of, owned_name, owner_uid, rules};
+use super::{Child, Observed, cilium, dns, domains, engine, name_of, owned_name, owner_uid, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
@@ -63,6 +63,9 @@ pub(super) fn as_it_stood(
         .iter()
         .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
     let Some((_, seen)) = ours else { return false };
+    if child == Child::CiliumNetworkPolicy && !cilium::only_what_stood(desired, seen) {
+        return false;
+    }
     let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
     for part in lists(child) {
         let was_given = |element: &Value| record.holds((child, name), part, element);
@@ -103,7 +106,7 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::NetworkPolicy => &["/spec/ingress", "/spec/egress"],
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
-        Child::Role => &[],
+        Child::CiliumNetworkPolicy | Child::Role => &[],
     }
 }
 
@@ -112,7 +115,9 @@ pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Op
     match child {
         Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
-        Child::RoleBinding | Child::ServiceAccount | Child::Role => Some(comparable(element)),
+        Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
+            Some(comparable(element))
+        }
     }
 }
 

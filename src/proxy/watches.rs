@@ -1,4 +1,4 @@
-//! What the API server tells of pods, policies and namespaces, to what the proxy decides by.
+//! What the API server tells of pods, policies, namespaces and classes, to what the proxy decides by.
 //!
 //! While it is away, what was known last goes on to be known: whatever was allowed stays allowed. Must never: keep more of an object than
 //! decisions ask for.
@@ -24,15 +24,16 @@ use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::api::{ENFORCE_LABEL, GROUP, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL};
+use super::pages::{PAGE, bounded};
+use crate::api::{
+    AIWorkflowClass, ENFORCE_LABEL, GROUP, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL,
+};
 use crate::egress::{ANNOTATION, Allowed, Event, Index, Kind, Pod, Policy, Seen, Snapshot};
-use crate::plan::owned_name;
+use crate::plan::{cidr, owned_name};
 use crate::review::{Keep, read_kept};
 use crate::telemetry::EgressMetrics;
 use crate::watch::lasting;
 
-/// Objects that are asked for at a time: each may be as large as an object can be until what is kept of it is read.
-const PAGE: u32 = 100;
 /// What comes within this time is taken in together: a snapshot costs as much as there are pods.
 const TOGETHER: Duration = Duration::from_millis(20);
 /// How much of the time snapshots may take, as a fraction.
@@ -79,6 +80,7 @@ async fn take_in(client: &Client, sender: &watch::Sender<Arc<Snapshot>>, metrics
         told::<K8sPod>(client, crate::watch::config().labels(WORKFLOW_LABEL)),
         told::<NetworkPolicy>(client, crate::watch::config().labels(OWNER_LABEL)),
         told::<Namespace>(client, crate::watch::config()),
+        told::<AIWorkflowClass>(client, crate::watch::config()),
     ]);
     let (mut index, mut together) = (Index::default(), TOGETHER);
     while let Some(event) = events.next().await {
@@ -259,6 +261,29 @@ impl Told for Namespace {
     }
 }
 
+impl Told for AIWorkflowClass {
+    const KIND: Kind = Kind::Classes;
+    const KEEP: Keep = Keep::Only(&[
+        ("metadata", Keep::Only(&[NAME, UID, VERSION])),
+        (
+            "spec",
+            Keep::Only(&[("cluster", Keep::Only(&[("clusterCIDRs", Keep::Whole)]))]),
+        ),
+        (
+            "status",
+            Keep::Only(&[("cluster", Keep::Only(&[("ranges", Keep::Whole)]))]),
+        ),
+    ]);
+
+    /// What it declares stands instead of what was detected. One that cannot be read closes nothing, and the others do.
+    fn read(_: &ObjectMeta, object: &Value) -> Seen {
+        let declared = object.pointer("/spec/cluster/clusterCIDRs");
+        let known = declared.or_else(|| object.pointer("/status/cluster/ranges"));
+        let texts = known.and_then(Value::as_array).into_iter().flatten();
+        Seen::Class(texts.filter_map(|text| cidr::parse(text.as_str()?).ok()).collect())
+    }
+}
+
 const NAME: (&str, Keep) = ("name", Keep::Whole);
 const NAMESPACE: (&str, Keep) = ("namespace", Keep::Whole);
 const UID: (&str, Keep) = ("uid", Keep::Whole);
@@ -321,7 +346,7 @@ impl<K: Told> Resource for Slim<K> {
 }
 
 fn told<K: Told>(client: &Client, config: Config) -> BoxStream<'static, Event> {
-    let events = watcher(Api::<Slim<K>>::all(client.clone()), config.page_size(PAGE));
+    let events = watcher(Api::<Slim<K>>::all(bounded(client)), config.page_size(PAGE));
     let events = lasting(events.boxed()).filter_map(|event| async move { event.ok().map(event_of::<K>) });
     events.boxed()
 }
@@ -409,6 +434,22 @@ mod tests {
                 "name": "a", "namespace": "ai", "resourceVersion": "7", "uid": "u", "labels": {WORKFLOW_LABEL: "t"},
             })
         );
+    }
+
+    #[test]
+    fn a_class_knows_the_cluster_by_what_it_declares_or_by_what_was_detected() {
+        let ranges = |spec: Value, status: Value| {
+            let class = json!({"metadata": {"name": "a"}, "spec": spec, "status": status});
+            let Seen::Class(ranges) = read::<AIWorkflowClass>(class).seen else {
+                panic!()
+            };
+            ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let detected = json!({"cluster": {"ranges": ["10.1.0.0/16", "rubbish", "2a0e:8f02::/48"]}});
+        assert_eq!(ranges(json!({}), detected.clone()), ["10.1.0.0/16", "2a0e:8f02::/48"]);
+        let declared = json!({"cluster": {"clusterCIDRs": ["25.0.0.0/8"]}});
+        assert_eq!(ranges(declared, detected), ["25.0.0.0/8"]);
+        assert_eq!(ranges(json!({}), Value::Null), [""; 0]);
     }
 
     fn policy(change: impl FnOnce(&mut Value)) -> Option<Policy> {

@@ -172,11 +172,12 @@ pub(super) fn readable<T>(result: Result<T, CallError>) -> Result<Option<T>, Cal
     }
 }
 
-/// Turns "not served" into `None`, of what an API server may lack for good.
+/// Turns "not served" into `None`, of what an API server may lack for good. By the code alone: of a group that it does not know it says so in
+/// plain text, without a reason.
 pub(super) fn served<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(None),
+        Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -225,6 +226,17 @@ impl Calls {
                 None => return Ok(objects),
             }
         }
+    }
+
+    /// The same of a kind that not every API server serves. `None` where it is not served, for good or for the moment: that says nothing of
+    /// what is stored.
+    pub(super) async fn list_served(
+        &self,
+        child: Child,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Option<Vec<Value>>, CallError> {
+        served(self.list(child, namespace, labels).await)
     }
 
     pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
@@ -295,7 +307,7 @@ impl Calls {
 fn resource(child: Child) -> ApiResource {
     ApiResource {
         group: child.group().to_owned(),
-        version: "v1".to_owned(),
+        version: child.version().to_owned(),
         api_version: child.api_version(),
         kind: child.kind().to_owned(),
         plural: child.plural().to_owned(),
@@ -330,6 +342,7 @@ mod tests {
 
     use axum::body::Body;
     use axum::http::{Request, Response};
+    use rstest::rstest;
 
     use super::*;
 
@@ -366,6 +379,32 @@ mod tests {
             json!({"metadata": {"uid": "1", "finalizers": null}}),
             "and of no newer one"
         );
+    }
+
+    /// As API servers answer for a group that they do not know, for a kind whose definition goes, and for what may not be read.
+    #[rstest]
+    #[case::no_such_group(404, "404 page not found\n", Some(false))]
+    #[case::no_such_kind(
+        404,
+        r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404,"details":{}}"#,
+        Some(false)
+    )]
+    #[case::none_of_them(200, r#"{"metadata":{"resourceVersion":"1"},"items":[]}"#, Some(true))]
+    #[case::forbidden(403, r#"{"kind":"Status","status":"Failure","reason":"Forbidden","code":403}"#, None)]
+    #[case::away(503, "no endpoints", None)]
+    #[tokio::test]
+    async fn what_is_not_served_is_no_empty_list(
+        #[case] code: u16,
+        #[case] body: &'static str,
+        #[case] expected: Option<bool>,
+    ) {
+        let answer = move |_: axum::http::Request<kube::client::Body>| {
+            let answer = Response::builder().status(code).body(Body::from(body)).unwrap();
+            std::future::ready(Ok::<_, Infallible>(answer))
+        };
+        let calls = Calls::new(Client::new(tower::service_fn(answer), "default"));
+        let found = calls.list_served(Child::CiliumNetworkPolicy, "ai", "a=b").await;
+        assert_eq!(found.as_ref().ok().map(Option::is_some), expected, "{found:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt::Debug, future::ready};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::unfold};
 use kube::{
     Api, Client, Resource,
     api::{DynamicObject, GetParams, ObjectMeta},
@@ -19,7 +19,9 @@ use kube::{
 };
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
+use tracing::debug;
 
+use super::patient::Patient;
 use crate::review::read_object;
 use crate::watch::lasting;
 
@@ -150,6 +152,27 @@ where
         config,
     ))
     .touched_objects()
+}
+
+/// The same of a kind that not every API server serves: where it is not, it is asked for again, ever more seldom.
+pub(super) fn touched_where_served<K>(
+    client: &Client,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
+{
+    let client = client.clone();
+    let api = move || Api::<Lean<PartialObjectMeta<K>, ALONE>>::all(client.clone());
+    let watch = Patient::new(move || within(api(), config.clone()).boxed());
+    let events = unfold(watch, |mut watch| async { Some((watch.next().await, watch)) });
+    let told = events.filter_map(|event| {
+        if let Err(error) = &event {
+            debug!(kind = %K::kind(&()), %error, "a watch failed, and begins again");
+        }
+        ready(event.ok().map(Ok))
+    });
+    told.touched_objects()
 }
 
 /// The same of those that an API is narrowed to.

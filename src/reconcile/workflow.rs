@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     CallError, Context, RESYNC, Reads,
     apply::Applied,
-    calls, cluster, jittered,
+    calls, cilium, cluster, jittered,
     lean::{self, Lean},
     namespace, reach, retry, trust,
 };
@@ -34,8 +34,9 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
-            // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
+            // Nothing tells when a stranger's object goes, or an older pod, or when a kind is served: these are not watched.
             let again = failed
+                || plan.unserved.is_some()
                 || !plan.taken.is_empty()
                 || !observed.predecessors.is_empty()
                 || observed.unread_api_server.is_some();
@@ -183,7 +184,7 @@ pub(super) async fn around(
     let own = workflow.namespace().unwrap_or_default();
     let labels = format!("{OWNER_LABEL}={name}");
     let (own, labels) = (own.as_str(), labels.as_str());
-    let lists = Child::ALL.map(|child| async move {
+    let lists = Child::BUILT_IN.map(|child| async move {
         let objects = reads.calls.list(child, own, labels).await?;
         Ok::<_, CallError>(
             objects
@@ -194,6 +195,7 @@ pub(super) async fn around(
     });
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
+    let cilium = cilium::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
     let says_it = |class: &AIWorkflowClass| {
@@ -235,6 +237,7 @@ pub(super) async fn around(
         unread_grants: granted.unread,
         peers: reach::peers(workflow, reads).await?,
         egress_proxy: reads.egress_proxy.clone(),
+        cilium,
         api_server: api_server.addresses,
         unread_api_server: api_server.unread,
         taken: Default::default(),

@@ -7,6 +7,7 @@ mod decision;
 mod head;
 mod parse;
 mod render;
+mod size;
 mod standing;
 mod uid;
 mod value;

@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::value::Keep;
-use super::{MAX_UID, uid_of, value};
+use super::{MAX_UID, size, uid_of, value};
 use crate::api::GROUP;
 
 /// What is kept of a review: everything, but for what nobody reads of who wrote which field. Whoever may write an object writes its
-/// `managedFields` as they like, two hundred levels deep, and is asked about it nowhere; what others do to the object must not fail by it.
+/// `managedFields` as they like, two hundred levels deep, and is asked about no more than how large it gets; what others do to the object
+/// must not fail by it.
 const REVIEW: Keep = Keep::But(&[("request", Keep::But(&[("object", OBJECT), ("oldObject", OBJECT)]))]);
 const OBJECT: Keep = Keep::But(&[("metadata", Keep::But(&[("managedFields", RECORD)]))]);
-/// One entry: who, and of the fields those of templates. Who adds to them is asked about each time.
+/// One entry: who, and of the fields those that somebody withdraws by leaving them out. Who adds to them is asked about each time.
 const RECORD: Keep = Keep::Only(&[
     ("apiVersion", Keep::Whole),
     ("fieldsType", Keep::Whole),
@@ -23,21 +24,16 @@ const RECORD: Keep = Keep::Only(&[
     ("time", Keep::Whole),
     (
         "fieldsV1",
-        Keep::Only(&[("f:spec", Keep::Only(TEMPLATES)), ("f:template", FIELDS)]),
+        Keep::Only(&[
+            ("f:metadata", Keep::Only(&[("f:annotations", KEYS), ("f:labels", KEYS)])),
+            ("f:spec", FIELDS),
+            ("f:template", FIELDS),
+        ]),
     ),
 ]);
 /// Deeper than any field of a pod lies.
 const FIELDS: Keep = Keep::Down(32);
-const TEMPLATES: &[(&str, Keep)] = &[
-    ("f:template", FIELDS),
-    (
-        "f:jobTemplate",
-        Keep::Only(&[
-            ("f:metadata", FIELDS),
-            ("f:spec", Keep::Only(&[("f:template", FIELDS)])),
-        ]),
-    ),
-];
+const KEYS: Keep = Keep::Down(1);
 
 /// One admission request.
 #[derive(Clone, Debug)]
@@ -58,6 +54,8 @@ pub struct Review {
     pub user: User,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// Whether it makes the object larger than the API server bears beside what ends it.
+    pub swells: bool,
     /// The raw AdmissionRequest. Holds fields that our types do not know, and may hold secrets: never log it.
     pub request: Value,
 }
@@ -157,7 +155,7 @@ impl Operation {
 
 impl Review {
     /// Reads a review. Strict in what frames the request, and open to anything inside its objects. Of `managedFields` it keeps who wrote
-    /// templates, and nothing else; but of our own kinds, which the operator and kubectl must be able to read, all.
+    /// what is withdrawn by leaving it out, and nothing else; but of our own kinds, which the operator and kubectl must be able to read, all.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let read = |keep| {
             let review = value::parse_kept(bytes, value::MAX_WEIGHT, keep).map_err(|error| problem(&error));
@@ -167,10 +165,12 @@ impl Review {
             Ok(review) if review.kind.group == GROUP => read(Keep::Whole),
             review => review,
         };
-        review.map_err(|problem| ParseError {
+        let mut review = review.map_err(|problem| ParseError {
             uid: uid_of(bytes),
             problem,
-        })
+        })?;
+        review.swells = review.operation == Operation::Update && size::swells(bytes);
+        Ok(review)
     }
 
     /// The object as it would be; `None` on DELETE and where nothing was sent.
@@ -280,6 +280,7 @@ impl Review {
             namespace,
             user,
             dry_run,
+            swells: false,
             request,
         })
     }

@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 use support::{Identity, eventually};
 
-use crate::attackers::{MAKERS, force_apply};
+use crate::attackers::{MAKERS, force_apply, holder};
+use crate::launch::custom_kind;
 use crate::world::{SOON, World, all, one, pod, workload};
 
 const KEYS: [&str; 13] = [
@@ -144,6 +145,109 @@ async fn a_tenant_shares_in_owning_the_template() {
         lea.delete(&format!("{path}?propagationPolicy=Background")).await.ok();
     }
     assert_eq!(world.admin.items(&all("CronJob", ns)).await.unwrap(), [] as [Value; 0]);
+}
+
+/// The same of what stands outside the template: a partition keeps what a launcher replaces, a pause holds it back, and a tool keeps what it is
+/// told to keep. Cut out of the launcher's own entry, it is nobody's to take out.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_shares_in_owning_what_stands_outside_the_template() {
+    let world = World::shared().await;
+    let ns = &world.enforced("shared-rest").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let (group, plural) = custom_kind(&world).await;
+    let rules = json!([{"apiGroups": [group], "resources": [plural], "verbs": ["get", "patch", "update"]}]);
+    let of_the_kind = holder(&world, &rules).await;
+    let apply = async |path: &str, object: &Value| {
+        let bytes = object.to_string().into_bytes();
+        let path = format!("{path}?fieldManager=ci");
+        let sent = lea.bytes(axum::http::Method::PATCH, &path, "application/apply-patch+yaml", bytes);
+        sent.await.ok()
+    };
+    let built_in = |kind: &str| {
+        let app = kind.to_lowercase();
+        (one(kind, ns, &app), workload(kind, &pod(&app, "triage")))
+    };
+    let mut tries = Vec::new();
+    for (kind, at, value) in [
+        (
+            "StatefulSet",
+            "/spec/updateStrategy",
+            json!({"rollingUpdate": {"partition": 1}}),
+        ),
+        ("Deployment", "/spec/paused", json!(true)),
+        ("Deployment", "/spec/minReadySeconds", json!(30)),
+        (
+            "Deployment",
+            "/metadata/annotations",
+            json!({"helm.sh/resource-policy": "keep"}),
+        ),
+        ("CronJob", "/spec/timeZone", json!("Asia/Tokyo")),
+        ("CronJob", "/spec/jobTemplate/spec/backoffLimit", json!(9)),
+    ] {
+        let (path, object) = built_in(kind);
+        tries.push((path, object, at, value));
+    }
+    let flow = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Flow", "metadata": {"name": "run", "labels": {"ringfence.dev/workflow": "triage"}},
+        "spec": {"image": "x"},
+    });
+    let of_flow = format!("/apis/{group}/v1/namespaces/{ns}/{plural}/run");
+    tries.push((of_flow, flow, "/spec/args", json!(["--all"])));
+    for (path, without, at, value) in &tries {
+        let (place, key) = at.rsplit_once('/').expect("a pointer");
+        let mut with = without.clone();
+        with.pointer_mut(place).expect("a place")[key] = value.clone();
+        let stands = apply(path, &with).await;
+        let mut cut = stands.clone();
+        let spot = at.replace('/', "/f:");
+        let (place, key) = spot.rsplit_once('/').expect("a pointer");
+        let entry = &mut cut["metadata"]["managedFields"][0]["fieldsV1"];
+        let fields = entry.pointer_mut(place).and_then(Value::as_object_mut).expect("fields");
+        fields.remove(key).expect("owned");
+        let attackers = if path.contains(&group) {
+            [&of_the_kind, &world.admin, &world.admin]
+        } else {
+            [&world.tess, &edith, &world.admin]
+        };
+        for attacker in attackers {
+            let answer = force_apply(attacker, path, &with).await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("managedFields"), "{said}");
+            let record = json!({"metadata": {"managedFields": cut["metadata"]["managedFields"]}});
+            attacker.patch(path, &record).await.refused_by("launcher");
+            attacker
+                .patch(path, &json!({"metadata": {"managedFields": [{}]}}))
+                .await
+                .refused_by("launcher");
+        }
+        let now = apply(path, without).await;
+        let left = now.pointer(at).filter(|left| *left == value);
+        assert!(left.is_none(), "{path}: {left:?}");
+    }
+    // How much of it runs is anybody's, and so is a note, and to let a rollout go on.
+    let (path, mut paused) = built_in("Deployment");
+    paused["spec"]["paused"] = json!(true);
+    apply(&path, &paused).await;
+    for free in [
+        json!({"spec": {"replicas": 2}}),
+        json!({"metadata": {"annotations": {"example.com/note": "x"}}}),
+    ] {
+        let mut whole = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "deployment"}});
+        for key in ["metadata", "spec"] {
+            for (field, value) in free[key].as_object().into_iter().flatten() {
+                whole[key][field] = value.clone();
+            }
+        }
+        force_apply(&world.tess, &path, &whole).await.ok();
+    }
+    world.tess.patch(&path, &json!({"spec": {"paused": false}})).await.ok();
+    for (path, ..) in &tries {
+        lea.delete(&format!("{path}?propagationPolicy=Background")).await;
+    }
 }
 
 /// Whoever applies with `--prune -l team=x`, or tracks by a label as Argo CD and kapp do, deletes what has the label and is no more in what is

@@ -9,6 +9,8 @@ use crate::legitimate::{has_pods, node};
 use crate::world::{SOON, World, all, one, pod, workload};
 
 const NEW: &str = "registry.example.com/finance/triage:2";
+const GRACE: &str = "ringfence-grace-periods";
+const LEFT_RUNNING: &str = "ringfence-left-running";
 const SUBRESOURCES: &str = "ringfence-subresources";
 const REVISIONS: [&str; 2] = ["controller-revision-hash", "pod-template-generation"];
 
@@ -159,4 +161,106 @@ async fn a_tenant_holds_a_pod_by_a_finalizer() {
     let job = format!("{}?propagationPolicy=Background", one("Job", ns, "job"));
     world.tess.delete(&job).await.ok();
     has_pods(&world, ns, "job", 0).await;
+}
+
+/// Deleted in the foreground, or with what it owns left behind, a pod stays until that is dealt with; and anything may say that a pod owns it,
+/// and stay by a finalizer of its own. A StatefulSet or DaemonSet waits, and a Deployment takes up a ReplicaSet that is on its way out.
+///
+/// Held by: `launcher`, `ringfence-grace-periods`, `ringfence-left-running`
+#[tokio::test]
+async fn a_tenant_has_a_pod_wait_for_what_it_owns() {
+    let world = World::shared().await;
+    let ns = &world.enforced("foreground").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let mut made = workload("StatefulSet", &pod("set", "triage"));
+    parallel(&mut made);
+    lea.post(&all("StatefulSet", ns), &made).await.ok();
+    let first = has_pods(&world, ns, "set", 1).await.remove(0);
+    let path = one("Pod", ns, name(&first));
+    let owned = |called: &str, by: &Value, finalizers: Value| {
+        json!({"metadata": {"name": called, "finalizers": finalizers, "ownerReferences": [{
+            "apiVersion": "v1", "kind": "Pod", "name": name(by), "uid": by["metadata"]["uid"], "blockOwnerDeletion": true,
+        }]}})
+    };
+    let stays = owned("stays", &first, json!(["example.com/stays"]));
+    world.tess.post(&all("ConfigMap", ns), &stays).await.ok();
+    let foreground = json!({"metadata": {"finalizers": ["foregroundDeletion"]}});
+    for attacker in [&world.tess, &edith] {
+        for query in [
+            "propagationPolicy=Foreground",
+            "propagationPolicy=Orphan",
+            "orphanDependents=true",
+        ] {
+            let answer = attacker.delete(&format!("{path}?{query}")).await;
+            let said = answer.refused_by_guard(GRACE);
+            assert!(
+                said.contains("hold back the rollout") && said.contains("Fix: "),
+                "{said}"
+            );
+        }
+        for policy in ["Foreground", "Orphan"] {
+            let eviction = json!({
+                "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name(&first)},
+                "deleteOptions": {"propagationPolicy": policy},
+            });
+            let answer = attacker.post(&format!("{path}/eviction"), &eviction).await;
+            answer.refused_by_guard(GRACE);
+        }
+        attacker.patch(&path, &foreground).await.refused_by("launcher");
+    }
+    // Nothing waits for what it owns where it is deleted as usual.
+    lea.strategic(&one("StatefulSet", ns, "set"), &image(NEW)).await.ok();
+    is_rolled_out(&world, ns, "set").await;
+    let second = has_pods(&world, ns, "set", 1).await.remove(0);
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name(&second)},
+        "deleteOptions": {"propagationPolicy": "Background"},
+    });
+    world.tess.post(&format!("{path}/eviction"), &eviction).await.ok();
+    eventually(SOON, || async {
+        let third = world.admin.read(&path).await?;
+        ensure!(third["metadata"]["uid"] != second["metadata"]["uid"], "not made again");
+        Ok(())
+    })
+    .await;
+    // What nothing made holds back nothing.
+    lea.post(&all("Pod", ns), &pod("alone", "triage")).await.ok();
+    let alone = one("Pod", ns, "alone");
+    world
+        .tess
+        .delete(&format!("{alone}?propagationPolicy=Foreground"))
+        .await
+        .ok();
+    world.admin.gone(&alone).await;
+
+    // A ReplicaSet, by itself and by its status.
+    lea.post(&all("Deployment", ns), &workload("Deployment", &pod("web", "triage")))
+        .await
+        .ok();
+    let made = has_pods(&world, ns, "web", 1).await.remove(0);
+    let set = made["metadata"]["ownerReferences"][0]["name"].as_str().expect("a name");
+    let set = one("ReplicaSet", ns, set);
+    for attacker in [&world.tess, &edith, &world.admin] {
+        attacker.patch(&set, &foreground).await.refused_by("launcher");
+    }
+    let rules = json!([{"apiGroups": ["apps"], "resources": ["replicasets/status"], "verbs": ["get", "patch"]}]);
+    let status = holder(&world, &rules).await;
+    let answer = status.patch(&format!("{set}/status"), &foreground).await;
+    answer.refused_by_guard(LEFT_RUNNING);
+    // All of a Deployment goes in the foreground: the collector itself deletes so what owns something.
+    let goes = owned("goes", &made, json!([]));
+    world.tess.post(&all("ConfigMap", ns), &goes).await.ok();
+    let path = one("Deployment", ns, "web");
+    world
+        .tess
+        .delete(&format!("{path}?propagationPolicy=Foreground"))
+        .await
+        .ok();
+    world.admin.gone(&path).await;
+    world.admin.gone(&one("ConfigMap", ns, "goes")).await;
+    has_pods(&world, ns, "web", 0).await;
+    let off = json!({"metadata": {"finalizers": null}});
+    world.tess.patch(&one("ConfigMap", ns, "stays"), &off).await.ok();
 }

@@ -545,7 +545,7 @@ async fn an_operators_object_that_no_launcher_made_owns_what_runs() {
         let step = owned(pod("step", "triage"), flow);
         controller.post(&dry, &step).await.refused_by("launcher");
     }
-    // Engines take orders by annotations and labels too. What ends it, and what keeps it, is for whoever may write it.
+    // Engines take orders by annotations and labels too, and what is kept makes pods on. What ends it is for whoever may write it.
     let of_marked = format!("{flows}/marked");
     for words in [
         json!({"annotations": {"retry": "now"}}),
@@ -555,10 +555,11 @@ async fn an_operators_object_that_no_launcher_made_owns_what_runs() {
         world.admin.patch(&of_marked, &change).await.refused_by("launcher");
         lea.patch(&of_marked, &change).await.ok();
     }
-    for finalizers in [json!(["example.com/kept"]), Value::Null] {
-        let change = json!({"metadata": {"finalizers": finalizers}});
-        world.admin.patch(&of_marked, &change).await.ok();
-    }
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    let kept = finalizers(json!(["example.com/kept"]));
+    world.admin.patch(&of_marked, &kept).await.refused_by("launcher");
+    lea.patch(&of_marked, &kept).await.ok();
+    world.admin.patch(&of_marked, &finalizers(Value::Null)).await.ok();
     // Built-in controllers below it.
     for (name, flow) in [("under-unmarked", &unmarked), ("under-marked", &marked)] {
         let object = owned(workload("Deployment", &pod(name, "triage")), flow);

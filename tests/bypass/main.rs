@@ -23,6 +23,7 @@ mod ceiling;
 mod direct;
 mod down;
 mod edited_alike;
+mod egress_cilium;
 mod egress_domains;
 mod exceptions;
 mod exceptions_end;
@@ -55,6 +56,7 @@ mod nodes;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod outlives;
 mod owned;
 mod owners;
 mod peers;
@@ -72,6 +74,7 @@ mod strange_owners;
 mod strange_ways;
 mod taken_up;
 mod tokens;
+mod too_large;
 mod unreviewed;
 mod volumes;
 mod withdrawn;

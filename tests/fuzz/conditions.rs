@@ -222,8 +222,13 @@ fn no_condition_costs_more_than_it_may() {
         Value::Object((0..count).map(|n| (format!("{prefix}{n}"), json!("x"))).collect())
     };
     let owner = |n: usize| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": n.to_string()});
+    let entry = |n: usize| {
+        let fields = json!({"f:metadata": {"f:annotations": map(300, "f:")}, "f:spec": {"f:template": map(300, "f:")}});
+        json!({"manager": format!("m{n}"), "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields})
+    };
     let large = json!({
         "metadata": {
+            "managedFields": many(70, &entry),
             "name": "o", "namespace": "ai", "labels": map(1500, "ringfence.dev/k"), "annotations": map(1500, "ringfence.dev/k"),
             "ownerReferences": many(1000, &owner), "finalizers": many(500, &|n| json!(format!("a/{n}"))),
         },
@@ -233,10 +238,13 @@ fn no_condition_costs_more_than_it_may() {
     let mut other = large.clone();
     other["metadata"]["ownerReferences"] = many(1000, &|n| owner(n + 500));
     other["data"]["k9999"] = json!("y");
+    let mut written = large.clone();
+    written["metadata"]["managedFields"][69]["manager"] = json!("x");
     for (operation, object, old) in [
         ("CREATE", &large, &Value::Null),
         ("UPDATE", &large, &other),
         ("UPDATE", &large, &large),
+        ("UPDATE", &large, &written),
     ] {
         none_errs(&evaluator, &all, &request(operation, object, old))
             .unwrap_or_else(|error| panic!("{}", &error.to_string()[..400]));

@@ -124,7 +124,7 @@ fn of_who_wrote_which_field_what_nobody_reads_is_stepped_over() {
     let entry = |annotation: &Value, template: &Value| {
         json!([{
             "manager": "m", "operation": "Apply",
-            "fieldsV1": {"f:metadata": {"f:annotations": annotation}, "f:spec": {"f:replicas": {}, "f:template": template}},
+            "fieldsV1": {"f:metadata": {"f:annotations": annotation, "f:finalizers": annotation}, "f:spec": {"f:replicas": {}, "f:template": template}},
         }])
     };
     for (group, reads) in [("apps", true), ("ringfence.dev", false)] {
@@ -137,9 +137,13 @@ fn of_who_wrote_which_field_what_nobody_reads_is_stepped_over() {
             continue;
         }
         let kept = parsed.unwrap().object().unwrap()["metadata"]["managedFields"].clone();
-        let template =
-            json!([{"manager": "m", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": deep(32)}}}]);
-        assert_eq!(kept, template);
+        let fields = json!({
+            "f:metadata": {"f:annotations": {"f:a": {}}}, "f:spec": {"f:replicas": {}, "f:template": deep(31)},
+        });
+        assert_eq!(
+            kept,
+            json!([{"manager": "m", "operation": "Apply", "fieldsV1": fields}])
+        );
     }
 }
 

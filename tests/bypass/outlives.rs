@@ -1,0 +1,109 @@
+//! Door: what an operator's object made outlives it, by another owner beside it or none; or the object itself outlives its deletion.
+
+use serde_json::{Value, json};
+use support::{eventually, unique};
+
+use crate::attackers::holder;
+use crate::launch::custom_kind;
+use crate::legitimate::has_pods;
+use crate::world::{SOON, World, all, one, pod, workload};
+
+/// The garbage collector takes what has no owner any more; what the controllers of Kubernetes own is guarded beside.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_gives_what_an_operator_made_another_owner() {
+    let world = World::shared().await;
+    let ns = &world.enforced("outlives").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (group, plural) = custom_kind(&world).await;
+    let role = json!({
+        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
+        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
+    });
+    world
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
+        .await
+        .ok();
+    let rules = json!([{"apiGroups": [group], "resources": [plural], "verbs": ["get", "patch", "update"]}]);
+    let of_the_kind = holder(&world, &rules).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
+    let flow = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Flow",
+        "metadata": {"name": "run", "labels": {"ringfence.dev/workflow": "triage"}}, "spec": {"image": "x"},
+    });
+    let flow = lea.post(&flows, &flow).await.ok();
+    let by_flow = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": "run", "uid": flow["metadata"]["uid"], "controller": true,
+        "blockOwnerDeletion": true,
+    });
+    let owned = |mut object: Value| {
+        object["metadata"]["ownerReferences"] = json!([by_flow]);
+        object
+    };
+    eventually(SOON, || async {
+        let made = lea.post(&all("Pod", ns), &owned(pod("step", "triage"))).await;
+        anyhow::ensure!(made.code == 201, "{}", made.message());
+        Ok(())
+    })
+    .await;
+    lea.post(
+        &all("Deployment", ns),
+        &owned(workload("Deployment", &pod("web", "triage"))),
+    )
+    .await
+    .ok();
+    has_pods(&world, ns, "web", 1).await;
+    let config = json!({"metadata": {"name": "stays"}});
+    let config = world.tess.post(&all("ConfigMap", ns), &config).await.ok();
+    let stays = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "stays", "uid": config["metadata"]["uid"]});
+    let mut lets_go = by_flow.clone();
+    lets_go["controller"] = json!(false);
+    let owners = |list: Value| json!({"metadata": {"ownerReferences": list}});
+    let of_flow = format!("{flows}/run");
+    for path in [one("Deployment", ns, "web"), one("Pod", ns, "step")] {
+        for attacker in [&world.tess, &edith, &world.admin] {
+            for list in [
+                json!([by_flow, stays]),
+                json!([stays]),
+                json!([lets_go]),
+                json!([]),
+                Value::Null,
+            ] {
+                let answer = attacker.patch(&path, &owners(list)).await;
+                let said = answer.refused_by("launcher");
+                assert!(said.contains("would run on"), "{said}");
+            }
+        }
+        // Its operator is a launcher, and gives it away or takes it back.
+        for list in [json!([by_flow, stays]), json!([by_flow])] {
+            lea.patch(&path, &owners(list)).await.ok();
+        }
+        // To no longer block what owns it is the collector's work, and anybody's.
+        let mut unblocked = by_flow.clone();
+        unblocked["blockOwnerDeletion"] = json!(false);
+        world.tess.patch(&path, &owners(json!([unblocked]))).await.ok();
+    }
+    // The object itself: by another owner, and by a finalizer.
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    for attacker in [&of_the_kind, &world.admin] {
+        attacker
+            .patch(&of_flow, &owners(json!([stays])))
+            .await
+            .refused_by("launcher");
+        for one in ["example.com/hold", "foregroundDeletion"] {
+            let answer = attacker.patch(&of_flow, &finalizers(json!([one]))).await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("after it was deleted"), "{said}");
+        }
+    }
+    lea.patch(&of_flow, &finalizers(json!(["example.com/hold"]))).await.ok();
+    of_the_kind.patch(&of_flow, &finalizers(Value::Null)).await.ok();
+    lea.delete(&format!("{of_flow}?propagationPolicy=Background"))
+        .await
+        .ok();
+    world.admin.gone(&of_flow).await;
+}

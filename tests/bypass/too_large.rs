@@ -1,0 +1,149 @@
+//! Door: what a launcher withdraws is too large for that to be written: a pod that cannot be deleted, a Deployment that its controller cannot
+//! follow.
+
+use serde_json::{Value, json};
+
+use crate::legitimate::has_pods;
+use crate::world::{Actor, World, all, one, pod, workload};
+
+/// Notes, or labels, of so many bytes.
+fn words(prefix: &str, bytes: usize) -> Value {
+    let word = |n: usize| {
+        (
+            format!("{prefix}{n:05}.example.com/{}", "x".repeat(60)),
+            json!("y".repeat(60)),
+        )
+    };
+    Value::Object((0..bytes / 150).map(word).collect())
+}
+
+/// Who wrote which field, with an entry of so many bytes beside those that are there.
+async fn recorded(actor: &Actor, path: &str, bytes: usize) -> Value {
+    let object = actor.read(path).await.unwrap();
+    let mut entries = object["metadata"]["managedFields"].clone();
+    let fields: serde_json::Map<_, _> = (0..bytes / 100)
+        .map(|n| (format!("f:{n:07}{}", "x".repeat(84)), json!({})))
+        .collect();
+    entries.as_array_mut().expect("entries").push(json!({
+        "manager": format!("tess{bytes}"), "operation": "Update", "apiVersion": object["apiVersion"], "time": "2024-02-29T00:00:00Z",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": fields}},
+    }));
+    json!({"metadata": {"managedFields": entries}})
+}
+
+/// What a DELETE writes beside it no longer fits, and no eviction and no controller does more.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_makes_a_pod_as_large_as_can_be_stored() {
+    let world = World::shared().await;
+    let ns = &world.enforced("large").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    lea.post(&all("Deployment", ns), &workload("Deployment", &pod("web", "triage")))
+        .await
+        .ok();
+    let made = has_pods(&world, ns, "web", 1).await.remove(0);
+    let name = |object: &Value| object["metadata"]["name"].as_str().expect("a name").to_owned();
+    let of_it = one("Pod", ns, &name(&made));
+    let set = made["metadata"]["ownerReferences"][0]["name"].as_str().expect("a name");
+    let places = [of_it.clone(), one("ReplicaSet", ns, set), one("Deployment", ns, "web")];
+    for path in &places {
+        for attacker in [&world.tess, &edith, &world.admin] {
+            let junk = recorded(attacker, path, 1_400_000).await;
+            let answer = attacker.patch(path, &junk).await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("could not delete it"), "{said}");
+        }
+    }
+    let labels = json!({"metadata": {"labels": words("l", 1_400_000)}});
+    for attacker in [&world.tess, &edith, &world.admin] {
+        let said = attacker.patch(&of_it, &labels).await;
+        assert!(said.refused_by("launcher").contains("could not delete it"));
+    }
+    // Bit by bit it comes no further, and what there is can be withdrawn: by its controllers, and by whoever deletes it.
+    for path in &places {
+        let some = recorded(&world.tess, path, 300_000).await;
+        world.tess.patch(path, &some).await.ok();
+        let more = recorded(&world.tess, path, 150_000).await;
+        world.tess.patch(path, &more).await.refused_by("launcher");
+    }
+    let note = json!({"metadata": {"labels": {"note": "x"}}});
+    world.tess.patch(&of_it, &note).await.ok();
+    lea.patch(&places[2], &json!({"spec": {"replicas": 0}})).await.ok();
+    world.admin.gone(&of_it).await;
+    lea.patch(&places[2], &json!({"spec": {"replicas": 1}})).await.ok();
+    has_pods(&world, ns, "web", 1).await;
+    // A launcher may have larger ones.
+    let large = recorded(&lea, &places[2], 500_000).await;
+    lea.patch(&places[2], &large).await.ok();
+    for path in &places[1..] {
+        // To forget all of it is anybody's who would delete it.
+        lea.patch(path, &json!({"metadata": {"managedFields": [{}]}}))
+            .await
+            .ok();
+    }
+    world
+        .tess
+        .delete(&format!("{}?propagationPolicy=Background", places[2]))
+        .await
+        .ok();
+    has_pods(&world, ns, "web", 0).await;
+}
+
+/// The Deployment controller copies annotations to the ReplicaSet, beside its own, and takes none off again: where they find no room, it rolls
+/// nothing out and scales nothing.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_leaves_the_deployment_controller_no_room() {
+    let world = World::shared().await;
+    let ns = &world.enforced("no-room").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let path = one("Deployment", ns, "web");
+    let made = workload("Deployment", &pod("web", "triage"));
+    lea.post(&all("Deployment", ns), &made).await.ok();
+    let first = has_pods(&world, ns, "web", 1).await.remove(0);
+    let set = first["metadata"]["ownerReferences"][0]["name"]
+        .as_str()
+        .expect("a name");
+    let set = one("ReplicaSet", ns, set);
+    let annotated = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
+    let note = |length: usize| json!("x".repeat(length));
+    for path in [&path, &set] {
+        for attacker in [&world.tess, &edith, &world.admin] {
+            let answer = attacker
+                .patch(path, &annotated("example.com/note", note(262_000)))
+                .await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("64 KiB"), "{said}");
+        }
+    }
+    // Notes are anybody's. One after the other they would be as long.
+    world
+        .tess
+        .patch(&path, &annotated("example.com/note", note(60_000)))
+        .await
+        .ok();
+    for attacker in [&world.tess, &edith, &world.admin] {
+        let more = annotated("example.com/other", note(10_000));
+        attacker.patch(&path, &more).await.refused_by("launcher");
+        let gone = annotated("example.com/note", Value::Null);
+        attacker.patch(&path, &gone).await.refused_by("launcher");
+    }
+    world
+        .tess
+        .patch(&path, &annotated("example.com/note", json!("")))
+        .await
+        .ok();
+    lea.patch(&path, &annotated("example.com/lea", note(100_000)))
+        .await
+        .ok();
+    lea.patch(&path, &annotated("example.com/lea", Value::Null)).await.ok();
+    // What a launcher withdraws goes.
+    lea.patch(&path, &json!({"spec": {"replicas": 0}})).await.ok();
+    has_pods(&world, ns, "web", 0).await;
+}
