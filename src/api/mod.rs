@@ -46,7 +46,7 @@ pub use secrets::{DeclaredSecret, SecretReference};
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
     AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, Backend, CrossNamespace, DebugAction, DebugWindow,
-    EgressStatus, Identity, MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName,
+    EgressStatus, Identity, MAX_GIVEN, MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName,
     ServiceAccountStatus,
 };
 

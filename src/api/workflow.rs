@@ -256,6 +256,12 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launcher_rules: Vec<PolicyRule>,
+    /// Digests of all else that the declaration gives: of each rule of a NetworkPolicy, each domain, each launcher that holds rights here, and
+    /// each annotation and pull secret of the account. Of a generation that nobody reviewed none stands that is not among them. Written by
+    /// Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), inner(length(max = 32)))]
+    pub given: Option<Vec<String>>,
     /// How its pods reach the domains that it declares. Absent: none is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<EgressStatus>,
@@ -268,6 +274,9 @@ pub struct AIWorkflowStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
+
+/// Most digests in `given`.
+pub const MAX_GIVEN: usize = 512;
 
 /// How pods reach declared domains.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

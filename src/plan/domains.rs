@@ -134,11 +134,19 @@ pub(super) fn class_problems(class: &AIWorkflowClass, problems: &mut Vec<Problem
 }
 
 /// Narrows where a way leads to what it led to before, while a declaration is held: rule by rule. `None`: nothing of it stood.
-pub(super) fn only_what_stood(leads_to: &str, stood: &str) -> Option<String> {
+pub(super) fn only_what_stood(leads_to: &str, stood: &str, was_given: impl Fn(&Value) -> bool) -> Option<String> {
     let stood = Allowed::read(stood).ok()?;
     let mut narrowed = Allowed::read(leads_to).ok()?;
-    narrowed.rules.retain(|rule| stood.rules.contains(rule));
+    narrowed
+        .rules
+        .retain(|rule| stood.rules.contains(rule) && was_given(&json!(rule)));
     written(&narrowed)
+}
+
+/// The rules of what is written there, one by one; none where it cannot be read.
+pub(super) fn rules_of(leads_to: &str) -> Vec<Value> {
+    let allowed = Allowed::read(leads_to).unwrap_or_default();
+    allowed.rules.iter().map(|rule| json!(rule)).collect()
 }
 
 /// As text; `None` where it opens nothing, or is too long to be written.

@@ -18,6 +18,7 @@ mod dns;
 mod domains;
 mod engine;
 mod exception;
+mod given;
 mod grant;
 mod hold;
 mod kept;
@@ -224,6 +225,8 @@ pub struct Plan {
     pub effective_rules: Vec<PolicyRule>,
     /// Rules that each launcher holds beside that, by a Role of its own.
     pub launcher_rules: Vec<PolicyRule>,
+    /// Digests of all else that the declaration gives when the changes are made.
+    pub given: Vec<String>,
 }
 
 /// Plans one workflow.
@@ -249,6 +252,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         engine: None,
         effective_rules: Vec::new(),
         launcher_rules: Vec::new(),
+        given: Vec::new(),
     };
     if plan.acceptance.accepted && observed.namespace.terminating {
         let message = format!(
@@ -333,6 +337,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         _ => {}
     }
     let mut desired = desired(workflow, observed, class, &plan, &launchers);
+    plan.given = given::of(&desired, class);
     if plan.held {
         desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, class), observed));
     }

@@ -72,6 +72,9 @@ pub fn status(
         Outcome::Applied(account) => {
             status.effective_rules.clone_from(&plan.effective_rules);
             status.launcher_rules.clone_from(&plan.launcher_rules);
+            if !plan.held {
+                status.given = Some(plan.given.clone());
+            }
             status.service_account.clone_from(account);
             // What stood before goes on record only when it is gone: the next look rests on it.
             if !plan.held {

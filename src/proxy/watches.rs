@@ -12,6 +12,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod as K8sPod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Api, Client, Resource};
@@ -24,9 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::pages::{PAGE, bounded};
-use crate::api::{AIWorkflowClass, ENFORCE_LABEL, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL};
+use crate::api::{
+    AIWorkflowClass, ENFORCE_LABEL, GROUP, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL,
+};
 use crate::egress::{ANNOTATION, Allowed, Event, Index, Kind, Pod, Policy, Seen, Snapshot};
-use crate::plan::cidr;
+use crate::plan::{cidr, owned_name};
 use crate::review::{Keep, read_kept};
 use crate::telemetry::EgressMetrics;
 use crate::watch::lasting;
@@ -179,6 +182,8 @@ impl Told for NetworkPolicy {
             NAMESPACE,
             UID,
             VERSION,
+            ("deletionTimestamp", Keep::Whole),
+            ("labels", Keep::Only(&[(OWNER_LABEL, Keep::Whole)])),
             (
                 "annotations",
                 Keep::Only(&[(OWNER_UID_ANNOTATION, Keep::Whole), (ANNOTATION, Keep::Whole)]),
@@ -187,7 +192,9 @@ impl Told for NetworkPolicy {
         ]),
     )]);
 
-    /// Ringfence's own, by the annotation that nobody else may write, and of the AIWorkflow that it names.
+    /// Ringfence's own, by the annotations that nobody else may write, and by all that it says of its AIWorkflow: what was made while no guard
+    /// stood may name an owner that the garbage collector does not know, and then stays. What is being deleted opens nothing any more: a
+    /// finalizer of anybody's may keep it.
     fn read(metadata: &ObjectMeta, _: &Value) -> Seen {
         let annotation = |key: &str| {
             metadata
@@ -198,9 +205,20 @@ impl Told for NetworkPolicy {
         let (Some(text), Some(uid)) = (annotation(ANNOTATION), annotation(OWNER_UID_ANNOTATION)) else {
             return Seen::Policy(None);
         };
+        let is_ours = |owner: &&OwnerReference| {
+            let of_group = owner.api_version.strip_prefix(GROUP);
+            owner.uid == *uid && owner.kind == "AIWorkflow" && of_group.is_some_and(|version| version.starts_with('/'))
+        };
         let mut owners = metadata.owner_references.iter().flatten();
-        let owner = owners.find(|owner| owner.uid == *uid && owner.kind == "AIWorkflow");
-        let Some(owner) = owner else { return Seen::Policy(None) };
+        let Some(owner) = owners.find(is_ours) else {
+            return Seen::Policy(None);
+        };
+        let label = metadata.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL));
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let is_named = metadata.name.as_deref() == Some(&owned_name(namespace, &owner.name, "domains"));
+        if label != Some(&owner.name) || !is_named || metadata.deletion_timestamp.is_some() {
+            return Seen::Policy(None);
+        }
         let allowed = Allowed::read(text);
         if let Err(error) = &allowed {
             warn!(
@@ -289,6 +307,7 @@ impl<'de, K: Told> Deserialize<'de> for Slim<K> {
         let seen = K::read(&metadata, &object);
         metadata.annotations = None;
         metadata.owner_references = None;
+        metadata.deletion_timestamp = None;
         Ok(Self {
             metadata,
             seen,
@@ -435,7 +454,7 @@ mod tests {
 
     fn policy(change: impl FnOnce(&mut Value)) -> Option<Policy> {
         let mut object = json!({"metadata": {
-            "name": "p", "namespace": "ai",
+            "name": owned_name("ai", "triage", "domains"), "namespace": "ai", "labels": {OWNER_LABEL: "triage"},
             "annotations": {OWNER_UID_ANNOTATION: "7", ANNOTATION: "{\"rules\":[]}"},
             "ownerReferences": [{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": "triage", "uid": "7"}],
         }});
@@ -466,6 +485,19 @@ mod tests {
             policy(|policy| policy["metadata"]["annotations"] = json!({OWNER_UID_ANNOTATION: "7"})),
             None
         );
+        for (pointer, other) in [
+            ("/ownerReferences/0/apiVersion", "nosuch.example/v1"),
+            ("/ownerReferences/0/apiVersion", "ringfence.dev.example/v1"),
+            ("/ownerReferences/0/name", "another"),
+            ("/labels/ringfence.dev~1owner", "another"),
+            ("/name", "ringfence-triage-domains"),
+            ("/namespace", "another"),
+        ] {
+            let forged = policy(|policy| *policy.pointer_mut(&format!("/metadata{pointer}")).unwrap() = json!(other));
+            assert_eq!(forged, None, "{pointer} {other}");
+        }
+        let going = policy(|policy| policy["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+        assert_eq!(going, None, "whoever keeps it by a finalizer");
         let unreadable = policy(|policy| policy["metadata"]["annotations"][ANNOTATION] = json!("all"));
         assert!(unreadable.unwrap().allowed.is_err());
     }

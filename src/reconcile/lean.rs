@@ -17,7 +17,7 @@ use kube::{
         watcher::{self, Config, Event, watcher},
     },
 };
-use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
 use tracing::debug;
 
@@ -28,12 +28,13 @@ use crate::watch::lasting;
 /// Most that an object of a kind that anybody may write may weigh beside its metadata: more than any that works.
 pub(super) const MAX_OBJECT: usize = 8 << 20;
 /// Nothing beside its metadata.
-const ALONE: usize = 0;
+pub(super) const ALONE: usize = 0;
 /// The field that stands for what was left out, so that such an object is like no other.
 const LEFT_OUT: &str = "leftOut";
 
 /// An object as it was sent, but for its `managedFields`; and where it weighs more than that beside its metadata, for all else.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
 pub(super) struct Lean<K, const MOST: usize = { usize::MAX }>(pub(super) K);
 
 impl<'de, K: DeserializeOwned, const MOST: usize> Deserialize<'de> for Lean<K, MOST> {

@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, Reads, apply::Applied, calls, cilium, cluster, jittered, lean, namespace, reach, retry,
-    trust,
+    CallError, Context, RESYNC, Reads,
+    apply::Applied,
+    calls, cilium, cluster, jittered,
+    lean::{self, Lean},
+    namespace, reach, retry, trust,
 };
 use crate::{
     api::{
@@ -288,38 +291,22 @@ async fn apply(
     if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
         return Ok(Done::All(Outcome::Untouched));
     }
-    if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
-    {
-        let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
-        return Ok(Done::All(Outcome::Failed(Reason::NameTaken, message)));
-    }
-    let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
-    if plan.changes.iter().any(makes_account) {
-        let asked_since = match context.guard.covers(facts).await {
-            Ok(since) => since,
-            Err(why) => return Ok(Done::All(Outcome::Failed(Reason::ApiUnavailable, why))),
-        };
-        // Whoever bound it between that look and the first question was refused by nobody.
-        if looked < asked_since && !context.bound(workflow).await?.is_empty() {
-            return Ok(Done::BoundMeanwhile);
-        }
-    }
+    let obstacle = obstacle(workflow, facts, looked, plan, context).await;
+    // Whatever is in the way of something new, what stands becomes what is declared, and goes where it is not.
+    let is_free = matches!(obstacle, Ok(None));
+    let stands = |change: &&Change| is_free || !matches!(change, Change::Create(..));
+    let changes: Vec<_> = plan.changes.iter().filter(stands).cloned().collect();
     let before = workflow.status.as_ref().filter(|status| stood(workflow, status));
     let foreign = |change: &Change| match change {
         // Something is gone that stood, and nothing that was declared or allowed has changed.
         Change::Create(..) => before.is_some_and(|status| status.effective_rules == plan.effective_rules),
         Change::Delete { .. } | Change::Replace(..) => super::apply::puts_back(change, &observed.children),
     };
-    match super::apply::apply(
-        workflow,
-        &facts.name,
-        &observed.children,
-        &plan.changes,
-        foreign,
-        context,
-    )
-    .await?
-    {
+    let applied = super::apply::apply(workflow, &facts.name, &observed.children, &changes, foreign, context).await;
+    if let Some(done) = obstacle? {
+        return applied.map(|_| done);
+    }
+    match applied? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
         // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
         Applied::All(written) => {
@@ -334,6 +321,33 @@ async fn apply(
             Ok(Done::All(Outcome::Applied(account)))
         }
     }
+}
+
+/// What nothing new can be made for: the namespace has no default-deny of Ringfence's, or nobody is asked about bindings to the account.
+async fn obstacle(
+    workflow: &AIWorkflow,
+    facts: &NamespaceFacts,
+    looked: Instant,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Option<Done>, CallError> {
+    if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
+    {
+        let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
+        return Ok(Some(Done::All(Outcome::Failed(Reason::NameTaken, message))));
+    }
+    let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
+    if plan.changes.iter().any(makes_account) {
+        let asked_since = match context.guard.covers(facts).await {
+            Ok(since) => since,
+            Err(why) => return Ok(Some(Done::All(Outcome::Failed(Reason::ApiUnavailable, why)))),
+        };
+        // Whoever bound it between that look and the first question was refused by nobody.
+        if looked < asked_since && !context.bound(workflow).await?.is_empty() {
+            return Ok(Some(Done::BoundMeanwhile));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the last status says that this very generation stood: a change now is somebody else's doing.
@@ -355,12 +369,12 @@ async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: 
     if workflow.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<AIWorkflow>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
+    let api = Api::<Lean<AIWorkflow>>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
     let what = format!("write the status of AIWorkflow {}", workflow.name_any());
-    let written = AIWorkflow {
+    let written = Lean(AIWorkflow {
         status: Some(status.clone()),
         ..workflow.clone()
-    };
+    });
     match calls::bounded(
         &what,
         api.replace_status(&workflow.name_any(), &PostParams::default(), &written),

@@ -16,6 +16,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, CustomResourceExt, Resource};
 use ringfence::api::AIWorkflowClass;
 use ringfence::egress::{ANNOTATION, Allowed};
+use ringfence::plan::owned_name;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ pub struct Workflow {
 impl Workflow {
     /// Name of the policy that opens its way to the proxy.
     pub fn policy(&self) -> String {
-        format!("ringfence-{}-domains", self.name)
+        owned_name(&self.namespace, &self.name, "domains")
     }
 }
 
