@@ -84,7 +84,8 @@ pub(super) fn takes_off(old: &Value, new: &Value) -> bool {
 /// As the API server counts annotations.
 fn length(object: &Value) -> usize {
     let all = words(object, "annotations").into_iter().flatten();
-    all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum()
+    all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        .sum()
 }
 
 /// Who owns what of an object: what one applies and no more names goes only where nobody else owns it. Those who wrote it otherwise count
@@ -107,10 +108,7 @@ fn owners(object: &Value, counted: impl Fn(&mut Value)) -> BTreeMap<String, Valu
         });
         counted(&mut fields);
         if fields.as_object().is_some_and(|fields| !fields.is_empty()) {
-            merge(
-                owners.entry(who).or_insert_with(|| Value::Object(Map::new())),
-                &fields,
-            );
+            merge(owners.entry(who).or_insert_with(|| Value::Object(Map::new())), &fields);
         }
     }
     owners
@@ -123,9 +121,13 @@ fn of_a_workload(fields: &mut Value, new: &Value) {
         !(FREE_FIELDS.contains(&name) || name == "paused" && goes_on(new))
     };
     within(fields, &["f:metadata", "f:annotations"], &|annotations| {
-        only(annotations, &|field| field.strip_prefix("f:").is_some_and(is_kept_by_a_tool));
+        only(annotations, &|field| {
+            field.strip_prefix("f:").is_some_and(is_kept_by_a_tool)
+        });
     });
-    within(fields, &["f:spec", "f:jobTemplate", "f:spec"], &|job| only(job, &is_decided));
+    within(fields, &["f:spec", "f:jobTemplate", "f:spec"], &|job| {
+        only(job, &is_decided)
+    });
     within(fields, &["f:spec"], &|spec| only(spec, &is_decided));
 }
 
@@ -133,9 +135,7 @@ fn of_a_workload(fields: &mut Value, new: &Value) {
 fn of_a_custom_kind(fields: &mut Value) {
     within(fields, &["f:spec"], &|spec| {
         only(spec, &|field| {
-            field
-                .strip_prefix("f:")
-                .is_none_or(|name| !SWITCHES.contains(&name))
+            field.strip_prefix("f:").is_none_or(|name| !SWITCHES.contains(&name))
         });
     });
 }
@@ -145,7 +145,10 @@ fn within(fields: &mut Value, path: &[&str], change: &dyn Fn(&mut Value)) {
     let Some((first, rest)) = path.split_first() else {
         return change(fields);
     };
-    let Some(below) = fields.get_mut(first).filter(|below| below != &&Value::Object(Map::new())) else {
+    let Some(below) = fields
+        .get_mut(first)
+        .filter(|below| below != &&Value::Object(Map::new()))
+    else {
         return;
     };
     within(below, rest, change);
@@ -302,7 +305,10 @@ mod tests {
         for (below, expected) in [
             (json!({"f:spec": {"f:template": {}}}), Some("metadata.managedFields")),
             (json!({"f:metadata": {"f:labels": {}}}), Some("metadata.managedFields")),
-            (json!({"f:spec": {"f:backoffLimit": {}}}), Some("metadata.managedFields")),
+            (
+                json!({"f:spec": {"f:backoffLimit": {}}}),
+                Some("metadata.managedFields"),
+            ),
             (json!({"f:spec": {"f:parallelism": {}}}), None),
         ] {
             let cron = entry("tess", "Apply", &json!({"f:spec": {"f:jobTemplate": below}}));
@@ -339,7 +345,11 @@ mod tests {
             assert_eq!(changed(&old, &with), expected);
             assert_eq!(changed(&with, &old), expected);
         }
-        assert_eq!(changed(&managed(&[lea]), &managed(&[])), counts.then_some(RECORD), "cut");
+        assert_eq!(
+            changed(&managed(&[lea]), &managed(&[])),
+            counts.then_some(RECORD),
+            "cut"
+        );
     }
 
     /// To let a rollout go on is anybody's.
@@ -373,7 +383,11 @@ mod tests {
     #[case::grown_again(70 << 10, 71 << 10, Some(NOTES))]
     #[case::as_long_as_before(70 << 10, 70 << 10, None)]
     #[case::shorter(80 << 10, 70 << 10, None)]
-    fn controllers_have_room_for_what_they_keep(#[case] old: usize, #[case] new: usize, #[case] expected: Option<&str>) {
+    fn controllers_have_room_for_what_they_keep(
+        #[case] old: usize,
+        #[case] new: usize,
+        #[case] expected: Option<&str>,
+    ) {
         let of = |length: usize| json!({"metadata": {"annotations": {"example.com/note": "x".repeat(length)}}});
         assert_eq!(changed(&of(old), &of(new)), expected);
     }

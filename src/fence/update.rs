@@ -333,9 +333,7 @@ fn content(object: &Value) -> Option<Value> {
     let mut object = object.as_object()?.clone();
     object.retain(|key, _| key != "metadata" && key != "status");
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.retain(|key, value| {
-            !(SWITCHES.contains(&key.as_str()) && (value.is_boolean() || value.is_number()))
-        });
+        spec.retain(|key, value| !(SWITCHES.contains(&key.as_str()) && (value.is_boolean() || value.is_number())));
     }
     Some(Value::Object(object))
 }
@@ -478,7 +476,10 @@ mod tests {
         let (group, kind) = of;
         let dead = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "dead", "uid": "9"});
         let mut new = pod();
-        new["metadata"]["ownerReferences"].as_array_mut().unwrap().push(Value::Null);
+        new["metadata"]["ownerReferences"]
+            .as_array_mut()
+            .unwrap()
+            .push(Value::Null);
         let mut new = set(new, pointer, dead.clone());
         new["metadata"]["ownerReferences"]
             .as_array_mut()
@@ -488,7 +489,11 @@ mod tests {
         let alone = set(pod(), "/metadata/ownerReferences", Value::Null);
         let of_one = set(pod(), "/metadata/ownerReferences", json!([dead]));
         assert_eq!(judged(group, kind, &alone, &of_one), Some(expected), "of nobody before");
-        assert_eq!(judged(group, kind, &of_one, &alone), Some(Change::Inert), "one that controls nothing");
+        assert_eq!(
+            judged(group, kind, &of_one, &alone),
+            Some(Change::Inert),
+            "one that controls nothing"
+        );
     }
 
     /// Whoever lets go by its work shows a credential.
@@ -498,9 +503,16 @@ mod tests {
         let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
         review.user.username = "system:serviceaccount:kube-system:generic-garbage-collector".to_owned();
         let weighed = |review: &Review| change(review, shape("", "Pod"), &new);
-        assert_eq!(weighed(&review), Some(Change::Launch("metadata.ownerReferences")), "its name");
+        assert_eq!(
+            weighed(&review),
+            Some(Change::Launch("metadata.ownerReferences")),
+            "its name"
+        );
         review.user.uid = "1".to_owned();
-        let credential = ("authentication.kubernetes.io/credential-id".to_owned(), vec!["JTI=1".to_owned()]);
+        let credential = (
+            "authentication.kubernetes.io/credential-id".to_owned(),
+            vec!["JTI=1".to_owned()],
+        );
         review.user.extra.extend([credential]);
         assert_eq!(weighed(&review), Some(Change::Inert));
     }
@@ -511,15 +523,28 @@ mod tests {
     #[case::operator("ray.io", "RayJob", true)]
     #[case::what_runs_nothing("", "ConfigMap", false)]
     fn what_gets_too_large_to_be_deleted_is_weighed(#[case] group: &str, #[case] kind: &str, #[case] is_weighed: bool) {
-        let junk = json!([{"manager": "tess", "operation": "Update", "fieldsV1": {"f:status": {"x".repeat(400 << 10): {}}}}]);
+        let junk =
+            json!([{"manager": "tess", "operation": "Update", "fieldsV1": {"f:status": {"x".repeat(400 << 10): {}}}}]);
         let large = set(pod(), "/metadata/managedFields", junk);
-        let expected = if is_weighed { Change::Launch("metadata") } else { Change::Inert };
+        let expected = if is_weighed {
+            Change::Launch("metadata")
+        } else {
+            Change::Inert
+        };
         assert_eq!(judged(group, kind, &pod(), &large), Some(expected));
-        assert_eq!(judged(group, kind, &large, &large), Some(Change::Inert), "as large as before");
+        assert_eq!(
+            judged(group, kind, &large, &large),
+            Some(Change::Inert),
+            "as large as before"
+        );
         assert_eq!(judged(group, kind, &large, &pod()), Some(Change::Inert), "smaller");
         let mut review = review("UPDATE", group, kind, Some(&large), Some(&pod()));
         review.user.username = "system:kube-controller-manager".to_owned();
-        assert_eq!(change(&review, shape(group, kind), &large), Some(Change::Inert), "a controller's own");
+        assert_eq!(
+            change(&review, shape(group, kind), &large),
+            Some(Change::Inert),
+            "a controller's own"
+        );
     }
 
     /// What a Deployment said stays on its ReplicaSets.
@@ -529,7 +554,11 @@ mod tests {
             ("apps", "Deployment", Change::Launch("metadata.annotations")),
             ("apps", "StatefulSet", Change::Plain),
         ] {
-            let noted = set(deployment(), "/metadata/annotations", json!({"note": "x", "other": "y"}));
+            let noted = set(
+                deployment(),
+                "/metadata/annotations",
+                json!({"note": "x", "other": "y"}),
+            );
             let fewer = set(deployment(), "/metadata/annotations", json!({"note": "x"}));
             assert_eq!(judged(group, kind, &noted, &fewer), Some(expected));
             assert_eq!(judged(group, kind, &fewer, &noted), Some(Change::Plain));

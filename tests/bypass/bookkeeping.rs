@@ -173,10 +173,18 @@ async fn a_tenant_shares_in_owning_what_stands_outside_the_template() {
     };
     let mut tries = Vec::new();
     for (kind, at, value) in [
-        ("StatefulSet", "/spec/updateStrategy", json!({"rollingUpdate": {"partition": 1}})),
+        (
+            "StatefulSet",
+            "/spec/updateStrategy",
+            json!({"rollingUpdate": {"partition": 1}}),
+        ),
         ("Deployment", "/spec/paused", json!(true)),
         ("Deployment", "/spec/minReadySeconds", json!(30)),
-        ("Deployment", "/metadata/annotations", json!({"helm.sh/resource-policy": "keep"})),
+        (
+            "Deployment",
+            "/metadata/annotations",
+            json!({"helm.sh/resource-policy": "keep"}),
+        ),
         ("CronJob", "/spec/timeZone", json!("Asia/Tokyo")),
         ("CronJob", "/spec/jobTemplate/spec/backoffLimit", json!(9)),
     ] {

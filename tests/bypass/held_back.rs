@@ -195,7 +195,10 @@ async fn a_tenant_has_a_pod_wait_for_what_it_owns() {
         ] {
             let answer = attacker.delete(&format!("{path}?{query}")).await;
             let said = answer.refused_by_guard(GRACE);
-            assert!(said.contains("hold back the rollout") && said.contains("Fix: "), "{said}");
+            assert!(
+                said.contains("hold back the rollout") && said.contains("Fix: "),
+                "{said}"
+            );
         }
         for policy in ["Foreground", "Orphan"] {
             let eviction = json!({
@@ -225,7 +228,11 @@ async fn a_tenant_has_a_pod_wait_for_what_it_owns() {
     // What nothing made holds back nothing.
     lea.post(&all("Pod", ns), &pod("alone", "triage")).await.ok();
     let alone = one("Pod", ns, "alone");
-    world.tess.delete(&format!("{alone}?propagationPolicy=Foreground")).await.ok();
+    world
+        .tess
+        .delete(&format!("{alone}?propagationPolicy=Foreground"))
+        .await
+        .ok();
     world.admin.gone(&alone).await;
 
     // A ReplicaSet, by itself and by its status.
@@ -246,7 +253,11 @@ async fn a_tenant_has_a_pod_wait_for_what_it_owns() {
     let goes = owned("goes", &made, json!([]));
     world.tess.post(&all("ConfigMap", ns), &goes).await.ok();
     let path = one("Deployment", ns, "web");
-    world.tess.delete(&format!("{path}?propagationPolicy=Foreground")).await.ok();
+    world
+        .tess
+        .delete(&format!("{path}?propagationPolicy=Foreground"))
+        .await
+        .ok();
     world.admin.gone(&path).await;
     world.admin.gone(&one("ConfigMap", ns, "goes")).await;
     has_pods(&world, ns, "web", 0).await;

@@ -102,6 +102,8 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
     }
     lea.patch(&of_flow, &finalizers(json!(["example.com/hold"]))).await.ok();
     of_the_kind.patch(&of_flow, &finalizers(Value::Null)).await.ok();
-    lea.delete(&format!("{of_flow}?propagationPolicy=Background")).await.ok();
+    lea.delete(&format!("{of_flow}?propagationPolicy=Background"))
+        .await
+        .ok();
     world.admin.gone(&of_flow).await;
 }

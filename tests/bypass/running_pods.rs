@@ -130,7 +130,11 @@ async fn somebody_looks_into_a_pod_without_a_window_or_in_one_that_is_over() {
 
     // No window opens the proxy.
     declare(json!({"allow": ["Exec", "Attach", "PortForward"], "until": hours(1)})).await;
-    for of in [path.clone(), format!("{path}:80"), path.replace("/pods/", "/pods/http:") + ":80"] {
+    for of in [
+        path.clone(),
+        format!("{path}:80"),
+        path.replace("/pods/", "/pods/http:") + ":80",
+    ] {
         let answer = world.admin.get(&format!("{of}/proxy/")).await;
         assert!(answer.refused_by("debug-window").contains("no window opens it"), "{of}");
     }

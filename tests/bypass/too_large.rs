@@ -8,7 +8,12 @@ use crate::world::{Actor, World, all, one, pod, workload};
 
 /// Notes, or labels, of so many bytes.
 fn words(prefix: &str, bytes: usize) -> Value {
-    let word = |n: usize| (format!("{prefix}{n:05}.example.com/{}", "x".repeat(60)), json!("y".repeat(60)));
+    let word = |n: usize| {
+        (
+            format!("{prefix}{n:05}.example.com/{}", "x".repeat(60)),
+            json!("y".repeat(60)),
+        )
+    };
     Value::Object((0..bytes / 150).map(word).collect())
 }
 
@@ -75,7 +80,9 @@ async fn a_tenant_makes_a_pod_as_large_as_can_be_stored() {
     lea.patch(&places[2], &large).await.ok();
     for path in &places[1..] {
         // To forget all of it is anybody's who would delete it.
-        lea.patch(path, &json!({"metadata": {"managedFields": [{}]}})).await.ok();
+        lea.patch(path, &json!({"metadata": {"managedFields": [{}]}}))
+            .await
+            .ok();
     }
     world
         .tess
@@ -100,13 +107,17 @@ async fn a_tenant_leaves_the_deployment_controller_no_room() {
     let made = workload("Deployment", &pod("web", "triage"));
     lea.post(&all("Deployment", ns), &made).await.ok();
     let first = has_pods(&world, ns, "web", 1).await.remove(0);
-    let set = first["metadata"]["ownerReferences"][0]["name"].as_str().expect("a name");
+    let set = first["metadata"]["ownerReferences"][0]["name"]
+        .as_str()
+        .expect("a name");
     let set = one("ReplicaSet", ns, set);
     let annotated = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
     let note = |length: usize| json!("x".repeat(length));
     for path in [&path, &set] {
         for attacker in [&world.tess, &edith, &world.admin] {
-            let answer = attacker.patch(path, &annotated("example.com/note", note(262_000))).await;
+            let answer = attacker
+                .patch(path, &annotated("example.com/note", note(262_000)))
+                .await;
             let said = answer.refused_by("launcher");
             assert!(said.contains("64 KiB"), "{said}");
         }
@@ -128,7 +139,9 @@ async fn a_tenant_leaves_the_deployment_controller_no_room() {
         .patch(&path, &annotated("example.com/note", json!("")))
         .await
         .ok();
-    lea.patch(&path, &annotated("example.com/lea", note(100_000))).await.ok();
+    lea.patch(&path, &annotated("example.com/lea", note(100_000)))
+        .await
+        .ok();
     lea.patch(&path, &annotated("example.com/lea", Value::Null)).await.ok();
     // What a launcher withdraws goes.
     lea.patch(&path, &json!({"spec": {"replicas": 0}})).await.ok();

@@ -140,7 +140,10 @@ fn of_who_wrote_which_field_what_nobody_reads_is_stepped_over() {
         let fields = json!({
             "f:metadata": {"f:annotations": {"f:a": {}}}, "f:spec": {"f:replicas": {}, "f:template": deep(31)},
         });
-        assert_eq!(kept, json!([{"manager": "m", "operation": "Apply", "fieldsV1": fields}]));
+        assert_eq!(
+            kept,
+            json!([{"manager": "m", "operation": "Apply", "fieldsV1": fields}])
+        );
     }
 }
 
