@@ -398,7 +398,7 @@ mod tests {
         #[case] body: &'static str,
         #[case] expected: Option<bool>,
     ) {
-        let answer = move |_: axum::http::Request<kube::client::Body>| {
+        let answer = move |_: Request<kube::client::Body>| {
             let answer = Response::builder().status(code).body(Body::from(body)).unwrap();
             std::future::ready(Ok::<_, Infallible>(answer))
         };
