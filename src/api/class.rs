@@ -123,6 +123,9 @@ pub struct AIWorkflowClassSpec {
     /// Facts about the cluster. Absent: detected, or the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterFacts>,
+    /// How pods reach the domains that their workflow declares. Absent: Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<ClassEgress>,
 }
 
 /// An engine that the class opens: a shipped profile, what is added to it, or a profile of the platform's own.
@@ -291,6 +294,27 @@ pub struct ClassNetwork {
         )
     )]
     pub domains: Vec<String>,
+}
+
+/// How pods reach the domains that their workflow declares.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassEgress {
+    /// By what. One that is named and is not there is replaced by no other: domains stay closed, and workflows say so. Default: Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendChoice>,
+}
+
+/// By what pods reach declared domains.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BackendChoice {
+    /// The egress proxy where the chart installs it, else Cilium where it is served and the chart lets Ringfence write its policies.
+    #[default]
+    Auto,
+    /// The egress proxy: pods reach it alone, and it looks names up.
+    Proxy,
+    /// CiliumNetworkPolicies: pods ask the cluster's DNS for declared names and those of the cluster alone, and reach what it answers.
+    Cilium,
 }
 
 /// Where the cluster's own services are.

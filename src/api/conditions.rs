@@ -143,6 +143,8 @@ pub enum Reason {
     NameTaken,
     /// Not programmed: it declares domains, and nothing is there through which its pods could reach them.
     NoEgressProxy,
+    /// Not programmed: it declares domains, and what its class has pods reach them by is not there, or cannot serve them.
+    NoEgressBackend,
     /// Compliant: what stands fits.
     Compliant,
     /// Pods or workloads that stand would be refused today.
@@ -155,7 +157,7 @@ pub enum Reason {
     ForeignPolicy,
     /// Its pods may ask a DNS.
     Possible,
-    /// Its pods reach no DNS.
+    /// Its pods reach no DNS, or one that answers for what they may reach alone.
     Closed,
     /// Ready: the fence stands.
     Fenced,
@@ -226,6 +228,7 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::NameTaken => "NameTaken",
             Self::NoEgressProxy => "NoEgressProxy",
+            Self::NoEgressBackend => "NoEgressBackend",
             Self::Compliant => "Compliant",
             Self::NonCompliantPods => "NonCompliantPods",
             Self::ExtraRights => "ExtraRights",

@@ -21,9 +21,9 @@ mod shared;
 mod workflow;
 
 pub use class::{
-    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, ClassDebug, ClassExceptions,
-    ClassIdentity, ClassImages, ClassNetwork, ClassNodes, ClassVolumes, ClusterFacts, ClusterStatus, DnsAddress,
-    DnsMode, Engine, PodSecurity,
+    AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, BackendChoice, ClassDebug,
+    ClassEgress, ClassExceptions, ClassIdentity, ClassImages, ClassNetwork, ClassNodes, ClassVolumes, ClusterFacts,
+    ClusterStatus, DnsAddress, DnsMode, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::{committed, definitions};
@@ -45,8 +45,9 @@ pub use resources::{builtin_groups, builtin_version, is_of_cluster, plural_of};
 pub use secrets::{DeclaredSecret, SecretReference};
 pub use shared::{LabelSelector, Launcher, PolicyRule, Requirement, SelectorOperator, ServiceAccountRef};
 pub use workflow::{
-    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, CrossNamespace, DebugAction, DebugWindow, Identity,
-    MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName, ServiceAccountStatus,
+    AIWorkflow, AIWorkflowSpec, AIWorkflowStatus, Audience, Backend, CrossNamespace, DebugAction, DebugWindow,
+    EgressStatus, Identity, MAX_GIVEN, MAX_WORKFLOW_NAME, Mode, NonCompliant, Owner, Permissions, Reviewed, SecretName,
+    ServiceAccountStatus,
 };
 
 /// API group of every kind of Ringfence.

@@ -256,6 +256,15 @@ pub struct AIWorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub launcher_rules: Vec<PolicyRule>,
+    /// Digests of all else that the declaration gives: of each rule of a NetworkPolicy, each domain, each launcher that holds rights here, and
+    /// each annotation and pull secret of the account. Of a generation that nobody reviewed none stands that is not among them. Written by
+    /// Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), inner(length(max = 32)))]
+    pub given: Option<Vec<String>>,
+    /// How its pods reach the domains that it declares. Absent: none is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressStatus>,
     /// Its pods that would be refused if they were made today, from the last scan. Absent: none, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub non_compliant: Option<NonCompliant>,
@@ -264,6 +273,26 @@ pub struct AIWorkflowStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Most digests in `given`.
+pub const MAX_GIVEN: usize = 512;
+
+/// How pods reach declared domains.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressStatus {
+    /// By what, as the class and the cluster have it. Whether it is there, condition `Programmed` says.
+    pub backend: Backend,
+}
+
+/// By what pods reach declared domains.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Backend {
+    /// The egress proxy.
+    Proxy,
+    /// A CiliumNetworkPolicy.
+    Cilium,
 }
 
 /// The strongest mode that a namespace carries.

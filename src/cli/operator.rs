@@ -33,6 +33,8 @@ pub(super) struct Operator {
     pub(super) namespace: String,
     /// Where the chart installs an egress proxy.
     pub(super) egress_proxy: Option<String>,
+    /// Whether the chart lets it write policies of Cilium.
+    pub(super) writes_cilium: bool,
     /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     pub(super) registration: String,
     /// Of this replica's own pod.
@@ -75,7 +77,8 @@ impl Operator {
             self.excusable.clone(),
             self.registry.clone(),
         )
-        .with_egress_proxy(self.egress_proxy.clone());
+        .with_egress_proxy(self.egress_proxy.clone())
+        .with_cilium(self.writes_cilium);
         let results = context.scanned();
         let synced = || {
             self.readiness.set(Gate::Caches, Ok(()));

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
     egress,
-    plan::{self, Acceptance, Change, Child, GrantObserved, GranteeFacts, Observed, Outcome},
+    plan::{self, Acceptance, Change, Child, CiliumPolicies, GrantObserved, GranteeFacts, Observed, Outcome},
 };
 pub(super) use surroundings::facts_of;
 use surroundings::{Surroundings, bare};
@@ -207,6 +207,8 @@ impl Rendered {
         let knows_cluster = surroundings.knows_cluster;
         let mut observed = surroundings.observe(&workflow, manifests);
         observed.egress_proxy = Some(release.to_owned());
+        // Of what a class names it is taken for granted that it is there.
+        observed.cilium = CiliumPolicies::Writable;
         if let Some(owner) = earlier_owner(&workflow, manifests) {
             let account = workflow.service_account_name();
             observed.taken.insert((Child::ServiceAccount, account.to_owned()));
@@ -334,8 +336,12 @@ impl Rendered {
 /// What is to be said of a policy that leads to the egress proxy.
 fn way(object: &Value) -> &'static str {
     let annotations = object.pointer("/metadata/annotations");
-    match annotations.is_some_and(|annotations| annotations.get(egress::ANNOTATION).is_some()) {
+    let leads_to_proxy = annotations.is_some_and(|annotations| annotations.get(egress::ANNOTATION).is_some());
+    match leads_to_proxy {
         true => ": its way to domains, where the egress proxy is installed (--release-namespace names its namespace)",
+        false if object["kind"] == Child::CiliumNetworkPolicy.kind() => {
+            ": its way to domains, where Cilium is, and the chart lets Ringfence write its policies (egress.cilium.enabled)"
+        }
         false => "",
     }
 }

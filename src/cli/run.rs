@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, Resource, api::ListParams, core::Request};
 use rustls::server::danger::ClientCertVerifier;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +111,10 @@ pub(super) struct Args {
     /// that there is none.
     #[arg(long, env = "RINGFENCE_EGRESS_PROXY")]
     egress_proxy: bool,
+    /// The chart lets it write policies of Cilium: workflows that declare domains get one, where they are served and no egress proxy is there,
+    /// or where their class says so.
+    #[arg(long, env = "RINGFENCE_EGRESS_CILIUM")]
+    egress_cilium: bool,
     /// How often all that stands is scanned, such as 5m; 0 is never.
     #[arg(long, env = "RINGFENCE_SCAN_PERIOD", default_value = "5m", value_parser = period)]
     scan_period: Duration,
@@ -266,6 +270,7 @@ async fn run(args: Args) -> Result<()> {
         metrics,
         readiness: readiness.clone(),
         egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
+        writes_cilium: args.egress_cilium,
         namespace: args.namespace,
         registration: args.webhook_configuration,
         addresses: own_addresses.collect(),
@@ -387,18 +392,15 @@ fn period(text: &str) -> std::result::Result<Duration, String> {
 }
 
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
-    let one = ListParams::default().limit(1);
-    let workflows = Box::pin(async { Api::<AIWorkflow>::all(client.clone()).list(&one).await.map(drop) });
-    let classes = Box::pin(async { Api::<AIWorkflowClass>::all(client.clone()).list(&one).await.map(drop) });
-    let grants = async { Api::<AIWorkflowGrant>::all(client.clone()).list(&one).await.map(drop) };
-    let exceptions = async {
-        Api::<RegoPolicyException>::all(client.clone())
-            .list(&one)
-            .await
-            .map(drop)
+    let asked = async {
+        tokio::try_join!(
+            is_served::<AIWorkflow>(client),
+            is_served::<AIWorkflowClass>(client),
+            is_served::<AIWorkflowGrant>(client),
+            is_served::<RegoPolicyException>(client),
+            is_served::<RegoPolicy>(client)
+        )
     };
-    let policies = async { Api::<RegoPolicy>::all(client.clone()).list(&one).await.map(drop) };
-    let asked = async { tokio::try_join!(workflows, classes, grants, exceptions, policies) };
     match tokio::time::timeout(START_DEADLINE, Box::pin(asked)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(
@@ -406,4 +408,12 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
         )),
         Err(_) => Err("the API server did not answer in time".to_owned()),
     }
+}
+
+/// Fails where a kind cannot be listed. What the list holds nobody reads: whoever may write one object could make it such that nobody can.
+async fn is_served<K: Resource<DynamicType = ()>>(client: &Client) -> kube::Result<()> {
+    let one = ListParams::default().limit(1);
+    let request = Request::new(K::url_path(&(), None)).list_metadata(&one);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    client.request_text(request).await.map(drop)
 }

@@ -56,6 +56,9 @@ pub enum Closed {
     /// A range that the platform has closed.
     #[error("it is in a range that the platform has closed")]
     ByThePlatform,
+    /// In a range of the cluster's own pods, Services or nodes.
+    #[error("it is of the cluster's own pods, Services or nodes")]
+    OfTheCluster,
     /// Not of the world, and not opened.
     #[error("it is private, or of this machine or network")]
     Private,
@@ -68,24 +71,26 @@ impl Answers {
         Self { opened, closed }
     }
 
-    /// The address to connect to for one that DNS answered with. An IPv4 address written as IPv6 is the IPv4 address.
-    pub fn admit(&self, answered: IpAddr) -> Result<IpAddr, Closed> {
+    /// The address to connect to for one that DNS answered with. An IPv4 address written as IPv6 is the IPv4 address. `cluster`: ranges of the
+    /// cluster's own, which nothing opens.
+    pub fn admit(&self, answered: IpAddr, cluster: &[IpNet]) -> Result<IpAddr, Closed> {
         let address = answered.to_canonical();
         let inner = match address {
             IpAddr::V4(_) => None,
             IpAddr::V6(address) => carried(address),
         };
         for form in std::iter::once(address).chain(inner.map(IpAddr::V4)) {
-            self.check(form)?;
+            self.check(form, cluster)?;
         }
         Ok(address)
     }
 
-    fn check(&self, address: IpAddr) -> Result<(), Closed> {
+    fn check(&self, address: IpAddr, cluster: &[IpNet]) -> Result<(), Closed> {
         let lies_in = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&address));
         match () {
             () if !cidr::metadata_in(&IpNet::from(address)).is_empty() => Err(Closed::Metadata),
             () if lies_in(&self.closed) => Err(Closed::ByThePlatform),
+            () if lies_in(cluster) => Err(Closed::OfTheCluster),
             () if is_of_the_world(address) || lies_in(&self.opened) => Ok(()),
             () => Err(Closed::Private),
         }
@@ -130,7 +135,7 @@ mod tests {
     use super::*;
 
     fn admit(address: &str) -> Result<IpAddr, Closed> {
-        Answers::default().admit(address.parse().unwrap())
+        Answers::default().admit(address.parse().unwrap(), &[])
     }
 
     #[rstest]
@@ -194,23 +199,40 @@ mod tests {
     fn nothing_opens_what_hands_out_credentials(#[case] address: &str) {
         let all = ["0.0.0.0/0", "::/0"].map(|range| range.parse().unwrap());
         let answers = Answers::new(all.into(), Vec::new());
-        assert_eq!(answers.admit(address.parse().unwrap()), Err(Closed::Metadata));
+        assert_eq!(answers.admit(address.parse().unwrap(), &[]), Err(Closed::Metadata));
     }
 
     #[test]
     fn the_platform_opens_what_is_private_and_closes_what_is_not() {
         let range = |text: &str| vec![text.parse().unwrap()];
         let answers = Answers::new(range("10.20.0.0/16"), range("198.35.0.0/16"));
-        let admit = |address: &str| answers.admit(address.parse().unwrap());
+        let admit = |address: &str| answers.admit(address.parse().unwrap(), &[]);
         assert!(admit("10.20.0.1").is_ok() && admit("::ffff:10.20.0.1").is_ok() && admit("64:ff9b::10.20.0.1").is_ok());
         assert_eq!(admit("10.21.0.1"), Err(Closed::Private));
         assert_eq!(admit("198.35.1.1"), Err(Closed::ByThePlatform));
         assert_eq!(admit("::ffff:198.35.1.1"), Err(Closed::ByThePlatform));
         let closed_first = Answers::new(range("10.0.0.0/8"), range("10.96.0.0/12"));
         assert_eq!(
-            closed_first.admit("10.96.0.1".parse().unwrap()),
+            closed_first.admit("10.96.0.1".parse().unwrap(), &[]),
             Err(Closed::ByThePlatform)
         );
+    }
+
+    /// Pods of IPv6 have addresses of the world, and so have those of a cluster that took a range of IPv4 for itself.
+    #[rstest]
+    #[case::pod_v6("2a0e:8f02::1:7")]
+    #[case::pod_v4("25.1.2.3")]
+    #[case::mapped("::ffff:25.1.2.3")]
+    #[case::nat64("64:ff9b::1901:203")]
+    #[case::six_to_four("2002:1901:203::1")]
+    #[case::opened("10.1.0.7")]
+    fn nothing_leads_into_the_cluster(#[case] address: &str) {
+        let ranges = ["2a0e:8f02::/48", "25.0.0.0/8", "10.1.0.0/16"].map(|range| range.parse().unwrap());
+        let answers = Answers::new(vec!["10.0.0.0/8".parse().unwrap()], Vec::new());
+        let address = address.parse().unwrap();
+        assert!(answers.admit(address, &[]).is_ok());
+        assert_eq!(answers.admit(address, &ranges), Err(Closed::OfTheCluster));
+        assert!(answers.admit("10.2.0.7".parse().unwrap(), &ranges).is_ok());
     }
 
     proptest! {
@@ -227,9 +249,9 @@ mod tests {
                 Ipv6Addr::new(0x2a00, 1, 0, 0, 0, 0x5efe, high, low),
             ];
             let answers = Answers::default();
-            if answers.admit(inner.into()).is_err() {
+            if answers.admit(inner.into(), &[]).is_err() {
                 for form in wrapped {
-                    prop_assert!(answers.admit(form.into()).is_err(), "{form}");
+                    prop_assert!(answers.admit(form.into(), &[]).is_err(), "{form}");
                 }
             }
         }

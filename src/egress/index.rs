@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::allowed::{Allowed, Unreadable};
 use super::snapshot::{Caller, InForce, Snapshot};
 
@@ -22,11 +24,13 @@ pub enum Kind {
     Policies,
     /// Namespaces.
     Namespaces,
+    /// Classes.
+    Classes,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Pods, Self::Policies, Self::Namespaces];
+    pub const ALL: [Self; 4] = [Self::Pods, Self::Policies, Self::Namespaces, Self::Classes];
 
     /// As people read it.
     pub const fn as_str(self) -> &'static str {
@@ -34,11 +38,12 @@ impl Kind {
             Self::Pods => "pods",
             Self::Policies => "networkpolicies",
             Self::Namespaces => "namespaces",
+            Self::Classes => "aiworkflowclasses",
         }
     }
 }
 
-/// Namespace and name of an object; a namespace has no namespace.
+/// Namespace and name of an object; a namespace and a class have no namespace.
 pub type Key = (String, String);
 
 /// A pod, as far as it matters.
@@ -68,6 +73,8 @@ pub enum Seen {
     Policy(Option<Policy>),
     /// A namespace: whether it is fenced.
     Namespace(bool),
+    /// A class: the cluster's own ranges, as it knows them.
+    Class(Vec<IpNet>),
 }
 
 /// What the API server tells.
@@ -104,6 +111,9 @@ pub struct Index {
     pods: BTreeMap<Key, (u64, Pod)>,
     policies: BTreeMap<Key, (u64, Policy)>,
     namespaces: BTreeMap<Key, (u64, bool)>,
+    classes: BTreeMap<Key, (u64, Vec<IpNet>)>,
+    /// Of all classes.
+    cluster: Arc<[IpNet]>,
     lists: BTreeMap<Kind, u64>,
     whole: BTreeSet<Kind>,
 }
@@ -126,6 +136,10 @@ impl Index {
             Event::Seen(key, Seen::Namespace(is_fenced)) => {
                 self.namespaces.insert(key, (self.list(Kind::Namespaces), is_fenced));
             }
+            Event::Seen(key, Seen::Class(ranges)) => {
+                self.classes.insert(key, (self.list(Kind::Classes), ranges));
+                self.join();
+            }
         }
     }
 
@@ -138,7 +152,17 @@ impl Index {
             Kind::Pods => drop(self.pods.remove(key)),
             Kind::Policies => drop(self.policies.remove(key)),
             Kind::Namespaces => drop(self.namespaces.remove(key)),
+            Kind::Classes => {
+                self.classes.remove(key);
+                self.join();
+            }
         }
+    }
+
+    /// There are few classes, and they change seldom.
+    fn join(&mut self) {
+        let ranges: Vec<IpNet> = self.classes.values().flat_map(|(_, ranges)| ranges).copied().collect();
+        self.cluster = IpNet::aggregate(&ranges).into();
     }
 
     fn whole(&mut self, kind: Kind) {
@@ -147,6 +171,10 @@ impl Index {
             Kind::Pods => self.pods.retain(|_, (of, _)| *of == list),
             Kind::Policies => self.policies.retain(|_, (of, _)| *of == list),
             Kind::Namespaces => self.namespaces.retain(|_, (of, _)| *of == list),
+            Kind::Classes => {
+                self.classes.retain(|_, (of, _)| *of == list);
+                self.join();
+            }
         }
         self.whole.insert(kind);
     }
@@ -162,6 +190,7 @@ impl Index {
             Kind::Pods => self.pods.len(),
             Kind::Policies => self.policies.len(),
             Kind::Namespaces => self.namespaces.len(),
+            Kind::Classes => self.classes.len(),
         }
     }
 
@@ -198,6 +227,7 @@ impl Index {
             callers,
             in_force,
             fenced: fenced.map(|((_, name), _)| name.clone()).collect(),
+            cluster: Arc::clone(&self.cluster),
             is_whole: Kind::ALL.iter().all(|kind| self.is_whole(*kind)),
         }
     }
@@ -329,10 +359,35 @@ mod tests {
         index.apply(Event::Whole(Kind::Pods));
         assert!(outcome(&index, "10.1.0.1").is_err() && outcome(&index, "10.1.0.2").is_ok());
         assert_eq!(index.count(Kind::Pods), 1);
-        for kind in [Kind::Namespaces, Kind::Policies] {
+        for kind in [Kind::Namespaces, Kind::Policies, Kind::Classes] {
             index.apply(Event::Whole(kind));
         }
         assert!(index.snapshot().is_whole());
+    }
+
+    #[test]
+    fn the_cluster_is_what_any_class_knows_of_it() {
+        let class = |name: &str, range: &str| {
+            let ranges = vec![range.parse().unwrap()];
+            Event::Seen((String::new(), name.to_owned()), Seen::Class(ranges))
+        };
+        let knows = |index: &Index| {
+            index
+                .snapshot()
+                .cluster()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let mut index = index([class("a", "198.18.0.0/24"), class("b", "198.18.1.0/24")]);
+        assert_eq!(knows(&index), ["198.18.0.0/23"]);
+        index.apply(class("b", "198.18.2.0/24"));
+        assert_eq!(knows(&index), ["198.18.0.0/24", "198.18.2.0/24"]);
+        index.apply(Event::Gone(Kind::Classes, (String::new(), "a".to_owned())));
+        assert_eq!(knows(&index), ["198.18.2.0/24"]);
+        index.apply(Event::Again(Kind::Classes));
+        index.apply(Event::Whole(Kind::Classes));
+        assert_eq!(knows(&index), [""; 0]);
     }
 
     #[test]

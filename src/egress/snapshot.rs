@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::allowed::{Allowed, Permit, Refusal, Unreadable, Verdict};
 use super::index::Workflow;
 use super::target::Target;
@@ -28,6 +30,7 @@ pub struct Snapshot {
     pub(super) callers: HashMap<IpAddr, Caller>,
     pub(super) in_force: HashMap<Workflow, InForce>,
     pub(super) fenced: BTreeSet<String>,
+    pub(super) cluster: Arc<[IpNet]>,
     pub(super) is_whole: bool,
 }
 
@@ -73,6 +76,11 @@ impl Snapshot {
     /// Whether everything that there was has been told of once.
     pub fn is_whole(&self) -> bool {
         self.is_whole
+    }
+
+    /// The cluster's own ranges, as classes know them.
+    pub fn cluster(&self) -> &[IpNet] {
+        &self.cluster
     }
 
     /// Whose pod has the address.

@@ -199,6 +199,7 @@ mod tests {
                 generation: Some(1),
                 account: account.into(),
                 secrets: Vec::new(),
+                by_cilium: false,
             });
         }
         accounts

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::plan::account_of;
+use crate::plan::{account_of, text_at};
 
 /// An AIWorkflow, as far as a scan needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Declared {
     pub account: String,
     /// Secrets, and keys of them, that its pods may take something from.
     pub secrets: Vec<DeclaredSecret>,
+    /// Whether the operator has its pods reach domains by Cilium: what it says of that nobody else may write.
+    pub by_cilium: bool,
 }
 
 /// A Secret, or a key of one, that an AIWorkflow declares.
@@ -44,6 +46,7 @@ impl Declared {
             generation: workflow.pointer("/metadata/generation").and_then(Value::as_i64),
             account: account_of(&workflow).to_owned(),
             secrets: secrets(&workflow),
+            by_cilium: text_at(&workflow, "/status/egress/backend") == "Cilium",
             name,
         })
     }

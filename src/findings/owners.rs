@@ -69,8 +69,11 @@ impl Owners {
     /// Adds an AIWorkflow.
     pub fn add_workflow(&mut self, workflow: &Declared) {
         let account = (Child::ServiceAccount, workflow.account.clone());
+        // Where the operator writes no policy of Cilium's, it looks at none either: one that bears the name is somebody else's.
+        let is_made = |(child, _): &(Child, String)| *child != Child::CiliumNetworkPolicy || workflow.by_cilium;
         let parts = owned_names(&workflow.namespace, &workflow.name)
             .into_iter()
+            .filter(is_made)
             .chain([account]);
         let makes = Makes {
             namespace: workflow.namespace.clone(),
@@ -145,6 +148,7 @@ mod tests {
             generation: Some(1),
             account: "runner".into(),
             secrets: Vec::new(),
+            by_cilium: false,
         });
         let grant = json!({"metadata": {"name": "g", "namespace": "there", "uid": "g-1"}, "spec": {"from": [{"namespace": "ai", "name": "triage"}]}});
         owners.add_grant(&grant);
@@ -194,6 +198,26 @@ mod tests {
         assert_eq!(made(labelled), expected);
         // The operator lists by the name of each owner: under another it sees nothing.
         assert!(!made("other"));
+    }
+
+    /// Where the operator does not look, nothing would be put right of what somebody wrote under its name while the guards were away.
+    #[test]
+    fn a_policy_of_ciliums_is_ours_only_while_the_operator_writes_one() {
+        for by_cilium in [true, false] {
+            let declared = json!({
+                "metadata": {"namespace": "ai", "name": "triage", "uid": "w-1"},
+                "status": {"egress": {"backend": if by_cilium { "Cilium" } else { "Proxy" }}},
+            });
+            let mut owners = Owners::default();
+            owners.add_workflow(&Declared::of(declared.as_object().unwrap().clone()).unwrap());
+            let object = json!({"metadata": {
+                "name": owned_name("ai", "triage", "domains"), "namespace": "ai",
+                "labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": "w-1"},
+            }});
+            for (kind, expected) in [("CiliumNetworkPolicy", by_cilium), ("NetworkPolicy", true)] {
+                assert_eq!(owners.made(&Origin::of(kind, &object).unwrap()), expected, "{kind}");
+            }
+        }
     }
 
     #[rstest]

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use serde_json::{Map, Value, json};
 
 use super::{Finding, Origin, Owners, Place, Severity};
+use crate::plan::Child;
 use crate::review::Violation;
 
 /// Rule of these findings.
@@ -70,11 +71,14 @@ impl Foreign {
             // How it selects, its own engine knows.
             _ => Some(&Value::Null),
         };
+        // Of these kinds Ringfence makes one alone.
+        let made = Child::CiliumNetworkPolicy.kind();
+        let origin = (place.kind == made).then(|| Origin::of(made, object)).flatten();
         (!violations.is_empty()).then(|| Self {
             selector: selector.map(|labels| json!({"matchLabels": labels})),
             place,
             opens: Opens::Refused(violations),
-            origin: None,
+            origin,
             width: (true, true),
         })
     }

@@ -129,6 +129,7 @@ mod tests {
             generation: Some(3),
             account: "triage".into(),
             secrets: Vec::new(),
+            by_cilium: false,
         };
         tally.declared("ai", &workflow);
         tally
@@ -205,6 +206,7 @@ mod tests {
             generation: Some(1),
             account: "index".into(),
             secrets: Vec::new(),
+            by_cilium: false,
         };
         tally.declared("other", &other);
         tally.found(finding(

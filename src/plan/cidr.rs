@@ -36,7 +36,7 @@ const NAT64: [u16; 2] = [0x64, 0xff9b];
 const OWN_NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48);
 
 /// Parses a range. `Err` says what is wrong with it, as the end of a sentence that begins with the range.
-pub(super) fn parse(text: &str) -> Result<IpNet, &'static str> {
+pub(crate) fn parse(text: &str) -> Result<IpNet, &'static str> {
     const NOT_A_CIDR: &str = "is not a CIDR, such as 203.0.113.0/24";
     // The standard library's parser refuses 010.0.0.0, which some readers take for octal and ipnet takes for decimal.
     let (address, prefix) = text.split_once('/').ok_or(NOT_A_CIDR)?;

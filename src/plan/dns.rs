@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Observed,
+    Observed, Plan,
     cluster::Ranges,
     network::{platform_block, pod_peer, selector},
     peer,
@@ -19,24 +19,39 @@ use crate::api::{
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 const PORT: i32 = 53;
 
-/// The rule that opens it, UDP and TCP: long answers come over TCP. `None` where the class wants none, or names none that can be read: a
-/// rule without peers would open port 53 to everywhere.
-pub(super) fn rule(class: &AIWorkflowClass) -> Option<Value> {
+/// Where a DNS is: some pods, some addresses, or both.
+pub(super) struct Dns {
+    /// Namespace and labels of its pods.
+    pub(super) pods: Option<(String, LabelSelector)>,
+    /// Its addresses, as peers of a NetworkPolicy.
+    pub(super) blocks: Vec<Value>,
+}
+
+/// The DNS that a class has workflows reach. `None` where it wants none, or names none that can be read: a rule without peers would open port
+/// 53 to everywhere.
+pub(super) fn of(class: &AIWorkflowClass) -> Option<Dns> {
     let address = address(class)?;
-    let mut to = Vec::new();
-    let pods = address.selector.filter(|pods| naming_pods("", pods).is_empty());
-    if let (Some(namespace), Some(labels)) = (&address.namespace, &pods) {
-        to.push(pod_peer(namespace, selector(labels)));
-    }
-    let blocks = address.cidrs.unwrap_or_default();
-    to.extend(blocks.iter().filter_map(|text| platform_block(text)));
+    let labels = address.selector.filter(|pods| naming_pods("", pods).is_empty());
+    let cidrs = address.cidrs.unwrap_or_default();
+    let dns = Dns {
+        pods: address.namespace.zip(labels),
+        blocks: cidrs.iter().filter_map(|text| platform_block(text)).collect(),
+    };
+    (dns.pods.is_some() || !dns.blocks.is_empty()).then_some(dns)
+}
+
+/// The rule that opens it, UDP and TCP: long answers come over TCP.
+pub(super) fn rule(class: &AIWorkflowClass) -> Option<Value> {
+    let Dns { pods, blocks } = of(class)?;
+    let pods = pods.map(|(namespace, labels)| pod_peer(&namespace, selector(&labels)));
+    let to: Vec<_> = pods.into_iter().chain(blocks).collect();
     let ports = json!([{"protocol": "UDP", "port": PORT}, {"protocol": "TCP", "port": PORT}]);
-    (!to.is_empty()).then(|| json!({"to": to, "ports": ports}))
+    Some(json!({"to": to, "ports": ports}))
 }
 
 /// Whether a class has workflows reach a DNS.
 pub fn is_reached(class: &AIWorkflowClass) -> bool {
-    rule(class).is_some()
+    of(class).is_some()
 }
 
 fn address(class: &AIWorkflowClass) -> Option<DnsAddress> {
@@ -67,11 +82,15 @@ fn usual() -> DnsAddress {
 }
 
 /// Whether its pods can send data out in the names that they ask a DNS for: condition `DnsExfiltration`. `None` where nothing holds them.
-pub(super) fn exfiltration(workflow: &AIWorkflow, observed: &Observed) -> Option<(ConditionStatus, Reason, String)> {
+pub(super) fn exfiltration(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    plan: &Plan,
+) -> Option<(ConditionStatus, Reason, String)> {
     let class_name = observed.namespace.fencing_class()?;
     let class = observed.class.as_ref()?;
     let possible = |message| Some((ConditionStatus::True, Reason::Possible, message));
-    if rule(class).is_some() {
+    if rule(class).is_some() && !plan.takes_dns {
         return possible(format!(
             "its pods may ask the cluster's DNS, which passes a question on to whoever answers for that name, so data can leave in names. To close it, have pods reach the world by egress to domains alone, and ask the platform team for spec.cluster.dns.mode: None in AIWorkflowClass {class_name}"
         ));
@@ -81,9 +100,13 @@ pub(super) fn exfiltration(workflow: &AIWorkflow, observed: &Observed) -> Option
             "spec.network.egress[{index}] opens port {PORT}, where a DNS may answer and pass questions on, so data can leave in names: leave that port out"
         ));
     }
-    let message = format!(
-        "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"
-    );
+    let message = match (plan.takes_dns, &plan.unserved) {
+        (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names of the cluster, and Cilium cuts off all other questions".to_owned(),
+        (true, Some(_)) => "its pods reach no DNS: condition Programmed says why".to_owned(),
+        (false, _) => format!(
+            "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"
+        ),
+    };
     Some((ConditionStatus::False, Reason::Closed, message))
 }
 

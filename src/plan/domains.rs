@@ -30,7 +30,7 @@ pub(super) struct Opening {
     pub(super) spec: Value,
 }
 
-/// What is opened for a workflow: nothing where no domain is in force, or where no egress proxy is there.
+/// What is opened for a workflow whose pods reach domains through the egress proxy: nothing where none is in force, or no proxy is there.
 pub(super) fn opening(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<Opening> {
     let proxy = observed.egress_proxy.as_deref()?;
     let leads_to = written(&in_force(workflow, observed, class))?;
@@ -65,18 +65,8 @@ pub fn names_domains(workflow: &AIWorkflow) -> bool {
     egress.into_iter().any(|rule| rule.to.domains.is_some())
 }
 
-/// Why domains that are in force are not reached.
-pub(super) fn unserved(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<String> {
-    let is_served = observed.egress_proxy.is_some() || in_force(workflow, observed, class).is_empty();
-    (!is_served).then(|| {
-        "spec.network.egress names domains, which pods reach through the egress proxy, and none is installed: ask the platform team to set \
-         egress.enabled of Ringfence's chart; all else stands as declared"
-            .to_owned()
-    })
-}
-
 /// What of the declared domains is valid and inside the class, rule by rule: a rule with a domain that is not stays closed whole.
-fn in_force(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Allowed {
+pub(super) fn in_force(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Allowed {
     let network = workflow.spec.network.clone().unwrap_or_default();
     let ranges = Ranges::for_network(&network, class);
     let stands = |rule: &&EgressRule| {
@@ -144,11 +134,19 @@ pub(super) fn class_problems(class: &AIWorkflowClass, problems: &mut Vec<Problem
 }
 
 /// Narrows where a way leads to what it led to before, while a declaration is held: rule by rule. `None`: nothing of it stood.
-pub(super) fn only_what_stood(leads_to: &str, stood: &str) -> Option<String> {
+pub(super) fn only_what_stood(leads_to: &str, stood: &str, was_given: impl Fn(&Value) -> bool) -> Option<String> {
     let stood = Allowed::read(stood).ok()?;
     let mut narrowed = Allowed::read(leads_to).ok()?;
-    narrowed.rules.retain(|rule| stood.rules.contains(rule));
+    narrowed
+        .rules
+        .retain(|rule| stood.rules.contains(rule) && was_given(&json!(rule)));
     written(&narrowed)
+}
+
+/// The rules of what is written there, one by one; none where it cannot be read.
+pub(super) fn rules_of(leads_to: &str) -> Vec<Value> {
+    let allowed = Allowed::read(leads_to).unwrap_or_default();
+    allowed.rules.iter().map(|rule| json!(rule)).collect()
 }
 
 /// As text; `None` where it opens nothing, or is too long to be written.

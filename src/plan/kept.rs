@@ -6,8 +6,9 @@
 use kube::ResourceExt;
 use serde_json::Value;
 
+use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, dns, domains, engine, name_of, owned_name, owner_uid, rules};
+use super::{Child, Observed, cilium, dns, domains, engine, name_of, owned_name, owner_uid, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
@@ -49,7 +50,7 @@ pub(super) fn on_record(
     )
 }
 
-/// Narrows what is desired by today's declaration to what stands of it, while the declaration is held. Whether it stands at all.
+/// Narrows what is desired by today's declaration to what stands of it and was given, while the declaration is held. Whether it stands at all.
 pub(super) fn as_it_stood(
     (child, name): (Child, &str),
     desired: &mut Value,
@@ -62,20 +63,13 @@ pub(super) fn as_it_stood(
         .iter()
         .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
     let Some((_, seen)) = ours else { return false };
-    match child {
-        Child::NetworkPolicy => {
-            // The cluster's DNS is the class's word, and the declaration has none in it.
-            let dns = dns::rule(class);
-            for direction in ["/spec/ingress", "/spec/egress"] {
-                only_of(desired, seen, direction, |rule| {
-                    (Some(rule) != dns.as_ref()).then(|| without_excepts(&comparable(rule)))
-                });
-            }
-        }
-        Child::RoleBinding => only_of(desired, seen, "/subjects", |subject| Some(comparable(subject))),
-        Child::ServiceAccount => only_of(desired, seen, "/imagePullSecrets", |secret| Some(secret.clone())),
-        // Its rules are those on record.
-        Child::Role => {}
+    if child == Child::CiliumNetworkPolicy && !cilium::only_what_stood(desired, seen) {
+        return false;
+    }
+    let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
+    for part in lists(child) {
+        let was_given = |element: &Value| record.holds((child, name), part, element);
+        only_of(desired, seen, part, |element| read(child, element, class), was_given);
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired
@@ -86,13 +80,18 @@ pub(super) fn as_it_stood(
         if let Some(leads_to) = wanted.get_mut(egress::ANNOTATION) {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let before = stood.get(egress::ANNOTATION).map(text).unwrap_or_default();
-            let Some(narrowed) = domains::only_what_stood(&text(&*leads_to), &before) else {
+            let was_given = |rule: &Value| record.holds((child, name), egress::ANNOTATION, rule);
+            let Some(narrowed) = domains::only_what_stood(&text(&*leads_to), &before, was_given) else {
                 return false;
             };
             *leads_to = narrowed.into();
         }
         let is_narrowed = |key: &str| key == OWNER_UID_ANNOTATION || key == egress::ANNOTATION;
-        wanted.retain(|key, value| is_narrowed(key) || stood.get(key) == Some(value));
+        let is_made = |key: &str| key == REVISION_ANNOTATION;
+        wanted.retain(|key, value| {
+            let stays = stood.get(key) == Some(value) && (is_made(key) || record.holds((child, name), key, value));
+            is_narrowed(key) || stays
+        });
         // Made from what was declared then.
         if let Some(revision) = stood.get(REVISION_ANNOTATION) {
             wanted.insert(REVISION_ANNOTATION.to_owned(), revision.clone());
@@ -101,12 +100,39 @@ pub(super) fn as_it_stood(
     true
 }
 
-/// Keeps of a list what is in the same list of what stands, by that reading of an element, and what has none.
-fn only_of(desired: &mut Value, seen: &Value, pointer: &str, read: impl Fn(&Value) -> Option<Value>) {
+/// Lists of what is declared, in objects of that kind. The rules of a Role are those on record, as they are.
+pub(super) const fn lists(child: Child) -> &'static [&'static str] {
+    match child {
+        Child::NetworkPolicy => &["/spec/ingress", "/spec/egress"],
+        Child::RoleBinding => &["/subjects"],
+        Child::ServiceAccount => &["/imagePullSecrets"],
+        Child::CiliumNetworkPolicy | Child::Role => &[],
+    }
+}
+
+/// An element of such a list, to be compared; `None` where no declaration gives it: the cluster's DNS is the class's word.
+pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Option<Value> {
+    match child {
+        Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
+        Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
+        Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
+            Some(comparable(element))
+        }
+    }
+}
+
+/// Keeps of a list what is in the same list of what stands, by that reading of an element, and was given; and what has no reading.
+fn only_of(
+    desired: &mut Value,
+    seen: &Value,
+    pointer: &str,
+    read: impl Fn(&Value) -> Option<Value>,
+    was_given: impl Fn(&Value) -> bool,
+) {
     let stood = seen.pointer(pointer).and_then(Value::as_array);
     let stood: Vec<_> = stood.into_iter().flatten().filter_map(&read).collect();
     if let Some(list) = desired.pointer_mut(pointer).and_then(Value::as_array_mut) {
-        list.retain(|element| read(element).is_none_or(|element| stood.contains(&element)));
+        list.retain(|element| read(element).is_none_or(|element| stood.contains(&element) && was_given(&element)));
     }
 }
 
@@ -391,6 +417,35 @@ mod tests {
                 assert!(crate::plan::same(object, before), "{object} is not {before}");
             }
         }
+    }
+
+    /// Then what stands and what is declared say the same, and the record does not.
+    #[test]
+    fn what_was_edited_as_the_declaration_was_is_not_given_either() {
+        let spec = |apps: &[&str]| {
+            let egress: Vec<_> = apps.iter().map(|app| peer(app)).collect();
+            json!({"permissions": {"rules": [rule("configmaps", "get")]}, "network": {"egress": egress}})
+        };
+        let mut observed = observed();
+        let before = workflow(spec(&["a", "b"]));
+        let made = plan(&before, &observed);
+        let now = "2026-11-22T08:00:00Z".parse().unwrap();
+        let said = status(&before, &observed, &made, &Outcome::Applied(None), now);
+        let mut edited = workflow(spec(&["a", "c"]));
+        observed.children = stored(&plan(&edited, &observed).changes);
+        observed.registration.as_mut().unwrap().uid = "another".to_owned();
+        edited.metadata.generation = Some(4);
+        edited.status = Some(said);
+        let held = plan(&edited, &observed);
+        assert_eq!(held.acceptance.reason, Reason::NotReviewed);
+        let [Change::Replace(Child::NetworkPolicy, policy)] = held.changes.as_slice() else {
+            panic!("{:?}", kinds(&held.changes))
+        };
+        let egress = policy["spec"]["egress"].to_string();
+        assert!(egress.contains("\"a\"") && !egress.contains("\"c\""), "{egress}");
+        // Where no record was kept yet, what stands is all that is known.
+        edited.status.as_mut().unwrap().given = None;
+        assert_eq!(plan(&edited, &observed).changes, []);
     }
 
     fn child(observed: &mut Observed, wanted: Child) -> &mut Value {

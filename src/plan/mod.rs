@@ -4,10 +4,12 @@
 
 mod accept;
 mod adopt;
+mod backend;
 mod bind;
 mod binding_registration;
 mod ceiling;
 pub(crate) mod cidr;
+mod cilium;
 mod claims;
 mod class;
 mod cluster;
@@ -16,6 +18,7 @@ mod dns;
 mod domains;
 mod engine;
 mod exception;
+mod given;
 mod grant;
 mod hold;
 mod kept;
@@ -49,6 +52,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
+pub use backend::{CiliumPolicies, wants_cilium};
 pub use bind::{bound_to, role_of};
 pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
@@ -84,7 +88,7 @@ pub use status::{Outcome, status, unobserved_status};
 pub use tenants::{Tenants, tenants_condition};
 
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, PolicyRule, Reason, Reviewed},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, PolicyRule, Reason, Reviewed},
     egress,
 };
 use object::Annotations;
@@ -157,6 +161,8 @@ pub struct Observed {
     pub api_server: BTreeSet<(IpAddr, u16)>,
     /// Namespace of the egress proxy, where one is installed.
     pub egress_proxy: Option<String>,
+    /// Whether policies of Cilium can be written.
+    pub cilium: CiliumPolicies,
     /// Why these may be others by now.
     pub unread_api_server: Option<String>,
     /// What the last scan of its namespace found about it; `None` until there was one.
@@ -201,8 +207,12 @@ pub struct Plan {
     pub taken: Vec<(Child, String)>,
     /// Why an account that is to join does not, or one that others name is not made.
     pub conflict: Option<String>,
-    /// Why domains are not reached that it declares and its class opens.
-    pub unserved: Option<String>,
+    /// By what its pods reach the domains that it declares and its class opens.
+    pub backend: Option<Backend>,
+    /// Why they do not reach them.
+    pub unserved: Option<(Reason, String)>,
+    /// The cluster's DNS is opened by that, for some names alone.
+    pub takes_dns: bool,
     /// Nothing was planned, narrowing included: it waits for a person, or for older pods to go.
     pub held: bool,
     /// What to put on record as reviewed.
@@ -215,6 +225,8 @@ pub struct Plan {
     pub effective_rules: Vec<PolicyRule>,
     /// Rules that each launcher holds beside that, by a Role of its own.
     pub launcher_rules: Vec<PolicyRule>,
+    /// Digests of all else that the declaration gives when the changes are made.
+    pub given: Vec<String>,
 }
 
 /// Plans one workflow.
@@ -231,13 +243,16 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         unresolved: None,
         taken: Vec::new(),
         conflict: None,
+        backend: None,
         unserved: None,
+        takes_dns: false,
         held: false,
         reviewed: reviewed::record(workflow, observed.registration.as_ref()),
         changes: Vec::new(),
         engine: None,
         effective_rules: Vec::new(),
         launcher_rules: Vec::new(),
+        given: Vec::new(),
     };
     if plan.acceptance.accepted && observed.namespace.terminating {
         let message = format!(
@@ -258,7 +273,8 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
 
     hold::hold(workflow, observed, &mut plan);
     plan.unresolved = references::unresolved(workflow, observed, class);
-    plan.unserved = domains::unserved(workflow, observed, class);
+    let chosen = backend::choose(workflow, observed, class, plan.held);
+    (plan.backend, plan.unserved, plan.takes_dns) = (chosen.backend, chosen.unserved, chosen.takes_dns);
     let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
     let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
     let joining = match adopt::account(workflow, observed, class) {
@@ -321,6 +337,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         _ => {}
     }
     let mut desired = desired(workflow, observed, class, &plan, &launchers);
+    plan.given = given::of(&desired, class);
     if plan.held {
         desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, class), observed));
     }
@@ -342,7 +359,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             Change::Replace(..) => true,
             Change::Delete { child, name, .. } => match child {
                 Child::Role | Child::RoleBinding => true,
-                Child::NetworkPolicy => !stays(name),
+                Child::NetworkPolicy | Child::CiliumNetworkPolicy => !stays(name),
                 Child::ServiceAccount => false,
             },
         });
@@ -372,7 +389,7 @@ fn desired(
         parts.push((
             Child::NetworkPolicy,
             owned("allow"),
-            json!({"spec": network::allow_spec(workflow, observed, class)}),
+            json!({"spec": network::allow_spec(workflow, observed, class, dns::rule(class).filter(|_| !plan.takes_dns))}),
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let mut identity = workflow.spec.identity.clone().unwrap_or_default();
@@ -381,9 +398,19 @@ fn desired(
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }
     let mut way = Annotations::default();
-    if let Some(opening) = domains::opening(workflow, observed, class).filter(|_| stands) {
-        way = Annotations::ours(egress::ANNOTATION, opening.leads_to);
-        parts.push((Child::NetworkPolicy, owned("domains"), json!({"spec": opening.spec})));
+    match plan.backend.filter(|_| stands) {
+        Some(Backend::Proxy) => {
+            if let Some(opening) = domains::opening(workflow, observed, class) {
+                way = Annotations::ours(egress::ANNOTATION, opening.leads_to);
+                parts.push((Child::NetworkPolicy, owned("domains"), json!({"spec": opening.spec})));
+            }
+        }
+        Some(Backend::Cilium) if observed.cilium == CiliumPolicies::Writable => {
+            let allowed = domains::in_force(workflow, observed, class);
+            let spec = dns::of(class).and_then(|dns| cilium::spec(&name, &allowed, &dns));
+            parts.extend(spec.map(|spec| (Child::CiliumNetworkPolicy, owned("domains"), json!({"spec": spec}))));
+        }
+        Some(Backend::Cilium) | None => {}
     }
     let account = json!({"kind": "ServiceAccount", "name": workflow.service_account_name(), "namespace": namespace});
     if !plan.effective_rules.is_empty() {

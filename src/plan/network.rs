@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, dns, peer};
+use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, peer};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
@@ -13,8 +13,14 @@ use crate::api::{
 /// Label that the API server itself puts on each namespace, so nobody can move a namespace into a peer by a label.
 pub(super) const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// `spec` of the allow policy. Every list is there, empty or not, so that a foreign addition is a difference.
-pub(super) fn allow_spec(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Value {
+/// `spec` of the allow policy. Every list is there, empty or not, so that a foreign addition is a difference. `dns` is the rule that opens the
+/// cluster's, where it is this policy's to open.
+pub(super) fn allow_spec(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    class: &AIWorkflowClass,
+    dns: Option<Value>,
+) -> Value {
     let mut network = workflow.spec.network.clone().unwrap_or_default();
     // What the API server would refuse would keep the policy before it standing.
     network.ingress.retain(|rule| peer::ingress_problems(rule).is_empty());
@@ -29,7 +35,7 @@ pub(super) fn allow_spec(workflow: &AIWorkflow, observed: &Observed, class: &AIW
         "podSelector": {"matchLabels": {WORKFLOW_LABEL: workflow.name_any()}},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": ingress(&network, namespace, class, &ranges),
-        "egress": egress(&network, observed, class, &ranges),
+        "egress": egress(&network, observed, class, (dns, &ranges)),
     })
 }
 
@@ -59,9 +65,14 @@ fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClas
         .collect()
 }
 
-fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass, ranges: &Ranges) -> Vec<Value> {
+fn egress(
+    network: &Network,
+    observed: &Observed,
+    class: &AIWorkflowClass,
+    (dns, ranges): (Option<Value>, &Ranges),
+) -> Vec<Value> {
     let namespace = &observed.namespace;
-    let mut rules: Vec<_> = dns::rule(class).into_iter().collect();
+    let mut rules: Vec<_> = dns.into_iter().collect();
     for rule in network
         .egress
         .iter()
@@ -73,7 +84,7 @@ fn egress(network: &Network, observed: &Observed, class: &AIWorkflowClass, range
             cidrs,
             except,
             api_server,
-            // Another policy's: it says where the way to the proxy leads.
+            // Another policy's, that of what they are reached by.
             domains: _,
         } = &rule.to;
         if api_server.is_some() {

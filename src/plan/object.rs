@@ -20,6 +20,8 @@ pub(super) const REVISION_ANNOTATION: &str = "ringfence.dev/revision";
 pub enum Child {
     /// `networking.k8s.io/v1` NetworkPolicy.
     NetworkPolicy,
+    /// `cilium.io/v2` CiliumNetworkPolicy. Not every API server serves it.
+    CiliumNetworkPolicy,
     /// `v1` ServiceAccount.
     ServiceAccount,
     /// `rbac.authorization.k8s.io/v1` Role.
@@ -29,13 +31,14 @@ pub enum Child {
 }
 
 impl Child {
-    /// Every kind, in order.
-    pub const ALL: [Self; 4] = [Self::NetworkPolicy, Self::ServiceAccount, Self::Role, Self::RoleBinding];
+    /// Every kind that every API server serves, in order.
+    pub const BUILT_IN: [Self; 4] = [Self::NetworkPolicy, Self::ServiceAccount, Self::Role, Self::RoleBinding];
 
     /// Group of the kind; empty for the core group.
     pub const fn group(self) -> &'static str {
         match self {
             Self::NetworkPolicy => "networking.k8s.io",
+            Self::CiliumNetworkPolicy => "cilium.io",
             Self::ServiceAccount => "",
             Self::Role | Self::RoleBinding => "rbac.authorization.k8s.io",
         }
@@ -45,6 +48,7 @@ impl Child {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
             Self::ServiceAccount => "ServiceAccount",
             Self::Role => "Role",
             Self::RoleBinding => "RoleBinding",
@@ -55,17 +59,26 @@ impl Child {
     pub const fn plural(self) -> &'static str {
         match self {
             Self::NetworkPolicy => "networkpolicies",
+            Self::CiliumNetworkPolicy => "ciliumnetworkpolicies",
             Self::ServiceAccount => "serviceaccounts",
             Self::Role => "roles",
             Self::RoleBinding => "rolebindings",
         }
     }
 
+    /// Version of the kind.
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::CiliumNetworkPolicy => "v2",
+            Self::NetworkPolicy | Self::ServiceAccount | Self::Role | Self::RoleBinding => "v1",
+        }
+    }
+
     /// `apiVersion`.
     pub fn api_version(self) -> String {
-        match self.group() {
-            "" => "v1".to_owned(),
-            group => format!("{group}/v1"),
+        match (self.group(), self.version()) {
+            ("", version) => version.to_owned(),
+            (group, version) => format!("{group}/{version}"),
         }
     }
 }
@@ -78,9 +91,10 @@ pub fn owned_name(namespace: &str, workflow: &str, part: &str) -> String {
 }
 
 /// Parts of a workflow that are named by [`owned_name`], each of one kind.
-const PARTS: [(Child, &str); 6] = [
+const PARTS: [(Child, &str); 7] = [
     (Child::NetworkPolicy, "allow"),
     (Child::NetworkPolicy, "domains"),
+    (Child::CiliumNetworkPolicy, "domains"),
     (Child::Role, "role"),
     (Child::RoleBinding, "binding"),
     (Child::Role, "launcher"),
@@ -88,7 +102,7 @@ const PARTS: [(Child, &str); 6] = [
 ];
 
 /// Every part that a workflow can have, its account apart: kind and name.
-pub fn owned_names(namespace: &str, workflow: &str) -> [(Child, String); 6] {
+pub fn owned_names(namespace: &str, workflow: &str) -> [(Child, String); 7] {
     PARTS.map(|(child, part)| (child, owned_name(namespace, workflow, part)))
 }
 
@@ -225,7 +239,8 @@ pub fn same(desired: &Value, observed: &Value) -> bool {
 }
 
 /// Drops what the API server writes, and keys whose value is null or an empty list: these say the same as no key at all in
-/// every kind of [`Child`]. An empty *object* stays, because `namespaceSelector: {}` is every namespace.
+/// every kind of [`Child`], or in Cilium's, where an empty list of peers is nobody, less. An empty *object* stays, because
+/// `namespaceSelector: {}` is every namespace.
 pub fn comparable(object: &Value) -> Value {
     let Value::Object(fields) = object else {
         return object.clone();

@@ -5,8 +5,8 @@ use kube::ResourceExt;
 
 use super::{Child, Observed, Plan, dns, references};
 use crate::api::{
-    ADOPT_ANNOTATION, AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, Mode, Reason, ServiceAccountStatus,
-    find, set,
+    ADOPT_ANNOTATION, AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, EgressStatus, Mode, Reason,
+    ServiceAccountStatus, find, set,
 };
 
 /// How carrying out a plan went.
@@ -72,7 +72,14 @@ pub fn status(
         Outcome::Applied(account) => {
             status.effective_rules.clone_from(&plan.effective_rules);
             status.launcher_rules.clone_from(&plan.launcher_rules);
+            if !plan.held {
+                status.given = Some(plan.given.clone());
+            }
             status.service_account.clone_from(account);
+            // What stood before goes on record only when it is gone: the next look rests on it.
+            if !plan.held {
+                status.egress = plan.backend.map(|backend| EgressStatus { backend });
+            }
         }
         // A Role that was refused does not stay as it was: nothing is held.
         Outcome::Failed(Reason::AboveCeiling | Reason::Forbidden, _) => {
@@ -100,7 +107,7 @@ pub fn status(
     }
     let not_compliant = not_compliant(&status);
     let conditions = &mut status.conditions;
-    let exfiltration = dns::exfiltration(workflow, observed);
+    let exfiltration = dns::exfiltration(workflow, observed, plan);
     if exfiltration.is_none() {
         conditions.retain(|said| said.type_ != ConditionType::DnsExfiltration.as_str());
     }
@@ -201,16 +208,14 @@ fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (Conditi
             accepted.reason,
             "what is valid and inside the class stands as declared, account included; the rest is closed, and no new right is given, until Accepted is True".to_owned(),
         ),
-        Outcome::Applied(_) if plan.unserved.is_some() => (
-            ConditionStatus::False,
-            Reason::NoEgressProxy,
-            plan.unserved.clone().unwrap_or_default(),
-        ),
-        Outcome::Applied(_) => (
-            ConditionStatus::True,
-            Reason::Applied,
-            "account, role, binding and network policies are as declared".to_owned(),
-        ),
+        Outcome::Applied(_) => match &plan.unserved {
+            Some((reason, message)) => (ConditionStatus::False, *reason, message.clone()),
+            None => (
+                ConditionStatus::True,
+                Reason::Applied,
+                "account, role, binding and network policies are as declared".to_owned(),
+            ),
+        },
         Outcome::Untouched => (
             ConditionStatus::False,
             accepted.reason,

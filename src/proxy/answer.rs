@@ -66,8 +66,8 @@ pub(super) fn opened() -> Response<Body> {
 /// To a connection that there is no place for, before anything is read from it.
 pub(super) const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable (ringfence: too-many)\r\nConnection: close\r\nRetry-After: 1\r\n\
-    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 98\r\n\r\n\
-    ringfence: as many connections are open as may be, of this pod or in all: close some of yours.   \n";
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 113\r\n\r\n\
+    ringfence: as many connections are open as may be, of this pod, of its namespace or in all: close some of yours.\n";
 
 #[cfg(test)]
 mod tests {

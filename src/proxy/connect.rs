@@ -34,7 +34,7 @@ const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 pub(super) async fn connect(caller: &Arc<Caller>, mut request: Request<Incoming>) -> Response<Body> {
     let mut line = Line::new(&caller.proxy.metrics, caller.address, "connect");
     let made = match target(&request) {
-        Ok(target) => Box::pin(open(&caller.proxy, caller.address, &target, &mut line))
+        Ok(target) => Box::pin(open(caller, &target, &mut line))
             .await
             .map(|opened| (target, opened)),
         Err(refused) => Err(refused),
@@ -113,6 +113,7 @@ async fn begin(
     let limits = &caller.proxy.limits;
     let upgraded = timeout(limits.hello, upgrade).await.ok()?.ok()?;
     let (mut pod, read) = taken_apart(upgraded)?;
+    caller.speaks_no_more();
     let Ok(hello) = timeout(limits.hello, hello(&mut pod, &read, host)).await else {
         line.decided(EgressVerdict::NotForHost, "the client sent no TLS handshake in time");
         return None;

@@ -3,6 +3,7 @@
 //! What goes on is written anew from what was read, so that nothing stands between the two that they read differently. Must never: hold a
 //! body, or pass on what is between two hops alone.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,13 +26,14 @@ use super::answer::{Body, Refused};
 use super::line::Line;
 use super::open::{Opened, carry, open};
 use super::patient::Patient;
+use super::places::Place;
 use super::relay::{Direction, Flow};
 use super::serve::Caller;
 use crate::egress::{Target, Used};
 use crate::telemetry::EgressVerdict;
 
-/// What is read of a host's answer before somebody wants it.
-const BUFFER: usize = 64 << 10;
+/// What is read of a host's answer before somebody wants it; its head is no longer than that.
+const BUFFER: usize = 16 << 10;
 /// Port of plain HTTP, which a Host header leaves out.
 const HTTP: u16 = 80;
 const OURS: HeaderValue = HeaderValue::from_static("1.1 ringfence");
@@ -53,24 +55,43 @@ const HOP_BY_HOP_OF_OLD: [&str; 3] = ["keep-alive", "proxy-connection", "http2-s
 pub(super) async fn forward(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
     let mut line = Line::new(&caller.proxy.metrics, caller.address, "http");
     let made = match target(&request) {
-        Ok(target) => Box::pin(open(&caller.proxy, caller.address, &target, &mut line))
+        Ok(target) => Box::pin(made(caller, &target, &mut line))
             .await
-            .map(|opened| (target, opened)),
+            .map(|(opened, place)| (target, opened, place)),
         Err(refused) => Err(refused),
     };
     let answered = match made {
-        Ok((target, opened)) => Box::pin(exchange(caller, request, &target, opened, &mut line)).await,
+        Ok((target, opened, place)) => Box::pin(exchange(caller, request, &target, opened, &mut line))
+            .await
+            .map(|response| (response, place)),
         Err(refused) => Err(refused),
     };
     match answered {
-        Ok(response) => {
+        Ok((response, place)) => {
             line.allowed();
-            response.map(|body| Either::Right(Counted::received(body, caller, line)))
+            response.map(|body| Either::Right(Counted::received(body, caller, line, place)))
         }
         Err(refused) => {
             line.decided(refused.verdict, &refused.reason);
             refused.into_response()
         }
+    }
+}
+
+/// A connection to the host, and a place for the request: what is not read of its answer yet is held.
+async fn made(caller: &Arc<Caller>, target: &Target, line: &mut Line) -> Result<(Opened, Place), Refused> {
+    let proxy = &caller.proxy;
+    let crowded = || {
+        Refused::too_many(
+            "as many requests of plain HTTP are under way as may be, of this pod, of its namespace or in all: send fewer at a time, or use https://",
+        )
+    };
+    let place = proxy.plain.take(caller.address, proxy.known(caller.address).as_ref());
+    let place = place.ok_or_else(crowded)?;
+    let opened = open(caller, target, line).await?;
+    match place.is_of(&opened.passed.workflow) {
+        true => Ok((opened, place)),
+        false => Err(crowded()),
     }
 }
 
@@ -171,9 +192,7 @@ async fn speak(
 /// The request as the host gets it.
 fn onward(mut request: Request<Incoming>, target: &Target) -> Result<Request<Incoming>, Refused> {
     let unreadable = |_| Refused::bad_request("the path of the URL cannot be read");
-    let path = request.uri().path_and_query().cloned();
-    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(unreadable)?;
+    *request.uri_mut() = path_alone(request.uri()).map_err(unreadable)?;
     *request.version_mut() = Version::HTTP_11;
     let named = match target.port {
         HTTP => target.host.to_string(),
@@ -188,6 +207,16 @@ fn onward(mut request: Request<Incoming>, target: &Target) -> Result<Request<Inc
     // A connection is for one request: the next one is decided anew.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(request)
+}
+
+/// The URL without its host. An empty path is written as `/`, also where a fragment stands after the host.
+fn path_alone(uri: &Uri) -> Result<Uri, hyper::http::Error> {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = match path.starts_with('?') {
+        true => Cow::Owned(format!("/{path}")),
+        false => Cow::Borrowed(path),
+    };
+    Uri::builder().path_and_query(&*path).build()
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -217,6 +246,7 @@ pub(super) struct Counted<B> {
     used: Option<Arc<Used>>,
     /// What is told once all has passed.
     _line: Option<Line>,
+    _place: Option<Place>,
 }
 
 impl<B> Counted<B> {
@@ -228,10 +258,11 @@ impl<B> Counted<B> {
             flow: Arc::clone(&line.flow),
             used: line.used.clone(),
             _line: None,
+            _place: None,
         }
     }
 
-    fn received(body: B, caller: &Arc<Caller>, line: Line) -> Self {
+    fn received(body: B, caller: &Arc<Caller>, line: Line, place: Place) -> Self {
         Self {
             body,
             caller: Arc::clone(caller),
@@ -239,6 +270,7 @@ impl<B> Counted<B> {
             flow: Arc::clone(&line.flow),
             used: line.used.clone(),
             _line: Some(line),
+            _place: Some(place),
         }
     }
 
@@ -297,6 +329,16 @@ mod tests {
     #[case::hidden(&[("transfer-encoding", "xchunked")], false)]
     fn a_body_has_one_length(#[case] lines: &[(&str, &str)], #[case] expected: bool) {
         assert_eq!(is_framed_once(&headers(lines)), expected);
+    }
+
+    #[rstest]
+    #[case::nothing("http://a.example", "/")]
+    #[case::slash("http://a.example/", "/")]
+    #[case::fragment("http://a.example:443#x", "/")]
+    #[case::query("http://a.example?q=1", "/?q=1")]
+    #[case::path("http://a.example/a?q#x", "/a?q")]
+    fn a_host_is_asked_for_a_path(#[case] url: &str, #[case] expected: &str) {
+        assert_eq!(path_alone(&url.parse().unwrap()).unwrap().to_string(), expected);
     }
 
     #[test]

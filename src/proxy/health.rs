@@ -65,7 +65,7 @@ async fn readyz(State(health): State<Health>) -> Response {
     let pending = match health.callers.now().is_whole() {
         true => Vec::new(),
         false => vec![
-            json!({"gate": "caches", "reason": "pods, networkpolicies and namespaces have not all been listed yet"}),
+            json!({"gate": "caches", "reason": "pods, networkpolicies, namespaces and classes have not all been listed yet"}),
         ],
     };
     let is_ready = pending.is_empty() && !is_stopping;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::places::Most;
+
 /// File descriptors beside those of connections: listeners, the API server, DNS.
 const OTHER_FILES: u64 = 512;
 /// A connection of a pod, and the one that is made for it.
@@ -16,11 +18,23 @@ pub struct Limits {
     pub connections: usize,
     /// How many of them are of one address.
     pub connections_of_one: usize,
+    /// How many of them are of addresses that are no workflow's.
+    pub connections_of_strangers: usize,
+    /// How many of them speak HTTP, and are no tunnel yet, or never: what such a one holds is more than what a tunnel does.
+    pub speaking: usize,
+    /// How many of these are of one address.
+    pub speaking_of_one: usize,
     /// Connections that are being made: names asked for, addresses dialled, handshakes waited for. What they hold is more than what an open
     /// one does.
     pub starting: usize,
     /// How many of them are of one address. Whoever dials what does not answer waits for itself.
     pub starting_of_one: usize,
+    /// How many of them are of addresses that are no workflow's: they wait for somebody to know them.
+    pub starting_of_strangers: usize,
+    /// Requests of plain HTTP under way, until their answer has gone through.
+    pub plain: usize,
+    /// How many of them are of one address.
+    pub plain_of_one: usize,
     /// How long a pod may be unknown by its address: its object is told of a moment after it starts.
     pub unknown: Duration,
     /// How long the head of a request may take, the wait for it included.
@@ -40,14 +54,54 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_of_one: 1_000,
+            connections_of_strangers: 512,
+            speaking: 4_096,
+            speaking_of_one: 512,
             starting: 2_048,
             starting_of_one: 256,
+            starting_of_strangers: 128,
+            plain: 1_000,
+            plain_of_one: 64,
             unknown: Duration::from_secs(3),
             head: Duration::from_secs(15),
             resolve: Duration::from_secs(8),
             dial: Duration::from_secs(10),
             hello: Duration::from_secs(10),
             idle: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn most_open(&self) -> Most {
+        Most {
+            all: self.connections,
+            of_one: self.connections_of_one,
+            of_strangers: self.connections_of_strangers,
+        }
+    }
+
+    pub(super) fn most_speaking(&self) -> Most {
+        Most {
+            all: self.speaking,
+            of_one: self.speaking_of_one,
+            of_strangers: self.connections_of_strangers,
+        }
+    }
+
+    pub(super) fn most_starting(&self) -> Most {
+        Most {
+            all: self.starting,
+            of_one: self.starting_of_one,
+            of_strangers: self.starting_of_strangers,
+        }
+    }
+
+    pub(super) fn most_plain(&self) -> Most {
+        Most {
+            all: self.plain,
+            of_one: self.plain_of_one,
+            of_strangers: self.starting_of_strangers,
         }
     }
 }

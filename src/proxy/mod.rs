@@ -14,6 +14,7 @@ mod limits;
 mod line;
 mod listen;
 mod open;
+mod pages;
 mod patient;
 mod places;
 mod relay;

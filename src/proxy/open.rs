@@ -16,7 +16,7 @@ use super::answer::Refused;
 use super::line::Line;
 use super::places::Place;
 use super::resolve::NotResolved;
-use super::serve::Proxy;
+use super::serve::{Caller, Proxy};
 use super::{Callers, dial};
 use crate::egress::{Denied, Host, NoCaller, Passed, Snapshot, Target, Workflow};
 use crate::telemetry::EgressVerdict;
@@ -29,16 +29,24 @@ pub(super) struct Opened {
     pub(super) starting: Place,
 }
 
-/// Opens a connection for whoever has the address, and tells `line` what is known meanwhile.
-pub(super) async fn open(proxy: &Proxy, address: IpAddr, target: &Target, line: &mut Line) -> Result<Opened, Refused> {
+/// Opens a connection for whoever calls, and tells `line` what is known meanwhile.
+pub(super) async fn open(of: &Caller, target: &Target, line: &mut Line) -> Result<Opened, Refused> {
+    let (proxy, address) = (&*of.proxy, of.address);
     line.target = Some(target.clone());
-    let starting = proxy.starting.take(address).ok_or_else(|| {
-        Refused::too_many("as many connections are being made as may be, of this pod or in all: open fewer at a time")
-    })?;
+    let crowded = || {
+        Refused::too_many(
+            "as many connections are being made as may be, of this pod, of its namespace or in all: open fewer at a time",
+        )
+    };
+    let starting = proxy.starting.take(address, proxy.known(address).as_ref());
+    let starting = starting.ok_or_else(crowded)?;
     let (workflow, snapshot) = caller(&proxy.callers, address, proxy.limits.unknown)
         .await
         .map_err(|nobody| Refused::new(StatusCode::FORBIDDEN, EgressVerdict::UnknownCaller, nobody))?;
     line.workflow = Some(Arc::clone(&workflow));
+    if !(of.is_of(&workflow) && starting.is_of(&workflow)) {
+        return Err(crowded());
+    }
     let permit = snapshot.decide(&workflow, target).map_err(|denied| {
         // Of others, nobody has said that there is such a workflow: their number is not bounded.
         if let Denied::NotDeclared(_) = denied {
@@ -117,10 +125,11 @@ async fn addresses(proxy: &Proxy, host: &Host) -> Result<Vec<IpAddr>, Refused> {
         };
         Refused::new(status, EgressVerdict::NoAddress, format!("{host}: {error}"))
     })?;
-    let mut closed = None;
+    let (known, mut closed) = (proxy.callers.now(), None);
+    let admit = |address| proxy.answers.admit(address, known.cluster());
     let admitted: Vec<IpAddr> = resolved
         .into_iter()
-        .filter_map(|address| proxy.answers.admit(address).map_err(|why| closed = Some(why)).ok())
+        .filter_map(|address| admit(address).map_err(|why| closed = Some(why)).ok())
         .collect();
     match closed {
         Some(why) if admitted.is_empty() => Err(Refused::new(

@@ -1,22 +1,39 @@
-//! How many there may be at a time, in all and of one address.
+//! How many there may be at a time: in all, of one address, of one namespace, and of those whom nobody knows.
 //!
-//! Must never: make somebody wait, or count one that is gone.
+//! A namespace has at most as many as are still free: alone it gets half of them, and however many namespaces take what they can, something is
+//! left for the next. Must never: make somebody wait, or count one that is gone.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::egress::Workflow;
+
+/// Of what those have whom nobody knows, one address may have this part: the others of them may be pods that are new.
+const OF_ONE_STRANGER: usize = 8;
+
+/// The most that there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) all: usize,
+    /// Of one address.
+    pub(super) of_one: usize,
+    /// Of all addresses that are no workflow's: whoever cannot be told apart shares.
+    pub(super) of_strangers: usize,
+}
 
 #[derive(Debug)]
 pub(super) struct Places {
-    most: usize,
-    most_of_one: usize,
+    most: Most,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
+    strangers: usize,
     of: HashMap<IpAddr, usize>,
+    of_namespace: HashMap<String, usize>,
 }
 
 /// One of them, until it is dropped.
@@ -24,41 +41,100 @@ struct Taken {
 pub(super) struct Place {
     places: Arc<Places>,
     address: IpAddr,
+    /// Empty: a stranger's.
+    whose: OnceLock<Arc<Workflow>>,
 }
 
 impl Places {
-    pub(super) fn new(most: usize, most_of_one: usize) -> Arc<Self> {
+    pub(super) fn new(most: Most) -> Arc<Self> {
         Arc::new(Self {
             most,
-            most_of_one,
             taken: Mutex::default(),
         })
     }
 
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// `whose`: whose pod has the address, where that is known.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr, whose: Option<&Arc<Workflow>>) -> Option<Place> {
         let address = address.to_canonical();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.lock();
         let of_one = taken.of.get(&address).copied().unwrap_or_default();
-        if taken.all >= self.most || of_one >= self.most_of_one {
+        let most_of_one = match whose {
+            Some(_) => self.most.of_one,
+            None => self.most.of_strangers.div_ceil(OF_ONE_STRANGER).min(self.most.of_one),
+        };
+        if of_one >= most_of_one || !taken.has_room_for(whose, &self.most) {
             return None;
         }
         taken.all += 1;
         taken.of.insert(address, of_one + 1);
+        taken.add(whose);
         Some(Place {
             places: Arc::clone(self),
             address,
+            whose: whose
+                .map(|workflow| OnceLock::from(Arc::clone(workflow)))
+                .unwrap_or_default(),
         })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn has_room_for(&self, whose: Option<&Arc<Workflow>>, most: &Most) -> bool {
+        let free = most.all.saturating_sub(self.all);
+        match whose {
+            Some(workflow) => self.of_namespace.get(&workflow.namespace).copied().unwrap_or_default() < free,
+            None => self.strangers < free.min(most.of_strangers),
+        }
+    }
+
+    fn add(&mut self, whose: Option<&Arc<Workflow>>) {
+        let Some(workflow) = whose else {
+            self.strangers += 1;
+            return;
+        };
+        match self.of_namespace.get_mut(&workflow.namespace) {
+            Some(of_namespace) => *of_namespace += 1,
+            None => drop(self.of_namespace.insert(workflow.namespace.clone(), 1)),
+        }
+    }
+}
+
+impl Place {
+    /// That it is this workflow's, where it was a stranger's. `false`: its namespace may have no more.
+    pub(super) fn is_of(&self, workflow: &Arc<Workflow>) -> bool {
+        let mut taken = self.places.lock();
+        if self.whose.get().is_some() {
+            return true;
+        }
+        let has_room = taken.has_room_for(Some(workflow), &self.places.most);
+        if has_room && self.whose.set(Arc::clone(workflow)).is_ok() {
+            taken.strangers = taken.strangers.saturating_sub(1);
+            taken.add(Some(workflow));
+        }
+        has_room
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.places.lock();
         taken.all = taken.all.saturating_sub(1);
         let of_one = taken.of.get(&self.address).copied().unwrap_or_default();
         match of_one {
             0 | 1 => drop(taken.of.remove(&self.address)),
             more => drop(taken.of.insert(self.address, more - 1)),
+        }
+        let Some(workflow) = self.whose.get() else {
+            taken.strangers = taken.strangers.saturating_sub(1);
+            return;
+        };
+        match taken.of_namespace.get_mut(&workflow.namespace) {
+            Some(more) if *more > 1 => *more -= 1,
+            _ => drop(taken.of_namespace.remove(&workflow.namespace)),
         }
     }
 }
@@ -67,19 +143,114 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn most(all: usize, of_one: usize, of_strangers: usize) -> Most {
+        Most {
+            all,
+            of_one,
+            of_strangers,
+        }
+    }
+
+    fn of(namespace: &str) -> Arc<Workflow> {
+        Arc::new(Workflow {
+            namespace: namespace.to_owned(),
+            name: "triage".to_owned(),
+        })
+    }
+
+    fn address(last: usize) -> IpAddr {
+        [10, 0, (last / 256) as u8, (last % 256) as u8].into()
+    }
+
+    /// So many as there are, of an address for each.
+    fn all(places: &Arc<Places>, whose: Option<&Arc<Workflow>>) -> Vec<Place> {
+        (0..1_000).map_while(|last| places.take(address(last), whose)).collect()
+    }
+
+    fn is_empty(places: &Places) -> bool {
+        let taken = places.lock();
+        (taken.all, taken.strangers) == (0, 0) && taken.of.is_empty() && taken.of_namespace.is_empty()
+    }
+
     #[test]
-    fn there_are_so_many_in_all_and_of_one() {
-        let places = Places::new(3, 2);
-        let [one, other, third]: [IpAddr; 3] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]].map(IpAddr::from);
-        let taken = [places.take(one).unwrap(), places.take(one).unwrap()];
-        assert!(places.take(one).is_none());
+    fn there_are_so_many_of_one_address() {
+        let places = Places::new(most(100, 2, 100));
+        let one = Some(of("a"));
+        let taken = [(); 2].map(|()| places.take(address(1), one.as_ref()).unwrap());
+        assert!(places.take(address(1), one.as_ref()).is_none());
         let mapped = "::ffff:10.0.0.1".parse().unwrap();
-        assert!(places.take(mapped).is_none(), "written in another way it is the same");
-        let last = places.take(other).unwrap();
-        assert!(places.take(third).is_none());
-        drop(last);
-        assert!(places.take(third).is_some());
+        assert!(
+            places.take(mapped, one.as_ref()).is_none(),
+            "written in another way it is the same"
+        );
+        drop(places.take(address(2), one.as_ref()).unwrap());
         drop(taken);
-        assert!(places.taken.lock().unwrap().of.is_empty() && places.taken.lock().unwrap().all == 0);
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn there_are_so_many_in_all() {
+        let places = Places::new(most(3, 2, 2));
+        let namespaces = ["a", "b", "c", "d"].map(of);
+        let held = [0, 1, 2].map(|at| places.take(address(at), Some(&namespaces[at])).unwrap());
+        assert!(places.take(address(3), Some(&namespaces[3])).is_none());
+        assert!(places.take(address(3), None).is_none());
+        drop(held);
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn namespaces_that_take_all_they_can_leave_something() {
+        let places = Places::new(most(120, 120, 0));
+        let alone = all(&places, Some(&of("a")));
+        assert_eq!(alone.len(), 60, "half");
+        drop(alone);
+        let greedy: Vec<_> = (0..5).map(|number| of(&format!("greedy-{number}"))).collect();
+        let mut held = Vec::new();
+        // Each in its turn, until nobody gets one.
+        loop {
+            let more: Vec<_> = greedy
+                .iter()
+                .filter_map(|namespace| places.take(address(held.len()), Some(namespace)))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            held.extend(more);
+        }
+        assert_eq!(held.len(), 100, "a sixth each");
+        assert!(!all(&places, Some(&of("victim"))).is_empty());
+        drop(held);
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn whom_nobody_knows_has_few_and_one_address_fewer() {
+        let places = Places::new(most(1_000, 100, 32));
+        let strangers = all(&places, None);
+        assert_eq!(strangers.len(), 32);
+        assert!(
+            places.take(address(999), Some(&of("a"))).is_some(),
+            "who is known is unharmed"
+        );
+        drop(strangers);
+        let one: Vec<_> = (0..100).map_while(|_| places.take(address(1), None)).collect();
+        assert_eq!(one.len(), 4);
+        drop(one);
+        let few = Places::new(most(8, 8, 32));
+        assert_eq!(all(&few, None).len(), 4, "they leave as much as a namespace does");
+    }
+
+    #[test]
+    fn who_becomes_known_is_a_stranger_no_more() {
+        let places = Places::new(most(6, 6, 2));
+        let new = all(&places, None);
+        assert_eq!(new.len(), 2);
+        assert!(new.iter().all(|place| place.is_of(&of("a")) && place.is_of(&of("a"))));
+        let others = [11, 12].map(|last| places.take(address(last), None).expect("theirs are free again"));
+        assert!(others[0].is_of(&of("b")));
+        assert!(!others[1].is_of(&of("a")), "its namespace has what it may");
+        drop((new, others));
+        assert!(is_empty(&places));
     }
 }

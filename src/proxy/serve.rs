@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,7 +29,7 @@ use super::patient::Patient;
 use super::places::{Place, Places};
 use super::relay::{Buffers, Direction};
 use super::{Accounts, Callers, Limits, Resolver};
-use crate::egress::{Answers, Used};
+use crate::egress::{Answers, Used, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// Longest head of a request. Names of hosts are short; the rest of a head of plain HTTP is cookies and tokens.
@@ -48,8 +48,10 @@ pub struct Proxy {
     pub(super) accounts: Arc<Accounts>,
     pub(super) buffers: Buffers,
     pub(super) starting: Arc<Places>,
+    pub(super) plain: Arc<Places>,
     pub(super) connections: Arc<Connections>,
     open: Arc<Places>,
+    speaking: Arc<Places>,
 }
 
 impl fmt::Debug for Proxy {
@@ -72,8 +74,10 @@ impl Proxy {
         accounts: Arc<Accounts>,
     ) -> Self {
         Self {
-            open: Places::new(limits.connections, limits.connections_of_one),
-            starting: Places::new(limits.starting, limits.starting_of_one),
+            open: Places::new(limits.most_open()),
+            speaking: Places::new(limits.most_speaking()),
+            starting: Places::new(limits.most_starting()),
+            plain: Places::new(limits.most_plain()),
             connections: Arc::default(),
             buffers: Buffers::default(),
             limits,
@@ -83,6 +87,11 @@ impl Proxy {
             metrics,
             accounts,
         }
+    }
+
+    /// Whose pod has the address, as far as that is known now.
+    pub(super) fn known(&self, address: IpAddr) -> Option<Arc<Workflow>> {
+        self.callers.now().caller(address).ok().cloned()
     }
 
     pub(super) fn count(&self, used: Option<&Used>, direction: Direction, bytes: u64) {
@@ -105,7 +114,22 @@ pub(super) struct Caller {
     pub(super) address: IpAddr,
     pub(super) tasks: TaskTracker,
     pub(super) end: CancellationToken,
-    _place: Place,
+    place: Place,
+    /// Until it is a tunnel.
+    speaking: Mutex<Option<Place>>,
+}
+
+impl Caller {
+    /// That it is a pod of this workflow. `false`: so many connections of its namespace are open that it may have no more.
+    pub(super) fn is_of(&self, workflow: &Arc<Workflow>) -> bool {
+        let speaking = self.speaking.lock().unwrap_or_else(PoisonError::into_inner);
+        self.place.is_of(workflow) && speaking.as_ref().is_none_or(|speaking| speaking.is_of(workflow))
+    }
+
+    /// That HTTP is not spoken on it any more.
+    pub(super) fn speaks_no_more(&self) {
+        drop(self.speaking.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 impl Drop for Caller {
@@ -136,7 +160,12 @@ pub async fn serve(
             }
         };
         let address = peer.ip().to_canonical();
-        let Some(place) = proxy.open.take(address) else {
+        let whose = proxy.known(address);
+        let places = (
+            proxy.open.take(address, whose.as_ref()),
+            proxy.speaking.take(address, whose.as_ref()),
+        );
+        let (Some(place), Some(speaking)) = places else {
             proxy.metrics.decided(EgressVerdict::TooMany);
             debug!(%address, "as many connections are open as may be");
             turn_away(stream);
@@ -148,7 +177,8 @@ pub async fn serve(
             address,
             tasks: tasks.clone(),
             end: end.clone(),
-            _place: place,
+            place,
+            speaking: Mutex::new(Some(speaking)),
         });
         tasks.spawn(Box::pin(speak(caller, stream, stop.clone())));
     }

@@ -1,4 +1,4 @@
-//! What the API server tells of pods, policies and namespaces, to what the proxy decides by.
+//! What the API server tells of pods, policies, namespaces and classes, to what the proxy decides by.
 //!
 //! While it is away, what was known last goes on to be known: whatever was allowed stays allowed. Must never: keep more of an object than
 //! decisions ask for.
@@ -12,6 +12,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod as K8sPod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Api, Client, Resource};
@@ -23,14 +24,16 @@ use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::api::{ENFORCE_LABEL, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL};
+use super::pages::{PAGE, bounded};
+use crate::api::{
+    AIWorkflowClass, ENFORCE_LABEL, GROUP, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL,
+};
 use crate::egress::{ANNOTATION, Allowed, Event, Index, Kind, Pod, Policy, Seen, Snapshot};
+use crate::plan::{cidr, owned_name};
 use crate::review::{Keep, read_kept};
 use crate::telemetry::EgressMetrics;
 use crate::watch::lasting;
 
-/// Objects that are asked for at a time: each may be as large as an object can be until what is kept of it is read.
-const PAGE: u32 = 100;
 /// What comes within this time is taken in together: a snapshot costs as much as there are pods.
 const TOGETHER: Duration = Duration::from_millis(20);
 /// How much of the time snapshots may take, as a fraction.
@@ -77,6 +80,7 @@ async fn take_in(client: &Client, sender: &watch::Sender<Arc<Snapshot>>, metrics
         told::<K8sPod>(client, crate::watch::config().labels(WORKFLOW_LABEL)),
         told::<NetworkPolicy>(client, crate::watch::config().labels(OWNER_LABEL)),
         told::<Namespace>(client, crate::watch::config()),
+        told::<AIWorkflowClass>(client, crate::watch::config()),
     ]);
     let (mut index, mut together) = (Index::default(), TOGETHER);
     while let Some(event) = events.next().await {
@@ -178,6 +182,8 @@ impl Told for NetworkPolicy {
             NAMESPACE,
             UID,
             VERSION,
+            ("deletionTimestamp", Keep::Whole),
+            ("labels", Keep::Only(&[(OWNER_LABEL, Keep::Whole)])),
             (
                 "annotations",
                 Keep::Only(&[(OWNER_UID_ANNOTATION, Keep::Whole), (ANNOTATION, Keep::Whole)]),
@@ -186,7 +192,9 @@ impl Told for NetworkPolicy {
         ]),
     )]);
 
-    /// Ringfence's own, by the annotation that nobody else may write, and of the AIWorkflow that it names.
+    /// Ringfence's own, by the annotations that nobody else may write, and by all that it says of its AIWorkflow: what was made while no guard
+    /// stood may name an owner that the garbage collector does not know, and then stays. What is being deleted opens nothing any more: a
+    /// finalizer of anybody's may keep it.
     fn read(metadata: &ObjectMeta, _: &Value) -> Seen {
         let annotation = |key: &str| {
             metadata
@@ -197,9 +205,20 @@ impl Told for NetworkPolicy {
         let (Some(text), Some(uid)) = (annotation(ANNOTATION), annotation(OWNER_UID_ANNOTATION)) else {
             return Seen::Policy(None);
         };
+        let is_ours = |owner: &&OwnerReference| {
+            let of_group = owner.api_version.strip_prefix(GROUP);
+            owner.uid == *uid && owner.kind == "AIWorkflow" && of_group.is_some_and(|version| version.starts_with('/'))
+        };
         let mut owners = metadata.owner_references.iter().flatten();
-        let owner = owners.find(|owner| owner.uid == *uid && owner.kind == "AIWorkflow");
-        let Some(owner) = owner else { return Seen::Policy(None) };
+        let Some(owner) = owners.find(is_ours) else {
+            return Seen::Policy(None);
+        };
+        let label = metadata.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL));
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let is_named = metadata.name.as_deref() == Some(&owned_name(namespace, &owner.name, "domains"));
+        if label != Some(&owner.name) || !is_named || metadata.deletion_timestamp.is_some() {
+            return Seen::Policy(None);
+        }
         let allowed = Allowed::read(text);
         if let Err(error) = &allowed {
             warn!(
@@ -242,6 +261,29 @@ impl Told for Namespace {
     }
 }
 
+impl Told for AIWorkflowClass {
+    const KIND: Kind = Kind::Classes;
+    const KEEP: Keep = Keep::Only(&[
+        ("metadata", Keep::Only(&[NAME, UID, VERSION])),
+        (
+            "spec",
+            Keep::Only(&[("cluster", Keep::Only(&[("clusterCIDRs", Keep::Whole)]))]),
+        ),
+        (
+            "status",
+            Keep::Only(&[("cluster", Keep::Only(&[("ranges", Keep::Whole)]))]),
+        ),
+    ]);
+
+    /// What it declares stands instead of what was detected. One that cannot be read closes nothing, and the others do.
+    fn read(_: &ObjectMeta, object: &Value) -> Seen {
+        let declared = object.pointer("/spec/cluster/clusterCIDRs");
+        let known = declared.or_else(|| object.pointer("/status/cluster/ranges"));
+        let texts = known.and_then(Value::as_array).into_iter().flatten();
+        Seen::Class(texts.filter_map(|text| cidr::parse(text.as_str()?).ok()).collect())
+    }
+}
+
 const NAME: (&str, Keep) = ("name", Keep::Whole);
 const NAMESPACE: (&str, Keep) = ("namespace", Keep::Whole);
 const UID: (&str, Keep) = ("uid", Keep::Whole);
@@ -265,6 +307,7 @@ impl<'de, K: Told> Deserialize<'de> for Slim<K> {
         let seen = K::read(&metadata, &object);
         metadata.annotations = None;
         metadata.owner_references = None;
+        metadata.deletion_timestamp = None;
         Ok(Self {
             metadata,
             seen,
@@ -303,7 +346,7 @@ impl<K: Told> Resource for Slim<K> {
 }
 
 fn told<K: Told>(client: &Client, config: Config) -> BoxStream<'static, Event> {
-    let events = watcher(Api::<Slim<K>>::all(client.clone()), config.page_size(PAGE));
+    let events = watcher(Api::<Slim<K>>::all(bounded(client)), config.page_size(PAGE));
     let events = lasting(events.boxed()).filter_map(|event| async move { event.ok().map(event_of::<K>) });
     events.boxed()
 }
@@ -393,9 +436,25 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_class_knows_the_cluster_by_what_it_declares_or_by_what_was_detected() {
+        let ranges = |spec: Value, status: Value| {
+            let class = json!({"metadata": {"name": "a"}, "spec": spec, "status": status});
+            let Seen::Class(ranges) = read::<AIWorkflowClass>(class).seen else {
+                panic!()
+            };
+            ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let detected = json!({"cluster": {"ranges": ["10.1.0.0/16", "rubbish", "2a0e:8f02::/48"]}});
+        assert_eq!(ranges(json!({}), detected.clone()), ["10.1.0.0/16", "2a0e:8f02::/48"]);
+        let declared = json!({"cluster": {"clusterCIDRs": ["25.0.0.0/8"]}});
+        assert_eq!(ranges(declared, detected), ["25.0.0.0/8"]);
+        assert_eq!(ranges(json!({}), Value::Null), [""; 0]);
+    }
+
     fn policy(change: impl FnOnce(&mut Value)) -> Option<Policy> {
         let mut object = json!({"metadata": {
-            "name": "p", "namespace": "ai",
+            "name": owned_name("ai", "triage", "domains"), "namespace": "ai", "labels": {OWNER_LABEL: "triage"},
             "annotations": {OWNER_UID_ANNOTATION: "7", ANNOTATION: "{\"rules\":[]}"},
             "ownerReferences": [{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "name": "triage", "uid": "7"}],
         }});
@@ -426,6 +485,19 @@ mod tests {
             policy(|policy| policy["metadata"]["annotations"] = json!({OWNER_UID_ANNOTATION: "7"})),
             None
         );
+        for (pointer, other) in [
+            ("/ownerReferences/0/apiVersion", "nosuch.example/v1"),
+            ("/ownerReferences/0/apiVersion", "ringfence.dev.example/v1"),
+            ("/ownerReferences/0/name", "another"),
+            ("/labels/ringfence.dev~1owner", "another"),
+            ("/name", "ringfence-triage-domains"),
+            ("/namespace", "another"),
+        ] {
+            let forged = policy(|policy| *policy.pointer_mut(&format!("/metadata{pointer}")).unwrap() = json!(other));
+            assert_eq!(forged, None, "{pointer} {other}");
+        }
+        let going = policy(|policy| policy["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+        assert_eq!(going, None, "whoever keeps it by a finalizer");
         let unreadable = policy(|policy| policy["metadata"]["annotations"][ANNOTATION] = json!("all"));
         assert!(unreadable.unwrap().allowed.is_err());
     }

@@ -20,8 +20,11 @@ pub(super) enum Applied {
     NameTaken(Child, String),
 }
 
-/// Makes the changes; where the API server says no to one, the others all the same. `seen` is what the plan was made from; `foreign`
-/// tells which changes put back what somebody else had changed.
+/// Most changes of a plan that may go without any answer: each is waited for.
+const UNANSWERED: usize = 3;
+
+/// Makes the changes; where one fails, the others all the same: what is in one object must not keep what another gives from being taken
+/// back. `seen` is what the plan was made from; `foreign` tells which changes put back what somebody else had changed.
 pub(super) async fn apply<K>(
     owner: &K,
     namespace: &str,
@@ -33,7 +36,7 @@ pub(super) async fn apply<K>(
 where
     K: Resource<DynamicType = ()>,
 {
-    let (mut written, mut refused, mut unbound) = (Vec::new(), None, BTreeSet::new());
+    let (mut written, mut failed, mut unbound) = (Vec::new(), Failed::default(), BTreeSet::new());
     for change in changes {
         let made = match change {
             Change::Create(child, object) | Change::Replace(child, object)
@@ -67,23 +70,23 @@ where
                 .map(|object| written.push((*child, object))),
         };
         if let (Change::Create(child, object) | Change::Replace(child, object), Err(error)) = (change, &made) {
-            if *child == Child::Role && (error.is_refused() || error.is_not_found()) {
+            if *child == Child::Role {
                 let role = plan::name_of(object);
-                unbind(owner, &plan::bound_to(role, seen, changes), namespace, context).await?;
                 unbound.insert(role);
+                if error.is_refused() || error.is_not_found() {
+                    let bound = plan::bound_to(role, seen, changes);
+                    failed.note(unbind(owner, &bound, namespace, context).await);
+                }
             }
             if matches!(change, Change::Replace(..)) && must_not_stay(*child, error) {
-                remove(*child, object, namespace, context).await?;
+                failed.note(remove(*child, object, namespace, context).await);
             }
         }
-        match made {
-            Ok(()) => {}
-            // A no to one write must not keep the next one from narrowing something.
-            Err(error) if error.is_refused() => {
-                refused.get_or_insert(error);
-                continue;
+        if !failed.note(made) {
+            if failed.unanswered >= UNANSWERED {
+                break;
             }
-            Err(error) => return Err(error),
+            continue;
         }
         if foreign(change) {
             let kind = change.child().kind();
@@ -100,9 +103,34 @@ where
                 .await;
         }
     }
-    match refused {
+    match failed.first {
         None => Ok(Applied::All(written)),
         Some(error) => Err(error),
+    }
+}
+
+/// What failed of a plan's changes.
+#[derive(Default)]
+struct Failed {
+    /// The first that may go well on the next try, or else the first.
+    first: Option<CallError>,
+    /// How many calls had no answer.
+    unanswered: usize,
+}
+
+impl Failed {
+    /// Whether it went well.
+    fn note(&mut self, made: Result<(), CallError>) -> bool {
+        let Err(error) = made else { return true };
+        self.unanswered += usize::from(error.is_unanswered());
+        if self
+            .first
+            .as_ref()
+            .is_none_or(|first| first.is_refused() && !error.is_refused())
+        {
+            self.first = Some(error);
+        }
+        false
     }
 }
 
@@ -121,7 +149,7 @@ pub(super) fn puts_back(change: &Change, seen: &[(Child, Value)]) -> bool {
 fn must_not_stay(child: Child, error: &CallError) -> bool {
     match child {
         Child::Role | Child::RoleBinding => error.is_refused(),
-        Child::NetworkPolicy => error.is_invalid(),
+        Child::NetworkPolicy | Child::CiliumNetworkPolicy => error.is_invalid(),
         Child::ServiceAccount => false,
     }
 }
@@ -174,4 +202,58 @@ where
     let whole = plan::replacing(desired.clone(), &seen);
     context.calls.replace(child, namespace, whole).await?;
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use kube::Client;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{api::AIWorkflow, reconcile::reading_tests::context};
+
+    /// Whatever is wrong with one object, what the others give is taken back; and nobody is waited for for ever.
+    #[rstest]
+    #[case::fails(true, &["rolebindings/a", "rolebindings/b", "roles/a", "networkpolicies/a"])]
+    #[case::is_no_answer(false, &["rolebindings/a", "rolebindings/b", "roles/a"])]
+    #[tokio::test]
+    async fn one_change_that_fails_keeps_no_other_from_being_made(#[case] answers: bool, #[case] expected: &[&str]) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            log.lock().unwrap().push(request.uri().path().to_owned());
+            let status = json!({"kind": "Status", "status": "Failure", "reason": "X", "code": 500, "message": "no"});
+            let answer = Response::builder().status(500).body(Body::from(status.to_string()));
+            async move {
+                match answers {
+                    true => Ok(answer.unwrap()),
+                    false => Err(std::io::Error::other("nobody is there")),
+                }
+            }
+        });
+        let context = context(Client::new(service, "default"));
+        let removal = |child: Child, name: &str| Change::Delete {
+            child,
+            name: name.to_owned(),
+            uid: "1".to_owned(),
+        };
+        let changes = [
+            removal(Child::RoleBinding, "a"),
+            removal(Child::RoleBinding, "b"),
+            removal(Child::Role, "a"),
+            removal(Child::NetworkPolicy, "a"),
+        ];
+        let workflow = json!({"metadata": {"name": "triage", "namespace": "ai", "uid": "1"}, "spec": {"launchers": [], "images": []}});
+        let workflow: AIWorkflow = serde_json::from_value(workflow).unwrap();
+        let applied = apply(&workflow, "ai", &[], &changes, |_| false, &context).await;
+        assert!(applied.is_err());
+        let asked = asked.lock().unwrap();
+        let asked: Vec<_> = asked.iter().filter_map(|path| path.split("/ai/").nth(1)).collect();
+        assert_eq!(asked, expected);
+    }
 }

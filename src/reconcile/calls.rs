@@ -5,15 +5,18 @@
 
 use std::{future::Future, time::Duration};
 
+use axum::http;
 use kube::{
     Api, Client, Resource,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
-    core::DynamicResourceScope,
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+    },
+    core::{PartialObjectMeta, Request, request::Error as RequestError},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::warn;
 
-use super::lean::{Lean, MAX_OBJECT};
+use super::lean::{ALONE, Lean, MAX_OBJECT};
 use crate::plan::Child;
 use crate::webhook::pages::{Ask, List, Page};
 
@@ -100,6 +103,11 @@ impl CallError {
         )
     }
 
+    /// Whether the API server did not answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.status().is_none() && !self.is_unreadable()
+    }
+
     pub(super) fn is_invalid(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_invalid)
     }
@@ -164,11 +172,12 @@ pub(super) fn readable<T>(result: Result<T, CallError>) -> Result<Option<T>, Cal
     }
 }
 
-/// Turns "not served" into `None`, of what an API server may lack for good.
+/// Turns "not served" into `None`, of what an API server may lack for good. By the code alone: of a group that it does not know it says so in
+/// plain text, without a reason.
 pub(super) fn served<T>(result: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(None),
+        Err(error) if error.status().is_some_and(|status| status.code == 404) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -183,23 +192,14 @@ impl Calls {
         Self { client }
     }
 
-    fn api<K>(&self, child: Child, namespace: &str) -> Api<K>
-    where
-        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
-    {
-        let resource = ApiResource {
-            group: child.group().to_owned(),
-            version: "v1".to_owned(),
-            api_version: child.api_version(),
-            kind: child.kind().to_owned(),
-            plural: child.plural().to_owned(),
-        };
-        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    /// Objects as they are sent, but for what their writers make unreadable: also those that an answer to a write brings back.
+    fn api(&self, child: Child, namespace: &str) -> Api<Lean<DynamicObject, MAX_OBJECT>> {
+        Api::namespaced_with(self.client.clone(), namespace, &resource(child))
     }
 
     pub(super) async fn get(&self, child: Child, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
         let what = format!("read {} {name}", child.kind());
-        let api = self.api::<Lean<DynamicObject, MAX_OBJECT>>(child, namespace);
+        let api = self.api(child, namespace);
         optional(bounded(&what, api.get(name)).await)?
             .map(|Lean(object)| raw(&what, object))
             .transpose()
@@ -208,7 +208,7 @@ impl Calls {
     /// Every object of a kind that matches a label selector, page by page.
     pub(super) async fn list(&self, child: Child, namespace: &str, labels: &str) -> Result<Vec<Value>, CallError> {
         let what = format!("list {} of namespace {namespace}", child.plural());
-        let api = self.api::<Lean<DynamicObject, MAX_OBJECT>>(child, namespace);
+        let api = self.api(child, namespace);
         let mut params = ListParams::default().labels(labels).limit(PAGE);
         let mut objects = Vec::new();
         loop {
@@ -228,14 +228,21 @@ impl Calls {
         }
     }
 
+    /// The same of a kind that not every API server serves. `None` where it is not served, for good or for the moment: that says nothing of
+    /// what is stored.
+    pub(super) async fn list_served(
+        &self,
+        child: Child,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Option<Vec<Value>>, CallError> {
+        served(self.list(child, namespace, labels).await)
+    }
+
     pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
         let what = format!("create {} {}", child.kind(), crate::plan::name_of(&object));
-        let object = parse(&what, object)?;
-        let created = bounded(
-            &what,
-            self.api::<DynamicObject>(child, namespace).create(&writing(), &object),
-        )
-        .await?;
+        let object = Lean(parse(&what, object)?);
+        let Lean(created) = bounded(&what, self.api(child, namespace).create(&writing(), &object)).await?;
         raw(&what, created)
     }
 
@@ -243,18 +250,15 @@ impl Calls {
     pub(super) async fn replace(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
         let name = crate::plan::name_of(&object).to_owned();
         let what = format!("replace {} {name}", child.kind());
-        let object = parse(&what, object)?;
-        let replaced = bounded(
-            &what,
-            self.api::<DynamicObject>(child, namespace)
-                .replace(&name, &writing(), &object),
-        )
-        .await?;
+        let object = Lean(parse(&what, object)?);
+        let api = self.api(child, namespace);
+        let Lean(replaced) = bounded(&what, api.replace(&name, &writing(), &object)).await?;
         raw(&what, replaced)
     }
 
     /// Deletes the object with this UID; one that is gone, or another one of that name, is left. A finalizer of somebody else's would
-    /// keep it with all that it gives, because nothing heeds that it is being deleted: it goes too.
+    /// keep it with all that it gives, because nothing heeds that it is being deleted: it goes too, whatever else is in the object. Once it
+    /// is being deleted nobody can add another.
     pub(super) async fn delete(&self, child: Child, namespace: &str, name: &str, uid: &str) -> Result<(), CallError> {
         let what = format!("delete {} {name}", child.kind());
         let preconditions = Preconditions {
@@ -265,19 +269,48 @@ impl Calls {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        let api = self.api::<DynamicObject>(child, namespace);
-        let kept = match bounded(&what, api.delete(name, &params)).await {
-            Ok(deleted) => deleted.left(),
-            Err(error) if error.is_not_found() || error.is_conflict() => None,
+        let objects = Request::new(DynamicObject::url_path(&resource(child), Some(namespace)));
+        let kept = match self.named(&what, objects.delete(name, &params)).await {
+            Ok(deleted) => deleted.finalizers.unwrap_or_default(),
+            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
             Err(error) => return Err(error),
         };
-        let Some(mut object) = kept else { return Ok(()) };
-        if object.metadata.finalizers.take().is_none_or(|all| all.is_empty()) {
+        if kept.is_empty() {
             return Ok(());
         }
         let what = format!("take the finalizers off {} {name}", child.kind());
-        let replaced = bounded(&what, api.replace(name, &writing(), &object)).await;
-        optional(replaced).map(drop)
+        let without = Patch::Merge(json!({"metadata": {"uid": uid, "finalizers": null}}));
+        let params = PatchParams {
+            field_manager: Some(crate::api::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match self.named(&what, objects.patch_metadata(name, &params, &without)).await {
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            taken => taken.map(drop),
+        }
+    }
+
+    /// What is said of an object beside its content; nothing, where the answer is about none.
+    async fn named(
+        &self,
+        what: &str,
+        request: Result<http::Request<Vec<u8>>, RequestError>,
+    ) -> Result<ObjectMeta, CallError> {
+        let answered = async {
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            self.client.request::<Lean<PartialObjectMeta, ALONE>>(request).await
+        };
+        bounded(what, answered).await.map(|Lean(object)| object.metadata)
+    }
+}
+
+fn resource(child: Child) -> ApiResource {
+    ApiResource {
+        group: child.group().to_owned(),
+        version: child.version().to_owned(),
+        api_version: child.api_version(),
+        kind: child.kind().to_owned(),
+        plural: child.plural().to_owned(),
     }
 }
 
@@ -304,9 +337,75 @@ pub(super) fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use rstest::rstest;
 
     use super::*;
+
+    /// Whoever may write an object decides what of it comes back with each answer.
+    #[tokio::test]
+    async fn what_is_kept_and_cannot_be_read_is_let_go_all_the_same() {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        let object = format!(
+            r#"{{"apiVersion":"v1","kind":"x","metadata":{{"name":"a","uid":"1","finalizers":["b.example/keep"],"managedFields":{deep}}},"roleRef":{deep}}}"#
+        );
+        assert!(serde_json::from_str::<DynamicObject>(&object).is_err());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (object, log) = (object.clone(), Arc::clone(&log));
+            async move {
+                let method = request.method().to_string();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                log.lock()
+                    .unwrap()
+                    .push((method, serde_json::from_slice::<Value>(&body).unwrap()));
+                Ok::<_, Infallible>(Response::new(Body::from(object)))
+            }
+        });
+        let calls = Calls::new(Client::new(service, "default"));
+        calls.delete(Child::RoleBinding, "ai", "a", "1").await.unwrap();
+        let asked = asked.lock().unwrap();
+        let [(first, _), (second, patch)] = asked.as_slice() else {
+            panic!("{asked:?}")
+        };
+        assert_eq!((first.as_str(), second.as_str()), ("DELETE", "PATCH"));
+        assert_eq!(
+            *patch,
+            json!({"metadata": {"uid": "1", "finalizers": null}}),
+            "and of no newer one"
+        );
+    }
+
+    /// As API servers answer for a group that they do not know, for a kind whose definition goes, and for what may not be read.
+    #[rstest]
+    #[case::no_such_group(404, "404 page not found\n", Some(false))]
+    #[case::no_such_kind(
+        404,
+        r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404,"details":{}}"#,
+        Some(false)
+    )]
+    #[case::none_of_them(200, r#"{"metadata":{"resourceVersion":"1"},"items":[]}"#, Some(true))]
+    #[case::forbidden(403, r#"{"kind":"Status","status":"Failure","reason":"Forbidden","code":403}"#, None)]
+    #[case::away(503, "no endpoints", None)]
+    #[tokio::test]
+    async fn what_is_not_served_is_no_empty_list(
+        #[case] code: u16,
+        #[case] body: &'static str,
+        #[case] expected: Option<bool>,
+    ) {
+        let answer = move |_: axum::http::Request<kube::client::Body>| {
+            let answer = Response::builder().status(code).body(Body::from(body)).unwrap();
+            std::future::ready(Ok::<_, Infallible>(answer))
+        };
+        let calls = Calls::new(Client::new(tower::service_fn(answer), "default"));
+        let found = calls.list_served(Child::CiliumNetworkPolicy, "ai", "a=b").await;
+        assert_eq!(found.as_ref().ok().map(Option::is_some), expected, "{found:?}");
+    }
 
     #[test]
     fn a_kind_that_is_not_served_for_a_moment_is_no_object_that_is_gone() {

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CallError, Context, RESYNC, RETRY, calls, jittered};
+use super::{CallError, Context, RESYNC, RETRY, calls, jittered, lean::Lean};
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, find, set},
     plan::{class_problems, cluster_condition, cluster_status, default_class, tenants_condition},
@@ -99,11 +99,11 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
     if class.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<AIWorkflowClass>::all(context.client.clone());
-    let written = AIWorkflowClass {
+    let api = Api::<Lean<AIWorkflowClass>>::all(context.client.clone());
+    let written = Lean(AIWorkflowClass {
         status: Some(status),
         ..class.clone()
-    };
+    });
     let what = format!("write the status of AIWorkflowClass {}", class.name_any());
     match calls::bounded(
         &what,
@@ -121,7 +121,7 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
 /// Makes the class `default` when there is none, until `stop`. `made` is called once it is there: a namespace that names it
 /// would be refused before that.
 pub(super) async fn keep_default(context: Arc<Context>, stop: CancellationToken, made: impl FnOnce()) {
-    let api = Api::<AIWorkflowClass>::all(context.client.clone());
+    let api = Api::<Lean<AIWorkflowClass>>::all(context.client.clone());
     let mut made = Some(made);
     loop {
         let pause = match make_default(&api).await {
@@ -146,13 +146,13 @@ pub(super) async fn keep_default(context: Arc<Context>, stop: CancellationToken,
     }
 }
 
-async fn make_default(api: &Api<AIWorkflowClass>) -> Result<(), CallError> {
+async fn make_default(api: &Api<Lean<AIWorkflowClass>>) -> Result<(), CallError> {
     if calls::optional(calls::bounded("read AIWorkflowClass default", api.get(DEFAULT_CLASS)).await)?.is_some() {
         return Ok(());
     }
     match calls::bounded(
         "create AIWorkflowClass default",
-        api.create(&PostParams::default(), &default_class()),
+        api.create(&PostParams::default(), &Lean(default_class())),
     )
     .await
     {

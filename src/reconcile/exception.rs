@@ -20,7 +20,12 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallError, Context, RESYNC, calls, jittered, lean, log, on_error, paged, turns::in_turn};
+use super::{
+    CallError, Context, RESYNC, calls, jittered,
+    lean::{self, Lean},
+    log, on_error, paged,
+    turns::in_turn,
+};
 use crate::{
     api::{AIWorkflowClass, Mode, RegoPolicyException, RegoPolicyExceptionStatus, is_dns_subdomain},
     plan::{ExceptionObserved, MAX_EXCEPTIONS, exception_status},
@@ -152,12 +157,12 @@ async fn write_status(
         return Ok(());
     }
     let (namespace, name) = (exception.namespace().unwrap_or_default(), exception.name_any());
-    let api = Api::<RegoPolicyException>::namespaced(context.client.clone(), &namespace);
+    let api = Api::<Lean<RegoPolicyException>>::namespaced(context.client.clone(), &namespace);
     let what = format!("write the status of RegoPolicyException {namespace}/{name}");
-    let written = RegoPolicyException {
+    let written = Lean(RegoPolicyException {
         status: Some(status),
         ..exception.clone()
-    };
+    });
     match calls::bounded(&what, api.replace_status(&name, &PostParams::default(), &written)).await {
         Ok(_) => Ok(()),
         // Gone, or changed meanwhile: the change brings us back here.

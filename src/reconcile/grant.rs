@@ -170,12 +170,12 @@ async fn write_status(
     if grant.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<AIWorkflowGrant>::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
+    let api = Api::<Lean<AIWorkflowGrant>>::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
     let what = format!("write the status of AIWorkflowGrant {}", grant.name_any());
-    let written = AIWorkflowGrant {
+    let written = Lean(AIWorkflowGrant {
         status: Some(status),
         ..grant.clone()
-    };
+    });
     match calls::bounded(
         &what,
         api.replace_status(&grant.name_any(), &PostParams::default(), &written),

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt::Debug, future::ready};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream::unfold};
 use kube::{
     Api, Client, Resource,
     api::{DynamicObject, GetParams, ObjectMeta},
@@ -17,21 +17,24 @@ use kube::{
         watcher::{self, Config, Event, watcher},
     },
 };
-use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
+use tracing::debug;
 
+use super::patient::Patient;
 use crate::review::read_object;
 use crate::watch::lasting;
 
 /// Most that an object of a kind that anybody may write may weigh beside its metadata: more than any that works.
 pub(super) const MAX_OBJECT: usize = 8 << 20;
 /// Nothing beside its metadata.
-const ALONE: usize = 0;
+pub(super) const ALONE: usize = 0;
 /// The field that stands for what was left out, so that such an object is like no other.
 const LEFT_OUT: &str = "leftOut";
 
 /// An object as it was sent, but for its `managedFields`; and where it weighs more than that beside its metadata, for all else.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
 pub(super) struct Lean<K, const MOST: usize = { usize::MAX }>(pub(super) K);
 
 impl<'de, K: DeserializeOwned, const MOST: usize> Deserialize<'de> for Lean<K, MOST> {
@@ -149,6 +152,27 @@ where
         config,
     ))
     .touched_objects()
+}
+
+/// The same of a kind that not every API server serves: where it is not, it is asked for again, ever more seldom.
+pub(super) fn touched_where_served<K>(
+    client: &Client,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
+{
+    let client = client.clone();
+    let api = move || Api::<Lean<PartialObjectMeta<K>, ALONE>>::all(client.clone());
+    let watch = Patient::new(move || within(api(), config.clone()).boxed());
+    let events = unfold(watch, |mut watch| async { Some((watch.next().await, watch)) });
+    let told = events.filter_map(|event| {
+        if let Err(error) = &event {
+            debug!(kind = %K::kind(&()), %error, "a watch failed, and begins again");
+        }
+        ready(event.ok().map(Ok))
+    });
+    told.touched_objects()
 }
 
 /// The same of those that an API is narrowed to.

@@ -8,6 +8,7 @@ mod bindings;
 mod bound;
 mod calls;
 mod chart;
+mod cilium;
 mod class;
 mod cluster;
 mod exception;
@@ -17,6 +18,7 @@ mod known;
 mod lean;
 mod names;
 mod namespace;
+mod patient;
 mod policy;
 mod ranges;
 mod reach;
@@ -137,6 +139,12 @@ impl Context {
     /// The same, where an egress proxy is installed in that namespace.
     pub fn with_egress_proxy(mut self, namespace: Option<String>) -> Self {
         self.reads = self.reads.with_egress_proxy(namespace);
+        self
+    }
+
+    /// The same, where policies of Cilium are Ringfence's to write.
+    pub fn with_cilium(mut self, is_allowed: bool) -> Self {
+        self.reads = self.reads.with_cilium(is_allowed);
         self
     }
 

@@ -19,7 +19,7 @@ use kube::{
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, log, on_error};
+use super::{CONCURRENCY, CallError, Context, RESYNC, calls, jittered, lean::Lean, log, on_error};
 use crate::{
     api::{ConditionStatus, ConditionType, Reason, RegoPolicy, RegoPolicyStatus, find},
     plan::{PolicyObserved, Unseen, Vetted, policy_status},
@@ -140,12 +140,12 @@ async fn write_status(policy: &RegoPolicy, status: RegoPolicyStatus, context: &C
     if policy.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<RegoPolicy>::all(context.client.clone());
+    let api = Api::<Lean<RegoPolicy>>::all(context.client.clone());
     let what = format!("write the status of RegoPolicy {}", policy.name_any());
-    let written = RegoPolicy {
+    let written = Lean(RegoPolicy {
         status: Some(status.clone()),
         ..policy.clone()
-    };
+    });
     match calls::bounded(
         &what,
         api.replace_status(&policy.name_any(), &PostParams::default(), &written),

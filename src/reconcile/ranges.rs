@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, NotUsed, Object},
@@ -15,7 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CallError, Context, RESYNC, RETRY, calls, lean};
+use super::{
+    CallError, Context, RESYNC, RETRY, calls, lean,
+    patient::{Events, Patient, is_no, is_refused},
+};
 use crate::plan::{Detection, NodeFacts, detect};
 
 /// How long changes are gathered: nodes come in groups, and each change of the ranges writes every class and its fences.
@@ -58,7 +61,6 @@ struct ServiceCidrSpec {
 /// A Node without most of what it says: the rest is skipped while it is read.
 type Node = Object<NodeSpec, NodeStatus>;
 type ServiceCidr = Object<ServiceCidrSpec, NotUsed>;
-type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 /// What a watch has told so far.
 struct Listed<T> {
@@ -114,59 +116,6 @@ impl<T> Listed<T> {
         match &self.refused {
             Some(refused) => Some(Err(refused.clone())),
             None => self.whole.as_ref().map(Ok),
-        }
-    }
-}
-
-fn is_no(code: u16) -> bool {
-    matches!(code, 403 | 404)
-}
-
-/// Whether the API server said no, rather than that it is away.
-fn is_refused<K>(event: &watcher::Result<Event<K>>) -> bool {
-    use watcher::Error::{InitialListFailed, WatchStartFailed};
-    matches!(event, Err(InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status))) if is_no(status.code))
-}
-
-/// A watch that waits after every failure, longer each time.
-///
-/// Not kube's own back-off: that one forgets what failed with each `Init`, which comes before each list, refused or not.
-struct Patient<K> {
-    /// `None` while it is to be made anew.
-    events: Option<Events<K>>,
-    make: Box<dyn Fn() -> Events<K> + Send + Sync>,
-    backoff: DefaultBackoff,
-    until: Option<Instant>,
-}
-
-impl<K> Patient<K> {
-    fn new(make: impl Fn() -> Events<K> + Send + Sync + 'static) -> Self {
-        Self {
-            events: None,
-            make: Box::new(make),
-            backoff: DefaultBackoff::default(),
-            until: None,
-        }
-    }
-
-    /// The next event. May be dropped while it waits.
-    async fn next(&mut self) -> watcher::Result<Event<K>> {
-        loop {
-            if let Some(until) = self.until {
-                sleep_until(until).await;
-                self.until = None;
-            }
-            let event = self.events.get_or_insert_with(&self.make).next().await;
-            // Where it may not be watched, a list made anew is what tells of changes, and of the right that is given back.
-            if event.as_ref().is_none_or(is_refused) {
-                self.events = None;
-            }
-            if event.as_ref().is_none_or(Result::is_err) {
-                self.until = Some(Instant::now() + self.backoff.next().unwrap_or(RETRY));
-            }
-            if let Some(event) = event {
-                return event;
-            }
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Reads {
     pub(super) registration: String,
     /// Namespace of the egress proxy, where one is installed.
     pub(super) egress_proxy: Option<String>,
+    /// Whether policies of Cilium are Ringfence's to write, where they are served.
+    pub(super) writes_cilium: bool,
     pub(super) api_server: cluster::Last,
     pub(super) looks: bound::Looks,
 }
@@ -41,6 +43,7 @@ impl Reads {
             release_namespace,
             registration,
             egress_proxy: None,
+            writes_cilium: false,
             api_server: cluster::Last::default(),
             looks: bound::Looks::default(),
         }
@@ -50,6 +53,14 @@ impl Reads {
     pub fn with_egress_proxy(self, namespace: Option<String>) -> Self {
         Self {
             egress_proxy: namespace,
+            ..self
+        }
+    }
+
+    /// The same, where policies of Cilium are Ringfence's to write.
+    pub fn with_cilium(self, is_allowed: bool) -> Self {
+        Self {
+            writes_cilium: is_allowed,
             ..self
         }
     }

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::Value;
 use tracing::info;
 
-use super::{CallError, Context, Reads, calls};
+use super::{CallError, Context, Reads, calls, lean::Lean};
 use crate::{
     api::{AIWorkflow, WORKFLOW_LABEL, is_dns_subdomain},
     plan::{self, Child, Predecessors, Registration},
@@ -34,10 +34,10 @@ impl Reads {
             kind: "ValidatingWebhookConfiguration".to_owned(),
             plural: "validatingwebhookconfigurations".to_owned(),
         };
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        let api = Api::<Lean<DynamicObject>>::all_with(self.client.clone(), &resource);
         let what = format!("read ValidatingWebhookConfiguration {}", self.registration);
         let found = calls::optional(calls::bounded(&what, api.get(&self.registration)).await)?;
-        let found = found.map(|object| calls::raw(&what, object)).transpose()?;
+        let found = found.map(|Lean(object)| calls::raw(&what, object)).transpose()?;
         Ok(found.as_ref().and_then(Registration::from_object))
     }
 }

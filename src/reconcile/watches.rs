@@ -26,7 +26,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONCURRENCY, Context, class, facts, grant, lean, log, namespace, on_error, paged, paged_of_others, ranges,
+    CONCURRENCY, Context, cilium, class, facts, grant, lean, log, namespace, on_error, paged, paged_of_others, ranges,
     turns::in_turn, workflow,
 };
 use crate::{
@@ -134,6 +134,11 @@ pub(super) async fn workflows(
     let release_namespace = context.release_namespace.clone();
     let scanned = context.scanned.changes();
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
+    let controller = if context.writes_cilium {
+        controller.watches_stream(cilium::touched(&client, owned()), owner(&workflows))
+    } else {
+        controller
+    };
     controller
         .watches_stream(
             lean::touched_alone::<NetworkPolicy>(&client, owned()),

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, Reads, apply::Applied, calls, cluster, jittered, lean, namespace, reach, retry, trust,
+    CallError, Context, RESYNC, Reads,
+    apply::Applied,
+    calls, cilium, cluster, jittered,
+    lean::{self, Lean},
+    namespace, reach, retry, trust,
 };
 use crate::{
     api::{
@@ -30,8 +34,9 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
     let (status, failed, again) = match carry_out(&workflow, &context).await {
         Ok((observed, plan, outcome)) => {
             let failed = matches!(outcome, Outcome::Failed(..));
-            // Nothing tells when a stranger's object goes, or an older pod: these are not watched.
+            // Nothing tells when a stranger's object goes, or an older pod, or when a kind is served: these are not watched.
             let again = failed
+                || plan.unserved.is_some()
                 || !plan.taken.is_empty()
                 || !observed.predecessors.is_empty()
                 || observed.unread_api_server.is_some();
@@ -179,7 +184,7 @@ pub(super) async fn around(
     let own = workflow.namespace().unwrap_or_default();
     let labels = format!("{OWNER_LABEL}={name}");
     let (own, labels) = (own.as_str(), labels.as_str());
-    let lists = Child::ALL.map(|child| async move {
+    let lists = Child::BUILT_IN.map(|child| async move {
         let objects = reads.calls.list(child, own, labels).await?;
         Ok::<_, CallError>(
             objects
@@ -190,6 +195,7 @@ pub(super) async fn around(
     });
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
+    let cilium = cilium::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
     let says_it = |class: &AIWorkflowClass| {
@@ -231,6 +237,7 @@ pub(super) async fn around(
         unread_grants: granted.unread,
         peers: reach::peers(workflow, reads).await?,
         egress_proxy: reads.egress_proxy.clone(),
+        cilium,
         api_server: api_server.addresses,
         unread_api_server: api_server.unread,
         taken: Default::default(),
@@ -284,38 +291,22 @@ async fn apply(
     if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
         return Ok(Done::All(Outcome::Untouched));
     }
-    if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
-    {
-        let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
-        return Ok(Done::All(Outcome::Failed(Reason::NameTaken, message)));
-    }
-    let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
-    if plan.changes.iter().any(makes_account) {
-        let asked_since = match context.guard.covers(facts).await {
-            Ok(since) => since,
-            Err(why) => return Ok(Done::All(Outcome::Failed(Reason::ApiUnavailable, why))),
-        };
-        // Whoever bound it between that look and the first question was refused by nobody.
-        if looked < asked_since && !context.bound(workflow).await?.is_empty() {
-            return Ok(Done::BoundMeanwhile);
-        }
-    }
+    let obstacle = obstacle(workflow, facts, looked, plan, context).await;
+    // Whatever is in the way of something new, what stands becomes what is declared, and goes where it is not.
+    let is_free = matches!(obstacle, Ok(None));
+    let stands = |change: &&Change| is_free || !matches!(change, Change::Create(..));
+    let changes: Vec<_> = plan.changes.iter().filter(stands).cloned().collect();
     let before = workflow.status.as_ref().filter(|status| stood(workflow, status));
     let foreign = |change: &Change| match change {
         // Something is gone that stood, and nothing that was declared or allowed has changed.
         Change::Create(..) => before.is_some_and(|status| status.effective_rules == plan.effective_rules),
         Change::Delete { .. } | Change::Replace(..) => super::apply::puts_back(change, &observed.children),
     };
-    match super::apply::apply(
-        workflow,
-        &facts.name,
-        &observed.children,
-        &plan.changes,
-        foreign,
-        context,
-    )
-    .await?
-    {
+    let applied = super::apply::apply(workflow, &facts.name, &observed.children, &changes, foreign, context).await;
+    if let Some(done) = obstacle? {
+        return applied.map(|_| done);
+    }
+    match applied? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
         // Taken names are said by the plan; an account of ours that is not there yet is seen on the next look.
         Applied::All(written) => {
@@ -330,6 +321,33 @@ async fn apply(
             Ok(Done::All(Outcome::Applied(account)))
         }
     }
+}
+
+/// What nothing new can be made for: the namespace has no default-deny of Ringfence's, or nobody is asked about bindings to the account.
+async fn obstacle(
+    workflow: &AIWorkflow,
+    facts: &NamespaceFacts,
+    looked: Instant,
+    plan: &Plan,
+    context: &Context,
+) -> Result<Option<Done>, CallError> {
+    if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
+    {
+        let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
+        return Ok(Some(Done::All(Outcome::Failed(Reason::NameTaken, message))));
+    }
+    let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
+    if plan.changes.iter().any(makes_account) {
+        let asked_since = match context.guard.covers(facts).await {
+            Ok(since) => since,
+            Err(why) => return Ok(Some(Done::All(Outcome::Failed(Reason::ApiUnavailable, why)))),
+        };
+        // Whoever bound it between that look and the first question was refused by nobody.
+        if looked < asked_since && !context.bound(workflow).await?.is_empty() {
+            return Ok(Some(Done::BoundMeanwhile));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the last status says that this very generation stood: a change now is somebody else's doing.
@@ -351,12 +369,12 @@ async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: 
     if workflow.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api = Api::<AIWorkflow>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
+    let api = Api::<Lean<AIWorkflow>>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
     let what = format!("write the status of AIWorkflow {}", workflow.name_any());
-    let written = AIWorkflow {
+    let written = Lean(AIWorkflow {
         status: Some(status.clone()),
         ..workflow.clone()
-    };
+    });
     match calls::bounded(
         &what,
         api.replace_status(&workflow.name_any(), &PostParams::default(), &written),

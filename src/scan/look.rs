@@ -186,6 +186,7 @@ impl Scanner {
             sink,
             extent: Extent::default(),
             accounts: BTreeMap::new(),
+            owners: Owners::default(),
             foreign: Vec::new(),
             units: Units::default(),
         };
@@ -233,6 +234,8 @@ struct Look<'a> {
     extent: Extent,
     /// Workflows by their accounts.
     accounts: BTreeMap<String, String>,
+    /// Whose what Ringfence made of the namespace is.
+    owners: Owners,
     /// Policies of others, each with the workflows whose pods it selects.
     foreign: Vec<(Foreign, BTreeSet<String>)>,
     units: Units,
@@ -331,13 +334,12 @@ impl Look<'_> {
                 self.namespace
             ));
         }
-        let mut owners = Owners::default();
-        owners.add_namespace(&self.namespace, uid);
+        self.owners.add_namespace(&self.namespace, uid);
         let mut ask = Ask::all(WORKFLOW, Some(&self.namespace));
         while let Some(page) = self.page(&ask).await {
             for workflow in page.items.into_iter().filter_map(Declared::of) {
                 self.sink.declared(&self.namespace, &workflow);
-                owners.add_workflow(&workflow);
+                self.owners.add_workflow(&workflow);
                 self.accounts.insert(workflow.account, workflow.name);
             }
             (ask.next, ask.first) = (page.next, page.first);
@@ -345,7 +347,7 @@ impl Look<'_> {
                 break;
             }
         }
-        policies.retain(|policy| !policy.is_made_by(&owners));
+        policies.retain(|policy| !policy.is_made_by(&self.owners));
         Foreign::widest_first(&mut policies);
         if policies.len() > MAX_FOREIGN {
             self.extent.gap(format!(

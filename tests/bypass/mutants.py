@@ -25,7 +25,7 @@ DROPS = """            .map(|mut decision| {
             })
 """
 # Who is no guard that a change of a line takes away; and what only warns.
-OTHERS = {"API server", "NetworkPolicy", "RBAC", "accepted-declaration", "definition", "operator", "scan"}
+OTHERS = {"API server", "NetworkPolicy", "RBAC", "accepted-declaration", "definition", "egress proxy", "operator", "scan"}
 LONGEST = 1800
 
 

@@ -92,9 +92,35 @@ async fn it_is_there_only_where_it_is_wanted_and_the_operator_knows() {
     }
 }
 
+/// The right to write another engine's policies is there where somebody asked for it, and is one rule more.
+#[tokio::test]
+async fn the_operator_writes_policies_of_cilium_only_where_it_is_let() {
+    let wanted = json!({
+        "apiGroups": ["cilium.io"], "resources": ["ciliumnetworkpolicies"],
+        "verbs": ["get", "list", "watch", "create", "update", "delete"],
+    });
+    let mut rules = Vec::new();
+    for (values, is_let) in [(&[] as &[&str], false), (&["egress.cilium.enabled=true"], true)] {
+        let objects = render(values).await;
+        let operator = &named(&objects, "Deployment", "ringfence")["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(strings(&operator["args"]).contains(&"--egress-cilium"), is_let);
+        let role = named(&objects, "ClusterRole", "ringfence");
+        rules.push(role["rules"].as_array().unwrap().clone());
+        let proxy = objects
+            .iter()
+            .filter(|object| object["metadata"]["name"] == EGRESS_PROXY);
+        assert_eq!(proxy.count(), 0, "one needs not the other");
+    }
+    let [without, mut with] = <[_; 2]>::try_from(rules).unwrap();
+    let before = with.len();
+    with.retain(|rule| *rule != wanted);
+    assert_eq!(with.len(), before - 1);
+    assert_eq!(with, without);
+}
+
 /// What it may do is counted here, so that it cannot grow unseen.
 #[tokio::test]
-async fn it_reads_pods_policies_and_namespaces_and_nothing_else() {
+async fn it_reads_pods_policies_namespaces_and_classes_and_nothing_else() {
     let objects = render(&[ON]).await;
     let account = json!([{"kind": "ServiceAccount", "name": EGRESS_PROXY, "namespace": RELEASE}]);
     let bindings = objects
@@ -110,6 +136,7 @@ async fn it_reads_pods_policies_and_namespaces_and_nothing_else() {
         json!([
             {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": read},
             {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": read},
+            {"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "verbs": ["list", "watch"]},
         ])
     );
     let labels = named(&objects, "ClusterRole", EGRESS_PROXY)["metadata"]["labels"]
@@ -232,6 +259,8 @@ async fn its_values_are_checked() {
     for value in [
         "egress.nope=1",
         "egress.enabled=maybe",
+        "egress.cilium=true",
+        "egress.cilium.enabled=maybe",
         "egress.replicas=0",
         "egress.clusterIP=None",
         "egress.allowPrivateAnswers={10.9.0.0}",

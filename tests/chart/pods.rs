@@ -55,7 +55,14 @@ async fn the_pod_of_helm_test_may_look_and_is_restricted() {
             assert!(!strings(&rule["resources"]).contains(&"secrets"), "{rule}");
             match verbs[..] {
                 ["get"] => assert!(!strings(&rule["resourceNames"]).is_empty(), "{rule}"),
-                ["list"] => assert_eq!(rule["resources"], json!(["regopolicies", "aiworkflowclasses"])),
+                ["list"] => assert!(
+                    [
+                        json!(["regopolicies", "aiworkflowclasses", "aiworkflows"]),
+                        json!(["endpointslices"])
+                    ]
+                    .contains(&rule["resources"]),
+                    "{rule}"
+                ),
                 _ => creates.push((
                     object["kind"].clone(),
                     verbs.join(","),

@@ -19,6 +19,7 @@ mod diff;
 mod direct;
 mod draft;
 mod drift;
+mod egress_backends;
 mod egress_domains;
 mod engines;
 mod examples;

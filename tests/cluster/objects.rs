@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Resources by kind: path of the group and plural.
-const KINDS: [(&str, &str, &str); 18] = [
+const KINDS: [(&str, &str, &str); 19] = [
     ("Pod", "/api/v1", "pods"),
     ("PodTemplate", "/api/v1", "podtemplates"),
     ("ReplicationController", "/api/v1", "replicationcontrollers"),
@@ -17,6 +17,7 @@ const KINDS: [(&str, &str, &str); 18] = [
     ("Job", "/apis/batch/v1", "jobs"),
     ("Event", "/apis/events.k8s.io/v1", "events"),
     ("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
+    ("CiliumNetworkPolicy", "/apis/cilium.io/v2", "ciliumnetworkpolicies"),
     ("Role", "/apis/rbac.authorization.k8s.io/v1", "roles"),
     ("RoleBinding", "/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     ("AIWorkflow", "/apis/ringfence.dev/v1alpha1", "aiworkflows"),
@@ -165,4 +166,58 @@ pub fn annotated(name: &str) -> Value {
     pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "main"});
     pod["spec"]["volumes"] = json!([{"name": "e", "emptyDir": {}}]);
     pod
+}
+
+/// A definition of CiliumNetworkPolicies with the fields of Cilium's own that its policies for domains have, and their bounds: what else is
+/// written there is lost, as it is in a cluster.
+pub fn cilium_definition() -> Value {
+    let text = |pattern: &str| json!({"type": "string", "maxLength": 255, "pattern": pattern});
+    let list = |items: Value| json!({"type": "array", "items": items});
+    let object = |properties: Value| json!({"type": "object", "properties": properties});
+    let cidr = json!({"type": "string", "format": "cidr"});
+    let names = list(object(json!({
+        "matchName": text(r"^([-a-zA-Z0-9_]+[.]?)+$"), "matchPattern": text(r"^([-a-zA-Z0-9_*]+[.]?)+$"),
+    })));
+    let port = object(json!({
+        "port": {"type": "string", "pattern": r"^[0-9]{1,5}$"},
+        "endPort": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 65535},
+        "protocol": {"type": "string", "enum": ["TCP", "UDP", "SCTP", "ICMP", "ICMPv6", "ANY"]},
+    }));
+    let ports = json!({"type": "array", "maxItems": 40, "items": port});
+    let to_ports = list(object(
+        json!({"ports": ports, "rules": object(json!({"dns": names.clone()}))}),
+    ));
+    let mut selector = object(json!({
+        "matchLabels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 63}},
+        "matchExpressions": list(object(json!({"key": {"type": "string"}, "operator": {"type": "string"}, "values": list(json!({"type": "string"}))}))),
+    }));
+    selector["x-kubernetes-map-type"] = json!("atomic");
+    let egress = list(object(json!({
+        "toEndpoints": list(selector.clone()),
+        "toCIDRSet": list(object(json!({"cidr": cidr.clone(), "except": list(cidr.clone())}))),
+        "toEntities": list(json!({"type": "string"})),
+        "toFQDNs": names,
+        "toPorts": to_ports,
+    })));
+    let spec = object(json!({
+        "endpointSelector": selector,
+        "egress": egress,
+        "egressDeny": list(object(json!({"toCIDR": list(cidr)}))),
+        "ingress": list(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})),
+    }));
+    let schema = object(
+        json!({"spec": spec, "specs": list(spec.clone()), "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}),
+    );
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ciliumnetworkpolicies.cilium.io"},
+        "spec": {
+            "group": "cilium.io", "scope": "Namespaced",
+            "names": {"kind": "CiliumNetworkPolicy", "plural": "ciliumnetworkpolicies", "shortNames": ["cnp"]},
+            "versions": [{
+                "name": "v2", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    })
 }

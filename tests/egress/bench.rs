@@ -196,7 +196,8 @@ fn bench() {
         }
         let before = resident(pid).unwrap();
         for _ in 0..IDLE / 1000 {
-            let pod = world.pod(&workflow).await;
+            // One namespace gets no more than are left for others.
+            let pod = world.pod(&world.workflow(&[&name], &[port]).await).await;
             for _ in 0..1000 {
                 idle.push(open(pod).await);
             }

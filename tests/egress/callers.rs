@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use anyhow::ensure;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use ringfence::plan::owned_name;
+use serde_json::{Value, json};
 use support::{eventually, unique};
 use tokio::time::{Instant, sleep};
 
@@ -158,16 +163,52 @@ fn a_policy_that_ringfence_does_not_own_opens_nothing() {
         };
         let allowed =
             json!({"rules": [{"name": "a", "domains": [host], "ports": [{"port": world.hosts.tls}]}]}).to_string();
-        let object = json!({
-            "metadata": {
-                "name": "mine", "labels": {"ringfence.dev/owner": "triage"},
-                "annotations": {ringfence::egress::ANNOTATION: allowed, "ringfence.dev/owner-uid": "1"},
-            },
-            "spec": {"podSelector": {}},
-        });
-        let _: k8s_openapi::api::networking::v1::NetworkPolicy = world.create(&workflow.namespace, object).await;
+        // Without an owner; of one that no garbage collector knows, under a name of its own and under Ringfence's.
+        let own = owned_name(&workflow.namespace, "triage", "domains");
+        let strange = json!([{"apiVersion": "nosuch.example/v1", "kind": "AIWorkflow", "name": "triage", "uid": "1"}]);
+        let forged = [
+            ("mine", Value::Null),
+            ("other", strange.clone()),
+            (own.as_str(), strange),
+        ];
+        for (name, owners) in forged {
+            let object = json!({
+                "metadata": {
+                    "name": name, "labels": {"ringfence.dev/owner": "triage"}, "ownerReferences": owners,
+                    "annotations": {ringfence::egress::ANNOTATION: allowed, "ringfence.dev/owner-uid": "1"},
+                },
+                "spec": {"podSelector": {}},
+            });
+            let _: NetworkPolicy = world.create(&workflow.namespace, object).await;
+        }
         let pod = world.pod(&workflow).await;
         assert_eq!(status(world, pod, &host).await, 403);
+    });
+}
+
+/// A finalizer of anybody's keeps the policy; what it said is withdrawn all the same.
+#[test]
+fn a_policy_that_is_being_deleted_opens_nothing() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("kept");
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        assert_eq!(status(world, pod, &host).await, 200);
+        let api: Api<NetworkPolicy> = Api::namespaced(world.client.clone(), &workflow.namespace);
+        let name = workflow.policy();
+        let keep = json!({"metadata": {"finalizers": ["x.example/keep"]}});
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(keep))
+            .await
+            .unwrap();
+        api.delete(&name, &DeleteParams::default()).await.unwrap();
+        eventually(SOON, || async {
+            let code = status(world, pod, &host).await;
+            ensure!(code == 403, "{code}");
+            Ok(())
+        })
+        .await;
+        assert!(api.get_opt(&name).await.unwrap().is_some(), "it is kept");
     });
 }
 

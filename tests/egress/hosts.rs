@@ -136,8 +136,12 @@ where
     drop(Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
 }
 
-/// `/stream` sends ten pieces, a tenth of a second apart, and `/endless` goes on; everything else is told what it sent.
+/// `/stream` sends ten pieces, a tenth of a second apart, and `/endless` goes on; `/flood` sends as much as is taken; everything else is told what it sent.
 async fn answer(request: Request<Incoming>) -> Response<Body> {
+    if request.uri().path() == "/flood" {
+        let piece = || Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 64 << 10]));
+        return Response::new(Body::from_stream(futures::stream::repeat_with(piece)));
+    }
     let pieces = match request.uri().path() {
         "/stream" => 10,
         "/endless" => u32::MAX,

@@ -44,6 +44,17 @@ fn a_request_is_passed_on_without_what_is_between_two_hops() {
     });
 }
 
+/// A fragment is the client's own: what stands before it is a path, if an empty one.
+#[test]
+fn a_host_is_always_asked_for_a_path() {
+    run(async {
+        let request = "GET http://{host}:{port}#x HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n";
+        let (_, _, answer) = asked(|world| world.hosts.plain, request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.body.contains("HTTP/1.1 GET /\n"), "{answer:?}");
+    });
+}
+
 #[test]
 fn an_answer_comes_as_it_is_made() {
     run(async {

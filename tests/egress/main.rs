@@ -29,6 +29,7 @@ mod names;
 #[path = "../cluster/objects.rs"]
 mod objects;
 mod resolving;
+mod shares;
 mod together;
 mod withdrawal;
 mod world;

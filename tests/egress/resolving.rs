@@ -66,6 +66,39 @@ fn what_leads_inside_is_not_connected_to(#[case] addresses: &[&str], #[case] rea
     });
 }
 
+/// Where the cluster's own addresses are of the world, or opened with what they lie in, a class knows which they are.
+#[test]
+fn what_a_class_knows_as_the_clusters_is_not_connected_to() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("cluster");
+        world.dns.script(&host, Script::of(&["127.0.0.99"]));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let before = world.fetch(pod, &host, "/").await.unwrap_err();
+        assert!(before.body.contains("does not answer"), "{before:?}");
+        let class = serde_json::json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "knows"},
+            "spec": {"images": {"allowed": ["**"]}, "cluster": {"clusterCIDRs": ["127.0.0.99/32"]}},
+        });
+        let classes: kube::Api<ringfence::api::AIWorkflowClass> = kube::Api::all(world.client.clone());
+        let class = serde_json::from_value(class).unwrap();
+        classes.create(&kube::api::PostParams::default(), &class).await.unwrap();
+        support::eventually(crate::world::SOON, || async {
+            let refused = world.fetch(pod, &host, "/").await.unwrap_err();
+            anyhow::ensure!(refused.status == 502, "{refused:?}");
+            anyhow::ensure!(
+                refused
+                    .body
+                    .contains("it is of the cluster's own pods, Services or nodes"),
+                "{refused:?}"
+            );
+            Ok(())
+        })
+        .await;
+    });
+}
+
 #[test]
 fn of_many_addresses_those_are_tried_that_may_be() {
     run(async {

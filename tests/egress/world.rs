@@ -11,9 +11,12 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, CustomResourceExt, Resource};
+use ringfence::api::AIWorkflowClass;
 use ringfence::egress::{ANNOTATION, Allowed};
+use ringfence::plan::owned_name;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -61,7 +64,7 @@ pub struct Workflow {
 impl Workflow {
     /// Name of the policy that opens its way to the proxy.
     pub fn policy(&self) -> String {
-        format!("ringfence-{}-domains", self.name)
+        owned_name(&self.namespace, &self.name, "domains")
     }
 }
 
@@ -86,6 +89,7 @@ impl World {
         let client = plane.admin().await;
         let dns = Dns::start().await;
         let hosts = Hosts::start(plane.directory()).await;
+        define(&client).await;
         let kubeconfig = account(plane, &client).await;
         let proxy = Egress::start(&kubeconfig, &dns, &[]).await;
         Self {
@@ -241,6 +245,18 @@ pub fn fresh_address() -> IpAddr {
     Ipv4Addr::new(127, 100 + b, c, d).into()
 }
 
+/// What the proxy reads of Ringfence's own kinds.
+async fn define(client: &Client) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let created = definitions
+        .create(&PostParams::default(), &AIWorkflowClass::crd())
+        .await;
+    created.unwrap();
+    let classes: Api<AIWorkflowClass> = Api::all(client.clone());
+    let served = || async { Ok(classes.list(&ListParams::default()).await?) };
+    eventually(SOON, served).await;
+}
+
 /// The proxy's own account, which may see what decisions rest on and do nothing.
 async fn account(plane: &ControlPlane, client: &Client) -> PathBuf {
     let namespace = "egress-proxy";
@@ -261,6 +277,7 @@ async fn account(plane: &ControlPlane, client: &Client) -> PathBuf {
         "rules": [
             {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["get", "list", "watch"]},
             {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "verbs": ["list", "watch"]},
         ],
     });
     let roles: Api<ClusterRole> = Api::all(client.clone());

@@ -12,7 +12,15 @@ const WARNS: [&str; 1] = ["accepted-declaration"];
 const SECOND_LINES: [&str; 1] = ["pod-template"];
 
 /// Who answers beside our rules and guards.
-const OTHERS: [&str; 6] = ["RBAC", "definition", "operator", "API server", "NetworkPolicy", "scan"];
+const OTHERS: [&str; 7] = [
+    "RBAC",
+    "definition",
+    "operator",
+    "API server",
+    "NetworkPolicy",
+    "scan",
+    "egress proxy",
+];
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Ending {

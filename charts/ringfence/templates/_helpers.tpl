@@ -106,6 +106,13 @@ service:
     && variables.old.metadata.all(k, k in {{ $server }} || k in variables.new.metadata)
 {{- end }}
 
+{{/* Whether no owner of Ringfence's answers for the old object: none whose UID its annotation names. Whoever may set an owner may set any. */}}
+{{- define "ringfence.leftBehind" -}}
+!(has(oldObject.metadata.ownerReferences)
+  && oldObject.metadata.ownerReferences.exists(r,
+    r.apiVersion.startsWith('ringfence.dev/') && r.uid == oldObject.metadata.annotations['ringfence.dev/owner-uid']))
+{{- end }}
+
 {{/* Names of the guards, as a JSON list, which is a YAML list too: each is called as its file. */}}
 {{- define "ringfence.guards" -}}
 {{- $names := list }}

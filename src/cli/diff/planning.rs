@@ -18,8 +18,8 @@ use super::{
     proposal::Proposal,
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, DEFAULT_DENY_NAME, Reason, find},
-    plan::{self, Change, Child, DefaultDenyPlan, GranteeFacts, Observed, Plan},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, ConditionType, DEFAULT_DENY_NAME, Reason, find},
+    plan::{self, Change, Child, CiliumPolicies, DefaultDenyPlan, GranteeFacts, Observed, Plan},
     reconcile::CallError,
 };
 
@@ -123,6 +123,7 @@ impl Proposal<'_> {
         let unread = planned.iter().filter_map(|planned| planned.note.clone());
         let is_supposed = |one: &Planned<'_>| {
             plan::names_domains(one.workflow)
+                && one.plan.backend == Some(Backend::Proxy)
                 && one.observed.egress_proxy.is_some()
                 && plan::egress_proxy_of(&one.observed.children).is_none()
         };
@@ -169,6 +170,7 @@ impl Proposal<'_> {
             bail!("namespace {} was not read", namespace_of(workflow));
         };
         let mut observed = self.reads.around(workflow, facts, class).await.map_err(told)?;
+        suppose_cilium(workflow, &mut observed);
         let proxy = self.egress_proxy(workflow, &observed);
         observed.egress_proxy = proxy;
         // What is on record, or was never stored, needs no registration, and not everybody may read it.
@@ -229,6 +231,8 @@ impl Proposal<'_> {
         match plan::egress_proxy_of(&observed.children) {
             Some(namespace) => Some(namespace.to_owned()),
             None if said.is_some_and(|said| said.reason == Reason::NoEgressProxy.as_str()) => None,
+            // By Auto too it comes after the proxy.
+            None if was_by_cilium(workflow) => None,
             None => Some(self.release.to_owned()),
         }
     }
@@ -250,6 +254,19 @@ impl Proposal<'_> {
         }
         Ok(None)
     }
+}
+
+/// Where the class or the operator's last word has pods reach domains by Cilium, it is taken to be there, and Ringfence's to use: only the
+/// operator knows.
+fn suppose_cilium(workflow: &AIWorkflow, observed: &mut Observed) {
+    if was_by_cilium(workflow) || observed.class.as_ref().is_some_and(plan::wants_cilium) {
+        observed.cilium = CiliumPolicies::Writable;
+    }
+}
+
+fn was_by_cilium(workflow: &AIWorkflow) -> bool {
+    let said = workflow.status.as_ref().and_then(|status| status.egress);
+    said.is_some_and(|egress| egress.backend == Backend::Cilium)
 }
 
 impl Planned<'_> {

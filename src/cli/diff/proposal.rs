@@ -96,7 +96,7 @@ impl<'a> Proposal<'a> {
             let namespace = Some(namespace.as_str());
             wanted.extend(of(namespace, "", "namespaces", &["get"]));
             wanted.extend(of(namespace, GROUP, "aiworkflows", &["get", "list"]));
-            for child in Child::ALL {
+            for child in Child::BUILT_IN {
                 wanted.extend(of(namespace, child.group(), child.plural(), &["get", "list"]));
             }
         }

@@ -85,7 +85,7 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>, 
             .comments
             .push(format!("Namespace {}: its pods are refused: {problem}", facts.name));
     }
-    let names_domains = plan::names_domains(workflow);
+    let names_domains = asks_proxy(workflow, &class);
     if names_domains {
         comment.push_str("\nClients that obey none of the variables for a proxy reach no domain.");
     }
@@ -191,9 +191,14 @@ fn variables(secrets: &[DeclaredSecret]) -> Vec<Value> {
     variables
 }
 
+/// Whether its clients have to know the egress proxy: by Cilium they go their way as they always do.
+fn asks_proxy(workflow: &AIWorkflow, class: &AIWorkflowClass) -> bool {
+    plan::names_domains(workflow) && !plan::wants_cilium(class)
+}
+
 /// Variables by which clients find the egress proxy. curl reads the one for plain HTTP in lower case alone.
 fn way_to_domains(workflow: &AIWorkflow, class: &AIWorkflowClass, proxy: &Proxy<'_>) -> Vec<Value> {
-    if !plan::names_domains(workflow) {
+    if !asks_proxy(workflow, class) {
         return Vec::new();
     }
     let (url, mut direct) = (proxy.url(class), NO_PROXY.to_owned());

@@ -26,7 +26,7 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 impl Look<'_> {
-    /// Reads what admission would refuse of a kind that makes no pods.
+    /// Reads what admission would refuse of a kind that makes no pods, but for what Ringfence made.
     pub(super) async fn read_refused(&mut self, kind: Listed) {
         let mut ask = Ask::all(kind, Some(&self.namespace));
         while let Some(page) = self.page(&ask).await {
@@ -51,7 +51,8 @@ impl Look<'_> {
                         continue;
                     }
                 };
-                let Some(foreign) = Foreign::refused(place, object, violations) else {
+                let foreign = Foreign::refused(place, object, violations);
+                let Some(foreign) = foreign.filter(|foreign| !foreign.is_made_by(&self.owners)) else {
                     continue;
                 };
                 if self.foreign.len() >= 2 * MAX_FOREIGN {

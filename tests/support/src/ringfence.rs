@@ -33,7 +33,8 @@ pub struct Ringfence {
 impl ControlPlane {
     /// Ringfence of this test binary, installed by the chart and ready, started by the first test that asks. `binary` is
     /// `env!("CARGO_BIN_EXE_ringfence")`, which only the test itself knows. It does not scan: that would write `Compliant` when
-    /// no other test expects it. It is told that an egress proxy is there: what comes of declared domains is the same without one.
+    /// no other test expects it. It is told that an egress proxy is there, which is the same for what comes of declared domains; and it may
+    /// write Cilium's policies, for classes that say so.
     ///
     /// # Panics
     /// When it does not become ready.
@@ -41,8 +42,9 @@ impl ControlPlane {
         let started = self
             .ringfence
             .get_or_try_init(async || {
-                let flags = ["--scan-period=0", "--egress-proxy"].map(str::to_owned);
-                self.start_ringfence_with(binary, &Value::Null, &flags).await
+                let flags = ["--scan-period=0", "--egress-proxy", "--egress-cilium"].map(str::to_owned);
+                let values = serde_json::json!({"egress": {"cilium": {"enabled": true}}});
+                self.start_ringfence_with(binary, &values, &flags).await
             })
             .await;
         started.unwrap_or_else(|error| panic!("{error:#}"))

@@ -1,0 +1,115 @@
+//! Egress by domain: by what pods reach the domains that are in force, as the class and the cluster have it.
+//!
+//! Must never: put another backend in the place of one that the class names, or take policies that are not served for a moment for ones that
+//! nobody wants: the cluster's DNS would open beside what had closed it.
+
+use super::{Observed, dns, domains};
+use crate::api::{AIWorkflow, AIWorkflowClass, Backend, BackendChoice, Reason};
+
+/// Whether policies of Cilium can be written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CiliumPolicies {
+    /// The API server does not serve them, for good or for the moment.
+    #[default]
+    Unserved,
+    /// It does, and the chart does not let Ringfence write them.
+    NotAllowed,
+    /// They can.
+    Writable,
+}
+
+/// By what a workflow's pods reach the domains that are in force.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Chosen {
+    /// The backend, whether it is there or not. `None` where nothing is to be reached, or nothing is there.
+    pub(super) backend: Option<Backend>,
+    /// Why domains that are in force are not reached.
+    pub(super) unserved: Option<(Reason, String)>,
+    /// The backend opens the cluster's DNS, for some names alone: nothing else may, because what is allowed without a look at names allows
+    /// every name.
+    pub(super) takes_dns: bool,
+}
+
+/// Chooses. While a declaration is held, whether the DNS is the backend's follows from what stood, and not from what nobody reviewed.
+pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass, held: bool) -> Chosen {
+    let is_in_force = !domains::in_force(workflow, observed, class).is_empty();
+    if !is_in_force && !held {
+        return Chosen::default();
+    }
+    let said = workflow.status.as_ref().and_then(|status| status.egress);
+    let said = said.map(|egress| egress.backend);
+    let (backend, unserved) = by_class(observed, class, said);
+    let is_cilium = |backend| backend == Some(Backend::Cilium);
+    Chosen {
+        backend,
+        unserved: unserved.filter(|_| is_in_force),
+        takes_dns: is_cilium(backend) && (!held || is_cilium(said)),
+    }
+}
+
+/// Whether a class has pods reach domains by Cilium, wherever that is there or not.
+pub fn wants_cilium(class: &AIWorkflowClass) -> bool {
+    choice(class) == BackendChoice::Cilium
+}
+
+fn choice(class: &AIWorkflowClass) -> BackendChoice {
+    class.spec.egress.and_then(|egress| egress.backend).unwrap_or_default()
+}
+
+/// The backend, and what it lacks. `said` is what was chosen last.
+fn by_class(
+    observed: &Observed,
+    class: &AIWorkflowClass,
+    said: Option<Backend>,
+) -> (Option<Backend>, Option<(Reason, String)>) {
+    let has_proxy = observed.egress_proxy.is_some();
+    let learns = dns::is_reached(class);
+    match (choice(class), observed.cilium) {
+        (BackendChoice::Proxy, _) => (Some(Backend::Proxy), (!has_proxy).then(|| no_proxy(false))),
+        (BackendChoice::Cilium, _) => (Some(Backend::Cilium), without_cilium(observed, learns)),
+        (BackendChoice::Auto, _) if has_proxy => (Some(Backend::Proxy), None),
+        (BackendChoice::Auto, CiliumPolicies::Writable) if learns => (Some(Backend::Cilium), None),
+        (BackendChoice::Auto, CiliumPolicies::Unserved) if learns && said == Some(Backend::Cilium) => {
+            (Some(Backend::Cilium), without_cilium(observed, learns))
+        }
+        (BackendChoice::Auto, cilium) => (None, Some(no_proxy(cilium == CiliumPolicies::NotAllowed))),
+    }
+}
+
+fn no_proxy(or_cilium: bool) -> (Reason, String) {
+    let or = if or_cilium {
+        ", or egress.cilium.enabled, by which Ringfence writes policies of the Cilium that is there"
+    } else {
+        ""
+    };
+    let message = format!(
+        "spec.network.egress names domains, which pods reach through the egress proxy, and none is installed: ask the platform team to set egress.enabled of Ringfence's chart{or}; all else stands as declared"
+    );
+    (Reason::NoEgressProxy, message)
+}
+
+fn without_cilium(observed: &Observed, learns: bool) -> Option<(Reason, String)> {
+    let (lacks, fix) = match observed.cilium {
+        _ if !learns => (
+            "learns addresses from what pods ask the cluster's DNS, and spec.cluster.dns of the class lets them reach none",
+            "let them, or set spec.egress.backend: Proxy",
+        ),
+        CiliumPolicies::Unserved => (
+            "is not there: the API server does not serve ciliumnetworkpolicies.cilium.io/v2",
+            "install Cilium, or set spec.egress.backend: Proxy and egress.enabled of Ringfence's chart",
+        ),
+        CiliumPolicies::NotAllowed => (
+            "is there, and Ringfence may not write its policies",
+            "set egress.cilium.enabled of Ringfence's chart",
+        ),
+        CiliumPolicies::Writable => return None,
+    };
+    let class = observed.namespace.fencing_class().unwrap_or_default();
+    let message = format!(
+        "spec.network.egress names domains, which pods reach by Cilium (spec.egress of AIWorkflowClass {class}), which {lacks}: ask the platform team to {fix}; until then domains and the cluster's DNS stay closed, and all else stands as declared"
+    );
+    Some((Reason::NoEgressBackend, message))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::CiliumPolicies::{NotAllowed, Unserved, Writable};
+use super::*;
+use crate::{
+    api::{AIWorkflowStatus, ConditionStatus, ConditionType, find},
+    plan::{
+        Change, Child, Outcome, Plan, name_of, owned_name, plan, status,
+        tests::{kinds, observed, stored, workflow},
+    },
+};
+
+/// A class that opens any domain and says this of backends, an egress proxy or none, and Cilium or none.
+fn place(backend: Option<&str>, proxy: bool, cilium: CiliumPolicies) -> Observed {
+    let mut observed = observed();
+    let spec = &mut observed.class.as_mut().unwrap().spec;
+    spec.network.as_mut().unwrap().domains = vec!["*".to_owned()];
+    spec.egress = backend.map(|backend| serde_json::from_value(json!({"backend": backend})).unwrap());
+    observed.egress_proxy = proxy.then(|| "ringfence-system".to_owned());
+    observed.cilium = cilium;
+    observed
+}
+
+/// A workflow that declares these domains, and by what its status says that they were reached.
+fn declaring(domains: &[&str], said: Option<&str>) -> AIWorkflow {
+    let rule = |domain: &&str| json!({"name": domain.replace('.', "-"), "to": {"domains": [domain]}, "ports": [{"port": 443}]});
+    let egress: Vec<_> = domains.iter().map(rule).collect();
+    let mut declared = workflow(json!({"network": {"egress": egress}}));
+    declared.status = said.map(|backend| serde_json::from_value(json!({"egress": {"backend": backend}})).unwrap());
+    declared
+}
+
+fn said(workflow: &AIWorkflow, observed: &Observed, plan: &Plan) -> AIWorkflowStatus {
+    let now = "2026-11-27T20:00:00Z".parse().unwrap();
+    status(workflow, observed, plan, &Outcome::Applied(None), now)
+}
+
+fn with_children(children: &[(Child, Value)], observed: Observed) -> Observed {
+    Observed {
+        children: children.to_vec(),
+        ..observed
+    }
+}
+
+/// Rules of the workflow's allow policy that open port 53, as it is made or stands.
+fn opens_dns(plan: &Plan, observed: &Observed) -> bool {
+    let is_allow = |object: &&Value| name_of(object) == owned_name("ai", "triage", "allow");
+    let written = plan.changes.iter().find_map(|change| match change {
+        Change::Create(_, object) | Change::Replace(_, object) => Some(object).filter(is_allow),
+        Change::Delete { .. } => None,
+    });
+    let stands = || observed.children.iter().map(|(_, object)| object).find(is_allow);
+    let allow = written.or_else(stands).expect("an allow policy");
+    let rules = allow["spec"]["egress"].as_array().unwrap();
+    rules.iter().any(|rule| rule["ports"][0]["port"] == 53)
+}
+
+#[rstest]
+#[case::both(None, true, Writable, None, Some("Proxy"), None)]
+#[case::auto_said(Some("Auto"), true, Writable, Some("Cilium"), Some("Proxy"), None)]
+#[case::cilium_alone(None, false, Writable, None, Some("Cilium"), None)]
+#[case::nothing(None, false, Unserved, None, None, Some("NoEgressProxy egress.enabled"))]
+#[case::cilium_of_somebody_else(None, false, NotAllowed, None, None, Some("NoEgressProxy egress.cilium.enabled"))]
+#[case::not_served_for_a_moment(
+    None,
+    false,
+    Unserved,
+    Some("Cilium"),
+    Some("Cilium"),
+    Some("NoEgressBackend does not serve")
+)]
+#[case::not_allowed_any_more(
+    None,
+    false,
+    NotAllowed,
+    Some("Cilium"),
+    None,
+    Some("NoEgressProxy egress.cilium.enabled")
+)]
+#[case::proxy_that_is_gone(None, false, Unserved, Some("Proxy"), None, Some("NoEgressProxy egress.enabled"))]
+#[case::proxy_named(Some("Proxy"), true, Writable, None, Some("Proxy"), None)]
+#[case::proxy_named_and_not_there(
+    Some("Proxy"),
+    false,
+    Writable,
+    None,
+    Some("Proxy"),
+    Some("NoEgressProxy egress.enabled")
+)]
+#[case::cilium_named(Some("Cilium"), true, Writable, None, Some("Cilium"), None)]
+#[case::cilium_named_and_not_there(
+    Some("Cilium"),
+    true,
+    Unserved,
+    None,
+    Some("Cilium"),
+    Some("NoEgressBackend does not serve")
+)]
+#[case::cilium_named_and_not_allowed(
+    Some("Cilium"),
+    true,
+    NotAllowed,
+    None,
+    Some("Cilium"),
+    Some("NoEgressBackend egress.cilium.enabled")
+)]
+fn the_class_and_the_cluster_choose_and_what_is_not_there_is_said(
+    #[case] named: Option<&str>,
+    #[case] proxy: bool,
+    #[case] cilium: CiliumPolicies,
+    #[case] before: Option<&str>,
+    #[case] expected: Option<&str>,
+    #[case] lacks: Option<&str>,
+) {
+    let observed = place(named, proxy, cilium);
+    let declared = declaring(&["a.example.com"], before);
+    let plan = plan(&declared, &observed);
+    assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+    let said = said(&declared, &observed, &plan);
+    let backend = said.egress.map(|egress| format!("{:?}", egress.backend));
+    assert_eq!(backend.as_deref(), expected);
+    let programmed = find(&said.conditions, ConditionType::Programmed).unwrap();
+    let told = (
+        programmed.status,
+        format!("{} {}", programmed.reason, programmed.message),
+    );
+    match lacks {
+        None => assert_eq!(told.0, ConditionStatus::True, "{}", told.1),
+        Some(lacks) => {
+            let (reason, words) = lacks.split_once(' ').unwrap();
+            assert_eq!((told.0, programmed.reason.as_str()), (ConditionStatus::False, reason));
+            assert!(told.1.contains(words), "{}", told.1);
+        }
+    }
+    // What opens the way is there where it can be and nowhere else, and one of them at the most.
+    let ways: Vec<_> = stored(&plan.changes)
+        .into_iter()
+        .filter(|(_, object)| name_of(object) == owned_name("ai", "triage", "domains"))
+        .map(|(child, _)| child)
+        .collect();
+    let way = match (lacks, expected) {
+        (None, Some("Proxy")) => vec![Child::NetworkPolicy],
+        (None, _) => vec![Child::CiliumNetworkPolicy],
+        (Some(_), _) => Vec::new(),
+    };
+    assert_eq!(ways, way);
+    // And the DNS is opened for every name where it is not Cilium's to open.
+    let is_cilium = expected == Some("Cilium");
+    assert_eq!(opens_dns(&plan, &observed), !is_cilium);
+    let exfiltration = find(&said.conditions, ConditionType::DnsExfiltration).unwrap();
+    assert_eq!(exfiltration.reason, if is_cilium { "Closed" } else { "Possible" });
+}
+
+#[test]
+fn cilium_without_a_dns_learns_no_address() {
+    for (named, reason) in [(Some("Cilium"), "NoEgressBackend"), (None, "NoEgressProxy")] {
+        let mut observed = place(named, false, Writable);
+        let none = json!({"dns": {"mode": "None"}});
+        observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(none).unwrap();
+        let declared = declaring(&["a.example.com"], Some("Cilium"));
+        let plan = plan(&declared, &observed);
+        let said = said(&declared, &observed, &plan);
+        let programmed = find(&said.conditions, ConditionType::Programmed).unwrap();
+        assert_eq!(programmed.reason, reason, "{}", programmed.message);
+        assert!(!kinds(&plan.changes).contains(&("create", "CiliumNetworkPolicy")));
+        let exfiltration = find(&said.conditions, ConditionType::DnsExfiltration).unwrap();
+        assert_eq!(exfiltration.reason, "Closed");
+    }
+}
+
+/// Nothing of the old way is left, and the DNS opens after what had closed it is gone.
+#[test]
+fn one_way_goes_before_the_other_comes() {
+    let declared = declaring(&["a.example.com"], Some("Cilium"));
+    let by_cilium = stored(&plan(&declared, &place(Some("Cilium"), true, Writable)).changes);
+    let to_proxy = with_children(&by_cilium, place(Some("Proxy"), true, Writable));
+    let changes = plan(&declared, &to_proxy).changes;
+    assert_eq!(
+        kinds(&changes),
+        [
+            ("delete", "CiliumNetworkPolicy"),
+            ("replace", "NetworkPolicy"),
+            ("create", "NetworkPolicy")
+        ]
+    );
+    let by_proxy = stored(&plan(&declared, &place(Some("Proxy"), true, Writable)).changes);
+    let to_cilium = with_children(&by_proxy, place(Some("Cilium"), true, Writable));
+    let changes = plan(&declared, &to_cilium).changes;
+    assert_eq!(
+        kinds(&changes),
+        [
+            ("delete", "NetworkPolicy"),
+            ("replace", "NetworkPolicy"),
+            ("create", "CiliumNetworkPolicy")
+        ]
+    );
+    // With the last domain it goes too, by whatever it was reached.
+    let none = declaring(&[], Some("Cilium"));
+    let observed = with_children(&by_cilium, place(None, false, Writable));
+    let changes = plan(&none, &observed);
+    assert_eq!(
+        kinds(&changes.changes),
+        [("delete", "CiliumNetworkPolicy"), ("replace", "NetworkPolicy")]
+    );
+    assert_eq!(said(&none, &observed, &changes).egress, None);
+}
+
+/// The chart does not let Ringfence write them any more: what it wrote still opens a way, so it is to go, and if it cannot, that is said.
+#[test]
+fn what_stays_behind_is_still_to_go() {
+    let declared = declaring(&["a.example.com"], Some("Cilium"));
+    let by_cilium = stored(&plan(&declared, &place(None, false, Writable)).changes);
+    let observed = with_children(&by_cilium, place(None, false, NotAllowed));
+    let plan = plan(&declared, &observed);
+    assert!(kinds(&plan.changes).contains(&("delete", "CiliumNetworkPolicy")));
+    let now = "2026-11-27T20:00:00Z".parse().unwrap();
+    let failed = Outcome::Failed(Reason::Forbidden, "cannot delete it".to_owned());
+    let said = status(&declared, &observed, &plan, &failed, now);
+    assert_eq!(
+        said.egress.map(|egress| egress.backend),
+        Some(Backend::Cilium),
+        "it is looked for again"
+    );
+    assert_eq!(
+        find(&said.conditions, ConditionType::Ready).unwrap().reason,
+        "Forbidden"
+    );
+}
+
+/// Somebody edits the declaration while nobody reviews: neither do domains open the DNS by going, nor close it by coming.
+#[test]
+fn what_nobody_reviewed_neither_opens_the_dns_nor_closes_it() {
+    let held = |domains: &[&str], before: Option<&str>, children: &[(Child, Value)]| {
+        let mut observed = with_children(children, place(None, false, Writable));
+        observed.registration.as_mut().unwrap().uid = "another".to_owned();
+        let mut edited = declaring(domains, before);
+        edited.metadata.generation = Some(4);
+        let status = edited.status.get_or_insert_default();
+        status.reviewed =
+            serde_json::from_value(json!({"generation": 3, "registrationUID": "registration-uid"})).unwrap();
+        let plan = plan(&edited, &observed);
+        assert!(plan.held);
+        assert_eq!(said(&edited, &observed, &plan).egress, edited.status.unwrap().egress);
+        (opens_dns(&plan, &observed), plan)
+    };
+    let two = declaring(&["a.example.com", "b.example.com"], None);
+    let by_cilium = stored(&plan(&two, &place(None, false, Writable)).changes);
+    let (opens, unchanged) = held(&["a.example.com", "b.example.com"], Some("Cilium"), &by_cilium);
+    assert!(!opens && unchanged.changes.is_empty(), "{:?}", unchanged.changes);
+    // One goes, and takes its name from what may be asked; one comes, and opens nothing.
+    let (opens, edited) = held(&["a.example.com", "evil.example"], Some("Cilium"), &by_cilium);
+    let [Change::Replace(Child::CiliumNetworkPolicy, policy)] = edited.changes.as_slice() else {
+        panic!("{:?}", edited.changes)
+    };
+    let text = policy["spec"].to_string();
+    assert!(!opens && text.contains("a.example.com"), "{text}");
+    assert!(!text.contains("b.example.com") && !text.contains("evil"), "{text}");
+    let (opens, all_gone) = held(&[], Some("Cilium"), &by_cilium);
+    assert_eq!(kinds(&all_gone.changes), [("delete", "CiliumNetworkPolicy")]);
+    assert!(!opens);
+    let without = stored(&plan(&declaring(&[], None), &place(None, false, Writable)).changes);
+    let (opens, added) = held(&["a.example.com"], None, &without);
+    assert!(opens && added.changes.is_empty(), "{:?}", added.changes);
+}

@@ -1,0 +1,162 @@
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    api::AIWorkflow,
+    plan::{
+        Change, Child, CiliumPolicies, Observed, is_foreign, owner_uid, plan, same,
+        tests::{kinds, observed, stored, workflow},
+    },
+};
+
+/// Where any domain may be declared, and Cilium's policies are written.
+fn place(dns: Value) -> Observed {
+    let mut observed = observed();
+    let spec = &mut observed.class.as_mut().unwrap().spec;
+    spec.network.as_mut().unwrap().domains = vec!["*".to_owned()];
+    spec.cluster = (!dns.is_null()).then(|| serde_json::from_value(json!({"dns": dns})).unwrap());
+    observed.cilium = CiliumPolicies::Writable;
+    observed
+}
+
+fn declaring(egress: Value) -> AIWorkflow {
+    workflow(json!({"network": {"egress": egress}}))
+}
+
+fn policy(children: &[(Child, Value)]) -> &Value {
+    let is_it = |(child, _): &&(Child, Value)| *child == Child::CiliumNetworkPolicy;
+    &children.iter().find(is_it).expect("a policy of Cilium's").1
+}
+
+#[test]
+fn it_opens_what_is_declared_and_the_dns_for_these_names() {
+    let ports = json!([{"port": 443}, {"port": 8000, "endPort": 8010, "protocol": "TCP"}]);
+    let declared = declaring(json!([
+        {"name": "llm", "to": {"domains": ["api.llm.example", "*.blob.example"]}, "ports": ports},
+        {"name": "mail", "to": {"domains": ["mail.example.com"]}, "ports": [{"port": 587}]},
+        {"name": "api", "to": {"apiServer": {}}},
+    ]));
+    let observed = place(Value::Null);
+    let made = stored(&plan(&declared, &observed).changes);
+    let policy = policy(&made);
+    assert_eq!(
+        (&policy["apiVersion"], &policy["kind"]),
+        (&json!("cilium.io/v2"), &json!("CiliumNetworkPolicy"))
+    );
+    assert!(owner_uid(policy).is_some() && policy["metadata"]["ownerReferences"][0]["kind"] == "AIWorkflow");
+    assert!(
+        policy["metadata"]["annotations"]
+            .get(crate::egress::ANNOTATION)
+            .is_none(),
+        "that is the proxy's"
+    );
+    let dns = json!([{
+        "ports": [{"port": "53", "protocol": "UDP"}, {"port": "53", "protocol": "TCP"}],
+        "rules": {"dns": [
+            {"matchName": "api.llm.example"},
+            {"matchName": "mail.example.com"},
+            {"matchPattern": "**.blob.example"},
+            {"matchPattern": "**.cluster.local"},
+            {"matchPattern": "*.*.*.svc.cluster.local"},
+            {"matchPattern": "*.*.svc.cluster.local"},
+        ]},
+    }]);
+    let kube_dns = json!({"k8s:k8s-app": "kube-dns", "k8s:io.kubernetes.pod.namespace": "kube-system"});
+    let spec = &policy["spec"];
+    assert_eq!(
+        spec["endpointSelector"],
+        json!({"matchLabels": {"k8s:ringfence.dev/workflow": "triage"}})
+    );
+    assert_eq!(
+        spec["egress"],
+        json!([
+            {"toEndpoints": [{"matchLabels": kube_dns, "matchExpressions": []}], "toPorts": dns},
+            {"toCIDRSet": [{"cidr": "169.254.20.10/32", "except": []}], "toPorts": dns},
+            {
+                "toFQDNs": [{"matchName": "api.llm.example"}, {"matchPattern": "**.blob.example"}],
+                "toPorts": [{"ports": [{"port": "443", "protocol": "TCP"}, {"port": "8000", "endPort": 8010, "protocol": "TCP"}]}],
+            },
+            {"toFQDNs": [{"matchName": "mail.example.com"}], "toPorts": [{"ports": [{"port": "587", "protocol": "TCP"}]}]},
+        ])
+    );
+    let refused = spec["egressDeny"][0]["toCIDR"].as_array().unwrap();
+    for address in ["169.254.169.254/32", "168.63.129.16/32", "fd00:ec2::254/128"] {
+        assert!(refused.contains(&json!(address)), "{refused:?}");
+    }
+    let standing = Observed {
+        children: made,
+        ..observed
+    };
+    assert_eq!(plan(&declared, &standing).changes, []);
+}
+
+/// Beside a policy that opens the DNS without a look at names, Cilium would look at none.
+#[rstest]
+#[case::said(
+    json!({"namespace": "dns", "selector": {"matchLabels": {"app": "coredns"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a"]}]}}),
+    json!([{"toEndpoints": [{
+        "matchLabels": {"k8s:app": "coredns", "k8s:io.kubernetes.pod.namespace": "dns"},
+        "matchExpressions": [{"key": "k8s:tier", "operator": "In", "values": ["a"]}],
+    }]}])
+)]
+#[case::by_address(json!({"cidrs": ["203.0.113.53/32", "169.254.0.0/16"]}), json!(["203.0.113.53/32", "169.254.0.0/16"]))]
+fn the_dns_is_the_classs_and_no_other_policy_opens_it(#[case] dns: Value, #[case] expected: Value) {
+    let declared = declaring(json!([{"name": "a", "to": {"domains": ["a.example.com"]}, "ports": [{"port": 443}]}]));
+    let made = stored(&plan(&declared, &place(dns)).changes);
+    let egress = policy(&made)["spec"]["egress"].as_array().unwrap().clone();
+    assert_eq!(egress.len(), 2, "{egress:?}");
+    let blocks = egress[0].get("toCIDRSet").and_then(Value::as_array);
+    match blocks {
+        Some(blocks) => {
+            let ranges: Vec<_> = blocks.iter().map(|block| block["cidr"].clone()).collect();
+            assert_eq!(json!(ranges), expected);
+            assert!(
+                blocks[1]["except"].to_string().contains("169.254.169.254"),
+                "{blocks:?}"
+            );
+        }
+        None => assert_eq!(json!([{"toEndpoints": egress[0]["toEndpoints"]}]), expected),
+    }
+    let plain = made.iter().filter(|(child, _)| *child == Child::NetworkPolicy);
+    for (_, policy) in plain {
+        assert_eq!(policy["spec"]["egress"], json!([]), "{policy}");
+    }
+}
+
+/// What somebody with every right on these kinds would write.
+#[rstest]
+#[case::any_name("/spec/egress/0/toPorts/0/rules/dns", json!([{"matchPattern": "*"}]))]
+#[case::no_look_at_names("/spec/egress/0/toPorts/0", json!({"ports": [{"port": "53", "protocol": "ANY"}]}))]
+#[case::a_wider_name("/spec/egress/2/toFQDNs/0", json!({"matchPattern": "*"}))]
+#[case::any_port("/spec/egress/2/toPorts", json!([]))]
+#[case::everywhere("/spec/egress", json!([{"toEntities": ["all"]}]))]
+#[case::nothing_refused("/spec/egressDeny", json!([]))]
+#[case::other_pods("/spec/endpointSelector", json!({}))]
+#[case::no_default_deny("/spec/enableDefaultDeny", json!({"egress": false, "ingress": false}))]
+#[case::a_way_in("/spec/ingress", json!([{}]))]
+#[case::more_than_one("/specs", json!([{"endpointSelector": {}, "egress": [{"toEntities": ["all"]}]}]))]
+#[case::a_finalizer("/metadata/finalizers", json!(["a.example/b"]))]
+fn what_somebody_else_writes_into_it_is_put_back(#[case] pointer: &str, #[case] foreign: Value) {
+    let declared = declaring(json!([{"name": "a", "to": {"domains": ["a.example.com"]}, "ports": [{"port": 443}]}]));
+    let mut observed = place(Value::Null);
+    observed.children = stored(&plan(&declared, &observed).changes);
+    let before = policy(&observed.children).clone();
+    let edited = observed
+        .children
+        .iter_mut()
+        .find(|(child, _)| *child == Child::CiliumNetworkPolicy);
+    let (_, edited) = edited.unwrap();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match edited.pointer_mut(parent).unwrap() {
+        Value::Object(fields) => drop(fields.insert(key.to_owned(), foreign)),
+        Value::Array(items) => items[key.parse::<usize>().unwrap()] = foreign,
+        other => panic!("{other}"),
+    }
+    let edited = edited.clone();
+    let put_back = plan(&declared, &observed);
+    assert_eq!(kinds(&put_back.changes), [("replace", "CiliumNetworkPolicy")]);
+    let [Change::Replace(_, whole)] = put_back.changes.as_slice() else {
+        unreachable!()
+    };
+    assert!(same(whole, &before) && is_foreign(whole, &edited), "{whole}");
+}

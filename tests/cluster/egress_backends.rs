@@ -1,0 +1,305 @@
+//! By what pods reach the domains that their workflow declares: as the class says, and as the cluster has it, while definitions of Cilium's
+//! come, go for a moment, and come back. On a control plane of its own: which kinds are served is the whole cluster's.
+
+use anyhow::ensure;
+use ringfence::plan::owned_name;
+use serde_json::{Value, json};
+use support::{ControlPlane, Options, eventually};
+
+use crate::objects::cilium_definition;
+use crate::world::{Actor, BINARY, CLASSES, SOON, World, all, condition, in_force, one, tenant_everywhere, workflow};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/ciliumnetworkpolicies.cilium.io";
+
+/// A control plane without an egress proxy, where Ringfence may write Cilium's policies as far as the chart says.
+async fn world(flags: &[&str]) -> World {
+    let cluster: &'static ControlPlane = Box::leak(Box::new(
+        ControlPlane::start(Options::default()).expect("a control plane"),
+    ));
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let values = json!({"egress": {"cilium": {"enabled": true}}});
+    let ringfence = cluster.start_ringfence_with(BINARY, &values, &flags).await;
+    let admin = Actor::new(cluster.admin().await);
+    in_force(&admin).await;
+    let tess = tenant_everywhere(cluster, &admin).await;
+    World {
+        cluster,
+        ringfence: Box::leak(Box::new(ringfence.expect("ringfence"))),
+        admin,
+        tess,
+    }
+}
+
+/// A workflow with a domain under a class of its own.
+struct Place<'a> {
+    world: &'a World,
+    ns: String,
+    class: String,
+}
+
+impl<'a> Place<'a> {
+    async fn new(world: &'a World, mode: &str, egress: Value) -> Self {
+        let mut spec = json!({"images": {"allowed": ["**"]}, "network": {"domains": ["*.example.com"]}});
+        if !egress.is_null() {
+            spec["egress"] = egress;
+        }
+        let class = world.class(&spec).await;
+        let ns = world
+            .namespace("backend", &json!({format!("ringfence.dev/{mode}"): class}))
+            .await;
+        let declared = workflow("triage", &declaring(&["api.example.com"]));
+        world.tess.post(&all("AIWorkflow", &ns), &declared).await.ok();
+        Self { world, ns, class }
+    }
+
+    fn path(&self, kind: &str, part: &str) -> String {
+        one(kind, &self.ns, &owned_name(&self.ns, "triage", part))
+    }
+
+    async fn says(&self, type_: &'static str, status: &'static str, reason: &'static str) -> Value {
+        self.world.condition(&self.ns, "triage", type_, status, reason).await
+    }
+
+    /// Waits until the status says that this is the backend.
+    async fn reached_by(&self, backend: Value) {
+        eventually(SOON, || async {
+            let workflow = self.world.admin.read(&one("AIWorkflow", &self.ns, "triage")).await?;
+            let said = &workflow["status"]["egress"]["backend"];
+            ensure!(*said == backend, "{said} is not {backend}: {}", workflow["status"]);
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Waits until Cilium's policy opens these names and no others.
+    async fn opens(&self, names: &[&str]) -> Value {
+        let wanted: Vec<_> = names.iter().map(|name| json!({"matchName": name})).collect();
+        eventually(SOON, || async {
+            let policy = self
+                .world
+                .admin
+                .read(&self.path("CiliumNetworkPolicy", "domains"))
+                .await?;
+            let egress = policy["spec"]["egress"].as_array().into_iter().flatten();
+            let opened = egress.filter_map(|rule| rule["toFQDNs"].as_array());
+            let opened: Vec<_> = opened.flatten().cloned().collect();
+            ensure!(opened == wanted, "{opened:?}");
+            Ok(policy)
+        })
+        .await
+    }
+
+    /// Waits until the policy for all else opens the DNS, or does not.
+    async fn dns_is_open(&self, is_open: bool) {
+        eventually(SOON, || async {
+            ensure!(self.opens_dns().await? == is_open, "the DNS is open: {}", !is_open);
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn opens_dns(&self) -> anyhow::Result<bool> {
+        let policy = self.world.admin.read(&self.path("NetworkPolicy", "allow")).await?;
+        let mut rules = policy["spec"]["egress"].as_array().into_iter().flatten();
+        Ok(rules.any(|rule| rule["ports"][0]["port"] == 53))
+    }
+
+    async fn change_class(&self, egress: Value) {
+        let path = format!("{CLASSES}/{}", self.class);
+        self.world
+            .admin
+            .patch(&path, &json!({"spec": {"egress": egress}}))
+            .await
+            .ok();
+    }
+}
+
+fn declaring(domains: &[&str]) -> Value {
+    let rule = |domain: &&str| json!({"name": domain.replace('.', "-"), "to": {"domains": [domain]}, "ports": [{"port": 443}]});
+    json!({"network": {"egress": domains.iter().map(rule).collect::<Vec<_>>()}})
+}
+
+async fn define(world: &World) {
+    world.admin.post(DEFINITIONS, &cilium_definition()).await.ok();
+}
+
+#[tokio::test]
+async fn what_the_class_names_or_the_cluster_has_is_what_pods_go_by() {
+    let world = &world(&["--scan-period=0", "--egress-cilium"]).await;
+    let by_itself = &Place::new(world, "enforce", Value::Null).await;
+    let named = &Place::new(world, "enforce", json!({"backend": "Cilium"})).await;
+
+    // Nothing is there: the class that names nothing keeps what every workflow has, and the other one keeps the DNS closed.
+    let said = by_itself.says("Programmed", "False", "NoEgressProxy").await;
+    assert!(
+        condition(&said, "Programmed")["message"]
+            .to_string()
+            .contains("egress.enabled")
+    );
+    assert_eq!(said["status"]["egress"], Value::Null);
+    by_itself.dns_is_open(true).await;
+    by_itself.says("DnsExfiltration", "True", "Possible").await;
+    let said = named.says("Ready", "False", "NoEgressBackend").await;
+    assert!(
+        condition(&said, "Programmed")["message"]
+            .to_string()
+            .contains("does not serve")
+    );
+    named.reached_by(json!("Cilium")).await;
+    named.dns_is_open(false).await;
+
+    // Cilium comes, and nobody touches anything.
+    define(world).await;
+    for place in [by_itself, named] {
+        let policy = place.opens(&["api.example.com"]).await;
+        let owner = &policy["metadata"]["ownerReferences"][0];
+        assert_eq!(
+            (&owner["kind"], &owner["name"]),
+            (&json!("AIWorkflow"), &json!("triage"))
+        );
+        // All of it passes the bounds of the kind, and nothing of it is lost.
+        let dns = &policy["spec"]["egress"][0]["toPorts"][0]["rules"]["dns"];
+        assert_eq!(dns[0], json!({"matchName": "api.example.com"}));
+        assert_eq!(dns.as_array().map(Vec::len), Some(4), "{dns}");
+        let refused = policy["spec"]["egressDeny"][0]["toCIDR"].to_string();
+        assert!(refused.contains("169.254.169.254/32"), "{refused}");
+        place.says("Ready", "True", "Fenced").await;
+        place.says("DnsExfiltration", "False", "Closed").await;
+        place.reached_by(json!("Cilium")).await;
+        place.dns_is_open(false).await;
+        assert!(
+            !world
+                .admin
+                .is_there(&place.path("NetworkPolicy", "domains"))
+                .await
+                .unwrap()
+        );
+    }
+
+    // The definition goes, with all policies: what had closed the DNS is no reason to open it.
+    world.admin.delete(DEFINITION).await.ok();
+    for place in [by_itself, named] {
+        place.says("Programmed", "False", "NoEgressBackend").await;
+        place.reached_by(json!("Cilium")).await;
+        assert!(!place.opens_dns().await.unwrap());
+    }
+    world.admin.gone(DEFINITION).await;
+    define(world).await;
+    for place in [by_itself, named] {
+        place.opens(&["api.example.com"]).await;
+        place.says("Ready", "True", "Fenced").await;
+    }
+
+    // The declaration changes, and its last domain goes.
+    let path = one("AIWorkflow", &named.ns, "triage");
+    let two = declaring(&["api.example.com", "b.example.com"]);
+    world.tess.patch(&path, &json!({"spec": two})).await.ok();
+    named.opens(&["api.example.com", "b.example.com"]).await;
+    world.tess.patch(&path, &json!({"spec": {"network": null}})).await.ok();
+    world.admin.gone(&named.path("CiliumNetworkPolicy", "domains")).await;
+    named.dns_is_open(true).await;
+    named.reached_by(Value::Null).await;
+    named.says("Ready", "True", "Fenced").await;
+
+    // The class changes to what is not there: nothing takes its place, and nothing of the other stays.
+    by_itself.change_class(json!({"backend": "Proxy"})).await;
+    world
+        .admin
+        .gone(&by_itself.path("CiliumNetworkPolicy", "domains"))
+        .await;
+    by_itself.says("Programmed", "False", "NoEgressProxy").await;
+    by_itself.reached_by(json!("Proxy")).await;
+    by_itself.dns_is_open(true).await;
+    by_itself.change_class(json!({"backend": "Auto"})).await;
+    by_itself.opens(&["api.example.com"]).await;
+
+    // With the workflow it goes.
+    world
+        .tess
+        .delete(&one("AIWorkflow", &by_itself.ns, "triage"))
+        .await
+        .ok();
+    world
+        .admin
+        .gone(&by_itself.path("CiliumNetworkPolicy", "domains"))
+        .await;
+    let other = json!({"spec": {"egress": {"backend": "Iptables"}}});
+    let answer = world
+        .admin
+        .patch(&format!("{CLASSES}/{}", by_itself.class), &other)
+        .await;
+    assert_eq!(answer.code, 422, "{}", answer.body);
+}
+
+/// The platform takes the right to write them away: what was written is still a way out, and said to be one.
+#[tokio::test]
+async fn what_may_not_be_taken_back_is_told() {
+    let world = &world(&["--scan-period=0", "--egress-cilium"]).await;
+    define(world).await;
+    let place = Place::new(world, "enforce", Value::Null).await;
+    place.opens(&["api.example.com"]).await;
+    place.says("Ready", "True", "Fenced").await;
+    // As an upgrade of the chart with egress.cilium.enabled=false leaves it.
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ringfence";
+    let mut without = world.admin.get(role).await.ok();
+    let rules = without["rules"].as_array_mut().unwrap();
+    let before = rules.len();
+    let writes_cilium = |rule: &Value| {
+        rule["resources"] == json!(["ciliumnetworkpolicies"]) && rule["verbs"].to_string().contains("create")
+    };
+    rules.retain(|rule| !writes_cilium(rule));
+    assert_eq!(rules.len(), before - 1);
+    world.admin.put(role, &without).await.ok();
+    place.change_class(json!({"backend": "Proxy"})).await;
+    let said = place.says("Ready", "False", "Forbidden").await;
+    let message = condition(&said, "Programmed")["message"].to_string();
+    assert!(message.contains("delete CiliumNetworkPolicy"), "{message}");
+    place.reached_by(json!("Cilium")).await;
+    // The right is given back.
+    without["rules"].as_array_mut().unwrap().push(
+        json!({"apiGroups": ["cilium.io"], "resources": ["ciliumnetworkpolicies"], "verbs": ["get", "list", "watch", "create", "update", "delete"]}),
+    );
+    without["metadata"]["resourceVersion"] = Value::Null;
+    world.admin.put(role, &without).await.ok();
+    world.admin.gone(&place.path("CiliumNetworkPolicy", "domains")).await;
+    place.says("Programmed", "False", "NoEgressProxy").await;
+}
+
+/// Where the guard on owned objects does not stand: whoever may write it does, and it is put back.
+#[tokio::test]
+async fn what_somebody_writes_into_it_is_put_back() {
+    let world = &World::shared().await;
+    let definition = world.admin.post(DEFINITIONS, &cilium_definition()).await;
+    assert!(matches!(definition.code, 201 | 409), "{}", definition.body);
+    let place = Place::new(world, "warn", json!({"backend": "Cilium"})).await;
+    let before = place.opens(&["api.example.com"]).await;
+    let path = place.path("CiliumNetworkPolicy", "domains");
+    let edits = [
+        json!({"spec": {"egress": [{"toEntities": ["all"]}]}}),
+        json!({"spec": {"egressDeny": null}}),
+        json!({"spec": {"endpointSelector": {"matchLabels": {"k8s:app": "x"}}}}),
+        json!({"specs": [{"endpointSelector": {}, "egress": [{"toEntities": ["all"]}]}]}),
+        json!({"metadata": {"labels": {"ringfence.dev/owner": null}}}),
+    ];
+    for edit in edits {
+        world.admin.patch(&path, &edit).await.ok();
+        eventually(SOON, || async {
+            let now = world.admin.read(&path).await?;
+            let parts = |object: &Value| {
+                json!([
+                    object["spec"],
+                    object["specs"],
+                    object["metadata"]["labels"],
+                    object["metadata"]["annotations"]
+                ])
+            };
+            ensure!(parts(&now) == parts(&before), "{now}");
+            Ok(())
+        })
+        .await;
+    }
+    world.admin.delete(&path).await.ok();
+    let again = place.opens(&["api.example.com"]).await;
+    assert_ne!(again["metadata"]["uid"], before["metadata"]["uid"]);
+}
