@@ -29,7 +29,7 @@ pub fn swells(review: &[u8]) -> bool {
     old > 0 && object > old && object > LARGE
 }
 
-/// From the name of each to whatever follows it.
+/// From behind the name of each to whatever follows it.
 #[derive(Clone, Copy, Default)]
 struct Sizes {
     object: usize,
@@ -50,7 +50,8 @@ impl Level<'_> {
         (name.as_ptr() as usize).saturating_sub(self.review.as_ptr() as usize)
     }
 
-    fn note(self, key: &str, size: usize) {
+    fn note(self, key: &str, until: usize) {
+        let size = until.saturating_sub(self.place(key).saturating_add(key.len()));
         let mut sizes = self.sizes.get();
         match key {
             "object" => sizes.object = size,
@@ -81,7 +82,7 @@ impl<'de> Visitor<'de> for Level<'_> {
         // Names are read where they stand; one that is written with escapes ends the reading, and the API server writes none.
         while let Some(key) = map.next_key::<&'de str>()? {
             if let Some(last) = last.take() {
-                self.note(last, self.place(key).saturating_sub(self.place(last)));
+                self.note(last, self.place(key));
             }
             if !self.is_request && key == "request" {
                 let request = Level {
@@ -94,7 +95,7 @@ impl<'de> Visitor<'de> for Level<'_> {
             }
         }
         if let Some(last) = last {
-            self.note(last, self.review.len().saturating_sub(self.place(last)));
+            self.note(last, self.review.len());
         }
         Ok(())
     }
