@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -135,10 +136,10 @@ fn what_a_workflow_may_reach_follows_its_policy_and_its_namespace() {
             Ok(())
         })
         .await;
-        let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(world.client.clone());
-        let unfenced = kube::api::Patch::Merge(json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}));
+        let namespaces: Api<Namespace> = Api::all(world.client.clone());
+        let unfenced = Patch::Merge(json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}}));
         namespaces
-            .patch(&workflow.namespace, &kube::api::PatchParams::default(), &unfenced)
+            .patch(&workflow.namespace, &PatchParams::default(), &unfenced)
             .await
             .unwrap();
         eventually(SOON, || async {
@@ -220,9 +221,7 @@ fn one_listener_is_for_pods_of_both_families() {
         let proxy = world.proxy_with(&["--listen=[::]:0"]).await;
         let port = eventually(SOON, || async {
             let log = proxy.log();
-            let lines = log
-                .lines()
-                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let mut listening = lines.filter(|line| line["message"] == "listening");
             let port = listening.find_map(|line| line["address"].as_str()?.strip_prefix("[::]:")?.parse::<u16>().ok());
             port.ok_or_else(|| anyhow::anyhow!("{log}"))
