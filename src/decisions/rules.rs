@@ -340,7 +340,7 @@ mod tests {
     const ANNOTATION: (&str, &str) = ("eks.amazonaws.com/role-arn", "role-a");
 
     /// Texts in constants of these rooms that are no rules.
-    const NO_RULES: [&str; 1] = ["spec"];
+    const NO_RULES: [&str; 2] = ["metadata", "spec"];
 
     /// Rules as the code names them: a constant, or the field of a violation.
     fn of_sources() -> BTreeSet<String> {
