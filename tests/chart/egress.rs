@@ -97,7 +97,7 @@ async fn it_is_there_only_where_it_is_wanted_and_the_operator_knows() {
 async fn the_operator_writes_policies_of_cilium_only_where_it_is_let() {
     let wanted = json!({
         "apiGroups": ["cilium.io"], "resources": ["ciliumnetworkpolicies"],
-        "verbs": ["get", "list", "watch", "create", "update", "delete"],
+        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
     });
     let mut rules = Vec::new();
     for (values, is_let) in [(&[] as &[&str], false), (&["egress.cilium.enabled=true"], true)] {

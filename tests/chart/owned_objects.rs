@@ -40,26 +40,37 @@ async fn owned(admin: &Api, ns: &str, name: &str, metadata: Value) -> Vec<(Strin
     for (path, mut body, change) in kinds {
         body["metadata"] = metadata.clone();
         body["metadata"]["name"] = json!(name);
-        body["metadata"]["annotations"]["ringfence.dev/owner-uid"] = json!("7");
+        let owner = match &metadata["ownerReferences"][0]["uid"] {
+            Value::String(uid) => uid,
+            _ => "7",
+        };
+        body["metadata"]["annotations"]["ringfence.dev/owner-uid"] = json!(owner);
         admin.master(RINGFENCE).post(&path, body).await.unwrap();
         made.push((path, change));
     }
     made
 }
 
-/// An owner that lives, so that the real garbage collector leaves what it owns alone.
-async fn living_owner(admin: &Api, ns: &str) -> Value {
-    let maps = format!("/api/v1/namespaces/{ns}/configmaps");
+/// An owner of Ringfence's that lives, so that the real garbage collector leaves what it owns alone.
+async fn living_owner(admin: &Api) -> Value {
     let name = support::unique("holder");
-    let holder = admin.post(&maps, json!({"metadata": {"name": name}})).await.unwrap();
-    json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": holder["metadata"]["uid"]}])
+    let spec = json!({"images": {"allowed": ["registry.example.com/**"]}});
+    let holder = admin
+        .master(RINGFENCE)
+        .post(
+            "/apis/ringfence.dev/v1alpha1/aiworkflowclasses",
+            json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": name}, "spec": spec}),
+        )
+        .await
+        .unwrap();
+    json!([{"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "name": name, "uid": holder["metadata"]["uid"]}])
 }
 
 #[tokio::test]
 async fn nobody_else_changes_or_deletes_them() {
     let (admin, _chart) = with_chart().await;
     let ns = namespace(&admin, "owned-tenant", json!({"ringfence.dev/enforce": "default"})).await;
-    let owner = living_owner(&admin, &ns).await;
+    let owner = living_owner(&admin).await;
     for (path, change) in owned(&admin, &ns, "mine", json!({"ownerReferences": owner})).await {
         let object = format!("{path}/mine");
         // With `approve` or without: the way out is to take `enforce` off, in the open.
@@ -214,7 +225,7 @@ async fn built_in_controllers_do_their_work_and_no_more() {
     let ns = namespace(&admin, "owned-controllers", json!({"ringfence.dev/enforce": "default"})).await;
     for collector in [COLLECTOR, ALL_CONTROLLERS] {
         let user = admin.master(collector);
-        let owner = living_owner(&admin, &ns).await;
+        let owner = living_owner(&admin).await;
         for (path, change) in owned(
             &admin,
             &ns,
