@@ -185,7 +185,8 @@ fn plain_http_takes_so_many_requests_and_so_much_memory() {
         let other = world.workflow(&[&host], &[port]).await;
         let other = world.pod(&other).await;
         assert_eq!(client::say(proxy.address(), other, &asked).await.status, 200);
-        assert!(each < 100 << 10, "{each} bytes for each");
+        // A thousand, which is all that there may be, are half of what the chart lets the proxy have; in a build without optimisation, too.
+        assert!(each < 256 << 10, "{each} bytes for each");
         drop(held);
     });
 }

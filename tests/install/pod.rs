@@ -160,8 +160,10 @@ impl Pod {
             bail!("it did not end within its grace of {grace} s");
         };
         let ended = ended?;
-        ensure!(ended.success(), "asked to end, it ended with {ended}");
-        self.note(|running| running.ready = false);
+        let mut was_ready = false;
+        self.note(|running| was_ready = std::mem::take(&mut running.ready));
+        // What is asked to end while it is still being started is ended by the signal.
+        ensure!(ended.success() || !was_ready, "asked to end, it ended with {ended}");
         Ok(true)
     }
 
