@@ -33,13 +33,11 @@ impl Pod {
         let target = json!({"apiVersion": "v1", "kind": "Node", "name": NAME});
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.name}, "target": target});
         let scheduler = &self.kubelet.0.scheduler;
-        send(
-            scheduler,
-            Method::POST,
-            &format!("{}/binding", self.path),
-            Some(&binding),
-        )
-        .await?;
+        let path = format!("{}/binding", self.path);
+        match send(scheduler, Method::POST, &path, Some(&binding)).await {
+            Err(_) if self.never_came().await => return Ok(()),
+            bound => bound?,
+        };
         // A node may read the pods that are on it, and its authorizer learns of that by a watch.
         let end = Instant::now() + AWAY;
         let (pod, container) = loop {
@@ -51,6 +49,7 @@ impl Pod {
             };
             match tried.await {
                 Ok(found) => break found,
+                Err(_) if self.never_came().await => return Ok(()),
                 Err(error) if Instant::now() > end => return Err(error),
                 Err(_) => sleep(LOOK).await,
             }
@@ -80,6 +79,16 @@ impl Pod {
             .await;
         self.kubelet.0.running.lock().expect("no panic").remove(&self.uid);
         Ok(())
+    }
+
+    /// Whether it was deleted before it was here: a node is told that it has nothing to do with it, and not that it is gone.
+    async fn never_came(&self) -> bool {
+        let found = send(&self.kubelet.0.scheduler, Method::GET, &self.path, None).await;
+        let is_gone = found.is_err_and(|error| is_gone(&error));
+        if is_gone {
+            self.kubelet.0.running.lock().expect("no panic").remove(&self.uid);
+        }
+        is_gone
     }
 
     /// From its start to its end. Says whether the pod is deleted.
