@@ -83,7 +83,16 @@ async fn a_tenant_has_a_workload_applied_by_thousands() {
     let deployment = workload("Deployment", &pod("web", "triage"));
     lea.post(&all("Deployment", ns), &deployment).await.ok();
     let path = one("Deployment", ns, "web");
-    let made = entries(&lea, &path).await;
+    // With what its controller writes, which is no tenant's to cut.
+    let made = eventually(SOON, || async {
+        let entries = entries(&lea, &path).await;
+        let is_numbered = json!(entries)
+            .to_string()
+            .contains("f:deployment.kubernetes.io/revision");
+        ensure!(is_numbered, "{entries:?}");
+        Ok(entries)
+    })
+    .await;
     let many = |count: usize| {
         let entry = |n: usize| {
             json!({

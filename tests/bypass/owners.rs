@@ -65,10 +65,10 @@ async fn somebody_has_what_ringfence_made_outlive_its_workflow() {
     }
 }
 
-/// A pod of a launcher's own may have such owners added by whoever may update pods: by one that is gone it ends, as by deleting it. One that
-/// a controller made would outlive what made it, and is left as it is.
+/// By one that is gone a pod ends, as by deleting it, and by one that is there it outlives what made it: what it belongs to is a launcher's to
+/// change, and of one that a controller made nobody's.
 ///
-/// Held by: `ringfence-left-running`
+/// Held by: `launcher`, `ringfence-left-running`
 #[tokio::test]
 async fn a_tenant_keeps_a_pod_by_an_owner_beside_its_job() {
     let world = World::shared().await;
@@ -83,7 +83,11 @@ async fn a_tenant_keeps_a_pod_by_an_owner_beside_its_job() {
     lea.post(&all("Pod", ns), &pod("ends", "triage")).await.ok();
     let dead = owner("ConfigMap", "dead", &json!("11111111-1111-1111-1111-111111111111"));
     let by_dead = json!({"metadata": {"ownerReferences": [dead]}});
-    edith.patch(&one("Pod", ns, "ends"), &by_dead).await.ok();
+    edith
+        .patch(&one("Pod", ns, "ends"), &by_dead)
+        .await
+        .refused_by("launcher");
+    lea.patch(&one("Pod", ns, "ends"), &by_dead).await.ok();
     world.admin.gone(&one("Pod", ns, "ends")).await;
 
     let job = workload("Job", &pod("job", "triage"));
