@@ -3,7 +3,8 @@
 //! Must never: hold its lock while something is written, sent or waited for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::egress::{Account, Counted, Permit, Target, Used, Workflow};
 
@@ -46,6 +47,5 @@ impl Accounts {
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    Timestamp::now().as_second().try_into().unwrap_or_default()
 }

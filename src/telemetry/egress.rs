@@ -2,8 +2,9 @@
 //!
 //! Must never: take a domain, a workflow, a namespace or a pod as a label: their number is anybody's.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -169,9 +170,7 @@ impl EgressMetrics {
 
     /// The API server has just answered.
     pub fn api_server_answered(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        self.answered.set(now);
+        self.answered.set(Timestamp::now().as_second());
     }
 
     /// All of it as OpenMetrics text.

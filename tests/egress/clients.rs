@@ -17,6 +17,15 @@ struct Said {
     err: String,
 }
 
+impl Said {
+    /// That the client shows the verdict, as it is in the status line.
+    #[track_caller]
+    fn names(&self, verdict: &str) {
+        let status = format!("403 Forbidden (ringfence: {verdict})");
+        assert!(self.out.contains(&status), "{} {}", self.out, self.err);
+    }
+}
+
 async fn said(command: &mut Command) -> Said {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     Said {
@@ -160,12 +169,7 @@ fn python_gets_through_or_is_told_why_not() {
             allowed.err
         );
         let refused = said(&mut python(&other)).await;
-        assert!(
-            refused.out.contains("403 Forbidden (ringfence: not-declared)"),
-            "{} {}",
-            refused.out,
-            refused.err
-        );
+        refused.names("not-declared");
     });
 }
 
@@ -233,12 +237,7 @@ fn requests_of_python_gets_through_or_is_told_why_not() {
             );
         }
         let refused = said(&mut python(&other)).await;
-        assert!(
-            refused.out.contains("403 Forbidden (ringfence: not-declared)"),
-            "{} {}",
-            refused.out,
-            refused.err
-        );
+        refused.names("not-declared");
     });
 }
 
@@ -294,11 +293,6 @@ fn node_gets_through_or_is_told_why_not() {
             allowed.err
         );
         let refused = said(&mut node(&other)).await;
-        assert!(
-            refused.out.contains("403 Forbidden (ringfence: not-declared)"),
-            "{} {}",
-            refused.out,
-            refused.err
-        );
+        refused.names("not-declared");
     });
 }

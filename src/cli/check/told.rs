@@ -70,6 +70,17 @@ impl Told {
     }
 }
 
+/// Whether an object, as the API server has it, says that it is so.
+pub(super) fn has_condition(object: &Value, type_: &str) -> bool {
+    condition(object, type_).is_some_and(|one| one["status"] == "True")
+}
+
+/// What it says of that.
+pub(super) fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    let mut conditions = object.pointer("/status/conditions")?.as_array()?.iter();
+    conditions.find(|one| one["type"] == type_)
+}
+
 /// Says what is good where nothing else was said.
 pub(super) fn or_good(told: Vec<Told>, check: &'static str, message: &str) -> Vec<Told> {
     if told.is_empty() {

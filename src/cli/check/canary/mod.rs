@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::objects::{Run, SELECTOR};
 use super::{
     cluster::{bounded, explain, listed},
-    told::{State, Told},
+    told::{State, Told, condition, has_condition},
 };
 use crate::{
     api::{AIWorkflowClass, Condition, ConditionStatus, ConditionType, Reason, find, set},
@@ -440,12 +440,7 @@ fn say(what: &str) {
 }
 
 fn is_ready(pod: &DynamicObject) -> bool {
-    condition(pod, "Ready").is_some_and(|one| text_at(one, "/status") == "True")
-}
-
-fn condition<'a>(pod: &'a DynamicObject, type_: &str) -> Option<&'a Value> {
-    let conditions = pod.data.pointer("/status/conditions")?.as_array()?;
-    conditions.iter().find(|one| text_at(one, "/type") == type_)
+    has_condition(&pod.data, "Ready")
 }
 
 /// Why a pod does not run, in the API server's own words; nothing where it runs.
@@ -456,7 +451,7 @@ fn waits_for(pod: &DynamicObject) -> Option<String> {
         let reason = container.pointer("/state/waiting/reason")?.as_str()?;
         Some(reason.to_owned())
     });
-    let unscheduled = condition(pod, "PodScheduled").filter(|one| text_at(one, "/status") == "False");
+    let unscheduled = condition(&pod.data, "PodScheduled").filter(|one| text_at(one, "/status") == "False");
     let unscheduled = || Some(unscheduled?.get("message")?.as_str()?.to_owned());
     let is_placed = pod.data.pointer(NODE).is_some();
     reasons

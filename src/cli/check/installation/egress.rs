@@ -4,11 +4,10 @@
 
 use serde_json::Value;
 
-use super::told::condition;
 use crate::{
     api::Reason,
-    cli::check::told::{State, Told},
-    plan::EGRESS_PROXY,
+    cli::check::told::{State, Told, condition},
+    plan::{EGRESS_PROXY, text_at},
 };
 
 const CHECK: &str = "egress";
@@ -22,8 +21,8 @@ pub(super) fn closed(workflows: &[Value], is_whole: bool) -> Vec<Told> {
         condition(workflow, "Programmed").is_some_and(|found| found["reason"] == Reason::NoEgressProxy.as_str())
     };
     let named = workflows.iter().filter(is_closed).map(|workflow| {
-        let text = |field: &str| workflow.pointer(field).and_then(Value::as_str).unwrap_or_default();
-        format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
+        let [namespace, name] = ["/metadata/namespace", "/metadata/name"].map(|field| text_at(workflow, field));
+        format!("{namespace}/{name}")
     });
     let named: Vec<_> = named.collect();
     if named.is_empty() {

@@ -11,7 +11,7 @@ use x509_parser::{pem::Pem, prelude::FromDer as _, prelude::X509Certificate};
 
 use super::certificate::Looked;
 use crate::{
-    cli::check::told::{State, Told, or_good},
+    cli::check::told::{State, Told, condition, has_condition, or_good},
     plan::{name_of, rendered_guard, rendered_webhooks, webhooks_of},
 };
 
@@ -116,15 +116,6 @@ fn alike(a: &Value, b: &Value) -> bool {
         }
         _ => a == b,
     }
-}
-
-fn has_condition(object: &Value, type_: &str) -> bool {
-    condition(object, type_).is_some_and(|one| one["status"] == "True")
-}
-
-pub(super) fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
-    let mut conditions = object.pointer("/status/conditions")?.as_array()?.iter();
-    conditions.find(|one| one["type"] == type_)
 }
 
 /// Of the registration of the webhooks that the chart makes, and of what it trusts.
