@@ -63,13 +63,13 @@ pub(super) fn as_it_stood(
         .iter()
         .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
     let Some((_, seen)) = ours else { return false };
-    if child == Child::CiliumNetworkPolicy && !cilium::only_what_stood(desired, seen) {
-        return false;
-    }
     let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
     for part in lists(child) {
         let was_given = |element: &Value| record.holds((child, name), part, element);
         only_of(desired, seen, part, |element| read(child, element, class), was_given);
+    }
+    if child == Child::CiliumNetworkPolicy && !cilium::asks_for_what_it_opens(desired) {
+        return false;
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired
@@ -106,7 +106,8 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::NetworkPolicy => &["/spec/ingress", "/spec/egress"],
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
-        Child::CiliumNetworkPolicy | Child::Role => &[],
+        Child::CiliumNetworkPolicy => &["/spec/egress"],
+        Child::Role => &[],
     }
 }
 
@@ -115,6 +116,7 @@ pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Op
     match child {
         Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
+        Child::CiliumNetworkPolicy if !cilium::is_opening(element) => None,
         Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
             Some(comparable(element))
         }
