@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
+use reqwest::Proxy;
+use rustls::ClientConfig;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -238,6 +241,44 @@ fn requests_of_python_gets_through_or_is_told_why_not() {
         }
         let refused = said(&mut python(&other)).await;
         refused.names("not-declared");
+    });
+}
+
+/// Of Rust: over one tunnel, by HTTP/2 and by HTTP/1.1.
+#[test]
+fn reqwest_gets_through_or_is_told_why_not() {
+    run(async {
+        let world = World::get().await;
+        let (host, other) = (world.host("reqwest"), world.host("other"));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls, world.hosts.plain]).await;
+        let pod = world.pod(&workflow).await;
+        let client = |protocol: &str| {
+            let mut config = ClientConfig::clone(&world.hosts.client());
+            config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+            let proxy = Proxy::all(format!("http://{}", world.proxy.address())).unwrap();
+            let client = reqwest::Client::builder()
+                .proxy(proxy)
+                .local_address(pod)
+                .timeout(Duration::from_secs(20));
+            client.tls_backend_preconfigured(config).build().unwrap()
+        };
+        for (protocol, expected) in [("h2", "HTTP/2.0 POST /"), ("http/1.1", "HTTP/1.1 POST /")] {
+            let client = client(protocol);
+            for number in 0..2 {
+                let url = format!("https://{host}:{}/{number}", world.hosts.tls);
+                let answer = client.post(url).body("x".repeat(100_000)).send().await.unwrap();
+                let text = answer.text().await.unwrap();
+                assert!(text.starts_with(&format!("{expected}{number}")), "{text}");
+                assert!(text.contains("100000 bytes"), "{text}");
+            }
+            let plain = format!("http://{host}:{}/plain", world.hosts.plain);
+            let text = client.get(plain).send().await.unwrap().text().await.unwrap();
+            assert!(text.starts_with("HTTP/1.1 GET /plain"), "{text}");
+        }
+        let url = format!("https://{other}:{}/", world.hosts.tls);
+        client("h2").get(url).send().await.unwrap_err();
+        let line = world.proxy.line(&other).await;
+        assert_eq!(line["verdict"], "not-declared", "{line}");
     });
 }
 
