@@ -395,6 +395,10 @@ pub struct AIWorkflowClassStatus {
     /// What was detected of the cluster. Absent: not yet, or not to be detected; the condition says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
+    /// Addresses of the API server, as ranges of one: no declared domain leads there. Absent: not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 49)))]
+    pub api_server: Vec<String>,
     /// Conditions `Accepted`, `ClusterRangesKnown`, `TenantsBounded` and `NetworkEnforced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -69,6 +69,11 @@ pub struct AIWorkflowGrantStatus {
     /// Generation that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Digests of what workflows were given here, rule by rule. Of a workflow whose declaration nobody reviewed no rule stands that is not among
+    /// them. Written by Ringfence alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), inner(length(max = 32)))]
+    pub given: Option<Vec<String>>,
     /// Conditions `Accepted` and `Programmed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -23,8 +23,7 @@ use super::stop::until_stopped;
 use crate::{
     egress::Answers,
     proxy::{
-        Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, room_for, serve, system_servers,
-        withdraw,
+        Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, serve, system_servers, withdraw,
     },
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
@@ -215,20 +214,22 @@ async fn run(args: ProxyArgs) -> Result<()> {
 
 /// The bounds, as far as this process may open so many files.
 fn limits(args: &ProxyArgs) -> Limits {
-    let connections = room_for(args.connections);
-    if connections < args.connections {
-        warn!(
-            connections,
-            asked = args.connections,
-            "this process may open too few files for as many connections: raise its limit on open files"
-        );
-    }
-    Limits {
-        connections,
+    let asked = Limits {
+        connections: args.connections,
         connections_of_one: args.connections_per_pod,
         idle: args.idle_timeout,
         ..Limits::default()
+    };
+    let limits = asked.clone().within_files();
+    if limits.connections < asked.connections || limits.starting < asked.starting {
+        warn!(
+            connections = limits.connections,
+            asked = asked.connections,
+            being_made = limits.starting,
+            "this process may open too few files for as many connections: raise its limit on open files"
+        );
     }
+    limits
 }
 
 fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {

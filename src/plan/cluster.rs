@@ -3,6 +3,7 @@
 //! A range that covers pods, Services or nodes would open everything inside, past what the other end declares. Must never: take
 //! "not known" for "none".
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -12,6 +13,8 @@ use crate::api::{AIWorkflowClass, ClusterStatus, ConditionStatus, Network, Reaso
 
 /// Most ranges that a class knows: each of them may become an exception of every declared range.
 const MAX_RANGES: usize = 512;
+/// Most addresses of the API server that are said.
+const MAX_API_SERVER: usize = 64;
 /// Most ranges and exceptions of one workflow: above that its NetworkPolicy would not fit into an object, and the one before it
 /// would stay.
 const MAX_ENTRIES: usize = 8192;
@@ -121,6 +124,12 @@ pub fn cluster_status(detection: &Detection) -> Option<ClusterStatus> {
     Some(ClusterStatus {
         ranges: ranges.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// What a class's status says of where the API server is: its addresses, each as a range.
+pub fn api_server_status(addresses: &BTreeSet<(IpAddr, u16)>) -> Vec<String> {
+    let nets: BTreeSet<_> = addresses.iter().map(|(address, _)| IpNet::from(*address)).collect();
+    nets.iter().take(MAX_API_SERVER).map(ToString::to_string).collect()
 }
 
 /// Whether a class knows the cluster's ranges, and by what. `None` where nothing was read yet.

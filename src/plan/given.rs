@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::object::REVISION_ANNOTATION;
-use super::{Child, domains, kept};
-use crate::api::{AIWorkflowClass, MAX_GIVEN, OWNER_UID_ANNOTATION};
+use super::{Child, domains, kept, object::comparable};
+use crate::api::{MAX_GIVEN, OWNER_UID_ANNOTATION, PolicyRule};
 use crate::egress;
 
 /// Bytes of a digest.
@@ -33,17 +33,20 @@ impl<'a> Record<'a> {
 }
 
 /// The record of objects that are made. What is beyond the bound counts as not given.
-pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, class: &AIWorkflowClass) -> Vec<String> {
+pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word<'_>) -> Vec<String> {
     let mut given = BTreeSet::new();
     for ((child, name), object) in desired {
         let of = (*child, name.as_str());
         for part in kept::lists(*child) {
             let list = object.pointer(part).and_then(Value::as_array);
-            let read = list
+            let declared = list
                 .into_iter()
                 .flatten()
-                .filter_map(|element| kept::read(*child, element, class));
-            given.extend(read.map(|element| digest(of, part, &element)));
+                .filter(|element| kept::read(*child, element, word).is_some());
+            for element in declared {
+                given.insert(digest(of, part, &kept::as_declared((*child, part), element, word)));
+                given.insert(digest(of, part, &comparable(element)));
+            }
         }
         let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
         for (key, value) in annotations.into_iter().flatten() {
@@ -58,6 +61,18 @@ pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, class: &AIWorkflowC
         }
     }
     given.into_iter().take(MAX_GIVEN).collect()
+}
+
+/// The record of rules that a workflow is given by a Role of that name.
+pub(super) fn of_role<'a>(
+    role: &str,
+    account: &str,
+    rules: &'a [PolicyRule],
+) -> impl Iterator<Item = String> + use<'a> {
+    let (role, account) = (role.to_owned(), account.to_owned());
+    rules
+        .iter()
+        .map(move |rule| digest((Child::Role, &role), &account, &json!(rule)))
 }
 
 fn digest((child, name): (Child, &str), part: &str, element: &Value) -> String {

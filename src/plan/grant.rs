@@ -10,10 +10,11 @@ use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::given::{self, Record};
 use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, owner_uid, rules, writes};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowGrantStatus, ConditionStatus, ConditionType,
-    GrantedWorkflow, PolicyRule, Reason, set,
+    GrantedWorkflow, MAX_GIVEN, PolicyRule, Reason, set,
 };
 
 /// Why nothing is given to whatever declares nothing here: whoever writes grants must not learn by it what is there elsewhere, and how it is.
@@ -59,6 +60,8 @@ pub struct GrantPlan {
     pub taken: Vec<(Child, String)>,
     /// Workflows that hold rights here when the changes are made.
     pub granted: usize,
+    /// The record of what they hold then, for the status.
+    pub given: Vec<String>,
     /// Writes, in order.
     pub changes: Vec<Change>,
 }
@@ -70,6 +73,7 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
         idle: Vec::new(),
         taken: observed.taken.iter().cloned().collect(),
         granted: 0,
+        given: Vec::new(),
         changes: Vec::new(),
     };
     let mut desired = BTreeMap::new();
@@ -94,7 +98,11 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
                 UNDECLARED
             };
             plan.idle.push(format!("{}/{}: {why}", grantee.namespace, grantee.name));
-            desired.extend(kept.into_iter().flatten());
+            if let Some((account, rules)) = kept {
+                let parts = parts(grant, grantee, &account, &rules);
+                plan.given.extend(recorded(&parts, &account, &rules));
+                desired.extend(parts);
+            }
             continue;
         }
         match held(grant, grantee, facts) {
@@ -106,6 +114,7 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
                     continue;
                 }
                 plan.granted += 1;
+                plan.given.extend(recorded(&parts, &account, &rules));
                 desired.extend(parts);
             }
             Err(why) => plan.idle.push(format!("{}/{}: {why}", grantee.namespace, grantee.name)),
@@ -119,13 +128,14 @@ pub fn plan_grant(grant: &AIWorkflowGrant, observed: &GrantObserved) -> GrantPla
 }
 
 /// What a workflow that nobody reviewed holds by a grant, of what stands: for its own account, the rules that the grant and its class cover.
-/// `None` where nothing is left, or no class fences it. Who edited the Role or its binding while no guard stood has given it nothing.
+/// `None` where nothing is left, or no class fences it. Who edited the Role or its binding while no guard stood has given it nothing, and nor has
+/// who edited the declaration as well.
 fn kept(
     grant: &AIWorkflowGrant,
     grantee: &GrantedWorkflow,
     facts: &GranteeFacts,
     observed: &GrantObserved,
-) -> Option<[((Child, String), Value); 2]> {
+) -> Option<(String, Vec<PolicyRule>)> {
     facts.namespace.fencing_class().filter(|_| !facts.namespace.exempt)?;
     let across = rules::across(facts.class.as_ref()?);
     let uid = grant.uid()?;
@@ -144,10 +154,21 @@ fn kept(
         .into_iter()
         .flatten();
     let stood = stood.filter_map(|rule| PolicyRule::deserialize(rule).ok());
+    let record = Record::new(grant.status.as_ref().and_then(|status| status.given.as_deref()));
+    let was_given = |rule: &PolicyRule| record.holds((Child::Role, &role.1), &account, &json!(rule));
     let left: Vec<_> = stood
         .filter(|rule| rules::is_valid(rule, true) && covers(grant, rule) && rules::is_covered(rule, &across))
+        .filter(was_given)
         .collect();
-    (!left.is_empty()).then(|| parts(grant, grantee, &account, &left))
+    (!left.is_empty()).then_some((account, left))
+}
+
+fn recorded<'a>(
+    [((_, role), _), _]: &[((Child, String), Value); 2],
+    account: &str,
+    rules: &'a [PolicyRule],
+) -> impl Iterator<Item = String> + use<'a> {
+    given::of_role(role, account, rules)
 }
 
 /// What a workflow declares for the namespace of a grant.
@@ -270,6 +291,12 @@ pub fn grant_status(
     let mut status = grant.status.clone().unwrap_or_default();
     let generation = grant.metadata.generation;
     status.observed_generation = generation;
+    if matches!(outcome, Outcome::Applied(_)) {
+        let mut given = plan.given.clone();
+        given.sort_unstable();
+        given.truncate(MAX_GIVEN);
+        status.given = Some(given);
+    }
     let mut put = |type_, holds: bool, reason, message: String| {
         let holds = if holds {
             ConditionStatus::True

@@ -3,16 +3,37 @@
 //!
 //! Must never: give a right or a path that the declaration alone, or its class alone, would not; nor one that did not stand before.
 
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
 use kube::ResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, cilium, dns, domains, engine, name_of, owned_name, owner_uid, rules};
+use super::{Child, Observed, cilium, domains, engine, name_of, network, owned_name, owner_uid, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
 };
+
+/// Where a NetworkPolicy says who may come in.
+const INGRESS: &str = "/spec/ingress";
+
+/// Whose word it is what policies open.
+pub(super) struct Word<'a> {
+    /// The class's: the rule that it puts into the allow policy, if it does.
+    dns: Option<Value>,
+    /// The declaration's: what it takes out of its ranges.
+    except: BTreeMap<(bool, String), Vec<&'a [String]>>,
+}
+
+impl<'a> Word<'a> {
+    pub(super) fn new(workflow: &'a AIWorkflow, dns: Option<Value>) -> Self {
+        let except = network::declared_except(workflow);
+        Self { dns, except }
+    }
+}
 
 /// Whether everything that is made for a workflow can bear the names that it declares. Where not, nothing is made at all.
 pub(super) fn can_be_named(workflow: &AIWorkflow) -> bool {
@@ -54,7 +75,7 @@ pub(super) fn on_record(
 pub(super) fn as_it_stood(
     (child, name): (Child, &str),
     desired: &mut Value,
-    (workflow, class): (&AIWorkflow, &AIWorkflowClass),
+    (workflow, word): (&AIWorkflow, &Word<'_>),
     observed: &Observed,
 ) -> bool {
     let uid = workflow.uid().unwrap_or_default();
@@ -65,8 +86,12 @@ pub(super) fn as_it_stood(
     let Some((_, seen)) = ours else { return false };
     let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
     for part in lists(child) {
-        let was_given = |element: &Value| record.holds((child, name), part, element);
-        only_of(desired, seen, part, |element| read(child, element, class), was_given);
+        // Who edited the one while nobody reviewed may have edited the other: of one of them it must be known that nobody did.
+        let was_given = |declared: &Value, stood: &Value| {
+            let declared = as_declared((child, part), declared, word);
+            record.holds((child, name), part, &declared) || record.holds((child, name), part, &comparable(stood))
+        };
+        only_of(desired, seen, part, |element| read(child, element, word), was_given);
     }
     if child == Child::CiliumNetworkPolicy && !cilium::asks_for_what_it_opens(desired) {
         return false;
@@ -103,7 +128,7 @@ pub(super) fn as_it_stood(
 /// Lists of what is declared, in objects of that kind. The rules of a Role are those on record, as they are.
 pub(super) const fn lists(child: Child) -> &'static [&'static str] {
     match child {
-        Child::NetworkPolicy => &["/spec/ingress", "/spec/egress"],
+        Child::NetworkPolicy => &[INGRESS, "/spec/egress"],
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
         Child::CiliumNetworkPolicy => &["/spec/egress"],
@@ -111,10 +136,10 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
     }
 }
 
-/// An element of such a list, to be compared; `None` where no declaration gives it: the cluster's DNS is the class's word.
-pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Option<Value> {
+/// An element of such a list, to be compared; `None` where no declaration gives it.
+pub(super) fn read(child: Child, element: &Value, word: &Word<'_>) -> Option<Value> {
     match child {
-        Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
+        Child::NetworkPolicy if Some(element) == word.dns.as_ref() => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
         Child::CiliumNetworkPolicy if !cilium::is_opening(element) => None,
         Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
@@ -123,18 +148,90 @@ pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Op
     }
 }
 
-/// Keeps of a list what is in the same list of what stands, by that reading of an element, and was given; and what has no reading.
+/// An element as its declaration has it: of a range, with what the declaration takes out of it, and not what the cluster does.
+pub(super) fn as_declared((child, part): (Child, &str), element: &Value, word: &Word<'_>) -> Value {
+    let read = comparable(element);
+    let mut ranges = Vec::new();
+    if child == Child::NetworkPolicy {
+        ranges_in(&read, &mut ranges);
+    }
+    if ranges.is_empty() {
+        return read;
+    }
+    let except = ranges
+        .into_iter()
+        .map(|range| word.except.get(&(part == INGRESS, range.to_owned())));
+    json!([without_excepts(&read), except.collect::<Vec<_>>()])
+}
+
+fn ranges_in<'a>(rule: &'a Value, ranges: &mut Vec<&'a str>) {
+    match rule {
+        Value::Array(items) => items.iter().for_each(|item| ranges_in(item, ranges)),
+        Value::Object(fields) => {
+            ranges.extend(fields.get("cidr").and_then(Value::as_str));
+            fields.values().for_each(|value| ranges_in(value, ranges));
+        }
+        _ => {}
+    }
+}
+
+/// Keeps of a list what is in the same list of what stands, by that reading of an element, and was given; and what has no reading. What was taken
+/// out of a range stays out of it.
 fn only_of(
     desired: &mut Value,
     seen: &Value,
     pointer: &str,
     read: impl Fn(&Value) -> Option<Value>,
-    was_given: impl Fn(&Value) -> bool,
+    was_given: impl Fn(&Value, &Value) -> bool,
 ) {
     let stood = seen.pointer(pointer).and_then(Value::as_array);
-    let stood: Vec<_> = stood.into_iter().flatten().filter_map(&read).collect();
-    if let Some(list) = desired.pointer_mut(pointer).and_then(Value::as_array_mut) {
-        list.retain(|element| read(element).is_none_or(|element| stood.contains(&element) && was_given(&element)));
+    let stood: Vec<_> = stood
+        .into_iter()
+        .flatten()
+        .filter_map(|element| Some((read(element)?, element)))
+        .collect();
+    let Some(list) = desired.pointer_mut(pointer).and_then(Value::as_array_mut) else {
+        return;
+    };
+    list.retain_mut(|element| {
+        let Some(now) = read(element) else { return true };
+        let alike = || stood.iter().filter(|(before, _)| *before == now);
+        let same = alike().find(|(_, before)| comparable(before) == comparable(element));
+        let Some((_, before)) = same.or_else(|| alike().next()) else {
+            return false;
+        };
+        let stays = was_given(element, before);
+        take_out(element, before);
+        stays
+    });
+}
+
+/// Takes out of the ranges of a rule what is taken out of the same ones of another, which is the same rule but for that.
+fn take_out(rule: &mut Value, other: &Value) {
+    match (rule, other) {
+        (Value::Array(items), Value::Array(others)) => {
+            items
+                .iter_mut()
+                .zip(others)
+                .for_each(|(item, other)| take_out(item, other));
+        }
+        (Value::Object(fields), Value::Object(others)) => {
+            let taken = others.get("except").and_then(Value::as_array).into_iter().flatten();
+            for range in taken {
+                let out = fields.entry("except").or_insert_with(|| json!([]));
+                if let Some(out) = out.as_array_mut().filter(|out| !out.contains(range)) {
+                    out.push(range.clone());
+                    // As they are written otherwise: in another order they are a difference.
+                    out.sort_by_key(|range| range.as_str().and_then(|text| text.parse::<IpNet>().ok()));
+                }
+            }
+            for (key, value) in fields.iter_mut().filter(|(key, _)| *key != "except") {
+                if let Some(other) = others.get(key) {
+                    take_out(value, other);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -448,6 +545,80 @@ mod tests {
         // Where no record was kept yet, what stands is all that is known.
         edited.status.as_mut().unwrap().given = None;
         assert_eq!(plan(&edited, &observed).changes, []);
+    }
+
+    /// A range with that much taken out of it, one way or the other.
+    fn range(comes_in: bool, except: &[&str]) -> Value {
+        let (way, word) = if comes_in {
+            ("ingress", "from")
+        } else {
+            ("egress", "to")
+        };
+        let peer = json!({"cidrs": ["203.0.113.0/24"], "except": except});
+        json!({"network": {way: [{"name": "bank", word: peer, "ports": [{"port": 443}]}]}})
+    }
+
+    /// What a declaration takes out of a range stays out of it, whether the policy was edited as well or not; and what the cluster's own ranges
+    /// take out goes by the class.
+    #[rstest]
+    #[case::comes_in(true)]
+    #[case::goes_out(false)]
+    fn what_was_taken_out_of_a_range_stays_out(#[case] comes_in: bool) {
+        let (first, second) = ("203.0.113.7/32", "203.0.113.128/25");
+        let mut observed = observed();
+        let before = workflow(range(comes_in, &[first, second]));
+        let made = plan(&before, &observed);
+        observed.children = stored(&made.changes);
+        let now = "2026-11-22T08:00:00Z".parse().unwrap();
+        let said = status(&before, &observed, &made, &Outcome::Applied(None), now);
+        let held = |except: &[&str], observed: &Observed| {
+            let mut edited = workflow(range(comes_in, except));
+            edited.metadata.generation = Some(4);
+            edited.status = Some(said.clone());
+            let mut observed = observed.clone();
+            observed.registration.as_mut().unwrap().uid = "another".to_owned();
+            let held = plan(&edited, &observed);
+            assert_eq!(held.acceptance.reason, Reason::NotReviewed);
+            held.changes
+        };
+        assert_eq!(held(&[first, second], &observed), []);
+        assert_eq!(held(&[second], &observed), []);
+        // What is taken out in addition is taken out.
+        let more = held(&[second, "203.0.113.8/32"], &observed);
+        let [Change::Replace(Child::NetworkPolicy, policy)] = more.as_slice() else {
+            panic!("{more:?}")
+        };
+        let text = policy["spec"].to_string();
+        for except in [first, second, "203.0.113.8/32"] {
+            assert!(text.contains(except), "{text}");
+        }
+        // By who edits the policy too, the range is not known any more to have been given so.
+        let mut alike = observed.clone();
+        alike.children = stored(&plan(&workflow(range(comes_in, &[second])), &crate::plan::tests::observed()).changes);
+        let closed = held(&[second], &alike);
+        let [Change::Replace(Child::NetworkPolicy, policy)] = closed.as_slice() else {
+            panic!("{closed:?}")
+        };
+        assert!(!policy["spec"].to_string().contains("203.0.113.0/24"), "{policy}");
+        // By who edits the policy alone, it is put back.
+        let back = held(&[first, second], &alike);
+        let [Change::Replace(Child::NetworkPolicy, policy)] = back.as_slice() else {
+            panic!("{back:?}")
+        };
+        assert!(policy["spec"].to_string().contains(first), "{policy}");
+        // The cluster grows by a part of the range, which stays open otherwise.
+        let mut grown = observed.clone();
+        let cluster = grown.class.as_mut().unwrap().spec.cluster.get_or_insert_default();
+        cluster
+            .cluster_cidrs
+            .get_or_insert_default()
+            .push("203.0.113.16/28".to_owned());
+        let narrower = held(&[first, second], &grown);
+        let [Change::Replace(Child::NetworkPolicy, policy)] = narrower.as_slice() else {
+            panic!("{narrower:?}")
+        };
+        let text = policy["spec"].to_string();
+        assert!(text.contains("203.0.113.16/28") && text.contains(first), "{text}");
     }
 
     fn child(observed: &mut Observed, wanted: Child) -> &mut Value {

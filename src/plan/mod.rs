@@ -58,7 +58,7 @@ pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
-pub use cluster::{Detection, NodeFacts, cluster_condition, cluster_status, detect, knows_cluster};
+pub use cluster::{Detection, NodeFacts, api_server_status, cluster_condition, cluster_status, detect, knows_cluster};
 pub use compliance::{Compliance, Some20};
 pub use dns::is_reached as reaches_dns;
 pub use domains::{EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
@@ -337,9 +337,10 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         _ => {}
     }
     let mut desired = desired(workflow, observed, class, &plan, &launchers);
-    plan.given = given::of(&desired, class);
+    let word = kept::Word::new(workflow, dns::rule(class).filter(|_| !plan.takes_dns));
+    plan.given = given::of(&desired, &word);
     if plan.held {
-        desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, class), observed));
+        desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, &word), observed));
     }
     // An account whose declaration cannot be carried out stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);

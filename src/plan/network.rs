@@ -1,5 +1,7 @@
 //! The workflow's allow NetworkPolicy: declared peers that the class opens, the cluster's DNS, and nothing else.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -37,6 +39,23 @@ pub(super) fn allow_spec(
         "ingress": ingress(&network, namespace, class, &ranges),
         "egress": egress(&network, observed, class, (dns, &ranges)),
     })
+}
+
+/// What a declaration takes out of its ranges, by whether they are of who may come in: of each rule that names one, as written.
+pub(super) fn declared_except(workflow: &AIWorkflow) -> BTreeMap<(bool, String), Vec<&[String]>> {
+    let network = workflow.spec.network.iter();
+    let ingress = network.clone().flat_map(|network| &network.ingress);
+    let ingress = ingress.map(|rule| (true, &rule.from.cidrs, &rule.from.except));
+    let egress = network.flat_map(|network| &network.egress);
+    let egress = egress.map(|rule| (false, &rule.to.cidrs, &rule.to.except));
+    let mut taken_out = BTreeMap::<_, Vec<_>>::new();
+    for (comes_in, cidrs, except) in ingress.chain(egress) {
+        for net in cidrs.iter().flatten().filter_map(|text| cidr::parse(text).ok()) {
+            let of = taken_out.entry((comes_in, net.to_string())).or_default();
+            of.push(except.as_deref().unwrap_or_default());
+        }
+    }
+    taken_out
 }
 
 fn ingress(network: &Network, namespace: &NamespaceFacts, class: &AIWorkflowClass, ranges: &Ranges) -> Vec<Value> {

@@ -13,17 +13,17 @@ use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 /// How long an address is waited for before the next one is tried beside it (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How many addresses are tried.
-const MAX_TRIED: usize = 8;
+/// How many addresses are tried, at the most all at a time.
+pub(super) const MAX_TRIED: usize = 8;
 /// After how long of silence, and how often, the other end is asked whether it is there: middleboxes forget what is silent for minutes.
 const SILENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 
-/// Connects to the first of the addresses that answers.
-pub(super) async fn connect(addresses: &[IpAddr], port: u16, within: Duration) -> io::Result<TcpStream> {
+/// Connects to the first of the addresses that answers, tried in this order.
+pub(super) async fn connect(addresses: Vec<IpAddr>, port: u16, within: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + within;
-    let attempts = timeout_at(deadline, race(in_turn(addresses), port));
+    let attempts = timeout_at(deadline, race(addresses, port));
     attempts.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
@@ -47,8 +47,8 @@ async fn race(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
     }
 }
 
-/// IPv4 first, then both in turn: where one family leads nowhere, the other is the second to be tried.
-fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+/// Those that are tried: IPv4 first, then both in turn, because where one family leads nowhere the other is the second then.
+pub(super) fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
     let longest = four.len().max(six.len());
     let at = |index: usize| [four.get(index), six.get(index)].into_iter().flatten().copied();
@@ -84,14 +84,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         // Nobody listens at the first.
-        let addresses = ["127.0.0.9", "127.0.0.1"].map(|address| address.parse().unwrap());
-        let stream = connect(&addresses, port, Duration::from_secs(5)).await.unwrap();
+        let addresses: Vec<IpAddr> = ["127.0.0.9", "127.0.0.1"]
+            .map(|address| address.parse().unwrap())
+            .to_vec();
+        let stream = connect(addresses.clone(), port, Duration::from_secs(5)).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
         settle(&stream).unwrap();
-        let refused = connect(&addresses[..1], port, Duration::from_secs(5))
+        let refused = connect(addresses[..1].to_vec(), port, Duration::from_secs(5))
             .await
             .unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(connect(&[], port, Duration::from_secs(5)).await.is_err());
+        assert!(connect(Vec::new(), port, Duration::from_secs(5)).await.is_err());
     }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::dial::MAX_TRIED;
 use super::places::Most;
 
 /// File descriptors beside those of connections: listeners, the API server, DNS.
-const OTHER_FILES: u64 = 512;
+const OTHER_FILES: usize = 512;
 /// A connection of a pod, and the one that is made for it.
-const FILES_OF_ONE: u64 = 2;
+const FILES_OF_ONE: usize = 2;
 
 /// Bounds of the proxy. What is beyond one is refused at once, and counted.
 #[derive(Clone, Debug)]
@@ -106,17 +107,53 @@ impl Limits {
     }
 }
 
-/// Lets this process open as many files as it may, and says how many of that many connections there is room for.
-pub fn room_for(connections: usize) -> usize {
-    let limits = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limits.maximum,
-        maximum: limits.maximum,
-    };
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limits.maximum,
-        Err(_) => limits.current,
-    };
-    let room = files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES) / FILES_OF_ONE);
-    connections.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
+impl Limits {
+    /// As much of it as there are files for, of those that this process may open, which are as many as it may have from here on.
+    pub fn within_files(self) -> Self {
+        let limits = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limits.maximum,
+            maximum: limits.maximum,
+        };
+        let files = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limits.maximum,
+            Err(_) => limits.current,
+        };
+        let files = files
+            .and_then(|files| usize::try_from(files).ok())
+            .unwrap_or(usize::MAX);
+        self.within(files.saturating_sub(OTHER_FILES))
+    }
+
+    /// A quarter of the files is for what is being made: each may dial all that it tries at a time.
+    fn within(mut self, files: usize) -> Self {
+        self.starting = self.starting.min(files / 4 / MAX_TRIED).max(1);
+        let dialled = self.starting.saturating_mul(MAX_TRIED);
+        let room = files.saturating_sub(dialled) / FILES_OF_ONE;
+        self.connections = self.connections.min(room).max(1);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_files_for_all_that_is_open_and_all_that_is_dialled() {
+        let usual = Limits::default();
+        for files in [0, 1, 100, 3_584, 20_000, 60_000, 1 << 20, usize::MAX] {
+            let limits = Limits::default().within(files);
+            let most = limits.connections * FILES_OF_ONE + limits.starting * MAX_TRIED;
+            assert!(most <= files.max(FILES_OF_ONE + MAX_TRIED), "{files}: {limits:?}");
+            assert!(limits.connections <= usual.connections && limits.starting <= usual.starting);
+        }
+        let ample = usual.clone().within(60_000);
+        assert_eq!((ample.connections, ample.starting), (usual.connections, 1_875));
+        let unbounded = usual.clone().within(usize::MAX);
+        assert_eq!(
+            (unbounded.connections, unbounded.starting),
+            (usual.connections, usual.starting)
+        );
+    }
 }

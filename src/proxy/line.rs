@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::accounts::now;
 use super::connections::Connection;
+use super::ports::Port;
 use super::relay::Flow;
 use crate::egress::{Target, Used, Withdrawn, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
@@ -27,6 +28,8 @@ pub(super) struct Line {
     pub(super) flow: Arc<Flow>,
     /// Where it is counted, once it may be made.
     pub(super) used: Option<Arc<Used>>,
+    /// By which the host is reached.
+    pub(super) port: Option<Port>,
     /// Once it carries something.
     pub(super) connection: Option<Connection>,
     verdict: EgressVerdict,
@@ -45,6 +48,7 @@ impl Line {
             rule: None,
             flow: Arc::default(),
             used: None,
+            port: None,
             connection: None,
             verdict: EgressVerdict::Abandoned,
             reason: String::new(),

@@ -3,7 +3,7 @@
 //! Must never: look a name up, or dial, for somebody who may not.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -59,10 +59,24 @@ pub(super) async fn open(of: &Caller, target: &Target, line: &mut Line) -> Resul
     line.used = proxy.accounts.used(&workflow, permit);
     // It may be large, and what follows takes long.
     drop(snapshot);
-    let addresses = addresses(proxy, &target.host).await?;
-    let host = dial::connect(&addresses, target.port, proxy.limits.dial).await;
+    let addresses = addresses(proxy, &target.host, &workflow).await?;
+    let port = |to: IpAddr| {
+        let towards = SocketAddr::new(to, target.port);
+        Some((to, proxy.ports.take(towards, address, &workflow)?))
+    };
+    let mut ports: Vec<_> = dial::in_turn(&addresses).into_iter().filter_map(port).collect();
+    if ports.is_empty() && !addresses.is_empty() {
+        return Err(Refused::too_many(
+            "so many connections were made to that host within a minute that no more may be made for its namespace: keep them open, and use \
+             them again",
+        ));
+    }
+    let dialled = ports.iter().map(|(to, _)| *to).collect();
+    let host = dial::connect(dialled, target.port, proxy.limits.dial).await;
     let host = host.and_then(|host| dial::settle(&host).and_then(|()| Ok((host.peer_addr()?.ip(), host))));
     let (at, host) = host.map_err(|error| unreachable(target, &error))?;
+    let of_host = ports.iter().position(|(to, _)| *to == at);
+    line.port = of_host.map(|of_host| ports.swap_remove(of_host).1.used());
     proxy.metrics.connected(line.age());
     let passed = Passed {
         address,
@@ -117,8 +131,12 @@ async fn caller(
 }
 
 /// The addresses of a host that may be connected to.
-async fn addresses(proxy: &Proxy, host: &Host) -> Result<Vec<IpAddr>, Refused> {
-    let resolved = timeout(proxy.limits.resolve, Box::pin(proxy.resolver.resolve(host))).await;
+async fn addresses(proxy: &Proxy, host: &Host, whose: &Workflow) -> Result<Vec<IpAddr>, Refused> {
+    let resolved = timeout(
+        proxy.limits.resolve,
+        Box::pin(proxy.resolver.resolve(host, &whose.namespace)),
+    )
+    .await;
     let resolved = resolved.unwrap_or(Err(NotResolved::NoAnswer)).map_err(|error| {
         let status = match error {
             NotResolved::NoAnswer => StatusCode::GATEWAY_TIMEOUT,

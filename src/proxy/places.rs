@@ -77,6 +77,10 @@ impl Places {
         })
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().all == 0
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,6 @@
 //! A stub on `domain`'s messages, a few hundred lines, rather than a resolver library: those bring caches, runtimes and record types of their
 //! own, most of a megabyte, and the C library's cannot be bounded. Must never: wait without a deadline, or hold more names than it may.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Duration, Instant, timeout};
 
+use super::names::{Held, Names};
 use crate::egress::{Family, Host, Question, Reply};
 
 const DNS: u16 = 53;
@@ -24,8 +24,6 @@ const ROUNDS: usize = 2;
 const MAX_SERVERS: usize = 3;
 /// Longest datagram that is read: more than is asked for.
 const MAX_DATAGRAM: usize = 4096;
-/// How many names are held.
-const MAX_HELD: usize = 4096;
 /// Longest that an answer is believed without asking again.
 const MAX_FRESH: Duration = Duration::from_secs(300);
 /// How long after that it is used where no resolver answers (RFC 8767): what could be reached stays within reach.
@@ -53,13 +51,7 @@ pub enum NotResolved {
 pub struct Resolver {
     servers: Vec<SocketAddr>,
     random: &'static dyn SecureRandom,
-    held: Mutex<HashMap<Host, Held>>,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    addresses: Vec<IpAddr>,
-    fresh_until: Instant,
+    names: Mutex<Names>,
 }
 
 impl Resolver {
@@ -69,14 +61,15 @@ impl Resolver {
         Self {
             servers,
             random: rustls::crypto::ring::default_provider().secure_random,
-            held: Mutex::default(),
+            names: Mutex::default(),
         }
     }
 
-    /// Addresses of a host, of both families.
-    pub async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, NotResolved> {
-        let held = self.held(host);
+    /// Addresses of a host, of both families, which that namespace wants.
+    pub async fn resolve(&self, host: &Host, namespace: &str) -> Result<Vec<IpAddr>, NotResolved> {
         let now = Instant::now();
+        let held = self.lock().get(host, namespace, now);
+        let held = held.filter(|held| held.fresh_until + STALE > now);
         if let Some(held) = held.as_ref().filter(|held| held.fresh_until > now) {
             return Ok(held.addresses.clone());
         }
@@ -84,13 +77,11 @@ impl Resolver {
         match joined(four, six) {
             Ok((addresses, holds)) => {
                 let fresh_until = now + holds.min(MAX_FRESH);
-                self.hold(
-                    host,
-                    Held {
-                        addresses: addresses.clone(),
-                        fresh_until,
-                    },
-                );
+                let held = Held {
+                    addresses: addresses.clone(),
+                    fresh_until,
+                };
+                self.lock().hold(host, namespace, held, now);
                 Ok(addresses)
             }
             Err(NotResolved::Failed(_) | NotResolved::NoAnswer) if held.is_some() => {
@@ -99,7 +90,7 @@ impl Resolver {
             Err(error) => {
                 // It is gone, and not only out of reach.
                 if matches!(error, NotResolved::NoName | NotResolved::NoAddress) {
-                    self.lock().remove(host);
+                    self.lock().forget(host);
                 }
                 Err(error)
             }
@@ -126,26 +117,8 @@ impl Resolver {
         Ok(u16::from_be_bytes(id))
     }
 
-    fn held(&self, host: &Host) -> Option<Held> {
-        let now = Instant::now();
-        let held = self.lock().get(host).cloned();
-        held.filter(|held| held.fresh_until + STALE > now)
-    }
-
-    fn hold(&self, host: &Host, new: Held) {
-        let mut held = self.lock();
-        if held.len() >= MAX_HELD && !held.contains_key(host) {
-            let now = Instant::now();
-            held.retain(|_, held| held.fresh_until > now);
-            if held.len() >= MAX_HELD {
-                held.clear();
-            }
-        }
-        held.insert(host.clone(), new);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Host, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -254,18 +227,5 @@ mod tests {
             joined(Ok(Reply::Nothing), Err(NotResolved::Failed(2))),
             Err(NotResolved::Failed(2))
         );
-    }
-
-    #[test]
-    fn so_many_names_are_held() {
-        let resolver = Resolver::new(vec![([127, 0, 0, 1], 53).into()]);
-        for number in 0..3 * MAX_HELD {
-            let held = Held {
-                addresses: Vec::new(),
-                fresh_until: Instant::now() + MAX_FRESH,
-            };
-            resolver.hold(&Host::named(&format!("a{number}.example")).unwrap(), held);
-            assert!(resolver.lock().len() <= MAX_HELD);
-        }
     }
 }

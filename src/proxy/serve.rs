@@ -27,6 +27,7 @@ use super::dial::settle;
 use super::forward::forward;
 use super::patient::Patient;
 use super::places::{Place, Places};
+use super::ports::Ports;
 use super::relay::{Buffers, Direction};
 use super::{Accounts, Callers, Limits, Resolver};
 use crate::egress::{Answers, Used, Workflow};
@@ -50,6 +51,7 @@ pub struct Proxy {
     pub(super) starting: Arc<Places>,
     pub(super) plain: Arc<Places>,
     pub(super) connections: Arc<Connections>,
+    pub(super) ports: Arc<Ports>,
     open: Arc<Places>,
     speaking: Arc<Places>,
 }
@@ -79,6 +81,7 @@ impl Proxy {
             starting: Places::new(limits.most_starting()),
             plain: Places::new(limits.most_plain()),
             connections: Arc::default(),
+            ports: Ports::of_this_machine(),
             buffers: Buffers::default(),
             limits,
             callers,

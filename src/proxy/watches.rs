@@ -265,11 +265,20 @@ impl Told for AIWorkflowClass {
         ("metadata", Keep::Only(&[NAME, UID, VERSION])),
         (
             "spec",
-            Keep::Only(&[("cluster", Keep::Only(&[("clusterCIDRs", Keep::Whole)]))]),
+            Keep::Only(&[(
+                "cluster",
+                Keep::Only(&[
+                    ("clusterCIDRs", Keep::Whole),
+                    ("apiServer", Keep::Only(&[("cidrs", Keep::Whole)])),
+                ]),
+            )]),
         ),
         (
             "status",
-            Keep::Only(&[("cluster", Keep::Only(&[("ranges", Keep::Whole)]))]),
+            Keep::Only(&[
+                ("cluster", Keep::Only(&[("ranges", Keep::Whole)])),
+                ("apiServer", Keep::Whole),
+            ]),
         ),
     ]);
 
@@ -277,7 +286,10 @@ impl Told for AIWorkflowClass {
     fn read(_: &ObjectMeta, object: &Value) -> Seen {
         let declared = object.pointer("/spec/cluster/clusterCIDRs");
         let known = declared.or_else(|| object.pointer("/status/cluster/ranges"));
-        let texts = known.and_then(Value::as_array).into_iter().flatten();
+        // The API server may have addresses of the world.
+        let api_server = ["/spec/cluster/apiServer/cidrs", "/status/apiServer"].map(|path| object.pointer(path));
+        let lists = [known].into_iter().chain(api_server).flatten();
+        let texts = lists.filter_map(Value::as_array).flatten();
         Seen::Class(texts.filter_map(|text| cidr::parse(text.as_str()?).ok()).collect())
     }
 }

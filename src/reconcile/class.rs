@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{CallError, Context, RESYNC, RETRY, calls, jittered, lean::Lean};
+use super::{CallError, Context, RESYNC, RETRY, calls, cluster, jittered, lean::Lean};
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, find, set},
-    plan::{class_problems, cluster_condition, cluster_status, default_class, tenants_condition},
+    plan::{api_server_status, class_problems, cluster_condition, cluster_status, default_class, tenants_condition},
     telemetry::Controller,
 };
 
@@ -60,6 +60,15 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
     let detection = context.ranges.borrow().clone();
     if let Some(detection) = &detection {
         status.cluster = cluster_status(detection);
+    }
+    // Of what cannot be read now, what was known last stands.
+    match cluster::api_server(context).await {
+        Ok(found) if found.unread.is_none() => status.api_server = api_server_status(&found.addresses),
+        Ok(_) => {}
+        Err(error) => debug!(
+            error = error.explain(),
+            "where the API server is cannot be read, and is asked again"
+        ),
     }
     if let Some((holds, reason, message)) = cluster_condition(class, detection.as_ref()) {
         set(

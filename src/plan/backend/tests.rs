@@ -254,6 +254,34 @@ fn what_was_edited_in_cilium_as_the_declaration_was_is_not_given_either() {
     assert_eq!(plan(&edited, &observed).changes, []);
 }
 
+/// The class's rule for the DNS is the class's word where it is the class that opens it, and not where Cilium takes its place.
+#[test]
+fn the_dns_is_not_opened_beside_ciliums_rule_by_who_declares_it_unreviewed() {
+    let before = declaring(&["a.example.com"], None);
+    let by_cilium = stored(&plan(&before, &place(None, false, Writable)).changes);
+    let mut observed = with_children(&by_cilium, place(None, false, Writable));
+    let mut edited = declaring(&["a.example.com"], Some("Cilium"));
+    let dns = dns::rule(observed.class.as_ref().unwrap()).unwrap();
+    let pods = &dns["to"][0];
+    let namespace = &pods["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
+    let peer = json!({"pods": {"namespace": namespace, "selector": pods["podSelector"]}});
+    let declared = json!({"name": "dns", "to": peer, "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]});
+    let network = edited.spec.network.get_or_insert_default();
+    network.egress.push(serde_json::from_value(declared).unwrap());
+    let class = observed.class.as_mut().unwrap();
+    let addresses = json!({"namespace": namespace, "selector": pods["podSelector"]});
+    class.spec.cluster.get_or_insert_default().dns = serde_json::from_value(addresses).unwrap();
+    let opened = json!({"namespaces": ["*"], "domains": ["*"]});
+    class.spec.network = Some(serde_json::from_value(opened).unwrap());
+    observed.registration.as_mut().unwrap().uid = "another".to_owned();
+    edited.metadata.generation = Some(4);
+    edited.status.get_or_insert_default().reviewed =
+        serde_json::from_value(json!({"generation": 3, "registrationUID": "registration-uid"})).unwrap();
+    let held = plan(&edited, &observed);
+    assert!(held.held && held.takes_dns);
+    assert!(!opens_dns(&held, &observed), "{:?}", held.changes);
+}
+
 /// Somebody edits the declaration while nobody reviews: neither do domains open the DNS by going, nor close it by coming.
 #[test]
 fn what_nobody_reviewed_neither_opens_the_dns_nor_closes_it() {

@@ -310,6 +310,34 @@ fn what_an_unreviewed_workflow_holds_goes_where_it_is_allowed_no_more() {
     }
 }
 
+/// Then what stands and what is declared say the same, and the record does not.
+#[test]
+fn what_was_edited_as_the_declaration_was_was_not_given() {
+    let all = json!([rule("services", &[], &["get"]), rule("configmaps", &[], &["get"])]);
+    let mut grant = grant(all.clone());
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let made = plan_grant(&grant, &observed(facts(json!([rule("services", &[], &["get"])]))));
+    grant.status = Some(grant_status(&grant, &made, &Outcome::Applied(None), now));
+    let mut edited = observed(facts(all));
+    edited.children = crate::plan::tests::stored(&plan_grant(&grant, &edited).changes);
+    edited.grantees.values_mut().for_each(|facts| facts.reviewed = false);
+    let held = plan_grant(&grant, &edited);
+    let [Change::Replace(Child::Role, role)] = held.changes.as_slice() else {
+        panic!("{:?}", held.changes)
+    };
+    assert_eq!(role["rules"].as_array().map(Vec::len), Some(1));
+    assert_eq!(role["rules"][0]["resources"], json!(["services"]));
+    // What stands goes on being on record, and what never was given goes whole.
+    let said = grant_status(&grant, &held, &Outcome::Applied(None), now);
+    assert_eq!(said.given, grant.status.as_ref().unwrap().given);
+    grant.status.as_mut().unwrap().given = Some(Vec::new());
+    let gone = crate::plan::tests::kinds(&plan_grant(&grant, &edited).changes);
+    assert_eq!(gone, [("delete", "RoleBinding"), ("delete", "Role")]);
+    // Where no record was kept yet, what stands is all that is known.
+    grant.status = None;
+    assert_eq!(plan_grant(&grant, &edited).changes, []);
+}
+
 /// Whoever writes a grant names any workflow of any namespace, and reads what is said of it.
 #[test]
 fn what_declares_nothing_here_looks_like_what_is_not_there() {

@@ -1,0 +1,187 @@
+//! Local ports towards each address that is dialled, and whose they are.
+//!
+//! The kernel has some 28,000 of them for one address and port, and keeps one for a minute after its connection was closed: so few connections may
+//! be open, and whoever opens and closes them takes what all others need who go to the same place. Must never: count a port as free that the
+//! kernel still keeps.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::{Duration, Instant};
+
+use super::places::{Most, Place, Places};
+use crate::egress::Workflow;
+
+/// How long the kernel keeps a port whose connection was closed from here (TIME_WAIT).
+const KEPT: Duration = Duration::from_secs(60);
+/// How many there are where the kernel does not say.
+const USUAL: usize = 28_232;
+/// How many that were closed are counted. Beyond it the oldest is called free before its time.
+const MAX_LEAVING: usize = 1 << 17;
+
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// Towards one address and port.
+    each: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    towards: HashMap<SocketAddr, Arc<Places>>,
+    /// In the order in which they become free.
+    leaving: VecDeque<(Instant, SocketAddr, Place)>,
+}
+
+/// One of them, until it is dropped, and for a minute more where a connection was made by it.
+#[derive(Debug)]
+pub(super) struct Port {
+    of: Arc<Ports>,
+    towards: SocketAddr,
+    place: Option<Place>,
+    was_used: bool,
+}
+
+impl Ports {
+    /// As many as this machine has.
+    pub(super) fn of_this_machine() -> Arc<Self> {
+        let range = std::fs::read_to_string(Path::new("/proc/sys/net/ipv4/ip_local_port_range"));
+        Self::new(range.ok().and_then(|range| count(&range)).unwrap_or(USUAL))
+    }
+
+    fn new(each: usize) -> Arc<Self> {
+        Arc::new(Self {
+            each,
+            state: Mutex::default(),
+        })
+    }
+
+    /// One for a connection to there, for a pod of a workflow. `None`: its namespace has as many as it may.
+    pub(super) fn take(self: &Arc<Self>, towards: SocketAddr, pod: IpAddr, whose: &Arc<Workflow>) -> Option<Port> {
+        let mut state = self.lock();
+        state.let_go(Instant::now());
+        let places = state.towards.entry(towards).or_insert_with(|| {
+            Places::new(Most {
+                all: self.each,
+                of_one: self.each,
+                of_strangers: 0,
+            })
+        });
+        let place = places.take(pod, Some(whose));
+        Some(Port {
+            of: Arc::clone(self),
+            towards,
+            place: Some(place?),
+            was_used: false,
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn let_go(&mut self, now: Instant) {
+        while let Some((at, ..)) = self.leaving.front() {
+            if *at > now && self.leaving.len() < MAX_LEAVING {
+                return;
+            }
+            if let Some((_, towards, place)) = self.leaving.pop_front() {
+                self.free(towards, place);
+            }
+        }
+    }
+
+    fn free(&mut self, towards: SocketAddr, place: Place) {
+        drop(place);
+        if self.towards.get(&towards).is_some_and(|places| places.is_empty()) {
+            self.towards.remove(&towards);
+        }
+    }
+}
+
+impl Port {
+    /// That a connection was made by it.
+    pub(super) fn used(mut self) -> Self {
+        self.was_used = true;
+        self
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        let (of, now) = (Arc::clone(&self.of), Instant::now());
+        let mut state = of.lock();
+        state.let_go(now);
+        if self.was_used {
+            state.leaving.push_back((now + KEPT, self.towards, place));
+        } else {
+            state.free(self.towards, place);
+        }
+    }
+}
+
+/// How many ports a range of the kernel's holds.
+fn count(range: &str) -> Option<usize> {
+    let mut ends = range.split_ascii_whitespace().map(str::parse::<usize>);
+    let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
+    Some(last.checked_sub(first)? + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 443);
+    const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 8443);
+
+    fn of(namespace: &str) -> Arc<Workflow> {
+        Arc::new(Workflow {
+            namespace: namespace.to_owned(),
+            name: "triage".to_owned(),
+        })
+    }
+
+    fn all(ports: &Arc<Ports>, towards: SocketAddr, whose: &Arc<Workflow>) -> Vec<Port> {
+        let pod = [10, 0, 0, 1].into();
+        (0..1_000).map_while(|_| ports.take(towards, pod, whose)).collect()
+    }
+
+    #[test]
+    fn a_range_is_counted_with_both_its_ends() {
+        assert_eq!(count("32768\t60999\n"), Some(USUAL));
+        assert_eq!(count("60999 32768"), None);
+        assert_eq!(count("x"), None);
+    }
+
+    #[test]
+    fn what_was_closed_is_taken_for_a_minute_more() {
+        let ports = Ports::new(100);
+        let (greedy, victim) = (of("greedy"), of("victim"));
+        let held = all(&ports, HOST, &greedy);
+        assert_eq!(held.len(), 50, "half");
+        // Closed one by one, as many again would be opened.
+        held.into_iter().for_each(|port| drop(port.used()));
+        assert_eq!(all(&ports, HOST, &greedy).len(), 0);
+        assert_eq!(all(&ports, OTHER, &greedy).len(), 50, "another port is another place");
+        assert_eq!(all(&ports, HOST, &victim).len(), 25, "half of what is left");
+        ports.lock().let_go(Instant::now() + KEPT);
+        assert_eq!(all(&ports, HOST, &greedy).len(), 50);
+        assert!(ports.lock().leaving.is_empty(), "none was used");
+        assert!(ports.lock().towards.is_empty());
+    }
+
+    #[test]
+    fn so_many_are_counted() {
+        let ports = Ports::new(usize::MAX);
+        let whose = of("a");
+        for _ in 0..MAX_LEAVING + 10 {
+            drop(ports.take(HOST, [10, 0, 0, 1].into(), &whose).map(Port::used));
+        }
+        assert!(ports.lock().leaving.len() <= MAX_LEAVING);
+    }
+}
