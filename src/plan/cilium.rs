@@ -16,13 +16,16 @@ use super::{cidr, dns::Dns};
 use crate::api::{LabelSelector, WORKFLOW_LABEL};
 use crate::egress::{Allowed, Domain, PortRange, Rule};
 
-/// Names of the cluster: its DNS answers for all of them by itself, so that they carry nothing out. The first is all, as Cilium reads it since
-/// 1.19; the others are Services and pods behind headless ones, for those before.
-const OF_CLUSTER: [&str; 3] = ["**.cluster.local", "*.*.svc.cluster.local", "*.*.*.svc.cluster.local"];
+/// What resolvers of pods put behind a name, after the namespace's own: so each name of the world is asked for as one of the cluster first.
+const SEARCHED: [&str; 2] = ["svc.cluster.local", "cluster.local"];
+/// Of names below one: of any number of labels since 1.19, and so many of them before.
+const BELOW: [&str; 3] = ["**", "*", "*.*"];
 /// Label of Cilium's that is the namespace of a pod.
 const NAMESPACE_LABEL: &str = "k8s:io.kubernetes.pod.namespace";
+/// Of the API server, where it is declared.
+const API_SERVER: &str = "kubernetes.default.svc.cluster.local";
 const FQDNS: &str = "toFQDNs";
-const DNS_NAMES: &str = "/toPorts/0/rules/dns";
+pub(super) const DNS_NAMES: &str = "/toPorts/0/rules/dns";
 
 /// A name or a pattern, as both kinds of rules spell it.
 #[derive(Clone, Eq, Ord, PartialEq, PartialOrd)]
@@ -40,6 +43,21 @@ impl Selector {
         }
     }
 
+    /// The same with that behind it.
+    fn below(&self, suffix: &str) -> Self {
+        match self {
+            Self::Name(name) => Self::Name(format!("{name}.{suffix}")),
+            Self::Pattern(pattern) => Self::Pattern(format!("{pattern}.{suffix}")),
+        }
+    }
+
+    fn read(written: &Value) -> Option<Self> {
+        let text = |key: &str| written.get(key)?.as_str().map(str::to_owned);
+        text("matchName")
+            .map(Self::Name)
+            .or_else(|| text("matchPattern").map(Self::Pattern))
+    }
+
     fn json(&self) -> Value {
         match self {
             Self::Name(name) => json!({"matchName": name}),
@@ -48,14 +66,27 @@ impl Selector {
     }
 }
 
-/// `spec` of the policy, where something is allowed, and no more than the egress proxy would take.
-pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns) -> Option<Value> {
+/// What of the cluster a workflow reaches.
+pub(super) struct Inside {
+    /// Its own namespace.
+    pub(super) own: String,
+    /// This one, and those of the peers that are open to it.
+    pub(super) namespaces: BTreeSet<String>,
+    pub(super) api_server: bool,
+}
+
+/// `spec` of the policy, where something is allowed, and no more than the egress proxy would take. `inside`: what of the cluster the workflow
+/// reaches.
+pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns, inside: &Inside) -> Option<Value> {
     if allowed.is_empty() || allowed.write().is_err() {
         return None;
     }
     let domains = allowed.rules.iter().flat_map(|rule| &rule.domains);
-    let mut names: BTreeSet<_> = domains.map(Selector::of).collect();
-    names.extend(OF_CLUSTER.map(|pattern| Selector::Pattern(pattern.to_owned())));
+    let names: BTreeSet<_> = domains
+        .map(Selector::of)
+        .flat_map(|declared| as_asked(declared, &inside.own))
+        .chain(of_cluster(inside))
+        .collect();
     let names: Vec<_> = names.iter().map(Selector::json).collect();
     let mut egress = dns_rules(dns, &names);
     egress.extend(
@@ -73,25 +104,59 @@ pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns) -> Option<Value
     }))
 }
 
+/// A declared name, and what a pod's resolver makes of it first.
+fn as_asked(declared: Selector, own: &str) -> Vec<Selector> {
+    let searched = SEARCHED.map(|suffix| declared.below(suffix));
+    let in_own = declared.below(&format!("{own}.{}", SEARCHED[0]));
+    [vec![declared, in_own], searched.to_vec()].concat()
+}
+
+/// Names of the cluster, in those namespaces alone that the workflow reaches. A Service of type ExternalName has the cluster's DNS ask for a name
+/// outside: who may make some of them in any namespace would be told by which of them a pod asks for. In enforced namespaces there are none.
+fn of_cluster(inside: &Inside) -> Vec<Selector> {
+    let below = |namespace: &String| {
+        let suffix = format!("{namespace}.{}", SEARCHED[0]);
+        BELOW.map(|below| Selector::Pattern(format!("{below}.{suffix}")))
+    };
+    let namespaces = inside.namespaces.iter().flat_map(below);
+    let api_server = inside.api_server.then(|| Selector::Name(API_SERVER.to_owned()));
+    namespaces.chain(api_server).collect()
+}
+
+/// The names that may be asked for, of a policy.
+pub(super) fn asked(policy: &Value) -> impl Iterator<Item = &Value> {
+    let rules = policy.pointer("/spec/egress").and_then(Value::as_array);
+    let rules = rules.into_iter().flatten().filter(|rule| !is_opening(rule));
+    rules.filter_map(|rule| rule.pointer(DNS_NAMES)?.as_array()).flatten()
+}
+
 /// Whether a rule of the policy is about a declaration. The others are ways to the DNS.
 pub(super) fn is_opening(rule: &Value) -> bool {
     rule.get(FQDNS).is_some()
 }
 
-/// Takes the questions for names out of a policy that it does not open any more. Whether it still opens any.
-pub(super) fn asks_for_what_it_opens(policy: &mut Value) -> bool {
+/// Takes out of a policy the questions that were not given, and those for names that it does not open any more. Whether it still opens any.
+pub(super) fn asks_for_what_it_opens(policy: &mut Value, own: &str, was_given: impl Fn(&Value) -> bool) -> bool {
     let Some(rules) = policy.pointer_mut("/spec/egress").and_then(Value::as_array_mut) else {
         return false;
     };
     let opened = rules.iter().filter_map(|rule| rule.get(FQDNS)?.as_array());
-    let mut names: Vec<_> = opened.flatten().cloned().collect();
-    if names.is_empty() {
+    let opened = opened.flatten().filter_map(Selector::read);
+    let opened: Vec<_> = opened
+        .flat_map(|declared| as_asked(declared, own))
+        .map(|asked| asked.json())
+        .collect();
+    if opened.is_empty() {
         return false;
     }
-    names.extend(OF_CLUSTER.map(|pattern| json!({"matchPattern": pattern})));
+    let is_of_cluster = |name: &Value| {
+        let text = name.get("matchPattern").or_else(|| name.get("matchName"));
+        text.and_then(Value::as_str)
+            .is_some_and(|text| text.ends_with(SEARCHED[0]))
+    };
     for rule in rules.iter_mut().filter(|rule| !is_opening(rule)) {
         if let Some(asked) = rule.pointer_mut(DNS_NAMES).and_then(Value::as_array_mut) {
-            asked.retain(|name| names.contains(name));
+            asked.retain(|name| opened.contains(name) || (is_of_cluster(name) && was_given(name)));
         }
     }
     true

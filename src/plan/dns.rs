@@ -101,7 +101,7 @@ pub(super) fn exfiltration(
         ));
     }
     let message = match (plan.takes_dns, &plan.unserved) {
-        (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names of the cluster, and Cilium cuts off all other questions".to_owned(),
+        (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names in namespaces that it reaches, and Cilium cuts off all other questions".to_owned(),
         (true, Some(_)) => "its pods reach no DNS: condition Programmed says why".to_owned(),
         (false, _) => format!(
             "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::object::REVISION_ANNOTATION;
-use super::{Child, domains, kept, object::comparable};
+use super::{Child, cilium, domains, kept, object::comparable};
 use crate::api::{MAX_GIVEN, OWNER_UID_ANNOTATION, PolicyRule};
 use crate::egress;
 
@@ -47,6 +47,9 @@ pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word<'
                 given.insert(digest(of, part, &kept::as_declared((*child, part), element, word)));
                 given.insert(digest(of, part, &comparable(element)));
             }
+        }
+        if *child == Child::CiliumNetworkPolicy {
+            given.extend(cilium::asked(object).map(|asked| digest(of, cilium::DNS_NAMES, asked)));
         }
         let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
         for (key, value) in annotations.into_iter().flatten() {

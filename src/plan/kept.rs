@@ -93,8 +93,11 @@ pub(super) fn as_it_stood(
         };
         only_of(desired, seen, part, |element| read(child, element, word), was_given);
     }
-    if child == Child::CiliumNetworkPolicy && !cilium::asks_for_what_it_opens(desired) {
-        return false;
+    if child == Child::CiliumNetworkPolicy {
+        let was_given = |asked: &Value| record.holds((child, name), cilium::DNS_NAMES, asked);
+        if !cilium::asks_for_what_it_opens(desired, &observed.namespace.name, was_given) {
+            return false;
+        }
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired

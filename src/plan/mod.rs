@@ -408,7 +408,8 @@ fn desired(
         }
         Some(Backend::Cilium) if observed.cilium == CiliumPolicies::Writable => {
             let allowed = domains::in_force(workflow, observed, class);
-            let spec = dns::of(class).and_then(|dns| cilium::spec(&name, &allowed, &dns));
+            let spec = dns::of(class)
+                .and_then(|dns| cilium::spec(&name, &allowed, &dns, &network::inside(workflow, observed, class)));
             parts.extend(spec.map(|spec| (Child::CiliumNetworkPolicy, owned("domains"), json!({"spec": spec}))));
         }
         Some(Backend::Cilium) | None => {}

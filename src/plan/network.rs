@@ -1,14 +1,14 @@
 //! The workflow's allow NetworkPolicy: declared peers that the class opens, the cluster's DNS, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, cidr, cluster::Ranges, peer};
+use super::{NamespaceFacts, Observed, cidr, cilium::Inside, cluster::Ranges, peer};
 use crate::api::{
-    AIWorkflow, AIWorkflowClass, EgressPeer, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
+    AIWorkflow, AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
 };
 
@@ -39,6 +39,31 @@ pub(super) fn allow_spec(
         "ingress": ingress(&network, namespace, class, &ranges),
         "egress": egress(&network, observed, class, (dns, &ranges)),
     })
+}
+
+/// What of the cluster is open to a workflow, as far as its own side says.
+pub(super) fn inside(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Inside {
+    let network = workflow.spec.network.clone().unwrap_or_default();
+    let (ranges, own) = (Ranges::for_network(&network, class), &observed.namespace.name);
+    let is_open = |rule: &&EgressRule| {
+        peer::egress_problems(rule).is_empty() && peer::egress_allowed(&rule.to, &observed.namespace, class, &ranges)
+    };
+    let mut inside = Inside {
+        own: own.clone(),
+        namespaces: BTreeSet::from([own.clone()]),
+        api_server: false,
+    };
+    for rule in network.egress.iter().filter(is_open) {
+        let pods = rule.to.pods.as_ref().and_then(|pods| pods.namespace.clone());
+        let workflow = rule
+            .to
+            .workflow
+            .as_ref()
+            .and_then(|workflow| workflow.namespace.clone());
+        inside.namespaces.extend(pods.into_iter().chain(workflow));
+        inside.api_server |= rule.to.api_server.is_some();
+    }
+    inside
 }
 
 /// What a declaration takes out of its ranges, by whether they are of who may come in: of each rule that names one, as written.

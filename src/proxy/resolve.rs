@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Duration, Instant, timeout};
 
-use super::names::{Held, Names};
+use super::held::{Held, Names};
 use crate::egress::{Family, Host, Question, Reply};
 
 const DNS: u16 = 53;

@@ -51,16 +51,26 @@ fn it_opens_what_is_declared_and_the_dns_for_these_names() {
         "that is the proxy's"
     );
     let dns = json!([{
-        "ports": [{"port": "53", "protocol": "UDP"}, {"port": "53", "protocol": "TCP"}],
-        "rules": {"dns": [
-            {"matchName": "api.llm.example"},
-            {"matchName": "mail.example.com"},
-            {"matchPattern": "**.blob.example"},
-            {"matchPattern": "**.cluster.local"},
-            {"matchPattern": "*.*.*.svc.cluster.local"},
-            {"matchPattern": "*.*.svc.cluster.local"},
-        ]},
-    }]);
+            "ports": [{"port": "53", "protocol": "UDP"}, {"port": "53", "protocol": "TCP"}],
+            "rules": {"dns": [
+    {"matchName": "api.llm.example"},
+                {"matchName": "api.llm.example.ai.svc.cluster.local"},
+                {"matchName": "api.llm.example.cluster.local"},
+                {"matchName": "api.llm.example.svc.cluster.local"},
+                {"matchName": "kubernetes.default.svc.cluster.local"},
+                {"matchName": "mail.example.com"},
+                {"matchName": "mail.example.com.ai.svc.cluster.local"},
+                {"matchName": "mail.example.com.cluster.local"},
+                {"matchName": "mail.example.com.svc.cluster.local"},
+                {"matchPattern": "**.ai.svc.cluster.local"},
+                {"matchPattern": "**.blob.example"},
+                {"matchPattern": "**.blob.example.ai.svc.cluster.local"},
+                {"matchPattern": "**.blob.example.cluster.local"},
+                {"matchPattern": "**.blob.example.svc.cluster.local"},
+                {"matchPattern": "*.*.ai.svc.cluster.local"},
+                {"matchPattern": "*.ai.svc.cluster.local"},
+            ]},
+        }]);
     let kube_dns = json!({"k8s:k8s-app": "kube-dns", "k8s:io.kubernetes.pod.namespace": "kube-system"});
     let spec = &policy["spec"];
     assert_eq!(
@@ -88,6 +98,43 @@ fn it_opens_what_is_declared_and_the_dns_for_these_names() {
         ..observed
     };
     assert_eq!(plan(&declared, &standing).changes, []);
+}
+
+/// Of any other namespace's, Services that stand for names outside would tell these what a pod asks for.
+#[test]
+fn names_of_the_cluster_are_those_of_namespaces_that_are_reached() {
+    let domain = json!({"name": "a", "to": {"domains": ["a.example.com"]}, "ports": [{"port": 443}]});
+    let pods = |namespace: &str| json!({"name": namespace, "to": {"pods": {"namespace": namespace, "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]});
+    let asked = |policy: &Value| {
+        let names = super::asked(policy).map(|name| name["matchPattern"].as_str().unwrap_or_default().to_owned());
+        names.filter(|name| name.starts_with("**")).collect::<Vec<_>>()
+    };
+    let mut observed = place(Value::Null);
+    let alone = declaring(json!([domain]));
+    let made = plan(&alone, &observed);
+    let own = "**.ai.svc.cluster.local";
+    assert_eq!(asked(policy(&stored(&made.changes))), [own]);
+    // The class opens one of them.
+    let mut both = declaring(json!([domain, pods("vectors"), pods("elsewhere")]));
+    let children = stored(&plan(&both, &observed).changes);
+    assert_eq!(asked(policy(&children)), [own, "**.vectors.svc.cluster.local"]);
+    // Who declares it while nobody reviews, and writes it there as well, may not ask for it.
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    let said = crate::plan::status(&alone, &observed, &made, &crate::plan::Outcome::Applied(None), now);
+    both.status = Some(said);
+    both.metadata.generation = Some(4);
+    observed.children = children;
+    observed.registration.as_mut().unwrap().uid = "another".to_owned();
+    let held = plan(&both, &observed);
+    assert!(held.held);
+    let [
+        Change::Replace(Child::NetworkPolicy, _),
+        Change::Replace(Child::CiliumNetworkPolicy, policy),
+    ] = held.changes.as_slice()
+    else {
+        panic!("{:?}", held.changes)
+    };
+    assert_eq!(asked(policy), [own]);
 }
 
 /// Beside a policy that opens the DNS without a look at names, Cilium would look at none.
