@@ -14,17 +14,20 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use ipnet::IpNet;
 use kube::Client;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
-    egress::Answers,
+    egress::{Answers, ClusterDomains, Host},
     proxy::{
-        Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, room_for, serve, system_servers,
-        withdraw,
+        Accounts, Health, Limits, NamePort, Proxy, Resolver, follow, health_router, listen, listen_for_datagrams,
+        room_for, serve, serve_names, system_servers, withdraw,
     },
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
@@ -71,6 +74,18 @@ struct ProxyArgs {
     /// Where /livez, /readyz and /metrics are served; and /report, which ringfence egress report asks for, within this pod alone.
     #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "[::]:8080")]
     metrics_listen: SocketAddr,
+    /// Where pods ask for names of the cluster, by UDP and TCP; may be given again. Left out: nowhere.
+    #[arg(long, env = "RINGFENCE_EGRESS_DNS_LISTEN", value_delimiter = ',')]
+    dns_listen: Vec<SocketAddr>,
+    /// Domain below which names are the cluster's; may be given again. No other name is passed on.
+    #[arg(
+        long = "cluster-domain",
+        env = "RINGFENCE_EGRESS_CLUSTER_DOMAINS",
+        value_delimiter = ',',
+        default_value = "cluster.local",
+        value_parser = cluster_domain
+    )]
+    cluster_domains: Vec<Host>,
     /// DNS resolver to ask, as an address with or without a port; may be given again. Left out: those of /etc/resolv.conf.
     #[arg(long = "nameserver", env = "RINGFENCE_EGRESS_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
     nameservers: Vec<SocketAddr>,
@@ -165,7 +180,8 @@ async fn run(args: ProxyArgs) -> Result<()> {
     });
     let answers = Answers::new(args.allow_private_answers, args.refuse_answers);
     let resolver = Resolver::new(servers);
-    let proxy = Arc::new(Proxy::new(limits, callers, resolver, answers, metrics, accounts));
+    let proxy = Proxy::new(limits, callers, resolver, answers, metrics, accounts);
+    let proxy = Arc::new(proxy.with_cluster_domains(ClusterDomains::new(args.cluster_domains)));
     let (looked_at, withdrawing_end) = (Arc::clone(&proxy), end.clone());
     tasks.spawn(async move {
         withdraw(looked_at, withdrawing_end).await;
@@ -180,6 +196,15 @@ async fn run(args: ProxyArgs) -> Result<()> {
         let (stop, end) = (stop.clone(), end.clone());
         tasks.spawn(async move {
             serve(proxy, listener, connections, stop, end).await;
+            Ok(())
+        });
+    }
+    for address in args.dns_listen {
+        let port = name_port(address).with_context(|| format!("cannot listen for questions on {address}"))?;
+        let (proxy, questions) = (Arc::clone(&proxy), connections.clone());
+        let (stop, end) = (stop.clone(), end.clone());
+        tasks.spawn(async move {
+            serve_names(proxy, port, questions, stop, end).await;
             Ok(())
         });
     }
@@ -213,6 +238,13 @@ async fn run(args: ProxyArgs) -> Result<()> {
     outcome
 }
 
+fn name_port(address: SocketAddr) -> std::io::Result<NamePort> {
+    Ok(NamePort {
+        datagrams: UdpSocket::from_std(listen_for_datagrams(address)?)?,
+        streams: TcpListener::from_std(listen(address)?)?,
+    })
+}
+
 /// The bounds, as far as this process may open so many files.
 fn limits(args: &ProxyArgs) -> Limits {
     let connections = room_for(args.connections);
@@ -237,6 +269,10 @@ fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {
     with_port
         .or_else(without)
         .ok_or_else(|| "write an address, such as 10.96.0.10 or 10.96.0.10:53".to_owned())
+}
+
+fn cluster_domain(text: &str) -> std::result::Result<Host, String> {
+    Host::named(text).map_err(|_| "write a domain of two labels at least, such as cluster.local".to_owned())
 }
 
 /// A duration as Kubernetes writes it, at least a second.

@@ -6,6 +6,7 @@
 mod account;
 mod allowed;
 mod answers;
+mod asked;
 mod client_hello;
 mod dns;
 mod domain;
@@ -17,6 +18,7 @@ mod target;
 pub use account::{Account, Counted, CountedDomain, CountedRefusal, CountedWorkflow, Used};
 pub use allowed::{ANNOTATION, Allowed, MAX_TEXT, Permit, PortRange, Refusal, Rule, TooLong, Unreadable, Verdict};
 pub use answers::{Answers, Closed};
+pub use asked::{Asked, ClusterDomains, Code, Fate, MAX_QUESTION, Unreadable as UnreadableQuestion};
 pub use client_hello::{ClientHello, MAX_HELLO, NotForHost, Reader};
 pub use dns::{Family, NotAnAnswer, Question, Reply};
 pub use domain::{Domain, Host, MAX_DOMAIN, NotAHost, Pattern};

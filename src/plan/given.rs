@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::object::REVISION_ANNOTATION;
 use super::{Child, domains, kept};
-use crate::api::{AIWorkflowClass, MAX_GIVEN, OWNER_UID_ANNOTATION};
+use crate::api::{MAX_GIVEN, OWNER_UID_ANNOTATION};
 use crate::egress;
 
 /// Bytes of a digest.
@@ -32,8 +32,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The record of objects that are made. What is beyond the bound counts as not given.
-pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, class: &AIWorkflowClass) -> Vec<String> {
+/// The record of objects that are made. `dns` is the rule that opens the cluster's DNS. What is beyond the bound counts as not given.
+pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, dns: Option<&Value>) -> Vec<String> {
     let mut given = BTreeSet::new();
     for ((child, name), object) in desired {
         let of = (*child, name.as_str());
@@ -42,7 +42,7 @@ pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, class: &AIWorkflowC
             let read = list
                 .into_iter()
                 .flatten()
-                .filter_map(|element| kept::read(*child, element, class));
+                .filter_map(|element| kept::read(*child, element, dns));
             given.extend(read.map(|element| digest(of, part, &element)));
         }
         let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);

@@ -67,9 +67,10 @@ pub(super) fn as_it_stood(
         return false;
     }
     let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
+    let dns = dns::rule(class, observed.egress_proxy.as_deref());
     for part in lists(child) {
         let was_given = |element: &Value| record.holds((child, name), part, element);
-        only_of(desired, seen, part, |element| read(child, element, class), was_given);
+        only_of(desired, seen, part, |element| read(child, element, dns.as_ref()), was_given);
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired
@@ -110,10 +111,10 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
     }
 }
 
-/// An element of such a list, to be compared; `None` where no declaration gives it: the cluster's DNS is the class's word.
-pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Option<Value> {
+/// An element of such a list, to be compared; `None` where no declaration gives it: the rule that opens the cluster's DNS is the class's word.
+pub(super) fn read(child: Child, element: &Value, dns: Option<&Value>) -> Option<Value> {
     match child {
-        Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
+        Child::NetworkPolicy if Some(element) == dns => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
         Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
             Some(comparable(element))

@@ -92,7 +92,7 @@ fn unreachable(target: &Target, error: &io::Error) -> Refused {
 }
 
 /// Whose pod has the address. A pod that is new is told of a moment after it starts.
-async fn caller(
+pub(super) async fn caller(
     callers: &Callers,
     address: IpAddr,
     within: std::time::Duration,

@@ -29,14 +29,14 @@ use super::patient::Patient;
 use super::places::{Place, Places};
 use super::relay::{Buffers, Direction};
 use super::{Accounts, Callers, Limits, Resolver};
-use crate::egress::{Answers, Used, Workflow};
+use crate::egress::{Answers, ClusterDomains, Used, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// Longest head of a request. Names of hosts are short; the rest of a head of plain HTTP is cookies and tokens.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long no connection is taken after one could not be: mostly because files have run out.
-const REST: Duration = Duration::from_millis(50);
+pub(super) const REST: Duration = Duration::from_millis(50);
 
 /// What all connections share.
 pub struct Proxy {
@@ -49,6 +49,9 @@ pub struct Proxy {
     pub(super) buffers: Buffers,
     pub(super) starting: Arc<Places>,
     pub(super) plain: Arc<Places>,
+    pub(super) names: Arc<Places>,
+    pub(super) name_streams: Arc<Places>,
+    pub(super) cluster_domains: ClusterDomains,
     pub(super) connections: Arc<Connections>,
     open: Arc<Places>,
     speaking: Arc<Places>,
@@ -78,6 +81,9 @@ impl Proxy {
             speaking: Places::new(limits.most_speaking()),
             starting: Places::new(limits.most_starting()),
             plain: Places::new(limits.most_plain()),
+            names: Places::new(limits.most_names()),
+            name_streams: Places::new(limits.most_name_streams()),
+            cluster_domains: ClusterDomains::default(),
             connections: Arc::default(),
             buffers: Buffers::default(),
             limits,
@@ -86,6 +92,14 @@ impl Proxy {
             answers,
             metrics,
             accounts,
+        }
+    }
+
+    /// The same, which passes names below these domains on to the resolvers that it asks itself.
+    pub fn with_cluster_domains(self, cluster_domains: ClusterDomains) -> Self {
+        Self {
+            cluster_domains,
+            ..self
         }
     }
 
