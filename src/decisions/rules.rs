@@ -11,6 +11,8 @@ pub enum Need {
     Class,
     /// The namespace's default-deny NetworkPolicy.
     DefaultDeny,
+    /// Where the egress proxy is, as the status of the AIWorkflowClass has it.
+    EgressProxy,
     /// Who asks.
     Launcher,
     /// The Namespace.
@@ -260,7 +262,7 @@ pub const RULES: [Rule; 34] = [
         "Set dnsPolicy: None and dnsConfig.nameservers as status.dns of the class says; ringfence render --pod prints it.",
     )
     .at(&[Door::Template])
-    .needing(&[Need::Class, Need::Namespace]),
+    .needing(&[Need::Class, Need::EgressProxy, Need::Namespace]),
     replayed(
         "pod-node",
         "A pod leaves the choice of its node to the scheduler, keeps no other namespace's pods off it, tolerates only taints and names only a RuntimeClass that the class lists, and takes no rank of the cluster's own parts.",

@@ -70,7 +70,13 @@ pub(super) fn as_it_stood(
     let dns = dns::rule(class, observed.egress_proxy.as_deref());
     for part in lists(child) {
         let was_given = |element: &Value| record.holds((child, name), part, element);
-        only_of(desired, seen, part, |element| read(child, element, dns.as_ref()), was_given);
+        only_of(
+            desired,
+            seen,
+            part,
+            |element| read(child, element, dns.as_ref()),
+            was_given,
+        );
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired

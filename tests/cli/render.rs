@@ -216,18 +216,34 @@ fn a_pod_that_asks_the_egress_proxy_for_names_is_told_where() {
         (spec["dnsConfig"]["nameservers"].clone(), env, said.out)
     };
     let (servers, env, out) = pod(&input, &[]);
-    assert!(servers[0].as_str().unwrap().starts_with("<cluster IP of Service ringfence-egress"), "{servers}");
+    assert!(
+        servers[0]
+            .as_str()
+            .unwrap()
+            .starts_with("<cluster IP of Service ringfence-egress"),
+        "{servers}"
+    );
     assert!(out.contains("--egress-address puts in where that is"), "{out}");
-    assert!(env.contains("http://ringfence-egress.ringfence-system.svc:3128"), "{env}");
+    assert!(
+        env.contains("http://ringfence-egress.ringfence-system.svc:3128"),
+        "{env}"
+    );
     let (servers, _, out) = pod(&input, &["--egress-address", "10.96.0.53"]);
     assert_eq!(servers, json!(["10.96.0.53"]));
     assert!(!out.contains("--egress-address"), "{out}");
     let class = input.find("kind: AIWorkflowClass").unwrap();
     let (before, of_class) = input.split_at(class);
-    let of_class = of_class.replacen("spec:", "status: {dns: {addresses: [10.96.0.53, 'fd00::35']}}\nspec:", 1);
+    let of_class = of_class.replacen(
+        "spec:",
+        "status: {dns: {addresses: [10.96.0.53, 'fd00::35']}}\nspec:",
+        1,
+    );
     let (servers, env, _) = pod(&format!("{before}{of_class}"), &[]);
     assert_eq!(servers, json!(["10.96.0.53", "fd00::35"]));
-    assert!(env.contains("http://ringfence-egress.ringfence-system.svc:3128"), "{env}");
+    assert!(
+        env.contains("http://ringfence-egress.ringfence-system.svc:3128"),
+        "{env}"
+    );
 }
 
 /// The printed pod, with an image in place of the words for one.

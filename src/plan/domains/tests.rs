@@ -467,7 +467,10 @@ fn pods_ask_the_proxy_for_names_and_no_dns_beside_it() {
     });
     let ports = json!([{"protocol": "UDP", "port": 1053}, {"protocol": "TCP", "port": 1053}]);
     assert_eq!(opens_names(&with), [json!({"to": [proxy], "ports": ports})]);
-    assert_eq!(says(&declared, &observed, &with, ConditionType::Programmed).1, "Applied");
+    assert_eq!(
+        says(&declared, &observed, &with, ConditionType::Programmed).1,
+        "Applied"
+    );
 
     // By Cilium, names of the world are asked of the cluster's DNS: that stays closed, and the proxy is asked for those of the cluster.
     let mut by_cilium = observed.clone();
@@ -477,8 +480,15 @@ fn pods_ask_the_proxy_for_names_and_no_dns_beside_it() {
     let asking = declaring(&[to("a", &["a.example.com"])]);
     let planned = plan(&asking, &by_cilium);
     assert_eq!(opens_names(&planned), opens_names(&with));
-    assert!(stored(&planned.changes).iter().all(|(child, _)| *child != Child::CiliumNetworkPolicy));
-    assert_eq!(says(&asking, &by_cilium, &planned, ConditionType::Programmed).1, "NoEgressBackend");
+    assert!(
+        stored(&planned.changes)
+            .iter()
+            .all(|(child, _)| *child != Child::CiliumNetworkPolicy)
+    );
+    assert_eq!(
+        says(&asking, &by_cilium, &planned, ConditionType::Programmed).1,
+        "NoEgressBackend"
+    );
 
     observed.egress_proxy = None;
     let without = plan(&declared, &observed);
@@ -486,7 +496,10 @@ fn pods_ask_the_proxy_for_names_and_no_dns_beside_it() {
     let (_, reason, message) = says(&declared, &observed, &without, ConditionType::Programmed);
     assert_eq!(reason, "NoEgressProxy");
     assert!(message.contains("until then pods reach no DNS"), "{message}");
-    assert_eq!(says(&declared, &observed, &without, ConditionType::DnsExfiltration).1, "Closed");
+    assert_eq!(
+        says(&declared, &observed, &without, ConditionType::DnsExfiltration).1,
+        "Closed"
+    );
 }
 
 /// It is the class's word, whatever is declared: who waits for a review gets it where the class says so now, and not a rule of its own that
@@ -506,7 +519,7 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
     let rule = super::super::dns::rule(class, Some(RELEASE)).unwrap();
     let held = plan(&declared, &observed);
     assert!(held.held);
-    assert_eq!(opens_names(&held), [rule.clone()]);
+    assert_eq!(opens_names(&held), std::slice::from_ref(&rule));
     let read = |element: &Value| super::super::kept::read(Child::NetworkPolicy, element, Some(&rule));
     assert_eq!(read(&rule), None);
     let mut elsewhere = rule.clone();
