@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use kube::Client;
 use tokio::{
@@ -26,8 +26,8 @@ use super::stop::until_stopped;
 use crate::{
     egress::{Answers, ClusterDomains, Host},
     proxy::{
-        Accounts, Health, Limits, NamePort, Proxy, Resolver, follow, health_router, listen, listen_for_datagrams,
-        room_for, serve, serve_names, system_servers, withdraw,
+        Accounts, Health, Limits, NamePort, Proxy, Resolver, Tokens, follow, health_router, listen,
+        listen_for_datagrams, room_for, serve, serve_names, system_servers, withdraw,
     },
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
@@ -106,6 +106,12 @@ struct ProxyArgs {
         value_name = "CIDR"
     )]
     refuse_answers: Vec<IpNet>,
+    /// What becomes of a token of its account that a pod shows in Proxy-Authorization, beside the address by which it is known.
+    #[arg(long, env = "RINGFENCE_EGRESS_TOKENS", value_enum, default_value_t)]
+    tokens: TokenUse,
+    /// Audience that such a token must be for.
+    #[arg(long, env = "RINGFENCE_EGRESS_TOKEN_AUDIENCE", default_value = "ringfence-egress")]
+    token_audience: String,
     /// How many connections of pods may be open at a time.
     #[arg(long, env = "RINGFENCE_EGRESS_CONNECTIONS", default_value_t = Limits::default().connections)]
     connections: usize,
@@ -121,6 +127,18 @@ struct ProxyArgs {
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
+}
+
+/// Whether a token counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum TokenUse {
+    /// None is looked at.
+    #[default]
+    Ignored,
+    /// One that is shown must be the pod's own. The account needs the right to create TokenReviews.
+    Checked,
+    /// The same, and one must be shown.
+    Required,
 }
 
 /// The exit code of what asks the proxy; `None` where this was the proxy itself, which has stopped.
@@ -165,6 +183,8 @@ async fn run(args: ProxyArgs) -> Result<()> {
     let (stop, end, connections) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let metrics = Arc::new(EgressMetrics::default());
     let mut tasks = JoinSet::new();
+    let tokens = (args.tokens != TokenUse::Ignored)
+        .then(|| Tokens::new(client.clone(), args.token_audience, args.tokens == TokenUse::Required));
     let (callers, following) = follow(client, Arc::clone(&metrics), end.clone());
     tasks.spawn(async move {
         following.await;
@@ -181,7 +201,8 @@ async fn run(args: ProxyArgs) -> Result<()> {
     let answers = Answers::new(args.allow_private_answers, args.refuse_answers);
     let resolver = Resolver::new(servers);
     let proxy = Proxy::new(limits, callers, resolver, answers, metrics, accounts);
-    let proxy = Arc::new(proxy.with_cluster_domains(ClusterDomains::new(args.cluster_domains)));
+    let proxy = proxy.with_cluster_domains(ClusterDomains::new(args.cluster_domains));
+    let proxy = Arc::new(proxy.with_tokens(tokens));
     let (looked_at, withdrawing_end) = (Arc::clone(&proxy), end.clone());
     tasks.spawn(async move {
         withdraw(looked_at, withdrawing_end).await;

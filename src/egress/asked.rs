@@ -217,7 +217,18 @@ fn header(id: u16, flags: u8, code: u8, counts: [u8; 4]) -> [u8; HEADER] {
     let [high, low] = id.to_be_bytes();
     let [questions, answers, authorities, others] = counts;
     [
-        high, low, flags, code, 0, questions, 0, answers, 0, authorities, 0, others,
+        high,
+        low,
+        flags,
+        code,
+        0,
+        questions,
+        0,
+        answers,
+        0,
+        authorities,
+        0,
+        others,
     ]
 }
 

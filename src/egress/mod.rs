@@ -8,6 +8,7 @@ mod allowed;
 mod answers;
 mod asked;
 mod client_hello;
+mod credential;
 mod dns;
 mod domain;
 mod index;
@@ -20,6 +21,7 @@ pub use allowed::{ANNOTATION, Allowed, MAX_TEXT, Permit, PortRange, Refusal, Rul
 pub use answers::{Answers, Closed};
 pub use asked::{Asked, ClusterDomains, Code, Fate, MAX_QUESTION, Unreadable as UnreadableQuestion};
 pub use client_hello::{ClientHello, MAX_HELLO, NotForHost, Reader};
+pub use credential::{Holder, NotACredential, Token};
 pub use dns::{Family, NotAnAnswer, Question, Reply};
 pub use domain::{Domain, Host, MAX_DOMAIN, NotAHost, Pattern};
 pub use index::{Event, Index, Key, Kind, Pod, Policy, Seen, Workflow};

@@ -21,6 +21,7 @@ mod places;
 mod relay;
 mod resolve;
 mod serve;
+mod tokens;
 mod watches;
 
 pub use accounts::Accounts;
@@ -31,4 +32,5 @@ pub use listen::{listen, listen_for_datagrams};
 pub use names::{NamePort, serve_names};
 pub use resolve::{NotResolved, Resolver, system_servers};
 pub use serve::{Proxy, serve};
+pub use tokens::Tokens;
 pub use watches::{Callers, follow};

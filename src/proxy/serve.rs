@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,8 +29,8 @@ use super::forward::forward;
 use super::patient::Patient;
 use super::places::{Place, Places};
 use super::relay::{Buffers, Direction};
-use super::{Accounts, Callers, Limits, Resolver};
-use crate::egress::{Answers, ClusterDomains, Used, Workflow};
+use super::{Accounts, Callers, Limits, Resolver, Tokens};
+use crate::egress::{Answers, ClusterDomains, Token, Used, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// Longest head of a request. Names of hosts are short; the rest of a head of plain HTTP is cookies and tokens.
@@ -52,6 +53,7 @@ pub struct Proxy {
     pub(super) names: Arc<Places>,
     pub(super) name_streams: Arc<Places>,
     pub(super) cluster_domains: ClusterDomains,
+    pub(super) tokens: Option<Tokens>,
     pub(super) connections: Arc<Connections>,
     open: Arc<Places>,
     speaking: Arc<Places>,
@@ -84,6 +86,7 @@ impl Proxy {
             names: Places::new(limits.most_names()),
             name_streams: Places::new(limits.most_name_streams()),
             cluster_domains: ClusterDomains::default(),
+            tokens: None,
             connections: Arc::default(),
             buffers: Buffers::default(),
             limits,
@@ -101,6 +104,16 @@ impl Proxy {
             cluster_domains,
             ..self
         }
+    }
+
+    /// The same, which heeds tokens that pods show beside their address. Without it, none is looked at.
+    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
+    }
+
+    /// The token that a request shows, where any is heeded.
+    pub(super) fn shown(&self, headers: &HeaderMap) -> Result<Option<Token>, Refused> {
+        self.tokens.as_ref().map_or(Ok(None), |_| Tokens::shown(headers))
     }
 
     /// Whose pod has the address, as far as that is known now.

@@ -64,7 +64,9 @@ pub(super) async fn egress_proxy(reads: &Reads) -> Result<Vec<IpAddr>, CallError
     };
     let what = format!("read Service {EGRESS_PROXY}");
     let service = read::<Service>(&what, (namespace, EGRESS_PROXY), reads).await?;
-    let addresses = service.and_then(|service| service.spec?.cluster_ips).unwrap_or_default();
+    let addresses = service
+        .and_then(|service| service.spec?.cluster_ips)
+        .unwrap_or_default();
     let addresses = addresses.iter().filter_map(|address| address.parse().ok());
     // One a family.
     Ok(addresses.take(2).collect())

@@ -26,6 +26,10 @@ pub enum EgressVerdict {
     BadRequest,
     /// Nobody is known by its address.
     UnknownCaller,
+    /// It shows no token, and one is required.
+    NoToken,
+    /// The token that it shows is not its own, or nobody can tell.
+    BadToken,
     /// The workflow may not reach what it asks for.
     NotDeclared,
     /// Its TLS handshake is not for the host that it asked for.
@@ -42,10 +46,12 @@ pub enum EgressVerdict {
 
 impl EgressVerdict {
     /// Every verdict, so that each is there from the start: a rate of what never happened is nothing, and no gap.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Allowed,
         Self::BadRequest,
         Self::UnknownCaller,
+        Self::NoToken,
+        Self::BadToken,
         Self::NotDeclared,
         Self::NotForHost,
         Self::NoAddress,
@@ -60,6 +66,8 @@ impl EgressVerdict {
             Self::Allowed => "allowed",
             Self::BadRequest => "bad-request",
             Self::UnknownCaller => "unknown-caller",
+            Self::NoToken => "no-token",
+            Self::BadToken => "bad-token",
             Self::NotDeclared => "not-declared",
             Self::NotForHost => "not-for-host",
             Self::NoAddress => "no-address",

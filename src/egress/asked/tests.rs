@@ -21,7 +21,11 @@ fn labels(labels: &[&[u8]]) -> Vec<u8> {
 }
 
 fn named(name: &str) -> Vec<u8> {
-    let parts: Vec<&[u8]> = name.split('.').filter(|label| !label.is_empty()).map(str::as_bytes).collect();
+    let parts: Vec<&[u8]> = name
+        .split('.')
+        .filter(|label| !label.is_empty())
+        .map(str::as_bytes)
+        .collect();
     labels(&parts)
 }
 
@@ -50,7 +54,11 @@ fn asked(name: &str) -> Asked {
 #[case::an_address_of_ipv6("1.0.0.2.ip6.arpa", false)]
 #[case::a_short_service("api.ai.svc", false)]
 fn only_names_of_the_cluster_are_passed_on(#[case] name: &str, #[case] expected: bool) {
-    let expected = if expected { Fate::PassedOn } else { Fate::Answered(Code::NoName) };
+    let expected = if expected {
+        Fate::PassedOn
+    } else {
+        Fate::Answered(Code::NoName)
+    };
     assert_eq!(asked(name).fate(&domains()), expected);
 }
 
@@ -80,7 +88,9 @@ fn a_question_is_for_one_record(#[case] record: u16, #[case] code: Code) {
 /// Spelling, flags, options and number are the pod's to choose, and end here.
 #[test]
 fn nothing_but_name_and_type_is_passed_on() {
-    let option = [0, 0, OPT as u8, 0xff, 0xff, 0, 0, 0x80, 0, 0, 8, 0, 10, 0, 4, b'd', b'a', b't', b'a'];
+    let option = [
+        0, 0, OPT as u8, 0xff, 0xff, 0, 0, 0x80, 0, 0, 8, 0, 10, 0, 4, b'd', b'a', b't', b'a',
+    ];
     let one = Asked::read(&question(&named("aPi.ai.SVC.cluster.local"), A, &option)).unwrap();
     let mut other = question(&named("api.ai.svc.cluster.local"), A, &takes_up_to(1232));
     other[0] ^= 0xff;
@@ -92,7 +102,10 @@ fn nothing_but_name_and_type_is_passed_on() {
     assert!(!onward.windows(4).any(|bytes| bytes == b"data"));
     let small = Asked::read(&question(&named("a.cluster.local"), A, &takes_up_to(1))).unwrap();
     assert!(small.onward(7).ends_with(&takes_up_to(LEAST_DATAGRAM)));
-    assert_eq!(asked("a.cluster.local").onward(7).len(), question(&named("a.cluster.local"), A, &[]).len());
+    assert_eq!(
+        asked("a.cluster.local").onward(7).len(),
+        question(&named("a.cluster.local"), A, &[]).len()
+    );
 }
 
 #[rstest]
@@ -143,18 +156,28 @@ fn an_answer_is_passed_back_in_the_pods_own_words() {
     reply.extend(record);
     let back = asked.passed_back(7, &reply, true).unwrap();
     assert_eq!(&back[..2], &ID.to_be_bytes());
-    assert_eq!(&back[HEADER..], [&question(&named("API.cluster.local"), A, &[])[HEADER..], &record].concat());
+    assert_eq!(
+        &back[HEADER..],
+        [&question(&named("API.cluster.local"), A, &[])[HEADER..], &record].concat()
+    );
     for (at, other) in [(0, 1), (2, 0), (5, 2), (13, b'x'), (back.len() - 17, 2)] {
         let mut forged = reply.clone();
         forged[at] = other;
         assert_eq!(asked.passed_back(7, &forged, true), Err(NotAnAnswer), "byte {at}");
     }
     for length in 0..HEADER + named("API.cluster.local").len() + 4 {
-        assert_eq!(asked.passed_back(7, &reply[..length], true), Err(NotAnAnswer), "{length} bytes");
+        assert_eq!(
+            asked.passed_back(7, &reply[..length], true),
+            Err(NotAnAnswer),
+            "{length} bytes"
+        );
     }
     reply.resize(600, 0);
     let cut = asked.passed_back(7, &reply, true).unwrap();
-    assert_eq!((cut[2] & CUT, cut.len()), (CUT, question(&named("API.cluster.local"), A, &[]).len()));
+    assert_eq!(
+        (cut[2] & CUT, cut.len()),
+        (CUT, question(&named("API.cluster.local"), A, &[]).len())
+    );
     assert_eq!(asked.passed_back(7, &reply, false).unwrap().len(), 600);
 }
 
@@ -165,6 +188,9 @@ fn what_is_answered_here_is_no_longer_than_what_came() {
         let answer = Asked::read(&came).unwrap().answer(Code::NoName);
         assert_eq!(answer.len(), came.len());
         assert_eq!(&answer[..4], &[0x12, 0x34, ANSWER | WANTS_ALL, LOOKS_UP | 3]);
-        assert_eq!(&answer[HEADER..came.len() - more.len()], &came[HEADER..came.len() - more.len()]);
+        assert_eq!(
+            &answer[HEADER..came.len() - more.len()],
+            &came[HEADER..came.len() - more.len()]
+        );
     }
 }
