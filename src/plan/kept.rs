@@ -63,9 +63,6 @@ pub(super) fn as_it_stood(
         .iter()
         .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
     let Some((_, seen)) = ours else { return false };
-    if child == Child::CiliumNetworkPolicy && !cilium::only_what_stood(desired, seen) {
-        return false;
-    }
     let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
     let dns = dns::rule(class, observed.egress_proxy.as_deref());
     for part in lists(child) {
@@ -77,6 +74,9 @@ pub(super) fn as_it_stood(
             |element| read(child, element, dns.as_ref()),
             was_given,
         );
+    }
+    if child == Child::CiliumNetworkPolicy && !cilium::asks_for_what_it_opens(desired) {
+        return false;
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired
@@ -113,7 +113,8 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::NetworkPolicy => &["/spec/ingress", "/spec/egress"],
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
-        Child::CiliumNetworkPolicy | Child::Role => &[],
+        Child::CiliumNetworkPolicy => &["/spec/egress"],
+        Child::Role => &[],
     }
 }
 
@@ -122,6 +123,7 @@ pub(super) fn read(child: Child, element: &Value, dns: Option<&Value>) -> Option
     match child {
         Child::NetworkPolicy if Some(element) == dns => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
+        Child::CiliumNetworkPolicy if !cilium::is_opening(element) => None,
         Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
             Some(comparable(element))
         }
