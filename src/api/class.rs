@@ -342,11 +342,13 @@ pub struct ClusterFacts {
 #[x_kube(
     validation = ("has(self.mode) || has(self.selector) || has(self.cidrs)", "dns needs a mode, a selector or cidrs"),
     validation = ("has(self.namespace) == has(self.selector)", "namespace and selector go together"),
-    validation = ("!has(self.mode) || self.mode != 'None' || !(has(self.selector) || has(self.cidrs))", "with mode None no DNS is reached: leave namespace, selector and cidrs out"),
+    validation = ("!has(self.mode) || self.mode == 'Cluster' || !(has(self.selector) || has(self.cidrs))", "with mode None no DNS is reached, and with ClusterOnly the egress proxy alone: leave namespace, selector and cidrs out"),
 )]
 pub struct DnsAddress {
     /// `Cluster`: every workflow's pods reach the DNS. `None`: no pod does, so that no name carries data out; pods reach domains by an egress
-    /// proxy that they name by its address, and Services by `spec.hostAliases` or their addresses. Default: Cluster.
+    /// proxy that they name by its address, and Services by `spec.hostAliases` or their addresses. `ClusterOnly`: pods ask the egress proxy,
+    /// which passes on names of the cluster and knows no others; they name it in `spec.dnsConfig`, at an address of `status.dns`. Default:
+    /// Cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<DnsMode>,
     /// Namespace of the DNS pods.
@@ -371,6 +373,8 @@ pub enum DnsMode {
     Cluster,
     /// None at all.
     None,
+    /// The egress proxy, for names of the cluster.
+    ClusterOnly,
 }
 
 /// The API server as pods reach it.
@@ -399,11 +403,24 @@ pub struct AIWorkflowClassStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 49)))]
     pub api_server: Vec<String>,
+    /// Where pods ask for names, with `spec.cluster.dns.mode: ClusterOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
     /// Conditions `Accepted`, `ClusterRangesKnown`, `TenantsBounded` and `NetworkEnforced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where pods ask for names.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsStatus {
+    /// Addresses of the egress proxy's Service. Empty: there is none.
+    #[serde(default)]
+    #[schemars(length(max = 2), inner(length(max = 45)))]
+    pub addresses: Vec<String>,
 }
 
 /// What was detected of the cluster.

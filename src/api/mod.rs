@@ -23,7 +23,7 @@ mod workflow;
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, BackendChoice, ClassDebug,
     ClassEgress, ClassExceptions, ClassIdentity, ClassImages, ClassNetwork, ClassNodes, ClassVolumes, ClusterFacts,
-    ClusterStatus, DnsAddress, DnsMode, Engine, PodSecurity,
+    ClusterStatus, DnsAddress, DnsMode, DnsStatus, Engine, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::{committed, definitions};

@@ -11,19 +11,23 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use kube::Client;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
-    egress::Answers,
+    egress::{Answers, ClusterDomains, Host},
     proxy::{
-        Accounts, Health, Limits, Proxy, Resolver, follow, health_router, listen, serve, system_servers, withdraw,
+        Accounts, Health, Limits, NamePort, Proxy, Resolver, Tokens, follow, health_router, listen,
+        listen_for_datagrams, serve, serve_names, system_servers, withdraw,
     },
     telemetry::{self, EgressMetrics, LogFormat},
     watch,
@@ -70,6 +74,18 @@ struct ProxyArgs {
     /// Where /livez, /readyz and /metrics are served; and /report, which ringfence egress report asks for, within this pod alone.
     #[arg(long, env = "RINGFENCE_METRICS_LISTEN", default_value = "[::]:8080")]
     metrics_listen: SocketAddr,
+    /// Where pods ask for names of the cluster, by UDP and TCP; may be given again. Left out: nowhere.
+    #[arg(long, env = "RINGFENCE_EGRESS_DNS_LISTEN", value_delimiter = ',')]
+    dns_listen: Vec<SocketAddr>,
+    /// Domain below which names are the cluster's; may be given again. No other name is passed on.
+    #[arg(
+        long = "cluster-domain",
+        env = "RINGFENCE_EGRESS_CLUSTER_DOMAINS",
+        value_delimiter = ',',
+        default_value = "cluster.local",
+        value_parser = cluster_domain
+    )]
+    cluster_domains: Vec<Host>,
     /// DNS resolver to ask, as an address with or without a port; may be given again. Left out: those of /etc/resolv.conf.
     #[arg(long = "nameserver", env = "RINGFENCE_EGRESS_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
     nameservers: Vec<SocketAddr>,
@@ -90,6 +106,12 @@ struct ProxyArgs {
         value_name = "CIDR"
     )]
     refuse_answers: Vec<IpNet>,
+    /// What becomes of a token of its account that a pod shows in Proxy-Authorization, beside the address by which it is known.
+    #[arg(long, env = "RINGFENCE_EGRESS_TOKENS", value_enum, default_value_t)]
+    tokens: TokenUse,
+    /// Audience that such a token must be for.
+    #[arg(long, env = "RINGFENCE_EGRESS_TOKEN_AUDIENCE", default_value = "ringfence-egress")]
+    token_audience: String,
     /// How many connections of pods may be open at a time.
     #[arg(long, env = "RINGFENCE_EGRESS_CONNECTIONS", default_value_t = Limits::default().connections)]
     connections: usize,
@@ -105,6 +127,18 @@ struct ProxyArgs {
     /// How log lines are written.
     #[arg(long, env = "RINGFENCE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
+}
+
+/// Whether a token counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum TokenUse {
+    /// None is looked at.
+    #[default]
+    Ignored,
+    /// One that is shown must be the pod's own. The account needs the right to create TokenReviews.
+    Checked,
+    /// The same, and one must be shown.
+    Required,
 }
 
 /// The exit code of what asks the proxy; `None` where this was the proxy itself, which has stopped.
@@ -149,6 +183,8 @@ async fn run(args: ProxyArgs) -> Result<()> {
     let (stop, end, connections) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let metrics = Arc::new(EgressMetrics::default());
     let mut tasks = JoinSet::new();
+    let tokens = (args.tokens != TokenUse::Ignored)
+        .then(|| Tokens::new(client.clone(), args.token_audience, args.tokens == TokenUse::Required));
     let (callers, following) = follow(client, Arc::clone(&metrics), end.clone());
     tasks.spawn(async move {
         following.await;
@@ -164,7 +200,9 @@ async fn run(args: ProxyArgs) -> Result<()> {
     });
     let answers = Answers::new(args.allow_private_answers, args.refuse_answers);
     let resolver = Resolver::new(servers);
-    let proxy = Arc::new(Proxy::new(limits, callers, resolver, answers, metrics, accounts));
+    let proxy = Proxy::new(limits, callers, resolver, answers, metrics, accounts);
+    let proxy = proxy.with_cluster_domains(ClusterDomains::new(args.cluster_domains));
+    let proxy = Arc::new(proxy.with_tokens(tokens));
     let (looked_at, withdrawing_end) = (Arc::clone(&proxy), end.clone());
     tasks.spawn(async move {
         withdraw(looked_at, withdrawing_end).await;
@@ -179,6 +217,15 @@ async fn run(args: ProxyArgs) -> Result<()> {
         let (stop, end) = (stop.clone(), end.clone());
         tasks.spawn(async move {
             serve(proxy, listener, connections, stop, end).await;
+            Ok(())
+        });
+    }
+    for address in args.dns_listen {
+        let port = name_port(address).with_context(|| format!("cannot listen for questions on {address}"))?;
+        let (proxy, questions) = (Arc::clone(&proxy), connections.clone());
+        let (stop, end) = (stop.clone(), end.clone());
+        tasks.spawn(async move {
+            serve_names(proxy, port, questions, stop, end).await;
             Ok(())
         });
     }
@@ -212,6 +259,13 @@ async fn run(args: ProxyArgs) -> Result<()> {
     outcome
 }
 
+fn name_port(address: SocketAddr) -> std::io::Result<NamePort> {
+    Ok(NamePort {
+        datagrams: UdpSocket::from_std(listen_for_datagrams(address)?)?,
+        streams: TcpListener::from_std(listen(address)?)?,
+    })
+}
+
 /// The bounds, as far as this process may open so many files.
 fn limits(args: &ProxyArgs) -> Limits {
     let asked = Limits {
@@ -238,6 +292,10 @@ fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {
     with_port
         .or_else(without)
         .ok_or_else(|| "write an address, such as 10.96.0.10 or 10.96.0.10:53".to_owned())
+}
+
+fn cluster_domain(text: &str) -> std::result::Result<Host, String> {
+    Host::named(text).map_err(|_| "write a domain of two labels at least, such as cluster.local".to_owned())
 }
 
 /// A duration as Kubernetes writes it, at least a second.

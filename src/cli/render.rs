@@ -71,7 +71,8 @@ pub(super) struct Args {
     namespace: Option<String>,
     #[command(flatten)]
     release: Release,
-    /// Address of the egress proxy, for pods that reach no DNS: the cluster IP of Service ringfence-egress. With --pod.
+    /// Address of the egress proxy, for pods that reach no DNS or ask the proxy for names: the cluster IP of Service ringfence-egress. With
+    /// --pod.
     #[arg(long, value_name = "ADDRESS", requires = "pod")]
     egress_address: Option<IpAddr>,
     /// How to print it.

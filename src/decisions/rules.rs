@@ -11,6 +11,8 @@ pub enum Need {
     Class,
     /// The namespace's default-deny NetworkPolicy.
     DefaultDeny,
+    /// Where the egress proxy is, as the status of the AIWorkflowClass has it.
+    EgressProxy,
     /// Who asks.
     Launcher,
     /// The Namespace.
@@ -95,7 +97,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 33] = [
+pub const RULES: [Rule; 34] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -254,6 +256,13 @@ pub const RULES: [Rule; 33] = [
     )
     .at(&[Door::Template])
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
+    replayed(
+        "pod-dns",
+        "Where the class has pods ask the egress proxy alone for names, a pod names it, and no other DNS.",
+        "Set dnsPolicy: None and dnsConfig.nameservers as status.dns of the class says; ringfence render --pod prints it.",
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Class, Need::EgressProxy, Need::Namespace]),
     replayed(
         "pod-node",
         "A pod leaves the choice of its node to the scheduler, keeps no other namespace's pods off it, tolerates only taints and names only a RuntimeClass that the class lists, and takes no rank of the cluster's own parts.",
@@ -473,7 +482,7 @@ mod tests {
                 Need::Class,
                 with(|facts| {
                     let spec = json!({
-                        "podSecurity": "Baseline", "podAnnotations": ["x.example/"],
+                        "podSecurity": "Baseline", "podAnnotations": ["x.example/"], "cluster": {"dns": {"mode": "ClusterOnly"}},
                         "volumes": {"types": ["hostPath", "projected", "secret"]},
                     });
                     facts.classes = [(
@@ -521,6 +530,7 @@ mod tests {
             ("own-service-account", Need::Account),
             ("own-service-account", Need::Workflow),
             ("pod-annotations", Need::Class),
+            ("pod-dns", Need::Class),
             ("pod-security", Need::Namespace),
             ("pod-template", Need::Namespace),
             ("volumes", Need::Class),

@@ -15,6 +15,9 @@ use super::snapshot::{Caller, InForce, Snapshot};
 /// How many addresses of a pod count: one a family, and room for a mistake.
 const MAX_ADDRESSES: usize = 4;
 
+/// How many pods of one workflow count as having one address: one, and those whose objects do not say yet that they have ended.
+const MAX_PODS: usize = 8;
+
 /// Kinds of objects that are told of.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
@@ -49,6 +52,8 @@ pub type Key = (String, String);
 /// A pod, as far as it matters.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Pod {
+    /// Its UID.
+    pub uid: Arc<str>,
     /// Name of its workflow, by its label.
     pub workflow: String,
     /// Its addresses. Empty: it has none of its own, or none any more.
@@ -207,9 +212,13 @@ impl Index {
             known.insert(Arc::clone(&workflow));
             for address in &pod.addresses {
                 let caller = callers.entry(address.to_canonical());
-                let caller = caller.or_insert_with(|| Caller::Of(Arc::clone(&workflow)));
-                if matches!(caller, Caller::Of(other) if *other != workflow) {
-                    *caller = Caller::Ambiguous;
+                match caller.or_insert_with(|| Caller::Of(Arc::clone(&workflow), Vec::new())) {
+                    Caller::Of(other, pods) if *other == workflow => {
+                        if pods.len() < MAX_PODS {
+                            pods.push(Arc::clone(&pod.uid));
+                        }
+                    }
+                    other => *other = Caller::Ambiguous,
                 }
             }
         }
@@ -251,6 +260,7 @@ mod tests {
             vec![address.parse().unwrap()]
         };
         let pod = Pod {
+            uid: name.into(),
             workflow: workflow.to_owned(),
             addresses,
         };

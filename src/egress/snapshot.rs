@@ -15,7 +15,8 @@ use super::target::Target;
 
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
-    Of(Arc<Workflow>),
+    /// And the UIDs of its pods that have the address.
+    Of(Arc<Workflow>, Vec<Arc<str>>),
     Ambiguous,
 }
 
@@ -87,9 +88,17 @@ impl Snapshot {
     /// Whose pod has the address.
     pub fn caller(&self, address: IpAddr) -> Result<&Arc<Workflow>, NoCaller> {
         match self.callers.get(&address.to_canonical()) {
-            Some(Caller::Of(workflow)) => Ok(workflow),
+            Some(Caller::Of(workflow, _)) => Ok(workflow),
             Some(Caller::Ambiguous) => Err(NoCaller::Ambiguous),
             None => Err(NoCaller::Unknown),
+        }
+    }
+
+    /// UIDs of the pods that have the address, where they are of one workflow.
+    pub fn pods_at(&self, address: IpAddr) -> &[Arc<str>] {
+        match self.callers.get(&address.to_canonical()) {
+            Some(Caller::Of(_, pods)) => pods,
+            Some(Caller::Ambiguous) | None => &[],
         }
     }
 

@@ -16,6 +16,7 @@ mod images;
 pub mod kinds;
 mod launch;
 pub mod modes;
+mod names;
 mod node;
 mod object;
 mod occasion;
@@ -216,6 +217,7 @@ impl<'a> Case<'a> {
         annotations::check(&template, before, (class_name, annotations), violations);
         let namespace = self.subject.review.namespace.as_deref().unwrap_or_default();
         node::check(&template, before, namespace, (class_name, class), violations);
+        names::check(&template, before, (class_name, class), violations);
         // Of a pod that stands, the scheduler said where.
         if !self.subject.is_pod() || self.subject.makes_a_pod() && !self.subject.stands {
             violations.extend(node::check_name(&template));

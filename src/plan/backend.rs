@@ -43,7 +43,8 @@ pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
     Chosen {
         backend,
         unserved: unserved.filter(|_| is_in_force),
-        takes_dns: is_cilium(backend) && (!held || is_cilium(said)),
+        // The egress proxy looks at each name itself.
+        takes_dns: is_cilium(backend) && (!held || is_cilium(said)) && !dns::is_cluster_only(class),
     }
 }
 

@@ -1,12 +1,14 @@
-//! The cluster's DNS, as the class says where it is and whether workflows reach it; and whether data can leave by it.
+//! The cluster's DNS, as the class says where it is and whether workflows reach it, or the egress proxy in its place; and whether data can
+//! leave by it.
 //!
 //! Must never: call a way closed that some policy of ours leaves open.
 
 use serde_json::{Value, json};
 
 use super::{
-    Observed, Plan,
+    EGRESS_DNS_PORT, Observed, Plan,
     cluster::Ranges,
+    domains,
     network::{platform_block, pod_peer, selector},
     peer,
     selector::naming_pods,
@@ -40,18 +42,44 @@ pub(super) fn of(class: &AIWorkflowClass) -> Option<Dns> {
     (dns.pods.is_some() || !dns.blocks.is_empty()).then_some(dns)
 }
 
-/// The rule that opens it, UDP and TCP: long answers come over TCP.
-pub(super) fn rule(class: &AIWorkflowClass) -> Option<Value> {
+/// The rule that opens it, UDP and TCP: long answers come over TCP. `proxy` is the namespace of the egress proxy, where one is installed.
+pub(super) fn rule(class: &AIWorkflowClass, proxy: Option<&str>) -> Option<Value> {
+    let ports = |port: i32| json!([{"protocol": "UDP", "port": port}, {"protocol": "TCP", "port": port}]);
+    if is_cluster_only(class) {
+        return Some(json!({"to": [domains::proxy_peer(proxy?)], "ports": ports(EGRESS_DNS_PORT.into())}));
+    }
     let Dns { pods, blocks } = of(class)?;
     let pods = pods.map(|(namespace, labels)| pod_peer(&namespace, selector(&labels)));
     let to: Vec<_> = pods.into_iter().chain(blocks).collect();
-    let ports = json!([{"protocol": "UDP", "port": PORT}, {"protocol": "TCP", "port": PORT}]);
-    Some(json!({"to": to, "ports": ports}))
+    Some(json!({"to": to, "ports": ports(PORT)}))
 }
 
-/// Whether a class has workflows reach a DNS.
+/// Whether a class has workflows reach a DNS that answers for every name.
 pub fn is_reached(class: &AIWorkflowClass) -> bool {
     of(class).is_some()
+}
+
+/// Whether a class has workflows ask the egress proxy, for names of the cluster alone.
+pub fn is_cluster_only(class: &AIWorkflowClass) -> bool {
+    let dns = class.spec.cluster.as_ref().and_then(|cluster| cluster.dns.as_ref());
+    dns.and_then(|dns| dns.mode) == Some(DnsMode::ClusterOnly)
+}
+
+/// At which addresses a class has pods ask the egress proxy for names, as far as it knows them. `None`: it has them do no such thing.
+pub fn addresses(class: &AIWorkflowClass) -> Option<&[String]> {
+    let known = class.status.as_ref().and_then(|status| status.dns.as_ref());
+    is_cluster_only(class).then(|| known.map_or(&[][..], |dns| dns.addresses.as_slice()))
+}
+
+/// Why pods reach no DNS though their class has them ask one.
+pub(super) fn unserved(observed: &Observed, class: &AIWorkflowClass) -> Option<(Reason, String)> {
+    (is_cluster_only(class) && observed.egress_proxy.is_none()).then(|| {
+        let class = observed.namespace.fencing_class().unwrap_or_default();
+        let message = format!(
+            "pods ask the egress proxy for names (spec.cluster.dns of AIWorkflowClass {class}), and none is installed: ask the platform team to set egress.enabled of Ringfence's chart; until then pods reach no DNS, and all else stands as declared"
+        );
+        (Reason::NoEgressProxy, message)
+    })
 }
 
 fn address(class: &AIWorkflowClass) -> Option<DnsAddress> {
@@ -60,7 +88,7 @@ fn address(class: &AIWorkflowClass) -> Option<DnsAddress> {
     };
     let names_none = declared.selector.is_none() && declared.cidrs.is_none();
     match declared.mode {
-        Some(DnsMode::None) => None,
+        Some(DnsMode::None | DnsMode::ClusterOnly) => None,
         Some(DnsMode::Cluster) if names_none => Some(usual()),
         Some(DnsMode::Cluster) | None => Some(declared),
     }
@@ -90,9 +118,9 @@ pub(super) fn exfiltration(
     let class_name = observed.namespace.fencing_class()?;
     let class = observed.class.as_ref()?;
     let possible = |message| Some((ConditionStatus::True, Reason::Possible, message));
-    if rule(class).is_some() && !plan.takes_dns {
+    if is_reached(class) && !plan.takes_dns {
         return possible(format!(
-            "its pods may ask the cluster's DNS, which passes a question on to whoever answers for that name, so data can leave in names. To close it, have pods reach the world by egress to domains alone, and ask the platform team for spec.cluster.dns.mode: None in AIWorkflowClass {class_name}"
+            "its pods may ask the cluster's DNS, which passes a question on to whoever answers for that name, so data can leave in names. To close it, have pods reach the world by egress to domains alone, and ask the platform team for spec.cluster.dns.mode: ClusterOnly, or None, in AIWorkflowClass {class_name}"
         ));
     }
     if let Some(index) = way_to_another(workflow, observed, class) {
@@ -103,6 +131,12 @@ pub(super) fn exfiltration(
     let message = match (plan.takes_dns, &plan.unserved) {
         (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names in namespaces that it reaches, and Cilium cuts off all other questions".to_owned(),
         (true, Some(_)) => "its pods reach no DNS: condition Programmed says why".to_owned(),
+        (false, _) if is_cluster_only(class) && observed.egress_proxy.is_none() => {
+            "its pods reach no DNS: condition Programmed says why".to_owned()
+        }
+        (false, _) if is_cluster_only(class) => format!(
+            "its pods ask the egress proxy alone for names (spec.cluster.dns of AIWorkflowClass {class_name}), which passes on those of the cluster and knows no others"
+        ),
         (false, _) => format!(
             "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"
         ),
@@ -136,11 +170,11 @@ pub(super) fn class_problems(class: &AIWorkflowClass, problems: &mut Vec<super::
         problems.extend(naming_pods("spec.cluster.dns.selector", pods));
     }
     let names_some = dns.namespace.is_some() || dns.selector.is_some() || dns.cidrs.is_some();
-    if dns.mode == Some(DnsMode::None) && names_some {
+    if matches!(dns.mode, Some(DnsMode::None | DnsMode::ClusterOnly)) && names_some {
         problems.push(super::Problem::new(
             "spec.cluster.dns",
             None,
-            "names a DNS, and mode None says that none is reached",
+            "names a DNS, and its mode says that none is reached beside the egress proxy",
             "leave namespace, selector and cidrs out, or say mode: Cluster",
         ));
     }

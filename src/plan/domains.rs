@@ -18,6 +18,9 @@ use crate::{
 pub const EGRESS_PROXY: &str = "ringfence-egress";
 /// Port of the egress proxy, by TCP.
 pub const EGRESS_PROXY_PORT: u16 = 3128;
+/// Port at which pods of the egress proxy answer for names of the cluster, by UDP and TCP: its Service has them at 53, which only the privileged
+/// may listen at.
+pub const EGRESS_DNS_PORT: u16 = 1053;
 /// Labels of its pods beside the release's own.
 const PROXY_LABEL: &str = "app.kubernetes.io/name";
 const PROXY_COMPONENT: (&str, &str) = ("app.kubernetes.io/component", "egress");
@@ -34,18 +37,22 @@ pub(super) struct Opening {
 pub(super) fn opening(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<Opening> {
     let proxy = observed.egress_proxy.as_deref()?;
     let leads_to = written(&in_force(workflow, observed, class))?;
-    let (component, of_proxy) = PROXY_COMPONENT;
-    let to = json!({
-        "namespaceSelector": {"matchLabels": {NAMESPACE_NAME_LABEL: proxy}},
-        "podSelector": {"matchLabels": {PROXY_LABEL: EGRESS_PROXY, component: of_proxy}},
-    });
     let spec = json!({
         "podSelector": {"matchLabels": {WORKFLOW_LABEL: workflow.metadata.name}},
         "policyTypes": ["Egress"],
         "ingress": [],
-        "egress": [{"to": [to], "ports": [{"protocol": "TCP", "port": EGRESS_PROXY_PORT}]}],
+        "egress": [{"to": [proxy_peer(proxy)], "ports": [{"protocol": "TCP", "port": EGRESS_PROXY_PORT}]}],
     });
     Some(Opening { leads_to, spec })
+}
+
+/// The pods of the egress proxy in that namespace, as a peer of a NetworkPolicy.
+pub(super) fn proxy_peer(namespace: &str) -> Value {
+    let (component, of_proxy) = PROXY_COMPONENT;
+    json!({
+        "namespaceSelector": {"matchLabels": {NAMESPACE_NAME_LABEL: namespace}},
+        "podSelector": {"matchLabels": {PROXY_LABEL: EGRESS_PROXY, component: of_proxy}},
+    })
 }
 
 /// Namespace of the egress proxy that one of these policies of Ringfence's leads to.

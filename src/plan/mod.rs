@@ -60,8 +60,8 @@ pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{Detection, NodeFacts, api_server_status, cluster_condition, cluster_status, detect, knows_cluster};
 pub use compliance::{Compliance, Some20};
-pub use dns::is_reached as reaches_dns;
-pub use domains::{EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
+pub use dns::{addresses as dns_addresses, is_cluster_only, is_reached as reaches_dns};
+pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
 pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use exception::{
     ExceptionObserved, Idle, MAX_EXCEPTIONS, exception_in_force, exception_problems, exception_standing,
@@ -275,6 +275,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     plan.unresolved = references::unresolved(workflow, observed, class);
     let chosen = backend::choose(workflow, observed, class, plan.held);
     (plan.backend, plan.unserved, plan.takes_dns) = (chosen.backend, chosen.unserved, chosen.takes_dns);
+    plan.unserved = plan.unserved.or_else(|| dns::unserved(observed, class));
     let (mut taken, mut children) = (observed.taken.clone(), observed.children.clone());
     let account = (Child::ServiceAccount, workflow.service_account_name().to_owned());
     let joining = match adopt::account(workflow, observed, class) {
@@ -337,7 +338,8 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         _ => {}
     }
     let mut desired = desired(workflow, observed, class, &plan, &launchers);
-    let word = kept::Word::new(workflow, dns::rule(class).filter(|_| !plan.takes_dns));
+    let dns = dns::rule(class, observed.egress_proxy.as_deref()).filter(|_| !plan.takes_dns);
+    let word = kept::Word::new(workflow, dns);
     plan.given = given::of(&desired, &word);
     if plan.held {
         desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, &word), observed));
@@ -379,6 +381,7 @@ fn desired(
     let namespace = &observed.namespace.name;
     let owned = |part: &str| owned_name(namespace, &name, part);
     let mut parts = Vec::new();
+    let dns = dns::rule(class, observed.egress_proxy.as_deref()).filter(|_| !plan.takes_dns);
     let stands = match plan.acceptance.reason {
         Reason::Accepted => true,
         Reason::Invalid | Reason::OutsideClass | Reason::NotReviewed | Reason::PredecessorPods => {
@@ -390,7 +393,7 @@ fn desired(
         parts.push((
             Child::NetworkPolicy,
             owned("allow"),
-            json!({"spec": network::allow_spec(workflow, observed, class, dns::rule(class).filter(|_| !plan.takes_dns))}),
+            json!({"spec": network::allow_spec(workflow, observed, class, dns)}),
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let mut identity = workflow.spec.identity.clone().unwrap_or_default();

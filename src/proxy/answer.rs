@@ -5,7 +5,7 @@
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use super::forward::Counted;
@@ -47,6 +47,13 @@ impl Refused {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            // Some clients send what they have once they are asked for it, and this is the one scheme that all know.
+            headers.insert(
+                PROXY_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"ringfence\""),
+            );
+        }
         if self.verdict == EgressVerdict::TooMany {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -33,8 +33,9 @@ const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 /// Answers CONNECT, and goes on with the tunnel by itself.
 pub(super) async fn connect(caller: &Arc<Caller>, mut request: Request<Incoming>) -> Response<Body> {
     let mut line = Line::new(&caller.proxy.metrics, caller.address, "connect");
-    let made = match target(&request) {
-        Ok(target) => Box::pin(open(caller, &target, &mut line))
+    let asked = target(&request).and_then(|target| Ok((target, caller.proxy.shown(request.headers())?)));
+    let made = match asked {
+        Ok((target, shown)) => Box::pin(open(caller, &target, shown.as_ref(), &mut line))
             .await
             .map(|opened| (target, opened)),
         Err(refused) => Err(refused),

@@ -29,7 +29,7 @@ use super::patient::Patient;
 use super::places::Place;
 use super::relay::{Direction, Flow};
 use super::serve::Caller;
-use crate::egress::{Target, Used};
+use crate::egress::{Target, Token, Used};
 use crate::telemetry::EgressVerdict;
 
 /// What is read of a host's answer before somebody wants it; its head is no longer than that.
@@ -54,8 +54,9 @@ const HOP_BY_HOP_OF_OLD: [&str; 3] = ["keep-alive", "proxy-connection", "http2-s
 /// Passes a request of plain HTTP on, and its answer back.
 pub(super) async fn forward(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
     let mut line = Line::new(&caller.proxy.metrics, caller.address, "http");
-    let made = match target(&request) {
-        Ok(target) => Box::pin(made(caller, &target, &mut line))
+    let asked = target(&request).and_then(|target| Ok((target, caller.proxy.shown(request.headers())?)));
+    let made = match asked {
+        Ok((target, shown)) => Box::pin(made(caller, &target, shown.as_ref(), &mut line))
             .await
             .map(|(opened, place)| (target, opened, place)),
         Err(refused) => Err(refused),
@@ -79,7 +80,12 @@ pub(super) async fn forward(caller: &Arc<Caller>, request: Request<Incoming>) ->
 }
 
 /// A connection to the host, and a place for the request: what is not read of its answer yet is held.
-async fn made(caller: &Arc<Caller>, target: &Target, line: &mut Line) -> Result<(Opened, Place), Refused> {
+async fn made(
+    caller: &Arc<Caller>,
+    target: &Target,
+    shown: Option<&Token>,
+    line: &mut Line,
+) -> Result<(Opened, Place), Refused> {
     let proxy = &caller.proxy;
     let crowded = || {
         Refused::too_many(
@@ -88,7 +94,7 @@ async fn made(caller: &Arc<Caller>, target: &Target, line: &mut Line) -> Result<
     };
     let place = proxy.plain.take(caller.address, proxy.known(caller.address).as_ref());
     let place = place.ok_or_else(crowded)?;
-    let opened = open(caller, target, line).await?;
+    let opened = open(caller, target, shown, line).await?;
     match place.is_of(&opened.passed.workflow) {
         true => Ok((opened, place)),
         false => Err(crowded()),

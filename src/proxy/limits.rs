@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::dial::MAX_TRIED;
 use super::places::Most;
 
-/// File descriptors beside those of connections: listeners, the API server, DNS.
-const OTHER_FILES: usize = 512;
+/// File descriptors beside those of connections: listeners, the API server, DNS, and questions that are passed on.
+const OTHER_FILES: usize = 896;
 /// A connection of a pod, and the one that is made for it.
 const FILES_OF_ONE: usize = 2;
 
@@ -36,6 +36,20 @@ pub struct Limits {
     pub plain: usize,
     /// How many of them are of one address.
     pub plain_of_one: usize,
+    /// Questions for names under way.
+    pub names: usize,
+    /// How many of them are of one address.
+    pub names_of_one: usize,
+    /// Connections for such questions; those of one address are an eighth of them.
+    pub name_streams: usize,
+    /// How many of either are of addresses that are no workflow's.
+    pub names_of_strangers: usize,
+    /// How long the cluster's DNS may take to answer: less than clients wait.
+    pub name: Duration,
+    /// How long a connection for names may say nothing.
+    pub name_idle: Duration,
+    /// How long one question, or one answer, may take on it.
+    pub name_whole: Duration,
     /// How long a pod may be unknown by its address: its object is told of a moment after it starts.
     pub unknown: Duration,
     /// How long the head of a request may take, the wait for it included.
@@ -63,6 +77,13 @@ impl Default for Limits {
             starting_of_strangers: 128,
             plain: 1_000,
             plain_of_one: 64,
+            names: 256,
+            names_of_one: 32,
+            name_streams: 64,
+            names_of_strangers: 32,
+            name: Duration::from_secs(4),
+            name_idle: Duration::from_secs(10),
+            name_whole: Duration::from_secs(2),
             unknown: Duration::from_secs(3),
             head: Duration::from_secs(15),
             resolve: Duration::from_secs(8),
@@ -95,6 +116,22 @@ impl Limits {
             all: self.starting,
             of_one: self.starting_of_one,
             of_strangers: self.starting_of_strangers,
+        }
+    }
+
+    pub(super) fn most_names(&self) -> Most {
+        Most {
+            all: self.names,
+            of_one: self.names_of_one,
+            of_strangers: self.names_of_strangers,
+        }
+    }
+
+    pub(super) fn most_name_streams(&self) -> Most {
+        Most {
+            all: self.name_streams,
+            of_one: self.name_streams.div_ceil(8),
+            of_strangers: self.names_of_strangers,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Must never: end the proxy because there is no IPv6, or leave IPv4 out because there is.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,6 +15,15 @@ const WAITING: i32 = 1024;
 /// Listens at an address. `[::]` is every address of both families; where the kernel has no IPv6, every one of IPv4.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_by(address, bind)
+}
+
+/// The same for datagrams.
+pub fn listen_for_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    listen_by(address, |address| {
+        let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    })
 }
 
 fn listen_by<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
@@ -35,17 +44,22 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    // One that has just stopped leaves connections behind.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(WAITING)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         // Whatever the machine's own default is. Of one address it says nothing.
         socket.set_only_v6(false)?;
     }
-    // One that has just stopped leaves connections behind.
-    socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(WAITING)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]

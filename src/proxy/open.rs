@@ -1,4 +1,4 @@
-//! From a request to an open connection: who asks, whether they may, which addresses, and the first of them that answers.
+//! From a request to an open connection: who asks, by address and token, whether they may, which addresses, and the first of them that answers.
 //!
 //! Must never: look a name up, or dial, for somebody who may not.
 
@@ -18,7 +18,7 @@ use super::places::Place;
 use super::resolve::NotResolved;
 use super::serve::{Caller, Proxy};
 use super::{Callers, dial};
-use crate::egress::{Denied, Host, NoCaller, Passed, Snapshot, Target, Workflow};
+use crate::egress::{Denied, Host, NoCaller, Passed, Snapshot, Target, Token, Workflow};
 use crate::telemetry::EgressVerdict;
 
 /// A connection to the host that was asked for.
@@ -29,8 +29,13 @@ pub(super) struct Opened {
     pub(super) starting: Place,
 }
 
-/// Opens a connection for whoever calls, and tells `line` what is known meanwhile.
-pub(super) async fn open(of: &Caller, target: &Target, line: &mut Line) -> Result<Opened, Refused> {
+/// Opens a connection for whoever calls, and tells `line` what is known meanwhile. `shown`: the token, where any is heeded.
+pub(super) async fn open(
+    of: &Caller,
+    target: &Target,
+    shown: Option<&Token>,
+    line: &mut Line,
+) -> Result<Opened, Refused> {
     let (proxy, address) = (&*of.proxy, of.address);
     line.target = Some(target.clone());
     let crowded = || {
@@ -47,6 +52,15 @@ pub(super) async fn open(of: &Caller, target: &Target, line: &mut Line) -> Resul
     if !(of.is_of(&workflow) && starting.is_of(&workflow)) {
         return Err(crowded());
     }
+    let snapshot = match &proxy.tokens {
+        None => snapshot,
+        Some(tokens) => {
+            let pods = snapshot.pods_at(address).to_vec();
+            drop(snapshot);
+            tokens.check(&pods, (address, &workflow), shown).await?;
+            proxy.callers.now()
+        }
+    };
     let permit = snapshot.decide(&workflow, target).map_err(|denied| {
         // Of others, nobody has said that there is such a workflow: their number is not bounded.
         if let Denied::NotDeclared(_) = denied {
@@ -107,7 +121,7 @@ fn unreachable(target: &Target, error: &io::Error) -> Refused {
 }
 
 /// Whose pod has the address. A pod that is new is told of a moment after it starts.
-async fn caller(
+pub(super) async fn caller(
     callers: &Callers,
     address: IpAddr,
     within: std::time::Duration,

@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Duration, Instant, timeout};
 
 use super::held::{Held, Names};
-use crate::egress::{Family, Host, Question, Reply};
+use crate::egress::{Asked, Family, Host, NotAnAnswer, Question, Reply};
 
 const DNS: u16 = 53;
 /// How long one resolver is waited for, and how often all of them are asked.
@@ -44,6 +44,13 @@ pub enum NotResolved {
     /// No resolver answers.
     #[error("no DNS resolver answers in time")]
     NoAnswer,
+}
+
+/// By what a question goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Way {
+    Datagram,
+    Stream,
 }
 
 /// Asks resolvers, and remembers for a while.
@@ -97,6 +104,25 @@ impl Resolver {
         }
     }
 
+    /// What the first resolver that answers says to a pod's question, by the way by which that came. `None`: none does.
+    pub(super) async fn pass_on(&self, asked: &Asked, way: Way) -> Option<Vec<u8>> {
+        for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
+            let id = self.id().ok()?;
+            let message = asked.onward(id);
+            let read = |bytes: &[u8]| asked.passed_back(id, bytes, way == Way::Datagram);
+            let passed_on = async {
+                match way {
+                    Way::Datagram => by_datagram(*server, &message, read).await,
+                    Way::Stream => by_stream(*server, &message, read).await,
+                }
+            };
+            if let Ok(Ok(reply)) = timeout(ONE, passed_on).await {
+                return Some(reply);
+            }
+        }
+        None
+    }
+
     async fn ask(&self, host: &Host, family: Family) -> Result<Reply, NotResolved> {
         let mut failed = NotResolved::NoAnswer;
         for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
@@ -148,14 +174,19 @@ fn joined(
 
 async fn ask(server: SocketAddr, question: &Question) -> io::Result<Reply> {
     let message = question.ask().ok_or(io::ErrorKind::InvalidInput)?;
-    match by_datagram(server, question, &message).await? {
-        Reply::Truncated => by_stream(server, question, &message).await,
+    let read = |bytes: &[u8]| question.read(bytes);
+    match by_datagram(server, &message, read).await? {
+        Reply::Truncated => by_stream(server, &message, read).await,
         reply => Ok(reply),
     }
 }
 
 /// From a port of its own, that the kernel chose, for each question.
-async fn by_datagram(server: SocketAddr, question: &Question, message: &[u8]) -> io::Result<Reply> {
+async fn by_datagram<T>(
+    server: SocketAddr,
+    message: &[u8],
+    read: impl Fn(&[u8]) -> Result<T, NotAnAnswer>,
+) -> io::Result<T> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -167,19 +198,23 @@ async fn by_datagram(server: SocketAddr, question: &Question, message: &[u8]) ->
     loop {
         let length = socket.recv(&mut buffer).await?;
         // Somebody else's answer does not end the wait for the right one.
-        if let Ok(reply) = question.read(buffer.get(..length).unwrap_or_default()) {
+        if let Ok(reply) = read(buffer.get(..length).unwrap_or_default()) {
             return Ok(reply);
         }
     }
 }
 
-async fn by_stream(server: SocketAddr, question: &Question, message: &[u8]) -> io::Result<Reply> {
+async fn by_stream<T>(
+    server: SocketAddr,
+    message: &[u8],
+    read: impl Fn(&[u8]) -> Result<T, NotAnAnswer>,
+) -> io::Result<T> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
     let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut buffer).await?;
-    question.read(&buffer).map_err(|_| io::ErrorKind::InvalidData.into())
+    read(&buffer).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The resolvers of a file like `/etc/resolv.conf`.

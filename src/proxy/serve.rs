@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -29,15 +30,15 @@ use super::patient::Patient;
 use super::places::{Place, Places};
 use super::ports::Ports;
 use super::relay::{Buffers, Direction};
-use super::{Accounts, Callers, Limits, Resolver};
-use crate::egress::{Answers, Used, Workflow};
+use super::{Accounts, Callers, Limits, Resolver, Tokens};
+use crate::egress::{Answers, ClusterDomains, Token, Used, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
 
 /// Longest head of a request. Names of hosts are short; the rest of a head of plain HTTP is cookies and tokens.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long no connection is taken after one could not be: mostly because files have run out.
-const REST: Duration = Duration::from_millis(50);
+pub(super) const REST: Duration = Duration::from_millis(50);
 
 /// What all connections share.
 pub struct Proxy {
@@ -50,6 +51,10 @@ pub struct Proxy {
     pub(super) buffers: Buffers,
     pub(super) starting: Arc<Places>,
     pub(super) plain: Arc<Places>,
+    pub(super) names: Arc<Places>,
+    pub(super) name_streams: Arc<Places>,
+    pub(super) cluster_domains: ClusterDomains,
+    pub(super) tokens: Option<Tokens>,
     pub(super) connections: Arc<Connections>,
     pub(super) ports: Arc<Ports>,
     open: Arc<Places>,
@@ -80,6 +85,10 @@ impl Proxy {
             speaking: Places::new(limits.most_speaking()),
             starting: Places::new(limits.most_starting()),
             plain: Places::new(limits.most_plain()),
+            names: Places::new(limits.most_names()),
+            name_streams: Places::new(limits.most_name_streams()),
+            cluster_domains: ClusterDomains::default(),
+            tokens: None,
             connections: Arc::default(),
             ports: Ports::of_this_machine(),
             buffers: Buffers::default(),
@@ -90,6 +99,24 @@ impl Proxy {
             metrics,
             accounts,
         }
+    }
+
+    /// The same, which passes names below these domains on to the resolvers that it asks itself.
+    pub fn with_cluster_domains(self, cluster_domains: ClusterDomains) -> Self {
+        Self {
+            cluster_domains,
+            ..self
+        }
+    }
+
+    /// The same, which heeds tokens that pods show beside their address. Without it, none is looked at.
+    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
+    }
+
+    /// The token that a request shows, where any is heeded.
+    pub(super) fn shown(&self, headers: &HeaderMap) -> Result<Option<Token>, Refused> {
+        self.tokens.as_ref().map_or(Ok(None), |_| Tokens::shown(headers))
     }
 
     /// Whose pod has the address, as far as that is known now.

@@ -162,6 +162,7 @@ impl Told for K8sPod {
         let addresses = addresses.filter_map(|address| address.pointer("/ip")?.as_str()?.parse().ok());
         let labels = metadata.labels.as_ref();
         Seen::Pod(Pod {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
             workflow: labels
                 .and_then(|labels| labels.get(WORKFLOW_LABEL))
                 .cloned()
@@ -389,7 +390,7 @@ mod tests {
 
     fn pod(change: impl FnOnce(&mut Value)) -> Pod {
         let mut object = json!({
-            "metadata": {"name": "a", "namespace": "ai", "resourceVersion": "7", "labels": {WORKFLOW_LABEL: "triage", "app": "x"},
+            "metadata": {"name": "a", "namespace": "ai", "uid": "pod-uid", "resourceVersion": "7", "labels": {WORKFLOW_LABEL: "triage", "app": "x"},
                 "managedFields": [{"time": "never"}]},
             "spec": {"containers": [{"name": "c", "env": [{"name": "KEY", "value": "secret"}]}]},
             "status": {"phase": "Running", "podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]},
@@ -407,6 +408,7 @@ mod tests {
         assert_eq!(
             pod(|_| {}),
             Pod {
+                uid: "pod-uid".into(),
                 workflow: "triage".to_owned(),
                 addresses: two.clone()
             }

@@ -9,8 +9,11 @@ use tracing::{debug, info, warn};
 
 use super::{CallError, Context, RESYNC, RETRY, calls, cluster, jittered, lean::Lean};
 use crate::{
-    api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, Reason, find, set},
-    plan::{api_server_status, class_problems, cluster_condition, cluster_status, default_class, tenants_condition},
+    api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, DnsStatus, Reason, find, set},
+    plan::{
+        api_server_status, class_problems, cluster_condition, cluster_status, default_class, is_cluster_only,
+        tenants_condition,
+    },
     telemetry::Controller,
 };
 
@@ -23,12 +26,17 @@ pub(super) async fn reconcile(class: Arc<AIWorkflowClass>, context: Arc<Context>
     context
         .metrics
         .reconciled(Controller::AIWorkflowClass, result.is_ok(), started.elapsed());
-    result.map(|()| Action::requeue(jittered(RESYNC)))
+    result.map(|dns| {
+        // Pods are refused until it is known.
+        let is_awaited = dns.is_some_and(|dns| dns.addresses.is_empty()) && context.egress_proxy.is_some();
+        Action::requeue(jittered(if is_awaited { RETRY } else { RESYNC }))
+    })
 }
 
-async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), CallError> {
+/// Writes it where it says something new. Where pods ask for names comes back.
+async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<Option<DnsStatus>, CallError> {
     if class.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let problems = class_problems(class);
     let (holds, reason, message) = if problems.is_empty() {
@@ -105,8 +113,10 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
             Timestamp::now(),
         );
     }
+    status.dns = dns(class, context).await;
+    let dns = status.dns.clone();
     if class.status.as_ref() == Some(&status) {
-        return Ok(());
+        return Ok(dns);
     }
     let api = Api::<Lean<AIWorkflowClass>>::all(context.client.clone());
     let written = Lean(AIWorkflowClass {
@@ -120,10 +130,31 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<(), 
     )
     .await
     {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(dns),
         // Gone, or changed meanwhile: the change brings us back here.
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(dns),
         Err(error) => Err(error),
+    }
+}
+
+/// Where pods ask for names, if the class has them ask the egress proxy. What cannot be read now is as it was.
+async fn dns(class: &AIWorkflowClass, context: &Context) -> Option<DnsStatus> {
+    if !is_cluster_only(class) {
+        return None;
+    }
+    match cluster::egress_proxy(context).await {
+        Ok(addresses) => Some(DnsStatus {
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        }),
+        Err(error) => {
+            let error = error.explain();
+            warn!(
+                class = class.name_any(),
+                error, "the address of the egress proxy cannot be read: what was known of it stands"
+            );
+            let known = class.status.as_ref().and_then(|status| status.dns.clone());
+            Some(known.unwrap_or_default())
+        }
     }
 }
 

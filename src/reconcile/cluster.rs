@@ -1,4 +1,4 @@
-//! Facts about the cluster: where pods reach the API server.
+//! Facts about the cluster: where pods reach the API server, and the egress proxy.
 //!
 //! What tells it is in the namespace `default`, where others may write too. Must never: let these keep a workflow from being looked at.
 
@@ -20,9 +20,13 @@ use super::{
     CallError, Reads, calls,
     lean::{Lean, MAX_OBJECT, is_cut},
 };
+use crate::plan::EGRESS_PROXY;
 
 /// Name of the API server's port, as it writes its own Service.
 const PORT: &str = "https";
+
+/// Where the API server writes of itself: namespace and name.
+const KUBERNETES: (&str, &str) = ("default", "kubernetes");
 
 /// Addresses with their ports.
 pub(super) type Addresses = BTreeSet<(IpAddr, u16)>;
@@ -44,8 +48,8 @@ pub(super) struct ApiServer {
 pub(super) async fn api_server(reads: &Reads) -> Result<ApiServer, CallError> {
     // The API server's own, by name: any other slice with the Service's label is somebody's word.
     let (slice, service) = tokio::join!(
-        read::<EndpointSlice>("read EndpointSlice kubernetes", reads),
-        read::<Service>("read Service kubernetes", reads),
+        read::<EndpointSlice>("read EndpointSlice kubernetes", KUBERNETES, reads),
+        read::<Service>("read Service kubernetes", KUBERNETES, reads),
     );
     let slice = slice.map(|slice| addresses(slice, None));
     reads
@@ -53,13 +57,28 @@ pub(super) async fn api_server(reads: &Reads) -> Result<ApiServer, CallError> {
         .now([slice, service.map(|service| addresses(None, service))])
 }
 
-async fn read<K>(what: &str, reads: &Reads) -> Result<Option<K>, CallError>
+/// Addresses of the egress proxy's Service: none where there is none, or it has none.
+pub(super) async fn egress_proxy(reads: &Reads) -> Result<Vec<IpAddr>, CallError> {
+    let Some(namespace) = &reads.egress_proxy else {
+        return Ok(Vec::new());
+    };
+    let what = format!("read Service {EGRESS_PROXY}");
+    let service = read::<Service>(&what, (namespace, EGRESS_PROXY), reads).await?;
+    let addresses = service
+        .and_then(|service| service.spec?.cluster_ips)
+        .unwrap_or_default();
+    let addresses = addresses.iter().filter_map(|address| address.parse().ok());
+    // One a family.
+    Ok(addresses.take(2).collect())
+}
+
+async fn read<K>(what: &str, (namespace, name): (&str, &str), reads: &Reads) -> Result<Option<K>, CallError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let resource = ApiResource::erase::<K>(&());
-    let api = Api::<Lean<DynamicObject, MAX_OBJECT>>::namespaced_with(reads.client.clone(), "default", &resource);
-    let Some(Lean(object)) = calls::optional(calls::bounded(what, api.get("kubernetes")).await)? else {
+    let api = Api::<Lean<DynamicObject, MAX_OBJECT>>::namespaced_with(reads.client.clone(), namespace, &resource);
+    let Some(Lean(object)) = calls::optional(calls::bounded(what, api.get(name)).await)? else {
         return Ok(None);
     };
     let shape = |source| CallError::Shape {

@@ -26,6 +26,10 @@ pub enum EgressVerdict {
     BadRequest,
     /// Nobody is known by its address.
     UnknownCaller,
+    /// It shows no token, and one is required.
+    NoToken,
+    /// The token that it shows is not its own, or nobody can tell.
+    BadToken,
     /// The workflow may not reach what it asks for.
     NotDeclared,
     /// Its TLS handshake is not for the host that it asked for.
@@ -42,10 +46,12 @@ pub enum EgressVerdict {
 
 impl EgressVerdict {
     /// Every verdict, so that each is there from the start: a rate of what never happened is nothing, and no gap.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Allowed,
         Self::BadRequest,
         Self::UnknownCaller,
+        Self::NoToken,
+        Self::BadToken,
         Self::NotDeclared,
         Self::NotForHost,
         Self::NoAddress,
@@ -60,12 +66,53 @@ impl EgressVerdict {
             Self::Allowed => "allowed",
             Self::BadRequest => "bad-request",
             Self::UnknownCaller => "unknown-caller",
+            Self::NoToken => "no-token",
+            Self::BadToken => "bad-token",
             Self::NotDeclared => "not-declared",
             Self::NotForHost => "not-for-host",
             Self::NoAddress => "no-address",
             Self::Unreachable => "unreachable",
             Self::TooMany => "too-many",
             Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What became of a question for a name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NameVerdict {
+    /// It is of the cluster, and its DNS has answered.
+    PassedOn,
+    /// It is none of the cluster's, or asks for what is not done here.
+    NotOfCluster,
+    /// It could not be read.
+    BadRequest,
+    /// Nobody is known by its address.
+    UnknownCaller,
+    /// The cluster's DNS did not answer in time.
+    NoAnswer,
+    /// As many are under way as may be: it was not answered.
+    TooMany,
+}
+
+impl NameVerdict {
+    const ALL: [Self; 6] = [
+        Self::PassedOn,
+        Self::NotOfCluster,
+        Self::BadRequest,
+        Self::UnknownCaller,
+        Self::NoAnswer,
+        Self::TooMany,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::PassedOn => "passed-on",
+            Self::NotOfCluster => "not-of-cluster",
+            Self::BadRequest => "bad-request",
+            Self::UnknownCaller => "unknown-caller",
+            Self::NoAnswer => "no-answer",
+            Self::TooMany => "too-many",
         }
     }
 }
@@ -90,6 +137,7 @@ struct KindLabels {
 pub struct EgressMetrics {
     registry: Registry,
     connections: Family<VerdictLabels, Counter>,
+    names: Family<VerdictLabels, Counter>,
     sent: Counter,
     received: Counter,
     open: Gauge,
@@ -106,6 +154,7 @@ impl Default for EgressMetrics {
         let metrics = Self {
             registry: Registry::with_prefix("ringfence"),
             connections: Family::default(),
+            names: Family::default(),
             sent: of("sent"),
             received: of("received"),
             open: Gauge::default(),
@@ -116,6 +165,11 @@ impl Default for EgressMetrics {
         };
         for verdict in EgressVerdict::ALL {
             drop(metrics.connections.get_or_create(&VerdictLabels {
+                verdict: verdict.as_str(),
+            }));
+        }
+        for verdict in NameVerdict::ALL {
+            drop(metrics.names.get_or_create(&VerdictLabels {
                 verdict: verdict.as_str(),
             }));
         }
@@ -130,6 +184,14 @@ impl EgressMetrics {
             verdict: verdict.as_str(),
         };
         self.connections.get_or_create(&labels).inc();
+    }
+
+    /// What became of one question for a name.
+    pub fn named(&self, verdict: NameVerdict) {
+        let labels = VerdictLabels {
+            verdict: verdict.as_str(),
+        };
+        self.names.get_or_create(&labels).inc();
     }
 
     /// Bytes that pods have sent.
@@ -188,6 +250,11 @@ impl EgressMetrics {
             self.connections.clone(),
         );
         registry.register(
+            "names",
+            "Questions for names, by what became of them",
+            self.names.clone(),
+        );
+        registry.register(
             "withdrawn",
             "Connections that were let through, and ended because they would not be let through any more",
             self.withdrawn.clone(),
@@ -221,6 +288,7 @@ mod tests {
     fn names_are_as_documented() {
         let metrics = EgressMetrics::default();
         metrics.decided(EgressVerdict::Allowed);
+        metrics.named(NameVerdict::NotOfCluster);
         metrics.sent(3);
         metrics.opened();
         metrics.withdrawn();
@@ -230,6 +298,8 @@ mod tests {
         for line in [
             "ringfence_egress_connections_total{verdict=\"allowed\"} 1",
             "ringfence_egress_connections_total{verdict=\"too-many\"} 0",
+            "ringfence_egress_names_total{verdict=\"not-of-cluster\"} 1",
+            "ringfence_egress_names_total{verdict=\"passed-on\"} 0",
             "ringfence_egress_bytes_total{direction=\"sent\"} 3",
             "ringfence_egress_bytes_total{direction=\"received\"} 0",
             "ringfence_egress_withdrawn_total 1",

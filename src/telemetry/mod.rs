@@ -8,6 +8,6 @@ mod log;
 mod metrics;
 
 pub use decision_line::{Asked, DecisionLine};
-pub use egress::{EgressMetrics, EgressVerdict};
+pub use egress::{EgressMetrics, EgressVerdict, NameVerdict};
 pub use log::{LogError, LogFormat, init};
 pub use metrics::{Controller, Metrics, PolicyAction, PolicyOrigin, PolicyState, resource_label};

@@ -47,6 +47,7 @@ mod launcher_names;
 mod legitimate;
 mod legitimate_others;
 mod moving;
+mod names;
 mod network_policies;
 mod nodes;
 #[allow(

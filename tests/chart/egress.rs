@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ringfence::api::{AIWorkflow, AIWorkflowClass};
 use ringfence::egress;
-use ringfence::plan::{Change, EGRESS_PROXY, EGRESS_PROXY_PORT, NamespaceFacts, Observed, plan};
+use ringfence::plan::{Change, EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, NamespaceFacts, Observed, plan};
 use serde_json::{Value, json};
 use support::network::{Pod, Scene, Simulator, open_paths};
 
@@ -21,12 +21,12 @@ fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
-/// Policies that Ringfence writes for a workflow with a domain and every address of the world.
-fn planned() -> Vec<Value> {
+/// Policies that Ringfence writes for a workflow with a domain and every address of the world, under a class that says this of its DNS.
+fn planned(dns: &Value) -> Vec<Value> {
     let spec = json!({
         "images": {"allowed": ["**"]},
         "network": {"domains": ["*"], "cidrs": ["0.0.0.0/0", "::/0"]},
-        "cluster": {"clusterCIDRs": ["10.1.0.0/16"]},
+        "cluster": {"clusterCIDRs": ["10.1.0.0/16"], "dns": dns},
     });
     let class = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "c"}, "spec": spec});
     let egress = json!([
@@ -118,6 +118,89 @@ async fn the_operator_writes_policies_of_cilium_only_where_it_is_let() {
     assert_eq!(with, without);
 }
 
+/// And the operator may read where it is: that one Service, and only where it is.
+#[tokio::test]
+async fn the_operator_reads_its_address_and_no_other_service() {
+    let wanted =
+        json!({"apiGroups": [""], "resources": ["services"], "resourceNames": [EGRESS_PROXY], "verbs": ["get"]});
+    let mut rules = Vec::new();
+    for values in [&[] as &[&str], &[ON]] {
+        let objects = render(values).await;
+        rules.push(
+            named(&objects, "Role", "ringfence")["rules"]
+                .as_array()
+                .unwrap()
+                .clone(),
+        );
+    }
+    let [without, mut with] = <[_; 2]>::try_from(rules).unwrap();
+    let before = with.len();
+    with.retain(|rule| *rule != wanted);
+    assert_eq!(with.len(), before - 1);
+    assert_eq!(with, without);
+}
+
+/// Names are asked at the Service's usual port; the pods listen where no privilege is needed. A pod under ClusterOnly reaches that, and no other
+/// DNS.
+#[tokio::test]
+async fn pods_ask_it_for_names_and_no_dns_beside_it() {
+    let objects = render(&[ON]).await;
+    let service = named(&objects, "Service", EGRESS_PROXY);
+    let container = &named(&objects, "Deployment", EGRESS_PROXY)["spec"]["template"]["spec"]["containers"][0];
+    for protocol in ["UDP", "TCP"] {
+        let ports = service["spec"]["ports"].as_array().unwrap();
+        let port = ports
+            .iter()
+            .find(|port| port["port"] == 53 && port["protocol"] == protocol)
+            .unwrap();
+        let ports = container["ports"].as_array().unwrap();
+        let target = ports.iter().find(|own| own["name"] == port["targetPort"]).unwrap();
+        assert_eq!(
+            (&target["containerPort"], &target["protocol"]),
+            (&json!(EGRESS_DNS_PORT), &json!(protocol))
+        );
+    }
+    let labels = named(&objects, "Deployment", EGRESS_PROXY)["spec"]["template"]["metadata"]["labels"]
+        .as_object()
+        .unwrap();
+    let mut proxy = Pod::new(RELEASE, "proxy", &[], "10.1.0.1");
+    proxy.labels = labels
+        .iter()
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()))
+        .collect();
+    let pods = vec![
+        proxy,
+        Pod::new("ai", "asker", &[("ringfence.dev/workflow", "asker")], "10.1.1.1"),
+        Pod::new("kube-system", "dns", &[("k8s-app", "kube-dns")], "10.1.2.1"),
+    ];
+    let scene = Scene::of(
+        pods,
+        &["169.254.20.10", "203.0.113.7"],
+        [53, EGRESS_DNS_PORT, EGRESS_PROXY_PORT],
+    );
+    let deny = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "ringfence", "namespace": "ai"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    });
+    let mut policies: Vec<Value> = of_kind(&objects, "NetworkPolicy").into_iter().cloned().collect();
+    policies.push(deny);
+    policies.extend(planned(&json!({"mode": "ClusterOnly"})));
+    let matrix = Simulator::start().unwrap().ask(&scene, &policies).unwrap();
+    let open = open_paths(&scene, &matrix);
+    let from = |pod: &str| -> BTreeSet<&str> {
+        open.iter()
+            .filter_map(|path| path.strip_prefix(pod)?.strip_prefix(" -> "))
+            .collect()
+    };
+    let of_proxy = ["1053/TCP", "1053/UDP", "3128/TCP"].map(|port| format!("{RELEASE}/proxy:{port}"));
+    assert_eq!(from("ai/asker"), of_proxy.iter().map(String::as_str).collect());
+    let of_dns = from("ringfence-system/proxy");
+    assert!(
+        of_dns.contains("kube-system/dns:53/UDP") && of_dns.contains("kube-system/dns:53/TCP"),
+        "{of_dns:?}"
+    );
+}
+
 /// What it may do is counted here, so that it cannot grow unseen.
 #[tokio::test]
 async fn it_reads_pods_policies_namespaces_and_classes_and_nothing_else() {
@@ -139,6 +222,21 @@ async fn it_reads_pods_policies_namespaces_and_classes_and_nothing_else() {
             {"apiGroups": ["ringfence.dev"], "resources": ["aiworkflowclasses"], "verbs": ["list", "watch"]},
         ])
     );
+    // Whoever has tokens count lets it have them checked, and nothing else.
+    let review = json!({"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]});
+    let usual = named(&objects, "ClusterRole", EGRESS_PROXY)["rules"]
+        .as_array()
+        .unwrap()
+        .clone();
+    for (tokens, flag) in [("Checked", "--tokens=checked"), ("Required", "--tokens=required")] {
+        let objects = render(&[ON, &format!("egress.tokens={tokens}")]).await;
+        let rules = named(&objects, "ClusterRole", EGRESS_PROXY)["rules"]
+            .as_array()
+            .unwrap();
+        assert_eq!(*rules, [&usual[..], std::slice::from_ref(&review)].concat());
+        let container = &named(&objects, "Deployment", EGRESS_PROXY)["spec"]["template"]["spec"]["containers"][0];
+        assert!(strings(&container["args"]).contains(&flag));
+    }
     let labels = named(&objects, "ClusterRole", EGRESS_PROXY)["metadata"]["labels"]
         .as_object()
         .unwrap();
@@ -158,6 +256,7 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
         "egress.refuseAnswers={203.0.113.0/24}",
         "egress.terminationGracePeriodSeconds=100",
         "egress.clusterIP=10.96.0.31",
+        "egress.clusterDomains={cluster.example,clusterset.local}",
         "imagePullSecrets[0].name=mirror",
         "image.registry=mirror.example.com",
         "podLabels.mesh=off",
@@ -195,7 +294,10 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
         [
             "egress",
             "--listen=[::]:3128",
+            "--dns-listen=[::]:1053",
             "--metrics-listen=[::]:8080",
+            "--cluster-domain=cluster.example",
+            "--cluster-domain=clusterset.local",
             "--allow-private-answers=10.9.0.0/16",
             "--allow-private-answers=fd00:9::/64",
             "--refuse-answers=203.0.113.0/24",
@@ -263,6 +365,11 @@ async fn its_values_are_checked() {
         "egress.cilium.enabled=maybe",
         "egress.replicas=0",
         "egress.clusterIP=None",
+        "egress.clusterDomains=cluster.local",
+        "egress.tokens=required",
+        "egress.clusterDomains={}",
+        "egress.clusterDomains={local}",
+        "egress.clusterDomains={.cluster.local}",
         "egress.allowPrivateAnswers={10.9.0.0}",
         "egress.refuseAnswers={example.com}",
         "egress.terminationGracePeriodSeconds=19",
@@ -334,7 +441,7 @@ async fn pods_reach_it_and_it_reaches_the_world() {
     ];
     let addresses = [&[API_SERVER, ELSEWHERE][..], &METADATA].concat();
     let scene = Scene::of(pods, &addresses, [53, 80, 443, 3128, 6443, 8080, 9443]);
-    let written = planned();
+    let written = planned(&Value::Null);
     let way = written
         .iter()
         .find(|policy| policy["metadata"]["annotations"].get(egress::ANNOTATION).is_some());

@@ -199,6 +199,53 @@ fn a_pod_with_domains_is_told_where_the_egress_proxy_is() {
     assert_eq!(alone.code, 2, "{alone:?}");
 }
 
+/// At the address that is said, or that the class knows.
+#[test]
+fn a_pod_that_asks_the_egress_proxy_for_names_is_told_where() {
+    let input = fs::read_to_string(ACCEPTED).unwrap();
+    let input = input.replacen("cluster: {", "cluster: {dns: {mode: ClusterOnly}, ", 1);
+    let pod = |input: &str, more: &[&str]| {
+        let arguments = [&["render", "-", "--pod", "triage"][..], more].concat();
+        let said = run(&arguments, input.as_bytes());
+        assert_eq!(said.code, 0, "{said:?}");
+        let spec = documents(&said.out)[0]["spec"].clone();
+        assert_eq!(spec["dnsPolicy"], "None");
+        let searches = json!(["ai-secure.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+        assert_eq!(spec["dnsConfig"]["searches"], searches);
+        let env = spec["containers"][0]["env"].to_string();
+        (spec["dnsConfig"]["nameservers"].clone(), env, said.out)
+    };
+    let (servers, env, out) = pod(&input, &[]);
+    assert!(
+        servers[0]
+            .as_str()
+            .unwrap()
+            .starts_with("<cluster IP of Service ringfence-egress"),
+        "{servers}"
+    );
+    assert!(out.contains("--egress-address puts in where that is"), "{out}");
+    assert!(
+        env.contains("http://ringfence-egress.ringfence-system.svc:3128"),
+        "{env}"
+    );
+    let (servers, _, out) = pod(&input, &["--egress-address", "10.96.0.53"]);
+    assert_eq!(servers, json!(["10.96.0.53"]));
+    assert!(!out.contains("--egress-address"), "{out}");
+    let class = input.find("kind: AIWorkflowClass").unwrap();
+    let (before, of_class) = input.split_at(class);
+    let of_class = of_class.replacen(
+        "spec:",
+        "status: {dns: {addresses: [10.96.0.53, 'fd00::35']}}\nspec:",
+        1,
+    );
+    let (servers, env, _) = pod(&format!("{before}{of_class}"), &[]);
+    assert_eq!(servers, json!(["10.96.0.53", "fd00::35"]));
+    assert!(
+        env.contains("http://ringfence-egress.ringfence-system.svc:3128"),
+        "{env}"
+    );
+}
+
 /// The printed pod, with an image in place of the words for one.
 fn printed_pod() -> Value {
     let said = run(&["render", ACCEPTED, "--pod", "triage", "-o", "json"], b"");

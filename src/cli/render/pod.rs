@@ -21,6 +21,9 @@ const SECRETS_PATH: &str = "/var/run/secrets/declared";
 /// Where nobody asks a proxy: this pod, and what is in the cluster. The kubelet puts in where the API server is.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)";
 
+/// Below which the cluster's names are, unless it was told otherwise.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
 /// Where the egress proxy is.
 pub(super) struct Proxy<'a> {
     /// Its namespace.
@@ -34,10 +37,25 @@ impl Proxy<'_> {
         let host = match self.address {
             Some(IpAddr::V6(address)) => format!("[{address}]"),
             Some(IpAddr::V4(address)) => address.to_string(),
-            None if plan::reaches_dns(class) => format!("{EGRESS_PROXY}.{}.svc", self.namespace),
-            None => format!("<cluster IP of Service {EGRESS_PROXY} in namespace {}>", self.namespace),
+            None if plan::reaches_dns(class) || plan::is_cluster_only(class) => {
+                format!("{EGRESS_PROXY}.{}.svc", self.namespace)
+            }
+            None => self.unknown(),
         };
         format!("http://{host}:{EGRESS_PROXY_PORT}")
+    }
+
+    /// Where pods ask it for names: as it is said, else as the class knows it.
+    fn nameservers(&self, known: &[String]) -> Vec<String> {
+        match self.address {
+            Some(address) => vec![address.to_string()],
+            None if known.is_empty() => vec![self.unknown()],
+            None => known.to_vec(),
+        }
+    }
+
+    fn unknown(&self) -> String {
+        format!("<cluster IP of Service {EGRESS_PROXY} in namespace {}>", self.namespace)
     }
 }
 
@@ -89,7 +107,11 @@ pub(super) fn pod(manifests: &Manifests, wanted: &str, namespace: Option<&str>, 
     if names_domains {
         comment.push_str("\nClients that obey none of the variables for a proxy reach no domain.");
     }
-    if names_domains && proxy.address.is_none() && !plan::reaches_dns(&class) {
+    let asks = plan::dns_addresses(&class);
+    if asks.is_some_and(<[String]>::is_empty) && proxy.address.is_none() {
+        comment.push_str("\nIts pods ask the egress proxy for names: --egress-address puts in where that is.");
+    }
+    if names_domains && proxy.address.is_none() && !plan::reaches_dns(&class) && asks.is_none() {
         comment.push_str("\nIts pods reach no DNS: --egress-address puts in where the egress proxy is.");
     }
     let template = template(workflow, &class, !rules.is_empty(), proxy);
@@ -161,6 +183,15 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool, p
         ("serviceAccountName".to_owned(), json!(workflow.service_account_name())),
         ("securityContext".to_owned(), context),
     ]);
+    if let Some(known) = plan::dns_addresses(class) {
+        let own = format!("{}.svc.{CLUSTER_DOMAIN}", namespace_of(workflow));
+        let searches = [own, format!("svc.{CLUSTER_DOMAIN}"), CLUSTER_DOMAIN.to_owned()];
+        let config = json!({
+            "nameservers": proxy.nameservers(known), "searches": searches, "options": [{"name": "ndots", "value": "5"}],
+        });
+        spec.insert("dnsPolicy".to_owned(), json!("None"));
+        spec.insert("dnsConfig".to_owned(), config);
+    }
     if !volumes.is_empty() {
         let mount =
             |(name, path, _): &(String, String, Value)| json!({"name": name, "mountPath": path, "readOnly": true});

@@ -244,6 +244,12 @@ fn with_cluster(mut class: Value) -> Value {
     class
 }
 
+/// Whether pods ask the egress proxy for names, and only the cluster knows where that is.
+fn lacks_proxy(class: &Value) -> bool {
+    let class = serde_json::from_value(class.clone());
+    class.is_ok_and(|class| plan::dns_addresses(&class).is_some_and(<[String]>::is_empty))
+}
+
 /// A fact that nobody gave.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Missing {
@@ -338,7 +344,13 @@ impl Asking {
         match key {
             Key::Account(named) => self.account(named),
             Key::AccountOwner(named) => known(self.store.owner_of(named).cloned(), Need::Workflow),
-            Key::Class(name) => known(self.store.class(name), Need::Class),
+            Key::Class(name) => {
+                let class = known(self.store.class(name), Need::Class);
+                if class.as_ref().is_some_and(lacks_proxy) {
+                    self.miss(Need::EgressProxy, format!("status.dns of AIWorkflowClass {name}"));
+                }
+                class
+            }
             Key::DefaultDeny(namespace) => self.store.default_deny(&self.namespace(namespace)),
             Key::Exceptions(namespace) => {
                 let items = self.store.exceptions.get(namespace).cloned().unwrap_or_default();

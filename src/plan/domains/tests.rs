@@ -344,11 +344,18 @@ fn no_annotation_that_is_declared_passes_for_where_a_way_leads() {
 }
 
 #[rstest]
-#[case::usual(json!({}), json!([]), "Possible", "spec.cluster.dns.mode: None in AIWorkflowClass default")]
+#[case::usual(json!({}), json!([]), "Possible", "spec.cluster.dns.mode: ClusterOnly, or None, in AIWorkflowClass default")]
 #[case::said_so(json!({"dns": {"mode": "Cluster"}}), json!([]), "Possible", "spec.cluster.dns.mode")]
 #[case::elsewhere(json!({"dns": {"cidrs": ["192.0.2.53/32"]}}), json!([]), "Possible", "spec.cluster.dns.mode")]
 #[case::none(json!({"dns": {"mode": "None"}}), json!([]), "Closed", "reach no DNS")]
 #[case::none_and_domains(json!({"dns": {"mode": "None"}}), json!([to("a", &["a.example.com"])]), "Closed", "reach no DNS")]
+#[case::cluster_only(json!({"dns": {"mode": "ClusterOnly"}}), json!([to("a", &["a.example.com"])]), "Closed", "ask the egress proxy alone for names")]
+#[case::cluster_only_and_a_range_with_a_dns(
+    json!({"dns": {"mode": "ClusterOnly"}}),
+    json!([{"name": "b", "to": {"cidrs": ["203.0.113.0/24"]}, "ports": [{"port": 53, "protocol": "UDP"}]}]),
+    "Possible",
+    "spec.network.egress[0] opens port 53"
+)]
 #[case::one_that_cannot_be_read(json!({"dns": {"cidrs": ["192.0.2.53"]}}), json!([]), "Closed", "reach no DNS")]
 #[case::a_range_with_a_dns(
     json!({"dns": {"mode": "None"}}),
@@ -423,7 +430,9 @@ fn where_nothing_is_fenced_nothing_is_said_of_the_dns() {
 #[rstest]
 #[case::none_and_addresses(json!({"dns": {"mode": "None", "cidrs": ["169.254.20.10/32"]}}), &["spec.cluster.dns"])]
 #[case::none_and_a_namespace(json!({"dns": {"mode": "None", "namespace": "x"}}), &["spec.cluster.dns"])]
+#[case::cluster_only_and_addresses(json!({"dns": {"mode": "ClusterOnly", "cidrs": ["169.254.20.10/32"]}}), &["spec.cluster.dns"])]
 #[case::none(json!({"dns": {"mode": "None"}}), &[])]
+#[case::cluster_only(json!({"dns": {"mode": "ClusterOnly"}}), &[])]
 fn a_class_says_one_thing_of_its_dns(#[case] cluster: Value, #[case] expected: &[&str]) {
     let mut observed = opening(&["*.com", "a.example", "*"]);
     let class = observed.class.as_mut().unwrap();
@@ -431,4 +440,89 @@ fn a_class_says_one_thing_of_its_dns(#[case] cluster: Value, #[case] expected: &
     let found = crate::plan::class_problems(class);
     let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, [&["spec.network.domains[0]"][..], expected].concat());
+}
+
+/// What a policy opens of names: rules for port 53, and for that of the proxy.
+fn opens_names(plan: &Plan) -> Vec<Value> {
+    let allow = stored(&plan.changes)
+        .into_iter()
+        .find(|(_, object)| name_of(object) == owned_name("ai", "triage", "allow"));
+    let rules = allow.unwrap().1["spec"]["egress"].as_array().cloned().unwrap();
+    let is_of_names = |rule: &Value| [53, 1053].contains(&rule["ports"][0]["port"].as_i64().unwrap());
+    rules.into_iter().filter(is_of_names).collect()
+}
+
+#[test]
+fn pods_ask_the_proxy_for_names_and_no_dns_beside_it() {
+    let mut observed = opening(&["*"]);
+    let class = observed.class.as_mut().unwrap();
+    class.spec.cluster = serde_json::from_value(json!({"dns": {"mode": "ClusterOnly"}})).unwrap();
+    // It needs no domains.
+    let declared = workflow(json!({}));
+    let with = plan(&declared, &observed);
+    let labels = json!({"app.kubernetes.io/name": "ringfence-egress", "app.kubernetes.io/component": "egress"});
+    let proxy = json!({
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": RELEASE}},
+        "podSelector": {"matchLabels": labels},
+    });
+    let ports = json!([{"protocol": "UDP", "port": 1053}, {"protocol": "TCP", "port": 1053}]);
+    assert_eq!(opens_names(&with), [json!({"to": [proxy], "ports": ports})]);
+    assert_eq!(
+        says(&declared, &observed, &with, ConditionType::Programmed).1,
+        "Applied"
+    );
+
+    // By Cilium, names of the world are asked of the cluster's DNS: that stays closed, and the proxy is asked for those of the cluster.
+    let mut by_cilium = observed.clone();
+    let egress = serde_json::from_value(json!({"backend": "Cilium"})).unwrap();
+    by_cilium.class.as_mut().unwrap().spec.egress = Some(egress);
+    by_cilium.cilium = crate::plan::CiliumPolicies::Writable;
+    let asking = declaring(&[to("a", &["a.example.com"])]);
+    let planned = plan(&asking, &by_cilium);
+    assert_eq!(opens_names(&planned), opens_names(&with));
+    assert!(
+        stored(&planned.changes)
+            .iter()
+            .all(|(child, _)| *child != Child::CiliumNetworkPolicy)
+    );
+    assert_eq!(
+        says(&asking, &by_cilium, &planned, ConditionType::Programmed).1,
+        "NoEgressBackend"
+    );
+
+    observed.egress_proxy = None;
+    let without = plan(&declared, &observed);
+    assert_eq!(opens_names(&without), [Value::Null; 0]);
+    let (_, reason, message) = says(&declared, &observed, &without, ConditionType::Programmed);
+    assert_eq!(reason, "NoEgressProxy");
+    assert!(message.contains("until then pods reach no DNS"), "{message}");
+    assert_eq!(
+        says(&declared, &observed, &without, ConditionType::DnsExfiltration).1,
+        "Closed"
+    );
+}
+
+/// It is the class's word, whatever is declared: who waits for a review gets it where the class says so now, and not a rule of its own that
+/// looks alike.
+#[test]
+fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
+    let mut observed = opening(&["*"]);
+    let mut declared = workflow(json!({}));
+    observed.children = stored(&plan(&declared, &observed).changes);
+    observed.registration.as_mut().unwrap().uid = "another".to_owned();
+    declared.metadata.generation = Some(4);
+    declared.status = Some(
+        serde_json::from_value(json!({"reviewed": {"generation": 3, "registrationUID": "registration-uid"}})).unwrap(),
+    );
+    let class = observed.class.as_mut().unwrap();
+    class.spec.cluster = serde_json::from_value(json!({"dns": {"mode": "ClusterOnly"}})).unwrap();
+    let rule = super::super::dns::rule(class, Some(RELEASE)).unwrap();
+    let held = plan(&declared, &observed);
+    assert!(held.held);
+    assert_eq!(opens_names(&held), std::slice::from_ref(&rule));
+    let read = |element: &Value| super::super::kept::read(Child::NetworkPolicy, element, Some(&rule));
+    assert_eq!(read(&rule), None);
+    let mut elsewhere = rule.clone();
+    elsewhere["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!("vectors");
+    assert!(read(&elsewhere).is_some());
 }

@@ -74,6 +74,36 @@ fn a_rule_without_its_fact_is_not_judged(
     );
 }
 
+/// Where the egress proxy is stands in the status, which the cluster writes: a class from a repository has none.
+#[test]
+fn a_class_that_does_not_know_the_egress_proxy_leaves_names_unjudged() {
+    let class = |more: &str| {
+        format!(
+            "apiVersion: ringfence.dev/v1alpha1\nkind: AIWorkflowClass\nmetadata: {{name: default}}\n\
+             spec: {{images: {{allowed: ['**']}}, cluster: {{dns: {{mode: ClusterOnly}}}}}}\n{more}"
+        )
+    };
+    let judged = |class: &str| {
+        let files = Files::of(&[
+            ("context/c.yaml", class),
+            ("context/n.yaml", NAMESPACE),
+            ("context/w.yaml", WORKFLOW),
+            ("m.yaml", POD),
+        ]);
+        judged(&files, &ALICE)
+    };
+    let (code, json) = judged(&class(""));
+    assert_eq!(
+        (code, refusing(&json), not_judged(&json)),
+        (0, vec![], vec!["pod-dns".to_owned()]),
+        "{json}"
+    );
+    assert_eq!(json["notJudged"][0]["needs"], "status.dns of AIWorkflowClass default");
+    let (code, json) = judged(&class("status: {dns: {addresses: [10.96.0.53]}}\n"));
+    assert_eq!((code, refusing(&json)), (1, vec!["pod-dns".to_owned()]), "{json}");
+    assert_eq!(not_judged(&json), vec![""; 0]);
+}
+
 /// What does not rest on the namespace is said without it.
 #[test]
 fn a_privileged_container_is_refused_wherever_it_lies() {
