@@ -462,6 +462,13 @@ mod tests {
         let declared = json!({"cluster": {"clusterCIDRs": ["25.0.0.0/8"]}});
         assert_eq!(ranges(declared, detected), ["25.0.0.0/8"]);
         assert_eq!(ranges(json!({}), Value::Null), [""; 0]);
+        // The API server is of the cluster too, by both.
+        let declared = json!({"cluster": {"apiServer": {"cidrs": ["34.1.2.0/28"], "ports": [443]}}});
+        let detected = json!({"apiServer": ["34.1.2.3/32", "2a0e:8f02::1/128"]});
+        assert_eq!(
+            ranges(declared, detected),
+            ["34.1.2.0/28", "34.1.2.3/32", "2a0e:8f02::1/128"]
+        );
     }
 
     fn policy(change: impl FnOnce(&mut Value)) -> Option<Policy> {

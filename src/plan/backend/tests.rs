@@ -261,7 +261,7 @@ fn the_dns_is_not_opened_beside_ciliums_rule_by_who_declares_it_unreviewed() {
     let by_cilium = stored(&plan(&before, &place(None, false, Writable)).changes);
     let mut observed = with_children(&by_cilium, place(None, false, Writable));
     let mut edited = declaring(&["a.example.com"], Some("Cilium"));
-    let dns = dns::rule(observed.class.as_ref().unwrap()).unwrap();
+    let dns = dns::rule(observed.class.as_ref().unwrap(), None).unwrap();
     let pods = &dns["to"][0];
     let namespace = &pods["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
     let peer = json!({"pods": {"namespace": namespace, "selector": pods["podSelector"]}});

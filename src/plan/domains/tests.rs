@@ -520,7 +520,8 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
     let held = plan(&declared, &observed);
     assert!(held.held);
     assert_eq!(opens_names(&held), std::slice::from_ref(&rule));
-    let read = |element: &Value| super::super::kept::read(Child::NetworkPolicy, element, Some(&rule));
+    let word = super::super::kept::Word::new(&declared, Some(rule.clone()));
+    let read = |element: &Value| super::super::kept::read(Child::NetworkPolicy, element, &word);
     assert_eq!(read(&rule), None);
     let mut elsewhere = rule.clone();
     elsewhere["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!("vectors");
