@@ -155,6 +155,11 @@ pub fn cluster_condition(
     Some(said)
 }
 
+/// The cluster's ranges, as a class knows them; none where it does not.
+pub fn cluster_ranges(class: &AIWorkflowClass) -> Vec<IpNet> {
+    Ranges::of(class).0.unwrap_or_default()
+}
+
 /// Whether a class knows the cluster's ranges, so that declared ones can be opened without them.
 pub fn knows_cluster(class: &AIWorkflowClass) -> bool {
     Ranges::of(class).known()
@@ -192,6 +197,11 @@ impl Ranges {
     /// Whether they are known.
     pub(super) fn known(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// All of them; none where they are not known.
+    pub(super) fn all(&self) -> &[IpNet] {
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// The range of the cluster that holds all of `net`.

@@ -2,17 +2,20 @@
 //!
 //! Must never: call a way closed that some policy of ours leaves open.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    Observed, Plan,
+    Observed, Plan, cidr,
     cluster::Ranges,
     network::{platform_block, pod_peer, selector},
     peer,
     selector::naming_pods,
 };
 use crate::api::{
-    AIWorkflow, AIWorkflowClass, ConditionStatus, DnsAddress, DnsMode, EgressRule, LabelSelector, Reason,
+    AIWorkflow, AIWorkflowClass, Backend, ConditionStatus, DnsAddress, DnsMode, EgressRule, LabelSelector, Reason,
 };
 
 /// Where NodeLocal DNS listens unless told otherwise. Nothing answers there without it.
@@ -52,6 +55,26 @@ pub(super) fn rule(class: &AIWorkflowClass) -> Option<Value> {
 /// Whether a class has workflows reach a DNS.
 pub fn is_reached(class: &AIWorkflowClass) -> bool {
     of(class).is_some()
+}
+
+/// Whom to ask what workflows are answered.
+pub struct Askable {
+    /// Namespace and labels of the DNS pods.
+    pub pods: Option<(String, LabelSelector)>,
+    /// Its single addresses. A range says only where a DNS may be.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The DNS that a class has workflows reach, to be asked as they ask it.
+pub fn askable(class: &AIWorkflowClass) -> Option<Askable> {
+    let pods = of(class)?.pods;
+    let cidrs = address(class)?.cidrs.unwrap_or_default();
+    let nets = cidrs.iter().filter_map(|text| cidr::parse(text).ok());
+    let is_one = |net: &IpNet| net.prefix_len() == net.max_prefix_len() && cidr::metadata_in(net).is_empty();
+    Some(Askable {
+        pods,
+        addresses: nets.filter(is_one).map(|net| net.addr()).collect(),
+    })
 }
 
 fn address(class: &AIWorkflowClass) -> Option<DnsAddress> {
@@ -103,6 +126,9 @@ pub(super) fn exfiltration(
     let message = match (plan.takes_dns, &plan.unserved) {
         (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names of the cluster, and Cilium cuts off all other questions".to_owned(),
         (true, Some(_)) => "its pods reach no DNS: condition Programmed says why".to_owned(),
+        (false, _) if plan.backend == Some(Backend::ResolvedAddresses) => format!(
+            "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}): condition Programmed says what that closes"
+        ),
         (false, _) => format!(
             "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"
         ),

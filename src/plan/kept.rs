@@ -106,6 +106,7 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::NetworkPolicy => &["/spec/ingress", "/spec/egress"],
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
+        Child::ResolvedNames => &["/spec/rules"],
         Child::CiliumNetworkPolicy | Child::Role => &[],
     }
 }
@@ -115,9 +116,11 @@ pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Op
     match child {
         Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
-        Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
-            Some(comparable(element))
-        }
+        Child::CiliumNetworkPolicy
+        | Child::ResolvedNames
+        | Child::RoleBinding
+        | Child::ServiceAccount
+        | Child::Role => Some(comparable(element)),
     }
 }
 

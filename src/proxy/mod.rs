@@ -27,6 +27,6 @@ pub use connections::withdraw;
 pub use health::{Health, health_router};
 pub use limits::{Limits, room_for};
 pub use listen::listen;
-pub use resolve::{NotResolved, Resolver, system_servers};
+pub use resolve::{NotResolved, Resolver, ask_one, system_servers};
 pub use serve::{Proxy, serve};
 pub use watches::{Callers, follow};

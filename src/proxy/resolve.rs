@@ -68,7 +68,7 @@ impl Resolver {
         servers.truncate(MAX_SERVERS);
         Self {
             servers,
-            random: rustls::crypto::ring::default_provider().secure_random,
+            random: random(),
             held: Mutex::default(),
         }
     }
@@ -109,7 +109,7 @@ impl Resolver {
     async fn ask(&self, host: &Host, family: Family) -> Result<Reply, NotResolved> {
         let mut failed = NotResolved::NoAnswer;
         for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
-            let question = Question::new(host, family, self.id()?);
+            let question = Question::new(host, family, id(self.random).ok_or(NotResolved::NoAnswer)?);
             match timeout(ONE, ask(*server, &question)).await {
                 Ok(Ok(Reply::Failed(code))) => failed = NotResolved::Failed(code),
                 Ok(Ok(reply)) => return Ok(reply),
@@ -117,13 +117,6 @@ impl Resolver {
             }
         }
         Err(failed)
-    }
-
-    /// Whoever can guess it, and the port, can answer instead.
-    fn id(&self) -> Result<u16, NotResolved> {
-        let mut id = [0; 2];
-        self.random.fill(&mut id).map_err(|_| NotResolved::NoAnswer)?;
-        Ok(u16::from_be_bytes(id))
     }
 
     fn held(&self, host: &Host) -> Option<Held> {
@@ -171,6 +164,28 @@ fn joined(
         false => Ok((addresses, holds)),
         true => Err(error.unwrap_or(NotResolved::NoAddress)),
     }
+}
+
+fn random() -> &'static dyn SecureRandom {
+    rustls::crypto::ring::default_provider().secure_random
+}
+
+/// Whoever can guess it, and the port, can answer instead.
+fn id(random: &dyn SecureRandom) -> Option<u16> {
+    let mut id = [0; 2];
+    random.fill(&mut id).ok()?;
+    Some(u16::from_be_bytes(id))
+}
+
+/// Asks one resolver and no other, and remembers nothing. At most `most` addresses are kept. `None`: it does not answer in time.
+pub async fn ask_one(server: SocketAddr, host: &Host, family: Family, most: usize) -> Option<Reply> {
+    for _ in 0..ROUNDS {
+        let question = Question::new(host, family, id(random())?).keeping(most);
+        if let Ok(Ok(reply)) = timeout(ONE, ask(server, &question)).await {
+            return Some(reply);
+        }
+    }
+    None
 }
 
 async fn ask(server: SocketAddr, question: &Question) -> io::Result<Reply> {

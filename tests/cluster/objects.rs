@@ -27,6 +27,7 @@ const KINDS: [(&str, &str, &str); 19] = [
         "/apis/ringfence.dev/v1alpha1",
         "regopolicyexceptions",
     ),
+    ("ResolvedNames", "/apis/ringfence.dev/v1alpha1", "resolvednames"),
 ];
 
 /// Path of all objects of a kind in a namespace.
