@@ -85,7 +85,9 @@ pub fn remember(
     let (mut seen, mut refused) = (BTreeMap::new(), BTreeSet::new());
     let mut overflows = false;
     for reply in replies.all() {
-        let Reply::Addresses(addresses, holds) = reply else { continue };
+        let Reply::Addresses(addresses, holds) = reply else {
+            continue;
+        };
         overflows |= addresses.len() > MAX_REMEMBERED;
         for answered in addresses {
             match admit(*answered) {
@@ -120,11 +122,7 @@ pub fn remember(
         ipv4: outcome(&replies.four),
         ipv6: outcome(&replies.six),
         refused: refused.len().try_into().unwrap_or(i32::MAX),
-        overflowed: overflowed(
-            before.and_then(|before| before.overflowed.as_deref()),
-            overflows,
-            now,
-        ),
+        overflowed: overflowed(before.and_then(|before| before.overflowed.as_deref()), overflows, now),
         addresses: kept.into_values().collect(),
     }
 }
@@ -322,7 +320,13 @@ mod tests {
             four: vec![addresses(60, &inside), addresses(60, &["1.1.1.1"])],
             six: vec![addresses(
                 60,
-                &["::1", "fd00:ec2::254", "fe80::1", "::ffff:10.0.0.1", "64:ff9b::1901:203"],
+                &[
+                    "::1",
+                    "fd00:ec2::254",
+                    "fe80::1",
+                    "::ffff:10.0.0.1",
+                    "64:ff9b::1901:203",
+                ],
             )],
         };
         let first = next(None, &replies, 0);
@@ -384,7 +388,11 @@ mod tests {
         before.addresses[1].last_seen = "soon".to_owned();
         let gone = four(&[Some(Reply::NoName)]);
         let after = next(Some(&before), &gone, 5);
-        let times: Vec<_> = after.addresses.iter().map(|address| address.last_seen.clone()).collect();
+        let times: Vec<_> = after
+            .addresses
+            .iter()
+            .map(|address| address.last_seen.clone())
+            .collect();
         assert_eq!(times, [written(at(5)), written(at(5))]);
         assert!(kept(&next(Some(&after), &gone, 5 + 75)).is_empty());
     }

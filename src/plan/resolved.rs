@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Child, Observed, cluster::Ranges, dns, name_of, network, object, object::Annotations, owned_name, owner_uid};
+use super::{
+    Child, Observed, cluster::Ranges, dns, name_of, network, object, object::Annotations, owned_name, owner_uid,
+};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend, BackendChoice, LookUp, Reason, ResolvedNamesStatus, WORKFLOW_LABEL},
     egress::{Allowed, Answers, Domain, Host, MAX_NAMES, PortRange, Rule},
@@ -196,13 +198,21 @@ fn memory(workflow: &AIWorkflow, observed: &Observed) -> ResolvedNamesStatus {
     let is_ours = |(child, seen): &&(Child, Value)| {
         *child == Child::ResolvedNames && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str())
     };
-    let status = observed.children.iter().find(is_ours).and_then(|(_, seen)| seen.get("status"));
+    let status = observed
+        .children
+        .iter()
+        .find(is_ours)
+        .and_then(|(_, seen)| seen.get("status"));
     let read = status.and_then(|status| serde_json::from_value(status.clone()).ok());
     read.unwrap_or_default()
 }
 
 /// Rules of the policy, and names of those rules for which no room is left.
-fn openings<'a>(rules: &'a [Rule], memory: &ResolvedNamesStatus, class: &AIWorkflowClass) -> (Vec<Value>, Vec<&'a str>) {
+fn openings<'a>(
+    rules: &'a [Rule],
+    memory: &ResolvedNamesStatus,
+    class: &AIWorkflowClass,
+) -> (Vec<Value>, Vec<&'a str>) {
     let ranges = Ranges::of(class);
     let guard = Answers::default();
     // What was remembered is judged anew: the cluster may have taken a range since.

@@ -32,7 +32,13 @@ mod turns;
 mod watches;
 mod workflow;
 
-use std::{collections::BTreeSet, net::{IpAddr, SocketAddr}, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};

@@ -12,22 +12,23 @@ use std::{
 
 use futures::{StreamExt, future::join_all, stream};
 use ipnet::IpNet;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, PostParams},
     runtime::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
         reflector::{self, Store},
     },
 };
+use serde_json::Value;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     CallError, Context, RESYNC, calls, jittered,
-    lean::{self, Lean},
+    lean::{self, Lean, MAX_OBJECT},
     log, on_error, paged_of_others, trim,
 };
 use crate::{
@@ -36,8 +37,7 @@ use crate::{
         ResolvedNames, ResolvedNamesStatus, SelectorOperator, set,
     },
     egress::{Answers, Family, Host, MAX_NAMES, MAX_REMEMBERED, News, Replies, holds_for, news, remember},
-    plan, proxy,
-    telemetry,
+    plan, proxy, telemetry,
     watch::lasting,
 };
 
@@ -86,9 +86,19 @@ impl Resolving {
     }
 }
 
+/// What came of a look-up, apart from addresses: what is new in it can wait, and must not be lost while it does.
+#[derive(Clone, Copy)]
+struct Said {
+    ipv4: LookUp,
+    ipv6: LookUp,
+    refused: i32,
+}
+
 /// When an object's names are looked up next, each by itself.
 struct Turns {
     due: HashMap<String, Instant>,
+    /// What came of the last look-up of each name, which may not have been written yet.
+    said: HashMap<String, Said>,
     written: Option<Instant>,
     looked: Instant,
 }
@@ -97,6 +107,7 @@ impl Turns {
     fn new() -> Self {
         Self {
             due: HashMap::new(),
+            said: HashMap::new(),
             written: None,
             looked: Instant::now(),
         }
@@ -107,10 +118,12 @@ impl Turns {
 pub(super) fn controller(client: &Client) -> Controller<ResolvedNames> {
     let (reader, writer) = reflector::store();
     let labelled = paged_of_others().labels(OWNER_LABEL);
-    let trimmed = lasting(lean::events::<ResolvedNames>(Api::all(client.clone()), labelled)).modify(|names: &mut ResolvedNames| {
-        trim::metadata(&mut names.metadata);
-        names.status = None;
-    });
+    let trimmed = lasting(lean::events::<ResolvedNames>(Api::all(client.clone()), labelled)).modify(
+        |names: &mut ResolvedNames| {
+            trim::metadata(&mut names.metadata);
+            names.status = None;
+        },
+    );
     Controller::for_stream(trimmed.reflect(writer).applied_objects(), reader)
 }
 
@@ -192,12 +205,29 @@ async fn look(
         .await;
     let mut ranges = context.known.cluster_ranges();
     ranges.extend(plan::cluster_ranges(&class));
-    let status = remembered(&stored, &hosts, &looked_up, &replies, &ranges, Timestamp::now());
+    let said = with_turns(&stored, context, |turns| turns.said.clone());
+    let status = remembered(
+        &stored,
+        (&hosts, &looked_up),
+        &replies,
+        &said,
+        &ranges,
+        Timestamp::now(),
+    );
     let now = Instant::now();
     let waits = |host: &Host| replies.get(host).map_or(SMALL, holds_for);
-    let next = hosts.iter().filter(|host| replies.contains_key(*host) || !looked_up.contains(*host));
-    let next: Vec<_> = next.map(|host| (host.to_string(), now + jittered(waits(host)))).collect();
+    let next = hosts
+        .iter()
+        .filter(|host| replies.contains_key(*host) || !looked_up.contains(*host));
+    let next: Vec<_> = next
+        .map(|host| (host.to_string(), now + jittered(waits(host))))
+        .collect();
     let (before, after) = (stored.status.clone().unwrap_or_default(), status);
+    let said_now = after
+        .names
+        .iter()
+        .map(|name| (name.name.clone(), of_name(name)))
+        .collect();
     let is_to_be_written = match news(&before.names, &after.names) {
         News::Addresses => true,
         News::Small => with_turns(&stored, context, |turns| {
@@ -210,6 +240,7 @@ async fn look(
     }
     with_turns(&stored, context, |turns| {
         turns.due.extend(next);
+        turns.said = said_now;
         if is_to_be_written {
             turns.written = Some(now);
         }
@@ -220,9 +251,9 @@ async fn look(
 /// What is remembered once these were answered.
 fn remembered(
     stored: &ResolvedNames,
-    hosts: &BTreeSet<Host>,
-    looked_up: &BTreeSet<Host>,
+    (hosts, looked_up): (&BTreeSet<Host>, &BTreeSet<Host>),
     replies: &HashMap<Host, Replies>,
+    said: &HashMap<String, Said>,
     ranges: &[IpNet],
     now: Timestamp,
 ) -> ResolvedNamesStatus {
@@ -240,7 +271,15 @@ fn remembered(
             (Some(replies), _) => remember(host.as_str(), before, replies, admit, now),
             (None, _) if !looked_up.contains(host) => not_asked(LookUp::BeyondBounds),
             // Its time has not come.
-            (None, Some(before)) => before.clone(),
+            (None, Some(before)) => {
+                let said = said.get(host.as_str()).copied().unwrap_or(of_name(before));
+                ResolvedName {
+                    ipv4: said.ipv4,
+                    ipv6: said.ipv6,
+                    refused: said.refused,
+                    ..before.clone()
+                }
+            }
             (None, None) => not_asked(LookUp::Pending),
         }
     };
@@ -249,28 +288,56 @@ fn remembered(
     status.observed_generation = stored.metadata.generation;
     let (holds, reason, message) = condition(&status.names);
     let generation = stored.metadata.generation;
-    set(&mut status.conditions, ConditionType::Resolved, holds, reason, message, generation, now);
+    set(
+        &mut status.conditions,
+        ConditionType::Resolved,
+        holds,
+        reason,
+        message,
+        generation,
+        now,
+    );
     status
 }
 
+const fn of_name(name: &ResolvedName) -> Said {
+    Said {
+        ipv4: name.ipv4,
+        ipv6: name.ipv6,
+        refused: name.refused,
+    }
+}
+
 fn condition(names: &[ResolvedName]) -> (ConditionStatus, Reason, String) {
-    let wanting: Vec<_> = names.iter().filter(|name| name.addresses.is_empty() || is_failing(name)).collect();
+    let wanting: Vec<_> = names
+        .iter()
+        .filter(|name| name.addresses.is_empty() || is_failing(name))
+        .collect();
     if wanting.is_empty() {
         let message = "every name has an address".to_owned();
         return (ConditionStatus::True, Reason::Resolved, message);
     }
     let why = |name: &&&ResolvedName| {
-        let why = match [name.ipv4, name.ipv6].into_iter().find(|said| *said != LookUp::NoAddress) {
+        let why = match [name.ipv4, name.ipv6]
+            .into_iter()
+            .find(|said| *said != LookUp::NoAddress)
+        {
             _ if name.addresses.is_empty() && name.refused > 0 => {
                 "leads only to what is private, of the cluster, or hands out credentials, which is not opened"
             }
-            Some(LookUp::BeyondBounds) => "is not looked up: more names are declared, in the namespace or in all, than are",
+            Some(LookUp::BeyondBounds) => {
+                "is not looked up: more names are declared, in the namespace or in all, than are"
+            }
             Some(LookUp::Pending) => "has not been looked up yet",
             Some(LookUp::Failed) => "could not be looked up: no replica of the DNS could tell",
             Some(LookUp::NoName) => "is no name in DNS",
             Some(LookUp::NoAddress | LookUp::Resolved) | None => "has no address in DNS",
         };
-        let stays = if name.addresses.is_empty() { "" } else { ", and what it had stays open" };
+        let stays = if name.addresses.is_empty() {
+            ""
+        } else {
+            ", and what it had stays open"
+        };
         format!("{} {why}{stays}", name.name)
     };
     let told: Vec<_> = wanting.iter().take(MAX_NAMED).map(|name| why(&name)).collect();
@@ -287,7 +354,11 @@ fn is_failing(name: &ResolvedName) -> bool {
     ![name.ipv4, name.ipv6].contains(&LookUp::Resolved)
 }
 
-async fn write(stored: &ResolvedNames, status: ResolvedNamesStatus, api: &Api<Lean<ResolvedNames>>) -> Result<(), CallError> {
+async fn write(
+    stored: &ResolvedNames,
+    status: ResolvedNamesStatus,
+    api: &Api<Lean<ResolvedNames>>,
+) -> Result<(), CallError> {
     let what = format!("write the status of ResolvedNames {}", stored.name_any());
     let written = Lean(ResolvedNames {
         status: Some(status),
@@ -351,7 +422,7 @@ async fn pods(namespace: &str, labels: &str, context: &Context) -> Result<Vec<Ip
     if let Some((_, servers)) = believed {
         return Ok(servers.into_iter().map(|server| server.ip()).collect());
     }
-    let api = Api::<Lean<Pod>>::namespaced(context.client.clone(), namespace);
+    let api = Api::<Lean<DynamicObject, MAX_OBJECT>>::namespaced_with(context.client.clone(), namespace, &a_pod());
     let params = ListParams::default().labels(labels).limit(PODS);
     let what = format!("list pods of the cluster's DNS in namespace {namespace}");
     let listed = calls::bounded(&what, api.list(&params)).await?;
@@ -366,11 +437,26 @@ async fn pods(namespace: &str, labels: &str, context: &Context) -> Result<Vec<Ip
 }
 
 /// Where a pod answers, if it does.
-fn address(pod: &Pod) -> Option<IpAddr> {
-    let status = pod.status.as_ref().filter(|_| pod.metadata.deletion_timestamp.is_none())?;
-    let mut conditions = status.conditions.iter().flatten();
-    let is_ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    status.pod_ip.as_deref().filter(|_| is_ready)?.parse().ok()
+fn address(pod: &DynamicObject) -> Option<IpAddr> {
+    let status = pod
+        .data
+        .get("status")
+        .filter(|_| pod.metadata.deletion_timestamp.is_none())?;
+    let mut conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
+    let is_ready =
+        conditions.any(|said| plan::text_at(said, "/type") == "Ready" && plan::text_at(said, "/status") == "True");
+    plan::text_at(status, "/podIP").parse().ok().filter(|_| is_ready)
+}
+
+/// Not by its type: reading all of a pod takes code that nothing else needs.
+fn a_pod() -> ApiResource {
+    ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        plural: "pods".to_owned(),
+    }
 }
 
 /// A selector as text.
@@ -411,14 +497,18 @@ fn room(names: &ResolvedNames, known: &Store<ResolvedNames>) -> usize {
             of_namespace += count;
         }
     }
-    OF_NAMESPACE.saturating_sub(of_namespace).min(IN_ALL.saturating_sub(in_all))
+    OF_NAMESPACE
+        .saturating_sub(of_namespace)
+        .min(IN_ALL.saturating_sub(in_all))
 }
 
 /// Names whose time has come.
 fn due(names: &ResolvedNames, context: &Context) -> Vec<Host> {
     let (hosts, now) = (hosts(names), Instant::now());
     with_turns(names, context, |turns| {
-        turns.due.retain(|name, _| hosts.iter().any(|host| host.as_str() == name));
+        turns
+            .due
+            .retain(|name, _| hosts.iter().any(|host| host.as_str() == name));
         let is_due = |host: &Host| turns.due.get(host.as_str()).is_none_or(|due| *due <= now);
         hosts.iter().filter(|host| is_due(host)).cloned().collect()
     })
@@ -426,7 +516,10 @@ fn due(names: &ResolvedNames, context: &Context) -> Vec<Host> {
 
 fn until_next(names: &ResolvedNames, context: &Context) -> Duration {
     let next = with_turns(names, context, |turns| turns.due.values().min().copied());
-    next.map_or_else(|| jittered(RESYNC), |next| next.saturating_duration_since(Instant::now()))
+    next.map_or_else(
+        || jittered(RESYNC),
+        |next| next.saturating_duration_since(Instant::now()),
+    )
 }
 
 fn with_turns<T>(names: &ResolvedNames, context: &Context, what: impl FnOnce(&mut Turns) -> T) -> T {

@@ -154,7 +154,10 @@ pub(super) async fn workflows(
         )
         .watches_stream(lean::touched_alone::<Role>(&client, owned()), owner(&workflows))
         .watches_stream(lean::touched_alone::<RoleBinding>(&client, owned()), owner(&workflows))
-        .watches_stream(lean::touched_alone::<ResolvedNames>(&client, owned()), owner(&workflows))
+        .watches_stream(
+            lean::touched_alone::<ResolvedNames>(&client, owned()),
+            owner(&workflows),
+        )
         .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
             matching(&of_namespace, |workflow| {

@@ -129,7 +129,10 @@ async fn somebody_writes_what_is_remembered_of_domains() {
     eventually(SOON, || async {
         let (_, now) = memory(&world, ns).await;
         let text = now["spec"].to_string();
-        ensure!(text.contains("b.example.com") && !text.contains("api.example.com"), "{text}");
+        ensure!(
+            text.contains("b.example.com") && !text.contains("api.example.com"),
+            "{text}"
+        );
         Ok(())
     })
     .await;
@@ -153,7 +156,10 @@ async fn what_is_remembered_is_edited_where_a_namespace_only_warns() {
         Ok(())
     })
     .await;
-    edith.patch(&format!("{path}/status"), &poison()).await.refused_by_guard(STATUS);
+    edith
+        .patch(&format!("{path}/status"), &poison())
+        .await
+        .refused_by_guard(STATUS);
     edith.delete(&path).await.ok();
     eventually(SOON, || async {
         let now = world.admin.read(&path).await?;

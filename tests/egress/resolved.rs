@@ -117,7 +117,9 @@ impl Scene {
             let names = object["status"]["names"].as_array().into_iter().flatten();
             let found = names.into_iter().find(|entry| entry["name"] == name);
             let found = found.filter(|entry| is_so(entry));
-            found.cloned().ok_or_else(|| anyhow::anyhow!("{name}: {}", object["status"]))
+            found
+                .cloned()
+                .ok_or_else(|| anyhow::anyhow!("{name}: {}", object["status"]))
         })
         .await
     }
@@ -148,10 +150,20 @@ fn rule(name: &str, domains: &[&str], port: u16) -> Value {
 fn opened(policy: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for rule in policy["spec"]["egress"].as_array().into_iter().flatten() {
-        let to = rule["to"].as_array().filter(|to| !to.is_empty()).expect("a rule has peers");
-        for (peer, port) in to.iter().flat_map(|peer| rule["ports"].as_array().unwrap().iter().map(move |port| (peer, port))) {
+        let to = rule["to"]
+            .as_array()
+            .filter(|to| !to.is_empty())
+            .expect("a rule has peers");
+        for (peer, port) in to
+            .iter()
+            .flat_map(|peer| rule["ports"].as_array().unwrap().iter().map(move |port| (peer, port)))
+        {
             assert_eq!(port["protocol"], "TCP");
-            found.insert(format!("{} {}", peer["ipBlock"]["cidr"].as_str().unwrap(), port["port"]));
+            found.insert(format!(
+                "{} {}",
+                peer["ipBlock"]["cidr"].as_str().unwrap(),
+                port["port"]
+            ));
         }
     }
     found
@@ -163,7 +175,10 @@ fn declared_names_are_opened_by_what_every_replica_answers_and_forgotten_by_no_f
         let (scene, ringfence) = Scene::new().await;
         let [one_replica, other] = &scene.dns;
         // Another subset at each question, and others of the other replica. TTL 0.
-        one_replica.script("turns.example.com", Script::in_turn(&[&["1.1.1.1", "2606:2800::1"], &["1.1.1.2"]]));
+        one_replica.script(
+            "turns.example.com",
+            Script::in_turn(&[&["1.1.1.1", "2606:2800::1"], &["1.1.1.2"]]),
+        );
         other.script("turns.example.com", Script::of(&["1.1.1.9"]));
         let mut chain = Script::of(&["1.1.2.1"]);
         chain.aliases = vec!["b.cdn.example".to_owned(), "c.cdn.example".to_owned()];
@@ -176,26 +191,64 @@ fn declared_names_are_opened_by_what_every_replica_answers_and_forgotten_by_no_f
         cut.is_cut = true;
         other.script("cut.example.com", cut);
         // Whoever holds it would have pods talk to the cluster, to this machine and to what hands out credentials.
-        let inside = ["10.96.0.1", "127.0.0.1", "169.254.169.254", "168.63.129.16", "25.1.1.1", "192.168.1.1", "fd00:ec2::254", "::1", "::ffff:10.0.0.1"];
-        scene.script("poisoned.example.com", &Script::of(&[&inside[..], &["1.1.4.1"]].concat()));
+        let inside = [
+            "10.96.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "168.63.129.16",
+            "25.1.1.1",
+            "192.168.1.1",
+            "fd00:ec2::254",
+            "::1",
+            "::ffff:10.0.0.1",
+        ];
+        scene.script(
+            "poisoned.example.com",
+            &Script::of(&[&inside[..], &["1.1.4.1"]].concat()),
+        );
         scene.script("inside.example.com", &Script::of(&inside));
         scene.script("broken.example.com", &broken);
-        let names = ["turns", "chain", "cut", "poisoned", "inside", "broken", "missing"].map(|name| format!("{name}.example.com"));
+        let names = ["turns", "chain", "cut", "poisoned", "inside", "broken", "missing"]
+            .map(|name| format!("{name}.example.com"));
         let names = names.each_ref().map(String::as_str);
         scene.declare(&[rule("all", &names, 443)]).await;
 
-        let outside = ["1.1.1.1/32", "1.1.1.2/32", "1.1.1.9/32", "2606:2800::1/128", "1.1.2.1/32", "1.1.3.1/32", "1.1.3.2/32", "1.1.4.1/32"];
+        let outside = [
+            "1.1.1.1/32",
+            "1.1.1.2/32",
+            "1.1.1.9/32",
+            "2606:2800::1/128",
+            "1.1.2.1/32",
+            "1.1.3.1/32",
+            "1.1.3.2/32",
+            "1.1.4.1/32",
+        ];
         let policy = scene.opens(443, &outside).await;
         assert_eq!(policy["spec"]["policyTypes"], json!(["Egress"]));
-        assert_eq!(policy["spec"]["podSelector"], json!({"matchLabels": {"ringfence.dev/workflow": TRIAGE}}));
+        assert_eq!(
+            policy["spec"]["podSelector"],
+            json!({"matchLabels": {"ringfence.dev/workflow": TRIAGE}})
+        );
         assert!(other.streams() > 0);
         scene.says("Ready", "True", "Fenced").await;
         let before = scene.says("DnsExfiltration", "True", "Possible").await;
-        assert!(condition(&before, "Programmed")["message"].to_string().contains("best effort"));
+        assert!(
+            condition(&before, "Programmed")["message"]
+                .to_string()
+                .contains("best effort")
+        );
         assert_eq!(before["status"]["egress"], json!({"backend": "ResolvedAddresses"}));
-        for (name, ipv4, refused) in [("inside", "Resolved", 9), ("broken", "Failed", 0), ("missing", "NoName", 0)] {
+        for (name, ipv4, refused) in [
+            ("inside", "Resolved", 9),
+            ("broken", "Failed", 0),
+            ("missing", "NoName", 0),
+        ] {
             let entry = scene.remembers(&format!("{name}.example.com"), |_| true).await;
-            assert_eq!((&entry["ipv4"], entry["refused"].as_i64().unwrap_or_default()), (&json!(ipv4), refused), "{entry}");
+            assert_eq!(
+                (&entry["ipv4"], entry["refused"].as_i64().unwrap_or_default()),
+                (&json!(ipv4), refused),
+                "{entry}"
+            );
             assert_eq!(entry["addresses"], Value::Null);
         }
         let object = scene.admin.read(&scene.part("ResolvedNames")).await.unwrap();
@@ -211,25 +264,37 @@ fn declared_names_are_opened_by_what_every_replica_answers_and_forgotten_by_no_f
         scene.asked_again("poisoned.example.com", 2).await;
         assert_eq!(opened(&scene.opens(443, &wider).await).len(), wider.len());
         let after = scene.admin.read(&scene.workflow()).await.unwrap();
-        assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+        assert_eq!(
+            after["metadata"]["resourceVersion"],
+            before["metadata"]["resourceVersion"]
+        );
 
         // Nobody answers, or only that there is no such name: late is not now. A new leader asks a DNS that is away, and all the same knows what to
         // open where the declaration changes.
         scene.change("turns.example.com", |script| script.is_silent = true);
         scene.change("chain.example.com", |script| script.code = Rcode::NXDOMAIN);
         scene.change("cut.example.com", |script| script.code = Rcode::SERVFAIL);
-        scene.remembers("turns.example.com", |entry| entry["ipv4"] == "Failed").await;
-        scene.remembers("chain.example.com", |entry| entry["ipv4"] == "NoName").await;
+        scene
+            .remembers("turns.example.com", |entry| entry["ipv4"] == "Failed")
+            .await;
+        scene
+            .remembers("chain.example.com", |entry| entry["ipv4"] == "NoName")
+            .await;
         let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
         drop(ringfence);
-        let next = scene.plane.spawn_ringfence_with(BINARY, port, metrics_port, &flags(&scene.dns)).await;
+        let next = scene
+            .plane
+            .spawn_ringfence_with(BINARY, port, metrics_port, &flags(&scene.dns))
+            .await;
         let _next = next.expect("another ringfence");
         scene.asked_again("cut.example.com", 1).await;
         scene.redeclare(&[rule("all", &names, 8443)]).await;
         scene.opens(8443, &wider).await;
 
         // A name that is declared no more is closed, whatever is remembered of it; and the last one takes both objects along.
-        scene.redeclare(&[rule("all", &["chain.example.com", "missing.example.com"], 443)]).await;
+        scene
+            .redeclare(&[rule("all", &["chain.example.com", "missing.example.com"], 443)])
+            .await;
         scene.opens(443, &["1.1.2.1/32", "1.1.2.2/32"]).await;
         scene.redeclare(&[]).await;
         for kind in ["NetworkPolicy", "ResolvedNames"] {
@@ -243,13 +308,20 @@ fn what_addresses_cannot_say_is_told_and_the_memory_is_nobody_elses_to_write() {
     run_for(Duration::from_secs(300), async {
         let (scene, _ringfence) = Scene::new().await;
         scene.script("a.example.com", &Script::of(&["1.1.1.1"]));
-        let many: Vec<String> = (0..500).map(|number| format!("1.2.{}.{}", number >> 8, number & 255)).collect();
+        let many: Vec<String> = (0..500)
+            .map(|number| format!("1.2.{}.{}", number >> 8, number & 255))
+            .collect();
         let mut cut = Script::of(&many.iter().map(String::as_str).collect::<Vec<_>>());
         cut.is_cut = true;
         scene.script("many.example.com", &cut);
 
         // Nothing is opened for a wildcard, nor for what stands in one rule with it.
-        scene.declare(&[rule("a", &["a.example.com"], 443), rule("blob", &["*.blob.example.com", "b.example.com"], 443)]).await;
+        scene
+            .declare(&[
+                rule("a", &["a.example.com"], 443),
+                rule("blob", &["*.blob.example.com", "b.example.com"], 443),
+            ])
+            .await;
         scene.opens(443, &["1.1.1.1/32"]).await;
         let said = scene.says("Programmed", "False", "WildcardDomains").await;
         let message = condition(&said, "Programmed")["message"].to_string();
@@ -260,9 +332,14 @@ fn what_addresses_cannot_say_is_told_and_the_memory_is_nobody_elses_to_write() {
         scene.redeclare(&[rule("many", &["many.example.com"], 443)]).await;
         let said = scene.says("Programmed", "False", "TooManyAddresses").await;
         let message = condition(&said, "Programmed")["message"].to_string();
-        assert!(message.contains("many.example.com") && message.contains("Proxy"), "{message}");
+        assert!(
+            message.contains("many.example.com") && message.contains("Proxy"),
+            "{message}"
+        );
         let first: Vec<String> = many.iter().take(100).map(|address| format!("{address}/32")).collect();
-        scene.opens(443, &first.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        scene
+            .opens(443, &first.iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
 
         // Whom RBAC lets do anything writes neither the memory nor what is resolved, nor makes or takes away such an object.
         scene.redeclare(&[rule("a", &["a.example.com"], 443)]).await;
@@ -273,7 +350,8 @@ fn what_addresses_cannot_say_is_told_and_the_memory_is_nobody_elses_to_write() {
             "name": "a.example.com", "ipv4": "Resolved", "ipv6": "NoAddress",
             "addresses": [{"address": "6.6.6.6", "ttlSeconds": 0, "lastSeen": "2026-11-27T20:00:00Z"}],
         }]}});
-        let rules = json!({"spec": {"rules": [{"name": "a", "domains": ["evil.example.com"], "ports": [{"port": 443}]}]}});
+        let rules =
+            json!({"spec": {"rules": [{"name": "a", "domains": ["evil.example.com"], "ports": [{"port": 443}]}]}});
         mallory.patch(&names, &rules).await.refused_by_guard(GUARD);
         mallory.delete(&names).await.refused_by_guard(GUARD);
         let edith = scene.person("edit").await;
@@ -285,7 +363,10 @@ fn what_addresses_cannot_say_is_told_and_the_memory_is_nobody_elses_to_write() {
             assert_eq!(answer.code, 403, "{}", answer.body);
         }
         let holder = scene.holder().await;
-        holder.patch(&format!("{names}/status"), &poison).await.refused_by_guard("ringfence-status");
+        holder
+            .patch(&format!("{names}/status"), &poison)
+            .await
+            .refused_by_guard("ringfence-status");
         let squatting = json!({
             "apiVersion": "ringfence.dev/v1alpha1", "kind": "ResolvedNames",
             "metadata": {"name": owned_name(&scene.ns, "tomorrow", "domains")}, "spec": rules["spec"],
@@ -301,7 +382,11 @@ fn what_addresses_cannot_say_is_told_and_the_memory_is_nobody_elses_to_write() {
 
         // The platform chooses another backend: what was made for this one goes.
         let egress = json!({"spec": {"egress": {"backend": "Proxy"}}});
-        scene.admin.patch(&format!("{CLASSES}/{}", scene.class), &egress).await.ok();
+        scene
+            .admin
+            .patch(&format!("{CLASSES}/{}", scene.class), &egress)
+            .await
+            .ok();
         for kind in ["NetworkPolicy", "ResolvedNames"] {
             scene.admin.gone(&scene.part(kind)).await;
         }

@@ -86,7 +86,10 @@ fn says(workflow: &AIWorkflow, observed: &Observed, type_: ConditionType) -> (St
 }
 
 fn opened(addresses: &[&str]) -> Vec<Value> {
-    addresses.iter().map(|cidr| json!({"ipBlock": {"cidr": cidr, "except": []}})).collect()
+    addresses
+        .iter()
+        .map(|cidr| json!({"ipBlock": {"cidr": cidr, "except": []}}))
+        .collect()
 }
 
 #[test]
@@ -120,7 +123,10 @@ fn what_is_declared_is_resolved_and_what_was_seen_is_opened() {
     assert_eq!(before, after);
     assert_eq!(json!(after.egress), json!({"backend": "ResolvedAddresses"}));
     let programmed = says(&workflow, &observed, ConditionType::Programmed);
-    assert!(programmed.0 == "Applied" && programmed.1.contains("best effort"), "{programmed:?}");
+    assert!(
+        programmed.0 == "Applied" && programmed.1.contains("best effort"),
+        "{programmed:?}"
+    );
     assert_eq!(says(&workflow, &observed, ConditionType::DnsExfiltration).0, "Possible");
 }
 
@@ -142,7 +148,11 @@ fn what_leads_inside_is_not_opened_although_it_is_remembered() {
         "0.0.0.0/0",
         "x",
     ];
-    let observed = standing(&workflow, &place(), &[("api.llm.example", inside), ("b.llm.example", &["1.1.1.1"])]);
+    let observed = standing(
+        &workflow,
+        &place(),
+        &[("api.llm.example", inside), ("b.llm.example", &["1.1.1.1"])],
+    );
     let changes = plan(&workflow, &observed).changes;
     assert_eq!(written(&changes).unwrap()[0]["to"], json!(opened(&["1.1.1.1/32"])));
     // What becomes the cluster's goes as soon as a class knows it.
@@ -150,31 +160,39 @@ fn what_leads_inside_is_not_opened_although_it_is_remembered() {
     observed.class.as_mut().unwrap().status =
         serde_json::from_value(json!({"cluster": {"ranges": ["1.1.0.0/16"]}})).unwrap();
     let now = plan(&workflow, &observed);
-    assert!(written(&now.changes).is_none_or(|rules| rules == json!([])), "{:?}", now.changes);
+    assert!(
+        written(&now.changes).is_none_or(|rules| rules == json!([])),
+        "{:?}",
+        now.changes
+    );
 }
 
 #[test]
 fn an_object_of_another_owner_is_no_memory() {
     let workflow = llm();
     let mut observed = standing(&workflow, &place(), &[("b.llm.example", &["1.1.1.1"])]);
-    the(&mut observed.children, Child::ResolvedNames)["metadata"]["annotations"]["ringfence.dev/owner-uid"] = json!("x");
+    the(&mut observed.children, Child::ResolvedNames)["metadata"]["annotations"]["ringfence.dev/owner-uid"] =
+        json!("x");
     assert!(written(&plan(&workflow, &observed).changes).is_none_or(|rules| rules == json!([])));
 }
 
 #[rstest]
 #[case::wildcard(vec![rule("llm", &["b.example"], 443), rule("blob", &["*.blob.example", "a.example"], 443)], "WildcardDomains", "rule blob")]
 #[case::wildcard_alone(vec![rule("blob", &["*.blob.example"], 443)], "WildcardDomains", "Proxy")]
-fn a_wildcard_is_told_and_its_rule_stays_closed(
-    #[case] rules: Vec<Value>,
-    #[case] reason: &str,
-    #[case] told: &str,
-) {
+fn a_wildcard_is_told_and_its_rule_stays_closed(#[case] rules: Vec<Value>, #[case] reason: &str, #[case] told: &str) {
     let (workflow, mut observed) = (declaring(&rules), place());
     let made = plan(&workflow, &observed);
-    let spec = made.changes.iter().find(|change| change.child() == Child::ResolvedNames);
+    let spec = made
+        .changes
+        .iter()
+        .find(|change| change.child() == Child::ResolvedNames);
     assert_eq!(spec.is_some(), rules.len() > 1);
     if spec.is_some() {
-        observed = standing(&workflow, &observed, &[("a.example", &["1.1.1.1"]), ("b.example", &["1.1.1.2"])]);
+        observed = standing(
+            &workflow,
+            &observed,
+            &[("a.example", &["1.1.1.1"]), ("b.example", &["1.1.1.2"])],
+        );
         let rules = written(&plan(&workflow, &observed).changes).unwrap();
         assert_eq!(rules.as_array().unwrap().len(), 1);
         assert_eq!(rules[0]["to"], json!(opened(&["1.1.1.2/32"])));
@@ -195,7 +213,11 @@ fn where_nothing_can_be_opened_nothing_is_and_what_is_remembered_stays(#[case] c
     observed.class.as_mut().unwrap().spec.cluster = serde_json::from_value(cluster).unwrap();
     assert!(!resolves(observed.class.as_ref().unwrap()));
     let now = plan(&workflow, &observed);
-    assert!(written(&now.changes).is_none_or(|rules| rules == json!([])), "{:?}", now.changes);
+    assert!(
+        written(&now.changes).is_none_or(|rules| rules == json!([])),
+        "{:?}",
+        now.changes
+    );
     assert!(now.changes.iter().all(|change| change.child() != Child::ResolvedNames));
     let (reason, message) = says(&workflow, &observed, ConditionType::Programmed);
     assert!(reason == "NoEgressBackend" && message.contains(told), "{message}");
@@ -203,59 +225,95 @@ fn where_nothing_can_be_opened_nothing_is_and_what_is_remembered_stays(#[case] c
 
 #[test]
 fn more_names_and_addresses_than_fit_are_told() {
-    let domains = |from: usize| -> Vec<String> { (from..from + 25).map(|number| format!("a{number}.example")).collect() };
+    let domains =
+        |from: usize| -> Vec<String> { (from..from + 25).map(|number| format!("a{number}.example")).collect() };
     let rule_of = |name: &str, from: usize| {
         let domains = domains(from);
         rule(name, &domains.iter().map(String::as_str).collect::<Vec<_>>(), 443)
     };
     let workflow = declaring(&[rule_of("a", 0), rule_of("b", 25), rule_of("c", 50), rule_of("again", 0)]);
     let (reason, message) = says(&workflow, &place(), ConditionType::Programmed);
-    assert!(reason == "TooManyNames" && message.contains("rule c"), "{reason}: {message}");
+    assert!(
+        reason == "TooManyNames" && message.contains("rule c"),
+        "{reason}: {message}"
+    );
     let mut children = stored(&plan(&workflow, &place()).changes);
-    let rules = the(&mut children, Child::ResolvedNames)["spec"]["rules"].as_array().unwrap();
-    assert_eq!(rules.iter().map(|rule| rule["name"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "again"]);
+    let rules = the(&mut children, Child::ResolvedNames)["spec"]["rules"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        rules
+            .iter()
+            .map(|rule| rule["name"].as_str().unwrap())
+            .collect::<Vec<_>>(),
+        ["a", "b", "again"]
+    );
 
     let workflow = llm();
     let mut observed = standing(&workflow, &place(), &[("b.llm.example", &["1.1.1.1"])]);
     let names = the(&mut observed.children, Child::ResolvedNames);
     names["status"]["names"][0]["overflowed"] = json!("2026-11-27T20:00:00Z");
     let (reason, message) = says(&workflow, &observed, ConditionType::Programmed);
-    assert!(reason == "TooManyAddresses" && message.contains("b.llm.example") && message.contains("Proxy"), "{message}");
+    assert!(
+        reason == "TooManyAddresses" && message.contains("b.llm.example") && message.contains("Proxy"),
+        "{message}"
+    );
     let names = the(&mut observed.children, Child::ResolvedNames);
     names["status"]["names"][0]["ipv4"] = json!("BeyondBounds");
     assert_eq!(says(&workflow, &observed, ConditionType::Programmed).0, "TooManyNames");
 
     // Each of 64 rules names the same: what does not fit into one object stays closed, rule by rule.
-    let many: Vec<_> = (0..64).map(|number| rule(&format!("r{number}"), &["a.example", "b.example"], number + 1)).collect();
+    let many: Vec<_> = (0..64)
+        .map(|number| rule(&format!("r{number}"), &["a.example", "b.example"], number + 1))
+        .collect();
     let workflow = declaring(&many);
     let address = |number: usize| format!("1.2.{}.{}", number >> 8, number & 255);
     let (a, b): (Vec<_>, Vec<_>) = ((0..100).map(address).collect(), (100..200).map(address).collect());
     let texts = |all: &[String]| all.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
     let (a, b) = (texts(&a), texts(&b));
-    let (a, b): (Vec<&str>, Vec<&str>) = (a.iter().map(String::as_str).collect(), b.iter().map(String::as_str).collect());
+    let (a, b): (Vec<&str>, Vec<&str>) = (
+        a.iter().map(String::as_str).collect(),
+        b.iter().map(String::as_str).collect(),
+    );
     let observed = standing(&workflow, &place(), &[("a.example", &a), ("b.example", &b)]);
     let rules = written(&plan(&workflow, &observed).changes).unwrap();
     assert_eq!(rules.as_array().unwrap().len(), MAX_BLOCKS / 200);
     let (reason, message) = says(&workflow, &observed, ConditionType::Programmed);
-    assert!(reason == "TooManyAddresses" && message.contains("r40"), "{reason}: {message}");
+    assert!(
+        reason == "TooManyAddresses" && message.contains("r40"),
+        "{reason}: {message}"
+    );
 }
 
 /// A domain that goes is closed with the next plan, whatever is remembered; and the backend's objects go with the last one.
 #[test]
 fn what_is_taken_back_is_closed_at_once() {
     let (workflow, class) = (llm(), place());
-    let mut observed = standing(&workflow, &class, &[("api.llm.example", &["1.1.1.1"]), ("b.llm.example", &["1.1.1.2"])]);
+    let mut observed = standing(
+        &workflow,
+        &class,
+        &[("api.llm.example", &["1.1.1.1"]), ("b.llm.example", &["1.1.1.2"])],
+    );
     observed.children = stored_over(&observed, &plan(&workflow, &observed));
     let less = declaring(&[rule("llm", &["b.llm.example"], 443)]);
     let changes = plan(&less, &observed).changes;
     assert_eq!(written(&changes).unwrap()[0]["to"], json!(opened(&["1.1.1.2/32"])));
     let none = plan(&declaring(&[]), &observed);
-    let gone = none.changes.iter().filter(|change| matches!(change, Change::Delete { .. }));
-    assert_eq!(gone.map(Change::child).collect::<Vec<_>>(), [Child::ResolvedNames, Child::NetworkPolicy]);
+    let gone = none
+        .changes
+        .iter()
+        .filter(|change| matches!(change, Change::Delete { .. }));
+    assert_eq!(
+        gone.map(Change::child).collect::<Vec<_>>(),
+        [Child::ResolvedNames, Child::NetworkPolicy]
+    );
     // Another backend takes it away as well.
     observed.class.as_mut().unwrap().spec.egress = None;
     let proxied = plan(&workflow, &observed);
-    assert_eq!(kinds(&proxied.changes), [("delete", "ResolvedNames"), ("replace", "NetworkPolicy")]);
+    assert_eq!(
+        kinds(&proxied.changes),
+        [("delete", "ResolvedNames"), ("replace", "NetworkPolicy")]
+    );
 }
 
 /// The children after a plan's replacements.
@@ -279,7 +337,11 @@ fn stored_over(observed: &Observed, plan: &Plan) -> Vec<(Child, Value)> {
 #[test]
 fn what_nobody_reviewed_opens_nothing_new() {
     let (mut workflow, class) = (llm(), place());
-    let mut observed = standing(&workflow, &class, &[("b.llm.example", &["1.1.1.1"]), ("evil.example", &["6.6.6.6"])]);
+    let mut observed = standing(
+        &workflow,
+        &class,
+        &[("b.llm.example", &["1.1.1.1"]), ("evil.example", &["6.6.6.6"])],
+    );
     let stood = plan(&workflow, &observed);
     workflow.status = Some(said(&workflow, &observed, &stood));
     observed.children = stored_over(&observed, &stood);
@@ -303,7 +365,10 @@ fn what_nobody_reviewed_opens_nothing_new() {
     assert_eq!(kinds(&held.changes), [("replace", "ResolvedNames")]);
     assert_eq!(written(&held.changes), None);
     // Addresses of what was given are kept up to date.
-    remember(&mut observed, &[("b.llm.example", &["1.1.1.9"]), ("evil.example", &["6.6.6.6"])]);
+    remember(
+        &mut observed,
+        &[("b.llm.example", &["1.1.1.9"]), ("evil.example", &["6.6.6.6"])],
+    );
     let rules = written(&plan(&edited, &observed).changes).unwrap();
     assert_eq!(rules[0]["to"], json!(opened(&["1.1.1.9/32"])));
     assert_eq!(rules.as_array().unwrap().len(), 1);

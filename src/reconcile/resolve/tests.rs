@@ -20,9 +20,9 @@ fn every_replica_is_asked(#[case] pods: &[&str], #[case] named: &[&str], #[case]
 
 #[test]
 fn pods_that_are_not_ready_or_are_going_are_not_asked() {
-    let pod = |ready: &str, going: bool| -> Pod {
+    let pod = |ready: &str, going: bool| -> DynamicObject {
         let mut pod = json!({
-            "metadata": {"name": "dns"},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "dns"},
             "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
         });
         if going {
@@ -78,8 +78,13 @@ fn what_was_not_looked_up_says_why_and_what_is_declared_no_more_is_forgotten() {
     };
     let replies = HashMap::from([(a, failed)]);
     let now = "2026-11-27T23:00:00Z".parse().unwrap();
-    let status = remembered(&names, &all, &looked_up, &replies, &[], now);
-    let said: Vec<_> = status.names.iter().map(|name| (name.name.as_str(), name.ipv4, name.addresses.len())).collect();
+    let nothing = HashMap::new();
+    let status = remembered(&names, (&all, &looked_up), &replies, &nothing, &[], now);
+    let said: Vec<_> = status
+        .names
+        .iter()
+        .map(|name| (name.name.as_str(), name.ipv4, name.addresses.len()))
+        .collect();
     let expected = [
         ("a.example", LookUp::Failed, 0),
         ("b.example", LookUp::Pending, 0),
@@ -88,8 +93,28 @@ fn what_was_not_looked_up_says_why_and_what_is_declared_no_more_is_forgotten() {
     assert_eq!(said, expected);
     assert_eq!(status.observed_generation, Some(2));
     let condition = &status.conditions[0];
-    assert_eq!((condition.status, condition.reason.as_str()), (ConditionStatus::False, "NotResolved"));
-    for told in ["a.example could not", "b.example has not been", "c.example is not looked up", "stays open"] {
+    assert_eq!(
+        (condition.status, condition.reason.as_str()),
+        (ConditionStatus::False, "NotResolved")
+    );
+    // What could not be written yet is not lost when another name is looked up.
+    let before = ResolvedNames {
+        status: Some(status.clone()),
+        ..names.clone()
+    };
+    let b = ResolvedName {
+        ipv4: LookUp::NoName,
+        ..status.names[1].clone()
+    };
+    let said = HashMap::from([("b.example".to_owned(), of_name(&b))]);
+    let later = remembered(&before, (&all, &looked_up), &replies, &said, &[], now);
+    assert_eq!(later.names[1].ipv4, LookUp::NoName);
+    for told in [
+        "a.example could not",
+        "b.example has not been",
+        "c.example is not looked up",
+        "stays open",
+    ] {
         assert!(condition.message.contains(told), "{}", condition.message);
     }
 }
