@@ -18,7 +18,7 @@ state=$root/target/demo
 namespace=ai-secure
 unfenced=ai-unfenced
 legacy=ai-legacy
-supervisor='' operator='' created='' policies=''
+supervisor='' operator='' created='' policies='' proxy_port='' web_port=''
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' cyan=$'\e[36m' plain=$'\e[0m'
@@ -156,15 +156,16 @@ start_ringfence() {
     export HELM_CACHE_HOME=$state/helm HELM_CONFIG_HOME=$state/helm HELM_DATA_HOME=$state/helm
     say "Installing the chart: CRDs, rights, registrations and guards …"
     "$bin/helm" upgrade --install ringfence charts/ringfence --namespace ringfence-system --create-namespace \
-        --set replicaCount=0 --set "webhook.url.host=127.0.0.1:$port" >"$state/helm.log" 2>&1 ||
+        --set replicaCount=0 --set "webhook.url.host=127.0.0.1:$port" \
+        --set egress.enabled=true --set egress.replicas=1 >"$state/helm.log" 2>&1 ||
         { cat "$state/helm.log" >&2; fail "Helm could not install the chart"; }
 
     say "Starting ringfence with the rights of its own service account …"
-    ( umask 077; ringfence_kubeconfig >"$state/ringfence.kubeconfig" )
+    ( umask 077; kubeconfig_of ringfence >"$state/ringfence.kubeconfig" )
     # A scan that falls between two steps of the story says what does not fit, and Ready waits until the next one says otherwise.
     local command=("${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" run --namespace ringfence-system
         --webhook-host 127.0.0.1 --listen "127.0.0.1:$port" --metrics-listen "127.0.0.1:$metrics_port"
-        --decision-input masked --scan-period 5s)
+        --decision-input masked --scan-period 5s --egress-proxy)
     if [ -n "${KEEP:-}" ]; then
         KUBECONFIG=$state/ringfence.kubeconfig nohup "${command[@]}" </dev/null >"$state/ringfence.log" 2>&1 3>&- &
         operator=$!
@@ -190,9 +191,9 @@ start_ringfence() {
     say "  ringfence is ready"
 }
 
-ringfence_kubeconfig() {
+kubeconfig_of() { # ACCOUNT
     local token ca server
-    token=$(kubectl create token ringfence --namespace ringfence-system --duration 24h)
+    token=$(kubectl create token "$1" --namespace ringfence-system --duration 24h)
     ca=$(kubectl config view --raw --minify -o jsonpath='{.clusters[0].cluster.certificate-authority-data}')
     server=$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')
     cat <<END
@@ -203,6 +204,27 @@ users: [{name: ringfence, user: {token: "$token"}}]
 contexts: [{name: demo, context: {cluster: demo, user: ringfence}}]
 current-context: demo
 END
+}
+
+# The proxy as its pods would run, with the rights of its own account, and a world outside: no node runs pods here. Both end with the demo.
+start_egress() {
+    local ports port metrics_port dns_port end
+    ports=$("$bin/controlplane" ports 4)
+    read -r port metrics_port dns_port web_port <<<"${ports//$'\n'/ }"
+    proxy_port=$port
+    ( umask 077; kubeconfig_of ringfence-egress >"$state/egress.kubeconfig" )
+    rm -f "$state/egress-stdin"
+    mkfifo "$state/egress-stdin"
+    exec 6<>"$state/egress-stdin"
+    python3 demo/outside.py serve "$dns_port" "$web_port" <"$state/egress-stdin" >"$state/outside.log" 2>&1 3>&- 4>&- 6>&- &
+    KUBECONFIG=$state/egress.kubeconfig "$bin/controlplane" guard -- "${CARGO_TARGET_DIR:-$root/target}/debug/ringfence" egress \
+        --listen "127.0.0.1:$port" --metrics-listen "127.0.0.1:$metrics_port" --nameserver "127.0.0.1:$dns_port" \
+        --allow-private-answers 127.0.0.0/8 <"$state/egress-stdin" >"$state/egress.log" 2>&1 3>&- 4>&- 6>&- &
+    end=$((SECONDS + 60))
+    until [ "$(status_of "$metrics_port" /readyz)" = 200 ]; do
+        [ $SECONDS -lt $end ] || { tail -n 15 "$state/egress.log" >&2; fail "the egress proxy was not ready within a minute"; }
+        sleep 0.2
+    done
 }
 
 # Without curl, which is not on every machine.
@@ -268,6 +290,7 @@ main() {
     tell_the_fence
     tell_the_refusals
     tell_the_window
+    if [ -z "${CONTEXT:-}" ]; then tell_the_way_out; fi
     tell_the_policies
     tell_the_way_in
 

@@ -153,6 +153,44 @@ tell_the_window() {
     refused 'debug-window' kubectl exec "$pod" --namespace "$namespace" -- sh
 }
 
+# What the pod gets, whose address is this machine's: no node runs it.
+asks() { # URL
+    printf '\n%s(in the pod) $ get %s%s\n' "$cyan" "$1" "$plain"
+    python3 demo/outside.py get "$proxy_port" "$1" 2>&1
+}
+not_passed() { # PATTERN URL
+    local output
+    output=$(asks "$2") && fail "this should not have been let through: $2"
+    printf '%s\n' "$output"
+    grep -qE -- "$1" <<<"$output" || fail "refused, but not for the right reason (expected: $1)"
+    printf '%s✓ refused%s\n' "$green" "$plain"
+}
+enquirer() { kubectl get pods --namespace ai-reach --selector ringfence.dev/workflow=enquiries -o name | grep .; }
+logged() { grep '"message":"egress"' "$state/egress.log" | grep -q '"verdict":"not-declared"'; }
+
+tell_the_way_out() {
+    local address='{"status": {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}'
+    step "Egress by domain, on any network plugin: a workflow declares the names that it reaches"
+    start_egress
+    sed "s/{port: 80}/{port: $web_port}/" demo/egress.yaml >"$state/egress.yaml"
+    run kubectl apply -f "$state/egress.yaml"
+    run kubectl wait --for=condition=Ready aiworkflow/enquiries --namespace ai-reach --timeout=60s
+    run kubectl describe networkpolicies --namespace ai-reach
+    until_true "the Job has a pod" enquirer
+    kubectl patch "$(enquirer)" --namespace ai-reach --subresource=status --type=merge --patch "$address" >/dev/null ||
+        fail "the pod should be said to run"
+
+    step "Through Ringfence's proxy it reaches that name, and no other: not by HTTPS, and not by an address"
+    asks "http://api.partner.example:$web_port/rates" || fail "what is declared should be reached"
+    not_passed 'ringfence: not-declared.*' "https://paste.attacker.example/"
+    not_passed 'ringfence: bad-request.*' "http://169.254.169.254/latest/meta-data/"
+
+    step "Each of them left one line: who, where to, how much, and the verdict"
+    until_true "the proxy logs what it refused" logged
+    prompt "grep '\"message\":\"egress\"' egress.log"
+    grep '"message":"egress"' "$state/egress.log"
+}
+
 # The platform's own rules, in Rego, as objects of the cluster.
 tell_the_policies() {
     local policy=examples/policies/cost-centre.yaml

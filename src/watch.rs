@@ -6,9 +6,11 @@
 use std::future::ready;
 
 use futures::{Stream, StreamExt};
-use kube::Resource;
+use kube::api::ListParams;
+use kube::core::Request;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource};
 use tracing::warn;
 
 /// After how long the API server ends a watch, in seconds. The watcher gives it five more.
@@ -33,6 +35,14 @@ pub fn lasting<K: Resource<DynamicType = ()> + Send>(
             }
         })
     })
+}
+
+/// Fails where a kind cannot be listed. What the list holds nobody reads: whoever may write one object could make it such that nobody can.
+pub async fn can_be_listed<K: Resource<DynamicType = ()>>(client: &Client) -> kube::Result<()> {
+    let one = ListParams::default().limit(1);
+    let request = Request::new(K::url_path(&(), None)).list_metadata(&one);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    client.request_text(request).await.map(drop)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Client, Resource, api::ListParams, core::Request};
+use kube::Client;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ use crate::{
     telemetry::{self, LogFormat, Metrics, PolicyOrigin, PolicyState},
     tls::{self, ClientAuthentication, Keeper, KeeperConfig, Names, Resolver},
     vetting::Vetting,
-    watch,
+    watch::{self, can_be_listed},
     webhook::{
         Gate, Limits, Parting, Pool, Readiness, admit::Admission, duration, health_router, lookup::Live, router, serve,
         serve_health, tls_config,
@@ -400,12 +400,12 @@ fn period(text: &str) -> std::result::Result<Duration, String> {
 async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
     let asked = async {
         tokio::try_join!(
-            is_served::<AIWorkflow>(client),
-            is_served::<AIWorkflowClass>(client),
-            is_served::<AIWorkflowGrant>(client),
-            is_served::<ResolvedNames>(client),
-            is_served::<RegoPolicyException>(client),
-            is_served::<RegoPolicy>(client)
+            can_be_listed::<AIWorkflow>(client),
+            can_be_listed::<AIWorkflowClass>(client),
+            can_be_listed::<AIWorkflowGrant>(client),
+            can_be_listed::<ResolvedNames>(client),
+            can_be_listed::<RegoPolicyException>(client),
+            can_be_listed::<RegoPolicy>(client)
         )
     };
     match tokio::time::timeout(START_DEADLINE, Box::pin(asked)).await {
@@ -415,12 +415,4 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
         )),
         Err(_) => Err("the API server did not answer in time".to_owned()),
     }
-}
-
-/// Fails where a kind cannot be listed. What the list holds nobody reads: whoever may write one object could make it such that nobody can.
-async fn is_served<K: Resource<DynamicType = ()>>(client: &Client) -> kube::Result<()> {
-    let one = ListParams::default().limit(1);
-    let request = Request::new(K::url_path(&(), None)).list_metadata(&one);
-    let request = request.map_err(kube::Error::BuildRequest)?;
-    client.request_text(request).await.map(drop)
 }

@@ -74,19 +74,14 @@ impl Answers {
     /// The address to connect to for one that DNS answered with. An IPv4 address written as IPv6 is the IPv4 address. `cluster`: ranges of the
     /// cluster's own, which nothing opens.
     pub fn admit(&self, answered: IpAddr, cluster: &[IpNet]) -> Result<IpAddr, Closed> {
-        let address = answered.to_canonical();
-        let inner = match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => carried(address),
-        };
-        for form in std::iter::once(address).chain(inner.map(IpAddr::V4)) {
+        for form in forms(answered) {
             self.check(form, cluster)?;
         }
-        Ok(address)
+        Ok(answered.to_canonical())
     }
 
     fn check(&self, address: IpAddr, cluster: &[IpNet]) -> Result<(), Closed> {
-        let lies_in = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&address));
+        let lies_in = |ranges| lies_in(address, ranges);
         match () {
             () if !cidr::metadata_in(&IpNet::from(address)).is_empty() => Err(Closed::Metadata),
             () if lies_in(&self.closed) => Err(Closed::ByThePlatform),
@@ -95,6 +90,25 @@ impl Answers {
             () => Err(Closed::Private),
         }
     }
+}
+
+/// Whether a packet to the address ends in one of the ranges.
+pub(super) fn leads_into(address: IpAddr, ranges: &[IpNet]) -> bool {
+    forms(address).any(|form| lies_in(form, ranges))
+}
+
+fn lies_in(address: IpAddr, ranges: &[IpNet]) -> bool {
+    ranges.iter().any(|range| range.contains(&address))
+}
+
+/// The addresses that a packet may end at. An IPv4 address written as IPv6 is the IPv4 address.
+fn forms(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let address = address.to_canonical();
+    let inner = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => carried(address),
+    };
+    std::iter::once(address).chain(inner.map(IpAddr::V4))
 }
 
 fn is_of_the_world(address: IpAddr) -> bool {

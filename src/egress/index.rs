@@ -367,10 +367,6 @@ mod tests {
 
     #[test]
     fn the_cluster_is_what_any_class_knows_of_it() {
-        let class = |name: &str, range: &str| {
-            let ranges = vec![range.parse().unwrap()];
-            Event::Seen((String::new(), name.to_owned()), Seen::Class(ranges))
-        };
         let knows = |index: &Index| {
             index
                 .snapshot()
@@ -408,6 +404,11 @@ mod tests {
         );
     }
 
+    fn class(name: &str, range: &str) -> Event {
+        let ranges = vec![range.parse().unwrap()];
+        Event::Seen((String::new(), name.to_owned()), Seen::Class(ranges))
+    }
+
     fn passed(workflow: &str) -> Passed {
         Passed {
             address: "10.1.0.1".parse().unwrap(),
@@ -416,6 +417,7 @@ mod tests {
                 name: workflow.to_owned(),
             }),
             target: Target::of_connect("a.example:443").unwrap(),
+            host: "93.184.216.34".parse().unwrap(),
         }
     }
 
@@ -445,6 +447,8 @@ mod tests {
             (pod("a", "triage", "10.1.0.2"), Err(Withdrawn::NoPod)),
             (pod("a", "other", "10.1.0.1"), Err(Withdrawn::OtherPod)),
             (pod("b", "other", "10.1.0.1"), Err(Withdrawn::OtherPod)),
+            (class("a", "93.184.217.0/24"), Ok(())),
+            (class("a", "93.184.216.0/24"), Err(Withdrawn::OfTheCluster)),
         ];
         for (event, expected) in cases {
             let (mut index, mut rounds) = (start(), Rounds::default());

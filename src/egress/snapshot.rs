@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::allowed::{Allowed, Permit, Refusal, Unreadable, Verdict};
+use super::answers::leads_into;
 use super::index::Workflow;
 use super::target::Target;
 
@@ -104,6 +105,7 @@ impl Snapshot {
     /// Whether a connection that was let through may go on.
     pub fn may_go_on(&self, passed: &Passed) -> Result<(), Withdrawn> {
         self.is_still_called_by(passed)?;
+        self.leads_still_outside(passed)?;
         let allowed = self.in_force(&passed.workflow).map_err(Withdrawn::from)?;
         let may = allowed.allows(&passed.target.host, passed.target.port);
         may.then_some(()).ok_or(Withdrawn::NotDeclared)
@@ -115,6 +117,12 @@ impl Snapshot {
             Ok(_) | Err(NoCaller::Ambiguous) => Err(Withdrawn::OtherPod),
             Err(NoCaller::Unknown) => Err(Withdrawn::NoPod),
         }
+    }
+
+    /// A name may have led into the cluster before any class knew that the range is the cluster's.
+    fn leads_still_outside(&self, passed: &Passed) -> Result<(), Withdrawn> {
+        let is_inside = leads_into(passed.host, &self.cluster);
+        (!is_inside).then_some(()).ok_or(Withdrawn::OfTheCluster)
     }
 
     fn in_force(&self, workflow: &Workflow) -> Result<&Arc<Allowed>, Denied> {
@@ -140,6 +148,8 @@ pub struct Passed {
     pub workflow: Arc<Workflow>,
     /// Where it leads.
     pub target: Target,
+    /// The address that this name had then.
+    pub host: IpAddr,
 }
 
 /// Why a connection that was let through may not go on. Says no more than that: of many at a time, nothing is told at length.
@@ -157,6 +167,9 @@ pub enum Withdrawn {
     /// What is in force does not allow it.
     #[error("withdrawn: its workflow may not reach it any more")]
     NotDeclared,
+    /// Its address is in a range that a class has told of since.
+    #[error("withdrawn: its address is of the cluster's own pods, Services or nodes")]
+    OfTheCluster,
 }
 
 impl From<Denied> for Withdrawn {
@@ -187,6 +200,7 @@ impl Rounds {
     /// The same as [`Snapshot::may_go_on`]. `is_doubted`: the last round found that it may not.
     pub fn look(&mut self, snapshot: &Snapshot, passed: &Passed, is_doubted: bool) -> Result<(), Withdrawn> {
         snapshot.is_still_called_by(passed)?;
+        snapshot.leads_still_outside(passed)?;
         let allowed = snapshot.in_force(&passed.workflow).map_err(Withdrawn::from)?;
         if !self.now.contains_key(&passed.workflow) {
             self.now.insert(Arc::clone(&passed.workflow), Arc::clone(allowed));

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Value, json};
 
-use super::{cidr, dns::Dns, object::comparable};
+use super::{cidr, dns::Dns};
 use crate::api::{LabelSelector, WORKFLOW_LABEL};
 use crate::egress::{Allowed, Domain, PortRange, Rule};
 
@@ -73,26 +73,26 @@ pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns) -> Option<Value
     }))
 }
 
-/// Narrows a policy to what stood of it before, while a declaration is held: rule by rule. Whether anything of it stood.
-pub(super) fn only_what_stood(desired: &mut Value, seen: &Value) -> bool {
-    let rules = |policy: &Value| policy.pointer("/spec/egress").and_then(Value::as_array).cloned();
-    let is_opening = |rule: &Value| rule.get(FQDNS).is_some();
-    let stood: Vec<_> = rules(seen).unwrap_or_default().iter().map(comparable).collect();
-    let mut left = rules(desired).unwrap_or_default();
-    left.retain(|rule| !is_opening(rule) || stood.contains(&comparable(rule)));
-    let openings = left.iter().filter_map(|rule| rule.get(FQDNS)?.as_array());
-    let mut names: Vec<_> = openings.flatten().cloned().collect();
+/// Whether a rule of the policy is about a declaration. The others are ways to the DNS.
+pub(super) fn is_opening(rule: &Value) -> bool {
+    rule.get(FQDNS).is_some()
+}
+
+/// Takes the questions for names out of a policy that it does not open any more. Whether it still opens any.
+pub(super) fn asks_for_what_it_opens(policy: &mut Value) -> bool {
+    let Some(rules) = policy.pointer_mut("/spec/egress").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let opened = rules.iter().filter_map(|rule| rule.get(FQDNS)?.as_array());
+    let mut names: Vec<_> = opened.flatten().cloned().collect();
     if names.is_empty() {
         return false;
     }
     names.extend(OF_CLUSTER.map(|pattern| json!({"matchPattern": pattern})));
-    for rule in left.iter_mut().filter(|rule| !is_opening(rule)) {
+    for rule in rules.iter_mut().filter(|rule| !is_opening(rule)) {
         if let Some(asked) = rule.pointer_mut(DNS_NAMES).and_then(Value::as_array_mut) {
             asked.retain(|name| names.contains(name));
         }
-    }
-    if let Some(egress) = desired.pointer_mut("/spec/egress") {
-        *egress = left.into();
     }
     true
 }

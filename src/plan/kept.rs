@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, cilium, dns, domains, engine, name_of, owned_name, owner_uid, rules};
+use super::{Child, Observed, cilium, dns, domains, engine, name_of, owned_name, owner_uid, resolved, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
@@ -63,13 +63,16 @@ pub(super) fn as_it_stood(
         .iter()
         .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
     let Some((_, seen)) = ours else { return false };
-    if child == Child::CiliumNetworkPolicy && !cilium::only_what_stood(desired, seen) {
-        return false;
-    }
     let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
     for part in lists(child) {
         let was_given = |element: &Value| record.holds((child, name), part, element);
         only_of(desired, seen, part, |element| read(child, element, class), was_given);
+    }
+    if child == Child::CiliumNetworkPolicy && !cilium::asks_for_what_it_opens(desired) {
+        return false;
+    }
+    if child == Child::ResolvedNames && !resolved::names_any(desired) {
+        return false;
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired
@@ -107,7 +110,8 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
         Child::ResolvedNames => &["/spec/rules"],
-        Child::CiliumNetworkPolicy | Child::Role => &[],
+        Child::CiliumNetworkPolicy => &["/spec/egress"],
+        Child::Role => &[],
     }
 }
 
@@ -116,6 +120,7 @@ pub(super) fn read(child: Child, element: &Value, class: &AIWorkflowClass) -> Op
     match child {
         Child::NetworkPolicy if Some(element) == dns::rule(class).as_ref() => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
+        Child::CiliumNetworkPolicy if !cilium::is_opening(element) => None,
         Child::CiliumNetworkPolicy
         | Child::ResolvedNames
         | Child::RoleBinding

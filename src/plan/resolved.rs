@@ -38,6 +38,12 @@ pub(super) fn spec(allowed: &Allowed) -> Option<Value> {
     (!rules.is_empty()).then(|| json!({"rules": rules}))
 }
 
+/// Whether an object names anything to resolve. One that does not is none.
+pub(super) fn names_any(names: &Value) -> bool {
+    let rules = names.pointer("/spec/rules").and_then(Value::as_array);
+    rules.is_some_and(|rules| !rules.is_empty())
+}
+
 /// Whether names are looked up under a class: whether what they lead to could be opened.
 pub fn resolves(class: &AIWorkflowClass) -> bool {
     wants_resolved(class) && unusable(class).is_none()

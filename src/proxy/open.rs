@@ -61,13 +61,14 @@ pub(super) async fn open(of: &Caller, target: &Target, line: &mut Line) -> Resul
     drop(snapshot);
     let addresses = addresses(proxy, &target.host).await?;
     let host = dial::connect(&addresses, target.port, proxy.limits.dial).await;
-    let host = host.and_then(|host| dial::settle(&host).map(|()| host));
-    let host = host.map_err(|error| unreachable(target, &error))?;
+    let host = host.and_then(|host| dial::settle(&host).and_then(|()| Ok((host.peer_addr()?.ip(), host))));
+    let (at, host) = host.map_err(|error| unreachable(target, &error))?;
     proxy.metrics.connected(line.age());
     let passed = Passed {
         address,
         workflow,
         target: target.clone(),
+        host: at,
     };
     Ok(Opened { host, passed, starting })
 }

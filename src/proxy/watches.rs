@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod as K8sPod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ListParams, ObjectMeta};
+use kube::api::ObjectMeta;
 use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::Error as _;
@@ -32,7 +32,7 @@ use crate::egress::{ANNOTATION, Allowed, Event, Index, Kind, Pod, Policy, Seen, 
 use crate::plan::{cidr, owned_name};
 use crate::review::{Keep, read_kept};
 use crate::telemetry::EgressMetrics;
-use crate::watch::lasting;
+use crate::watch::{can_be_listed, lasting};
 
 /// What comes within this time is taken in together: a snapshot costs as much as there are pods.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -103,11 +103,9 @@ async fn take_in(client: &Client, sender: &watch::Sender<Arc<Snapshot>>, metrics
 
 /// Keeps the time of the API server's last answer: a watch on which nothing happens says nothing of that.
 async fn look_after(client: &Client, metrics: &EgressMetrics) {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let one = ListParams::default().limit(1);
     let mut is_away = false;
     loop {
-        match timeout(ANSWERED, namespaces.list_metadata(&one)).await {
+        match timeout(ANSWERED, can_be_listed::<Namespace>(client)).await {
             Ok(Ok(_)) => {
                 metrics.api_server_answered();
                 is_away = false;

@@ -2,6 +2,9 @@
 
 use domain::base::iana::Rcode;
 use rstest::rstest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::client;
 use crate::dns::Script;
@@ -77,9 +80,23 @@ fn what_a_class_knows_as_the_clusters_is_not_connected_to() {
         let pod = world.pod(&workflow).await;
         let before = world.fetch(pod, &host, "/").await.unwrap_err();
         assert!(before.body.contains("does not answer"), "{before:?}");
+        // Of what is connected already, the same is said once a class knows.
+        let open = world.host("cluster-open");
+        world.dns.script(&open, Script::of(&["127.0.0.98"]));
+        let inside = TcpListener::bind(("127.0.0.98", world.hosts.tls)).await.unwrap();
+        let workflow = world.workflow(&[&open], &[world.hosts.tls]).await;
+        let opener = world.pod(&workflow).await;
+        let authority = format!("{open}:{}", world.hosts.tls);
+        let mut tunnel = client::tunnel(world.proxy.address(), opener, &authority).await.unwrap();
+        tunnel
+            .write_all(&client::hello(world.hosts.client(), &open))
+            .await
+            .unwrap();
+        let (mut reached, _) = inside.accept().await.unwrap();
+        reached.read_exact(&mut [0; 5]).await.unwrap();
         let class = serde_json::json!({
             "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "knows"},
-            "spec": {"images": {"allowed": ["**"]}, "cluster": {"clusterCIDRs": ["127.0.0.99/32"]}},
+            "spec": {"images": {"allowed": ["**"]}, "cluster": {"clusterCIDRs": ["127.0.0.98/31"]}},
         });
         let classes: kube::Api<ringfence::api::AIWorkflowClass> = kube::Api::all(world.client.clone());
         let class = serde_json::from_value(class).unwrap();
@@ -96,6 +113,18 @@ fn what_a_class_knows_as_the_clusters_is_not_connected_to() {
             Ok(())
         })
         .await;
+        let ended = timeout(crate::world::SOON, tunnel.read(&mut [0]))
+            .await
+            .expect("it goes on");
+        assert_eq!(ended.unwrap_or(0), 0);
+        let line = world.proxy.line(&open).await;
+        assert!(
+            line["reason"]
+                .as_str()
+                .unwrap()
+                .ends_with("cluster's own pods, Services or nodes"),
+            "{line}"
+        );
     });
 }
 

@@ -228,6 +228,32 @@ fn what_stays_behind_is_still_to_go() {
     );
 }
 
+/// Then what stands and what is declared say the same, and the record does not.
+#[test]
+fn what_was_edited_in_cilium_as_the_declaration_was_is_not_given_either() {
+    let two = declaring(&["a.example.com", "b.example.com"], None);
+    let made = plan(&two, &place(None, false, Writable));
+    let given = said(&two, &place(None, false, Writable), &made).given;
+    let mut edited = declaring(&["a.example.com", "evil.example"], Some("Cilium"));
+    let alike = stored(&plan(&edited, &place(None, false, Writable)).changes);
+    let mut observed = with_children(&alike, place(None, false, Writable));
+    observed.registration.as_mut().unwrap().uid = "another".to_owned();
+    edited.metadata.generation = Some(4);
+    let status = edited.status.get_or_insert_default();
+    status.given = given;
+    status.reviewed = serde_json::from_value(json!({"generation": 3, "registrationUID": "registration-uid"})).unwrap();
+    let held = plan(&edited, &observed);
+    assert!(held.held);
+    let [Change::Replace(Child::CiliumNetworkPolicy, policy)] = held.changes.as_slice() else {
+        panic!("{:?}", held.changes)
+    };
+    let text = policy["spec"].to_string();
+    assert!(text.contains("a.example.com") && !text.contains("evil"), "{text}");
+    // Where no record was kept yet, what stands is all that is known.
+    edited.status.as_mut().unwrap().given = None;
+    assert_eq!(plan(&edited, &observed).changes, []);
+}
+
 /// Somebody edits the declaration while nobody reviews: neither do domains open the DNS by going, nor close it by coming.
 #[test]
 fn what_nobody_reviewed_neither_opens_the_dns_nor_closes_it() {

@@ -364,6 +364,11 @@ fn what_nobody_reviewed_opens_nothing_new() {
     let held = plan(&edited, &observed);
     assert_eq!(kinds(&held.changes), [("replace", "ResolvedNames")]);
     assert_eq!(written(&held.changes), None);
+    // Where nothing is left of what was given, the object goes: there is none without a name.
+    let mut other = declaring(&[rule("evil", &["evil.example"], 443)]);
+    (other.status, other.metadata.generation) = (edited.status.clone(), Some(4));
+    let gone = plan(&other, &observed).changes;
+    assert_eq!(kinds(&gone), [("delete", "ResolvedNames"), ("delete", "NetworkPolicy")]);
     // Addresses of what was given are kept up to date.
     remember(
         &mut observed,
