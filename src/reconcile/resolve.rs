@@ -1,6 +1,6 @@
 //! Names of workflows whose class says `ResolvedAddresses`: asked of every replica of the cluster's DNS, and remembered in their ResolvedNames.
 //!
-//! On the leader alone, a few objects at a time and a few names of each. Which addresses are kept, `egress` decides; what is opened, `plan`.
+//! On the leader alone, a few objects at a time, those of each namespace in its turn, and a few names of each. Which addresses are kept, `egress` decides; what is opened, `plan`.
 //! Must never: ask whom the class does not have pods ask, write what is not new, or hold a look-up open without a deadline.
 
 use std::{
@@ -18,7 +18,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams, PostParams},
     runtime::{
         Controller, WatchStreamExt,
-        controller::{Action, Config},
+        controller::Action,
         reflector::{self, Store},
     },
 };
@@ -30,6 +30,7 @@ use super::{
     CallError, Context, RESYNC, calls, jittered,
     lean::{self, Lean, MAX_OBJECT},
     log, on_error, paged_of_others, trim,
+    turns::in_turn,
 };
 use crate::{
     api::{
@@ -42,8 +43,7 @@ use crate::{
 };
 
 const DNS: u16 = 53;
-/// Objects that are looked at, and names of one that are looked up, at the same time.
-const OBJECTS: u16 = 4;
+/// Names of one object that are looked up at the same time. Objects take turns, by namespace.
 const NAMES: usize = 8;
 /// Questions that wait for an answer at the same time, each with a socket of its own.
 const QUESTIONS: usize = 256;
@@ -130,13 +130,12 @@ pub(super) fn controller(client: &Client) -> Controller<ResolvedNames> {
 pub(super) async fn run(controller: Controller<ResolvedNames>, context: Arc<Context>, stop: CancellationToken) {
     let known = controller.store();
     controller
-        .with_config(Config::default().concurrency(OBJECTS))
-        .graceful_shutdown_on(stop.cancelled_owned())
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
-            move |names, context| {
+            in_turn(stop, move |names, context| {
                 let known = known.clone();
                 async move { reconcile(names, &known, context).await }
-            },
+            }),
             on_error,
             context,
         )

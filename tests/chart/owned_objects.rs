@@ -37,7 +37,10 @@ async fn owned(admin: &Api, ns: &str, name: &str, metadata: Value) -> Vec<(Strin
         ),
         (
             format!("/apis/ringfence.dev/v1alpha1/namespaces/{ns}/resolvednames"),
-            json!({"spec": {"rules": [{"name": "x", "domains": ["a.example"], "ports": [{"port": 1}]}]}}),
+            json!({
+                "apiVersion": "ringfence.dev/v1alpha1", "kind": "ResolvedNames",
+                "spec": {"rules": [{"name": "x", "domains": ["a.example"], "ports": [{"port": 1}]}]},
+            }),
             json!({"spec": {"rules": [{"name": "x", "domains": ["b.example"], "ports": [{"port": 1}]}]}}),
         ),
     ];
