@@ -61,6 +61,8 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const PLACES: usize = 16;
 /// How often what can wait is written.
 const SMALL: Duration = Duration::from_secs(30);
+/// Shortest pause between two looks at one object.
+const AT_LEAST: Duration = Duration::from_secs(1);
 /// After how long without a look an object is taken to be gone.
 const FORGOTTEN: Duration = Duration::from_secs(1800);
 /// How many names a condition tells of.
@@ -148,8 +150,11 @@ async fn reconcile(
     known: &Store<ResolvedNames>,
     context: Arc<Context>,
 ) -> Result<Action, CallError> {
+    if names.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
     let due = due(&names, &context);
-    if due.is_empty() || names.metadata.deletion_timestamp.is_some() {
+    if due.is_empty() {
         return Ok(Action::requeue(until_next(&names, &context)));
     }
     let started = Instant::now();
@@ -234,12 +239,14 @@ async fn look(
         }),
         News::None => before.observed_generation != after.observed_generation,
     };
-    if is_to_be_written {
-        write(&stored, after, &api).await?;
-    }
+    let is_lost = is_to_be_written && !write(&stored, after, &api).await?;
     with_turns(&stored, context, |turns| {
-        turns.due.extend(next);
         turns.said = said_now;
+        // Somebody wrote meanwhile, and what was answered is nowhere: it is still due.
+        if is_lost {
+            return;
+        }
+        turns.due.extend(next);
         if is_to_be_written {
             turns.written = Some(now);
         }
@@ -353,11 +360,12 @@ fn is_failing(name: &ResolvedName) -> bool {
     ![name.ipv4, name.ipv6].contains(&LookUp::Resolved)
 }
 
+/// Whether it was written, and not changed or gone meanwhile.
 async fn write(
     stored: &ResolvedNames,
     status: ResolvedNamesStatus,
     api: &Api<Lean<ResolvedNames>>,
-) -> Result<(), CallError> {
+) -> Result<bool, CallError> {
     let what = format!("write the status of ResolvedNames {}", stored.name_any());
     let written = Lean(ResolvedNames {
         status: Some(status),
@@ -365,9 +373,8 @@ async fn write(
     });
     let (name, params) = (stored.name_any(), PostParams::default());
     match calls::bounded(&what, api.replace_status(&name, &params, &written)).await {
-        Ok(_) => Ok(()),
-        // Gone, or changed meanwhile: the change brings us back here.
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -517,7 +524,7 @@ fn until_next(names: &ResolvedNames, context: &Context) -> Duration {
     let next = with_turns(names, context, |turns| turns.due.values().min().copied());
     next.map_or_else(
         || jittered(RESYNC),
-        |next| next.saturating_duration_since(Instant::now()),
+        |next| next.saturating_duration_since(Instant::now()).max(AT_LEAST),
     )
 }
 
