@@ -315,6 +315,9 @@ pub enum BackendChoice {
     Proxy,
     /// CiliumNetworkPolicies: pods ask the cluster's DNS for declared names and those of the cluster alone, and reach what it answers.
     Cilium,
+    /// Plain NetworkPolicies of the addresses that Ringfence resolves declared names to. Best effort, never chosen by Auto: pods may be answered
+    /// with others, wildcards stay closed, and data can leave by DNS.
+    ResolvedAddresses,
 }
 
 /// Where the cluster's own services are.

@@ -69,6 +69,8 @@ pub enum ConditionType {
     Compiled,
     /// Of a RegoPolicy: the API server asks about all that it matches.
     Enforced,
+    /// Of ResolvedNames: every name has an address, and each replica of the DNS was asked.
+    Resolved,
 }
 
 impl ConditionType {
@@ -96,6 +98,7 @@ impl ConditionType {
             Self::NetworkEnforced => "NetworkEnforced",
             Self::Compiled => "Compiled",
             Self::Enforced => "Enforced",
+            Self::Resolved => "Resolved",
         }
     }
 }
@@ -145,6 +148,14 @@ pub enum Reason {
     NoEgressProxy,
     /// Not programmed: it declares domains, and what its class has pods reach them by is not there, or cannot serve them.
     NoEgressBackend,
+    /// Not programmed: it declares wildcards, and its class has pods reach domains by resolved addresses: nobody can resolve a wildcard.
+    WildcardDomains,
+    /// Not programmed: a name has more addresses than a policy is made of, or all of them together do.
+    TooManyAddresses,
+    /// Not programmed: more names are declared than are resolved.
+    TooManyNames,
+    /// Not resolved: a name has no address, or nobody could tell.
+    NotResolved,
     /// Compliant: what stands fits.
     Compliant,
     /// Pods or workloads that stand would be refused today.
@@ -229,6 +240,10 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::NoEgressProxy => "NoEgressProxy",
             Self::NoEgressBackend => "NoEgressBackend",
+            Self::WildcardDomains => "WildcardDomains",
+            Self::TooManyAddresses => "TooManyAddresses",
+            Self::TooManyNames => "TooManyNames",
+            Self::NotResolved => "NotResolved",
             Self::Compliant => "Compliant",
             Self::NonCompliantPods => "NonCompliantPods",
             Self::ExtraRights => "ExtraRights",

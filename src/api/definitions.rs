@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomR
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException};
+use super::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException, ResolvedNames};
 
 static COMMITTED: Dir = include_dir!("$CARGO_MANIFEST_DIR/crds");
 
@@ -31,6 +31,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         AIWorkflowGrant::crd(),
         RegoPolicy::crd(),
         RegoPolicyException::crd(),
+        ResolvedNames::crd(),
     ];
     for definition in &mut definitions {
         let schemas = definition

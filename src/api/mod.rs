@@ -15,6 +15,8 @@ mod names;
 mod network;
 #[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
 mod policy;
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type of its own")]
+mod resolved;
 mod resources;
 mod secrets;
 mod shared;
@@ -40,6 +42,10 @@ pub use network::{
 pub use policy::{
     FailurePolicy, InventoryKind, MatchConstraints, MatchOperation, MatchPolicy, MatchRule, MatchScope, PolicySample,
     Rego, RegoModule, RegoPolicy, RegoPolicySpec, RegoPolicyStatus, RegoVersion, Templates, ValidationAction, Verdict,
+};
+pub use resolved::{
+    LookUp, ResolvedAddress, ResolvedName, ResolvedNames, ResolvedNamesSpec, ResolvedNamesStatus, ResolvedPort,
+    ResolvedRule,
 };
 pub use resources::{builtin_groups, builtin_version, is_of_cluster, plural_of};
 pub use secrets::{DeclaredSecret, SecretReference};

@@ -293,6 +293,8 @@ pub enum Backend {
     Proxy,
     /// A CiliumNetworkPolicy.
     Cilium,
+    /// A NetworkPolicy of the addresses in its ResolvedNames.
+    ResolvedAddresses,
 }
 
 /// The strongest mode that a namespace carries.

@@ -286,7 +286,7 @@ fn limits(args: &ProxyArgs) -> Limits {
     limits
 }
 
-fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {
+pub(super) fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {
     let with_port = text.parse().ok();
     let without = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, DNS));
     with_port

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +35,8 @@ pub(super) struct Operator {
     pub(super) egress_proxy: Option<String>,
     /// Whether the chart lets it write policies of Cilium.
     pub(super) writes_cilium: bool,
+    /// DNS resolvers that names of workflows are asked of; none: the DNS that each class names.
+    pub(super) nameservers: Vec<SocketAddr>,
     /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
     pub(super) registration: String,
     /// Of this replica's own pod.
@@ -78,7 +80,8 @@ impl Operator {
             self.registry.clone(),
         )
         .with_egress_proxy(self.egress_proxy.clone())
-        .with_cilium(self.writes_cilium);
+        .with_cilium(self.writes_cilium)
+        .with_nameservers(self.nameservers.clone());
         let results = context.scanned();
         let synced = || {
             self.readiness.set(Gate::Caches, Ok(()));

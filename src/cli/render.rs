@@ -343,6 +343,9 @@ fn way(object: &Value) -> &'static str {
         false if object["kind"] == Child::CiliumNetworkPolicy.kind() => {
             ": its way to domains, where Cilium is, and the chart lets Ringfence write its policies (egress.cilium.enabled)"
         }
+        false if object["kind"] == Child::ResolvedNames.kind() => {
+            ": the names whose addresses Ringfence opens, in the policy of the same name, once it has resolved them"
+        }
         false => "",
     }
 }

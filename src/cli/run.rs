@@ -18,12 +18,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::egress::nameserver;
 use super::memory::{MemoryLimit, settle_allocator};
 use super::operator::Operator;
 use super::policies::PolicyFiles;
 use super::stop::until_stopped;
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException, ResolvedNames},
     decisions::DecisionInput,
     election::{Election, WentBack},
     policy::{Target, count_thread},
@@ -115,6 +116,10 @@ pub(super) struct Args {
     /// or where their class says so.
     #[arg(long, env = "RINGFENCE_EGRESS_CILIUM")]
     egress_cilium: bool,
+    /// DNS resolver to ask for the names of workflows whose class says ResolvedAddresses, as an address with or without a port; may be given
+    /// again, and all of them are asked. Left out: every replica of the DNS that the class has pods reach.
+    #[arg(long = "nameserver", env = "RINGFENCE_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
+    nameservers: Vec<SocketAddr>,
     /// How often all that stands is scanned, such as 5m; 0 is never.
     #[arg(long, env = "RINGFENCE_SCAN_PERIOD", default_value = "5m", value_parser = period)]
     scan_period: Duration,
@@ -271,6 +276,7 @@ async fn run(args: Args) -> Result<()> {
         readiness: readiness.clone(),
         egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
         writes_cilium: args.egress_cilium,
+        nameservers: args.nameservers,
         namespace: args.namespace,
         registration: args.webhook_configuration,
         addresses: own_addresses.collect(),
@@ -397,6 +403,7 @@ async fn kinds_are_served(client: &Client) -> std::result::Result<(), String> {
             can_be_listed::<AIWorkflow>(client),
             can_be_listed::<AIWorkflowClass>(client),
             can_be_listed::<AIWorkflowGrant>(client),
+            can_be_listed::<ResolvedNames>(client),
             can_be_listed::<RegoPolicyException>(client),
             can_be_listed::<RegoPolicy>(client)
         )

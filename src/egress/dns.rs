@@ -15,7 +15,7 @@ use super::domain::Host;
 const DATAGRAM: u16 = 1232;
 /// How many names may stand for each other, one after the other.
 const MAX_ALIASES: usize = 16;
-/// How many addresses of a name are kept. A connection tries few of them.
+/// How many addresses of a name are kept unless more are asked for. A connection tries few of them.
 pub const MAX_ADDRESSES: usize = 32;
 /// How many records of an answer are looked at.
 const MAX_RECORDS: usize = 512;
@@ -44,6 +44,7 @@ pub struct Question {
     host: Host,
     family: Family,
     id: u16,
+    most: usize,
 }
 
 /// What a resolver says.
@@ -72,7 +73,13 @@ impl Question {
             host: host.clone(),
             family,
             id,
+            most: MAX_ADDRESSES,
         }
+    }
+
+    /// The same, of which so many addresses are kept.
+    pub fn keeping(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// As a message. `None` cannot be: every host is a name.
@@ -127,7 +134,7 @@ impl Question {
         let mut addresses = Vec::new();
         for record in of_name {
             let Data::Address(address) = record.data else { continue };
-            if address.is_ipv4() == (self.family == Family::V4) && addresses.len() < MAX_ADDRESSES {
+            if address.is_ipv4() == (self.family == Family::V4) && addresses.len() < self.most {
                 addresses.push(address);
                 seconds = seconds.min(record.seconds);
             }
@@ -313,10 +320,13 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             answer.push(address("a.example", 60, [192, 1, high, low])).unwrap();
         }
-        let Ok(Reply::Addresses(addresses, _)) = question.read(&answer.finish()) else {
+        let bytes = answer.finish();
+        let Ok(Reply::Addresses(addresses, _)) = question.read(&bytes) else {
             panic!()
         };
         assert_eq!(addresses.len(), MAX_ADDRESSES);
+        let more = question.clone().keeping(101).read(&bytes);
+        assert!(matches!(more, Ok(Reply::Addresses(more, _)) if more.len() == 101));
     }
 
     proptest! {

@@ -77,6 +77,11 @@ impl Domain {
         }
     }
 
+    /// The only host that it means; `None` of a wildcard, which means hosts that nobody can list.
+    pub fn host(&self) -> Option<Host> {
+        (!self.is_wildcard).then(|| Host(self.name.clone()))
+    }
+
     /// Whether every host that `other` means is meant by it.
     pub fn covers(&self, other: &Self) -> bool {
         match (self.is_wildcard, other.is_wildcard) {

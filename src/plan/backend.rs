@@ -3,7 +3,7 @@
 //! Must never: put another backend in the place of one that the class names, or take policies that are not served for a moment for ones that
 //! nobody wants: the cluster's DNS would open beside what had closed it.
 
-use super::{Observed, dns, domains};
+use super::{Observed, dns, domains, resolved};
 use crate::api::{AIWorkflow, AIWorkflowClass, Backend, BackendChoice, Reason};
 
 /// Whether policies of Cilium can be written.
@@ -32,13 +32,17 @@ pub(super) struct Chosen {
 
 /// Chooses. While a declaration is held, whether the DNS is the backend's follows from what stood, and not from what nobody reviewed.
 pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass, held: bool) -> Chosen {
-    let is_in_force = !domains::in_force(workflow, observed, class).is_empty();
+    let allowed = domains::in_force(workflow, observed, class);
+    let is_in_force = !allowed.is_empty();
     if !is_in_force && !held {
         return Chosen::default();
     }
     let said = workflow.status.as_ref().and_then(|status| status.egress);
     let said = said.map(|egress| egress.backend);
-    let (backend, unserved) = by_class(observed, class, said);
+    let (backend, mut unserved) = by_class(observed, class, said);
+    if backend == Some(Backend::ResolvedAddresses) {
+        unserved = resolved::unserved(workflow, observed, class, &allowed);
+    }
     let is_cilium = |backend| backend == Some(Backend::Cilium);
     Chosen {
         backend,
@@ -68,6 +72,7 @@ fn by_class(
     match (choice(class), observed.cilium) {
         (BackendChoice::Proxy, _) => (Some(Backend::Proxy), (!has_proxy).then(|| no_proxy(false))),
         (BackendChoice::Cilium, _) => (Some(Backend::Cilium), without_cilium(observed, learns)),
+        (BackendChoice::ResolvedAddresses, _) => (Some(Backend::ResolvedAddresses), None),
         (BackendChoice::Auto, _) if has_proxy => (Some(Backend::Proxy), None),
         (BackendChoice::Auto, CiliumPolicies::Writable) if learns => (Some(Backend::Cilium), None),
         (BackendChoice::Auto, CiliumPolicies::Unserved) if learns && said == Some(Backend::Cilium) => {

@@ -164,6 +164,20 @@ pub fn cluster_condition(
     Some(said)
 }
 
+/// The cluster's ranges and where its API server is, as a class knows them; none where it does not.
+pub fn cluster_ranges(class: &AIWorkflowClass) -> Vec<IpNet> {
+    let said = class
+        .spec
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.api_server.as_ref());
+    let said = said.iter().flat_map(|address| &address.cidrs);
+    let found = class.status.iter().flat_map(|status| &status.api_server);
+    let api_server = said.chain(found).filter_map(|text| cidr::parse(text).ok());
+    let ranges = Ranges::of(class).0.unwrap_or_default();
+    ranges.into_iter().chain(api_server).collect()
+}
+
 /// Whether a class knows the cluster's ranges, so that declared ones can be opened without them.
 pub fn knows_cluster(class: &AIWorkflowClass) -> bool {
     Ranges::of(class).known()
@@ -201,6 +215,11 @@ impl Ranges {
     /// Whether they are known.
     pub(super) fn known(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// All of them; none where they are not known.
+    pub(super) fn all(&self) -> &[IpNet] {
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// The range of the cluster that holds all of `net`.

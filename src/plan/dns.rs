@@ -3,10 +3,13 @@
 //!
 //! Must never: call a way closed that some policy of ours leaves open.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    EGRESS_DNS_PORT, Observed, Plan,
+    EGRESS_DNS_PORT, Observed, Plan, cidr,
     cluster::Ranges,
     domains,
     network::{platform_block, pod_peer, selector},
@@ -14,7 +17,7 @@ use super::{
     selector::naming_pods,
 };
 use crate::api::{
-    AIWorkflow, AIWorkflowClass, ConditionStatus, DnsAddress, DnsMode, EgressRule, LabelSelector, Reason,
+    AIWorkflow, AIWorkflowClass, Backend, ConditionStatus, DnsAddress, DnsMode, EgressRule, LabelSelector, Reason,
 };
 
 /// Where NodeLocal DNS listens unless told otherwise. Nothing answers there without it.
@@ -82,6 +85,26 @@ pub(super) fn unserved(observed: &Observed, class: &AIWorkflowClass) -> Option<(
     })
 }
 
+/// Whom to ask what workflows are answered.
+pub struct Askable {
+    /// Namespace and labels of the DNS pods.
+    pub pods: Option<(String, LabelSelector)>,
+    /// Its single addresses. A range says only where a DNS may be.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The DNS that a class has workflows reach, to be asked as they ask it.
+pub fn askable(class: &AIWorkflowClass) -> Option<Askable> {
+    let pods = of(class)?.pods;
+    let cidrs = address(class)?.cidrs.unwrap_or_default();
+    let nets = cidrs.iter().filter_map(|text| cidr::parse(text).ok());
+    let is_one = |net: &IpNet| net.prefix_len() == net.max_prefix_len() && cidr::metadata_in(net).is_empty();
+    Some(Askable {
+        pods,
+        addresses: nets.filter(is_one).map(|net| net.addr()).collect(),
+    })
+}
+
 fn address(class: &AIWorkflowClass) -> Option<DnsAddress> {
     let Some(declared) = class.spec.cluster.as_ref().and_then(|cluster| cluster.dns.clone()) else {
         return Some(usual());
@@ -136,6 +159,9 @@ pub(super) fn exfiltration(
         }
         (false, _) if is_cluster_only(class) => format!(
             "its pods ask the egress proxy alone for names (spec.cluster.dns of AIWorkflowClass {class_name}), which passes on those of the cluster and knows no others"
+        ),
+        (false, _) if plan.backend == Some(Backend::ResolvedAddresses) => format!(
+            "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}): condition Programmed says what that closes"
         ),
         (false, _) => format!(
             "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}); the egress proxy looks names up"

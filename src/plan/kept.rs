@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, cilium, domains, engine, name_of, network, owned_name, owner_uid, rules};
+use super::{Child, Observed, cilium, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
@@ -99,6 +99,9 @@ pub(super) fn as_it_stood(
             return false;
         }
     }
+    if child == Child::ResolvedNames && !resolved::names_any(desired) {
+        return false;
+    }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
     if let Some((wanted, stood)) = desired
         .pointer_mut("/metadata/annotations")
@@ -134,6 +137,7 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::NetworkPolicy => &[INGRESS, "/spec/egress"],
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
+        Child::ResolvedNames => &["/spec/rules"],
         Child::CiliumNetworkPolicy => &["/spec/egress"],
         Child::Role => &[],
     }
@@ -145,9 +149,11 @@ pub(super) fn read(child: Child, element: &Value, word: &Word<'_>) -> Option<Val
         Child::NetworkPolicy if Some(element) == word.dns.as_ref() => None,
         Child::NetworkPolicy => Some(without_excepts(&comparable(element))),
         Child::CiliumNetworkPolicy if !cilium::is_opening(element) => None,
-        Child::CiliumNetworkPolicy | Child::RoleBinding | Child::ServiceAccount | Child::Role => {
-            Some(comparable(element))
-        }
+        Child::CiliumNetworkPolicy
+        | Child::ResolvedNames
+        | Child::RoleBinding
+        | Child::ServiceAccount
+        | Child::Role => Some(comparable(element)),
     }
 }
 

@@ -33,6 +33,7 @@ mod predecessors;
 mod references;
 mod registration;
 mod rendered;
+mod resolved;
 mod reviewed;
 mod rules;
 mod secrets;
@@ -58,9 +59,11 @@ pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
-pub use cluster::{Detection, NodeFacts, api_server_status, cluster_condition, cluster_status, detect, knows_cluster};
+pub use cluster::{
+    Detection, NodeFacts, api_server_status, cluster_condition, cluster_ranges, cluster_status, detect, knows_cluster,
+};
 pub use compliance::{Compliance, Some20};
-pub use dns::{addresses as dns_addresses, is_cluster_only, is_reached as reaches_dns};
+pub use dns::{Askable, addresses as dns_addresses, askable, is_cluster_only, is_reached as reaches_dns};
 pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
 pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
 pub use exception::{
@@ -80,6 +83,7 @@ pub use predecessors::{Predecessors, may_have_predecessors};
 pub use references::{is_grantee, is_peer, naming, peers_of, reached_into};
 pub use registration::Registration;
 pub use rendered::{REPORTS, REPORTS_GUARD, guards, rendered_guard, rendered_webhooks, reports, without_reports};
+pub use resolved::{resolves, wants_resolved};
 pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
 pub use secrets::{SecretKeys, declared_secret, is_secret, is_secret_key, pull_secrets};
@@ -344,6 +348,8 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     if plan.held {
         desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, &word), observed));
     }
+    // After what is put on record, and after what is narrowed: which addresses a name has is nobody's declaration.
+    resolved::add_policy(workflow, observed, class, &mut desired);
     // An account whose declaration cannot be carried out stays: running pods use it, and new ones are refused.
     let keep_accounts = !desired.keys().any(|(child, _)| *child == Child::ServiceAccount);
     let uid = workflow.uid().unwrap_or_default();
@@ -362,7 +368,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             Change::Replace(..) => true,
             Change::Delete { child, name, .. } => match child {
                 Child::Role | Child::RoleBinding => true,
-                Child::NetworkPolicy | Child::CiliumNetworkPolicy => !stays(name),
+                Child::NetworkPolicy | Child::CiliumNetworkPolicy | Child::ResolvedNames => !stays(name),
                 Child::ServiceAccount => false,
             },
         });
@@ -414,6 +420,11 @@ fn desired(
             let spec = dns::of(class)
                 .and_then(|dns| cilium::spec(&name, &allowed, &dns, &network::inside(workflow, observed, class)));
             parts.extend(spec.map(|spec| (Child::CiliumNetworkPolicy, owned("domains"), json!({"spec": spec}))));
+        }
+        Some(Backend::ResolvedAddresses) => {
+            let allowed = domains::in_force(workflow, observed, class);
+            let spec = resolved::spec(&allowed);
+            parts.extend(spec.map(|spec| (Child::ResolvedNames, owned("domains"), json!({"spec": spec}))));
         }
         Some(Backend::Cilium) | None => {}
     }

@@ -200,7 +200,7 @@ pub(super) fn platform_block(text: &str) -> Option<Value> {
     (!metadata.contains(&net)).then(|| block(net, &metadata))
 }
 
-fn block(net: IpNet, except: &[IpNet]) -> Value {
+pub(super) fn block(net: IpNet, except: &[IpNet]) -> Value {
     let except: Vec<_> = except.iter().map(ToString::to_string).collect();
     json!({"ipBlock": {"cidr": net.to_string(), "except": except}})
 }

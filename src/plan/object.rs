@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::api::{MANAGED_BY_LABEL, MANAGER, OWNER_LABEL, OWNER_UID_ANNOTATION};
+use crate::api::{GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_LABEL, OWNER_UID_ANNOTATION};
 
 /// Label that names the workflow, by the word that people's tools know. Not `ringfence.dev/workflow`: that one is for what the workflow runs.
 const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
@@ -22,6 +22,8 @@ pub enum Child {
     NetworkPolicy,
     /// `cilium.io/v2` CiliumNetworkPolicy. Not every API server serves it.
     CiliumNetworkPolicy,
+    /// `ringfence.dev/v1alpha1` ResolvedNames.
+    ResolvedNames,
     /// `v1` ServiceAccount.
     ServiceAccount,
     /// `rbac.authorization.k8s.io/v1` Role.
@@ -39,6 +41,7 @@ impl Child {
         match self {
             Self::NetworkPolicy => "networking.k8s.io",
             Self::CiliumNetworkPolicy => "cilium.io",
+            Self::ResolvedNames => GROUP,
             Self::ServiceAccount => "",
             Self::Role | Self::RoleBinding => "rbac.authorization.k8s.io",
         }
@@ -49,6 +52,7 @@ impl Child {
         match self {
             Self::NetworkPolicy => "NetworkPolicy",
             Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
+            Self::ResolvedNames => "ResolvedNames",
             Self::ServiceAccount => "ServiceAccount",
             Self::Role => "Role",
             Self::RoleBinding => "RoleBinding",
@@ -60,6 +64,7 @@ impl Child {
         match self {
             Self::NetworkPolicy => "networkpolicies",
             Self::CiliumNetworkPolicy => "ciliumnetworkpolicies",
+            Self::ResolvedNames => "resolvednames",
             Self::ServiceAccount => "serviceaccounts",
             Self::Role => "roles",
             Self::RoleBinding => "rolebindings",
@@ -70,6 +75,7 @@ impl Child {
     pub const fn version(self) -> &'static str {
         match self {
             Self::CiliumNetworkPolicy => "v2",
+            Self::ResolvedNames => "v1alpha1",
             Self::NetworkPolicy | Self::ServiceAccount | Self::Role | Self::RoleBinding => "v1",
         }
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Child, Observed, Plan, dns, references};
+use super::{Child, Observed, Plan, dns, references, resolved};
 use crate::api::{
     ADOPT_ANNOTATION, AIWorkflow, AIWorkflowStatus, ConditionStatus, ConditionType, EgressStatus, Mode, Reason,
     ServiceAccountStatus, find, set,
@@ -213,7 +213,9 @@ fn programmed(workflow: &AIWorkflow, plan: &Plan, outcome: &Outcome) -> (Conditi
             None => (
                 ConditionStatus::True,
                 Reason::Applied,
-                "account, role, binding and network policies are as declared".to_owned(),
+                resolved::applied(plan.backend)
+                    .unwrap_or("account, role, binding and network policies are as declared")
+                    .to_owned(),
             ),
         },
         Outcome::Untouched => (

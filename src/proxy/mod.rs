@@ -32,7 +32,7 @@ pub use health::{Health, health_router};
 pub use limits::Limits;
 pub use listen::{listen, listen_for_datagrams};
 pub use names::{NamePort, serve_names};
-pub use resolve::{NotResolved, Resolver, system_servers};
+pub use resolve::{NotResolved, Resolver, ask_one, system_servers};
 pub use serve::{Proxy, serve};
 pub use tokens::Tokens;
 pub use watches::{Callers, follow};

@@ -67,7 +67,7 @@ impl Resolver {
         servers.truncate(MAX_SERVERS);
         Self {
             servers,
-            random: rustls::crypto::ring::default_provider().secure_random,
+            random: random(),
             names: Mutex::default(),
         }
     }
@@ -107,7 +107,7 @@ impl Resolver {
     /// What the first resolver that answers says to a pod's question, by the way by which that came. `None`: none does.
     pub(super) async fn pass_on(&self, asked: &Asked, way: Way) -> Option<Vec<u8>> {
         for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
-            let id = self.id().ok()?;
+            let id = id(self.random)?;
             let message = asked.onward(id);
             let read = |bytes: &[u8]| asked.passed_back(id, bytes, way == Way::Datagram);
             let passed_on = async {
@@ -126,7 +126,7 @@ impl Resolver {
     async fn ask(&self, host: &Host, family: Family) -> Result<Reply, NotResolved> {
         let mut failed = NotResolved::NoAnswer;
         for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
-            let question = Question::new(host, family, self.id()?);
+            let question = Question::new(host, family, id(self.random).ok_or(NotResolved::NoAnswer)?);
             match timeout(ONE, ask(*server, &question)).await {
                 Ok(Ok(Reply::Failed(code))) => failed = NotResolved::Failed(code),
                 Ok(Ok(reply)) => return Ok(reply),
@@ -134,13 +134,6 @@ impl Resolver {
             }
         }
         Err(failed)
-    }
-
-    /// Whoever can guess it, and the port, can answer instead.
-    fn id(&self) -> Result<u16, NotResolved> {
-        let mut id = [0; 2];
-        self.random.fill(&mut id).map_err(|_| NotResolved::NoAnswer)?;
-        Ok(u16::from_be_bytes(id))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Names> {
@@ -170,6 +163,28 @@ fn joined(
         false => Ok((addresses, holds)),
         true => Err(error.unwrap_or(NotResolved::NoAddress)),
     }
+}
+
+fn random() -> &'static dyn SecureRandom {
+    rustls::crypto::ring::default_provider().secure_random
+}
+
+/// Whoever can guess it, and the port, can answer instead.
+fn id(random: &dyn SecureRandom) -> Option<u16> {
+    let mut id = [0; 2];
+    random.fill(&mut id).ok()?;
+    Some(u16::from_be_bytes(id))
+}
+
+/// Asks one resolver and no other, and remembers nothing. At most `most` addresses are kept. `None`: it does not answer in time.
+pub async fn ask_one(server: SocketAddr, host: &Host, family: Family, most: usize) -> Option<Reply> {
+    for _ in 0..ROUNDS {
+        let question = Question::new(host, family, id(random())?).keeping(most);
+        if let Ok(Ok(reply)) = timeout(ONE, ask(server, &question)).await {
+            return Some(reply);
+        }
+    }
+    None
 }
 
 async fn ask(server: SocketAddr, question: &Question) -> io::Result<Reply> {

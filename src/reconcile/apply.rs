@@ -150,7 +150,7 @@ fn must_not_stay(child: Child, error: &CallError) -> bool {
     match child {
         Child::Role | Child::RoleBinding => error.is_refused(),
         Child::NetworkPolicy | Child::CiliumNetworkPolicy => error.is_invalid(),
-        Child::ServiceAccount => false,
+        Child::ServiceAccount | Child::ResolvedNames => false,
     }
 }
 

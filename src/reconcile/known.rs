@@ -4,6 +4,7 @@
 
 use std::sync::OnceLock;
 
+use ipnet::IpNet;
 use kube::runtime::reflector::Store;
 
 use super::{CallError, calls, wait};
@@ -20,6 +21,12 @@ impl Known {
     /// Keeps the stores. The first ones stay.
     pub(super) fn keep(&self, classes: Store<AIWorkflowClass>, workflows: Store<AIWorkflow>) {
         self.0.get_or_init(|| (classes, workflows));
+    }
+
+    /// The cluster's ranges, as any class knows them.
+    pub(super) fn cluster_ranges(&self) -> Vec<IpNet> {
+        let classes = self.0.get().map(|(classes, _)| classes.state()).unwrap_or_default();
+        classes.iter().flat_map(|class| plan::cluster_ranges(class)).collect()
     }
 
     /// Who else names a workflow's account as launcher. A claim that is not heard of yet is as good as one that comes later, and

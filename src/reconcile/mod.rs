@@ -24,13 +24,21 @@ mod ranges;
 mod reach;
 mod reads;
 mod registration;
+mod resolve;
+mod resolved;
 mod trim;
 mod trust;
 mod turns;
 mod watches;
 mod workflow;
 
-use std::{collections::BTreeSet, net::IpAddr, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
@@ -93,6 +101,7 @@ pub struct Context {
     ranges: watch::Sender<Option<Detection>>,
     known: Known,
     scanned: Arc<Results>,
+    resolving: resolve::Resolving,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -133,6 +142,7 @@ impl Context {
             ranges: watch::Sender::new(None),
             known: Known::default(),
             scanned: Arc::default(),
+            resolving: resolve::Resolving::new(Vec::new()),
         }
     }
 
@@ -145,6 +155,12 @@ impl Context {
     /// The same, where policies of Cilium are Ringfence's to write.
     pub fn with_cilium(mut self, is_allowed: bool) -> Self {
         self.reads = self.reads.with_cilium(is_allowed);
+        self
+    }
+
+    /// The same, where names are asked of these, and not of the DNS that a class has pods reach.
+    pub fn with_nameservers(mut self, nameservers: Vec<SocketAddr>) -> Self {
+        self.resolving = resolve::Resolving::new(nameservers);
         self
     }
 
@@ -195,7 +211,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
     let grants = trim::controller(&client, trim::grant);
     let exceptions = trim::controller(&client, trim::exception);
     let policies = lean::controller::<RegoPolicy>(&client, policy::paged());
-    let caches: [BoxFuture<'_, bool>; 6] = [
+    let resolved = resolve::controller(&client);
+    let caches: [BoxFuture<'_, bool>; 7] = [
+        wait(resolved.store()).boxed(),
         wait(policies.store()).boxed(),
         wait(exceptions.store()).boxed(),
         wait(grants.store()).boxed(),
@@ -228,6 +246,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         watches::grants(grants, context.clone(), stop.clone()),
         exception::run(exceptions, context.clone(), stop.clone()),
         policy::run(policies, context.clone(), stop.clone()),
+        resolve::run(resolved, context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
         bindings::run(context.clone(), fenced, stop.clone()),
         chart::run(context.clone(), stop.clone()),

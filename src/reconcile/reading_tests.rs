@@ -93,6 +93,7 @@ async fn what_others_write_is_watched_in_small_pages() {
         ("serviceaccounts", 1),
         ("roles", 2),
         ("rolebindings", 2),
+        ("resolvednames", 2),
     ];
     let all_asked = async {
         while !watched

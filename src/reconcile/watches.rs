@@ -32,7 +32,7 @@ use super::{
 use crate::{
     api::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ClusterStatus, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
-        OWNER_UID_ANNOTATION, is_exempt,
+        OWNER_UID_ANNOTATION, ResolvedNames, is_exempt,
     },
     plan::{is_named, is_peer},
 };
@@ -154,6 +154,10 @@ pub(super) async fn workflows(
         )
         .watches_stream(lean::touched_alone::<Role>(&client, owned()), owner(&workflows))
         .watches_stream(lean::touched_alone::<RoleBinding>(&client, owned()), owner(&workflows))
+        .watches_stream(
+            lean::touched_alone::<ResolvedNames>(&client, owned()),
+            owner(&workflows),
+        )
         .watches_stream(lean::touched::<Namespace>(&client, paged()), move |namespace| {
             let name = namespace.name_any();
             matching(&of_namespace, |workflow| {

@@ -7,7 +7,7 @@ use super::{
     apply::Applied,
     calls, cilium, cluster, jittered,
     lean::{self, Lean},
-    namespace, reach, retry, trust,
+    namespace, reach, resolved, retry, trust,
 };
 use crate::{
     api::{
@@ -196,6 +196,7 @@ pub(super) async fn around(
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
     let cilium = cilium::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
+    resolved::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
     let says_it = |class: &AIWorkflowClass| {

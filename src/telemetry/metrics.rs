@@ -136,6 +136,8 @@ pub enum Controller {
     RegoPolicy,
     /// Keeps the status of each `RegoPolicyException`.
     RegoPolicyException,
+    /// Resolves the names of each `ResolvedNames`.
+    ResolvedNames,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -573,6 +575,7 @@ impl Controller {
             Self::Namespace => "namespace",
             Self::RegoPolicy => "regopolicy",
             Self::RegoPolicyException => "regopolicyexception",
+            Self::ResolvedNames => "resolvednames",
         }
     }
 }

@@ -25,6 +25,7 @@ mod down;
 mod edited_alike;
 mod egress_cilium;
 mod egress_domains;
+mod egress_resolved;
 mod exceptions;
 mod exceptions_end;
 mod field_managers;

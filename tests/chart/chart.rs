@@ -99,7 +99,7 @@ async fn installed() -> Api {
                 everything(&[""], &["namespaces", "namespaces/status", "namespaces/finalize", "serviceaccounts", "configmaps", "pods"]),
                 everything(&["rbac.authorization.k8s.io"], &["roles", "rolebindings", "clusterroles"]),
                 everything(&["networking.k8s.io"], &["networkpolicies"]),
-                everything(&["ringfence.dev"], &["aiworkflows", "aiworkflowclasses"]),
+                everything(&["ringfence.dev"], &["aiworkflows", "aiworkflowclasses", "resolvednames"]),
                 everything(&["apiextensions.k8s.io"], &["customresourcedefinitions"]),
                 everything(&["apiregistration.k8s.io"], &["apiservices"]),
             ]);

@@ -16,6 +16,7 @@ async fn our_definitions_go_only_with_approve() {
         "aiworkflowgrants.ringfence.dev",
         "regopolicies.ringfence.dev",
         "regopolicyexceptions.ringfence.dev",
+        "resolvednames.ringfence.dev",
     ] {
         let path = format!("{CRDS}/{name}?dryRun=All");
         assert_eq!(

@@ -224,6 +224,7 @@ async fn an_uninstall_leaves_nothing_locked_and_the_definitions() {
         "aiworkflowgrants.ringfence.dev",
         "regopolicies.ringfence.dev",
         "regopolicyexceptions.ringfence.dev",
+        "resolvednames.ringfence.dev",
     ] {
         admin
             .get(&format!(

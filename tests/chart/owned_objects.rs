@@ -35,6 +35,14 @@ async fn owned(admin: &Api, ns: &str, name: &str, metadata: Value) -> Vec<(Strin
             json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}}),
             json!({"spec": {"egress": [{}]}}),
         ),
+        (
+            format!("/apis/ringfence.dev/v1alpha1/namespaces/{ns}/resolvednames"),
+            json!({
+                "apiVersion": "ringfence.dev/v1alpha1", "kind": "ResolvedNames",
+                "spec": {"rules": [{"name": "x", "domains": ["a.example"], "ports": [{"port": 1}]}]},
+            }),
+            json!({"spec": {"rules": [{"name": "x", "domains": ["b.example"], "ports": [{"port": 1}]}]}}),
+        ),
     ];
     let mut made = Vec::new();
     for (path, mut body, change) in kinds {

@@ -71,6 +71,7 @@ async fn our_definitions_are_served_within_the_cost_budget() {
         "aiworkflowgrants",
         "regopolicies",
         "regopolicyexceptions",
+        "resolvednames",
     ] {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ringfence.dev");
         eventually(SOON, || async {

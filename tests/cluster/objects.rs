@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Resources by kind: path of the group and plural.
-const KINDS: [(&str, &str, &str); 19] = [
+const KINDS: [(&str, &str, &str); 20] = [
     ("Pod", "/api/v1", "pods"),
     ("PodTemplate", "/api/v1", "podtemplates"),
     ("ReplicationController", "/api/v1", "replicationcontrollers"),
@@ -27,6 +27,7 @@ const KINDS: [(&str, &str, &str); 19] = [
         "/apis/ringfence.dev/v1alpha1",
         "regopolicyexceptions",
     ),
+    ("ResolvedNames", "/apis/ringfence.dev/v1alpha1", "resolvednames"),
 ];
 
 /// Path of all objects of a kind in a namespace.

@@ -292,7 +292,8 @@ impl Story {
         for turn in 1.. {
             self.runs(&format!("kubectl delete pod --namespace ringfence-system {first}"))
                 .await;
-            self.until(leader, |said| !said.stdout.is_empty() && said.stdout != first).await;
+            self.until(leader, |said| !said.stdout.is_empty() && said.stdout != first)
+                .await;
             let pods = self.replicas(2).await;
             assert_eq!(nodes_of(&pods), BTreeSet::from(NODES), "its successor runs on node-1");
             if self.runs(leader).await.stdout == second {

@@ -29,6 +29,7 @@ mod names;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod resolved;
 mod resolving;
 mod shares;
 mod together;

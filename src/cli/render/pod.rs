@@ -222,9 +222,9 @@ fn variables(secrets: &[DeclaredSecret]) -> Vec<Value> {
     variables
 }
 
-/// Whether its clients have to know the egress proxy: by Cilium they go their way as they always do.
+/// Whether its clients have to know the egress proxy: by Cilium, and by resolved addresses, they go their way as they always do.
 fn asks_proxy(workflow: &AIWorkflow, class: &AIWorkflowClass) -> bool {
-    plan::names_domains(workflow) && !plan::wants_cilium(class)
+    plan::names_domains(workflow) && !plan::wants_cilium(class) && !plan::wants_resolved(class)
 }
 
 /// Variables by which clients find the egress proxy. curl reads the one for plain HTTP in lower case alone.

@@ -1,0 +1,30 @@
+//! ResolvedNames of a workflow: what stands of them.
+//!
+//! Must never: take a list that was not given for an empty one, or read what is no concern of the workflow's.
+
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{CallError, Reads};
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass, Backend},
+    plan::{self, Child},
+};
+
+/// Adds the workflow's own to what was read of it, with all that is remembered in them.
+pub(super) async fn observe(
+    workflow: &AIWorkflow,
+    class: Option<&AIWorkflowClass>,
+    labels: &str,
+    children: &mut Vec<(Child, Value)>,
+    reads: &Reads,
+) -> Result<(), CallError> {
+    let said = workflow.status.as_ref().and_then(|status| status.egress);
+    let stood = said.is_some_and(|egress| egress.backend == Backend::ResolvedAddresses);
+    if stood || class.is_some_and(plan::wants_resolved) {
+        let namespace = workflow.namespace().unwrap_or_default();
+        let found = reads.calls.list(Child::ResolvedNames, &namespace, labels).await?;
+        children.extend(found.into_iter().map(|names| (Child::ResolvedNames, names)));
+    }
+    Ok(())
+}
