@@ -14,6 +14,7 @@ mod bookkeeping;
 mod bound_roles;
 mod bulk;
 mod ceiling;
+mod crowding;
 #[allow(
     dead_code,
     unused_imports,
