@@ -57,6 +57,7 @@ mod nodes;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod orphaned;
 mod outlives;
 mod owned;
 mod owners;
@@ -66,6 +67,7 @@ mod release_records;
 mod reserved;
 mod rights;
 mod root_certificates;
+mod run_again;
 mod running_pods;
 mod secrets;
 mod services;
