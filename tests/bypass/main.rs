@@ -26,6 +26,7 @@ mod down;
 mod edited_alike;
 mod egress_cilium;
 mod egress_domains;
+mod engines_pods;
 mod exceptions;
 mod exceptions_end;
 mod field_managers;
