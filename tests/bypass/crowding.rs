@@ -24,12 +24,6 @@ async fn anybody_asks_questions_that_carry_the_label() {
             json!({"namespace": "default"}),
         ),
         (
-            "authorization.k8s.io",
-            "selfsubjectaccessreviews",
-            "SelfSubjectAccessReview",
-            json!({"nonResourceAttributes": {"path": "/healthz", "verb": "get"}}),
-        ),
-        (
             "authentication.k8s.io",
             "selfsubjectreviews",
             "SelfSubjectReview",
