@@ -20,8 +20,8 @@ const RULE: &str = "extra-binding";
 const DECLARE: &str = "declare the rights in spec.permissions of the AIWorkflow, and take the subject out of this binding; an account \
                        that is no workflow's belongs into a namespace that is not fenced";
 
-/// Most namespaces that are asked for, for one binding.
-const MAX_NAMESPACES: usize = 500;
+/// Most namespaces that are asked for, for one binding: a request each, which whoever may write bindings anywhere has us make.
+const MAX_NAMESPACES: usize = 64;
 /// Most refusals that one judgement lists: a person takes these out first.
 const MAX_VIOLATIONS: usize = 32;
 

@@ -12,8 +12,9 @@ use super::object::{LABEL_PATH, workflow_label};
 use super::update::{FREE_FIELDS, SWITCHES, TAKES_UP, goes_on, words};
 
 /// Prefixes of annotations, as tools document them.
-const PREFIXES: [&str; 13] = [
+const PREFIXES: [&str; 16] = [
     "argocd.argoproj.io/",
+    "banzaicloud.com/last-applied",
     "cli-utils.sigs.k8s.io/",
     "client.lifecycle.config.k8s.io/",
     "config.k8s.io/",
@@ -23,6 +24,8 @@ const PREFIXES: [&str; 13] = [
     "deployment.kubernetes.io/",
     "helm.sh/",
     "kapp.k14s.io/",
+    "keel.sh/",
+    "kubecfg.ksonnet.io/",
     "kustomize.config.k8s.io/",
     "meta.helm.sh/",
     "objectset.rio.cattle.io/",
@@ -30,8 +33,8 @@ const PREFIXES: [&str; 13] = [
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Has the Deployment controller write an earlier template. As long as that is refused, it does nothing else, and scales nothing down.
 const ROLL_BACK: &str = "deprecated.deployment.rollback.to";
-/// Each of Flux's controllers has a prefix of its own below that.
-const FLUX: &str = ".toolkit.fluxcd.io";
+/// Tools whose controllers each have a prefix of their own below these.
+const DOMAINS: [&str; 2] = ["fluxcd.io", "reloader.stakater.com"];
 
 /// Where tools keep what they go by, beside anybody's notes.
 pub(super) const NOTES: &str = "metadata.annotations";
@@ -44,7 +47,15 @@ const ROOM: usize = 64 << 10;
 fn is_kept_by_a_tool(key: &str) -> bool {
     [LAST_APPLIED, ROLL_BACK].contains(&key)
         || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || key.split_once('/').is_some_and(|(domain, _)| domain.ends_with(FLUX))
+        || key
+            .split_once('/')
+            .is_some_and(|(domain, _)| DOMAINS.iter().any(|one| is_below(domain, one)))
+}
+
+fn is_below(domain: &str, one: &str) -> bool {
+    domain
+        .strip_suffix(one)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Where what tools keep differs, or leaves a controller no room to keep what is its own.
@@ -194,6 +205,13 @@ mod tests {
     #[case::helm_keeps("helm.sh/resource-policy", true)]
     #[case::argo("argocd.argoproj.io/sync-options", true)]
     #[case::flux("kustomize.toolkit.fluxcd.io/prune", true)]
+    #[case::flux_before("fluxcd.io/automated", true)]
+    #[case::reloader("reloader.stakater.com/auto", true)]
+    #[case::another_of_reloader("secret.reloader.stakater.com/reload", true)]
+    #[case::somebody_called_like_reloader("notreloader.stakater.com/auto", false)]
+    #[case::keel("keel.sh/policy", true)]
+    #[case::kubecfg("kubecfg.ksonnet.io/garbage-collect-tag", true)]
+    #[case::of_the_object_matcher("banzaicloud.com/last-applied", true)]
     #[case::another_of_flux("helm.toolkit.fluxcd.io/driftDetection", true)]
     #[case::somebody_called_like_flux("toolkit.fluxcd.io.example.com/x", false)]
     #[case::kapp("kapp.k14s.io/delete-strategy", true)]

@@ -138,6 +138,15 @@ impl<'a> Subject<'a> {
         controller(old).filter(|owner| asks && shape(owner.group(), &owner.kind).is_some())
     }
 
+    /// Whether a pod's annotations are others than before, by which an engine may know its own. Built-in controllers keep theirs there.
+    pub(super) fn may_mislead(&self) -> bool {
+        let words = |pod| super::update::words(pod, "annotations");
+        let before = self
+            .pod_before()
+            .filter(|_| self.change == Change::Plain && !self.stands);
+        before.is_some_and(|before| words(before) != words(self.object)) && !launch::is_built_in(&self.review.user)
+    }
+
     /// The pod or pod template that policies judge.
     pub fn template(&self) -> Option<Result<Template<'a>, Violation>> {
         self.shape.map(|shape| shape.template(self.object))
@@ -156,7 +165,8 @@ impl<'a> Subject<'a> {
             name: name.to_owned(),
         };
         let leaves = self.may_leave().filter(|_| label.is_some());
-        let is_launched = label.is_some() && (self.launched().is_some() || leaves.is_some()) && !self.stands;
+        let asks_a_launcher = self.launched().is_some() || leaves.is_some() || self.may_mislead();
+        let is_launched = label.is_some() && asks_a_launcher && !self.stands;
         let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let is_made = label.is_some() && self.makes_a_pod();
         let controlled = is_launched && self.shape.is_some() && (self.makes_a_pod() || launch::is_built_in(user));

@@ -11,8 +11,10 @@ use super::bookkeeping::{NOTES, RECORD};
 use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
 use super::object::{LABEL_PATH, OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::shape;
-use super::update::{KEEPS, OWNERS, SWELLS, TAKES_UP};
+use super::update::{KEEPS, OWNERS, SWELLS, TAKES_UP, words};
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
+use crate::plan;
+use crate::plan::shape::allows_annotation;
 use crate::review::{User, Violation};
 
 const RULE: &str = "launcher";
@@ -20,6 +22,7 @@ const RULE: &str = "launcher";
 const RELEASED: &str = "metadata.labels";
 const LETS_GO: &str = "take a pod out of what made it, which would run on when that is changed or deleted";
 const PASSES_FOR_NEW: &str = "change the labels by which a StatefulSet or DaemonSet knows a pod's revision: an old one would be taken for what was rolled out";
+const MISLEADS: &str = "change the annotations by which its engine knows its pods: what it takes for another's, or for done, would run on, or run again";
 /// By these a StatefulSet and a DaemonSet tell an old pod from a new one. Their selectors do not name them.
 const REVISIONS: [&str; 2] = ["controller-revision-hash", "pod-template-generation"];
 
@@ -80,11 +83,15 @@ pub(super) fn check(
     subject: &Subject<'_>,
     facts: &Facts,
     workflow: &AIWorkflow,
-    class: Option<&AIWorkflowClass>,
+    (class_name, class): (&str, Option<&AIWorkflowClass>),
 ) -> Option<Violation> {
     let changed = subject.launched().filter(|_| !subject.stands);
     let strays = strays(subject, facts);
-    let path = changed.or(strays.map(|_| RELEASED))?;
+    let misleads = || {
+        let of_engine = plan::engine_annotations(workflow, class_name, class?);
+        tells_apart(subject, &of_engine).then_some(NOTES)
+    };
+    let path = changed.or(strays.map(|_| RELEASED)).or_else(misleads)?;
     let label = subject.label?;
     let user = &subject.review.user;
     if is_built_in(user) {
@@ -109,9 +116,11 @@ pub(super) fn check(
         return Some(violation(RULE, path, None, message, fix));
     }
     let what = match changed {
-        None => strays.unwrap_or(LETS_GO),
+        None => strays.unwrap_or(MISLEADS),
         Some(LABEL_PATH) => "make its objects or take them over",
-        Some(TAKES_UP) => "change the labels by which a controller or a tool takes something up",
+        Some(TAKES_UP) => {
+            "change the labels by which a controller or a tool takes something up, or finds what is its own"
+        }
         Some(KEEPS) if subject.is_pod() => {
             "put a finalizer on a pod, which holds back the rollout and the scaling down of what made it"
         }
@@ -148,6 +157,18 @@ fn strays(subject: &Subject<'_>, facts: &Facts) -> Option<&'static str> {
         return Some(LETS_GO);
     }
     REVISIONS.into_iter().any(differs).then_some(PASSES_FOR_NEW)
+}
+
+/// Whether annotations of a pod change that are among those of its engine.
+fn tells_apart(subject: &Subject<'_>, of_engine: &[String]) -> bool {
+    let Some(old) = subject.pod_before().filter(|_| subject.may_mislead()) else {
+        return false;
+    };
+    let (before, now) = (words(old, "annotations"), words(subject.object, "annotations"));
+    let value = |words: Option<&Map<String, Value>>, key: &str| words.and_then(|words| words.get(key)).cloned();
+    let keys = before.into_iter().chain(now).flat_map(Map::keys);
+    keys.filter(|key| allows_annotation(of_engine, key))
+        .any(|key| value(before, key) != value(now, key))
 }
 
 /// The labels that the selector of a workload names.

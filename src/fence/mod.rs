@@ -145,7 +145,7 @@ impl<'a> Case<'a> {
                     &mut violations,
                 );
             }
-            violations.extend(launch::check(self.subject, self.facts, workflow, class));
+            violations.extend(launch::check(self.subject, self.facts, workflow, (class_name, class)));
             if self.subject.change == Change::Debug {
                 let action = DebugAction::EphemeralContainers;
                 violations.extend(debug::check(
@@ -222,6 +222,7 @@ impl<'a> Case<'a> {
         if !self.subject.is_pod() || self.subject.makes_a_pod() && !self.subject.stands {
             violations.extend(node::check_name(&template));
         }
+        tokens::check_domain_accounts(&template, before, violations);
         // A pod's volumes never change: what it was admitted with does not stand in the way of an update.
         if before.and_then(volumes_of) != volumes_of(template.pod) || before.is_none() {
             volumes::check(&template, (class_name, class), violations);

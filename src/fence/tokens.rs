@@ -27,10 +27,8 @@ pub(super) struct Allowed<'a> {
     pub class: (&'a str, Option<&'a AIWorkflowClass>),
 }
 
-/// Checks every projected volume of a pod, and that it takes no account of a Windows domain. Volumes that are no list are refused with the
-/// images.
+/// Checks every projected volume of a pod. Volumes that are no list are refused with the images.
 pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: &mut Vec<Violation>) {
-    check_domain_accounts(template, violations);
     let volumes = template.pod.pointer("/spec/volumes").and_then(Value::as_array);
     for (index, volume) in volumes.into_iter().flatten().enumerate() {
         let Some(projected) = volume.get("projected") else {
@@ -58,11 +56,18 @@ pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: 
     }
 }
 
-fn check_domain_accounts(template: &Template<'_>, violations: &mut Vec<Violation>) {
+/// Checks that a pod takes no account of a Windows domain; of one that is there, that no container is put into it which does. `before` is the
+/// pod as it was: such containers come last.
+pub(super) fn check_domain_accounts(template: &Template<'_>, before: Option<&Value>, violations: &mut Vec<Violation>) {
     let mut refuse = |path: &str, security: Option<&Value>| {
         for field in ["gmsaCredentialSpec", "gmsaCredentialSpecName"] {
             let found = security.and_then(|security| security.pointer(&format!("/windowsOptions/{field}")));
-            if found.is_some_and(|found| !found.is_null()) {
+            let place = format!(
+                "/{}/windowsOptions/{field}",
+                path.replace(['.', '['], "/").replace(']', "")
+            );
+            let was_there = found == before.and_then(|before| before.pointer(&place));
+            if found.is_some_and(|found| !found.is_null()) && !was_there {
                 let path = at(template.path, &format!("{path}.windowsOptions.{field}"));
                 let message =
                     "gives the pod an account of a Windows domain, which is an identity that no AIWorkflow can declare";
@@ -329,25 +334,16 @@ mod tests {
             }
             json!({"spec": spec})
         };
-        let judged = |pod: &Value| {
+        let updated = |pod: &Value, before: Option<&Value>| {
             let mut violations = Vec::new();
-            let allowed = Allowed {
-                workflow: None,
-                class: ("c", None),
-            };
-            check(
-                &Template {
-                    path: "spec.template",
-                    pod,
-                },
-                &allowed,
-                &mut violations,
-            );
+            let path = "spec.template";
+            check_domain_accounts(&Template { path, pod }, before, &mut violations);
             violations
                 .into_iter()
                 .map(|violation| violation.path)
                 .collect::<Vec<_>>()
         };
+        let judged = |pod: &Value| updated(pod, None);
         let of_pod = "spec.template.spec.securityContext.windowsOptions";
         assert_eq!(
             judged(&pod(&takes, &[])),
@@ -359,7 +355,13 @@ mod tests {
         assert_eq!(judged(&pod(&harmless, &[])), [""; 0]);
         for list in CONTAINERS {
             let path = format!("spec.template.spec.{list}[1].securityContext.windowsOptions.gmsaCredentialSpec");
-            assert_eq!(judged(&pod(&json!({}), &[list])), [path]);
+            assert_eq!(judged(&pod(&json!({}), &[list])), [path.as_str()]);
+            // What it was admitted with does not stand in the way of an update; what is put into it is judged.
+            let takes = pod(&takes, &[list]);
+            assert_eq!(updated(&takes, Some(&takes)), [""; 0]);
+            let mut before = takes.clone();
+            before["spec"][list] = json!([{"securityContext": harmless}]);
+            assert_eq!(updated(&takes, Some(&before)), [path.as_str()]);
         }
     }
 

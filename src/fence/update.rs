@@ -60,7 +60,8 @@ pub(super) const FREE_FIELDS: [&str; 7] = [
 /// By which an operator's object is scaled or paused, by convention.
 pub(super) const SWITCHES: [&str; 3] = ["paused", "replicas", "suspend"];
 
-/// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls, and by which a launcher's tool finds a workload.
+/// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls; and by which an operator finds its pods, and a
+/// launcher's tool a workload.
 pub(super) const TAKES_UP: &str = "metadata.labels";
 /// What is kept by one goes on after it was deleted.
 pub(super) const KEEPS: &str = "metadata.finalizers";
@@ -263,8 +264,10 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
 }
 
 /// Whether something that nobody controls gets other labels: a controller that selects them makes it its own, and what it made before goes.
+/// Or something of an operator's: that finds its own by labels that only itself knows, and what it no longer finds runs on.
 fn taken_up(old: &Value, new: &Value) -> Option<&'static str> {
-    (controller(old).is_none() && words(old, "labels") != words(new, "labels")).then_some(TAKES_UP)
+    let is_built_in = |owner: OwnerRef| super::template::shape(owner.group(), &owner.kind).is_some();
+    (!controller(old).is_some_and(is_built_in) && words(old, "labels") != words(new, "labels")).then_some(TAKES_UP)
 }
 
 fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str> {
@@ -416,6 +419,7 @@ mod tests {
         for owners in [
             Value::Null,
             json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "2"}]),
+            json!([{"apiVersion": "ray.io/v1", "kind": "RayCluster", "name": "r", "uid": "2", "controller": true}]),
         ] {
             let alone = set(controlled.clone(), "/metadata/ownerReferences", owners);
             assert_eq!(

@@ -139,16 +139,15 @@ pub fn image_patterns(workflow: &AIWorkflow, class_name: &str, class: Option<&AI
 
 /// Annotations that a workflow's pods may carry: the class's, and its engine's where the class opens that.
 pub fn pod_annotations(workflow: Option<&AIWorkflow>, class_name: &str, class: &AIWorkflowClass) -> Vec<String> {
-    let profile = workflow
-        .and_then(|workflow| profile(workflow, class_name, class).ok())
-        .unwrap_or_default();
-    class
-        .spec
-        .pod_annotations
-        .iter()
-        .cloned()
-        .chain(profile.pod_annotations)
-        .collect()
+    let of_engine = workflow.map(|workflow| engine_annotations(workflow, class_name, class));
+    let of_class = class.spec.pod_annotations.iter().cloned();
+    of_class.chain(of_engine.unwrap_or_default()).collect()
+}
+
+/// Annotations by which a workflow's engine tells its pods apart, where the class opens that.
+pub fn engine_annotations(workflow: &AIWorkflow, class_name: &str, class: &AIWorkflowClass) -> Vec<String> {
+    let profile = profile(workflow, class_name, class).unwrap_or_default();
+    profile.pod_annotations
 }
 
 #[cfg(test)]

@@ -65,7 +65,9 @@ pub use cluster::{
 pub use compliance::{Compliance, Some20};
 pub use dns::{Askable, addresses as dns_addresses, askable, is_cluster_only, is_reached as reaches_dns};
 pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
-pub use engine::{Profile, Recognised, effective_rules, engine_input, image_patterns, pod_annotations, shipped};
+pub use engine::{
+    Profile, Recognised, effective_rules, engine_annotations, engine_input, image_patterns, pod_annotations, shipped,
+};
 pub use exception::{
     ExceptionObserved, Idle, MAX_EXCEPTIONS, exception_in_force, exception_problems, exception_standing,
     exception_status,

@@ -76,6 +76,8 @@ pub enum FaultCause {
     TooLarge,
     /// Something that the decision needs is overloaded or away.
     Unavailable,
+    /// The sender's own namespace, or the sender, has as much in flight as one may.
+    Crowded,
 }
 
 /// A decision in one word: a label of metrics and a field of the decision line.
@@ -172,7 +174,7 @@ impl FaultCause {
             Self::MediaType => 415,
             Self::Timeout => 504,
             Self::TooLarge => 413,
-            Self::Unavailable => 503,
+            Self::Crowded | Self::Unavailable => 503,
         }
     }
 
@@ -184,7 +186,7 @@ impl FaultCause {
             Self::MediaType => "UnsupportedMediaType",
             Self::Timeout => "Timeout",
             Self::TooLarge => "RequestEntityTooLarge",
-            Self::Unavailable => "ServiceUnavailable",
+            Self::Crowded | Self::Unavailable => "ServiceUnavailable",
         }
     }
 }

@@ -1,18 +1,21 @@
-//! Who asks for what, read from the first bytes of a review: whose turn it is, and whom to name where the review itself cannot be read.
+//! Who asks for what, read from what stands ahead of the object in a review: whose turn it is, and whom to name where the review itself cannot
+//! be read.
 //!
 //! Must never: decide anything, or look into the object: a name in there is whatever its writer likes.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::Operation;
 use crate::api::is_dns_label;
 
-/// How far to read. The API server writes all of this ahead of the object, and ahead of the groups of who asks.
+/// What is received of a body that there is no room for: most say all of it within that.
 pub const HEAD: usize = 16 << 10;
+/// What follows, and is whatever its sender likes. The API server writes all of a head ahead of these.
+const BEHIND: [&str; 3] = ["object", "oldObject", "options"];
 
-/// What the first bytes of a review say; empty where they do not.
+/// What the bytes ahead of the object say; empty where they do not.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Head {
     /// Name of who asks.
@@ -32,15 +35,16 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads as far as the bytes can be read, and no further than [`HEAD`].
+    /// Reads as far as the bytes can be read, and no further than the object. Not only so many of them: a name stands ahead of the
+    /// namespace, and those of some kinds have no bound.
     pub fn of(bytes: &[u8]) -> Self {
         let mut head = Self::default();
-        let mut json = serde_json::Deserializer::from_slice(bytes.get(..HEAD).unwrap_or(bytes));
+        let mut json = serde_json::Deserializer::from_slice(bytes);
         let at = Level {
             place: Place::Review,
             head: &mut head,
         };
-        // The result is of no interest: bytes that are cut off end the reading with an error.
+        // The result is of no interest: bytes that are cut off end the reading with an error, and so does the object.
         let _ = at.deserialize(&mut json);
         head
     }
@@ -79,6 +83,7 @@ impl<'de> Visitor<'de> for Level<'_> {
         let Self { place, head } = self;
         while let Some(key) = map.next_key::<String>()? {
             let below = match (place, key.as_str()) {
+                (Place::Request, key) if BEHIND.contains(&key) => return Err(A::Error::custom("the object")),
                 (Place::Review, "request") => Place::Request,
                 (Place::Request, "resource") => Place::Resource,
                 (Place::Request, "userInfo") => Place::User,
@@ -165,9 +170,21 @@ mod tests {
         assert_eq!(Head::of(bytes.as_bytes()), Head::default());
     }
 
-    #[test]
-    fn nothing_beyond_the_head_is_read() {
-        let late = format!(r#"{{"request":{{"x":"{}","name":"late"}}}}"#, "x".repeat(HEAD));
+    /// Whose name is as long as an object can be shares with nobody but its namespace all the same.
+    #[rstest]
+    #[case::name("name")]
+    #[case::group_of_who_asks("groups")]
+    fn nobody_leaves_the_namespace_by_what_is_written_ahead_of_it(#[case] field: &str) {
+        let long = "n".repeat(1_400_000);
+        let review =
+            format!(r#"{{"request":{{"{field}":"{long}","namespace":"ai","userInfo":{{"username":"ann"}}}}}}"#);
+        let head = Head::of(review.as_bytes());
+        assert_eq!((head.namespace.as_str(), head.user.as_str()), ("ai", "ann"));
+    }
+
+    #[rstest]
+    fn nothing_behind_the_object_is_read(#[values("object", "oldObject", "options")] key: &str) {
+        let late = format!(r#"{{"request":{{"{key}":null,"name":"late","namespace":"late"}}}}"#);
         assert_eq!(Head::of(late.as_bytes()), Head::default());
     }
 

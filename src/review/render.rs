@@ -284,6 +284,7 @@ mod tests {
     #[case(FaultCause::Timeout, 504, "Timeout")]
     #[case(FaultCause::TooLarge, 413, "RequestEntityTooLarge")]
     #[case(FaultCause::Unavailable, 503, "ServiceUnavailable")]
+    #[case(FaultCause::Crowded, 503, "ServiceUnavailable")]
     fn a_fault_refuses_with_its_own_code(#[case] cause: FaultCause, #[case] code: u16, #[case] reason: &str) {
         let decision = Decision::from_fault(Fault::new(cause, "it broke", "try again"));
         let message = "ringfence could not review this Pod: it broke. Fix: try again.";

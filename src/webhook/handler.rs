@@ -22,7 +22,7 @@ use super::body::{End, Received, discard, receive};
 use super::connection::is_whole;
 use super::held::{Held, Room, holding};
 use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
-use super::shares::Shares;
+use super::shares::{self, Full, Shares};
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
 use crate::review::{Decision, Fault, FaultCause, HEAD, Head, ParseError, Problem, Review, uid_of, weight_of};
@@ -86,7 +86,7 @@ struct Permits {
     _body: OwnedSemaphorePermit,
     _review: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
-    _share: [OwnedSemaphorePermit; 3],
+    _share: (shares::Body, [OwnedSemaphorePermit; 2]),
 }
 
 async fn handle(
@@ -128,8 +128,8 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
         );
         answer.decision = Decision::from_fault(fault);
     }
-    // How large and how deep an object is, its sender chose: whoever could pass by that would.
-    let is_chosen = |fault: &Fault| fault.cause == FaultCause::TooLarge;
+    // How large and how deep an object is, its sender chose, and how much else comes from the same place: whoever could pass by that would.
+    let is_chosen = |fault: &Fault| matches!(fault.cause, FaultCause::Crowded | FaultCause::TooLarge);
     let evades = answer.decision.fault.as_ref().is_some_and(is_chosen) && app.admit.denies(webhook);
     answer.decision.fails_open = webhook.fails_open() && !evades;
     respond(app, webhook, &answer, started.elapsed())
@@ -165,38 +165,45 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     }
 
     let share = match webhook {
-        Webhook::Modes => app.shares.of_modes(&head.namespace),
-        _ => app.shares.of(&head.namespace),
+        Webhook::Modes => app.shares.of_modes(&head.namespace, &head.user),
+        _ => app.shares.of(&head.namespace, &head.user),
     };
     // Held here and not with the work: it is for the connection, which goes with the answer.
-    let Ok(_in_flight) = share.in_flight.try_acquire_owned() else {
-        return Answer::fault(uid, head, crowded());
-    };
-    // Not waited for: what waits holds room that others need.
-    let Ok(of_bodies) = share.bodies.try_acquire_many_owned(app.shares.weight(bytes.len())) else {
+    let Ok(_in_flight) = Arc::clone(&share.all.in_flight).try_acquire_owned() else {
         return Answer::fault(
             uid,
             head,
-            unavailable("the reviews of this namespace in flight hold all the memory that those of one may"),
+            crowded("as many reviews of this namespace are in flight as may be at a time"),
         );
     };
-    let Ok(Ok(of_evaluations)) = timeout_at(deadline, share.evaluations.acquire_owned()).await else {
+    // Not waited for: what waits holds room that others need.
+    let of_body = match app.shares.body(&share, bytes.len()) {
+        Ok(of_body) => of_body,
+        Err(full) => {
+            let whose = match full {
+                Full::User => "your reviews of this namespace in flight hold all the memory that those of one user may",
+                Full::Namespace => "the reviews of this namespace in flight hold all the memory that those of one may",
+            };
+            return Answer::fault(uid, head, crowded(whose));
+        }
+    };
+    let evaluations = Arc::clone(&share.all.evaluations).acquire_owned();
+    let Ok(Ok(of_evaluations)) = timeout_at(deadline, evaluations).await else {
         return Answer::fault(
             uid,
             head,
-            unavailable("as many reviews of this namespace are evaluated as may be at a time"),
+            crowded("as many reviews of this namespace are evaluated as may be at a time"),
         );
     };
     let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS).clamp(1, app.most_of_one);
     let weight = u32::try_from(weight).unwrap_or(u32::MAX);
     let of_review = app.shares.weight_parsed(weight);
-    let Ok(Ok(of_reviews)) = timeout_at(deadline, share.reviews.acquire_many_owned(of_review)).await else {
+    let reviews = Arc::clone(&share.all.reviews).acquire_many_owned(of_review);
+    let Ok(Ok(of_reviews)) = timeout_at(deadline, reviews).await else {
         return Answer::fault(
             uid,
             head,
-            unavailable(
-                "the reviews of this namespace that are being judged hold all the memory that those of one may",
-            ),
+            crowded("the reviews of this namespace that are being judged hold all the memory that those of one may"),
         );
     };
     let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
@@ -217,7 +224,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         _body: body_budget,
         _review: weight,
         _slot: slot,
-        _share: [of_bodies, of_evaluations, of_reviews],
+        _share: (of_body, [of_evaluations, of_reviews]),
     };
     let (parsed, sha256, held) = match parse(bytes, held, deadline).await {
         Ok(parsed) => parsed,
@@ -383,7 +390,7 @@ fn anonymous(decision: &Decision) -> Response {
         FaultCause::Invalid | FaultCause::MediaType | FaultCause::TooLarge => StatusCode::BAD_REQUEST,
         FaultCause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         FaultCause::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        FaultCause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        FaultCause::Crowded | FaultCause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Body::from(format!("{}: {}\n", fault.message, fault.fix))).into_response()
 }
@@ -419,10 +426,11 @@ fn unavailable(message: &str) -> Fault {
     )
 }
 
-fn crowded() -> Fault {
+/// It is not the replica's load: more replicas would take the same again. `message` says of what there is too much.
+fn crowded(message: &str) -> Fault {
     Fault::new(
-        FaultCause::Unavailable,
-        "as many reviews of this namespace are in flight as may be at a time",
+        FaultCause::Crowded,
+        message,
         "send fewer requests to this namespace at a time, and this one again",
     )
 }

@@ -44,7 +44,8 @@ pub struct Limits {
     /// How many reviews of one namespace may be in flight, those that wait with it: each holds one of `connections`. One more is refused at
     /// once.
     pub in_flight_of_one: usize,
-    /// What the bodies of one namespace may hold together, of small ones and large ones. What goes beyond is refused at once.
+    /// What the bodies of one namespace may hold together, of small ones and large ones; those of one user half of it. What goes beyond is
+    /// refused at once.
     pub bodies_of_one: usize,
     /// What the reviews of one namespace that are being judged may hold together, of `reviews`. What goes beyond waits, within its
     /// deadline.

@@ -1,17 +1,20 @@
 //! What one namespace may take of what all of them share: room for bodies and for parsed reviews, evaluations at a time, and connections,
-//! of which each review that waits holds one.
+//! of which each review that waits holds one. Of the room for bodies, which nobody waits for, one user takes half, so that a launcher finds some.
 //!
-//! Must never: make one namespace wait because another is busy, or hold on to namespaces that nobody asks about.
+//! Must never: make one namespace wait because another is busy, or hold on to namespaces or users that nobody asks about.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limits;
+use crate::review::clip_bytes;
 
-/// How many namespaces are remembered before those that hold nothing are forgotten.
+/// How many namespaces, and how many users, are remembered before those that hold nothing are forgotten.
 const REMEMBERED: usize = 256;
+/// By how much of a name users are told apart: more than any certificate or token that somebody has says of them.
+const MAX_USER: usize = 512;
 
 /// The shares of all namespaces.
 pub(super) struct Shares {
@@ -19,19 +22,47 @@ pub(super) struct Shares {
     reviews: usize,
     evaluations: usize,
     in_flight: usize,
-    of: Mutex<HashMap<String, Share>>,
+    of: Mutex<HashMap<String, Rooms>>,
+    /// By namespace and user.
+    of_users: Mutex<HashMap<(String, String), Arc<Semaphore>>>,
 }
 
-/// That of one namespace. Permits outlive it.
-#[derive(Clone)]
+/// That of one namespace, as one user finds it. Permits outlive it.
 pub(super) struct Share {
+    /// In KiB: the half that bodies of one user may take.
+    user: Arc<Semaphore>,
+    /// What all users have together.
+    pub(super) all: Rooms,
+}
+
+/// What a namespace has.
+#[derive(Clone)]
+pub(super) struct Rooms {
     /// In KiB.
-    pub(super) bodies: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+    /// One, for a body that counts less than it is.
+    large: Arc<Semaphore>,
     /// In KiB.
     pub(super) reviews: Arc<Semaphore>,
     pub(super) evaluations: Arc<Semaphore>,
     /// Of whatever waits for its answer.
     pub(super) in_flight: Arc<Semaphore>,
+}
+
+/// The room that a body takes, until its work ends.
+pub(super) struct Body {
+    _user: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+    _large: Option<OwnedSemaphorePermit>,
+}
+
+/// Where a body finds no room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Full {
+    /// Among those of its user.
+    User,
+    /// Among all of its namespace.
+    Namespace,
 }
 
 impl Shares {
@@ -42,12 +73,29 @@ impl Shares {
             evaluations: limits.evaluations_of_one,
             in_flight: limits.in_flight_of_one,
             of: Mutex::default(),
+            of_users: Mutex::default(),
         }
     }
 
-    /// KiB of a body that counts, at most all that there is: one body may always come.
-    pub(super) fn weight(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(1024).clamp(1, self.bodies)).unwrap_or(u32::MAX)
+    /// What bodies of one user may take, in KiB.
+    fn half(&self) -> usize {
+        (self.bodies / 2).max(1)
+    }
+
+    /// Takes the room of a body. What is larger than a user's half counts as all of that, and comes alone: one body may always come, and
+    /// leaves the other half to others.
+    pub(super) fn body(&self, share: &Share, bytes: usize) -> Result<Body, Full> {
+        let (most, kib) = (self.half(), bytes.div_ceil(1024).max(1));
+        let weight = u32::try_from(kib.min(most)).unwrap_or(u32::MAX);
+        let take = |room: &Arc<Semaphore>, weight| Arc::clone(room).try_acquire_many_owned(weight);
+        Ok(Body {
+            _user: take(&share.user, weight).map_err(|_| Full::User)?,
+            _all: take(&share.all.bodies, weight).map_err(|_| Full::Namespace)?,
+            _large: (kib > most)
+                .then(|| take(&share.all.large, 1))
+                .transpose()
+                .map_err(|_| Full::Namespace)?,
+        })
     }
 
     /// KiB of a parsed review that count, at most all that there is: one review may always come.
@@ -56,34 +104,77 @@ impl Shares {
     }
 
     /// That of changes to a namespace itself: who may write in it takes nothing of it, and so keeps nobody from setting its class.
-    pub(super) fn of_modes(&self, namespace: &str) -> Share {
+    pub(super) fn of_modes(&self, namespace: &str, user: &str) -> Share {
         // No namespace has such a name.
-        self.of(&format!("/{namespace}"))
+        self.share(format!("/{namespace}"), user)
     }
 
-    /// That of a namespace; what lies in none shares one.
-    pub(super) fn of(&self, namespace: &str) -> Share {
+    /// That of a namespace. What lies in none is many people's and no tenant's own: each user has a share of it.
+    pub(super) fn of(&self, namespace: &str, user: &str) -> Share {
+        let place = match namespace {
+            // Nor one like that.
+            "" => format!("//{}", clip_bytes(user, MAX_USER)),
+            namespace => namespace.to_owned(),
+        };
+        self.share(place, user)
+    }
+
+    fn share(&self, place: String, user: &str) -> Share {
+        Share {
+            user: self.of_user(&place, user),
+            all: self.of_all(place),
+        }
+    }
+
+    fn of_user(&self, place: &str, user: &str) -> Arc<Semaphore> {
+        let key = (place.to_owned(), clip_bytes(user, MAX_USER).to_owned());
+        let mut users = self.of_users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = users.get(&key) {
+            return Arc::clone(room);
+        }
+        if users.len() >= REMEMBERED {
+            users.retain(|_, room| is_held(room));
+        }
+        let room = Arc::new(Semaphore::new(self.half()));
+        users.insert(key, Arc::clone(&room));
+        room
+    }
+
+    fn of_all(&self, place: String) -> Rooms {
         let mut shares = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(namespace) {
-            return share.clone();
+        if let Some(rooms) = shares.get(&place) {
+            return rooms.clone();
         }
         if shares.len() >= REMEMBERED {
-            // Who holds a permit, or waits for one, holds its semaphore.
-            let is_held = |share: &Share| {
-                let all = [&share.bodies, &share.reviews, &share.evaluations, &share.in_flight];
-                all.into_iter().any(|one| Arc::strong_count(one) > 1)
-            };
-            shares.retain(|_, share| is_held(share));
+            shares.retain(|_, rooms| rooms.each().into_iter().any(is_held));
         }
-        let share = Share {
+        let rooms = Rooms {
             bodies: Arc::new(Semaphore::new(self.bodies)),
+            large: Arc::new(Semaphore::new(1)),
             reviews: Arc::new(Semaphore::new(self.reviews)),
             evaluations: Arc::new(Semaphore::new(self.evaluations)),
             in_flight: Arc::new(Semaphore::new(self.in_flight)),
         };
-        shares.insert(namespace.to_owned(), share.clone());
-        share
+        shares.insert(place, rooms.clone());
+        rooms
     }
+}
+
+impl Rooms {
+    fn each(&self) -> [&Arc<Semaphore>; 5] {
+        [
+            &self.bodies,
+            &self.large,
+            &self.reviews,
+            &self.evaluations,
+            &self.in_flight,
+        ]
+    }
+}
+
+/// Who holds a permit, or waits for one, holds its semaphore.
+fn is_held(room: &Arc<Semaphore>) -> bool {
+    Arc::strong_count(room) > 1
 }
 
 #[cfg(test)]
@@ -99,43 +190,81 @@ mod tests {
         })
     }
 
+    fn body(shares: &Shares, namespace: &str, user: &str, kib: usize) -> Result<Body, Full> {
+        shares.body(&shares.of(namespace, user), kib << 10)
+    }
+
     #[tokio::test]
     async fn a_namespace_has_its_share_and_no_other_ones() {
         let shares = shares();
-        let held = shares.of("a").evaluations.try_acquire_owned().unwrap();
-        assert!(shares.of("a").evaluations.try_acquire_owned().is_err());
-        assert!(shares.of("b").evaluations.try_acquire_owned().is_ok());
+        let evaluations = |namespace: &str| shares.of(namespace, "ann").all.evaluations.try_acquire_owned();
+        let held = evaluations("a").unwrap();
+        assert!(evaluations("a").is_err());
+        assert!(evaluations("b").is_ok());
         drop(held);
-        assert!(shares.of("a").evaluations.try_acquire_owned().is_ok());
+        assert!(evaluations("a").is_ok());
     }
 
     /// However much is written into a namespace, its class is set.
     #[tokio::test]
     async fn who_fills_a_namespaces_share_keeps_nobody_from_changing_the_namespace() {
         let shares = shares();
-        let whole = shares.weight(usize::MAX);
-        let held = [
-            shares.of("a").bodies.try_acquire_many_owned(whole).unwrap(),
-            shares.of("a").evaluations.try_acquire_owned().unwrap(),
-        ];
-        assert!(shares.of("a").bodies.try_acquire_many_owned(1).is_err());
-        let changes = shares.of_modes("a");
-        assert!(changes.bodies.try_acquire_many_owned(whole).is_ok());
-        assert!(changes.evaluations.try_acquire_owned().is_ok());
+        let held = (
+            body(&shares, "a", "ann", 2).unwrap(),
+            body(&shares, "a", "bob", 2).unwrap(),
+            shares.of("a", "ann").all.evaluations.try_acquire_owned().unwrap(),
+        );
+        assert_eq!(body(&shares, "a", "cat", 1).err(), Some(Full::Namespace));
+        let changes = shares.of_modes("a", "ann");
+        assert!(shares.body(&changes, usize::MAX).is_ok());
+        assert!(changes.all.evaluations.try_acquire_owned().is_ok());
         // One namespace's changes wait for no other one's.
-        let other = shares.of_modes("b").evaluations.try_acquire_owned();
-        assert!(shares.of_modes("a").evaluations.try_acquire_owned().is_ok());
+        let other = shares.of_modes("b", "ann").all.evaluations.try_acquire_owned();
+        assert!(shares.of_modes("a", "ann").all.evaluations.try_acquire_owned().is_ok());
         drop((held, other));
     }
 
+    /// Whatever somebody may write in no namespace, nobody else's is kept waiting by it.
     #[tokio::test]
-    async fn the_largest_body_comes_alone() {
+    async fn what_lies_in_no_namespace_is_each_users_own() {
         let shares = shares();
-        assert_eq!([0, 1, 1025, usize::MAX].map(|bytes| shares.weight(bytes)), [1, 1, 2, 4]);
-        let whole = shares.weight(usize::MAX);
-        let held = shares.of("a").bodies.try_acquire_many_owned(whole).unwrap();
-        assert!(shares.of("a").bodies.try_acquire_many_owned(1).is_err());
+        let held = shares.of("", "tess").all.evaluations.try_acquire_owned().unwrap();
+        assert!(shares.of("", "tess").all.evaluations.try_acquire_owned().is_err());
+        assert!(shares.of("", "admin").all.evaluations.try_acquire_owned().is_ok());
+        // Nor is that of a namespace, or of its changes, however the user is called.
+        for user in ["a", "/a", ""] {
+            let of_user = shares.of("", user).all.evaluations.try_acquire_owned().unwrap();
+            assert!(shares.of("a", "x").all.evaluations.try_acquire_owned().is_ok());
+            assert!(shares.of_modes("a", "x").all.evaluations.try_acquire_owned().is_ok());
+            drop(of_user);
+        }
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn one_user_takes_half_of_a_namespaces_room_for_bodies() {
+        let shares = shares();
+        let held = [
+            body(&shares, "a", "tess", 1).unwrap(),
+            body(&shares, "a", "tess", 1).unwrap(),
+        ];
+        assert_eq!(body(&shares, "a", "tess", 0).err(), Some(Full::User));
+        let other = body(&shares, "a", "lea", 2).unwrap();
+        assert_eq!(body(&shares, "a", "eve", 0).err(), Some(Full::Namespace));
+        assert!(body(&shares, "b", "tess", 2).is_ok());
+        drop((held, other));
+        assert!(body(&shares, "a", "tess", 2).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_largest_body_comes_alone_and_leaves_half_to_others() {
+        let shares = shares();
+        let held = body(&shares, "a", "tess", 1 << 20).unwrap();
+        assert_eq!(body(&shares, "a", "tess", 0).err(), Some(Full::User));
+        assert_eq!(body(&shares, "a", "lea", 1 << 20).err(), Some(Full::Namespace));
+        assert!(body(&shares, "a", "lea", 2).is_ok());
+        drop(held);
+        assert!(body(&shares, "a", "lea", 1 << 20).is_ok());
     }
 
     #[tokio::test]
@@ -143,34 +272,38 @@ mod tests {
         let shares = shares();
         assert_eq!([0, 7, 9].map(|kib| shares.weight_parsed(kib)), [1, 7, 8]);
         let whole = shares.weight_parsed(u32::MAX);
-        let held = shares.of("a").reviews.try_acquire_many_owned(whole).unwrap();
-        assert!(shares.of("a").reviews.try_acquire_many_owned(1).is_err());
-        assert!(shares.of("b").reviews.try_acquire_many_owned(1).is_ok());
+        let reviews = |namespace: &str| shares.of(namespace, "ann").all.reviews;
+        let held = reviews("a").try_acquire_many_owned(whole).unwrap();
+        assert!(reviews("a").try_acquire_many_owned(1).is_err());
+        assert!(reviews("b").try_acquire_many_owned(1).is_ok());
         drop(held);
     }
 
     #[tokio::test]
-    async fn namespaces_that_hold_nothing_are_forgotten_and_others_are_not() {
+    async fn namespaces_and_users_that_hold_nothing_are_forgotten_and_others_are_not() {
         let shares = shares();
-        let each: [fn(Share) -> Arc<Semaphore>; 4] = [
-            |share| share.bodies,
-            |share| share.reviews,
-            |share| share.evaluations,
-            |share| share.in_flight,
-        ];
-        let of = |at: usize| each[at](shares.of(&format!("holds-{at}")));
-        let held = [0, 1, 2, 3].map(|at| {
-            let room = of(at);
+        let room = |at: usize| {
+            let share = shares.of(&format!("holds-{at}"), "ann");
+            [share.user]
+                .iter()
+                .chain(share.all.each())
+                .nth(at)
+                .map(Arc::clone)
+                .unwrap()
+        };
+        let held = [0, 1, 2, 3, 4, 5].map(|at| {
+            let room = room(at);
             let all = u32::try_from(room.available_permits()).unwrap();
             room.try_acquire_many_owned(all).unwrap()
         });
         for number in 0..10 * REMEMBERED {
-            drop(shares.of(&format!("n{number}")));
+            drop(shares.of(&format!("n{number}"), &format!("u{number}")));
         }
         assert!(shares.of.lock().unwrap().len() <= REMEMBERED + held.len());
+        assert!(shares.of_users.lock().unwrap().len() <= REMEMBERED + held.len());
         for at in 0..held.len() {
             assert!(
-                of(at).try_acquire_owned().is_err(),
+                room(at).try_acquire_owned().is_err(),
                 "holds-{at} still holds what it held"
             );
         }

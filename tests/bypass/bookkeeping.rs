@@ -9,20 +9,25 @@ use crate::attackers::{MAKERS, force_apply, holder};
 use crate::launch::custom_kind;
 use crate::world::{SOON, World, all, one, pod, workload};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 18] = [
     "argocd.argoproj.io/sync-options",
+    "banzaicloud.com/last-applied",
     "config.k8s.io/owning-inventory",
     "configmanagement.gke.io/managed",
     "configsync.gke.io/resource-id",
     "deployment.kubernetes.io/revision",
     "deprecated.deployment.rollback.to",
+    "fluxcd.io/automated",
     "helm.sh/resource-policy",
     "kapp.k14s.io/delete-strategy",
+    "keel.sh/policy",
+    "kubecfg.ksonnet.io/garbage-collect-tag",
     "kubectl.kubernetes.io/last-applied-configuration",
     "kustomize.config.k8s.io/behavior",
     "kustomize.toolkit.fluxcd.io/prune",
     "meta.helm.sh/release-name",
     "objectset.rio.cattle.io/id",
+    "reloader.stakater.com/auto",
 ];
 
 fn annotated(key: &str, value: &Value) -> Value {

@@ -14,6 +14,7 @@ mod bookkeeping;
 mod bound_roles;
 mod bulk;
 mod ceiling;
+mod crowding;
 #[allow(
     dead_code,
     unused_imports,
@@ -26,6 +27,7 @@ mod edited_alike;
 mod egress_cilium;
 mod egress_domains;
 mod egress_resolved;
+mod engines_pods;
 mod exceptions;
 mod exceptions_end;
 mod field_managers;
@@ -58,6 +60,7 @@ mod nodes;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod orphaned;
 mod outlives;
 mod owned;
 mod owners;
@@ -67,6 +70,7 @@ mod release_records;
 mod reserved;
 mod rights;
 mod root_certificates;
+mod run_again;
 mod running_pods;
 mod secrets;
 mod services;

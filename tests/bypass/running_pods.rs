@@ -29,7 +29,7 @@ fn ephemeral(image: &str) -> Value {
 
 /// Exec, attach, port-forward, proxy and ephemeral containers, by either verb, as the platform's administrator too.
 ///
-/// Held by: `debug-window`, `approved-images`
+/// Held by: `debug-window`, `approved-images`, `projected-tokens`
 #[tokio::test]
 async fn somebody_looks_into_a_pod_without_a_window_or_in_one_that_is_over() {
     let world = World::shared().await;
@@ -118,6 +118,11 @@ async fn somebody_looks_into_a_pod_without_a_window_or_in_one_that_is_over() {
     dev.strategic(&door, &ephemeral("docker.io/library/busybox"))
         .await
         .refused_by("approved-images");
+    // Nor does it give an account of a Windows domain.
+    let mut of_a_domain = tools.clone();
+    of_a_domain["spec"]["ephemeralContainers"][0]["securityContext"]["windowsOptions"] =
+        json!({"gmsaCredentialSpecName": "payroll"});
+    dev.strategic(&door, &of_a_domain).await.refused_by("projected-tokens");
     dev.strategic(&door, &tools).await.ok();
 
     // A window ends by itself.

@@ -193,7 +193,7 @@ async fn evaluations_beyond_the_limit_wait_and_are_told_in_time() {
 async fn a_namespace_that_floods_waits_for_itself() {
     let server = Server::start(Limits {
         evaluations_of_one: 1,
-        bodies_of_one: 1 << 20,
+        bodies_of_one: 2 << 20,
         ..Limits::default()
     });
     let elsewhere = |name: &str| {
@@ -218,8 +218,8 @@ async fn a_namespace_that_floods_waits_for_itself() {
         "refused at once: {:?}",
         began.elapsed()
     );
-    let message = "ringfence could not review this object: the reviews of this namespace in flight hold all the memory that \
-        those of one may. Fix: try again; if it persists, run more replicas.";
+    let message = "ringfence could not review this object: your reviews of this namespace in flight hold all the memory that \
+        those of one user may. Fix: send fewer requests to this namespace at a time, and this one again.";
     assert_eq!(fat, refused(503, "ServiceUnavailable", message));
     let second = request(
         "/admit/fence?timeout=1s",
@@ -227,7 +227,7 @@ async fn a_namespace_that_floods_waits_for_itself() {
         review("fine").to_string(),
     );
     let message = "ringfence could not review this object: as many reviews of this namespace are evaluated as may be at a time. \
-        Fix: try again; if it persists, run more replicas.";
+        Fix: send fewer requests to this namespace at a time, and this one again.";
     assert_eq!(
         server.send(second).await.response(),
         refused(503, "ServiceUnavailable", message)
@@ -268,6 +268,143 @@ async fn of_one_namespace_only_so_many_reviews_wait_and_one_more_is_refused_at_o
         assert_eq!(reply.response(), allowed());
     }
     assert_eq!(server.send(of("floods", "fine")).await.response(), allowed());
+}
+
+/// A review of a Pod as the API server writes it: the object comes after what is said of it. What the script goes by is the request's name.
+fn sent(user: &str, namespace: &str, name: &str, object: &Value) -> String {
+    let whole = review(name);
+    let request = &whole["request"];
+    let fields = [
+        ("uid", &request["uid"]),
+        ("kind", &request["kind"]),
+        ("resource", &request["resource"]),
+        ("name", &request["name"]),
+        ("namespace", &json!(namespace)),
+        ("operation", &request["operation"]),
+        ("userInfo", &json!({"username": user})),
+        ("object", object),
+    ];
+    let fields: Vec<_> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{{}}}}}"#,
+        fields.join(",")
+    )
+}
+
+/// Waits until so many are being judged.
+async fn judged(server: &Server, count: usize) {
+    while server.script.seen.lock().unwrap().len() < count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Names of Roles and bindings have no bound, and stand ahead of the namespace.
+#[tokio::test]
+async fn a_long_name_takes_nobody_out_of_the_share_of_its_namespace() {
+    let server = Server::start(Limits {
+        in_flight_of_one: 1,
+        ..Limits::default()
+    });
+    let post = |user: &str, namespace: &str, name: &str| {
+        let body = sent(user, namespace, name, &json!({}));
+        server.send(request("/admit/bindings?timeout=5s", "application/json", body))
+    };
+    let long = format!("dozes{}", "n".repeat(900 << 10));
+    let dozes = post("tess", "floods", &long);
+    let others = async {
+        judged(&server, 1).await;
+        assert_eq!(post("lea", "floods", "fine").await.response()["status"]["code"], 503);
+        assert_eq!(post("tess", "other", "fine").await.response(), allowed());
+    };
+    let (dozed, ()) = tokio::join!(dozes, others);
+    assert_eq!(dozed.response(), allowed());
+}
+
+/// What lies in no namespace is no tenant's own, and anybody may write some of it.
+#[tokio::test]
+async fn who_floods_what_lies_in_no_namespace_keeps_no_other_user_out() {
+    let server = Server::start(Limits {
+        in_flight_of_one: 1,
+        ..Limits::default()
+    });
+    let post = |user: &str, name: &str| {
+        let body = sent(user, "", name, &json!({}));
+        server.send(request("/admit/label?timeout=5s", "application/json", body))
+    };
+    let dozes = post("tess", "dozes");
+    let others = async {
+        judged(&server, 1).await;
+        assert_eq!(post("tess", "fine").await.response()["status"]["code"], 503);
+        assert_eq!(post("admin", "fine").await.response(), allowed());
+    };
+    let (dozed, ()) = tokio::join!(dozes, others);
+    assert_eq!(dozed.response(), allowed());
+}
+
+/// Beside what keeps a whole share busy, what a policy denies would pass.
+#[tokio::test]
+async fn who_fills_a_share_passes_no_policy_that_fails_open() {
+    let one_at_a_time = [
+        Limits {
+            in_flight_of_one: 1,
+            ..Limits::default()
+        },
+        Limits {
+            evaluations_of_one: 1,
+            ..Limits::default()
+        },
+        Limits {
+            bodies_of_one: 1 << 10,
+            ..Limits::default()
+        },
+        Limits {
+            reviews_of_one: 1 << 10,
+            ..Limits::default()
+        },
+    ];
+    for limits in one_at_a_time {
+        let server = Server::start(limits);
+        let post = |name: &str, timeout: &str| {
+            let path = format!("/admit/policies/ignore-0123456789abcdef/0123456789ab?timeout={timeout}");
+            server.send(request(
+                &path,
+                "application/json",
+                sent("tess", "floods", name, &json!({})),
+            ))
+        };
+        let others = async {
+            judged(&server, 1).await;
+            post("denied", "1s").await.response()
+        };
+        let (dozed, denied) = tokio::join!(post("dozes", "5s"), others);
+        assert_eq!(dozed.response(), allowed());
+        assert_eq!(
+            (&denied["allowed"], &denied["status"]["code"]),
+            (&json!(false), &json!(503)),
+            "{denied}"
+        );
+    }
+}
+
+/// A tenant's largest bodies leave room for a launcher's.
+#[tokio::test]
+async fn one_user_leaves_half_of_a_namespace_to_the_others() {
+    let server = Server::start(Limits {
+        bodies_of_one: 1 << 20,
+        ..Limits::default()
+    });
+    let post = |user: &str, name: &str, bytes: usize| {
+        let body = sent(user, "ai", name, &json!({"data": "<".repeat(bytes)}));
+        server.send(request("/admit/fence?timeout=5s", "application/json", body))
+    };
+    let dozes = post("tess", "dozes", 2 << 20);
+    let others = async {
+        judged(&server, 1).await;
+        assert_eq!(post("tess", "fine", 0).await.response()["status"]["code"], 503);
+        assert_eq!(post("lea", "fine", 400 << 10).await.response(), allowed());
+    };
+    let (dozed, ()) = tokio::join!(dozes, others);
+    assert_eq!(dozed.response(), allowed());
 }
 
 #[tokio::test]

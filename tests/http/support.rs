@@ -72,7 +72,7 @@ impl Admit for Script {
                     sleep(Duration::from_millis(400)).await;
                     Decision::default()
                 }
-                "dozes" => {
+                name if name.starts_with("dozes") => {
                     sleep(Duration::from_secs(2)).await;
                     Decision::default()
                 }

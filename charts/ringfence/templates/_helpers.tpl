@@ -113,6 +113,29 @@ service:
     r.apiVersion.startsWith('ringfence.dev/') && r.uid == oldObject.metadata.annotations['ringfence.dev/owner-uid']))
 {{- end }}
 
+{{/* Whether somebody else asks than a controller of Kubernetes that ends things and lets go of them by its work. */}}
+{{- define "ringfence.notAControllerOfKubernetesCel" -}}
+!(request.userInfo.username in [
+  'system:kube-controller-manager',
+  'system:serviceaccount:kube-system:cronjob-controller',
+  'system:serviceaccount:kube-system:daemon-set-controller',
+  'system:serviceaccount:kube-system:deployment-controller',
+  'system:serviceaccount:kube-system:generic-garbage-collector',
+  'system:serviceaccount:kube-system:job-controller',
+  'system:serviceaccount:kube-system:namespace-controller',
+  'system:serviceaccount:kube-system:replicaset-controller',
+  'system:serviceaccount:kube-system:replication-controller',
+  'system:serviceaccount:kube-system:statefulset-controller'])
+{{- end }}
+
+{{/* What a DELETE says is to become of what the object owns, in the new spelling, whichever it is written in; nothing where it says nothing. */}}
+{{- define "ringfence.propagationCel" -}}
+!has(request.options) || request.options == null ? ''
+: has(request.options.orphanDependents) && request.options.orphanDependents != null
+? (request.options.orphanDependents == true ? 'Orphan' : 'Background')
+: has(request.options.propagationPolicy) && request.options.propagationPolicy != null ? request.options.propagationPolicy : ''
+{{- end }}
+
 {{/* Names of the guards, as a JSON list, which is a YAML list too: each is called as its file. */}}
 {{- define "ringfence.guards" -}}
 {{- $names := list }}

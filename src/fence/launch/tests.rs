@@ -26,7 +26,7 @@ fn judged(review: &Review, facts: &Facts) -> Option<Violation> {
         .class("default")
         .map(|class| serde_json::from_value(class.clone()).unwrap());
     let subject = Subject::of(review).unwrap().unwrap();
-    check(&subject, facts, &workflow(), class.as_ref())
+    check(&subject, facts, &workflow(), ("default", class.as_ref()))
 }
 
 #[rstest]
@@ -473,4 +473,52 @@ fn a_stored_template_is_its_controllers_alone(#[case] operation: &str, #[case] d
         );
         assert!(Subject::of(&review).unwrap().is_none(), "its controller is left alone");
     }
+}
+
+/// An engine that keeps on a pod whose it is, and what becomes of it, finds it as a launcher left it.
+#[rstest]
+#[case::changed(json!({"task_id": "other", "example.com/note": "x"}), true)]
+#[case::added(json!({"task_id": "load", "try_number": "2"}), true)]
+#[case::taken_off(json!({"example.com/note": "x"}), true)]
+#[case::all_taken_off(Value::Null, true)]
+#[case::anybodys(json!({"task_id": "load", "example.com/note": "x"}), false)]
+fn only_a_launcher_changes_annotations_by_which_an_engine_knows_its_pods(#[case] after: Value, #[case] counts: bool) {
+    let mut declared = workflow();
+    declared.spec.engine = Some("airflow".to_owned());
+    let class = |engines: Value| -> AIWorkflowClass {
+        let class = json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "c"}, "spec": {"engines": engines},
+        });
+        serde_json::from_value(class).unwrap()
+    };
+    let (open, closed) = (class(json!([{"name": "airflow"}])), class(json!([])));
+    let old = set(pod(), "/metadata/annotations", json!({"task_id": "load"}));
+    let new = set(pod(), "/metadata/annotations", after);
+    let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&old));
+    let live = json!({"metadata": {"name": "scheduler", "uid": "scheduler-uid"}});
+    let facts = Facts {
+        launcher: Some(live),
+        ..facts()
+    };
+    let cases = [
+        (user("bob", &["data"], None), &open, counts),
+        (user(SCHEDULER, &[], None), &open, counts),
+        (user(JOB_CONTROLLER, &[], None), &open, counts),
+        (user("ann", &[], None), &open, false),
+        (user(SCHEDULER, &[], Some(("scheduler-uid", "JTI=1"))), &open, false),
+        (user(JOB_CONTROLLER, &[], Some(("1", "JTI=1"))), &open, false),
+        (user("bob", &["data"], None), &closed, false),
+    ];
+    for (user, class, expected) in cases {
+        review.user = user;
+        let subject = Subject::of(&review).unwrap().unwrap();
+        let refused = check(&subject, &facts, &declared, ("c", Some(class)));
+        assert_eq!(refused.is_some(), expected, "{refused:?} of {:?}", review.user);
+        if let Some(refused) = refused {
+            assert_eq!(refused.path, NOTES);
+        }
+    }
+    // A launcher's account is asked for.
+    review.user = user(SCHEDULER, &[], None);
+    assert!(Subject::of(&review).unwrap().unwrap().needs().launcher.is_some());
 }

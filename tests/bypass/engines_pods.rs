@@ -1,0 +1,116 @@
+//! Door: an engine mistakes its own pods, or no longer finds them: what it takes for done, or for another's, runs on, or runs again.
+
+use serde_json::{Value, json};
+use support::{eventually, unique};
+
+use crate::launch::custom_kind;
+use crate::world::{SOON, World, all, one, pod};
+
+/// By what an engine's profile lets its pods carry, the engine knows which is whose.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_writes_what_an_engine_tells_its_pods_apart_by() {
+    let world = World::shared().await;
+    let class = world
+        .class(&json!({
+            "engines": [{"name": "airflow"}, {"name": "custom"}], "images": {"allowed": ["**"]}, "podAnnotations": ["example.com/"],
+        }))
+        .await;
+    let ns = &world.namespace("apart", &json!({"ringfence.dev/enforce": class})).await;
+    world.ready(ns, "triage", &json!({"engine": "airflow"})).await;
+    world.ready(ns, "plain", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let words = |words: Value| json!({"metadata": {"annotations": words}});
+    let mut task = pod("task", "triage");
+    task["metadata"]["annotations"] = json!({"dag_id": "invoices", "task_id": "load"});
+    lea.post(&all("Pod", ns), &task).await.ok();
+    lea.post(&all("Pod", ns), &pod("plain", "plain")).await.ok();
+    let path = one("Pod", ns, "task");
+    for attacker in [&world.tess, &edith, &world.admin] {
+        for change in [
+            json!({"task_id": "other"}),
+            json!({"task_id": null}),
+            json!({"try_number": "9"}),
+        ] {
+            let answer = attacker.patch(&path, &words(change)).await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("by which its engine knows its pods"), "{said}");
+        }
+        // What the class lets every pod carry says nothing to the engine.
+        for value in [json!("x"), Value::Null] {
+            attacker
+                .patch(&path, &words(json!({"example.com/note": value})))
+                .await
+                .ok();
+        }
+        // And a pod of another engine says nothing to this one, which is not allowed there either.
+        let answer = attacker
+            .patch(&one("Pod", ns, "plain"), &words(json!({"task_id": "x"})))
+            .await;
+        answer.refused_by("pod-annotations");
+    }
+    for change in [json!({"try_number": "2"}), json!({"try_number": null})] {
+        lea.patch(&path, &words(change)).await.ok();
+    }
+}
+
+/// An operator that finds its pods by their labels loses one that wears others, and what it makes instead runs beside it.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_hides_a_pod_from_its_operator() {
+    let world = World::shared().await;
+    let ns = &world.enforced("hidden").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (group, plural) = custom_kind(&world).await;
+    let role = json!({
+        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
+        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
+    });
+    world
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
+        .await
+        .ok();
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
+    let flow = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Flow",
+        "metadata": {"name": "run", "labels": {"ringfence.dev/workflow": "triage"}}, "spec": {"image": "x"},
+    });
+    let flow = lea.post(&flows, &flow).await.ok();
+    let mut step = pod("step", "triage");
+    step["metadata"]["labels"]["example.com/run"] = json!("run");
+    step["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": "run", "uid": flow["metadata"]["uid"], "controller": true,
+    }]);
+    eventually(SOON, || async {
+        let answer = lea.post(&all("Pod", ns), &step).await;
+        anyhow::ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    let path = one("Pod", ns, "step");
+    let labels = |value: Value| json!({"metadata": {"labels": {"example.com/run": value}}});
+    for attacker in [&world.tess, &edith, &world.admin] {
+        for change in [
+            labels(Value::Null),
+            labels(json!("other")),
+            json!({"metadata": {"labels": {"done": "true"}}}),
+        ] {
+            let answer = attacker.patch(&path, &change).await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("finds what is its own"), "{said}");
+        }
+        let note = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/note": "x"}}});
+        attacker.patch(&path, &note).await.ok();
+    }
+    // Its operator is a launcher.
+    lea.patch(&path, &json!({"metadata": {"labels": {"done": "true"}}}))
+        .await
+        .ok();
+    world.tess.delete(&path).await.ok();
+}

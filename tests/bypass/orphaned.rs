@@ -1,0 +1,157 @@
+//! Door: what is deleted leaves its pods behind, by what a DELETE says of them or leaves unsaid.
+
+use serde_json::{Value, json};
+use support::{eventually, unique};
+
+use crate::attackers::{MAKERS, holder};
+use crate::launch::custom_kind;
+use crate::legitimate::has_pods;
+use crate::world::{SOON, World, all, one, pod, tess, workload};
+
+const LEFT_RUNNING: &str = "ringfence-left-running";
+const OPERATORS_OBJECTS: &str = "ringfence-operators-objects";
+/// What the API server leaves the pods of where a DELETE says nothing.
+const ORPHANS: [&str; 2] = ["Job", "ReplicationController"];
+
+/// Of a Job and a ReplicationController alone the API server lets the pods be, for the sake of clients that are older than the garbage
+/// collector.
+///
+/// Held by: `ringfence-left-running`
+#[tokio::test]
+async fn a_tenant_deletes_a_job_and_says_nothing_of_its_pods() {
+    let world = World::shared().await;
+    let ns = &world.enforced("unsaid").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    for kind in MAKERS {
+        let app = kind.to_lowercase();
+        let mut made = workload(kind, &pod(&app, "triage"));
+        if kind == "CronJob" {
+            made["spec"]["suspend"] = json!(true);
+        }
+        lea.post(&all(kind, ns), &made).await.ok();
+    }
+    for kind in ORPHANS {
+        let app = kind.to_lowercase();
+        has_pods(&world, ns, &app, 1).await;
+        let path = one(kind, ns, &app);
+        for attacker in [&world.tess, &edith] {
+            for query in ["", "?gracePeriodSeconds=0", "?dryRun=All"] {
+                let answer = attacker.delete(&format!("{path}{query}")).await;
+                let said = answer.refused_by_guard(LEFT_RUNNING);
+                assert!(said.contains("propagationPolicy=Background"), "{said}");
+            }
+        }
+        let answer = edith.delete(&all(kind, ns)).await;
+        answer.refused_by_guard(LEFT_RUNNING);
+        has_pods(&world, ns, &app, 1).await;
+    }
+    // Whatever else makes pods takes them along unasked, and these where it is said: as kubectl does by itself.
+    for kind in MAKERS.into_iter().filter(|kind| !ORPHANS.contains(kind)) {
+        world.tess.delete(&one(kind, ns, &kind.to_lowercase())).await.ok();
+    }
+    let arguments = ["delete", "job/job", "--wait=false", "--namespace", ns];
+    let done = world.cluster.kubectl_as(&tess(), &arguments).await.unwrap();
+    assert!(done.success, "{done}");
+    edith
+        .delete(&format!("{}?orphanDependents=false", all("ReplicationController", ns)))
+        .await
+        .ok();
+    for kind in MAKERS {
+        let app = kind.to_lowercase();
+        world.admin.gone(&one(kind, ns, &app)).await;
+        has_pods(&world, ns, &app, 0).await;
+    }
+    // In the foreground, and once more while that goes on.
+    let job = one("Job", ns, "slow");
+    let mut made = workload("Job", &pod("slow", "triage"));
+    made["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    lea.post(&all("Job", ns), &made).await.ok();
+    has_pods(&world, ns, "slow", 1).await;
+    world
+        .tess
+        .delete(&format!("{job}?propagationPolicy=Foreground"))
+        .await
+        .ok();
+    world.tess.delete(&job).await.ok();
+    has_pods(&world, ns, "slow", 0).await;
+    let let_go = json!({"metadata": {"finalizers": null}});
+    world.tess.patch(&job, &let_go).await.ok();
+    world.admin.gone(&job).await;
+    // Who approves keeps them on purpose.
+    lea.post(&all("Job", ns), &workload("Job", &pod("kept", "triage")))
+        .await
+        .ok();
+    has_pods(&world, ns, "kept", 1).await;
+    world.admin.delete(&one("Job", ns, "kept")).await.ok();
+    world.admin.gone(&one("Job", ns, "kept")).await;
+    let kept = has_pods(&world, ns, "kept", 1).await.remove(0);
+    assert!(kept["metadata"]["ownerReferences"].is_null(), "{}", kept["metadata"]);
+}
+
+/// The pods that an operator made go by the same ownerReferences, and nobody asks the operator.
+///
+/// Held by: `ringfence-operators-objects`
+#[tokio::test]
+async fn a_tenant_deletes_an_operators_object_without_its_pods() {
+    let world = World::shared().await;
+    let ns = &world.enforced("operators").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let (group, plural) = custom_kind(&world).await;
+    let role = json!({
+        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
+        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
+    });
+    world
+        .admin
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
+        .await
+        .ok();
+    let rules =
+        json!([{"apiGroups": [group], "resources": [plural], "verbs": ["get", "list", "delete", "deletecollection"]}]);
+    let of_the_kind = holder(&world, &rules).await;
+    let lea = world.master("lea", &[]).await;
+    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
+    let flow = |name: &str, labels: Value| {
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "Flow", "metadata": {"name": name, "labels": labels}, "spec": {"image": "x"},
+        })
+    };
+    let labelled = json!({"ringfence.dev/workflow": "triage"});
+    let made = lea.post(&flows, &flow("run", labelled.clone())).await.ok();
+    let mut step = pod("step", "triage");
+    step["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": "run", "uid": made["metadata"]["uid"], "controller": true,
+    }]);
+    eventually(SOON, || async {
+        let answer = lea.post(&all("Pod", ns), &step).await;
+        anyhow::ensure!(answer.code == 201, "{}", answer.message());
+        Ok(())
+    })
+    .await;
+    let run = format!("{flows}/run");
+    for path in [&run, &flows] {
+        for query in ["propagationPolicy=Orphan", "orphanDependents=true"] {
+            let answer = of_the_kind.delete(&format!("{path}?{query}")).await;
+            let said = answer.refused_by_guard(OPERATORS_OBJECTS);
+            assert!(said.contains("would stay and run on"), "{said}");
+        }
+    }
+    // What no workflow's is goes as it likes, and what is one's takes its pods along, unasked too.
+    lea.post(&flows, &flow("free", json!({}))).await.ok();
+    of_the_kind
+        .delete(&format!("{flows}/free?propagationPolicy=Orphan"))
+        .await
+        .ok();
+    of_the_kind.delete(&run).await.ok();
+    world.admin.gone(&one("Pod", ns, "step")).await;
+    // Who approves keeps them on purpose.
+    lea.post(&flows, &flow("kept", labelled)).await.ok();
+    world
+        .admin
+        .delete(&format!("{flows}/kept?propagationPolicy=Orphan"))
+        .await
+        .ok();
+    world.admin.gone(&format!("{flows}/kept")).await;
+}
