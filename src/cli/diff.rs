@@ -96,10 +96,10 @@ async fn compare(args: &Args) -> Result<Comparison> {
         bail!("there is no AIWorkflow, AIWorkflowGrant, AIWorkflowClass or Namespace in the input");
     }
     let client = target.login().await?;
-    cluster::patiently("reading the cluster", async {
+    let compared = async {
         cluster::serves_our_kinds(&client).await?;
         let release = &args.release.release_namespace;
         Proposal::new(client, &manifests, release).await?.compare().await
-    })
-    .await
+    };
+    cluster::patiently("reading the cluster", Box::pin(compared)).await
 }
