@@ -123,6 +123,24 @@ fn of_cluster(inside: &Inside) -> Vec<Selector> {
     namespaces.chain(api_server).collect()
 }
 
+/// Whether it is one of these, of any namespace.
+fn is_of_cluster(asked: &Value) -> bool {
+    let Some(selector) = Selector::read(asked) else {
+        return false;
+    };
+    match selector {
+        Selector::Name(name) => name == API_SERVER,
+        Selector::Pattern(pattern) => {
+            let below = |below: &&str| {
+                let rest = pattern.strip_prefix(*below)?.strip_prefix('.')?;
+                let namespace = rest.strip_suffix(SEARCHED[0])?.strip_suffix('.')?;
+                (!namespace.contains(['.', '*'])).then_some(())
+            };
+            BELOW.iter().any(|prefix| below(&prefix).is_some())
+        }
+    }
+}
+
 /// The names that may be asked for, of a policy.
 pub(super) fn asked(policy: &Value) -> impl Iterator<Item = &Value> {
     let rules = policy.pointer("/spec/egress").and_then(Value::as_array);
@@ -149,11 +167,6 @@ pub(super) fn asks_for_what_it_opens(policy: &mut Value, own: &str, was_given: i
     if opened.is_empty() {
         return false;
     }
-    let is_of_cluster = |name: &Value| {
-        let text = name.get("matchPattern").or_else(|| name.get("matchName"));
-        text.and_then(Value::as_str)
-            .is_some_and(|text| text.ends_with(SEARCHED[0]))
-    };
     for rule in rules.iter_mut().filter(|rule| !is_opening(rule)) {
         if let Some(asked) = rule.pointer_mut(DNS_NAMES).and_then(Value::as_array_mut) {
             asked.retain(|name| opened.contains(name) || (is_of_cluster(name) && was_given(name)));

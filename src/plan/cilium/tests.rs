@@ -107,17 +107,21 @@ fn names_of_the_cluster_are_those_of_namespaces_that_are_reached() {
     let pods = |namespace: &str| json!({"name": namespace, "to": {"pods": {"namespace": namespace, "selector": {"matchLabels": {"a": "b"}}}}, "ports": [{"port": 1}]});
     let of_namespaces = |policy: &Value| {
         let names = asked(policy).map(|name| name["matchPattern"].as_str().unwrap_or_default().to_owned());
-        names.filter(|name| name.starts_with("**")).collect::<Vec<_>>()
+        names.filter(|name| name.starts_with("**")).collect::<BTreeSet<_>>()
     };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let mut observed = place(Value::Null);
     let alone = declaring(json!([domain]));
     let made = plan(&alone, &observed);
     let own = "**.ai.svc.cluster.local";
-    assert_eq!(of_namespaces(policy(&stored(&made.changes))), [own]);
+    assert_eq!(of_namespaces(policy(&stored(&made.changes))), set(&[own]));
     // The class opens one of them.
     let mut both = declaring(json!([domain, pods("vectors"), pods("elsewhere")]));
     let children = stored(&plan(&both, &observed).changes);
-    assert_eq!(of_namespaces(policy(&children)), [own, "**.vectors.svc.cluster.local"]);
+    assert_eq!(
+        of_namespaces(policy(&children)),
+        set(&[own, "**.vectors.svc.cluster.local"])
+    );
     // Who declares it while nobody reviews, and writes it there as well, may not ask for it.
     let now = "2026-11-22T08:00:00Z".parse().unwrap();
     let said = crate::plan::status(&alone, &observed, &made, &crate::plan::Outcome::Applied(None), now);
@@ -134,7 +138,7 @@ fn names_of_the_cluster_are_those_of_namespaces_that_are_reached() {
     else {
         panic!("{:?}", held.changes)
     };
-    assert_eq!(of_namespaces(policy), [own]);
+    assert_eq!(of_namespaces(policy), set(&[own]));
 }
 
 /// Beside a policy that opens the DNS without a look at names, Cilium would look at none.
