@@ -136,7 +136,7 @@ fn is_of_cluster(asked: &Value) -> bool {
                 let namespace = rest.strip_suffix(SEARCHED[0])?.strip_suffix('.')?;
                 (!namespace.contains(['.', '*'])).then_some(())
             };
-            BELOW.iter().any(|prefix| below(&prefix).is_some())
+            BELOW.iter().any(|prefix| below(prefix).is_some())
         }
     }
 }
