@@ -3,9 +3,10 @@
 use anyhow::ensure;
 use ringfence::plan::owned_name;
 use serde_json::{Value, json};
-use support::{Identity, eventually, unique};
+use support::{eventually, unique};
 
 use crate::attackers::{force_apply, scan_report, told};
+use crate::egress_domains::{declaring, follows_what_is_declared, person_with};
 use crate::objects::{cilium_definition, said};
 use crate::owned::GUARD;
 use crate::world::{Actor, CLASSES, NAMESPACES, SOON, World, all, condition, one, workflow};
@@ -13,10 +14,6 @@ use crate::world::{Actor, CLASSES, NAMESPACES, SOON, World, all, condition, one,
 const KIND: &str = "CiliumNetworkPolicy";
 const KEYS: &str = "ringfence-reserved-keys";
 const ROLE: &str = "cilium-policies";
-
-fn declaring(domain: &str) -> Value {
-    json!({"network": {"egress": [{"name": "x", "to": {"domains": [domain]}, "ports": [{"port": 443}]}]}})
-}
 
 /// A policy that opens the DNS for every name, beside whatever else does, and all of the world.
 fn open() -> Value {
@@ -57,13 +54,7 @@ async fn define(world: &World) {
 
 /// Somebody with a role and every right on the kind.
 async fn holder(world: &World, ns: &str, role: &str) -> Actor {
-    let (identity, actor) = world.person(ns, role).await;
-    let Identity::User { name, .. } = identity else {
-        panic!("a user")
-    };
-    world.bind(ns, ROLE, &json!({"kind": "User", "name": name})).await;
-    eventually(SOON, || async { actor.read(&all(KIND, ns)).await }).await;
-    actor
+    person_with(world, ns, role, (KIND, ROLE)).await
 }
 
 /// The policy, once it is there.
@@ -131,18 +122,7 @@ async fn somebody_changes_or_deletes_what_opens_the_way_to_domains_by_cilium() {
     let after = world.admin.read(&path).await.unwrap();
     assert_eq!(said(&after), said(&before));
     // Who declares changes it, through Ringfence.
-    let declared = json!({"spec": declaring("b.example.com")});
-    world.tess.patch(&one("AIWorkflow", ns, "triage"), &declared).await.ok();
-    eventually(SOON, || async {
-        let (_, now) = way(&world, ns).await;
-        let text = now["spec"].to_string();
-        ensure!(
-            text.contains("b.example.com") && !text.contains("api.example.com"),
-            "{text}"
-        );
-        Ok(())
-    })
-    .await;
+    follows_what_is_declared(&world, ns, &path).await;
 }
 
 /// Policies add up: one that opens the DNS without a look at names has Cilium look at none. Her own, a copy of Ringfence's, and that of a

@@ -3,11 +3,11 @@
 use anyhow::ensure;
 use ringfence::plan::owned_name;
 use serde_json::{Map, Value, json};
-use support::{eventually, unique};
+use support::{Identity, eventually, unique};
 
 use crate::attackers::force_apply;
 use crate::objects::said;
-use crate::world::{Answer, NAMESPACES, SOON, World, all, condition, one, workflow};
+use crate::world::{Actor, Answer, NAMESPACES, SOON, World, all, condition, one, workflow};
 
 const KEY: &str = "ringfence.dev/egress-domains";
 const KEYS: &str = "ringfence-reserved-keys";
@@ -17,8 +17,35 @@ fn leads_to(domain: &str) -> String {
     format!(r#"{{"rules":[{{"name":"x","domains":["{domain}"],"ports":[{{"port":443}}]}}]}}"#)
 }
 
-fn declaring(domain: &str) -> Value {
+pub fn declaring(domain: &str) -> Value {
     json!({"network": {"egress": [{"name": "x", "to": {"domains": [domain]}, "ports": [{"port": 443}]}]}})
+}
+
+/// Somebody with a role in that namespace, and with this one, by which every right on a kind is held. Waits until it is.
+pub async fn person_with(world: &World, ns: &str, role: &str, (kind, of_kind): (&str, &str)) -> Actor {
+    let (identity, actor) = world.person(ns, role).await;
+    let Identity::User { name, .. } = identity else {
+        panic!("a user")
+    };
+    world.bind(ns, of_kind, &json!({"kind": "User", "name": name})).await;
+    eventually(SOON, || async { actor.read(&all(kind, ns)).await }).await;
+    actor
+}
+
+/// Who declares another domain than `api.example.com` has that object say so, through Ringfence.
+pub async fn follows_what_is_declared(world: &World, ns: &str, object: &str) {
+    let declared = json!({"spec": declaring("b.example.com")});
+    world.tess.patch(&one("AIWorkflow", ns, "triage"), &declared).await.ok();
+    eventually(SOON, || async {
+        let now = world.admin.read(object).await?;
+        let text = now["spec"].to_string();
+        ensure!(
+            text.contains("b.example.com") && !text.contains("api.example.com"),
+            "{text}"
+        );
+        Ok(())
+    })
+    .await;
 }
 
 /// A namespace in that mode, whose class opens what lies below example.com.

@@ -3,8 +3,9 @@
 use anyhow::ensure;
 use ringfence::plan::owned_name;
 use serde_json::{Value, json};
-use support::{Identity, eventually, unique};
+use support::{eventually, unique};
 
+use crate::egress_domains::{declaring, follows_what_is_declared, person_with};
 use crate::objects::said;
 use crate::owned::GUARD;
 use crate::world::{Actor, SOON, World, all, one, workflow};
@@ -13,10 +14,6 @@ const KIND: &str = "ResolvedNames";
 const KEYS: &str = "ringfence-reserved-keys";
 const STATUS: &str = "ringfence-status";
 const ROLE: &str = "resolved-names";
-
-fn declaring(domain: &str) -> Value {
-    json!({"network": {"egress": [{"name": "x", "to": {"domains": [domain]}, "ports": [{"port": 443}]}]}})
-}
 
 /// Rules that resolve a name of the attacker's.
 fn theirs() -> Value {
@@ -53,13 +50,7 @@ async fn place(world: &World, mode: &str) -> String {
 
 /// Somebody with a role and every right on the kind.
 async fn holder(world: &World, ns: &str, role: &str) -> Actor {
-    let (identity, actor) = world.person(ns, role).await;
-    let Identity::User { name, .. } = identity else {
-        panic!("a user")
-    };
-    world.bind(ns, ROLE, &json!({"kind": "User", "name": name})).await;
-    eventually(SOON, || async { actor.read(&all(KIND, ns)).await }).await;
-    actor
+    person_with(world, ns, role, (KIND, ROLE)).await
 }
 
 /// The object, once it is there.
@@ -124,18 +115,7 @@ async fn somebody_writes_what_is_remembered_of_domains() {
     assert_eq!(said(&after)["spec"], said(&before)["spec"]);
     assert_eq!(opened(&world, ns).await, "null");
     // Who declares changes it, through Ringfence.
-    let declared = json!({"spec": declaring("b.example.com")});
-    world.tess.patch(&one("AIWorkflow", ns, "triage"), &declared).await.ok();
-    eventually(SOON, || async {
-        let (_, now) = memory(&world, ns).await;
-        let text = now["spec"].to_string();
-        ensure!(
-            text.contains("b.example.com") && !text.contains("api.example.com"),
-            "{text}"
-        );
-        Ok(())
-    })
-    .await;
+    follows_what_is_declared(&world, ns, &path).await;
 }
 
 /// Where a namespace only warns no guard stands before what is resolved, so it is put back; what was answered is nobody's to write there either.

@@ -1,10 +1,9 @@
 //! Door: an engine mistakes its own pods, or no longer finds them: what it takes for done, or for another's, runs on, or runs again.
 
 use serde_json::{Value, json};
-use support::{eventually, unique};
 
-use crate::launch::custom_kind;
-use crate::world::{SOON, World, all, one, pod};
+use crate::operators::{OperatorsKind, launches};
+use crate::world::{World, all, one, pod};
 
 /// By what an engine's profile lets its pods carry, the engine knows which is whose.
 ///
@@ -64,35 +63,14 @@ async fn a_tenant_hides_a_pod_from_its_operator() {
     let world = World::shared().await;
     let ns = &world.enforced("hidden").await;
     world.ready(ns, "triage", &json!({})).await;
-    let (group, plural) = custom_kind(&world).await;
-    let role = json!({
-        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
-        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
-    });
-    world
-        .admin
-        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
-        .await
-        .ok();
+    let kind = OperatorsKind::new(&world).await;
     let lea = world.master("lea", &[]).await;
     let (_, edith) = world.tenant(ns).await;
-    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
-    let flow = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "Flow",
-        "metadata": {"name": "run", "labels": {"ringfence.dev/workflow": "triage"}}, "spec": {"image": "x"},
-    });
-    let flow = lea.post(&flows, &flow).await.ok();
+    let flow = lea.post(&kind.all(ns), &kind.labelled("run")).await.ok();
     let mut step = pod("step", "triage");
     step["metadata"]["labels"]["example.com/run"] = json!("run");
-    step["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": "run", "uid": flow["metadata"]["uid"], "controller": true,
-    }]);
-    eventually(SOON, || async {
-        let answer = lea.post(&all("Pod", ns), &step).await;
-        anyhow::ensure!(answer.code == 201, "{}", answer.message());
-        Ok(())
-    })
-    .await;
+    step["metadata"]["ownerReferences"] = json!([kind.owner(&flow)]);
+    launches(&lea, ns, &step).await;
     let path = one("Pod", ns, "step");
     let labels = |value: Value| json!({"metadata": {"labels": {"example.com/run": value}}});
     for attacker in [&world.tess, &edith, &world.admin] {

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
-use crate::launch::custom_kind;
+use crate::operators::OperatorsKind;
 use crate::world::{Actor, NAMESPACES, SOON, World, all, one, pod, workload};
 
 /// Kinds whose controllers make pods here, where there is no node for a DaemonSet.
@@ -507,13 +507,7 @@ async fn an_operators_object_that_no_launcher_made_owns_what_runs() {
     let account = json!({"metadata": {"name": "controller"}});
     world.admin.post(&all("ServiceAccount", argo), &account).await.ok();
     world.ready(ns, "triage", &json!({})).await;
-    let (group, plural) = custom_kind(&world).await;
-    let role = json!({
-        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
-        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
-    });
-    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
-    world.admin.post(roles, &role).await.ok();
+    let kind = OperatorsKind::new(&world).await;
     world
         .bind(
             ns,
@@ -526,18 +520,13 @@ async fn an_operators_object_that_no_launcher_made_owns_what_runs() {
     eventually(SOON, || async { controller.read(&pods).await }).await;
     let lea = world.master("lea", &[]).await;
 
-    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
-    let flow = |name: &str| json!({"apiVersion": format!("{group}/v1"), "kind": "Flow", "metadata": {"name": name}, "spec": {"image": "x"}});
-    let unmarked = world.admin.post(&flows, &flow("unmarked")).await.ok();
-    let mut marked = flow("marked");
-    marked["metadata"]["labels"] = json!({"ringfence.dev/workflow": "triage"});
+    let flows = kind.all(ns);
+    let unmarked = world.admin.post(&flows, &kind.object("unmarked")).await.ok();
+    let marked = kind.labelled("marked");
     world.admin.post(&flows, &marked).await.refused_by("launcher");
     let marked = lea.post(&flows, &marked).await.ok();
     let owned = |mut object: Value, by: &Value| {
-        object["metadata"]["ownerReferences"] = json!([{
-            "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": by["metadata"]["name"], "uid": by["metadata"]["uid"],
-            "controller": true,
-        }]);
+        object["metadata"]["ownerReferences"] = json!([kind.owner(by)]);
         object
     };
     let dry = format!("{pods}?dryRun=All");

@@ -60,6 +60,7 @@ mod nodes;
 )]
 #[path = "../cluster/objects.rs"]
 mod objects;
+mod operators;
 mod orphaned;
 mod outlives;
 mod owned;

@@ -1,12 +1,11 @@
 //! Door: what is deleted leaves its pods behind, by what a DELETE says of them or leaves unsaid.
 
-use serde_json::{Value, json};
-use support::{eventually, unique};
+use serde_json::json;
 
 use crate::attackers::{MAKERS, holder};
-use crate::launch::custom_kind;
 use crate::legitimate::has_pods;
-use crate::world::{SOON, World, all, one, pod, tess, workload};
+use crate::operators::{OperatorsKind, launches};
+use crate::world::{World, all, one, pod, tess, workload};
 
 const LEFT_RUNNING: &str = "ringfence-left-running";
 const OPERATORS_OBJECTS: &str = "ringfence-operators-objects";
@@ -98,38 +97,14 @@ async fn a_tenant_deletes_an_operators_object_without_its_pods() {
     let world = World::shared().await;
     let ns = &world.enforced("operators").await;
     world.ready(ns, "triage", &json!({})).await;
-    let (group, plural) = custom_kind(&world).await;
-    let role = json!({
-        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
-        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
-    });
-    world
-        .admin
-        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
-        .await
-        .ok();
-    let rules =
-        json!([{"apiGroups": [group], "resources": [plural], "verbs": ["get", "list", "delete", "deletecollection"]}]);
-    let of_the_kind = holder(&world, &rules).await;
+    let kind = OperatorsKind::new(&world).await;
+    let of_the_kind = holder(&world, &kind.rules(&["get", "list", "delete", "deletecollection"])).await;
     let lea = world.master("lea", &[]).await;
-    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
-    let flow = |name: &str, labels: Value| {
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "Flow", "metadata": {"name": name, "labels": labels}, "spec": {"image": "x"},
-        })
-    };
-    let labelled = json!({"ringfence.dev/workflow": "triage"});
-    let made = lea.post(&flows, &flow("run", labelled.clone())).await.ok();
+    let flows = kind.all(ns);
+    let made = lea.post(&flows, &kind.labelled("run")).await.ok();
     let mut step = pod("step", "triage");
-    step["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": "run", "uid": made["metadata"]["uid"], "controller": true,
-    }]);
-    eventually(SOON, || async {
-        let answer = lea.post(&all("Pod", ns), &step).await;
-        anyhow::ensure!(answer.code == 201, "{}", answer.message());
-        Ok(())
-    })
-    .await;
+    step["metadata"]["ownerReferences"] = json!([kind.owner(&made)]);
+    launches(&lea, ns, &step).await;
     let run = format!("{flows}/run");
     for path in [&run, &flows] {
         for query in ["propagationPolicy=Orphan", "orphanDependents=true"] {
@@ -139,7 +114,7 @@ async fn a_tenant_deletes_an_operators_object_without_its_pods() {
         }
     }
     // What no workflow's is goes as it likes, and what is one's takes its pods along, unasked too.
-    lea.post(&flows, &flow("free", json!({}))).await.ok();
+    lea.post(&flows, &kind.object("free")).await.ok();
     of_the_kind
         .delete(&format!("{flows}/free?propagationPolicy=Orphan"))
         .await
@@ -147,7 +122,7 @@ async fn a_tenant_deletes_an_operators_object_without_its_pods() {
     of_the_kind.delete(&run).await.ok();
     world.admin.gone(&one("Pod", ns, "step")).await;
     // Who approves keeps them on purpose.
-    lea.post(&flows, &flow("kept", labelled)).await.ok();
+    lea.post(&flows, &kind.labelled("kept")).await.ok();
     world
         .admin
         .delete(&format!("{flows}/kept?propagationPolicy=Orphan"))

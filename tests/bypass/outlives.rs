@@ -1,12 +1,11 @@
 //! Door: what an operator's object made outlives it, by another owner beside it or none; or the object itself outlives its deletion.
 
 use serde_json::{Value, json};
-use support::{eventually, unique};
 
 use crate::attackers::holder;
-use crate::launch::custom_kind;
 use crate::legitimate::has_pods;
-use crate::world::{SOON, World, all, one, pod, workload};
+use crate::operators::{OperatorsKind, launches};
+use crate::world::{World, all, one, pod, workload};
 
 /// The garbage collector takes what has no owner any more; what the controllers of Kubernetes own is guarded beside.
 ///
@@ -16,40 +15,19 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
     let world = World::shared().await;
     let ns = &world.enforced("outlives").await;
     world.ready(ns, "triage", &json!({})).await;
-    let (group, plural) = custom_kind(&world).await;
-    let role = json!({
-        "metadata": {"name": unique("owners"), "labels": {"ringfence.dev/aggregate-to-owners": "true"}},
-        "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}],
-    });
-    world
-        .admin
-        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role)
-        .await
-        .ok();
-    let rules = json!([{"apiGroups": [group], "resources": [plural], "verbs": ["get", "patch", "update"]}]);
-    let of_the_kind = holder(&world, &rules).await;
+    let kind = OperatorsKind::new(&world).await;
+    let of_the_kind = holder(&world, &kind.rules(&["get", "patch", "update"])).await;
     let lea = world.master("lea", &[]).await;
     let (_, edith) = world.tenant(ns).await;
-    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
-    let flow = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "Flow",
-        "metadata": {"name": "run", "labels": {"ringfence.dev/workflow": "triage"}}, "spec": {"image": "x"},
-    });
-    let flow = lea.post(&flows, &flow).await.ok();
-    let by_flow = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "Flow", "name": "run", "uid": flow["metadata"]["uid"], "controller": true,
-        "blockOwnerDeletion": true,
-    });
+    let flows = kind.all(ns);
+    let flow = lea.post(&flows, &kind.labelled("run")).await.ok();
+    let mut by_flow = kind.owner(&flow);
+    by_flow["blockOwnerDeletion"] = json!(true);
     let owned = |mut object: Value| {
         object["metadata"]["ownerReferences"] = json!([by_flow]);
         object
     };
-    eventually(SOON, || async {
-        let made = lea.post(&all("Pod", ns), &owned(pod("step", "triage"))).await;
-        anyhow::ensure!(made.code == 201, "{}", made.message());
-        Ok(())
-    })
-    .await;
+    launches(&lea, ns, &owned(pod("step", "triage"))).await;
     lea.post(
         &all("Deployment", ns),
         &owned(workload("Deployment", &pod("web", "triage"))),
