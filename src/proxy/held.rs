@@ -57,17 +57,17 @@ impl Names {
     }
 
     fn want(&mut self, host: &Host, namespace: &str, now: Instant) {
-        if !self.wanted.contains_key(namespace) {
-            self.wanted.insert(namespace.to_owned(), HashMap::new());
-        }
-        let Some(wanted) = self.wanted.get_mut(namespace) else {
+        if let Some(last) = self.wanted.get_mut(namespace).and_then(|wanted| wanted.get_mut(host)) {
+            *last = now;
             return;
-        };
-        if wanted.insert(host.clone(), now).is_none() {
-            self.all += 1;
-            if let Some((_, wanted_by)) = self.held.get_mut(host) {
-                *wanted_by += 1;
-            }
+        }
+        self.wanted
+            .entry(namespace.to_owned())
+            .or_default()
+            .insert(host.clone(), now);
+        self.all += 1;
+        if let Some((_, wanted_by)) = self.held.get_mut(host) {
+            *wanted_by += 1;
         }
         if self.all > MAX_WANTED {
             self.make_room();

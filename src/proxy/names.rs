@@ -4,7 +4,7 @@
 //! what somebody sends slowly.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::open::caller;
 use super::places::Place;
 use super::resolve::Way;
-use super::serve::{Proxy, REST};
+use super::serve::{Proxy, REST, next};
 use crate::egress::{Asked, Code, Fate, MAX_QUESTION};
 use crate::telemetry::NameVerdict;
 
@@ -95,20 +95,7 @@ async fn serve_streams(
     stop: &CancellationToken,
     end: &CancellationToken,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer): (TcpStream, SocketAddr) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "a connection for names could not be taken");
-                sleep(REST).await;
-                continue;
-            }
-        };
-        let address = peer.ip().to_canonical();
+    while let Some((stream, address)) = next(&listener, stop).await {
         let Some(place) = proxy.name_streams.take(address, proxy.known(address).as_ref()) else {
             proxy.metrics.named(NameVerdict::TooMany);
             continue;

@@ -176,20 +176,7 @@ pub async fn serve(
     stop: CancellationToken,
     end: CancellationToken,
 ) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "a connection could not be taken");
-                sleep(REST).await;
-                continue;
-            }
-        };
-        let address = peer.ip().to_canonical();
+    while let Some((stream, address)) = next(&listener, &stop).await {
         let whose = proxy.known(address);
         let places = (
             proxy.open.take(address, whose.as_ref()),
@@ -211,6 +198,23 @@ pub async fn serve(
             speaking: Mutex::new(Some(speaking)),
         });
         tasks.spawn(Box::pin(speak(caller, stream, stop.clone())));
+    }
+}
+
+/// The next connection, and the address that it comes from; `None` once `stop` is said.
+pub(super) async fn next(listener: &TcpListener, stop: &CancellationToken) -> Option<(TcpStream, IpAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => return Some((stream, peer.ip().to_canonical())),
+            Err(error) => {
+                warn!(%error, "a connection could not be taken");
+                sleep(REST).await;
+            }
+        }
     }
 }
 
