@@ -73,6 +73,11 @@ pub struct AIWorkflowSpec {
 }
 
 impl AIWorkflow {
+    /// By what its pods reach the domains that it declares, as its status says.
+    pub fn egress_backend(&self) -> Option<Backend> {
+        self.status.as_ref()?.egress.map(|egress| egress.backend)
+    }
+
     /// Name of the service account that the workflow's pods run as.
     pub fn service_account_name(&self) -> &str {
         let declared = self

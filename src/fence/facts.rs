@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::object::{OwnerRef, controller, shown, uid, violation, workflow_label};
-use super::template::{Shape, Template, shape};
+use super::template::{Shape, Template, has_shape, shape};
 use super::update::{Change, change};
 use super::{launch, object};
 use crate::api::{MAX_WORKFLOW_NAME, is_dns_label, is_dns_subdomain};
@@ -135,7 +135,7 @@ impl<'a> Subject<'a> {
         let old = self.pod_before().filter(|_| self.change == Change::Plain)?;
         let labels = |pod: &'a Value| pod.pointer("/metadata/labels");
         let asks = !self.stands && labels(old) != labels(self.object) && !launch::is_built_in(&self.review.user);
-        controller(old).filter(|owner| asks && shape(owner.group(), &owner.kind).is_some())
+        controller(old).filter(|owner| asks && has_shape(owner))
     }
 
     /// Whether a pod's annotations are others than before, by which an engine may know its own. Built-in controllers keep theirs there.
@@ -180,9 +180,7 @@ impl<'a> Subject<'a> {
             launcher: launch::service_account(&user.username).filter(|_| is_launched),
             // No built-in controller works for another kind: it is refused without asking.
             owner: leaves.or_else(|| {
-                controller(self.object).filter(|owner| {
-                    controlled && (!launch::is_built_in(user) || shape(owner.group(), &owner.kind).is_some())
-                })
+                controller(self.object).filter(|owner| controlled && (!launch::is_built_in(user) || has_shape(owner)))
             }),
         }
     }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::object::{type_of, violation};
+use super::object::{OwnerRef, type_of, violation};
 use crate::review::Violation;
 
 /// Lists of containers in a pod's spec, as Kubernetes 1.36 knows them.
@@ -93,6 +93,11 @@ const SHAPES: [Shape; 9] = [
 /// The shape of a kind that makes pods, or is one. Whatever its version: where templates sit has never changed.
 pub(super) fn shape(group: &str, kind: &str) -> Option<&'static Shape> {
     SHAPES.iter().find(|shape| shape.group == group && shape.kind == kind)
+}
+
+/// Whether an owner is of a kind that has one: of those of Kubernetes' own controllers, and no operator's.
+pub(super) fn has_shape(owner: &OwnerRef) -> bool {
+    shape(owner.group(), &owner.kind).is_some()
 }
 
 /// The pod, or the pod template, of an object of a kind that makes pods, and its path; `None` for every other kind, and where it is

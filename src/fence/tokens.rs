@@ -59,14 +59,11 @@ pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: 
 /// Checks that a pod takes no account of a Windows domain; of one that is there, that no container is put into it which does. `before` is the
 /// pod as it was: such containers come last.
 pub(super) fn check_domain_accounts(template: &Template<'_>, before: Option<&Value>, violations: &mut Vec<Violation>) {
-    let mut refuse = |path: &str, security: Option<&Value>| {
+    let mut refuse = |path: &str, pointer: &str| {
         for field in ["gmsaCredentialSpec", "gmsaCredentialSpecName"] {
-            let found = security.and_then(|security| security.pointer(&format!("/windowsOptions/{field}")));
-            let place = format!(
-                "/{}/windowsOptions/{field}",
-                path.replace(['.', '['], "/").replace(']', "")
-            );
-            let was_there = found == before.and_then(|before| before.pointer(&place));
+            let pointer = format!("{pointer}/windowsOptions/{field}");
+            let found = template.pod.pointer(&pointer);
+            let was_there = found == before.and_then(|before| before.pointer(&pointer));
             if found.is_some_and(|found| !found.is_null()) && !was_there {
                 let path = at(template.path, &format!("{path}.windowsOptions.{field}"));
                 let message =
@@ -75,13 +72,13 @@ pub(super) fn check_domain_accounts(template: &Template<'_>, before: Option<&Val
             }
         }
     };
-    refuse("spec.securityContext", template.pod.pointer("/spec/securityContext"));
+    refuse("spec.securityContext", "/spec/securityContext");
     for list in CONTAINERS {
         let containers = template.pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
-        for (index, container) in containers.into_iter().flatten().enumerate() {
+        for index in 0..containers.map_or(0, Vec::len) {
             refuse(
                 &format!("spec.{list}[{index}].securityContext"),
-                container.get("securityContext"),
+                &format!("/spec/{list}/{index}/securityContext"),
             );
         }
     }

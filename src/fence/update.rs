@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::object::{OwnerRef, controller, workflow_label};
-use super::template::Shape;
+use super::template::{Shape, has_shape};
 use super::{bookkeeping, launch};
 use crate::review::{Gvk, Operation, Review};
 
@@ -266,8 +266,8 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
 /// Whether something that nobody controls gets other labels: a controller that selects them makes it its own, and what it made before goes.
 /// Or something of an operator's: that finds its own by labels that only itself knows, and what it no longer finds runs on.
 fn taken_up(old: &Value, new: &Value) -> Option<&'static str> {
-    let is_built_in = |owner: OwnerRef| super::template::shape(owner.group(), &owner.kind).is_some();
-    (!controller(old).is_some_and(is_built_in) && words(old, "labels") != words(new, "labels")).then_some(TAKES_UP)
+    let is_built_in = controller(old).as_ref().is_some_and(has_shape);
+    (!is_built_in && words(old, "labels") != words(new, "labels")).then_some(TAKES_UP)
 }
 
 fn template_path(shape: &Shape, old: &Value, new: &Value) -> Option<&'static str> {

@@ -37,8 +37,7 @@ pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
     if !is_in_force && !held {
         return Chosen::default();
     }
-    let said = workflow.status.as_ref().and_then(|status| status.egress);
-    let said = said.map(|egress| egress.backend);
+    let said = workflow.egress_backend();
     let (backend, mut unserved) = by_class(observed, class, said);
     if backend == Some(Backend::ResolvedAddresses) {
         unserved = resolved::unserved(workflow, observed, class, &allowed);

@@ -123,24 +123,6 @@ fn of_cluster(inside: &Inside) -> Vec<Selector> {
     namespaces.chain(api_server).collect()
 }
 
-/// Whether it is one of these, of any namespace.
-fn is_of_cluster(asked: &Value) -> bool {
-    let Some(selector) = Selector::read(asked) else {
-        return false;
-    };
-    match selector {
-        Selector::Name(name) => name == API_SERVER,
-        Selector::Pattern(pattern) => {
-            let below = |below: &&str| {
-                let rest = pattern.strip_prefix(*below)?.strip_prefix('.')?;
-                let namespace = rest.strip_suffix(SEARCHED[0])?.strip_suffix('.')?;
-                (!namespace.contains(['.', '*'])).then_some(())
-            };
-            BELOW.iter().any(|prefix| below(prefix).is_some())
-        }
-    }
-}
-
 /// The names that may be asked for, of a policy.
 pub(super) fn asked(policy: &Value) -> impl Iterator<Item = &Value> {
     let rules = policy.pointer("/spec/egress").and_then(Value::as_array);
@@ -153,23 +135,23 @@ pub(super) fn is_opening(rule: &Value) -> bool {
     rule.get(FQDNS).is_some()
 }
 
-/// Takes out of a policy the questions that were not given, and those for names that it does not open any more. Whether it still opens any.
-pub(super) fn asks_for_what_it_opens(policy: &mut Value, own: &str, was_given: impl Fn(&Value) -> bool) -> bool {
+/// Takes out of a policy the questions for names of the cluster that were not given, and those for names that it does not open any more. Whether
+/// it still opens any.
+pub(super) fn asks_for_what_it_opens(policy: &mut Value, inside: &Inside, was_given: impl Fn(&Value) -> bool) -> bool {
     let Some(rules) = policy.pointer_mut("/spec/egress").and_then(Value::as_array_mut) else {
         return false;
     };
     let opened = rules.iter().filter_map(|rule| rule.get(FQDNS)?.as_array());
-    let opened = opened.flatten().filter_map(Selector::read);
-    let opened: Vec<_> = opened
-        .flat_map(|declared| as_asked(declared, own))
-        .map(|asked| asked.json())
-        .collect();
+    let opened: Vec<_> = opened.flatten().filter_map(Selector::read).collect();
     if opened.is_empty() {
         return false;
     }
+    let of_cluster = of_cluster(inside).into_iter().map(|name| name.json()).filter(was_given);
+    let opened = opened.into_iter().flat_map(|declared| as_asked(declared, &inside.own));
+    let names: Vec<_> = opened.map(|name| name.json()).chain(of_cluster).collect();
     for rule in rules.iter_mut().filter(|rule| !is_opening(rule)) {
         if let Some(asked) = rule.pointer_mut(DNS_NAMES).and_then(Value::as_array_mut) {
-            asked.retain(|name| opened.contains(name) || (is_of_cluster(name) && was_given(name)));
+            asked.retain(|name| names.contains(name));
         }
     }
     true

@@ -42,10 +42,11 @@ pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word<'
             let declared = list
                 .into_iter()
                 .flatten()
-                .filter(|element| kept::read(*child, element, word).is_some());
-            for element in declared {
-                given.insert(digest(of, part, &kept::as_declared((*child, part), element, word)));
-                given.insert(digest(of, part, &comparable(element)));
+                .filter(|element| kept::is_declared(*child, element, word));
+            for element in declared.map(comparable) {
+                let declared = kept::as_declared((*child, part), &element, word);
+                given.extend(declared.map(|declared| digest(of, part, &declared)));
+                given.insert(digest(of, part, &element));
             }
         }
         if *child == Child::CiliumNetworkPolicy {

@@ -348,7 +348,9 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
     let word = kept::Word::new(workflow, dns);
     plan.given = given::of(&desired, &word);
     if plan.held {
-        desired.retain(|(child, name), object| kept::as_it_stood((*child, name), object, (workflow, &word), observed));
+        desired.retain(|(child, name), object| {
+            kept::as_it_stood((*child, name), object, (workflow, class, &word), observed)
+        });
     }
     // After what is put on record, and after what is narrowed: which addresses a name has is nobody's declaration.
     resolved::add_policy(workflow, observed, class, &mut desired);

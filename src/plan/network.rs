@@ -206,16 +206,15 @@ pub(super) fn block(net: IpNet, except: &[IpNet]) -> Value {
 }
 
 fn ports(ports: &[Port]) -> Vec<Value> {
-    ports
-        .iter()
-        .map(|port| {
-            let protocol = port.protocol.unwrap_or(Protocol::TCP);
-            match port.end_port {
-                Some(end) => json!({"protocol": protocol, "port": port.port, "endPort": end}),
-                None => json!({"protocol": protocol, "port": port.port}),
-            }
-        })
-        .collect()
+    let of = |one: &Port| port(one.protocol.unwrap_or(Protocol::TCP), one.port, one.end_port);
+    ports.iter().map(of).collect()
+}
+
+pub(super) fn port(protocol: Protocol, port: i32, end: Option<i32>) -> Value {
+    match end {
+        Some(end) => json!({"protocol": protocol, "port": port, "endPort": end}),
+        None => json!({"protocol": protocol, "port": port}),
+    }
 }
 
 /// One rule an address, each with its own port, because addresses of one API server may answer on different ports.

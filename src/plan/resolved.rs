@@ -15,7 +15,10 @@ use super::{
     Child, Observed, cluster::Ranges, dns, name_of, network, object, object::Annotations, owned_name, owner_uid,
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, Backend, BackendChoice, LookUp, Reason, ResolvedNamesStatus, WORKFLOW_LABEL},
+    api::{
+        AIWorkflow, AIWorkflowClass, Backend, BackendChoice, LookUp, Protocol, Reason, ResolvedNamesStatus,
+        WORKFLOW_LABEL,
+    },
     egress::{Allowed, Answers, Domain, Host, MAX_NAMES, PortRange, Rule},
 };
 
@@ -246,18 +249,13 @@ fn openings<'a>(
                 .into_iter()
                 .map(|address| network::block(IpNet::from(address), &[]))
                 .collect();
+            let port =
+                |range: &PortRange| network::port(Protocol::TCP, range.port.into(), range.end_port.map(i32::from));
             let ports: Vec<_> = rule.ports.iter().map(port).collect();
             opened.push(json!({"to": to, "ports": ports}));
         }
     }
     (opened, closed)
-}
-
-fn port(range: &PortRange) -> Value {
-    match range.end_port {
-        Some(end) => json!({"protocol": "TCP", "port": range.port, "endPort": end}),
-        None => json!({"protocol": "TCP", "port": range.port}),
-    }
 }
 
 /// A few of many, in a sentence.

@@ -27,8 +27,7 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<CiliumPolicies, CallError> {
-    let said = workflow.status.as_ref().and_then(|status| status.egress);
-    let stood = said.is_some_and(|egress| egress.backend == Backend::Cilium);
+    let stood = workflow.egress_backend() == Some(Backend::Cilium);
     // Where the chart allowed them until now, what was made then is still to go.
     if !reads.writes_cilium && !stood && !plan::names_domains(workflow) {
         return Ok(CiliumPolicies::default());

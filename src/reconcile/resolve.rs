@@ -15,34 +15,35 @@ use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, PostParams},
+    api::PostParams,
     runtime::{
         Controller, WatchStreamExt,
         controller::Action,
         reflector::{self, Store},
     },
 };
-use serde_json::Value;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+mod servers;
+
+use self::servers::Servers;
 use super::{
     CallError, Context, RESYNC, calls, jittered,
-    lean::{self, Lean, MAX_OBJECT},
+    lean::{self, Lean},
     log, on_error, paged_of_others, trim,
     turns::in_turn,
 };
 use crate::{
     api::{
-        AIWorkflowClass, ConditionStatus, ConditionType, LabelSelector, LookUp, OWNER_LABEL, Reason, ResolvedName,
-        ResolvedNames, ResolvedNamesStatus, SelectorOperator, set,
+        ConditionStatus, ConditionType, LookUp, OWNER_LABEL, Reason, ResolvedName, ResolvedNames, ResolvedNamesStatus,
+        set,
     },
     egress::{Answers, Family, Host, MAX_NAMES, MAX_REMEMBERED, News, Replies, holds_for, news, remember},
     plan, proxy, telemetry,
     watch::lasting,
 };
 
-const DNS: u16 = 53;
 /// Names of one object that are looked up at the same time. Objects take turns, by namespace.
 const NAMES: usize = 8;
 /// Questions that wait for an answer at the same time, each with a socket of its own.
@@ -52,13 +53,6 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// How many names of one namespace, and in all, are looked up.
 const OF_NAMESPACE: usize = 200;
 const IN_ALL: usize = 2000;
-/// How many replicas of the DNS are asked.
-const SERVERS: usize = 32;
-/// How many pods of the DNS are read.
-const PODS: u32 = 100;
-/// How long the replicas of a class's DNS are believed to be the same; and of how many DNSes these are kept.
-const BELIEVED: Duration = Duration::from_secs(10);
-const PLACES: usize = 16;
 /// How often what can wait is written.
 const SMALL: Duration = Duration::from_secs(30);
 /// Shortest pause between two looks at one object.
@@ -70,20 +64,18 @@ const MAX_NAMED: usize = 10;
 
 /// What is known between two looks. All that must not be lost is in the objects.
 pub(super) struct Resolving {
-    /// Whom to ask instead of the DNS that the class names.
-    nameservers: Vec<SocketAddr>,
+    servers: Servers,
     questions: Semaphore,
     turns: Mutex<HashMap<String, Turns>>,
-    servers: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
 }
 
 impl Resolving {
+    /// `nameservers`: whom to ask instead of the DNS that a class names.
     pub(super) fn new(nameservers: Vec<SocketAddr>) -> Self {
         Self {
-            nameservers,
+            servers: Servers::new(nameservers),
             questions: Semaphore::new(QUESTIONS),
             turns: Mutex::default(),
-            servers: Mutex::default(),
         }
     }
 }
@@ -194,7 +186,7 @@ async fn look(
     let Some(Lean(stored)) = calls::optional(calls::bounded(&what, api.get(&name)).await)? else {
         return Ok(false);
     };
-    let servers = servers(&class, context).await?;
+    let servers = context.resolving.servers.of(&class, &context.client).await?;
     let room = room(&stored, known);
     let hosts = hosts(&stored);
     let looked_up: BTreeSet<_> = hosts.iter().take(room).cloned().collect();
@@ -394,92 +386,6 @@ async fn ask(host: &Host, servers: &[SocketAddr], context: &Context) -> Replies 
     Replies { four, six }
 }
 
-/// The replicas of the DNS that a class has pods ask.
-async fn servers(class: &AIWorkflowClass, context: &Context) -> Result<Vec<SocketAddr>, CallError> {
-    let named = &context.resolving.nameservers;
-    let Some(asked) = plan::askable(class).filter(|_| named.is_empty()) else {
-        return Ok(named.clone());
-    };
-    let pods = match &asked.pods {
-        Some((namespace, labels)) => pods(namespace, &selector(labels), context).await?,
-        None => Vec::new(),
-    };
-    Ok(chosen(pods, &asked.addresses))
-}
-
-/// Pods and addresses, each once. One that is link-local answers on each node by itself, where it is installed, and is asked where nobody else
-/// can be.
-fn chosen(pods: Vec<IpAddr>, addresses: &[IpAddr]) -> Vec<SocketAddr> {
-    let is_of_node = |address: &IpAddr| matches!(address, IpAddr::V4(four) if four.is_link_local());
-    let (of_nodes, others): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(is_of_node);
-    let mut all: BTreeSet<IpAddr> = pods.into_iter().chain(others).collect();
-    if all.is_empty() {
-        all.extend(of_nodes);
-    }
-    let all = all.into_iter().take(SERVERS);
-    all.map(|address| SocketAddr::new(address, DNS)).collect()
-}
-
-/// Addresses of pods that are ready, read anew after a while.
-async fn pods(namespace: &str, labels: &str, context: &Context) -> Result<Vec<IpAddr>, CallError> {
-    let key = format!("{namespace}/{labels}");
-    let lock = || context.resolving.servers.lock().unwrap_or_else(PoisonError::into_inner);
-    let believed = lock().get(&key).filter(|(read, _)| read.elapsed() < BELIEVED).cloned();
-    if let Some((_, servers)) = believed {
-        return Ok(servers.into_iter().map(|server| server.ip()).collect());
-    }
-    let api = Api::<Lean<DynamicObject, MAX_OBJECT>>::namespaced_with(context.client.clone(), namespace, &a_pod());
-    let params = ListParams::default().labels(labels).limit(PODS);
-    let what = format!("list pods of the cluster's DNS in namespace {namespace}");
-    let listed = calls::bounded(&what, api.list(&params)).await?;
-    let found: Vec<_> = listed.items.iter().filter_map(|Lean(pod)| address(pod)).collect();
-    let mut servers = lock();
-    if servers.len() >= PLACES {
-        servers.clear();
-    }
-    let sockets = found.iter().map(|address| SocketAddr::new(*address, DNS)).collect();
-    servers.insert(key, (Instant::now(), sockets));
-    Ok(found)
-}
-
-/// Where a pod answers, if it does.
-fn address(pod: &DynamicObject) -> Option<IpAddr> {
-    let status = pod
-        .data
-        .get("status")
-        .filter(|_| pod.metadata.deletion_timestamp.is_none())?;
-    let mut conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
-    let is_ready =
-        conditions.any(|said| plan::text_at(said, "/type") == "Ready" && plan::text_at(said, "/status") == "True");
-    plan::text_at(status, "/podIP").parse().ok().filter(|_| is_ready)
-}
-
-/// Not by its type: reading all of a pod takes code that nothing else needs.
-fn a_pod() -> ApiResource {
-    ApiResource {
-        group: String::new(),
-        version: "v1".to_owned(),
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        plural: "pods".to_owned(),
-    }
-}
-
-/// A selector as text.
-fn selector(labels: &LabelSelector) -> String {
-    let equal = labels.match_labels.iter().map(|(key, value)| format!("{key}={value}"));
-    let terms = labels.match_expressions.iter().map(|term| {
-        let values = term.values.join(",");
-        match term.operator {
-            SelectorOperator::In => format!("{} in ({values})", term.key),
-            SelectorOperator::NotIn => format!("{} notin ({values})", term.key),
-            SelectorOperator::Exists => term.key.clone(),
-            SelectorOperator::DoesNotExist => format!("!{}", term.key),
-        }
-    });
-    equal.chain(terms).collect::<Vec<_>>().join(",")
-}
-
 /// Names of an object, each once, in the order in which they count.
 fn hosts(names: &ResolvedNames) -> BTreeSet<Host> {
     let domains = names.spec.rules.iter().flat_map(|rule| &rule.domains);
@@ -530,8 +436,11 @@ fn until_next(names: &ResolvedNames, context: &Context) -> Duration {
 
 fn with_turns<T>(names: &ResolvedNames, context: &Context, what: impl FnOnce(&mut Turns) -> T) -> T {
     let mut all = context.resolving.turns.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|_, turns| turns.looked.elapsed() < FORGOTTEN);
-    let turns = all.entry(names.uid().unwrap_or_default()).or_insert_with(Turns::new);
+    let uid = names.uid().unwrap_or_default();
+    if !all.contains_key(&uid) {
+        all.retain(|_, turns| turns.looked.elapsed() < FORGOTTEN);
+    }
+    let turns = all.entry(uid).or_insert_with(Turns::new);
     turns.looked = Instant::now();
     what(turns)
 }

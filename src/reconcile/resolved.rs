@@ -19,8 +19,7 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<(), CallError> {
-    let said = workflow.status.as_ref().and_then(|status| status.egress);
-    let stood = said.is_some_and(|egress| egress.backend == Backend::ResolvedAddresses);
+    let stood = workflow.egress_backend() == Some(Backend::ResolvedAddresses);
     if stood || class.is_some_and(plan::wants_resolved) {
         let namespace = workflow.namespace().unwrap_or_default();
         let found = reads.calls.list(Child::ResolvedNames, &namespace, labels).await?;

@@ -265,8 +265,7 @@ fn suppose_cilium(workflow: &AIWorkflow, observed: &mut Observed) {
 }
 
 fn was_by_cilium(workflow: &AIWorkflow) -> bool {
-    let said = workflow.status.as_ref().and_then(|status| status.egress);
-    said.is_some_and(|egress| egress.backend == Backend::Cilium)
+    workflow.egress_backend() == Some(Backend::Cilium)
 }
 
 impl Planned<'_> {

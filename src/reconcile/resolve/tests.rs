@@ -1,54 +1,6 @@
-use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-
-fn addresses(texts: &[&str]) -> Vec<IpAddr> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
-}
-
-#[rstest]
-#[case::pods(&["10.0.0.2", "10.0.0.1"], &["169.254.20.10"], &["10.0.0.1:53", "10.0.0.2:53"])]
-#[case::pods_and_an_address(&["10.0.0.1"], &["10.96.0.10", "169.254.20.10"], &["10.0.0.1:53", "10.96.0.10:53"])]
-#[case::node_local_alone(&[], &["169.254.20.10"], &["169.254.20.10:53"])]
-#[case::six(&["fd00::1"], &[], &["[fd00::1]:53"])]
-#[case::none(&[], &[], &[])]
-fn every_replica_is_asked(#[case] pods: &[&str], #[case] named: &[&str], #[case] expected: &[&str]) {
-    let servers = chosen(addresses(pods), &addresses(named));
-    assert_eq!(servers.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
-}
-
-#[test]
-fn pods_that_are_not_ready_or_are_going_are_not_asked() {
-    let pod = |ready: &str, going: bool| -> DynamicObject {
-        let mut pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "dns"},
-            "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
-        });
-        if going {
-            pod["metadata"]["deletionTimestamp"] = json!("2026-11-27T20:00:00Z");
-        }
-        serde_json::from_value(pod).unwrap()
-    };
-    assert_eq!(address(&pod("True", false)), Some("10.0.0.1".parse().unwrap()));
-    assert_eq!(address(&pod("False", false)), None);
-    assert_eq!(address(&pod("True", true)), None);
-}
-
-#[test]
-fn a_selector_is_asked_for_as_it_is_written() {
-    let labels = json!({
-        "matchLabels": {"k8s-app": "kube-dns"},
-        "matchExpressions": [
-            {"key": "a", "operator": "In", "values": ["x", "y"]},
-            {"key": "b", "operator": "NotIn", "values": ["z"]},
-            {"key": "c", "operator": "Exists"},
-            {"key": "d", "operator": "DoesNotExist"},
-        ],
-    });
-    let labels: LabelSelector = serde_json::from_value(labels).unwrap();
-    assert_eq!(selector(&labels), "k8s-app=kube-dns,a in (x,y),b notin (z),c,!d");
-}
 
 fn stored(domains: &[&str]) -> ResolvedNames {
     let rules = json!([{"name": "r", "domains": domains, "ports": [{"port": 443}]}]);
