@@ -22,7 +22,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -33,6 +33,8 @@ use crate::plan::{guards, rendered_guard, rendered_webhooks};
 /// How long a difference lasts before it is somebody's: an upgrade writes the ConfigMap and the registrations one after the other, and an
 /// uninstall the registrations first.
 const LASTS: Duration = Duration::from_secs(3);
+/// How long an upgrade is given from its ConfigMap to its last object: what still says the same as was rendered before is waited for.
+const UPGRADE: Duration = Duration::from_secs(60);
 /// The chart's role, with which everything goes that only Ringfence made.
 const CLUSTER_ROLE: &str = "ringfence";
 /// Who installs a chart, where the ConfigMap does not tell.
@@ -85,12 +87,50 @@ struct Object {
     kind: Kind,
     name: String,
     rendered: Value,
+    /// The same of the ConfigMap's earlier content.
+    before: Option<Value>,
 }
 
 /// What the chart rendered, and under whose name.
 struct Rendered {
     objects: Vec<Object>,
     manager: String,
+}
+
+type Data = BTreeMap<String, String>;
+
+/// What the ConfigMap said at the last looks.
+#[derive(Default)]
+struct Said {
+    now: Data,
+    before: Data,
+    /// When it was seen to change.
+    changed: Option<Instant>,
+}
+
+impl Said {
+    fn see(&mut self, data: &Data) {
+        if self.now == *data {
+            return;
+        }
+        let was_seen = !self.now.is_empty();
+        self.before = std::mem::replace(&mut self.now, data.clone());
+        self.changed = was_seen.then(Instant::now);
+    }
+
+    /// How much longer an upgrade is waited for.
+    fn upgrades_for(&self) -> Option<Duration> {
+        UPGRADE.checked_sub(self.changed?.elapsed())
+    }
+}
+
+/// How an object stands to what was rendered.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Differs {
+    No,
+    /// As was rendered before: an upgrade did not come to it yet.
+    NotYet,
+    Yes,
 }
 
 /// What was written, and how the API server stores it.
@@ -105,6 +145,7 @@ struct Keeper {
     /// Name of the ConfigMap.
     map: String,
     stood: BTreeMap<(Kind, String), Stood>,
+    said: Said,
     is_missing: bool,
 }
 
@@ -118,6 +159,7 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
         map: format!("{}-registrations", context.registration),
         context,
         stood: BTreeMap::new(),
+        said: Said::default(),
         is_missing: false,
     };
     let mut events = keeper.events();
@@ -178,30 +220,43 @@ impl Keeper {
         let Some(rendered) = self.rendered().await? else {
             return Ok(RESYNC);
         };
-        let mut differ = Vec::new();
-        for object in &rendered.objects {
-            if self.differs(object).await? {
-                differ.push((object.kind, object.name.clone()));
-            }
+        let first = self.differing(&rendered).await?;
+        let mut pause = self.pause(&first);
+        if !first.iter().any(|(_, differs)| *differs == Differs::Yes) {
+            return Ok(pause);
         }
-        if differ.is_empty() {
-            return Ok(RESYNC);
-        }
+        let said = self.said.now.clone();
         sleep(LASTS).await;
-        let Some(rendered) = self.rendered().await? else {
-            return Ok(RESYNC);
-        };
-        let mut pause = RESYNC;
-        for object in &rendered.objects {
-            if differ.contains(&(object.kind, object.name.clone())) && self.differs(object).await? {
-                match self.put_back(object, &rendered.manager).await {
-                    Ok(()) => {}
-                    Err(error) if error.is_conflict() || error.is_not_found() => pause = AGAIN,
-                    Err(error) => return Err(error),
-                }
+        let second = self.differing(&rendered).await?;
+        // Read last: what was rendered anew meanwhile is compared anew.
+        if self.rendered().await?.is_none() || self.said.now != said {
+            return Ok(AGAIN);
+        }
+        for ((object, first), (_, second)) in first.into_iter().zip(second) {
+            if (first, second) != (Differs::Yes, Differs::Yes) {
+                continue;
+            }
+            match self.put_back(object, &rendered.manager).await {
+                Ok(()) => {}
+                Err(error) if error.is_conflict() || error.is_not_found() => pause = AGAIN,
+                Err(error) => return Err(error),
             }
         }
         Ok(pause)
+    }
+
+    async fn differing<'a>(&self, rendered: &'a Rendered) -> Result<Vec<(&'a Object, Differs)>, CallError> {
+        let mut all = Vec::with_capacity(rendered.objects.len());
+        for object in &rendered.objects {
+            all.push((object, self.differs(object).await?));
+        }
+        Ok(all)
+    }
+
+    /// When the next look is due.
+    fn pause(&self, all: &[(&Object, Differs)]) -> Duration {
+        let waits = all.iter().any(|(_, differs)| *differs == Differs::NotYet);
+        self.said.upgrades_for().filter(|_| waits).unwrap_or(RESYNC)
     }
 
     /// What the chart rendered; nothing where that is not there.
@@ -218,6 +273,8 @@ impl Keeper {
             }
             return Ok(None);
         };
+        let data = map.data.clone().unwrap_or_default();
+        self.said.see(&data);
         let applied = map
             .managed_fields()
             .iter()
@@ -225,19 +282,28 @@ impl Keeper {
         let manager = applied
             .and_then(|entry| entry.manager.clone())
             .unwrap_or_else(|| HELM.to_owned());
-        let mut objects = Vec::new();
-        for (kind, name) in self.names() {
-            let Some(text) = map.data.as_ref().and_then(|data| data.get(&kind.key(&name))) else {
-                continue;
-            };
-            let rendered: Value = serde_json::from_str(text).map_err(|source| CallError::Shape {
+        let parse = |text: &String| {
+            serde_json::from_str::<Value>(text).map_err(|source| CallError::Shape {
                 what: what.clone(),
                 source,
-            })?;
+            })
+        };
+        let mut objects = Vec::new();
+        for (kind, name) in self.names() {
+            let key = kind.key(&name);
+            let Some(rendered) = data.get(&key).map(parse).transpose()? else {
+                continue;
+            };
             // An object of another name, or of another kind, would be another's.
             let is = |at: &str, value: &str| rendered.pointer(at).and_then(Value::as_str) == Some(value);
             if is("/metadata/name", &name) && is("/kind", kind.as_str()) {
-                objects.push(Object { kind, name, rendered });
+                let before = self.said.before.get(&key).map(parse).transpose()?;
+                objects.push(Object {
+                    kind,
+                    name,
+                    rendered,
+                    before,
+                });
             }
         }
         Ok(Some(Rendered { objects, manager }))
@@ -250,27 +316,39 @@ impl Keeper {
     }
 
     /// What the chart's own says, as it should be stored. `None` where Ringfence fills it.
-    fn wanted(&self, object: &Object, stored: &Value) -> Option<Value> {
+    fn wanted(&self, object: &Object, rendered: &Value, stored: &Value) -> Option<Value> {
         match object.kind {
             Kind::Registration if object.name == self.context.registration => {
-                Some(Value::Array(rendered_webhooks(&object.rendered, stored)))
+                Some(Value::Array(rendered_webhooks(rendered, stored)))
             }
             Kind::Registration => None,
-            Kind::Policy | Kind::Binding => Some(rendered_guard(&object.rendered)),
+            Kind::Policy | Kind::Binding => Some(rendered_guard(rendered)),
         }
     }
 
     /// Whether one is not there, or the chart's own says something else than was rendered.
-    async fn differs(&self, object: &Object) -> Result<bool, CallError> {
-        let Some(stored) = self.read(object).await? else {
-            return Ok(true);
+    async fn differs(&self, object: &Object) -> Result<Differs, CallError> {
+        let stored = self.read(object).await?;
+        let stored = stored.as_ref();
+        Ok(if self.is_as(object, Some(&object.rendered), stored) {
+            Differs::No
+        } else if self.said.upgrades_for().is_some() && self.is_as(object, object.before.as_ref(), stored) {
+            Differs::NotYet
+        } else {
+            Differs::Yes
+        })
+    }
+
+    fn is_as(&self, object: &Object, rendered: Option<&Value>, stored: Option<&Value>) -> bool {
+        let (Some(rendered), Some(stored)) = (rendered, stored) else {
+            return rendered.is_none() && stored.is_none();
         };
-        let Some(wanted) = self.wanted(object, &stored) else {
-            return Ok(false);
+        let Some(wanted) = self.wanted(object, rendered, stored) else {
+            return true;
         };
-        let says = part(object.kind, &stored);
+        let says = part(object.kind, stored);
         let stood = self.stood.get(&(object.kind, object.name.clone()));
-        Ok(says != wanted && !stood.is_some_and(|stood| stood.wanted == wanted && stood.stored == says))
+        says == wanted || stood.is_some_and(|stood| stood.wanted == wanted && stood.stored == says)
     }
 
     async fn put_back(&mut self, object: &Object, manager: &str) -> Result<(), CallError> {
@@ -288,7 +366,7 @@ impl Keeper {
             metadata.insert("ownerReferences".to_owned(), json!([owner]));
         }
         let mut stored = self.apply(object, applied, manager).await?;
-        if let Some(wanted) = self.wanted(object, &stored) {
+        if let Some(wanted) = self.wanted(object, &object.rendered, &stored) {
             // An apply leaves what it does not speak of: a selector, a condition, a webhook more.
             if part(kind, &stored) != wanted {
                 let what = format!("write {} {}", kind.as_str(), object.name);

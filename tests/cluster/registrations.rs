@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use axum::http::Method;
 use serde_json::{Value, json};
 use support::{ControlPlane, Options, RELEASE_NAMESPACE, Ringfence, eventually};
 
@@ -42,6 +43,7 @@ async fn what_somebody_makes_of_registrations_is_put_back() {
     guards_that_stand_are_left_alone(&scene).await;
     a_guard_that_is_edited_is_put_back(&scene).await;
     a_guard_that_is_deleted_is_made_again(&scene).await;
+    a_slow_upgrade_is_waited_for(&scene).await;
     an_upgrade_goes_on_from_there(&scene).await;
     without_what_the_chart_said_nothing_is_made_up(&scene).await;
     an_uninstall_leaves_none(&scene).await;
@@ -336,6 +338,56 @@ async fn tenant(scene: &Scene) -> Actor {
     })
     .await;
     tess
+}
+
+/// An upgrade that wrote its ConfigMap and did not come to the rest: for a minute that is no drift, and somebody's edit is one still.
+async fn a_slow_upgrade_is_waited_for(scene: &Scene) {
+    let map = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/configmaps/ringfence-registrations");
+    let found = scene.admin.get(&map).await.ok();
+    let entries = found["metadata"]["managedFields"].as_array().expect("field managers");
+    let applied = entries.iter().find(|entry| entry["operation"] == "Apply");
+    let manager = applied.expect("Helm applies")["manager"].as_str().expect("a name");
+    let mut rendered: Value =
+        serde_json::from_str(found["data"]["ringfence"].as_str().expect("the registration")).expect("JSON");
+    rendered["webhooks"][0]["timeoutSeconds"] = json!(7);
+    let mut data = found["data"].clone();
+    data["ringfence"] = json!(rendered.to_string());
+    let upgraded = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "ringfence-registrations", "labels": found["metadata"]["labels"], "annotations": found["metadata"]["annotations"]},
+        "data": data,
+    });
+    let before = scene.admin.get(&path("ringfence")).await.ok();
+    let reverted = scene.reverted().await;
+    let (as_helm, body) = (
+        format!("{map}?fieldManager={manager}&force=true"),
+        upgraded.to_string().into_bytes(),
+    );
+    let apply = "application/apply-patch+yaml";
+    scene.admin.bytes(Method::PATCH, &as_helm, apply, body).await.ok();
+
+    let modes = guard(BINDING, "ringfence-modes");
+    let spec = scene.admin.get(&modes).await.ok()["spec"].clone();
+    let audits = json!([{"op": "replace", "path": "/spec/validationActions", "value": ["Audit"]}]);
+    scene.admin.json_patch(&modes, &audits).await.ok();
+    eventually(WITHIN, || async {
+        ensure!(scene.admin.read(&modes).await?["spec"] == spec, "the edit stands");
+        Ok(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let now = scene.admin.get(&path("ringfence")).await.ok();
+    assert_eq!(now["webhooks"], before["webhooks"], "the upgrade was overtaken");
+    assert_eq!(scene.reverted().await, reverted, "the upgrade was taken for an edit");
+
+    eventually(Duration::from_secs(120), || async {
+        let webhooks = scene.webhooks("ringfence").await?;
+        ensure!(webhooks[0]["timeoutSeconds"] == 7, "what was rendered is not written");
+        ensure!(scene.reverted().await > reverted, "it is not counted");
+        Ok(())
+    })
+    .await;
 }
 
 /// What Ringfence put back is no field of somebody else's, and what an upgrade changes is no drift.
