@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use ringfence::api::{AIWorkflow, ConditionStatus, OWNER_LABEL};
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long nothing is written where nothing is left to write, and the longest that it may take until then.
 const SILENT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(900);
+/// Longest until a scan has met each workflow: two periods.
+const SCANNED: Duration = Duration::from_secs(700);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Size(pub usize);
@@ -181,8 +184,17 @@ async fn all_were_looked_at(ringfence: &Ringfence, workflows: usize, started: In
     }
 }
 
-/// Waits until nothing was written for a while: a scan tells of each namespace once it has been through it.
+/// Waits until nothing was written for a while, and a scan has told of each workflow: those that it did not meet when it went by wait for the
+/// next.
 async fn settle(world: &World) -> Result<()> {
+    let started = Instant::now();
+    while !all_were_scanned(world).await? {
+        ensure!(
+            started.elapsed() < SCANNED,
+            "no scan tells of some workflows after {SCANNED:?}"
+        );
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
     let started = Instant::now();
     let (mut before, mut since) = (Calls::read(&world.admin).await?, Instant::now());
     while since.elapsed() < SILENT {
@@ -199,6 +211,25 @@ async fn settle(world: &World) -> Result<()> {
         before = now;
     }
     Ok(())
+}
+
+async fn all_were_scanned(world: &World) -> Result<bool> {
+    let api = Api::<AIWorkflow>::all(world.admin.clone());
+    let mut page = ListParams::default().limit(500);
+    loop {
+        let found = api.list(&page).await?;
+        let is_told = |workflow: &AIWorkflow| {
+            let mut conditions = workflow.status.iter().flat_map(|status| &status.conditions);
+            conditions.any(|condition| condition.type_ == "Compliant")
+        };
+        if !found.items.iter().all(is_told) {
+            return Ok(false);
+        }
+        match found.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(true),
+        }
+    }
 }
 
 async fn timed_changes(world: &World, workflows: usize, changes: usize) -> Result<Vec<u64>> {
