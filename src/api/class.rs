@@ -406,6 +406,10 @@ pub struct AIWorkflowClassStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 49)))]
     pub api_server: Vec<String>,
+    /// Domain below which the cluster's names are. Absent: `cluster.local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub cluster_domain: Option<String>,
     /// Where pods ask for names, with `spec.cluster.dns.mode: ClusterOnly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,

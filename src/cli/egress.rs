@@ -294,7 +294,7 @@ pub(super) fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> 
         .ok_or_else(|| "write an address, such as 10.96.0.10 or 10.96.0.10:53".to_owned())
 }
 
-fn cluster_domain(text: &str) -> std::result::Result<Host, String> {
+pub(super) fn cluster_domain(text: &str) -> std::result::Result<Host, String> {
     Host::named(text).map_err(|_| "write a domain of two labels at least, such as cluster.local".to_owned())
 }
 

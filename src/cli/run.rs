@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::egress::nameserver;
+use super::egress::{cluster_domain, nameserver};
 use super::memory::{MemoryLimit, settle_allocator};
 use super::operator::Operator;
 use super::policies::PolicyFiles;
@@ -26,7 +26,9 @@ use super::stop::until_stopped;
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException, ResolvedNames},
     decisions::DecisionInput,
+    egress::Host,
     election::{Election, WentBack},
+    plan::CLUSTER_DOMAIN,
     policy::{Target, count_thread},
     registry::{MAX_POLICIES, Registry},
     scan::{Preview, Scanner},
@@ -116,6 +118,9 @@ pub(super) struct Args {
     /// or where their class says so.
     #[arg(long, env = "RINGFENCE_EGRESS_CILIUM")]
     egress_cilium: bool,
+    /// Domain below which the cluster's names are.
+    #[arg(long, env = "RINGFENCE_CLUSTER_DOMAIN", default_value = CLUSTER_DOMAIN, value_parser = cluster_domain)]
+    cluster_domain: Host,
     /// DNS resolver to ask for the names of workflows whose class says ResolvedAddresses, as an address with or without a port; may be given
     /// again, and all of them are asked. Left out: every replica of the DNS that the class has pods reach.
     #[arg(long = "nameserver", env = "RINGFENCE_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
@@ -276,6 +281,7 @@ async fn run(args: Args) -> Result<()> {
         readiness: readiness.clone(),
         egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
         writes_cilium: args.egress_cilium,
+        cluster_domain: args.cluster_domain.to_string(),
         nameservers: args.nameservers,
         namespace: args.namespace,
         registration: args.webhook_configuration,
@@ -348,7 +354,12 @@ fn keeper(
         secret: args.tls_secret.clone(),
         is_provided: args.tls_provided,
         registration: args.webhook_configuration.clone(),
-        names: Names::new(&args.service_name, &args.namespace, args.webhook_host.as_deref()),
+        names: Names::new(
+            &args.service_name,
+            &args.namespace,
+            &args.cluster_domain.to_string(),
+            args.webhook_host.as_deref(),
+        ),
         owner,
     };
     Keeper::new(client.clone(), config, resolver, readiness.clone(), metrics.clone())

@@ -16,14 +16,12 @@ use super::{cidr, dns::Dns};
 use crate::api::{LabelSelector, WORKFLOW_LABEL};
 use crate::egress::{Allowed, Domain, PortRange, Rule};
 
-/// What resolvers of pods put behind a name, after the namespace's own: so each name of the world is asked for as one of the cluster first.
-const SEARCHED: [&str; 2] = ["svc.cluster.local", "cluster.local"];
 /// Of names below one: of any number of labels since 1.19, and so many of them before.
 const BELOW: [&str; 3] = ["**", "*", "*.*"];
 /// Label of Cilium's that is the namespace of a pod.
 const NAMESPACE_LABEL: &str = "k8s:io.kubernetes.pod.namespace";
-/// Of the API server, where it is declared.
-const API_SERVER: &str = "kubernetes.default.svc.cluster.local";
+/// Of the API server, where it is declared: below the domain of Services.
+const API_SERVER: &str = "kubernetes.default";
 const FQDNS: &str = "toFQDNs";
 pub(super) const DNS_NAMES: &str = "/toPorts/0/rules/dns";
 
@@ -70,9 +68,18 @@ impl Selector {
 pub(super) struct Inside {
     /// Its own namespace.
     pub(super) own: String,
+    /// Below which the cluster's names are.
+    pub(super) domain: String,
     /// This one, and those of the peers that are open to it.
     pub(super) namespaces: BTreeSet<String>,
     pub(super) api_server: bool,
+}
+
+impl Inside {
+    /// Below which Services are.
+    fn services(&self) -> String {
+        format!("svc.{}", self.domain)
+    }
 }
 
 /// `spec` of the policy, where something is allowed, and no more than the egress proxy would take. `inside`: what of the cluster the workflow
@@ -84,7 +91,7 @@ pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns, inside: &Inside
     let domains = allowed.rules.iter().flat_map(|rule| &rule.domains);
     let names: BTreeSet<_> = domains
         .map(Selector::of)
-        .flat_map(|declared| as_asked(declared, &inside.own))
+        .flat_map(|declared| as_asked(declared, inside))
         .chain(of_cluster(inside))
         .collect();
     let names: Vec<_> = names.iter().map(Selector::json).collect();
@@ -104,22 +111,26 @@ pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns, inside: &Inside
     }))
 }
 
-/// A declared name, and what a pod's resolver makes of it first.
-fn as_asked(declared: Selector, own: &str) -> Vec<Selector> {
-    let searched = SEARCHED.map(|suffix| declared.below(suffix));
-    let in_own = declared.below(&format!("{own}.{}", SEARCHED[0]));
-    [vec![declared, in_own], searched.to_vec()].concat()
+/// A declared name, and what a pod's resolver makes of it first: it asks for each name of the world as one of the cluster.
+fn as_asked(declared: Selector, inside: &Inside) -> Vec<Selector> {
+    let services = inside.services();
+    let in_own = format!("{}.{services}", inside.own);
+    let searched = [in_own, services, inside.domain.clone()].map(|suffix| declared.below(&suffix));
+    [vec![declared], searched.to_vec()].concat()
 }
 
 /// Names of the cluster, in those namespaces alone that the workflow reaches. A Service of type ExternalName has the cluster's DNS ask for a name
 /// outside: who may make some of them in any namespace would be told by which of them a pod asks for. In enforced namespaces there are none.
 fn of_cluster(inside: &Inside) -> Vec<Selector> {
+    let services = inside.services();
     let below = |namespace: &String| {
-        let suffix = format!("{namespace}.{}", SEARCHED[0]);
+        let suffix = format!("{namespace}.{services}");
         BELOW.map(|below| Selector::Pattern(format!("{below}.{suffix}")))
     };
     let namespaces = inside.namespaces.iter().flat_map(below);
-    let api_server = inside.api_server.then(|| Selector::Name(API_SERVER.to_owned()));
+    let api_server = inside
+        .api_server
+        .then(|| Selector::Name(format!("{API_SERVER}.{services}")));
     namespaces.chain(api_server).collect()
 }
 
@@ -147,7 +158,7 @@ pub(super) fn asks_for_what_it_opens(policy: &mut Value, inside: &Inside, was_gi
         return false;
     }
     let of_cluster = of_cluster(inside).into_iter().map(|name| name.json()).filter(was_given);
-    let opened = opened.into_iter().flat_map(|declared| as_asked(declared, &inside.own));
+    let opened = opened.into_iter().flat_map(|declared| as_asked(declared, inside));
     let names: Vec<_> = opened.map(|name| name.json()).chain(of_cluster).collect();
     for rule in rules.iter_mut().filter(|rule| !is_opening(rule)) {
         if let Some(asked) = rule.pointer_mut(DNS_NAMES).and_then(Value::as_array_mut) {

@@ -23,6 +23,8 @@ use crate::api::{
 /// Where NodeLocal DNS listens unless told otherwise. Nothing answers there without it.
 const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 const PORT: i32 = 53;
+/// Below which the cluster's names are, unless it was told otherwise.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Where a DNS is: some pods, some addresses, or both.
 pub(super) struct Dns {
@@ -72,6 +74,15 @@ pub fn is_cluster_only(class: &AIWorkflowClass) -> bool {
 pub fn addresses(class: &AIWorkflowClass) -> Option<&[String]> {
     let known = class.status.as_ref().and_then(|status| status.dns.as_ref());
     is_cluster_only(class).then(|| known.map_or(&[][..], |dns| dns.addresses.as_slice()))
+}
+
+/// Below which the cluster's names are, as the class knows it.
+pub fn cluster_domain(class: &AIWorkflowClass) -> &str {
+    let known = class
+        .status
+        .as_ref()
+        .and_then(|status| status.cluster_domain.as_deref());
+    known.unwrap_or(CLUSTER_DOMAIN)
 }
 
 /// Why pods reach no DNS though their class has them ask one.

@@ -63,7 +63,10 @@ pub use cluster::{
     Detection, NodeFacts, api_server_status, cluster_condition, cluster_ranges, cluster_status, detect, knows_cluster,
 };
 pub use compliance::{Compliance, Some20};
-pub use dns::{Askable, addresses as dns_addresses, askable, is_cluster_only, is_reached as reaches_dns};
+pub use dns::{
+    Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, is_cluster_only,
+    is_reached as reaches_dns,
+};
 pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
 pub use engine::{
     Profile, Recognised, effective_rules, engine_annotations, engine_input, image_patterns, pod_annotations, shipped,

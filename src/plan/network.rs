@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{NamespaceFacts, Observed, cidr, cilium::Inside, cluster::Ranges, peer};
+use super::{NamespaceFacts, Observed, cidr, cilium::Inside, cluster::Ranges, cluster_domain, peer};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, LabelSelector, Network, PodPeer, Port, Protocol,
     WORKFLOW_LABEL, WorkflowPeer,
@@ -50,6 +50,7 @@ pub(super) fn inside(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
     };
     let mut inside = Inside {
         own: own.clone(),
+        domain: cluster_domain(class).to_owned(),
         namespaces: BTreeSet::from([own.clone()]),
         api_server: false,
     };

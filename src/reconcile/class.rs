@@ -11,8 +11,8 @@ use super::{CallError, Context, RESYNC, RETRY, calls, cluster, jittered, lean::L
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, DnsStatus, Reason, find, set},
     plan::{
-        api_server_status, class_problems, cluster_condition, cluster_status, default_class, is_cluster_only,
-        tenants_condition,
+        CLUSTER_DOMAIN, api_server_status, class_problems, cluster_condition, cluster_status, default_class,
+        is_cluster_only, tenants_condition,
     },
     telemetry::Controller,
 };
@@ -113,6 +113,7 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<Opti
             Timestamp::now(),
         );
     }
+    status.cluster_domain = Some(context.cluster_domain.clone()).filter(|domain| domain != CLUSTER_DOMAIN);
     status.dns = dns(class, context).await;
     let dns = status.dns.clone();
     if class.status.as_ref() == Some(&status) {

@@ -158,6 +158,12 @@ impl Context {
         self
     }
 
+    /// The same, where the cluster's names are below that domain.
+    pub fn with_cluster_domain(mut self, domain: String) -> Self {
+        self.reads = self.reads.with_cluster_domain(domain);
+        self
+    }
+
     /// The same, where names are asked of these, and not of the DNS that a class has pods reach.
     pub fn with_nameservers(mut self, nameservers: Vec<SocketAddr>) -> Self {
         self.resolving = resolve::Resolving::new(nameservers);

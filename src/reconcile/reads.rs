@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GrantedWorkflow, is_exempt},
-    plan::{Child, GrantObserved, GranteeFacts, NamespaceFacts, Observed},
+    plan::{CLUSTER_DOMAIN, Child, GrantObserved, GranteeFacts, NamespaceFacts, Observed},
 };
 
 /// Reads of the API server, with the rights of the client.
@@ -29,6 +29,8 @@ pub struct Reads {
     pub(super) egress_proxy: Option<String>,
     /// Whether policies of Cilium are Ringfence's to write, where they are served.
     pub(super) writes_cilium: bool,
+    /// Below which the cluster's names are.
+    pub(super) cluster_domain: String,
     pub(super) api_server: cluster::Last,
     pub(super) looks: bound::Looks,
 }
@@ -44,6 +46,7 @@ impl Reads {
             registration,
             egress_proxy: None,
             writes_cilium: false,
+            cluster_domain: CLUSTER_DOMAIN.to_owned(),
             api_server: cluster::Last::default(),
             looks: bound::Looks::default(),
         }
@@ -63,6 +66,11 @@ impl Reads {
             writes_cilium: is_allowed,
             ..self
         }
+    }
+
+    /// The same, where the cluster's names are below that domain.
+    pub fn with_cluster_domain(self, cluster_domain: String) -> Self {
+        Self { cluster_domain, ..self }
     }
 
     pub(super) fn is_exempt(&self, namespace: &str) -> bool {

@@ -59,12 +59,12 @@ pub(super) enum Defect {
 }
 
 impl Names {
-    /// The names of a Service, and the host of a webhook that is called by URL.
-    pub fn new(service: &str, namespace: &str, host: Option<&str>) -> Self {
+    /// The names of a Service, also below the cluster's domain, and the host of a webhook that is called by URL.
+    pub fn new(service: &str, namespace: &str, cluster_domain: &str, host: Option<&str>) -> Self {
         let of_service = format!("{service}.{namespace}.svc");
         let host = host.map(|host| canonical(host.trim_start_matches('[').trim_end_matches(']')));
         let called = host.clone().unwrap_or_else(|| of_service.clone());
-        let mut all = BTreeSet::from([format!("{of_service}.cluster.local"), of_service]);
+        let mut all = BTreeSet::from([format!("{of_service}.{cluster_domain}"), of_service]);
         all.extend(host);
         Self { all, called }
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn names() -> Names {
-        Names::new("hook", "ringfence", None)
+        Names::new("hook", "ringfence", "cluster.local", None)
     }
 
     #[rstest]
@@ -240,7 +240,7 @@ mod tests {
     #[case::ipv4(Some("192.0.2.7"))]
     #[case::ipv6(Some("[2001:db8::7]"))]
     fn a_new_certificate_serves_every_name(#[case] host: Option<&str>) {
-        let names = Names::new("hook", "ringfence", host);
+        let names = Names::new("hook", "ringfence", "cluster.local", host);
         let usable = Material::issue(&names, now()).unwrap().check(&names, now()).unwrap();
         assert_eq!(usable.expires, (now() + LEAF_LIFE).unix_timestamp());
     }
@@ -272,13 +272,13 @@ mod tests {
     /// Two replicas of different settings must come to rest, not renew against each other.
     #[test]
     fn a_renewal_for_another_name_keeps_the_names_before() {
-        let other = Names::new("hook", "ringfence", Some("hook.example.com"));
+        let other = Names::new("hook", "ringfence", "cluster.local", Some("hook.example.com"));
         let old = Material::issue(&names(), now()).unwrap();
         assert_eq!(
             old.check(&other, now()).unwrap_err(),
             Defect::Leaf("tls.crt lacks a name")
         );
-        let third = Names::new("hook", "ringfence", Some("192.0.2.7"));
+        let third = Names::new("hook", "ringfence", "cluster.local", Some("192.0.2.7"));
         let new = old.renew(&other, now()).unwrap().renew(&third, now()).unwrap();
         assert!(
             [names(), other, third]

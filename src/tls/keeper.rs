@@ -296,7 +296,7 @@ mod tests {
             secret: "tls".into(),
             is_provided: false,
             registration: "ringfence".into(),
-            names: Names::new("hook", "ringfence", None),
+            names: Names::new("hook", "ringfence", "cluster.local", None),
             owner: None,
         };
         Keeper::new(

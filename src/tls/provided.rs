@@ -126,7 +126,7 @@ mod tests {
         };
         check(
             &content,
-            &Names::new("hook", "ringfence", None),
+            &Names::new("hook", "ringfence", "cluster.local", None),
             OffsetDateTime::now_utc(),
         )
     }

@@ -234,7 +234,7 @@ mod tests {
         Store {
             api: Api::namespaced(api.client(), "ringfence"),
             name: "tls".into(),
-            names: Names::new("hook", "ringfence", None),
+            names: Names::new("hook", "ringfence", "cluster.local", None),
             owner: Some(owner),
             is_provided: false,
             written: Mutex::default(),

@@ -256,7 +256,8 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
         "egress.refuseAnswers={203.0.113.0/24}",
         "egress.terminationGracePeriodSeconds=100",
         "egress.clusterIP=10.96.0.31",
-        "egress.clusterDomains={cluster.example,clusterset.local}",
+        "clusterDomain=cluster.example",
+        "egress.clusterDomains={clusterset.local,cluster.example}",
         "imagePullSecrets[0].name=mirror",
         "image.registry=mirror.example.com",
         "podLabels.mesh=off",
@@ -289,6 +290,7 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
     assert!(container["resources"]["limits"].get("cpu").is_none());
     assert_eq!(own["serviceAccountName"], EGRESS_PROXY);
     assert_eq!(proxy["spec"]["replicas"], 3);
+    assert!(strings(&of_operator["args"]).contains(&"--cluster-domain=cluster.example"));
     assert_eq!(
         strings(&container["args"]),
         [
@@ -367,7 +369,6 @@ async fn its_values_are_checked() {
         "egress.clusterIP=None",
         "egress.clusterDomains=cluster.local",
         "egress.tokens=required",
-        "egress.clusterDomains={}",
         "egress.clusterDomains={local}",
         "egress.clusterDomains={.cluster.local}",
         "egress.allowPrivateAnswers={10.9.0.0}",

@@ -246,6 +246,26 @@ fn a_pod_that_asks_the_egress_proxy_for_names_is_told_where() {
     );
 }
 
+/// In a cluster whose names are not below `cluster.local`, as its class knows.
+#[test]
+fn a_pod_searches_the_domain_of_its_cluster() {
+    let input = fs::read_to_string(ACCEPTED).unwrap();
+    let input = input.replacen("cluster: {", "cluster: {dns: {mode: ClusterOnly}, ", 1);
+    let (before, of_class) = input.split_at(input.find("kind: AIWorkflowClass").unwrap());
+    let of_class = of_class.replacen("spec:", "status: {clusterDomain: k8s.example}\nspec:", 1);
+    let said = run(
+        &["render", "-", "--pod", "triage"],
+        format!("{before}{of_class}").as_bytes(),
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    let spec = &documents(&said.out)[0]["spec"];
+    let searches = json!(["ai-secure.svc.k8s.example", "svc.k8s.example", "k8s.example"]);
+    assert_eq!(spec["dnsConfig"]["searches"], searches);
+    let env = spec["containers"][0]["env"].to_string();
+    assert!(env.contains(",.svc,.k8s.example,$(KUBERNETES_SERVICE_HOST)"), "{env}");
+    assert!(!said.out.contains("cluster.local"), "{}", said.out);
+}
+
 /// The printed pod, with an image in place of the words for one.
 fn printed_pod() -> Value {
     let said = run(&["render", ACCEPTED, "--pod", "triage", "-o", "json"], b"");

@@ -18,11 +18,10 @@ const OTHER_TOKENS_PATH: &str = "/var/run/secrets/tokens";
 /// Where whole Secrets are mounted, each in a folder of its own.
 const SECRETS_PATH: &str = "/var/run/secrets/declared";
 
-/// Where nobody asks a proxy: this pod, and what is in the cluster. The kubelet puts in where the API server is.
-const NO_PROXY: &str = "localhost,127.0.0.1,::1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)";
-
-/// Below which the cluster's names are, unless it was told otherwise.
-const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Where nobody asks a proxy: this pod, and what is in the cluster.
+const NO_PROXY: &str = "localhost,127.0.0.1,::1,.svc";
+/// Where the API server is: the kubelet puts it in.
+const API_SERVER: &str = "$(KUBERNETES_SERVICE_HOST)";
 
 /// Where the egress proxy is.
 pub(super) struct Proxy<'a> {
@@ -184,8 +183,9 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool, p
         ("securityContext".to_owned(), context),
     ]);
     if let Some(known) = plan::dns_addresses(class) {
-        let own = format!("{}.svc.{CLUSTER_DOMAIN}", namespace_of(workflow));
-        let searches = [own, format!("svc.{CLUSTER_DOMAIN}"), CLUSTER_DOMAIN.to_owned()];
+        let domain = plan::cluster_domain(class);
+        let own = format!("{}.svc.{domain}", namespace_of(workflow));
+        let searches = [own, format!("svc.{domain}"), domain.to_owned()];
         let config = json!({
             "nameservers": proxy.nameservers(known), "searches": searches, "options": [{"name": "ndots", "value": "5"}],
         });
@@ -232,7 +232,8 @@ fn way_to_domains(workflow: &AIWorkflow, class: &AIWorkflowClass, proxy: &Proxy<
     if !asks_proxy(workflow, class) {
         return Vec::new();
     }
-    let (url, mut direct) = (proxy.url(class), NO_PROXY.to_owned());
+    let url = proxy.url(class);
+    let mut direct = format!("{NO_PROXY},.{},{API_SERVER}", plan::cluster_domain(class));
     let egress = workflow.spec.network.iter().flat_map(|network| &network.egress);
     for range in egress.flat_map(|rule| rule.to.cidrs.iter().flatten()) {
         direct.push_str(&format!(",{range}"));

@@ -211,3 +211,28 @@ fn what_somebody_else_writes_into_it_is_put_back(#[case] pointer: &str, #[case] 
     };
     assert!(same(whole, &before) && is_foreign(whole, &edited), "{whole}");
 }
+
+/// Pods of a cluster whose names are below another domain ask for those.
+#[test]
+fn names_of_the_cluster_are_below_its_domain() {
+    let mut observed = place(Value::Null);
+    let status = json!({"clusterDomain": "k8s.example"});
+    observed.class.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+    let declared = declaring(json!([
+        {"name": "llm", "to": {"domains": ["api.llm.example"]}, "ports": [{"port": 443}]},
+        {"name": "api", "to": {"apiServer": {}}},
+    ]));
+    let made = stored(&plan(&declared, &observed).changes);
+    let names: Vec<_> = asked(policy(&made)).cloned().collect();
+    let expected = json!([
+        {"matchName": "api.llm.example"},
+        {"matchName": "api.llm.example.ai.svc.k8s.example"},
+        {"matchName": "api.llm.example.k8s.example"},
+        {"matchName": "api.llm.example.svc.k8s.example"},
+        {"matchName": "kubernetes.default.svc.k8s.example"},
+        {"matchPattern": "**.ai.svc.k8s.example"},
+        {"matchPattern": "*.*.ai.svc.k8s.example"},
+        {"matchPattern": "*.ai.svc.k8s.example"},
+    ]);
+    assert_eq!(json!(names), expected);
+}
