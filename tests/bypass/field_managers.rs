@@ -156,6 +156,8 @@ async fn a_tenant_has_a_workload_applied_by_hundreds_through_its_scale() {
             attacker.patch(&path, &json!({"spec": {"replicas": 0}})).await.ok();
             let mut read = attacker.get(&path).await.ok();
             read["spec"]["replicas"] = json!(1);
+            // Its controller writes as well.
+            read["metadata"]["resourceVersion"].take();
             attacker.put(&path, &read).await.ok();
         }
     }
