@@ -475,9 +475,8 @@ async fn a_tenant_has_long_lists_compared() {
     deployment["spec"]["replicas"] = json!(0);
     let owner = |at| json!({"apiVersion": "v1", "kind": "Aa", "name": "a", "uid": format!("{at:05}")});
     deployment["metadata"]["ownerReferences"] = (0..8_000).map(owner).collect();
-    answered(|| world.tess.post(&all("Deployment", mine), &deployment))
-        .await
-        .ok();
+    let deployments = all("Deployment", mine);
+    answered(|| world.tess.post(&deployments, &deployment)).await.ok();
     let path = one("Deployment", mine, "long");
     let forgotten = json!({"metadata": {"managedFields": [{}]}});
     answered(|| world.tess.patch(&path, &forgotten)).await.ok();
@@ -486,16 +485,23 @@ async fn a_tenant_has_long_lists_compared() {
         .as_array()
         .cloned()
         .unwrap_or_default();
-    let fields = (0..70_000).map(|at| (format!("f:x{at}"), json!({})));
-    entries.push(json!({
-        "manager": "q", "operation": "Update", "apiVersion": "apps/v1", "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
-        "fieldsV1": {"f:status": fields.collect::<Map<_, _>>()},
-    }));
-    let padded = json!({"metadata": {"managedFields": entries}});
+    entries.push(Value::Null);
+    let padded = |count: usize| {
+        let fields = (0..count).map(|at| (format!("f:x{at}"), json!({})));
+        let mut entries = entries.clone();
+        *entries.last_mut().unwrap() = json!({
+            "manager": "q", "operation": "Update", "apiVersion": "apps/v1", "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:status": fields.collect::<Map<_, _>>()},
+        });
+        json!({"metadata": {"managedFields": entries}})
+    };
+    let large = padded(70_000);
+    answered(|| world.tess.patch(&path, &large)).await.ok();
     let attack = async {
-        for _ in 0..3 {
-            // That it ends in time says that nothing went on behind it.
-            answered(|| world.tess.patch(&path, &padded)).await.ok();
+        // What gets no larger is compared to the end.
+        for fewer in 1..=3 {
+            let smaller = padded(70_000 - fewer);
+            answered(|| world.tess.patch(&path, &smaller)).await.ok();
         }
     };
     let fine = format!("{}?dryRun=All", all("Pod", theirs));
