@@ -275,7 +275,7 @@ mod tests {
         let ((pod, mut near), (mut far, host)) = (pair().await, pair().await);
         let relaying = tokio::spawn(async move {
             let (buffers, flow) = (Buffers::default(), Flow::default());
-            let waiting = Waiting::new(2).tunnel(&whose());
+            let waiting = Waiting::new(8).tunnel(&whose());
             let ended = relay(&mut near, &mut far, &buffers, &flow, &waiting, idle, |_, _| {}).await;
             (ended, flow.sent(), flow.received())
         });
@@ -362,7 +362,7 @@ mod tests {
         let within = Some(Duration::from_secs(1));
         socket2::SockRef::from(&near).set_tcp_user_timeout(within).unwrap();
         let relaying = tokio::spawn(async move {
-            let waiting = Waiting::new(2).tunnel(&whose());
+            let waiting = Waiting::new(8).tunnel(&whose());
             let (buffers, flow, idle) = (Buffers::default(), Flow::default(), Duration::from_secs(60));
             relay(&mut near, &mut far, &buffers, &flow, &waiting, idle, |_, _| {}).await
         });
