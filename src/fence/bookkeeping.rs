@@ -12,7 +12,9 @@ use super::object::{LABEL_PATH, workflow_label};
 use super::update::{FREE_FIELDS, SWITCHES, TAKES_UP, goes_on, words};
 
 /// Prefixes of annotations, as tools document them.
-const PREFIXES: [&str; 16] = [
+const PREFIXES: [&str; 19] = [
+    "action.timoni.sh/",
+    "app.oam.dev/",
     "argocd.argoproj.io/",
     "banzaicloud.com/last-applied",
     "cli-utils.sigs.k8s.io/",
@@ -25,6 +27,7 @@ const PREFIXES: [&str; 16] = [
     "helm.sh/",
     "kapp.k14s.io/",
     "keel.sh/",
+    "kluctl.io/",
     "kubecfg.ksonnet.io/",
     "kustomize.config.k8s.io/",
     "meta.helm.sh/",
@@ -215,6 +218,9 @@ mod tests {
     #[case::another_of_flux("helm.toolkit.fluxcd.io/driftDetection", true)]
     #[case::somebody_called_like_flux("toolkit.fluxcd.io.example.com/x", false)]
     #[case::kapp("kapp.k14s.io/delete-strategy", true)]
+    #[case::kluctl("kluctl.io/skip-delete", true)]
+    #[case::timoni("action.timoni.sh/prune", true)]
+    #[case::kube_vela("app.oam.dev/last-applied-configuration", true)]
     #[case::rancher("objectset.rio.cattle.io/id", true)]
     #[case::config_sync("configsync.gke.io/resource-id", true)]
     #[case::config_management("configmanagement.gke.io/managed", true)]

@@ -4,6 +4,8 @@
 //! Who may open what is RBAC's to say. Must never: keep a window open for lack of a clock, or let a declared time stand for more
 //! than the class's hours.
 
+use std::collections::HashSet;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -175,7 +177,8 @@ pub(super) fn check_containers(review: &Review, violations: &mut Vec<Violation>)
         let list = object.and_then(|object| object.pointer("/spec/ephemeralContainers"));
         list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
-    let old = containers(review.old_object());
+    // Both lists may be long.
+    let old: HashSet<_> = containers(review.old_object()).iter().collect();
     for (index, container) in containers(review.object()).iter().enumerate() {
         if old.contains(container) {
             continue;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::facts::{Facts, Subject, is_workflow_name, read};
 use super::object::{LABEL_PATH, at, being_deleted, shown, violation, workflow_label};
+use super::update::is_quiet;
 use crate::api::{AIWorkflow, AIWorkflowClass, DEFAULT_DENY_NAME, ENFORCE_LABEL, Reason, WORKFLOW_LABEL};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::{Operation, Violation};
@@ -62,7 +63,9 @@ pub(super) fn check_namespace(
     }
 }
 
-/// Checks that a Pod keeps the label that it was made with: its network and its account follow from it.
+/// Checks that a Pod keeps the label that it was made with: its network and its account follow from it. And that nothing that runs, or makes
+/// what runs, goes from one workflow to another in one act, of which the other's launchers alone would be asked: they would take it over,
+/// with all that the same act changes of it.
 pub(super) fn check_fixed(subject: &Subject<'_>) -> Option<Violation> {
     let is_binding = subject.review.kind.group.is_empty() && subject.review.kind.kind == "Binding";
     if is_binding && let Some(label) = workflow_label(subject.object) {
@@ -75,8 +78,11 @@ pub(super) fn check_fixed(subject: &Subject<'_>) -> Option<Violation> {
             "leave the label out of the Binding",
         ));
     }
-    if !subject.is_pod() || subject.review.operation != Operation::Update {
+    if subject.review.operation != Operation::Update {
         return None;
+    }
+    if !subject.is_pod() {
+        return check_stays(subject);
     }
     let (old, new) = (
         subject.review.old_object().and_then(workflow_label),
@@ -94,6 +100,15 @@ pub(super) fn check_fixed(subject: &Subject<'_>) -> Option<Violation> {
         message,
         "delete the pod, and create it with the right label",
     ))
+}
+
+fn check_stays(subject: &Subject<'_>) -> Option<Violation> {
+    let kind = &subject.review.kind;
+    let former = subject.former().filter(|_| !is_quiet(&kind.group, &kind.kind))?;
+    let label = subject.label.filter(|label| *label != former)?;
+    let message = format!("it belongs to AIWorkflow {}, and goes to no other one", shown(former));
+    let fix = format!("delete this {}, and make it anew with the right label", kind.kind);
+    Some(violation(FIXED, LABEL_PATH, Some(label), message, fix))
 }
 
 /// Checks that object and template carry the label, and the same one.

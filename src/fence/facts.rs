@@ -51,9 +51,7 @@ impl<'a> Subject<'a> {
         let change = change(review, shape, object).ok_or("the review of an UPDATE holds no oldObject")?;
         let is_namespace = review.kind.group.is_empty() && review.kind.kind == "Namespace";
         let namespace = review.namespace.as_deref().filter(|_| !is_namespace);
-        let handed_on = shape.map(|shape| shape.labelled(object)).unwrap_or_default();
-        let label =
-            workflow_label(object).or_else(|| handed_on.into_iter().find_map(|(_, place)| workflow_label(place?)));
+        let label = workflow_of(shape, object);
         let former = review.old_object().and_then(workflow_label);
         // Whatever else the same write changes is done to an object of the workflow.
         let leaves = shape.is_none() && label.is_none() && former.is_some();
@@ -98,6 +96,19 @@ impl<'a> Subject<'a> {
                 (self.label.is_some() || self.is_revision()) && !launch::is_built_in(&self.review.user)
             }
         }
+    }
+
+    /// The workflow that it said it belongs to before an UPDATE.
+    pub(super) fn former(&self) -> Option<&'a str> {
+        let is_update = self.review.operation == Operation::Update;
+        let old = self.review.old_object().filter(|_| is_update)?;
+        workflow_of(self.shape, old)
+    }
+
+    /// Whether what controls it is new: it makes itself somebody's, who may change and delete it, and counts it as its own.
+    pub(super) fn gains_a_controller(&self) -> bool {
+        let old = self.review.old_object().filter(|_| self.change != Change::Create);
+        self.shape.is_some() && old.and_then(controller) != controller(self.object)
     }
 
     /// Whether it is a stored template, from which a StatefulSet or DaemonSet makes pods again.
@@ -169,7 +180,8 @@ impl<'a> Subject<'a> {
         let is_launched = label.is_some() && asks_a_launcher && !self.stands;
         let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let is_made = label.is_some() && self.makes_a_pod();
-        let controlled = is_launched && self.shape.is_some() && (self.makes_a_pod() || launch::is_built_in(user));
+        let is_asked = self.gains_a_controller() || launch::is_built_in(user) && self.shape.is_some();
+        let controlled = is_launched && is_asked;
         Needs {
             namespace: Some(namespace.to_owned()),
             workflow: label.map(in_namespace),
@@ -199,6 +211,12 @@ impl<'a> Subject<'a> {
             names: own.into_iter().chain(facts.owner_names()).collect(),
         }
     }
+}
+
+/// The workflow that an object says it belongs to; on itself, else on its template.
+fn workflow_of<'a>(shape: Option<&Shape>, object: &'a Value) -> Option<&'a str> {
+    let handed_on = shape.map(|shape| shape.labelled(object)).unwrap_or_default();
+    workflow_label(object).or_else(|| handed_on.into_iter().find_map(|(_, place)| workflow_label(place?)))
 }
 
 /// Whether an AIWorkflow can have that name.

@@ -281,10 +281,11 @@ fn standing(launcher: &Launcher, user: &User, live: Option<&Value>) -> Standing 
     }
 }
 
-/// Checks the owners of a pod that a launcher makes. An engine's controller is a launcher, and makes pods for whatever objects it is given:
-/// so these were written by a launcher too, which their label says.
+/// Checks the owners of what a launcher makes, or gives to one. An engine's controller is a launcher, and makes pods for whatever objects it
+/// is given: so these were written by a launcher too, which their label says. And a built-in controller counts as its own whatever says
+/// that it is: a ReplicaSet of one workflow would hold back the rollout of another's Deployment.
 fn check_owned(subject: &Subject<'_>, facts: &Facts, label: &str) -> Result<(), Violation> {
-    match controller(subject.object).filter(|_| subject.makes_a_pod()) {
+    match controller(subject.object).filter(|_| subject.gains_a_controller()) {
         Some(owner) => check_chain(owner, facts, label, Asks::Launcher),
         None => Ok(()),
     }

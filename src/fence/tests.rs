@@ -325,6 +325,77 @@ fn a_pod_gets_no_label_later() {
     );
 }
 
+/// Whose launchers are asked says the new label.
+#[rstest]
+#[case::moved(json!("other"), true)]
+#[case::kept(json!("triage"), false)]
+fn what_makes_pods_goes_to_no_other_workflow(
+    #[case] label: Value,
+    #[case] is_moved: bool,
+    #[values(("apps", "Deployment"), ("ray.io", "RayJob"))] of: (&str, &str),
+) {
+    let (group, kind) = of;
+    let mut new = set(workload("w"), "/metadata/labels/ringfence.dev~1workflow", label.clone());
+    new = set(new, "/spec/template/metadata/labels/ringfence.dev~1workflow", label);
+    new = set(new, "/metadata/finalizers", json!(["a.b/c"]));
+    let refused = |old: &Value| judged(&review("UPDATE", group, kind, Some(&new), Some(old)), &facts());
+    assert_eq!(
+        refused(&workload("w")),
+        if is_moved { &["fixed-label"][..] } else { &[] }
+    );
+    let of_nobody = unset(
+        unset(workload("w"), "/metadata/labels"),
+        "/spec/template/metadata/labels",
+    );
+    assert!(
+        !refused(&of_nobody).contains(&"fixed-label".to_owned()),
+        "what nobody had"
+    );
+    let by_its_template = unset(workload("w"), "/metadata/labels");
+    let expected = is_moved && kind == "Deployment";
+    assert_eq!(refused(&by_its_template).contains(&"fixed-label".to_owned()), expected);
+}
+
+#[test]
+fn what_runs_nothing_may_go_to_another_workflow() {
+    let old = json!({"metadata": {"name": "m", "labels": {"ringfence.dev/workflow": "other"}}});
+    let new = json!({"metadata": {"name": "m", "labels": {"ringfence.dev/workflow": "triage"}}});
+    assert_eq!(
+        judged(&review("UPDATE", "", "ConfigMap", Some(&new), Some(&old)), &facts()),
+        [""; 0]
+    );
+}
+
+/// Each is looked up among those that were there, and not looked for: ten thousand times ten thousand would take minutes.
+#[rstest]
+#[case::owners("apps", "Deployment", "/metadata/ownerReferences")]
+#[case::owners_of_an_operators("ray.io", "RayJob", "/metadata/ownerReferences")]
+#[case::owners_of_what_runs_nothing("", "ConfigMap", "/metadata/ownerReferences")]
+#[case::finalizers("apps", "Deployment", "/metadata/finalizers")]
+#[case::tolerations("", "Pod", "/spec/tolerations")]
+#[case::debuggers("", "Pod", "/spec/ephemeralContainers")]
+fn long_lists_are_compared_in_no_time(#[case] group: &str, #[case] kind: &str, #[case] list: &str) {
+    let entry = |n: usize| match list {
+        "/metadata/finalizers" => json!(format!("a.b/{n}")),
+        "/spec/tolerations" => json!({"key": "node.kubernetes.io/not-ready", "value": n.to_string()}),
+        "/spec/ephemeralContainers" => json!({"name": format!("d{n}"), "image": "ok/a"}),
+        _ => json!({"apiVersion": "v1", "kind": "Aa", "name": "a", "uid": n.to_string()}),
+    };
+    let object = match kind {
+        "Pod" => pod(),
+        _ => workload("w"),
+    };
+    let of = |range: &mut dyn Iterator<Item = usize>| set(object.clone(), list, range.map(entry).collect());
+    let old = of(&mut (0..15_000));
+    for new in [of(&mut (0..15_000).rev()), of(&mut (1..15_001).rev())] {
+        let review = review("UPDATE", group, kind, Some(&new), Some(&old));
+        let started = std::time::Instant::now();
+        judged(&review, &facts());
+        is_inert(&old, &new);
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    }
+}
+
 #[test]
 fn a_binding_does_not_relabel_its_pod() {
     let binding =

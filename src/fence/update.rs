@@ -3,6 +3,8 @@
 //! Compares raw JSON, so that a change in a field newer than our types is a change. Must never: take a field for harmless
 //! because it is unknown.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::object::{OwnerRef, controller, workflow_label};
@@ -158,28 +160,16 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
 /// Whether an object gets a finalizer that it did not have. That of a deletion in the foreground comes by a DELETE, never by an UPDATE: written
 /// beforehand, it is one like any other.
 fn gains_finalizer(old: &Value, new: &Value) -> bool {
-    let had = finalizers(old);
-    finalizers(new).iter().any(|one| !had.contains(one))
+    let had: HashSet<_> = list(old, "finalizers").iter().collect();
+    list(new, "finalizers").iter().any(|one| !had.contains(one))
 }
 
 /// Whether an object no longer goes with what controls it: that was taken from it, or there is another owner beside it. What nobody controls
 /// goes with the last of its owners.
 fn stays_behind(old: &Value, new: &Value) -> bool {
-    let references = |object: &'_ Value| {
-        let metadata = object.get("metadata").and_then(Value::as_object);
-        metadata.map(owners).unwrap_or_default()
-    };
-    let before = references(old);
-    let added = references(new).iter().any(|owner| {
-        let uid = owner.get("uid");
-        !before.iter().any(|had| had.get("uid") == uid)
-    });
+    let had: HashSet<_> = owners(old).map(|owner| owner.get("uid")).collect();
+    let added = owners(new).any(|owner| !had.contains(&owner.get("uid")));
     added || controller(old).is_some_and(|owner| controller(new).as_ref() != Some(&owner))
-}
-
-fn finalizers(object: &Value) -> &[Value] {
-    let all = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    all.map_or(&[], Vec::as_slice)
 }
 
 /// Whether a custom resource that has no status subresource gets another status: then its status is written like everything else of it, and
@@ -202,32 +192,46 @@ fn debugs(old: &Value, new: &Value) -> bool {
 
 /// Whether an UPDATE touches nothing but finalizers, status, what the API server writes, or takes owners away.
 pub fn is_inert(old: &Value, new: &Value) -> bool {
-    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+    let (Some(old_fields), Some(new_fields)) = (old.as_object(), new.as_object()) else {
         return false;
     };
-    let empty = Map::new();
-    let metadata = |object: &'_ Map<String, Value>| object.get("metadata").and_then(Value::as_object).cloned();
-    let (old_metadata, new_metadata) = (metadata(old).unwrap_or(empty.clone()), metadata(new).unwrap_or(empty));
-    equal_but(old, new, &["metadata", "status"])
-        && equal_but(&old_metadata, &new_metadata, &INERT_METADATA)
-        && owners(&new_metadata)
-            .iter()
-            .all(|owner| owners(&old_metadata).contains(owner))
+    let none = Map::new();
+    equal_but(old_fields, new_fields, &["metadata", "status"])
+        && equal_but(
+            metadata_of(old).unwrap_or(&none),
+            metadata_of(new).unwrap_or(&none),
+            &INERT_METADATA,
+        )
+        && loses_owners_only(old, new)
 }
 
-/// Owners without `blockOwnerDeletion`, which the garbage collector lifts.
-fn owners(metadata: &Map<String, Value>) -> Vec<Value> {
-    let mut owners = metadata
-        .get("ownerReferences")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    for owner in &mut owners {
-        if let Some(owner) = owner.as_object_mut() {
-            owner.remove("blockOwnerDeletion");
-        }
+fn loses_owners_only(old: &Value, new: &Value) -> bool {
+    let had: HashSet<_> = owners(old).map(without_block).collect();
+    owners(new).all(|owner| had.contains(&without_block(owner)))
+}
+
+/// An owner without `blockOwnerDeletion`, which the garbage collector lifts.
+fn without_block(owner: &Value) -> Value {
+    let mut owner = owner.clone();
+    if let Some(owner) = owner.as_object_mut() {
+        owner.remove("blockOwnerDeletion");
     }
-    owners
+    owner
+}
+
+fn owners(object: &Value) -> impl Iterator<Item = &Value> {
+    list(object, "ownerReferences").iter()
+}
+
+/// A list of the metadata. It may have ten thousand entries, and so may the one before: whoever compares two of them looks each entry up,
+/// and never goes through the other list for it.
+fn list<'a>(object: &'a Value, field: &str) -> &'a [Value] {
+    let list = metadata_of(object).and_then(|metadata| metadata.get(field)?.as_array());
+    list.map_or(&[], Vec::as_slice)
+}
+
+fn metadata_of(object: &Value) -> Option<&Map<String, Value>> {
+    object.get("metadata")?.as_object()
 }
 
 fn equal_but(old: &Map<String, Value>, new: &Map<String, Value>, but: &[&str]) -> bool {

@@ -101,7 +101,9 @@ mod tests {
         let mut observed = observed();
         let made = plan(&workflow, &observed);
         observed.children = stored(&made.changes);
-        let given = json!({"effectiveRules": made.effective_rules});
+        let given = json!({
+            "effectiveRules": made.effective_rules, "reviewed": {"generation": 2, "registrationUID": "registration-uid"},
+        });
         workflow.status = Some(serde_json::from_value(given).unwrap());
         observed.registration = Some(Registration {
             uid: "new".into(),

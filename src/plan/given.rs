@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::object::REVISION_ANNOTATION;
 use super::{Child, cilium, domains, kept, object::comparable};
-use crate::api::{MAX_GIVEN, OWNER_UID_ANNOTATION, PolicyRule};
+use crate::api::{AIWorkflow, AIWorkflowGrant, AIWorkflowStatus, MAX_GIVEN, OWNER_UID_ANNOTATION, PolicyRule};
 use crate::egress;
 
 /// Bytes of a digest.
@@ -20,8 +20,25 @@ const LENGTH: usize = 16;
 pub(super) struct Record<'a>(Option<BTreeSet<&'a str>>);
 
 impl<'a> Record<'a> {
-    pub(super) fn new(given: Option<&'a [String]>) -> Self {
+    fn new(given: Option<&'a [String]>) -> Self {
         Self(given.map(|given| given.iter().map(String::as_str).collect()))
+    }
+
+    /// That of a workflow. Where there is none and nobody has reviewed it yet, nothing was given, whatever was made with it.
+    pub(super) fn of(workflow: &'a AIWorkflow) -> Self {
+        let is_known = |status: &&AIWorkflowStatus| status.given.is_some() || status.reviewed.is_some();
+        let status = workflow.status.as_ref().filter(is_known);
+        status.map_or_else(Self::empty, |status| Self::new(status.given.as_deref()))
+    }
+
+    /// That of a grant. One that has none has given nothing, whatever was made with it.
+    pub(super) fn of_grant(grant: &'a AIWorkflowGrant) -> Self {
+        let given = grant.status.as_ref().and_then(|status| status.given.as_deref());
+        Self::new(Some(given.unwrap_or_default()))
+    }
+
+    const fn empty() -> Self {
+        Self(Some(BTreeSet::new()))
     }
 
     /// Whether that part of an object was given.

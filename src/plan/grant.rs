@@ -154,7 +154,7 @@ fn kept(
         .into_iter()
         .flatten();
     let stood = stood.filter_map(|rule| PolicyRule::deserialize(rule).ok());
-    let record = Record::new(grant.status.as_ref().and_then(|status| status.given.as_deref()));
+    let record = Record::of_grant(grant);
     let was_given = |rule: &PolicyRule| record.holds((Child::Role, &role.1), &account, &json!(rule));
     let left: Vec<_> = stood
         .filter(|rule| rules::is_valid(rule, true) && covers(grant, rule) && rules::is_covered(rule, &across))

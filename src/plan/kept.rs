@@ -84,7 +84,7 @@ pub(super) fn as_it_stood(
         .iter()
         .find(|(kind, seen)| *kind == child && name_of(seen) == name && owner_uid(seen) == Some(uid.as_str()));
     let Some((_, seen)) = ours else { return false };
-    let record = Record::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()));
+    let record = Record::of(workflow);
     for part in lists(child) {
         // Who edited the one while nobody reviewed may have edited the other: of one of them it must be known that nobody did.
         let was_given = |declared: &Value, stood: &Value| {

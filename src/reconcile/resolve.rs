@@ -4,7 +4,7 @@
 //! Must never: ask whom the class does not have pods ask, write what is not new, or hold a look-up open without a deadline.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -57,8 +57,6 @@ const IN_ALL: usize = 2000;
 const SMALL: Duration = Duration::from_secs(30);
 /// Shortest pause between two looks at one object.
 const AT_LEAST: Duration = Duration::from_secs(1);
-/// After how long without a look an object is taken to be gone.
-const FORGOTTEN: Duration = Duration::from_secs(1800);
 /// How many names a condition tells of.
 const MAX_NAMED: usize = 10;
 
@@ -78,6 +76,17 @@ impl Resolving {
             turns: Mutex::default(),
         }
     }
+
+    /// Forgets those that are gone, when a new one comes: whoever makes and withdraws them would else have all of them remembered.
+    fn forget(&self, names: &ResolvedNames, known: &Store<ResolvedNames>) {
+        let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.metadata.uid.as_ref().is_some_and(|uid| all.contains_key(uid)) {
+            return;
+        }
+        let stand = known.state();
+        let stand: HashSet<_> = stand.iter().filter_map(|names| names.metadata.uid.as_deref()).collect();
+        all.retain(|uid, _| stand.contains(uid.as_str()));
+    }
 }
 
 /// What came of a look-up, apart from addresses: what is new in it can wait, and must not be lost while it does.
@@ -94,7 +103,6 @@ struct Turns {
     /// What came of the last look-up of each name, which may not have been written yet.
     said: HashMap<String, Said>,
     written: Option<Instant>,
-    looked: Instant,
 }
 
 impl Turns {
@@ -103,7 +111,6 @@ impl Turns {
             due: HashMap::new(),
             said: HashMap::new(),
             written: None,
-            looked: Instant::now(),
         }
     }
 }
@@ -145,6 +152,7 @@ async fn reconcile(
     if names.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    context.resolving.forget(&names, known);
     let due = due(&names, &context);
     if due.is_empty() {
         return Ok(Action::requeue(until_next(&names, &context)));
@@ -436,13 +444,7 @@ fn until_next(names: &ResolvedNames, context: &Context) -> Duration {
 
 fn with_turns<T>(names: &ResolvedNames, context: &Context, what: impl FnOnce(&mut Turns) -> T) -> T {
     let mut all = context.resolving.turns.lock().unwrap_or_else(PoisonError::into_inner);
-    let uid = names.uid().unwrap_or_default();
-    if !all.contains_key(&uid) {
-        all.retain(|_, turns| turns.looked.elapsed() < FORGOTTEN);
-    }
-    let turns = all.entry(uid).or_insert_with(Turns::new);
-    turns.looked = Instant::now();
-    what(turns)
+    what(all.entry(names.uid().unwrap_or_default()).or_insert_with(Turns::new))
 }
 
 #[cfg(test)]

@@ -45,7 +45,10 @@ pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> 
         arrival: limits.arrival,
         most: kib(limits.bodies),
         reviews: Arc::new(Semaphore::new(kib(limits.reviews))),
-        most_of_one: kib(limits.reviews),
+        most_judged: kib(limits.reviews),
+        most_of_one: kib(limits.reviews_of_one),
+        heavy: Arc::new(Semaphore::new(kib(limits.heavy))),
+        heaviest: kib(limits.heavy),
         slots: Arc::new(Semaphore::new(limits.evaluations)),
         shares: Shares::new(limits),
     };
@@ -66,7 +69,10 @@ struct App {
     arrival: Duration,
     most: usize,
     reviews: Arc<Semaphore>,
+    most_judged: usize,
     most_of_one: usize,
+    heavy: Arc<Semaphore>,
+    heaviest: usize,
     slots: Arc<Semaphore>,
     shares: Shares,
 }
@@ -195,8 +201,13 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             crowded("as many reviews of this namespace are evaluated as may be at a time"),
         );
     };
-    let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS).clamp(1, app.most_of_one);
-    let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+    let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS);
+    let (pool, most) = if weight > app.most_of_one {
+        (&app.heavy, app.heaviest)
+    } else {
+        (&app.reviews, app.most_judged)
+    };
+    let weight = u32::try_from(weight.clamp(1, most)).unwrap_or(u32::MAX);
     let of_review = app.shares.weight_parsed(weight);
     let reviews = Arc::clone(&share.all.reviews).acquire_many_owned(of_review);
     let Ok(Ok(of_reviews)) = timeout_at(deadline, reviews).await else {
@@ -213,7 +224,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             unavailable("as many reviews are evaluated as may be at a time"),
         );
     };
-    let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(&app.reviews).acquire_many_owned(weight)).await else {
+    let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(pool).acquire_many_owned(weight)).await else {
         return Answer::fault(
             uid,
             head,

@@ -20,6 +20,9 @@ pub(super) const COPIES: usize = 3;
 /// What is set aside, with each review, for what the API server is asked about it: what most are told takes a tenth of it.
 pub(super) const FACTS: usize = 1 << 20;
 
+/// What the reviews of one namespace may hold: sixteen that are as large as usual, judged by policies.
+const REVIEWS_OF_ONE: usize = 32 << 20;
+
 /// Bounds of the admission server. Each is a constant of the product; tests make them small.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -33,10 +36,13 @@ pub struct Limits {
     pub small_bodies: usize,
     /// How long a body may take to arrive. The API server has it ready.
     pub arrival: Duration,
-    /// What all reviews that are being judged may hold together, parsed and as policies see them, with what they ask the API server about:
-    /// the heaviest, three times.
-    /// With `bodies` and what the process holds by itself it stays under the chart's memory limit.
+    /// What all reviews that are being judged may hold together, parsed and as policies see them, with what they ask the API server about;
+    /// but for those above `reviews_of_one`.
+    /// With `heavy`, `bodies` and what the process holds by itself it stays under the chart's memory limit.
     pub reviews: usize,
+    /// What those above `reviews_of_one` may hold together: the heaviest, alone. Theirs alone: somebody who writes an object that is as heavy
+    /// as can be must not take the room of everybody's.
+    pub heavy: usize,
     /// How many reviews are evaluated at a time. The others wait, within their deadline.
     pub evaluations: usize,
     /// How many of them are of one namespace. One that floods, or is slow to judge, waits for itself.
@@ -48,7 +54,7 @@ pub struct Limits {
     /// refused at once.
     pub bodies_of_one: usize,
     /// What the reviews of one namespace that are being judged may hold together, of `reviews`. What goes beyond waits, within its
-    /// deadline.
+    /// deadline. One review above it counts as all of it, and takes its room from `heavy`.
     pub reviews_of_one: usize,
     /// How many connections are held. An API server calls webhooks by HTTP/1.1, a connection for each review that it waits for. One more takes
     /// the place of one that waits for nothing, of the address that has most of those.
@@ -69,12 +75,13 @@ impl Default for Limits {
             bodies: 64 << 20,
             small_bodies: 32 << 20,
             arrival: Duration::from_secs(5),
-            reviews: COPIES * MAX_WEIGHT,
+            reviews: REVIEWS_OF_ONE * 4,
+            heavy: COPIES * MAX_WEIGHT,
             evaluations: 64,
             evaluations_of_one: 16,
             in_flight_of_one: 64,
             bodies_of_one: 8 << 20,
-            reviews_of_one: COPIES * MAX_WEIGHT / 4,
+            reviews_of_one: REVIEWS_OF_ONE,
             connections: 512,
             idle: Duration::from_secs(120),
             head: Duration::from_secs(10),
@@ -88,7 +95,7 @@ impl Limits {
     pub fn in_flight(&self) -> usize {
         let unread = self.connections.saturating_mul(UNREAD);
         let told = LARGE_AT_ONCE * (MAX_BYTES + MAX_OBJECT);
-        self.bodies + self.small_bodies + self.reviews + unread + told
+        self.bodies + self.small_bodies + self.reviews + self.heavy + unread + told
     }
 }
 

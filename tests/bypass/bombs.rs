@@ -460,6 +460,61 @@ async fn a_tenant_wears_a_policy_out_for_all_others() {
     assert_eq!(refusals, [""; 0]);
 }
 
+/// Eight thousand owners, each of which may be looked for among all that were there; and beside them a record of a megabyte, which nobody
+/// keeps, and which looks as heavy as can be.
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_has_long_lists_compared() {
+    let world = World::shared().await;
+    let (mine, theirs) = (&fenced(&world, "long").await, &fenced(&world, "beside").await);
+    let lea = world.master("lea", &[]).await;
+    world
+        .ready(mine, "mine", &json!({"launchers": [{"user": "tess"}]}))
+        .await;
+    let mut deployment = workload("Deployment", &pod("long", "mine"));
+    deployment["spec"]["replicas"] = json!(0);
+    let owner = |at| json!({"apiVersion": "v1", "kind": "Aa", "name": "a", "uid": format!("{at:05}")});
+    deployment["metadata"]["ownerReferences"] = (0..8_000).map(owner).collect();
+    let deployments = all("Deployment", mine);
+    answered(|| world.tess.post(&deployments, &deployment)).await.ok();
+    let path = one("Deployment", mine, "long");
+    let forgotten = json!({"metadata": {"managedFields": [{}]}});
+    answered(|| world.tess.patch(&path, &forgotten)).await.ok();
+    let there = world.tess.get(&path).await.ok();
+    let mut entries = there["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    entries.push(Value::Null);
+    let padded = |count: usize| {
+        let fields = (0..count).map(|at| (format!("f:x{at}"), json!({})));
+        let mut entries = entries.clone();
+        *entries.last_mut().unwrap() = json!({
+            "manager": "q", "operation": "Update", "apiVersion": "apps/v1", "time": "2024-02-29T00:00:00Z", "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:status": fields.collect::<Map<_, _>>()},
+        });
+        json!({"metadata": {"managedFields": entries}})
+    };
+    let large = padded(70_000);
+    answered(|| world.tess.patch(&path, &large)).await.ok();
+    let attack = async {
+        // What gets no larger is compared to the end.
+        for fewer in 1..=3 {
+            let smaller = padded(70_000 - fewer);
+            answered(|| world.tess.patch(&path, &smaller)).await.ok();
+        }
+    };
+    let fine = format!("{}?dryRun=All", all("Pod", theirs));
+    let innocent = async {
+        for _ in 0..40 {
+            lea.post(&fine, &pod("fine", "triage")).await.ok();
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::join!(attack, innocent);
+    world.admin.delete(&path).await.ok();
+}
+
 /// A policy that fails open is asked all the same: nothing of the object decides whether it is.
 /// Held by: `operator`
 #[tokio::test]

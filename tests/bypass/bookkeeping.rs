@@ -9,7 +9,9 @@ use crate::attackers::{MAKERS, force_apply, holder};
 use crate::launch::custom_kind;
 use crate::world::{SOON, World, all, one, pod, workload};
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 21] = [
+    "action.timoni.sh/prune",
+    "app.oam.dev/last-applied-configuration",
     "argocd.argoproj.io/sync-options",
     "banzaicloud.com/last-applied",
     "config.k8s.io/owning-inventory",
@@ -21,6 +23,7 @@ const KEYS: [&str; 18] = [
     "helm.sh/resource-policy",
     "kapp.k14s.io/delete-strategy",
     "keel.sh/policy",
+    "kluctl.io/skip-delete",
     "kubecfg.ksonnet.io/garbage-collect-tag",
     "kubectl.kubernetes.io/last-applied-configuration",
     "kustomize.config.k8s.io/behavior",

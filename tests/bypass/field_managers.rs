@@ -2,10 +2,13 @@
 //! longer than the API server bears.
 
 use anyhow::ensure;
+use axum::http::Method;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
+use crate::attackers::holder;
 use crate::legitimate::has_pods;
+use crate::operators::OperatorsKind;
 use crate::world::{Actor, POLICIES, SOON, World, all, condition, one, pod, workload};
 
 /// Fields of fields, as deep as the API server takes them: deeper than most readers of JSON go.
@@ -119,6 +122,84 @@ async fn a_tenant_has_a_workload_applied_by_thousands() {
     lea.patch(&path, &json!({"metadata": {"managedFields": [{}]}}))
         .await
         .ok();
+}
+
+/// A Scale shows nobody who has applied the object, and each that applies it is one more.
+///
+/// Held by: `ringfence-field-managers`
+#[tokio::test]
+async fn a_tenant_has_a_workload_applied_by_hundreds_through_its_scale() {
+    let world = World::shared().await;
+    let ns = &world.enforced("scaled").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    for kind in ["Deployment", "StatefulSet", "ReplicaSet", "ReplicationController"] {
+        let name = kind.to_lowercase();
+        let made = workload(kind, &pod(&name, "triage"));
+        lea.post(&all(kind, ns), &made).await.ok();
+        let path = format!("{}/scale", one(kind, ns, &name));
+        let scale = json!({
+            "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": name, "namespace": ns}, "spec": {"replicas": 0},
+        });
+        for attacker in [&world.tess, &edith] {
+            for query in ["fieldManager=m1&force=true", "fieldManager=m2&force=true"] {
+                let bytes = scale.to_string().into_bytes();
+                let applied = format!("{path}?{query}");
+                let answer = attacker
+                    .bytes(Method::PATCH, &applied, "application/apply-patch+yaml", bytes)
+                    .await;
+                let said = answer.refused_by_guard("ringfence-field-managers");
+                assert!(said.contains("Fix: "), "{said}");
+            }
+            // As kubectl scale does, and who scales by itself.
+            attacker.patch(&path, &json!({"spec": {"replicas": 0}})).await.ok();
+            let mut read = attacker.get(&path).await.ok();
+            read["spec"]["replicas"] = json!(1);
+            // Its controller writes as well.
+            read["metadata"]["resourceVersion"].take();
+            attacker.put(&path, &read).await.ok();
+        }
+    }
+}
+
+/// Its operator has to write it, to do what a launcher withdraws.
+///
+/// Held by: `ringfence-operators-field-managers`
+#[tokio::test]
+async fn somebody_has_an_operators_object_applied_by_hundreds() {
+    let world = World::shared().await;
+    let ns = &world.enforced("flows").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let kind = OperatorsKind::new(&world).await;
+    let of_the_kind = holder(&world, &kind.rules(&["get", "list", "patch"])).await;
+    let lea = world.master("lea", &[]).await;
+    let flows = kind.all(ns);
+    lea.post(&flows, &kind.labelled("run")).await.ok();
+    lea.post(&flows, &kind.object("free")).await.ok();
+    let path = format!("{flows}/run");
+    let many = async |path: &str, count: usize| {
+        let entry = |n: usize| {
+            json!({
+                "manager": format!("m{n}"), "operation": "Apply", "apiVersion": format!("{}/v1", kind.group), "time": "2024-02-29T00:00:00Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
+            })
+        };
+        let mut entries = entries(&lea, path).await;
+        entries.retain(|entry| entry["operation"] != "Apply");
+        entries.extend((0..count).map(entry));
+        json!({"metadata": {"managedFields": entries}})
+    };
+    for count in [65, 400] {
+        let answer = of_the_kind.patch(&path, &many(&path, count).await).await;
+        let said = answer.refused_by_guard("ringfence-operators-field-managers");
+        assert!(said.contains("Fix: "), "{said}");
+    }
+    of_the_kind.patch(&path, &many(&path, 64).await).await.ok();
+    of_the_kind.patch(&path, &many(&path, 3).await).await.ok();
+    // What is no workflow's is nobody's to withdraw.
+    let free = format!("{flows}/free");
+    of_the_kind.patch(&free, &many(&free, 65).await).await.ok();
 }
 
 /// By a policy that looks at all objects of a kind, one that cannot be read would leave everybody without a verdict; one that fails open

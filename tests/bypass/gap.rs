@@ -66,6 +66,11 @@ fn rights(verb: &str) -> Value {
     json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": [verb]}]}})
 }
 
+fn reaches(app: &str) -> Value {
+    let peer = json!({"pods": {"selector": {"matchLabels": {"app": app}}}});
+    json!({"network": {"egress": [{"name": app, "to": peer, "ports": [{"port": 1}]}]}})
+}
+
 fn allows(verb: &str) -> Value {
     rights(verb)["permissions"]["rules"].clone()
 }
@@ -107,6 +112,8 @@ async fn somebody_declares_while_nobody_reviews() {
         scene.write(name, &rights("get")).await;
         scene.condition(name, "True", "Fenced").await;
     }
+    scene.write("like", &reaches("evil")).await;
+    scene.condition("like", "True", "Fenced").await;
     let first = scene.registration().await;
     assert_eq!(scene.on_record("kept").await, (json!(1), first.clone()));
 
@@ -141,7 +148,9 @@ async fn somebody_declares_while_nobody_reviews() {
         })
         .await;
     }
-    let mut forged = workflow("forged", &rights("get"));
+    let mut declared = rights("get");
+    declared["network"] = reaches("evil")["network"].clone();
+    let mut forged = workflow("forged", &declared);
     forged["metadata"]["annotations"] = json!({"ringfence.dev/reviewed": "1"});
     eventually(SOON, || async {
         let answer = scene.tenant.post(&all("AIWorkflow", &scene.ns), &forged).await;
@@ -149,6 +158,32 @@ async fn somebody_declares_while_nobody_reviews() {
         Ok(())
     })
     .await;
+
+    // With what would be made of it.
+    let forged = one("AIWorkflow", &scene.ns, "forged");
+    let like = scene.admin.read(&one("AIWorkflow", &scene.ns, "like")).await.unwrap();
+    let forged = scene.admin.read(&forged).await.unwrap();
+    let [as_like, as_forged] = ["like", "forged"].map(|name| owned_name(&scene.ns, name, "allow"));
+    let opened = scene
+        .admin
+        .read(&one("NetworkPolicy", &scene.ns, &as_like))
+        .await
+        .unwrap();
+    assert!(opened["spec"]["egress"].to_string().contains("evil"), "{opened}");
+    let uid = |workflow: &Value| workflow["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let made = json!({
+        "apiVersion": opened["apiVersion"], "kind": opened["kind"], "spec": opened["spec"],
+        "metadata": {
+            "name": as_forged, "labels": opened["metadata"]["labels"], "annotations": opened["metadata"]["annotations"],
+            "ownerReferences": opened["metadata"]["ownerReferences"],
+        },
+    });
+    let made = made
+        .to_string()
+        .replace(&uid(&like), &uid(&forged))
+        .replace("\"like\"", "\"forged\"");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    scene.admin.post(&all("NetworkPolicy", &scene.ns), &made).await.ok();
 
     // As a restored backup brings its status along: the record is of another time.
     let restored = one("AIWorkflow", &scene.ns, "restored");
@@ -353,6 +388,18 @@ async fn what_was_made_has_nothing(scene: &Scene) {
             .await
             .unwrap()
     );
+    let allow = one("NetworkPolicy", &scene.ns, &owned_name(&scene.ns, "forged", "allow"));
+    eventually(SOON, || async {
+        let made = scene.admin.get(&allow).await;
+        let egress = made.body["spec"]["egress"].to_string();
+        ensure!(
+            [200, 404].contains(&made.code) && !egress.contains("evil"),
+            "{}",
+            made.body
+        );
+        Ok(())
+    })
+    .await;
     // Whoever may write it may also write it again under everybody's eyes.
     scene.tenant.delete(&one("AIWorkflow", &scene.ns, "forged")).await.ok();
     scene.write("forged", &rights("get")).await;

@@ -79,6 +79,7 @@ mod shape;
 mod starts;
 mod strange_owners;
 mod strange_ways;
+mod taken_over;
 mod taken_up;
 mod tokens;
 mod too_large;

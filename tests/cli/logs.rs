@@ -20,9 +20,9 @@ fn a_limit_on_memory_that_is_too_small_is_refused_before_anything_is_served() {
         "{said}"
     );
     // There is no cluster to talk to: that it got so far is what is looked for.
-    let (_, said) = run("832Mi");
+    let (_, said) = run("960Mi");
     assert!(
-        said.contains("\"counted_mebibytes\":512") && said.contains("set KUBECONFIG"),
+        said.contains("\"counted_mebibytes\":640") && said.contains("set KUBECONFIG"),
         "{said}"
     );
     let (code, said) = run("lots");

@@ -436,3 +436,35 @@ async fn a_head_that_never_ends_is_closed() {
     });
     assert!(closed.await.is_ok());
 }
+
+/// An object that is as heavy as can be takes the room of its like, and nobody else's.
+#[tokio::test]
+async fn the_heaviest_review_leaves_room_for_all_others() {
+    const MIB: usize = 1 << 20;
+    let server = Server::start(Limits {
+        reviews: 2 * MIB,
+        reviews_of_one: 2 * MIB,
+        heavy: 3 * MIB,
+        ..Limits::default()
+    });
+    let post = |namespace: &str, name: &str, timeout: &str, texts: usize| {
+        let path = format!("/admit/fence?timeout={timeout}");
+        let body = sent("tess", namespace, name, &json!({"data": vec![""; texts]}));
+        server.send(request(&path, "application/json", body))
+    };
+    let dozes = post("heavy", "dozes", "5s", 16 << 10);
+    let others = async {
+        judged(&server, 1).await;
+        assert_eq!(post("other", "fine", "1s", 1).await.response(), allowed());
+        let heavy = post("another", "fine", "1s", 16 << 10).await.response();
+        assert_eq!(heavy["status"]["code"], 503, "{heavy}");
+        assert_eq!(
+            server.script.seen.lock().unwrap().len(),
+            2,
+            "and the heavy one is still judged"
+        );
+    };
+    let (dozed, ()) = tokio::join!(dozes, others);
+    assert_eq!(dozed.response(), allowed());
+    assert_eq!(post("another", "fine", "5s", 16 << 10).await.response(), allowed());
+}

@@ -144,3 +144,13 @@ service:
 {{- end }}
 {{- toJson $names }}
 {{- end }}
+
+{{/* How many have applied an object, before and now. */}}
+{{- define "ringfence.appliedVariables" -}}
+{{- range $side := list "object" "oldObject" }}
+- name: {{ $side }}Applied
+  expression: |-
+    {{ $side }} != null && has({{ $side }}.metadata) && has({{ $side }}.metadata.managedFields)
+    ? size({{ $side }}.metadata.managedFields.filter(m, has(m.operation) && m.operation == 'Apply')) : 0
+{{- end }}
+{{- end }}

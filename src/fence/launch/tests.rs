@@ -116,9 +116,17 @@ fn who_changes_what_runs_must_launch(#[case] pointer: &str, #[case] value: Value
     let old = if pointer.contains("labels") { old } else { workload("d") };
     let new = set(old.clone(), pointer, value);
     let mut review = review("UPDATE", "apps", "Deployment", Some(&new), Some(&old));
-    assert!(judged(&review, &facts()).is_none(), "ann launches");
+    let owner = |reference| Owner {
+        reference,
+        found: Some(workload("x")),
+    };
+    let facts = Facts {
+        owners: controller(&new).map(owner).into_iter().collect(),
+        ..facts()
+    };
+    assert!(judged(&review, &facts).is_none(), "ann launches");
     review.user = user("bob", &[], None);
-    assert_eq!(judged(&review, &facts()).is_some(), gated, "bob does not");
+    assert_eq!(judged(&review, &facts).is_some(), gated, "bob does not");
 }
 
 #[test]
@@ -422,6 +430,35 @@ fn a_pod_is_adopted_by_an_owner_of_its_own_workflow_only() {
         );
         assert_eq!(verdict.is_none(), expected, "{verdict:?}");
     }
+}
+
+/// What a built-in controller takes for its own, because it says so, holds back what another workflow's launcher rolls out.
+#[rstest]
+#[case::of_another_workflow(set(workload("d"), "/metadata/labels/ringfence.dev~1workflow", json!("other")), false)]
+#[case::of_its_own(workload("d"), true)]
+fn what_a_launcher_makes_has_an_owner_of_its_own_workflow(
+    #[case] deployment: Value,
+    #[case] expected: bool,
+    #[values("CREATE", "UPDATE")] operation: &str,
+) {
+    let above = owner("apps/v1", "Deployment", "d", Some(deployment));
+    let new = set(
+        workload("r"),
+        "/metadata/ownerReferences",
+        json!([owner_reference(&above)]),
+    );
+    let old = (operation == "UPDATE").then(|| workload("r"));
+    let review = review(operation, "apps", "ReplicaSet", Some(&new), old.as_ref());
+    let subject = Subject::of(&review).unwrap().unwrap();
+    assert_eq!(subject.needs().owner.as_ref(), Some(&above.reference));
+    let verdict = judged(
+        &review,
+        &Facts {
+            owners: vec![above],
+            ..facts()
+        },
+    );
+    assert_eq!(verdict.is_none(), expected, "{verdict:?}");
 }
 
 #[test]

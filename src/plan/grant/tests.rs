@@ -158,13 +158,20 @@ fn a_grant_that_is_being_deleted_gives_nothing_to_anybody() {
     ));
 }
 
+/// The status of a grant once its plan was carried out.
+fn on_record(grant: &AIWorkflowGrant, plan: &GrantPlan) -> AIWorkflowGrantStatus {
+    let now = "2026-11-22T08:00:00Z".parse().unwrap();
+    grant_status(grant, plan, &Outcome::Applied(None), now)
+}
+
 #[test]
 fn what_an_unreviewed_workflow_holds_stays_and_nothing_new_comes() {
     let before = json!([rule("services", &["qdrant"], &["get"])]);
-    let grant = grant(json!([rule("services", &[], &["get", "list"])]));
+    let mut grant = grant(json!([rule("services", &[], &["get", "list"])]));
     let mut seen = observed(facts(before));
-    let made = plan_grant(&grant, &seen).changes;
-    seen.children = crate::plan::tests::stored(&made);
+    let made = plan_grant(&grant, &seen);
+    grant.status = Some(on_record(&grant, &made));
+    seen.children = crate::plan::tests::stored(&made.changes);
     let edited = GranteeFacts {
         reviewed: false,
         ..facts(json!([rule("services", &[], &["list"])]))
@@ -281,7 +288,14 @@ fn what_an_unreviewed_workflow_holds_goes_where_it_is_allowed_no_more() {
     ];
     let given = json!([rule("services", &[], &["get"]), rule("configmaps", &[], &["get"])]);
     let mut seen = observed(facts(json!(both)));
-    seen.children = crate::plan::tests::stored(&plan_grant(&grant(given.clone()), &seen).changes);
+    let first = grant(given.clone());
+    let made = plan_grant(&first, &seen);
+    let status = on_record(&first, &made);
+    seen.children = crate::plan::tests::stored(&made.changes);
+    let grant = |rules: Value| AIWorkflowGrant {
+        status: Some(status.clone()),
+        ..grant(rules)
+    };
     let key = seen.grantees.keys().next().unwrap().clone();
     let of = |grant: &AIWorkflowGrant, change: fn(&mut GranteeFacts)| {
         let mut seen = seen.clone();
@@ -315,9 +329,8 @@ fn what_an_unreviewed_workflow_holds_goes_where_it_is_allowed_no_more() {
 fn what_was_edited_as_the_declaration_was_was_not_given() {
     let all = json!([rule("services", &[], &["get"]), rule("configmaps", &[], &["get"])]);
     let mut grant = grant(all.clone());
-    let now = "2026-11-22T08:00:00Z".parse().unwrap();
     let made = plan_grant(&grant, &observed(facts(json!([rule("services", &[], &["get"])]))));
-    grant.status = Some(grant_status(&grant, &made, &Outcome::Applied(None), now));
+    grant.status = Some(on_record(&grant, &made));
     let mut edited = observed(facts(all));
     edited.children = crate::plan::tests::stored(&plan_grant(&grant, &edited).changes);
     edited.grantees.values_mut().for_each(|facts| facts.reviewed = false);
@@ -328,14 +341,15 @@ fn what_was_edited_as_the_declaration_was_was_not_given() {
     assert_eq!(role["rules"].as_array().map(Vec::len), Some(1));
     assert_eq!(role["rules"][0]["resources"], json!(["services"]));
     // What stands goes on being on record, and what never was given goes whole.
-    let said = grant_status(&grant, &held, &Outcome::Applied(None), now);
+    let said = on_record(&grant, &held);
     assert_eq!(said.given, grant.status.as_ref().unwrap().given);
     grant.status.as_mut().unwrap().given = Some(Vec::new());
     let gone = crate::plan::tests::kinds(&plan_grant(&grant, &edited).changes);
     assert_eq!(gone, [("delete", "RoleBinding"), ("delete", "Role")]);
-    // Where no record was kept yet, what stands is all that is known.
+    // Nor does what nobody wrote down: a grant, its Role and its binding may all be of who made the grant.
     grant.status = None;
-    assert_eq!(plan_grant(&grant, &edited).changes, []);
+    let gone = crate::plan::tests::kinds(&plan_grant(&grant, &edited).changes);
+    assert_eq!(gone, [("delete", "RoleBinding"), ("delete", "Role")]);
 }
 
 /// Whoever writes a grant names any workflow of any namespace, and reads what is said of it.

@@ -256,9 +256,20 @@ fn what_was_edited_as_the_declaration_was_is_not_given_either() {
     };
     let egress = policy["spec"]["egress"].to_string();
     assert!(egress.contains("\"a\"") && !egress.contains("\"c\""), "{egress}");
-    // Where no record was kept yet, what stands is all that is known.
+    // Of an earlier Ringfence that kept no record, what stands is all that is known.
     edited.status.as_mut().unwrap().given = None;
     assert_eq!(plan(&edited, &observed).changes, []);
+    // Where nobody ever reviewed it, it may all be of who declared it.
+    edited.status.as_mut().unwrap().reviewed = None;
+    observed.registration.as_mut().unwrap().created = "2100-01-01T00:00:00Z".parse().unwrap();
+    let gone = plan(&edited, &observed).changes;
+    assert_eq!(kinds(&gone), [("replace", "NetworkPolicy"), ("replace", "RoleBinding")]);
+    let [Change::Replace(_, policy), Change::Replace(_, binding)] = gone.as_slice() else {
+        panic!("{gone:?}")
+    };
+    assert_eq!(binding["subjects"], json!([]));
+    let egress = policy["spec"]["egress"].to_string();
+    assert!(!egress.contains("\"a\"") && !egress.contains("\"c\""), "{egress}");
 }
 
 /// A range with that much taken out of it, one way or the other.

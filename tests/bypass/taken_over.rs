@@ -1,0 +1,106 @@
+//! Door: what a launcher made is taken over by a launcher of another workflow, who gives it the other's label, or what is his as an owner.
+//!
+//! Of a write that gives something another label, the launchers of that one would be asked, and of all else that it changes, too.
+
+use serde_json::{Value, json};
+
+use crate::launch::custom_kind;
+use crate::world::{Actor, World, all, one, pod, workload};
+
+const LABEL: &str = "ringfence.dev/workflow";
+
+/// A namespace with two workflows: `triage`, and `mine`, which mike launches.
+async fn two_workflows(world: &World) -> (String, Actor) {
+    let ns = world.enforced("taken-over").await;
+    world.ready(&ns, "triage", &json!({})).await;
+    world
+        .ready(&ns, "mine", &json!({"launchers": [{"user": "mike"}, {"user": "lea"}]}))
+        .await;
+    (ns, world.master("mike", &[]).await)
+}
+
+/// And pauses it, and keeps it by a finalizer, so that no rollout and no deletion ends what runs.
+///
+/// Held by: `fixed-label`
+#[tokio::test]
+async fn another_workflows_launcher_relabels_what_a_launcher_made() {
+    let world = World::shared().await;
+    let (ns, mike) = two_workflows(&world).await;
+    let lea = world.master("lea", &[]).await;
+    let (group, plural) = custom_kind(&world).await;
+    let flow = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Flow", "metadata": {"name": "web", "labels": {LABEL: "triage"}}, "spec": {"image": "x"},
+    });
+    let flows = format!("/apis/{group}/v1/namespaces/{ns}/{plural}");
+    let deployment = workload("Deployment", &pod("web", "triage"));
+    let mut anew = workload("Deployment", &pod("web", "mine"));
+    anew["spec"]["replicas"] = json!(0);
+    let labels = json!({LABEL: "mine"});
+    let of_a_deployment = json!({
+        "metadata": {"labels": labels, "finalizers": ["a.b/c"]},
+        "spec": {"paused": true, "template": {
+            "metadata": {"labels": labels}, "spec": {"serviceAccountName": "mine", "serviceAccount": "mine"},
+        }},
+    });
+    let of_a_flow = json!({"metadata": {"labels": labels, "finalizers": ["a.b/c"]}, "spec": {"image": "y"}});
+    for (collection, made, take) in [
+        (all("Deployment", &ns), &deployment, of_a_deployment),
+        (flows.clone(), &flow, of_a_flow),
+    ] {
+        lea.post(&collection, made).await.ok();
+        let path = format!("{collection}/web");
+        // Who launches both does not do by accident what is refused to mike.
+        for launcher in [&mike, &lea] {
+            let answer = launcher.patch(&path, &take).await;
+            let said = answer.refused_by("fixed-label");
+            assert!(said.contains("belongs to AIWorkflow triage"), "{said}");
+        }
+    }
+
+    // Deleted, it is made anew; and what an operator made of a label, a launcher takes off.
+    lea.delete(&one("Deployment", &ns, "web")).await.ok();
+    world.admin.gone(&one("Deployment", &ns, "web")).await;
+    mike.post(&all("Deployment", &ns), &anew).await.ok();
+    let off = json!({"metadata": {"labels": {LABEL: Value::Null}}});
+    let path = format!("{flows}/web");
+    mike.patch(&path, &off).await.refused_by("launcher");
+    lea.patch(&path, &off).await.ok();
+    mike.patch(&path, &json!({"metadata": {"labels": labels}})).await.ok();
+}
+
+/// A Deployment scales down what is its own, and waits for that: with a ReplicaSet whose pods another keeps, no rollout ends.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn another_workflows_launcher_makes_what_a_deployment_takes_for_its_own() {
+    let world = World::shared().await;
+    let (ns, mike) = two_workflows(&world).await;
+    let lea = world.master("lea", &[]).await;
+    let made = |name: &str, workflow: &str| {
+        let mut made = workload("Deployment", &pod(name, workflow));
+        made["spec"]["replicas"] = json!(0);
+        made
+    };
+    let deployments = all("Deployment", &ns);
+    let web = lea.post(&deployments, &made("web", "triage")).await.ok();
+    let own = mike.post(&deployments, &made("own", "mine")).await.ok();
+    let owners = |owner: &Value| {
+        json!([{
+            "apiVersion": "apps/v1", "kind": "Deployment", "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"], "controller": true,
+        }])
+    };
+    let set = |owners: Value| {
+        let mut set = workload("ReplicaSet", &pod("evil", "mine"));
+        set["metadata"]["ownerReferences"] = owners;
+        set["spec"]["replicas"] = json!(0);
+        set
+    };
+    let sets = all("ReplicaSet", &ns);
+    mike.post(&sets, &set(owners(&web))).await.refused_by("launcher");
+    let dry = format!("{sets}?dryRun=All");
+    mike.post(&dry, &set(owners(&own))).await.ok();
+    mike.post(&sets, &set(Value::Null)).await.ok();
+    let path = one("ReplicaSet", &ns, "evil");
+    let given = json!({"metadata": {"ownerReferences": owners(&web)}});
+    mike.patch(&path, &given).await.refused_by("launcher");
+}
