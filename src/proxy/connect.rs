@@ -2,6 +2,7 @@
 //!
 //! Must never: let a byte through before the handshake was seen to be for that host.
 
+use std::io;
 use std::sync::Arc;
 
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -19,12 +20,14 @@ use super::line::Line;
 use super::open::{Opened, carry, open};
 use super::patient::Patient;
 use super::relay::{Direction, relay};
-use super::serve::Caller;
+use super::serve::{Caller, Proxy};
 use crate::egress::{Host, NotForHost, Reader, Target};
 use crate::telemetry::EgressVerdict;
 
 /// What is read of a handshake at a time.
 const CHUNK: usize = 4 << 10;
+
+const CROWDED: &str = "stalled: bytes waited in more tunnels of the namespace than may be, and in this one for longest";
 
 /// Fatal alerts of TLS (RFC 8446, 6) in a record of their own: that the name is not known here, and that it is not let through.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
@@ -72,6 +75,7 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refused> {
 
 /// The tunnel, until both ends have ended it. What begins it is more than what it takes while it is open.
 async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Opened, mut line: Line) {
+    let whose = Arc::clone(&opened.passed.workflow);
     let begun = Box::pin(begin(&caller, upgrade, &host, opened, &mut line)).await;
     let Some((mut pod, mut server, withdrawn)) = begun else {
         return;
@@ -79,22 +83,43 @@ async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Ope
     drop(host);
     let proxy = &caller.proxy;
     let count = |direction, bytes| proxy.count(line.used.as_deref(), direction, bytes);
+    let waiting = proxy.waiting.tunnel(&whose);
     let relayed = relay(
         &mut pod,
         &mut server,
         &proxy.buffers,
         &line.flow,
+        &waiting,
         proxy.limits.idle,
         count,
     );
     let ended = tokio::select! {
-        ended = relayed => ended.err().map(|error| error.kind().to_string()),
+        ended = relayed => ended.err().map(|error| told(proxy, &error)),
         () = caller.end.cancelled() => Some("the proxy stops".to_owned()),
         // The line knows why.
         () = withdrawn.cancelled() => None,
     };
     if let Some(reason) = ended {
+        // What an end has not taken until now would stay with the kernel after it was closed.
+        drop(server.set_zero_linger());
+        if reason == CROWDED {
+            drop(pod.set_zero_linger());
+        }
         line.ended(reason);
+    }
+}
+
+/// How it ended, and counted where an end took nothing.
+fn told(proxy: &Proxy, error: &io::Error) -> String {
+    let is_late = error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_some();
+    let is_crowded = error.kind() == io::ErrorKind::QuotaExceeded;
+    if is_late || is_crowded {
+        proxy.metrics.stalled();
+    }
+    match (is_late, is_crowded) {
+        (true, _) => "stalled: an end took nothing, or did not answer, for a minute".to_owned(),
+        (_, true) => CROWDED.to_owned(),
+        _ => error.kind().to_string(),
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Refused};
+use super::dial::narrow;
 use super::line::Line;
 use super::open::{Opened, carry, open};
 use super::patient::Patient;
@@ -179,6 +180,8 @@ async fn speak(
     host: TcpStream,
     withdrawn: CancellationToken,
 ) -> hyper::Result<http1::SendRequest<Counted<Incoming>>> {
+    // Of plain HTTP, nobody counts what waits.
+    drop(narrow(&host));
     let patient = Patient::new(host, caller.proxy.limits.idle);
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER)

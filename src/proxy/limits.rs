@@ -32,6 +32,9 @@ pub struct Limits {
     pub starting_of_one: usize,
     /// How many of them are of addresses that are no workflow's: they wait for somebody to know them.
     pub starting_of_strangers: usize,
+    /// Tunnels in which bytes wait for an end that is slower, each direction by itself. What the kernel holds of one is 640 KiB at the most:
+    /// all of them are three eighths of the 512 MiB that the chart lets the proxy have.
+    pub waiting: usize,
     /// Requests of plain HTTP under way, until their answer has gone through.
     pub plain: usize,
     /// How many of them are of one address.
@@ -75,6 +78,7 @@ impl Default for Limits {
             starting: 2_048,
             starting_of_one: 256,
             starting_of_strangers: 128,
+            waiting: 300,
             plain: 1_000,
             plain_of_one: 64,
             names: 256,

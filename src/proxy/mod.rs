@@ -24,6 +24,7 @@ mod relay;
 mod resolve;
 mod serve;
 mod tokens;
+mod waiting;
 mod watches;
 
 pub use accounts::Accounts;

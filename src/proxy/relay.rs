@@ -3,14 +3,19 @@
 //! Must never: hold a buffer for a connection that carries nothing, or for one whose other end takes nothing.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::io::AsyncWriteExt;
+use futures::FutureExt;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Duration, Instant, sleep};
+
+use super::waiting::Tunnel;
 
 /// What is read at a time: so much that the calls to the kernel cost little.
 const LARGE: usize = 64 << 10;
@@ -18,6 +23,10 @@ const LARGE: usize = 64 << 10;
 const SMALL: usize = 4 << 10;
 /// Large buffers at a time.
 const LARGE_AT_ONCE: usize = 256;
+
+/// After how much that was moved it is looked whether the other end takes it: less is hardly worth the look.
+const LOOKED_AT: u64 = 4 << 10;
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Buffers of all connections.
 #[derive(Debug)]
@@ -82,12 +91,13 @@ impl Flow {
 }
 
 /// Moves bytes until both ends have ended their side, one of them fails, or nothing came for `idle`. Each end that ends its side is told to
-/// the other, which may go on.
+/// the other, which may go on. `QuotaExceeded`: it has given way to other tunnels in which bytes wait.
 pub(super) async fn relay(
     pod: &mut TcpStream,
     host: &mut TcpStream,
     buffers: &Buffers,
     flow: &Flow,
+    waiting: &Tunnel,
     idle: Duration,
     count: impl Fn(Direction, u64),
 ) -> io::Result<()> {
@@ -103,12 +113,13 @@ pub(super) async fn relay(
     let (sent, received) = (counted(Direction::Sent), counted(Direction::Received));
     let both = async {
         tokio::try_join!(
-            pump(from_pod, to_host, buffers, sent),
-            pump(from_host, to_pod, buffers, received)
+            pump(from_pod, to_host, buffers, waiting, sent),
+            pump(from_host, to_pod, buffers, waiting, received)
         )
     };
     tokio::select! {
         ended = both => ended.map(drop),
+        () = waiting.gives_way() => Err(io::ErrorKind::QuotaExceeded.into()),
         () = silence(flow, idle) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
@@ -130,14 +141,56 @@ async fn silence(flow: &Flow, idle: Duration) {
     }
 }
 
-async fn pump(from: ReadHalf<'_>, mut to: WriteHalf<'_>, buffers: &Buffers, count: impl Fn(u64)) -> io::Result<()> {
+async fn pump(
+    from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    buffers: &Buffers,
+    waiting: &Tunnel,
+    count: impl Fn(u64),
+) -> io::Result<()> {
+    let moved = AtomicU64::new(0);
+    let count = |bytes| {
+        moved.fetch_add(bytes, Ordering::Relaxed);
+        count(bytes);
+    };
     loop {
         from.readable().await?;
+        let over = burst(&from, &mut to, buffers, waiting, count).await?;
+        let is_ended = matches!(over, Burst::Ended);
+        if is_ended || moved.load(Ordering::Relaxed) >= LOOKED_AT {
+            moved.store(0, Ordering::Relaxed);
+            look(&to)?;
+        }
         // What the other end does not take stays in the kernel, which makes the sender wait.
-        to.writable().await?;
-        if let Burst::Ended = burst(&from, &mut to, buffers, &count).await? {
+        counted(to.writable(), waiting).await?;
+        if is_ended {
             return to.shutdown().await;
         }
+    }
+}
+
+/// Waits, and counts as one that waits if it does.
+async fn counted<T>(wait: impl Future<Output = T>, waiting: &Tunnel) -> T {
+    let mut wait = pin!(wait);
+    if let Some(done) = wait.as_mut().now_or_never() {
+        return done;
+    }
+    let _waits = waiting.waits();
+    wait.await
+}
+
+/// Where what was written is not sent yet, it is writable no more until it is: the kernel takes more than the other end does.
+fn look(to: &WriteHalf<'_>) -> io::Result<()> {
+    let stream = to.as_ref();
+    let looked = stream.try_io(Interest::WRITABLE, || {
+        match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&AT_ONCE))? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    });
+    match looked {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -153,6 +206,7 @@ async fn burst(
     from: &ReadHalf<'_>,
     to: &mut WriteHalf<'_>,
     buffers: &Buffers,
+    waiting: &Tunnel,
     count: impl Fn(u64),
 ) -> io::Result<Burst> {
     let large = buffers.0.try_acquire().ok();
@@ -176,7 +230,7 @@ async fn burst(
             // While the other end is slow, nothing is held but what it has not taken; and as long as that is much, it counts as what it is.
             drop(buffer);
             let _large = large.filter(|_| rest.len() > SMALL);
-            to.write_all(&rest).await?;
+            counted(to.write_all(&rest), waiting).await?;
             count(rest.len() as u64);
             return Ok(Burst::Moved);
         }
@@ -187,16 +241,28 @@ async fn burst(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
+    use super::super::dial::{narrow, settle};
+    use super::super::waiting::Waiting;
     use super::*;
+    use crate::egress::Workflow;
 
     /// Two ends of one connection.
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         (one.unwrap(), other.unwrap().0)
+    }
+
+    fn whose() -> Arc<Workflow> {
+        Arc::new(Workflow {
+            namespace: "ai".to_owned(),
+            name: "triage".to_owned(),
+        })
     }
 
     struct Between {
@@ -209,7 +275,8 @@ mod tests {
         let ((pod, mut near), (mut far, host)) = (pair().await, pair().await);
         let relaying = tokio::spawn(async move {
             let (buffers, flow) = (Buffers::default(), Flow::default());
-            let ended = relay(&mut near, &mut far, &buffers, &flow, idle, |_, _| {}).await;
+            let waiting = Waiting::new(8).tunnel(&whose());
+            let ended = relay(&mut near, &mut far, &buffers, &flow, &waiting, idle, |_, _| {}).await;
             (ended, flow.sent(), flow.received())
         });
         Between { pod, host, relaying }
@@ -284,5 +351,31 @@ mod tests {
         let (ended, sent, _) = relaying.await.unwrap();
         assert_eq!((ended.unwrap_err().kind(), sent), (io::ErrorKind::TimedOut, 4));
         assert!(began.elapsed() >= 3 * idle, "{:?}", began.elapsed());
+    }
+
+    /// The kernel's clock, which no test can set: a second in place of a minute.
+    #[tokio::test]
+    async fn an_end_that_takes_nothing_ends_it_and_one_that_takes_little_does_not() {
+        let ((mut pod, mut near), (mut far, mut host)) = (pair().await, pair().await);
+        narrow(&near).unwrap();
+        settle(&near).unwrap();
+        let within = Some(Duration::from_secs(1));
+        socket2::SockRef::from(&near).set_tcp_user_timeout(within).unwrap();
+        let relaying = tokio::spawn(async move {
+            let waiting = Waiting::new(8).tunnel(&whose());
+            let (buffers, flow, idle) = (Buffers::default(), Flow::default(), Duration::from_secs(60));
+            relay(&mut near, &mut far, &buffers, &flow, &waiting, idle, |_, _| {}).await
+        });
+        let flood = tokio::spawn(async move { while host.write_all(&[7; 64 << 10]).await.is_ok() {} });
+        let mut buffer = vec![0; 1 << 20];
+        for _ in 0..8 {
+            sleep(Duration::from_millis(400)).await;
+            pod.read_exact(&mut buffer).await.unwrap();
+        }
+        assert!(!relaying.is_finished());
+        let ended = relaying.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert!(ended.raw_os_error().is_some(), "{ended}");
+        flood.await.unwrap();
     }
 }

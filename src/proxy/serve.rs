@@ -24,12 +24,13 @@ use tracing::{debug, warn};
 use super::answer::{Body, NO_PLACE, Refused};
 use super::connect::connect;
 use super::connections::Connections;
-use super::dial::settle;
+use super::dial::{narrow, settle};
 use super::forward::forward;
 use super::patient::Patient;
 use super::places::{Place, Places};
 use super::ports::Ports;
 use super::relay::{Buffers, Direction};
+use super::waiting::Waiting;
 use super::{Accounts, Callers, Limits, Resolver, Tokens};
 use crate::egress::{Answers, ClusterDomains, Token, Used, Workflow};
 use crate::telemetry::{EgressMetrics, EgressVerdict};
@@ -57,6 +58,7 @@ pub struct Proxy {
     pub(super) tokens: Option<Tokens>,
     pub(super) connections: Arc<Connections>,
     pub(super) ports: Arc<Ports>,
+    pub(super) waiting: Arc<Waiting>,
     open: Arc<Places>,
     speaking: Arc<Places>,
 }
@@ -91,6 +93,7 @@ impl Proxy {
             tokens: None,
             connections: Arc::default(),
             ports: Ports::of_this_machine(),
+            waiting: Waiting::new(limits.waiting),
             buffers: Buffers::default(),
             limits,
             callers,
@@ -227,7 +230,7 @@ fn turn_away(stream: TcpStream) {
 
 /// HTTP on one connection, until it ends or becomes a tunnel.
 async fn speak(caller: Arc<Caller>, stream: TcpStream, stop: CancellationToken) {
-    if let Err(error) = settle(&stream) {
+    if let Err(error) = settle(&stream).and_then(|()| narrow(&stream)) {
         debug!(%error, "a connection has ended before it began");
         return;
     }

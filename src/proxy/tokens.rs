@@ -34,11 +34,14 @@ const UNDER_WAY: Most = Most {
     of_one: 4,
     of_strangers: 0,
 };
-/// How many answers are held.
+/// How many answers are held. Beyond it, whoever has most of them loses its own: a pod makes up as many tokens as it likes.
 const MAX_HELD: usize = 4096;
 
 /// What the API server said last of a token, and when. Whoever waits for it asks nothing.
 type Answered = Arc<tokio::sync::Mutex<Option<(Instant, Option<Holder>)>>>;
+
+/// By digest, of each namespace by itself.
+type Held = HashMap<String, HashMap<[u8; 32], Answered>>;
 
 /// Checks tokens.
 pub struct Tokens {
@@ -46,7 +49,7 @@ pub struct Tokens {
     audience: String,
     is_required: bool,
     under_way: Arc<Places>,
-    held: Mutex<HashMap<[u8; 32], Answered>>,
+    held: Mutex<Held>,
 }
 
 impl Tokens {
@@ -109,7 +112,7 @@ impl Tokens {
 
     /// Whose it is; `None`: nobody can tell now.
     async fn holder(&self, token: &Token, address: IpAddr, workflow: &Arc<Workflow>) -> Option<Option<Holder>> {
-        let answered = self.answered(token.digest());
+        let answered = self.answered(&workflow.namespace, token.digest());
         let mut last = answered.lock().await;
         if let Some((_, holder)) = last.as_ref().filter(|last| is_fresh(last)) {
             return Some(holder.clone());
@@ -142,22 +145,58 @@ impl Tokens {
         Some(Holder::read(answer.get("status")?, &self.audience))
     }
 
-    fn answered(&self, digest: [u8; 32]) -> Answered {
+    fn answered(&self, namespace: &str, digest: [u8; 32]) -> Answered {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() >= MAX_HELD && !held.contains_key(&digest) {
-            held.retain(|_, answered| {
-                answered
-                    .try_lock()
-                    .is_ok_and(|last| last.as_ref().is_some_and(is_fresh))
-            });
-            if held.len() >= MAX_HELD {
-                held.clear();
-            }
+        let is_held = |held: &Held| held.get(namespace).is_some_and(|of| of.contains_key(&digest));
+        if !is_held(&held) && held.values().map(HashMap::len).sum::<usize>() >= MAX_HELD {
+            make_room(&mut held);
         }
-        Arc::clone(held.entry(digest).or_default())
+        Arc::clone(held.entry(namespace.to_owned()).or_default().entry(digest).or_default())
+    }
+}
+
+fn make_room(held: &mut Held) {
+    held.retain(|_, of| {
+        of.retain(|_, answered| {
+            answered
+                .try_lock()
+                .is_ok_and(|last| last.as_ref().is_some_and(is_fresh))
+        });
+        !of.is_empty()
+    });
+    if held.values().map(HashMap::len).sum::<usize>() >= MAX_HELD {
+        let most = held.iter().max_by_key(|(_, of)| of.len());
+        if let Some(most) = most.map(|(namespace, _)| namespace.clone()) {
+            held.remove(&most);
+        }
     }
 }
 
 fn is_fresh((at, holder): &(Instant, Option<Holder>)) -> bool {
     at.elapsed() < if holder.is_some() { FRESH } else { FRESH_NO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(number: usize) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_be_bytes());
+        digest
+    }
+
+    fn answered() -> Answered {
+        let holder = Holder::read(&json!({}), "ringfence-egress");
+        Arc::new(tokio::sync::Mutex::new(Some((Instant::now(), holder))))
+    }
+
+    #[test]
+    fn whoever_has_most_answers_loses_its_own() {
+        let of = |many: usize| (0..many).map(|number| (digest(number), answered())).collect();
+        let mut held = Held::from([("victim".to_owned(), of(10)), ("greedy".to_owned(), of(MAX_HELD - 10))]);
+        make_room(&mut held);
+        assert_eq!(held.len(), 1);
+        assert_eq!(held["victim"].len(), 10);
+    }
 }

@@ -145,6 +145,7 @@ pub struct EgressMetrics {
     known: Family<KindLabels, Gauge>,
     answered: Gauge,
     withdrawn: Counter,
+    stalled: Counter,
 }
 
 impl Default for EgressMetrics {
@@ -162,6 +163,7 @@ impl Default for EgressMetrics {
             known: Family::default(),
             answered: Gauge::default(),
             withdrawn: Counter::default(),
+            stalled: Counter::default(),
         };
         for verdict in EgressVerdict::ALL {
             drop(metrics.connections.get_or_create(&VerdictLabels {
@@ -219,6 +221,11 @@ impl EgressMetrics {
         self.withdrawn.inc();
     }
 
+    /// One ended because an end of it did not take what waited for it.
+    pub fn stalled(&self) {
+        self.stalled.inc();
+    }
+
     /// How long it took from the request to an open connection, names and addresses and all.
     pub fn connected(&self, duration: Duration) {
         self.connect_seconds.observe(duration.as_secs_f64());
@@ -258,6 +265,11 @@ impl EgressMetrics {
             "withdrawn",
             "Connections that were let through, and ended because they would not be let through any more",
             self.withdrawn.clone(),
+        );
+        registry.register(
+            "stalled",
+            "Tunnels that ended because bytes waited in them for an end that took nothing, for too long or in too many",
+            self.stalled.clone(),
         );
         registry.register("bytes", "Bytes that pods have sent and received", bytes);
         registry.register(
@@ -303,6 +315,7 @@ mod tests {
             "ringfence_egress_bytes_total{direction=\"sent\"} 3",
             "ringfence_egress_bytes_total{direction=\"received\"} 0",
             "ringfence_egress_withdrawn_total 1",
+            "ringfence_egress_stalled_total 0",
             "ringfence_egress_open_connections 1",
             "ringfence_egress_connect_duration_seconds_count 1",
             "ringfence_egress_known_objects{kind=\"pods\"} 2",

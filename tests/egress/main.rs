@@ -32,6 +32,7 @@ mod objects;
 mod resolved;
 mod resolving;
 mod shares;
+mod stalled;
 mod together;
 mod tokens;
 mod withdrawal;

@@ -22,7 +22,7 @@ use crate::world::{Egress, SOON, Workflow, World, fresh_address, run, run_for};
 const TOO_MANY: &str = "ringfence_egress_connections_total{verdict=\"too-many\"}";
 
 /// Lets this process open as many files as it may.
-fn many_files() {
+pub fn many_files() {
     let files = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: files.maximum,
