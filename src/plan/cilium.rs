@@ -12,7 +12,10 @@ use std::collections::BTreeSet;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Value, json};
 
-use super::{cidr, dns::Dns};
+use super::{
+    cidr,
+    dns::{Dns, search_list, services},
+};
 use crate::api::{LabelSelector, WORKFLOW_LABEL};
 use crate::egress::{Allowed, Domain, PortRange, Rule};
 
@@ -75,13 +78,6 @@ pub(super) struct Inside {
     pub(super) api_server: bool,
 }
 
-impl Inside {
-    /// Below which Services are.
-    fn services(&self) -> String {
-        format!("svc.{}", self.domain)
-    }
-}
-
 /// `spec` of the policy, where something is allowed, and no more than the egress proxy would take. `inside`: what of the cluster the workflow
 /// reaches.
 pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns, inside: &Inside) -> Option<Value> {
@@ -113,16 +109,14 @@ pub(super) fn spec(workflow: &str, allowed: &Allowed, dns: &Dns, inside: &Inside
 
 /// A declared name, and what a pod's resolver makes of it first: it asks for each name of the world as one of the cluster.
 fn as_asked(declared: Selector, inside: &Inside) -> Vec<Selector> {
-    let services = inside.services();
-    let in_own = format!("{}.{services}", inside.own);
-    let searched = [in_own, services, inside.domain.clone()].map(|suffix| declared.below(&suffix));
+    let searched = search_list(&inside.own, &inside.domain).map(|suffix| declared.below(&suffix));
     [vec![declared], searched.to_vec()].concat()
 }
 
 /// Names of the cluster, in those namespaces alone that the workflow reaches. A Service of type ExternalName has the cluster's DNS ask for a name
 /// outside: who may make some of them in any namespace would be told by which of them a pod asks for. In enforced namespaces there are none.
 fn of_cluster(inside: &Inside) -> Vec<Selector> {
-    let services = inside.services();
+    let services = services(&inside.domain);
     let below = |namespace: &String| {
         let suffix = format!("{namespace}.{services}");
         BELOW.map(|below| Selector::Pattern(format!("{below}.{suffix}")))

@@ -85,6 +85,17 @@ pub fn cluster_domain(class: &AIWorkflowClass) -> &str {
     known.unwrap_or(CLUSTER_DOMAIN)
 }
 
+/// What the resolver of a pod of that namespace puts behind a name, in the order in which it tries them.
+pub fn search_list(namespace: &str, domain: &str) -> [String; 3] {
+    let services = services(domain);
+    [format!("{namespace}.{services}"), services, domain.to_owned()]
+}
+
+/// Below which Services are.
+pub(super) fn services(domain: &str) -> String {
+    format!("svc.{domain}")
+}
+
 /// Why pods reach no DNS though their class has them ask one.
 pub(super) fn unserved(observed: &Observed, class: &AIWorkflowClass) -> Option<(Reason, String)> {
     (is_cluster_only(class) && observed.egress_proxy.is_none()).then(|| {

@@ -65,7 +65,7 @@ pub use cluster::{
 pub use compliance::{Compliance, Some20};
 pub use dns::{
     Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, is_cluster_only,
-    is_reached as reaches_dns,
+    is_reached as reaches_dns, search_list,
 };
 pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
 pub use engine::{

@@ -183,9 +183,7 @@ fn template(workflow: &AIWorkflow, class: &AIWorkflowClass, holds_rules: bool, p
         ("securityContext".to_owned(), context),
     ]);
     if let Some(known) = plan::dns_addresses(class) {
-        let domain = plan::cluster_domain(class);
-        let own = format!("{}.svc.{domain}", namespace_of(workflow));
-        let searches = [own, format!("svc.{domain}"), domain.to_owned()];
+        let searches = plan::search_list(&namespace_of(workflow), plan::cluster_domain(class));
         let config = json!({
             "nameservers": proxy.nameservers(known), "searches": searches, "options": [{"name": "ndots", "value": "5"}],
         });
