@@ -28,17 +28,13 @@ impl<'a> Record<'a> {
     pub(super) fn of(workflow: &'a AIWorkflow) -> Self {
         let is_known = |status: &&AIWorkflowStatus| status.given.is_some() || status.reviewed.is_some();
         let status = workflow.status.as_ref().filter(is_known);
-        status.map_or_else(Self::empty, |status| Self::new(status.given.as_deref()))
+        Self::new(status.map_or(Some(&[]), |status| status.given.as_deref()))
     }
 
     /// That of a grant. One that has none has given nothing, whatever was made with it.
     pub(super) fn of_grant(grant: &'a AIWorkflowGrant) -> Self {
         let given = grant.status.as_ref().and_then(|status| status.given.as_deref());
         Self::new(Some(given.unwrap_or_default()))
-    }
-
-    const fn empty() -> Self {
-        Self(Some(BTreeSet::new()))
     }
 
     /// Whether that part of an object was given.
