@@ -122,6 +122,11 @@ impl Said {
     fn upgrades_for(&self) -> Option<Duration> {
         UPGRADE.checked_sub(self.changed?.elapsed())
     }
+
+    /// What was rendered under that key before, while an upgrade is waited for: nobody asks later.
+    fn before(&self, key: &str) -> Option<&String> {
+        self.upgrades_for().and_then(|_| self.before.get(key))
+    }
 }
 
 /// How an object stands to what was rendered.
@@ -225,11 +230,11 @@ impl Keeper {
         if !first.iter().any(|(_, differs)| *differs == Differs::Yes) {
             return Ok(pause);
         }
-        let said = self.said.now.clone();
+        let changed = self.said.changed;
         sleep(LASTS).await;
         let second = self.differing(&rendered).await?;
         // Read last: what was rendered anew meanwhile is compared anew.
-        if self.rendered().await?.is_none() || self.said.now != said {
+        if self.rendered().await?.is_none() || self.said.changed != changed {
             return Ok(AGAIN);
         }
         for ((object, first), (_, second)) in first.into_iter().zip(second) {
@@ -297,7 +302,7 @@ impl Keeper {
             // An object of another name, or of another kind, would be another's.
             let is = |at: &str, value: &str| rendered.pointer(at).and_then(Value::as_str) == Some(value);
             if is("/metadata/name", &name) && is("/kind", kind.as_str()) {
-                let before = self.said.before.get(&key).map(parse).transpose()?;
+                let before = self.said.before(&key).map(parse).transpose()?;
                 objects.push(Object {
                     kind,
                     name,
