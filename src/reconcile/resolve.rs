@@ -77,10 +77,11 @@ impl Resolving {
         }
     }
 
-    /// Forgets those that are gone, when a new one comes: whoever makes and withdraws them would else have all of them remembered.
-    fn forget(&self, names: &ResolvedNames, known: &Store<ResolvedNames>) {
+    /// Forgets those that are gone, once as many are remembered as stand: whoever makes and withdraws them would else have all of them
+    /// remembered.
+    fn forget(&self, known: &Store<ResolvedNames>) {
         let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.metadata.uid.as_ref().is_some_and(|uid| all.contains_key(uid)) {
+        if all.len() <= known.len() {
             return;
         }
         let stand = known.state();
@@ -152,7 +153,7 @@ async fn reconcile(
     if names.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    context.resolving.forget(&names, known);
+    context.resolving.forget(known);
     let due = due(&names, &context);
     if due.is_empty() {
         return Ok(Action::requeue(until_next(&names, &context)));

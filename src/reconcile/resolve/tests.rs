@@ -1,3 +1,4 @@
+use kube::runtime::watcher;
 use serde_json::json;
 
 use super::*;
@@ -10,6 +11,28 @@ fn stored(domains: &[&str]) -> ResolvedNames {
         "spec": {"rules": rules},
     });
     serde_json::from_value(object).unwrap()
+}
+
+/// Whoever makes and withdraws objects has no more of them remembered than stand, and one.
+#[test]
+fn what_is_gone_is_forgotten() {
+    let (known, mut writer) = reflector::store();
+    let resolving = Resolving::new(Vec::new());
+    let remembered = || resolving.turns.lock().unwrap().len();
+    let mut before = None;
+    for uid in 0..100 {
+        let mut names = stored(&["a.example"]);
+        names.metadata.uid = Some(uid.to_string());
+        if let Some(before) = before.replace(names.clone()) {
+            writer.apply_watcher_event(&watcher::Event::Delete(before));
+        }
+        writer.apply_watcher_event(&watcher::Event::Apply(names));
+        resolving.forget(&known);
+        resolving.turns.lock().unwrap().insert(uid.to_string(), Turns::new());
+        assert!(remembered() <= 2, "{}", remembered());
+    }
+    resolving.forget(&known);
+    assert_eq!(resolving.turns.lock().unwrap().keys().collect::<Vec<_>>(), ["99"]);
 }
 
 #[test]
