@@ -31,6 +31,17 @@ async fn entries(actor: &Actor, path: &str) -> Vec<Value> {
         .expect("entries")
 }
 
+/// The entries, and as many more of whoever has applied the object.
+fn applied(mut entries: Vec<Value>, count: usize, version: &str, fields: &Value) -> Value {
+    entries.extend((0..count).map(|n| {
+        json!({
+            "manager": format!("m{n}"), "operation": "Apply", "apiVersion": version, "time": "2024-02-29T00:00:00Z",
+            "fieldsType": "FieldsV1", "fieldsV1": fields,
+        })
+    }));
+    json!({"metadata": {"managedFields": entries}})
+}
+
 /// What is written beside the entries that are there.
 fn recorded(mut entries: Vec<Value>, below: &Value, version: &str) -> Value {
     entries.push(json!({
@@ -96,17 +107,8 @@ async fn a_tenant_has_a_workload_applied_by_thousands() {
         Ok(entries)
     })
     .await;
-    let many = |count: usize| {
-        let entry = |n: usize| {
-            json!({
-                "manager": format!("m{n}"), "operation": "Apply", "apiVersion": "apps/v1", "time": "2024-02-29T00:00:00Z",
-                "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": {}}}},
-            })
-        };
-        let mut entries = made.clone();
-        entries.extend((0..count).map(entry));
-        json!({"metadata": {"managedFields": entries}})
-    };
+    let annotation = json!({"f:metadata": {"f:annotations": {"f:x": {}}}});
+    let many = |count: usize| applied(made.clone(), count, "apps/v1", &annotation);
     let (_, edith) = world.tenant(ns).await;
     for attacker in [&world.tess, &edith] {
         for count in [65, 3000] {
@@ -179,16 +181,10 @@ async fn somebody_has_an_operators_object_applied_by_hundreds() {
     lea.post(&flows, &kind.object("free")).await.ok();
     let path = format!("{flows}/run");
     let many = async |path: &str, count: usize| {
-        let entry = |n: usize| {
-            json!({
-                "manager": format!("m{n}"), "operation": "Apply", "apiVersion": format!("{}/v1", kind.group), "time": "2024-02-29T00:00:00Z",
-                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
-            })
-        };
         let mut entries = entries(&lea, path).await;
         entries.retain(|entry| entry["operation"] != "Apply");
-        entries.extend((0..count).map(entry));
-        json!({"metadata": {"managedFields": entries}})
+        let replicas = json!({"f:spec": {"f:replicas": {}}});
+        applied(entries, count, &format!("{}/v1", kind.group), &replicas)
     };
     for count in [65, 400] {
         let answer = of_the_kind.patch(&path, &many(&path, count).await).await;

@@ -74,7 +74,11 @@ async fn head(stream: &mut TcpStream) -> String {
 
 /// A tunnel, or why there is none.
 pub async fn tunnel(proxy: SocketAddr, pod: IpAddr, authority: &str) -> Result<TcpStream, Answer> {
-    let mut stream = connection(proxy, pod).await;
+    tunnel_on(connection(proxy, pod).await, authority).await
+}
+
+/// The same on a connection that is open.
+pub async fn tunnel_on(mut stream: TcpStream, authority: &str) -> Result<TcpStream, Answer> {
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let head = head(&mut stream).await;

@@ -45,14 +45,8 @@ async fn tunnel(proxy: SocketAddr, pod: IpAddr, authority: &str, hello: &[u8]) -
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(2 << 10).unwrap();
     socket.bind(SocketAddr::new(pod, 0)).unwrap();
-    let mut stream = socket.connect(proxy).await.unwrap();
-    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+    let stream = socket.connect(proxy).await.unwrap();
+    let mut stream = client::tunnel_on(stream, authority).await.unwrap();
     stream.write_all(hello).await.unwrap();
     stream
 }
