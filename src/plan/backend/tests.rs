@@ -271,7 +271,7 @@ fn the_dns_is_not_opened_beside_ciliums_rule_by_who_declares_it_unreviewed() {
     let class = observed.class.as_mut().unwrap();
     let addresses = json!({"namespace": namespace, "selector": pods["podSelector"]});
     class.spec.cluster.get_or_insert_default().dns = serde_json::from_value(addresses).unwrap();
-    let opened = json!({"namespaces": ["*"], "domains": ["*"]});
+    let opened = json!({"namespaces": [namespace], "domains": ["*"]});
     class.spec.network = Some(serde_json::from_value(opened).unwrap());
     observed.registration.as_mut().unwrap().uid = "another".to_owned();
     edited.metadata.generation = Some(4);
@@ -279,6 +279,10 @@ fn the_dns_is_not_opened_beside_ciliums_rule_by_who_declares_it_unreviewed() {
         serde_json::from_value(json!({"generation": 3, "registrationUID": "registration-uid"})).unwrap();
     let held = plan(&edited, &observed);
     assert!(held.held && held.takes_dns);
+    // All that keeps it closed is that nobody reviewed it.
+    let mut reviewed = edited.clone();
+    reviewed.metadata.generation = Some(3);
+    assert!(opens_dns(&plan(&reviewed, &observed), &observed));
     assert!(!opens_dns(&held, &observed), "{:?}", held.changes);
 }
 
