@@ -13,7 +13,7 @@ const NAMESPACE: &str = "ai-argo";
 const WORKFLOWS: &str = "/apis/argoproj.io/v1alpha1/namespaces/ai-argo/workflows";
 const RESULTS: &str = "/apis/argoproj.io/v1alpha1/namespaces/ai-argo/workflowtaskresults";
 
-/// The definitions, the example, and the controller's settings.
+/// The example, and the controller's settings.
 struct Argo {
     cluster: Cluster,
     client: Client,
@@ -22,7 +22,7 @@ struct Argo {
 impl Argo {
     async fn new() -> Self {
         let cluster = Cluster::shared().await;
-        let client = Client::controller(&cluster, "argo").await;
+        let client = Client::controller(&cluster, "argo");
         cluster.apply("argo", &[(NAMESPACE, "ingest")]).await;
         cluster.kubectl(&["apply", "-f", "examples/argo/controller.yaml"]).await;
         // In a pod its port is its own.

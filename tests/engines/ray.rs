@@ -15,7 +15,7 @@ use crate::world::{Actor, SOON, all, one};
 const NAMESPACE: &str = "ai-ray";
 const JOBS: &str = "/apis/ray.io/v1/namespaces/ai-ray/rayjobs";
 
-/// The definitions, and the example.
+/// The example.
 struct Ray {
     cluster: Cluster,
     client: Client,
@@ -24,7 +24,7 @@ struct Ray {
 impl Ray {
     async fn new() -> Self {
         let cluster = Cluster::shared().await;
-        let client = Client::controller(&cluster, "ray").await;
+        let client = Client::controller(&cluster, "ray");
         cluster.apply("ray", &[(NAMESPACE, "train")]).await;
         Self { cluster, client }
     }
