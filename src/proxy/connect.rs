@@ -2,8 +2,8 @@
 //!
 //! Must never: let a byte through before the handshake was seen to be for that host.
 
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::TRANSFER_ENCODING;
@@ -20,14 +20,12 @@ use super::line::Line;
 use super::open::{Opened, carry, open};
 use super::patient::Patient;
 use super::relay::{Direction, relay};
-use super::serve::{Caller, Proxy};
+use super::serve::Caller;
 use crate::egress::{Host, NotForHost, Reader, Target};
 use crate::telemetry::EgressVerdict;
 
 /// What is read of a handshake at a time.
 const CHUNK: usize = 4 << 10;
-
-const CROWDED: &str = "stalled: bytes waited in more tunnels of the namespace than may be, and in this one for longest";
 
 /// Fatal alerts of TLS (RFC 8446, 6) in a record of their own: that the name is not known here, and that it is not let through.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
@@ -94,32 +92,53 @@ async fn tunnel(caller: Arc<Caller>, upgrade: OnUpgrade, host: Host, opened: Ope
         count,
     );
     let ended = tokio::select! {
-        ended = relayed => ended.err().map(|error| told(proxy, &error)),
-        () = caller.end.cancelled() => Some("the proxy stops".to_owned()),
+        ended = relayed => ended.err().map(|error| Cut::of(&error)),
+        () = caller.end.cancelled() => Some(Cut::Stopped),
         // The line knows why.
         () = withdrawn.cancelled() => None,
     };
-    if let Some(reason) = ended {
+    if let Some(cut) = ended {
         // What an end has not taken until now would stay with the kernel after it was closed.
         drop(server.set_zero_linger());
-        if reason == CROWDED {
+        if matches!(cut, Cut::Crowded) {
             drop(pod.set_zero_linger());
         }
-        line.ended(reason);
+        if matches!(cut, Cut::Late | Cut::Crowded) {
+            proxy.metrics.stalled();
+        }
+        line.ended(cut.to_string());
     }
 }
 
-/// How it ended, and counted where an end took nothing.
-fn told(proxy: &Proxy, error: &io::Error) -> String {
-    let is_late = error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_some();
-    let is_crowded = error.kind() == io::ErrorKind::QuotaExceeded;
-    if is_late || is_crowded {
-        proxy.metrics.stalled();
+/// Why a tunnel was over before both ends had ended it.
+enum Cut {
+    Late,
+    Crowded,
+    Broken(io::ErrorKind),
+    Stopped,
+}
+
+impl Cut {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            // The kernel's own: what the proxy's clock ends is no stall.
+            io::ErrorKind::TimedOut if error.raw_os_error().is_some() => Self::Late,
+            io::ErrorKind::QuotaExceeded => Self::Crowded,
+            kind => Self::Broken(kind),
+        }
     }
-    match (is_late, is_crowded) {
-        (true, _) => "stalled: an end took nothing, or did not answer, for a minute".to_owned(),
-        (_, true) => CROWDED.to_owned(),
-        _ => error.kind().to_string(),
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("stalled: an end took nothing, or did not answer, for a minute"),
+            Self::Crowded => f.write_str(
+                "stalled: bytes waited in more tunnels of the namespace than may be, and in this one for longest",
+            ),
+            Self::Broken(kind) => kind.fmt(f),
+            Self::Stopped => f.write_str("the proxy stops"),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::{End, Received, discard, receive};
+use super::budget::{Budget, kib};
 use super::connection::is_whole;
 use super::held::{Held, Room, holding};
 use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
@@ -39,16 +40,12 @@ pub fn router(admit: Arc<dyn Admit>, limits: &Limits, metrics: Arc<Metrics>) -> 
         admit,
         metrics,
         body: limits.body,
-        bodies: Arc::new(Semaphore::new(kib(limits.bodies))),
-        small_bodies: Arc::new(Semaphore::new(kib(limits.small_bodies))),
-        most_small: kib(limits.small_bodies),
         arrival: limits.arrival,
-        most: kib(limits.bodies),
-        reviews: Arc::new(Semaphore::new(kib(limits.reviews))),
-        most_judged: kib(limits.reviews),
-        most_of_one: kib(limits.reviews_of_one),
-        heavy: Arc::new(Semaphore::new(kib(limits.heavy))),
-        heaviest: kib(limits.heavy),
+        bodies: Budget::new(limits.bodies),
+        small_bodies: Budget::new(limits.small_bodies),
+        reviews: Budget::new(limits.reviews),
+        heavy_reviews: Budget::new(limits.heavy),
+        heavy_above: kib(limits.reviews_of_one),
         slots: Arc::new(Semaphore::new(limits.evaluations)),
         shares: Shares::new(limits),
     };
@@ -63,16 +60,13 @@ struct App {
     admit: Arc<dyn Admit>,
     metrics: Arc<Metrics>,
     body: usize,
-    bodies: Arc<Semaphore>,
-    small_bodies: Arc<Semaphore>,
-    most_small: usize,
     arrival: Duration,
-    most: usize,
-    reviews: Arc<Semaphore>,
-    most_judged: usize,
-    most_of_one: usize,
-    heavy: Arc<Semaphore>,
-    heaviest: usize,
+    bodies: Budget,
+    small_bodies: Budget,
+    reviews: Budget,
+    heavy_reviews: Budget,
+    /// In KiB.
+    heavy_above: usize,
     slots: Arc<Semaphore>,
     shares: Shares,
 }
@@ -144,13 +138,9 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
 async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant) -> Answer {
     let (parts, mut body) = request.into_parts();
     let length = content_length(&parts.headers).map_or(app.body, |length| length.min(app.body));
-    let (pool, most) = if length > SMALL_BODY {
-        (&app.bodies, app.most)
-    } else {
-        (&app.small_bodies, app.most_small)
-    };
-    let weight = u32::try_from(kib(length).clamp(1, most)).unwrap_or(u32::MAX);
-    let Ok(Ok(body_budget)) = timeout_at(deadline, Arc::clone(pool).acquire_many_owned(weight)).await else {
+    let is_small = length <= SMALL_BODY;
+    let bodies = if is_small { &app.small_bodies } else { &app.bodies };
+    let Some(body_budget) = bodies.take(kib(length), deadline).await else {
         let prefix = receive(&mut body, HEAD, Instant::now() + PREFIX_TIME).await;
         let busy = unavailable("reviews in flight hold all the memory that reviews may");
         return Answer::fault(uid_of(&prefix.bytes), Head::of(&prefix.bytes), busy);
@@ -202,12 +192,6 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         );
     };
     let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS);
-    let (pool, most) = if weight > app.most_of_one {
-        (&app.heavy, app.heaviest)
-    } else {
-        (&app.reviews, app.most_judged)
-    };
-    let weight = u32::try_from(weight.clamp(1, most)).unwrap_or(u32::MAX);
     let of_review = app.shares.weight_parsed(weight);
     let reviews = Arc::clone(&share.all.reviews).acquire_many_owned(of_review);
     let Ok(Ok(of_reviews)) = timeout_at(deadline, reviews).await else {
@@ -224,7 +208,9 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             unavailable("as many reviews are evaluated as may be at a time"),
         );
     };
-    let Ok(Ok(weight)) = timeout_at(deadline, Arc::clone(pool).acquire_many_owned(weight)).await else {
+    let is_heavy = weight > app.heavy_above;
+    let reviews = if is_heavy { &app.heavy_reviews } else { &app.reviews };
+    let Some(review_budget) = reviews.take(weight, deadline).await else {
         return Answer::fault(
             uid,
             head,
@@ -233,7 +219,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
     };
     let held = Permits {
         _body: body_budget,
-        _review: weight,
+        _review: review_budget,
         _slot: slot,
         _share: (of_body, [of_evaluations, of_reviews]),
     };
@@ -322,7 +308,7 @@ async fn parse(bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parse
 async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Permits, deadline: Instant) -> Decision {
     let admit = Arc::clone(&app.admit);
     let runtime = Handle::current();
-    let held = Held::new(held, Room::new(kib(FACTS), Arc::clone(&app.reviews)));
+    let held = Held::new(held, Room::new(kib(FACTS), app.reviews.room()));
     let task = tokio::task::spawn_blocking(move || {
         let work = timeout_at(deadline, admit.admit(webhook, &review, deadline));
         runtime.block_on(holding(held, work))
@@ -480,8 +466,4 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn kib(bytes: usize) -> usize {
-    bytes.div_ceil(1024)
 }

@@ -5,6 +5,7 @@
 
 pub mod admit;
 mod body;
+mod budget;
 mod connection;
 mod fetch;
 mod handler;

@@ -99,8 +99,8 @@ impl Shares {
     }
 
     /// KiB of a parsed review that count, at most all that there is: one review may always come.
-    pub(super) fn weight_parsed(&self, kib: u32) -> u32 {
-        kib.clamp(1, u32::try_from(self.reviews).unwrap_or(u32::MAX))
+    pub(super) fn weight_parsed(&self, kib: usize) -> u32 {
+        u32::try_from(kib.clamp(1, self.reviews)).unwrap_or(u32::MAX)
     }
 
     /// That of changes to a namespace itself: who may write in it takes nothing of it, and so keeps nobody from setting its class.
@@ -271,7 +271,7 @@ mod tests {
     async fn the_heaviest_review_comes_alone() {
         let shares = shares();
         assert_eq!([0, 7, 9].map(|kib| shares.weight_parsed(kib)), [1, 7, 8]);
-        let whole = shares.weight_parsed(u32::MAX);
+        let whole = shares.weight_parsed(usize::MAX);
         let reviews = |namespace: &str| shares.of(namespace, "ann").all.reviews;
         let held = reviews("a").try_acquire_many_owned(whole).unwrap();
         assert!(reviews("a").try_acquire_many_owned(1).is_err());
