@@ -297,12 +297,29 @@ pub struct ClassNetwork {
 }
 
 /// How pods reach the domains that their workflow declares.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.backend) || self.backend != 'ClusterNetworkPolicy' || has(self.clusterNetworkPolicy)",
+    "a ClusterNetworkPolicy has a place among the platform's own: say clusterNetworkPolicy.priority",
+))]
 pub struct ClassEgress {
     /// By what. One that is named and is not there is replaced by no other: domains stay closed, and workflows say so. Default: Auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendChoice>,
+    /// The ClusterNetworkPolicies of workflows. Counts with that backend alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_network_policy: Option<ClusterNetworkPolicyPlace>,
+}
+
+/// The place of workflows' ClusterNetworkPolicies among the platform's own in tier Admin.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterNetworkPolicyPlace {
+    /// Priority, one that no other policy of the tier has: those with a lower number overrule them, and those with a higher one are overruled
+    /// for what workflows declare.
+    #[schemars(range(min = 0, max = 1000))]
+    pub priority: i32,
 }
 
 /// By what pods reach declared domains.
@@ -318,6 +335,9 @@ pub enum BackendChoice {
     /// Plain NetworkPolicies of the addresses that Ringfence resolves declared names to. Best effort, never chosen by Auto: pods may be answered
     /// with others, wildcards stay closed, and data can leave by DNS.
     ResolvedAddresses,
+    /// ClusterNetworkPolicies (`policy.networking.k8s.io/v1alpha2`, of its experimental channel), which go before every NetworkPolicy; in enforced
+    /// namespaces alone, never chosen by Auto. Data can leave by DNS.
+    ClusterNetworkPolicy,
 }
 
 /// Where the cluster's own services are.

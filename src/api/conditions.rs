@@ -152,7 +152,7 @@ pub enum Reason {
     WildcardDomains,
     /// Not programmed: a name has more addresses than a policy is made of, or all of them together do.
     TooManyAddresses,
-    /// Not programmed: more names are declared than are resolved.
+    /// Not programmed: more names are declared than are resolved, or more rules than fit into a policy.
     TooManyNames,
     /// Not resolved: a name has no address, or nobody could tell.
     NotResolved,

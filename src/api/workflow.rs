@@ -300,6 +300,8 @@ pub enum Backend {
     Cilium,
     /// A NetworkPolicy of the addresses in its ResolvedNames.
     ResolvedAddresses,
+    /// A ClusterNetworkPolicy.
+    ClusterNetworkPolicy,
 }
 
 /// The strongest mode that a namespace carries.

@@ -35,6 +35,8 @@ pub(super) struct Operator {
     pub(super) egress_proxy: Option<String>,
     /// Whether the chart lets it write policies of Cilium.
     pub(super) writes_cilium: bool,
+    /// Whether the chart lets it write ClusterNetworkPolicies.
+    pub(super) writes_cluster_policies: bool,
     /// Below which the cluster's names are.
     pub(super) cluster_domain: String,
     /// DNS resolvers that names of workflows are asked of; none: the DNS that each class names.
@@ -83,6 +85,7 @@ impl Operator {
         )
         .with_egress_proxy(self.egress_proxy.clone())
         .with_cilium(self.writes_cilium)
+        .with_cluster_policies(self.writes_cluster_policies)
         .with_cluster_domain(self.cluster_domain.clone())
         .with_nameservers(self.nameservers.clone());
         let results = context.scanned();

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
     egress,
-    plan::{self, Acceptance, Change, Child, CiliumPolicies, GrantObserved, GranteeFacts, Observed, Outcome},
+    plan::{self, Acceptance, Change, Child, PluginPolicies, GrantObserved, GranteeFacts, Observed, Outcome},
 };
 pub(super) use surroundings::facts_of;
 use surroundings::{Surroundings, bare};
@@ -209,7 +209,8 @@ impl Rendered {
         let mut observed = surroundings.observe(&workflow, manifests);
         observed.egress_proxy = Some(release.to_owned());
         // Of what a class names it is taken for granted that it is there.
-        observed.cilium = CiliumPolicies::Writable;
+        observed.cilium = PluginPolicies::Writable;
+        observed.cluster_policies = PluginPolicies::Writable;
         if let Some(owner) = earlier_owner(&workflow, manifests) {
             let account = workflow.service_account_name();
             observed.taken.insert((Child::ServiceAccount, account.to_owned()));
@@ -342,6 +343,9 @@ fn way(object: &Value) -> &'static str {
         true => ": its way to domains, where the egress proxy is installed (--release-namespace names its namespace)",
         false if object["kind"] == Child::CiliumNetworkPolicy.kind() => {
             ": its way to domains, where Cilium is, and the chart lets Ringfence write its policies (egress.cilium.enabled)"
+        }
+        false if object["kind"] == Child::ClusterNetworkPolicy.kind() => {
+            ": its way to domains, where these policies are served with domainNames, and the chart lets Ringfence write them (egress.clusterNetworkPolicy.enabled)"
         }
         false if object["kind"] == Child::ResolvedNames.kind() => {
             ": the names whose addresses Ringfence opens, in the policy of the same name, once it has resolved them"

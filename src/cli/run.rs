@@ -118,6 +118,9 @@ pub(super) struct Args {
     /// or where their class says so.
     #[arg(long, env = "RINGFENCE_EGRESS_CILIUM")]
     egress_cilium: bool,
+    /// The chart lets it write ClusterNetworkPolicies: workflows that declare domains get one, where their class says so.
+    #[arg(long, env = "RINGFENCE_EGRESS_CLUSTER_NETWORK_POLICY")]
+    egress_cluster_network_policy: bool,
     /// Domain below which the cluster's names are.
     #[arg(long, env = "RINGFENCE_CLUSTER_DOMAIN", default_value = CLUSTER_DOMAIN, value_parser = cluster_domain)]
     cluster_domain: Host,
@@ -281,6 +284,7 @@ async fn run(args: Args) -> Result<()> {
         readiness: readiness.clone(),
         egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
         writes_cilium: args.egress_cilium,
+        writes_cluster_policies: args.egress_cluster_network_policy,
         cluster_domain: args.cluster_domain.to_string(),
         nameservers: args.nameservers,
         namespace: args.namespace,

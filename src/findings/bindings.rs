@@ -199,7 +199,7 @@ mod tests {
                 generation: Some(1),
                 account: account.into(),
                 secrets: Vec::new(),
-                by_cilium: false,
+                way: None,
             });
         }
         accounts

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::plan::{account_of, text_at};
+use crate::plan::{Child, account_of, text_at};
 
 /// An AIWorkflow, as far as a scan needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,8 +19,9 @@ pub struct Declared {
     pub account: String,
     /// Secrets, and keys of them, that its pods may take something from.
     pub secrets: Vec<DeclaredSecret>,
-    /// Whether the operator has its pods reach domains by Cilium: what it says of that nobody else may write.
-    pub by_cilium: bool,
+    /// The kind of policies of network plugins by which the operator has its pods reach domains, if any: what it says of that nobody else may
+    /// write.
+    pub way: Option<Child>,
 }
 
 /// A Secret, or a key of one, that an AIWorkflow declares.
@@ -46,7 +47,11 @@ impl Declared {
             generation: workflow.pointer("/metadata/generation").and_then(Value::as_i64),
             account: account_of(&workflow).to_owned(),
             secrets: secrets(&workflow),
-            by_cilium: text_at(&workflow, "/status/egress/backend") == "Cilium",
+            way: match text_at(&workflow, "/status/egress/backend") {
+                "Cilium" => Some(Child::CiliumNetworkPolicy),
+                "ClusterNetworkPolicy" => Some(Child::ClusterNetworkPolicy),
+                _ => None,
+            },
             name,
         })
     }

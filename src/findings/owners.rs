@@ -69,10 +69,10 @@ impl Owners {
     /// Adds an AIWorkflow.
     pub fn add_workflow(&mut self, workflow: &Declared) {
         let account = (Child::ServiceAccount, workflow.account.clone());
-        // Where the operator writes no policy of Cilium's, it looks at none either: one that bears the name is somebody else's.
-        let is_made = |(child, _): &(Child, String)| *child != Child::CiliumNetworkPolicy || workflow.by_cilium;
+        // Where the operator writes no policy of a network plugin's, it looks at none either: one that bears the name is somebody else's.
+        let of_plugins = [Child::CiliumNetworkPolicy, Child::ClusterNetworkPolicy];
+        let is_made = |(child, _): &(Child, String)| !of_plugins.contains(child) || workflow.way == Some(*child);
         let parts = owned_names(&workflow.namespace, &workflow.name)
-            .into_iter()
             .filter(is_made)
             .chain([account]);
         let makes = Makes {
@@ -126,7 +126,12 @@ impl Owners {
     pub fn made(&self, origin: &Origin) -> bool {
         self.0.get(&origin.owner).is_some_and(|makes| {
             let is_named = makes.parts.contains(&(origin.kind, origin.name.clone()));
-            is_named && origin.owner_name == makes.owner_name && origin.namespace == makes.namespace
+            // What is of the cluster says the namespace in its name.
+            let is_there = match origin.kind == Child::ClusterNetworkPolicy.kind() {
+                true => origin.namespace.is_empty(),
+                false => origin.namespace == makes.namespace,
+            };
+            is_named && origin.owner_name == makes.owner_name && is_there
         })
     }
 }
@@ -148,7 +153,7 @@ mod tests {
             generation: Some(1),
             account: "runner".into(),
             secrets: Vec::new(),
-            by_cilium: false,
+            way: None,
         });
         let grant = json!({"metadata": {"name": "g", "namespace": "there", "uid": "g-1"}, "spec": {"from": [{"namespace": "ai", "name": "triage"}]}});
         owners.add_grant(&grant);
@@ -202,21 +207,29 @@ mod tests {
 
     /// Where the operator does not look, nothing would be put right of what somebody wrote under its name while the guards were away.
     #[test]
-    fn a_policy_of_ciliums_is_ours_only_while_the_operator_writes_one() {
-        for by_cilium in [true, false] {
+    fn a_policy_of_a_plugins_is_ours_only_while_the_operator_writes_one() {
+        for backend in ["Cilium", "ClusterNetworkPolicy", "Proxy"] {
             let declared = json!({
                 "metadata": {"namespace": "ai", "name": "triage", "uid": "w-1"},
-                "status": {"egress": {"backend": if by_cilium { "Cilium" } else { "Proxy" }}},
+                "status": {"egress": {"backend": backend}},
             });
             let mut owners = Owners::default();
             owners.add_workflow(&Declared::of(declared.as_object().unwrap().clone()).unwrap());
-            let object = json!({"metadata": {
-                "name": owned_name("ai", "triage", "domains"), "namespace": "ai",
-                "labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": "w-1"},
-            }});
-            for (kind, expected) in [("CiliumNetworkPolicy", by_cilium), ("NetworkPolicy", true)] {
-                assert_eq!(owners.made(&Origin::of(kind, &object).unwrap()), expected, "{kind}");
-            }
+            let object = |name: &str, namespace: Option<&str>| {
+                json!({"metadata": {
+                    "name": name, "namespace": namespace,
+                    "labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": "w-1"},
+                }})
+            };
+            let made = |kind, name: &str, namespace| owners.made(&Origin::of(kind, &object(name, namespace)).unwrap());
+            let own = owned_name("ai", "triage", "domains");
+            assert!(made("NetworkPolicy", &own, Some("ai")));
+            assert_eq!(made("CiliumNetworkPolicy", &own, Some("ai")), backend == "Cilium");
+            let kind = "ClusterNetworkPolicy";
+            assert_eq!(made(kind, "ringfence.ai.triage", None), backend == kind);
+            // Of another group, in a namespace; and of the cluster, under another name.
+            assert!(!made(kind, "ringfence.ai.triage", Some("ai")));
+            assert!(!made(kind, "ringfence.other.triage", None) && !made(kind, &own, None));
         }
     }
 

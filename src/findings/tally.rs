@@ -129,7 +129,7 @@ mod tests {
             generation: Some(3),
             account: "triage".into(),
             secrets: Vec::new(),
-            by_cilium: false,
+            way: None,
         };
         tally.declared("ai", &workflow);
         tally
@@ -206,7 +206,7 @@ mod tests {
             generation: Some(1),
             account: "index".into(),
             secrets: Vec::new(),
-            by_cilium: false,
+            way: None,
         };
         tally.declared("other", &other);
         tally.found(finding(

@@ -3,12 +3,12 @@
 //! Must never: put another backend in the place of one that the class names, or take policies that are not served for a moment for ones that
 //! nobody wants: the cluster's DNS would open beside what had closed it.
 
-use super::{Observed, dns, domains, resolved};
+use super::{Observed, cluster_policy, dns, domains, resolved};
 use crate::api::{AIWorkflow, AIWorkflowClass, Backend, BackendChoice, Reason};
 
-/// Whether policies of Cilium can be written.
+/// Whether policies of a kind that not every API server serves can be written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum CiliumPolicies {
+pub enum PluginPolicies {
     /// The API server does not serve them, for good or for the moment.
     #[default]
     Unserved,
@@ -39,8 +39,10 @@ pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
     }
     let said = workflow.egress_backend();
     let (backend, mut unserved) = by_class(observed, class, said);
-    if backend == Some(Backend::ResolvedAddresses) {
-        unserved = resolved::unserved(workflow, observed, class, &allowed);
+    match backend {
+        Some(Backend::ResolvedAddresses) => unserved = resolved::unserved(workflow, observed, class, &allowed),
+        Some(Backend::ClusterNetworkPolicy) => unserved = cluster_policy::unserved(observed, class, &allowed),
+        Some(Backend::Proxy | Backend::Cilium) | None => {}
     }
     let is_cilium = |backend| backend == Some(Backend::Cilium);
     Chosen {
@@ -72,12 +74,13 @@ fn by_class(
         (BackendChoice::Proxy, _) => (Some(Backend::Proxy), (!has_proxy).then(|| no_proxy(false))),
         (BackendChoice::Cilium, _) => (Some(Backend::Cilium), without_cilium(observed, learns)),
         (BackendChoice::ResolvedAddresses, _) => (Some(Backend::ResolvedAddresses), None),
+        (BackendChoice::ClusterNetworkPolicy, _) => (Some(Backend::ClusterNetworkPolicy), None),
         (BackendChoice::Auto, _) if has_proxy => (Some(Backend::Proxy), None),
-        (BackendChoice::Auto, CiliumPolicies::Writable) if learns => (Some(Backend::Cilium), None),
-        (BackendChoice::Auto, CiliumPolicies::Unserved) if learns && said == Some(Backend::Cilium) => {
+        (BackendChoice::Auto, PluginPolicies::Writable) if learns => (Some(Backend::Cilium), None),
+        (BackendChoice::Auto, PluginPolicies::Unserved) if learns && said == Some(Backend::Cilium) => {
             (Some(Backend::Cilium), without_cilium(observed, learns))
         }
-        (BackendChoice::Auto, cilium) => (None, Some(no_proxy(cilium == CiliumPolicies::NotAllowed))),
+        (BackendChoice::Auto, cilium) => (None, Some(no_proxy(cilium == PluginPolicies::NotAllowed))),
     }
 }
 
@@ -99,15 +102,15 @@ fn without_cilium(observed: &Observed, learns: bool) -> Option<(Reason, String)>
             "learns addresses from what pods ask the cluster's DNS, and spec.cluster.dns of the class lets them reach none",
             "let them, or set spec.egress.backend: Proxy",
         ),
-        CiliumPolicies::Unserved => (
+        PluginPolicies::Unserved => (
             "is not there: the API server does not serve ciliumnetworkpolicies.cilium.io/v2",
             "install Cilium, or set spec.egress.backend: Proxy and egress.enabled of Ringfence's chart",
         ),
-        CiliumPolicies::NotAllowed => (
+        PluginPolicies::NotAllowed => (
             "is there, and Ringfence may not write its policies",
             "set egress.cilium.enabled of Ringfence's chart",
         ),
-        CiliumPolicies::Writable => return None,
+        PluginPolicies::Writable => return None,
     };
     let class = observed.namespace.fencing_class().unwrap_or_default();
     let message = format!(

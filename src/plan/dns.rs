@@ -182,7 +182,7 @@ pub(super) fn exfiltration(
         (false, _) if is_cluster_only(class) => format!(
             "its pods ask the egress proxy alone for names (spec.cluster.dns of AIWorkflowClass {class_name}), which passes on those of the cluster and knows no others"
         ),
-        (false, _) if plan.backend == Some(Backend::ResolvedAddresses) => format!(
+        (false, _) if matches!(plan.backend, Some(Backend::ResolvedAddresses | Backend::ClusterNetworkPolicy)) => format!(
             "its pods reach no DNS (spec.cluster.dns of AIWorkflowClass {class_name}): condition Programmed says what that closes"
         ),
         (false, _) => format!(

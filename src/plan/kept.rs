@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, cilium, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules};
+use super::{Child, Observed, cilium, cluster_policy, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,
@@ -101,7 +101,12 @@ pub(super) fn as_it_stood(
             return false;
         }
     }
-    if child == Child::ResolvedNames && !resolved::names_any(desired) {
+    let opens_any = match child {
+        Child::ResolvedNames => resolved::names_any(desired),
+        Child::ClusterNetworkPolicy => cluster_policy::opens_any(desired),
+        _ => true,
+    };
+    if !opens_any {
         return false;
     }
     let stood = seen.pointer("/metadata/annotations").and_then(Value::as_object);
@@ -140,7 +145,7 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
         Child::RoleBinding => &["/subjects"],
         Child::ServiceAccount => &["/imagePullSecrets"],
         Child::ResolvedNames => &["/spec/rules"],
-        Child::CiliumNetworkPolicy => &["/spec/egress"],
+        Child::CiliumNetworkPolicy | Child::ClusterNetworkPolicy => &["/spec/egress"],
         Child::Role => &[],
     }
 }
@@ -150,7 +155,11 @@ pub(super) fn is_declared(child: Child, element: &Value, word: &Word<'_>) -> boo
     match child {
         Child::NetworkPolicy => Some(element) != word.dns.as_ref(),
         Child::CiliumNetworkPolicy => cilium::is_opening(element),
-        Child::ResolvedNames | Child::RoleBinding | Child::ServiceAccount | Child::Role => true,
+        Child::ClusterNetworkPolicy
+        | Child::ResolvedNames
+        | Child::RoleBinding
+        | Child::ServiceAccount
+        | Child::Role => true,
     }
 }
 

@@ -13,6 +13,7 @@ mod cilium;
 mod claims;
 mod class;
 mod cluster;
+mod cluster_policy;
 mod compliance;
 mod dns;
 mod domains;
@@ -53,7 +54,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
-pub use backend::{CiliumPolicies, wants_cilium};
+pub use backend::{PluginPolicies, wants_cilium};
 pub use bind::{bound_to, role_of};
 pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
@@ -62,6 +63,7 @@ pub use class::{class_problems, default_class};
 pub use cluster::{
     Detection, NodeFacts, api_server_status, cluster_condition, cluster_ranges, cluster_status, detect, knows_cluster,
 };
+pub use cluster_policy::{cluster_policy_name, cluster_policy_of, wants_cluster_policy};
 pub use compliance::{Compliance, Some20};
 pub use dns::{
     Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, is_cluster_only,
@@ -171,7 +173,9 @@ pub struct Observed {
     /// Namespace of the egress proxy, where one is installed.
     pub egress_proxy: Option<String>,
     /// Whether policies of Cilium can be written.
-    pub cilium: CiliumPolicies,
+    pub cilium: PluginPolicies,
+    /// Whether ClusterNetworkPolicies can be written.
+    pub cluster_policies: PluginPolicies,
     /// Why these may be others by now.
     pub unread_api_server: Option<String>,
     /// What the last scan of its namespace found about it; `None` until there was one.
@@ -376,6 +380,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             Change::Delete { child, name, .. } => match child {
                 Child::Role | Child::RoleBinding => true,
                 Child::NetworkPolicy | Child::CiliumNetworkPolicy | Child::ResolvedNames => !stays(name),
+                Child::ClusterNetworkPolicy => kept::can_be_named(workflow),
                 Child::ServiceAccount => false,
             },
         });
@@ -422,7 +427,7 @@ fn desired(
                 parts.push((Child::NetworkPolicy, owned("domains"), json!({"spec": opening.spec})));
             }
         }
-        Some(Backend::Cilium) if observed.cilium == CiliumPolicies::Writable => {
+        Some(Backend::Cilium) if observed.cilium == PluginPolicies::Writable => {
             let allowed = domains::in_force(workflow, observed, class);
             let spec = dns::of(class)
                 .and_then(|dns| cilium::spec(&name, &allowed, &dns, &network::inside(workflow, observed, class)));
@@ -432,6 +437,12 @@ fn desired(
             let allowed = domains::in_force(workflow, observed, class);
             let spec = resolved::spec(&allowed);
             parts.extend(spec.map(|spec| (Child::ResolvedNames, owned("domains"), json!({"spec": spec}))));
+        }
+        Some(Backend::ClusterNetworkPolicy) => {
+            let allowed = domains::in_force(workflow, observed, class);
+            let spec = cluster_policy::spec(&name, &allowed, observed, class);
+            let named = cluster_policy_name(namespace, &name);
+            parts.extend(spec.map(|spec| (Child::ClusterNetworkPolicy, named, json!({"spec": spec}))));
         }
         Some(Backend::Cilium) | None => {}
     }
@@ -464,7 +475,10 @@ fn desired(
             Child::NetworkPolicy if name == owned("domains") => &way,
             _ => &none,
         };
-        let object = object::annotated(workflow, child, &name, own, body);
+        let mut object = object::annotated(workflow, child, &name, own, body);
+        if child == Child::ClusterNetworkPolicy {
+            cluster_policy::of_cluster(&mut object, observed);
+        }
         ((child, name), object)
     };
     parts.into_iter().map(object).collect()

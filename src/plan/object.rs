@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::cluster_policy_name;
 use crate::api::{GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_LABEL, OWNER_UID_ANNOTATION};
 
 /// Label that names the workflow, by the word that people's tools know. Not `ringfence.dev/workflow`: that one is for what the workflow runs.
@@ -22,6 +23,8 @@ pub enum Child {
     NetworkPolicy,
     /// `cilium.io/v2` CiliumNetworkPolicy. Not every API server serves it.
     CiliumNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha2` ClusterNetworkPolicy, which is of no namespace. Not every API server serves it.
+    ClusterNetworkPolicy,
     /// `ringfence.dev/v1alpha1` ResolvedNames.
     ResolvedNames,
     /// `v1` ServiceAccount.
@@ -41,6 +44,7 @@ impl Child {
         match self {
             Self::NetworkPolicy => "networking.k8s.io",
             Self::CiliumNetworkPolicy => "cilium.io",
+            Self::ClusterNetworkPolicy => "policy.networking.k8s.io",
             Self::ResolvedNames => GROUP,
             Self::ServiceAccount => "",
             Self::Role | Self::RoleBinding => "rbac.authorization.k8s.io",
@@ -52,6 +56,7 @@ impl Child {
         match self {
             Self::NetworkPolicy => "NetworkPolicy",
             Self::CiliumNetworkPolicy => "CiliumNetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
             Self::ResolvedNames => "ResolvedNames",
             Self::ServiceAccount => "ServiceAccount",
             Self::Role => "Role",
@@ -64,6 +69,7 @@ impl Child {
         match self {
             Self::NetworkPolicy => "networkpolicies",
             Self::CiliumNetworkPolicy => "ciliumnetworkpolicies",
+            Self::ClusterNetworkPolicy => "clusternetworkpolicies",
             Self::ResolvedNames => "resolvednames",
             Self::ServiceAccount => "serviceaccounts",
             Self::Role => "roles",
@@ -75,9 +81,15 @@ impl Child {
     pub const fn version(self) -> &'static str {
         match self {
             Self::CiliumNetworkPolicy => "v2",
+            Self::ClusterNetworkPolicy => "v1alpha2",
             Self::ResolvedNames => "v1alpha1",
             Self::NetworkPolicy | Self::ServiceAccount | Self::Role | Self::RoleBinding => "v1",
         }
+    }
+
+    /// Whether objects of the kind are of no namespace.
+    pub const fn is_of_cluster(self) -> bool {
+        matches!(self, Self::ClusterNetworkPolicy)
     }
 
     /// `apiVersion`.
@@ -108,8 +120,10 @@ const PARTS: [(Child, &str); 7] = [
 ];
 
 /// Every part that a workflow can have, its account apart: kind and name.
-pub fn owned_names(namespace: &str, workflow: &str) -> [(Child, String); 7] {
-    PARTS.map(|(child, part)| (child, owned_name(namespace, workflow, part)))
+pub fn owned_names(namespace: &str, workflow: &str) -> impl Iterator<Item = (Child, String)> {
+    let of_cluster = (Child::ClusterNetworkPolicy, cluster_policy_name(namespace, workflow));
+    let parts = PARTS.map(|(child, part)| (child, owned_name(namespace, workflow, part)));
+    parts.into_iter().chain([of_cluster])
 }
 
 /// Names of the Role and the RoleBinding that a grant makes for a workflow of another namespace. Both namespaces are in the hash: `x/triage` and `y/triage`

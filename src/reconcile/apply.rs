@@ -149,7 +149,7 @@ pub(super) fn puts_back(change: &Change, seen: &[(Child, Value)]) -> bool {
 fn must_not_stay(child: Child, error: &CallError) -> bool {
     match child {
         Child::Role | Child::RoleBinding => error.is_refused(),
-        Child::NetworkPolicy | Child::CiliumNetworkPolicy => error.is_invalid(),
+        Child::NetworkPolicy | Child::CiliumNetworkPolicy | Child::ClusterNetworkPolicy => error.is_invalid(),
         Child::ServiceAccount | Child::ResolvedNames => false,
     }
 }

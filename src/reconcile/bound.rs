@@ -167,7 +167,7 @@ impl Account {
             generation: None,
             account: self.name.clone(),
             secrets: Vec::new(),
-            by_cilium: false,
+            way: None,
         });
         owners
     }

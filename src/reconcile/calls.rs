@@ -194,7 +194,10 @@ impl Calls {
 
     /// Objects as they are sent, but for what their writers make unreadable: also those that an answer to a write brings back.
     fn api(&self, child: Child, namespace: &str) -> Api<Lean<DynamicObject, MAX_OBJECT>> {
-        Api::namespaced_with(self.client.clone(), namespace, &resource(child))
+        match child.is_of_cluster() {
+            true => Api::all_with(self.client.clone(), &resource(child)),
+            false => Api::namespaced_with(self.client.clone(), namespace, &resource(child)),
+        }
     }
 
     pub(super) async fn get(&self, child: Child, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
@@ -208,18 +211,29 @@ impl Calls {
     /// Every object of a kind that matches a label selector, page by page.
     pub(super) async fn list(&self, child: Child, namespace: &str, labels: &str) -> Result<Vec<Value>, CallError> {
         let what = format!("list {} of namespace {namespace}", child.plural());
+        self.pages(&what, child, namespace, ListParams::default().labels(labels))
+            .await
+    }
+
+    async fn pages(
+        &self,
+        what: &str,
+        child: Child,
+        namespace: &str,
+        params: ListParams,
+    ) -> Result<Vec<Value>, CallError> {
         let api = self.api(child, namespace);
-        let mut params = ListParams::default().labels(labels).limit(PAGE);
+        let mut params = params.limit(PAGE);
         let mut objects = Vec::new();
         loop {
-            let page = bounded(&what, api.list(&params)).await?;
+            let page = bounded(what, api.list(&params)).await?;
             for Lean(mut object) in page.items {
                 // Items of a list come without their type.
                 object.types.get_or_insert_with(|| kube::api::TypeMeta {
                     api_version: child.api_version(),
                     kind: child.kind().to_owned(),
                 });
-                objects.push(raw(&what, object)?);
+                objects.push(raw(what, object)?);
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
@@ -237,6 +251,14 @@ impl Calls {
         labels: &str,
     ) -> Result<Option<Vec<Value>>, CallError> {
         served(self.list(child, namespace, labels).await)
+    }
+
+    /// The one of that name, of a kind of the whole cluster that not every API server serves; `None` as above. By a list: who may read all may
+    /// not always ask for one.
+    pub(super) async fn named_where_served(&self, child: Child, name: &str) -> Result<Option<Vec<Value>>, CallError> {
+        let what = format!("list {}", child.plural());
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        served(self.pages(&what, child, "", params).await)
     }
 
     pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
@@ -269,7 +291,10 @@ impl Calls {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        let objects = Request::new(DynamicObject::url_path(&resource(child), Some(namespace)));
+        let objects = Request::new(DynamicObject::url_path(
+            &resource(child),
+            Some(namespace).filter(|_| !child.is_of_cluster()),
+        ));
         let kept = match self.named(&what, objects.delete(name, &params)).await {
             Ok(deleted) => deleted.finalizers.unwrap_or_default(),
             Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),

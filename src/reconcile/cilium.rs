@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{CallError, Reads, lean};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend},
-    plan::{self, Child, CiliumPolicies},
+    plan::{self, Child, PluginPolicies},
 };
 
 /// Adds the workflow's own to what was read of it. Nobody else's are looked at, and none where they are no concern of the workflow's.
@@ -26,28 +26,28 @@ pub(super) async fn observe(
     labels: &str,
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
-) -> Result<CiliumPolicies, CallError> {
+) -> Result<PluginPolicies, CallError> {
     let stood = workflow.egress_backend() == Some(Backend::Cilium);
     // Where the chart allowed them until now, what was made then is still to go.
     if !reads.writes_cilium && !stood && !plan::names_domains(workflow) {
-        return Ok(CiliumPolicies::default());
+        return Ok(PluginPolicies::default());
     }
     let namespace = workflow.namespace().unwrap_or_default();
     let listed = reads.calls.list_served(Child::CiliumNetworkPolicy, &namespace, labels);
     match listed.await {
-        Ok(None) => Ok(CiliumPolicies::Unserved),
+        Ok(None) => Ok(PluginPolicies::Unserved),
         Ok(Some(found)) => {
             children.extend(found.into_iter().map(|policy| (Child::CiliumNetworkPolicy, policy)));
             Ok(match reads.writes_cilium {
-                true => CiliumPolicies::Writable,
-                false => CiliumPolicies::NotAllowed,
+                true => PluginPolicies::Writable,
+                false => PluginPolicies::NotAllowed,
             })
         }
         // Where nothing of it is the workflow's, who looks from outside need not be let.
         Err(error)
             if error.is_forbidden() && !(reads.writes_cilium || stood || class.is_some_and(plan::wants_cilium)) =>
         {
-            Ok(CiliumPolicies::NotAllowed)
+            Ok(PluginPolicies::NotAllowed)
         }
         Err(error) => Err(error),
     }

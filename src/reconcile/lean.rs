@@ -131,6 +131,16 @@ where
     Controller::for_stream(events.reflect(writer).applied_objects(), store)
 }
 
+/// The same of a kind that not every API server serves, and of its metadata alone.
+pub(super) fn controller_where_served<K>(client: &Client, config: Config) -> Controller<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let events = where_served(client, config);
+    Controller::for_stream(events.reflect(writer).applied_objects(), store)
+}
+
 /// All objects of a kind, when they come, change or go.
 pub(super) fn touched<K>(client: &Client, config: Config) -> impl Stream<Item = watcher::Result<K>> + Send + use<K>
 where
@@ -162,17 +172,26 @@ pub(super) fn touched_where_served<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
 {
+    where_served(client, config).touched_objects()
+}
+
+fn where_served<K>(
+    client: &Client,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
+{
     let client = client.clone();
     let api = move || Api::<Lean<PartialObjectMeta<K>, ALONE>>::all(client.clone());
     let watch = Patient::new(move || within(api(), config.clone()).boxed());
     let events = unfold(watch, |mut watch| async { Some((watch.next().await, watch)) });
-    let told = events.filter_map(|event| {
+    events.filter_map(|event| {
         if let Err(error) = &event {
             debug!(kind = %K::kind(&()), %error, "a watch failed, and begins again");
         }
         ready(event.ok().map(Ok))
-    });
-    told.touched_objects()
+    })
 }
 
 /// The same of those that an API is narrowed to.

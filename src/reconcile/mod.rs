@@ -11,6 +11,7 @@ mod chart;
 mod cilium;
 mod class;
 mod cluster;
+mod cluster_policy;
 mod exception;
 mod grant;
 mod interception;
@@ -158,6 +159,12 @@ impl Context {
         self
     }
 
+    /// The same, where ClusterNetworkPolicies are Ringfence's to write.
+    pub fn with_cluster_policies(mut self, is_allowed: bool) -> Self {
+        self.reads = self.reads.with_cluster_policies(is_allowed);
+        self
+    }
+
     /// The same, where the cluster's names are below that domain.
     pub fn with_cluster_domain(mut self, domain: String) -> Self {
         self.reads = self.reads.with_cluster_domain(domain);
@@ -253,6 +260,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         exception::run(exceptions, context.clone(), stop.clone()),
         policy::run(policies, context.clone(), stop.clone()),
         resolve::run(resolved, context.clone(), stop.clone()),
+        cluster_policy::run(context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
         bindings::run(context.clone(), fenced, stop.clone()),
         chart::run(context.clone(), stop.clone()),

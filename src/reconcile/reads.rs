@@ -29,6 +29,8 @@ pub struct Reads {
     pub(super) egress_proxy: Option<String>,
     /// Whether policies of Cilium are Ringfence's to write, where they are served.
     pub(super) writes_cilium: bool,
+    /// Whether ClusterNetworkPolicies are Ringfence's to write, where they are served.
+    pub(super) writes_cluster_policies: bool,
     /// Below which the cluster's names are.
     pub(super) cluster_domain: String,
     pub(super) api_server: cluster::Last,
@@ -46,6 +48,7 @@ impl Reads {
             registration,
             egress_proxy: None,
             writes_cilium: false,
+            writes_cluster_policies: false,
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             api_server: cluster::Last::default(),
             looks: bound::Looks::default(),
@@ -64,6 +67,14 @@ impl Reads {
     pub fn with_cilium(self, is_allowed: bool) -> Self {
         Self {
             writes_cilium: is_allowed,
+            ..self
+        }
+    }
+
+    /// The same, where ClusterNetworkPolicies are Ringfence's to write.
+    pub fn with_cluster_policies(self, is_allowed: bool) -> Self {
+        Self {
+            writes_cluster_policies: is_allowed,
             ..self
         }
     }

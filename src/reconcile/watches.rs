@@ -26,7 +26,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONCURRENCY, Context, cilium, class, facts, grant, lean, log, namespace, on_error, paged, paged_of_others, ranges,
+    CONCURRENCY, Context, cilium, class, cluster_policy, facts, grant, lean, log, namespace, on_error, paged, paged_of_others, ranges,
     turns::in_turn, workflow,
 };
 use crate::{
@@ -136,6 +136,13 @@ pub(super) async fn workflows(
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     let controller = if context.writes_cilium {
         controller.watches_stream(cilium::touched(&client, owned()), owner(&workflows))
+    } else {
+        controller
+    };
+    let controller = if context.writes_cluster_policies {
+        controller.watches_stream(cluster_policy::touched(&client, owned()), |policy| {
+            cluster_policy::workflow_of(&policy)
+        })
     } else {
         controller
     };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     CallError, Context, RESYNC, Reads,
     apply::Applied,
-    calls, cilium, cluster, jittered,
+    calls, cilium, cluster, cluster_policy, jittered,
     lean::{self, Lean},
     namespace, reach, resolved, retry, trust,
 };
@@ -196,6 +196,7 @@ pub(super) async fn around(
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
     let cilium = cilium::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
+    let cluster_policies = cluster_policy::observe(workflow, class.as_ref(), &mut children, reads).await?;
     resolved::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
@@ -239,6 +240,7 @@ pub(super) async fn around(
         peers: reach::peers(workflow, reads).await?,
         egress_proxy: reads.egress_proxy.clone(),
         cilium,
+        cluster_policies,
         api_server: api_server.addresses,
         unread_api_server: api_server.unread,
         taken: Default::default(),

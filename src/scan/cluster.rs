@@ -17,7 +17,7 @@ use crate::api::OWNER_LABEL;
 use crate::findings::{
     Accounts, Declared, Extent, Finding, Leading, Origin, Ownerless, Owners, Sink, of_foreign_role, of_no_owner,
 };
-use crate::plan::NamespaceFacts;
+use crate::plan::{Child, NamespaceFacts};
 use crate::webhook::pages::{Ask, List, Listed, Page};
 
 /// Longest that one page may take.
@@ -53,6 +53,8 @@ enum Doubt {
     Ownerless(Ownerless),
     /// Whose a binding says it is, and what its Role must say; with what it would give if nobody owns either.
     Binding(Origin, Origin, Vec<Finding>),
+    /// Whose a policy of the cluster says it is; with what is told of it if nobody owns it.
+    Policy(Origin, Finding),
 }
 
 impl Scanner {
@@ -323,6 +325,8 @@ impl Pass<'_> {
             ..Ask::all(kind, None)
         };
         let mut told = 0;
+        let made = Child::ClusterNetworkPolicy;
+        let may_be_ours = (kind.group, kind.kind) == (made.group(), made.kind());
         while let Some((page, goes_on)) = self.page(&mut ask).await {
             for policy in page.items.into_iter().map(Value::Object) {
                 if told >= MAX_POLICIES {
@@ -330,7 +334,12 @@ impl Pass<'_> {
                     return;
                 }
                 told += 1;
-                self.sink.found(Leading::of("", kind.kind, &policy).finding());
+                let finding = Leading::of("", kind.kind, &policy).finding();
+                match Origin::of(made.kind(), &policy).filter(|_| may_be_ours) {
+                    Some(origin) if self.owners.made(&origin) => {}
+                    Some(origin) => self.doubt(Doubt::Policy(origin, finding)),
+                    None => self.sink.found(finding),
+                }
             }
             if !goes_on {
                 break;
@@ -373,7 +382,10 @@ impl Pass<'_> {
                 Doubt::Binding(_, _, findings) if self.knows_owners => {
                     findings.into_iter().for_each(|finding| self.sink.found(finding));
                 }
-                Doubt::Binding(..) => {}
+                Doubt::Policy(origin, finding) if self.knows_owners && !self.owners.made(&origin) => {
+                    self.sink.found(finding);
+                }
+                Doubt::Binding(..) | Doubt::Policy(..) => {}
             }
         }
     }

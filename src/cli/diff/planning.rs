@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, ConditionType, DEFAULT_DENY_NAME, Reason, find},
-    plan::{self, Change, Child, CiliumPolicies, DefaultDenyPlan, GranteeFacts, Observed, Plan},
+    plan::{self, Change, Child, PluginPolicies, DefaultDenyPlan, GranteeFacts, Observed, Plan},
     reconcile::CallError,
 };
 
@@ -170,7 +170,7 @@ impl Proposal<'_> {
             bail!("namespace {} was not read", namespace_of(workflow));
         };
         let mut observed = self.reads.around(workflow, facts, class).await.map_err(told)?;
-        suppose_cilium(workflow, &mut observed);
+        suppose_plugins(workflow, &mut observed);
         let proxy = self.egress_proxy(workflow, &observed);
         observed.egress_proxy = proxy;
         // What is on record, or was never stored, needs no registration, and not everybody may read it.
@@ -256,11 +256,18 @@ impl Proposal<'_> {
     }
 }
 
-/// Where the class or the operator's last word has pods reach domains by Cilium, it is taken to be there, and Ringfence's to use: only the
-/// operator knows.
-fn suppose_cilium(workflow: &AIWorkflow, observed: &mut Observed) {
-    if was_by_cilium(workflow) || observed.class.as_ref().is_some_and(plan::wants_cilium) {
-        observed.cilium = CiliumPolicies::Writable;
+/// Where the class or the operator's last word has pods reach domains by a policy of the network plugin's, it is taken to be there, and
+/// Ringfence's to use: only the operator knows.
+fn suppose_plugins(workflow: &AIWorkflow, observed: &mut Observed) {
+    let wants = |wanted: fn(&AIWorkflowClass) -> bool| observed.class.as_ref().is_some_and(wanted);
+    let by_cilium = was_by_cilium(workflow) || wants(plan::wants_cilium);
+    let by_cluster_policy =
+        workflow.egress_backend() == Some(Backend::ClusterNetworkPolicy) || wants(plan::wants_cluster_policy);
+    if by_cilium {
+        observed.cilium = PluginPolicies::Writable;
+    }
+    if by_cluster_policy {
+        observed.cluster_policies = PluginPolicies::Writable;
     }
 }
 

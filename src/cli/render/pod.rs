@@ -222,7 +222,8 @@ fn variables(secrets: &[DeclaredSecret]) -> Vec<Value> {
 
 /// Whether its clients have to know the egress proxy: by Cilium, and by resolved addresses, they go their way as they always do.
 fn asks_proxy(workflow: &AIWorkflow, class: &AIWorkflowClass) -> bool {
-    plan::names_domains(workflow) && !plan::wants_cilium(class) && !plan::wants_resolved(class)
+    let goes_its_way = [plan::wants_cilium, plan::wants_resolved, plan::wants_cluster_policy];
+    plan::names_domains(workflow) && !goes_its_way.iter().any(|wants| wants(class))
 }
 
 /// Variables by which clients find the egress proxy. curl reads the one for plain HTTP in lower case alone.

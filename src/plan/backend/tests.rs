@@ -1,7 +1,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::CiliumPolicies::{NotAllowed, Unserved, Writable};
+use super::PluginPolicies::{NotAllowed, Unserved, Writable};
 use super::*;
 use crate::{
     api::{AIWorkflowStatus, ConditionStatus, ConditionType, find},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A class that opens any domain and says this of backends, an egress proxy or none, and Cilium or none.
-fn place(backend: Option<&str>, proxy: bool, cilium: CiliumPolicies) -> Observed {
+fn place(backend: Option<&str>, proxy: bool, cilium: PluginPolicies) -> Observed {
     let mut observed = observed();
     let spec = &mut observed.class.as_mut().unwrap().spec;
     spec.network.as_mut().unwrap().domains = vec!["*".to_owned()];
@@ -108,7 +108,7 @@ fn opens_dns(plan: &Plan, observed: &Observed) -> bool {
 fn the_class_and_the_cluster_choose_and_what_is_not_there_is_said(
     #[case] named: Option<&str>,
     #[case] proxy: bool,
-    #[case] cilium: CiliumPolicies,
+    #[case] cilium: PluginPolicies,
     #[case] before: Option<&str>,
     #[case] expected: Option<&str>,
     #[case] lacks: Option<&str>,

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     api::AIWorkflow,
     plan::{
-        Change, Child, CiliumPolicies, Observed, is_foreign, owner_uid, plan, same,
+        Change, Child, PluginPolicies, Observed, is_foreign, owner_uid, plan, same,
         tests::{kinds, observed, stored, workflow},
     },
 };
@@ -15,7 +15,7 @@ fn place(dns: Value) -> Observed {
     let spec = &mut observed.class.as_mut().unwrap().spec;
     spec.network.as_mut().unwrap().domains = vec!["*".to_owned()];
     spec.cluster = (!dns.is_null()).then(|| serde_json::from_value(json!({"dns": dns})).unwrap());
-    observed.cilium = CiliumPolicies::Writable;
+    observed.cilium = PluginPolicies::Writable;
     observed
 }
 

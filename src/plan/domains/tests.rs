@@ -476,7 +476,7 @@ fn pods_ask_the_proxy_for_names_and_no_dns_beside_it() {
     let mut by_cilium = observed.clone();
     let egress = serde_json::from_value(json!({"backend": "Cilium"})).unwrap();
     by_cilium.class.as_mut().unwrap().spec.egress = Some(egress);
-    by_cilium.cilium = crate::plan::CiliumPolicies::Writable;
+    by_cilium.cilium = crate::plan::PluginPolicies::Writable;
     let asking = declaring(&[to("a", &["a.example.com"])]);
     let planned = plan(&asking, &by_cilium);
     assert_eq!(opens_names(&planned), opens_names(&with));

@@ -17,7 +17,7 @@ fn place() -> Observed {
     spec.egress = serde_json::from_value(json!({"backend": "ResolvedAddresses"})).unwrap();
     // Both are there as well: what is named is replaced by neither, and neither by it.
     observed.egress_proxy = Some("ringfence-system".to_owned());
-    observed.cilium = crate::plan::CiliumPolicies::Writable;
+    observed.cilium = crate::plan::PluginPolicies::Writable;
     observed
 }
 

@@ -1,0 +1,164 @@
+//! ClusterNetworkPolicies of workflows: whether they can be written, what stands of a workflow's, and what is left behind.
+//!
+//! The garbage collector takes one with its namespace, and nobody takes it with its workflow: that is done here, on each change of one of them, of
+//! workflows and of namespaces, from the start on, and every ten minutes. Must never: touch one that names no owner, or take an answer that was
+//! not given for one that says that the owner is gone.
+
+use std::{borrow::Cow, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Client, Resource, ResourceExt,
+    api::{ObjectMeta, PartialObjectMeta},
+    core::ClusterResourceScope,
+    runtime::{
+        controller::{Action, Config as Workers},
+        reflector::{ObjectRef, Store},
+        watcher::{self, Config},
+    },
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{CONCURRENCY, CallError, Context, RESYNC, Reads, calls, jittered, lean, log, on_error, paged, paged_of_others};
+use crate::{
+    api::{AIWorkflow, AIWorkflowClass, Backend, Mode, OWNER_LABEL, OWNER_UID_ANNOTATION},
+    plan::{self, Child, PluginPolicies, cluster_policy_name, cluster_policy_of},
+};
+
+/// Adds the one of the workflow's name to what was read of it, where it is any concern of the workflow's.
+pub(super) async fn observe(
+    workflow: &AIWorkflow,
+    class: Option<&AIWorkflowClass>,
+    children: &mut Vec<(Child, Value)>,
+    reads: &Reads,
+) -> Result<PluginPolicies, CallError> {
+    let stood = workflow.egress_backend() == Some(Backend::ClusterNetworkPolicy);
+    let is_wanted = class.is_some_and(plan::wants_cluster_policy) && plan::names_domains(workflow);
+    // Where the chart allowed them until now, what was made then is still to go.
+    if !reads.writes_cluster_policies && !stood && !is_wanted {
+        return Ok(PluginPolicies::default());
+    }
+    let name = cluster_policy_name(&workflow.namespace().unwrap_or_default(), &workflow.name_any());
+    let listed = reads.calls.named_where_served(Child::ClusterNetworkPolicy, &name);
+    let Some(found) = listed.await? else {
+        return Ok(PluginPolicies::Unserved);
+    };
+    children.extend(found.into_iter().map(|policy| (Child::ClusterNetworkPolicy, policy)));
+    Ok(match reads.writes_cluster_policies {
+        true => PluginPolicies::Writable,
+        false => PluginPolicies::NotAllowed,
+    })
+}
+
+/// Those that are Ringfence's, when they come, change or go.
+pub(super) fn touched(
+    client: &Client,
+    config: Config,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<ClusterNetworkPolicy>>> + Send + use<> {
+    lean::touched_where_served(client, config)
+}
+
+/// The workflow that one of that name is for, whoever wrote it: one that stood in the way of another has gone.
+pub(super) fn workflow_of(policy: &PartialObjectMeta<ClusterNetworkPolicy>) -> Option<ObjectRef<AIWorkflow>> {
+    let name = policy.name_any();
+    let (namespace, workflow) = cluster_policy_of(&name)?;
+    Some(ObjectRef::new(workflow).within(namespace))
+}
+
+/// Takes away what is left behind, until `stop`.
+pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
+    if !context.writes_cluster_policies {
+        return;
+    }
+    let client = context.client.clone();
+    let policies = lean::controller_where_served(&client, paged_of_others().labels(OWNER_LABEL));
+    let (of_workflow, of_namespace) = (policies.store(), policies.store());
+    policies
+        .watches_stream(
+            lean::touched_alone::<AIWorkflow>(&client, paged_of_others()),
+            move |workflow| {
+                let name = cluster_policy_name(&workflow.namespace().unwrap_or_default(), &workflow.name_any());
+                known(&of_workflow, |policy| policy == name)
+            },
+        )
+        .watches_stream(lean::touched_alone::<Namespace>(&client, paged()), move |namespace| {
+            let name = namespace.name_any();
+            known(&of_namespace, |policy| {
+                cluster_policy_of(policy).is_some_and(|(namespace, _)| namespace == name)
+            })
+        })
+        .with_config(Workers::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, on_error, context)
+        .for_each(|result| async move { log("cluster network policy", result.map(drop)) })
+        .await;
+}
+
+type Policies = Store<PartialObjectMeta<ClusterNetworkPolicy>>;
+
+fn known(
+    policies: &Policies,
+    wanted: impl Fn(&str) -> bool,
+) -> Vec<ObjectRef<PartialObjectMeta<ClusterNetworkPolicy>>> {
+    let known = policies.state();
+    let names = known.iter().map(|policy| policy.name_any());
+    names.filter(|name| wanted(name)).map(|name| ObjectRef::new(&name)).collect()
+}
+
+async fn reconcile(
+    policy: Arc<PartialObjectMeta<ClusterNetworkPolicy>>,
+    context: Arc<Context>,
+) -> Result<Action, CallError> {
+    let again = Action::requeue(jittered(RESYNC));
+    let (name, uid) = (policy.name_any(), policy.uid().unwrap_or_default());
+    let owner = policy.annotations().get(OWNER_UID_ANNOTATION);
+    let (Some((namespace, workflow)), Some(owner)) = (cluster_policy_of(&name), owner) else {
+        return Ok(again);
+    };
+    if context.namespace(namespace).await?.mode() == Some(Mode::Enforce) {
+        let read = lean::metadata::<AIWorkflow>(&context.client, Some(namespace), workflow);
+        let read = calls::bounded(&format!("read AIWorkflow {workflow}"), read).await;
+        if calls::optional(read)?.is_some_and(|workflow| workflow.uid.as_ref() == Some(owner)) {
+            return Ok(again);
+        }
+    }
+    context.calls.delete(Child::ClusterNetworkPolicy, "", &name, &uid).await?;
+    info!(namespace, workflow, name, "a ClusterNetworkPolicy was left behind, and is gone");
+    Ok(again)
+}
+
+/// The kind, of which only metadata is ever read as such.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterNetworkPolicy(ObjectMeta);
+
+impl Resource for ClusterNetworkPolicy {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Child::ClusterNetworkPolicy.kind().into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Child::ClusterNetworkPolicy.group().into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Child::ClusterNetworkPolicy.version().into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Child::ClusterNetworkPolicy.plural().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0
+    }
+}
