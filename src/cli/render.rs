@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
     egress,
-    plan::{self, Acceptance, Change, Child, PluginPolicies, GrantObserved, GranteeFacts, Observed, Outcome},
+    plan::{self, Acceptance, Change, Child, GrantObserved, GranteeFacts, Observed, Outcome, PluginPolicies},
 };
 pub(super) use surroundings::facts_of;
 use surroundings::{Surroundings, bare};

@@ -48,9 +48,8 @@ pub(super) fn spec(workflow: &str, allowed: &Allowed, observed: &Observed, class
         "namespaceSelector": selecting(NAMESPACE_NAME_LABEL, &observed.namespace.name),
         "podSelector": selecting(WORKFLOW_LABEL, workflow),
     });
-    (!rules.is_empty()).then(|| {
-        json!({"tier": "Admin", "priority": priority, "subject": {"pods": pods}, "egress": rules})
-    })
+    (!rules.is_empty())
+        .then(|| json!({"tier": "Admin", "priority": priority, "subject": {"pods": pods}, "egress": rules}))
 }
 
 /// Makes an owned object one of the cluster's: the garbage collector takes it with the namespace.

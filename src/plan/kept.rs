@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::given::Record;
 use super::object::{REVISION_ANNOTATION, comparable};
-use super::{Child, Observed, cilium, cluster_policy, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules};
+use super::{
+    Child, Observed, cilium, cluster_policy, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules,
+};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
     egress,

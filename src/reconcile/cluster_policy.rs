@@ -22,7 +22,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{CONCURRENCY, CallError, Context, RESYNC, Reads, calls, jittered, lean, log, on_error, paged, paged_of_others};
+use super::{
+    CONCURRENCY, CallError, Context, RESYNC, Reads, calls, jittered, lean, log, on_error, paged, paged_of_others,
+};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend, Mode, OWNER_LABEL, OWNER_UID_ANNOTATION},
     plan::{self, Child, PluginPolicies, cluster_policy_name, cluster_policy_of},
@@ -105,7 +107,10 @@ fn known(
 ) -> Vec<ObjectRef<PartialObjectMeta<ClusterNetworkPolicy>>> {
     let known = policies.state();
     let names = known.iter().map(|policy| policy.name_any());
-    names.filter(|name| wanted(name)).map(|name| ObjectRef::new(&name)).collect()
+    names
+        .filter(|name| wanted(name))
+        .map(|name| ObjectRef::new(&name))
+        .collect()
 }
 
 async fn reconcile(
@@ -125,8 +130,14 @@ async fn reconcile(
             return Ok(again);
         }
     }
-    context.calls.delete(Child::ClusterNetworkPolicy, "", &name, &uid).await?;
-    info!(namespace, workflow, name, "a ClusterNetworkPolicy was left behind, and is gone");
+    context
+        .calls
+        .delete(Child::ClusterNetworkPolicy, "", &name, &uid)
+        .await?;
+    info!(
+        namespace,
+        workflow, name, "a ClusterNetworkPolicy was left behind, and is gone"
+    );
     Ok(again)
 }
 

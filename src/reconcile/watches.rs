@@ -26,8 +26,8 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONCURRENCY, Context, cilium, class, cluster_policy, facts, grant, lean, log, namespace, on_error, paged, paged_of_others, ranges,
-    turns::in_turn, workflow,
+    CONCURRENCY, Context, cilium, class, cluster_policy, facts, grant, lean, log, namespace, on_error, paged,
+    paged_of_others, ranges, turns::in_turn, workflow,
 };
 use crate::{
     api::{

@@ -25,6 +25,7 @@ mod direct;
 mod down;
 mod edited_alike;
 mod egress_cilium;
+mod egress_cluster_network_policy;
 mod egress_domains;
 mod egress_resolved;
 mod engines_pods;

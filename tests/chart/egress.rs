@@ -94,28 +94,50 @@ async fn it_is_there_only_where_it_is_wanted_and_the_operator_knows() {
 
 /// The right to write another engine's policies is there where somebody asked for it, and is one rule more.
 #[tokio::test]
-async fn the_operator_writes_policies_of_cilium_only_where_it_is_let() {
-    let wanted = json!({
-        "apiGroups": ["cilium.io"], "resources": ["ciliumnetworkpolicies"],
-        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
-    });
-    let mut rules = Vec::new();
-    for (values, is_let) in [(&[] as &[&str], false), (&["egress.cilium.enabled=true"], true)] {
-        let objects = render(values).await;
-        let operator = &named(&objects, "Deployment", "ringfence")["spec"]["template"]["spec"]["containers"][0];
-        assert_eq!(strings(&operator["args"]).contains(&"--egress-cilium"), is_let);
-        let role = named(&objects, "ClusterRole", "ringfence");
-        rules.push(role["rules"].as_array().unwrap().clone());
-        let proxy = objects
-            .iter()
-            .filter(|object| object["metadata"]["name"] == EGRESS_PROXY);
-        assert_eq!(proxy.count(), 0, "one needs not the other");
+async fn the_operator_writes_policies_of_plugins_only_where_it_is_let() {
+    const OWN: &str = "ringfence-own-cluster-network-policies";
+    let cases = [
+        (
+            "egress.cilium.enabled=true",
+            "--egress-cilium",
+            "cilium.io",
+            "ciliumnetworkpolicies",
+        ),
+        (
+            "egress.clusterNetworkPolicy.enabled=true",
+            "--egress-cluster-network-policy",
+            "policy.networking.k8s.io",
+            "clusternetworkpolicies",
+        ),
+    ];
+    for (value, flag, group, resource) in cases {
+        let wanted = json!({
+            "apiGroups": [group], "resources": [resource],
+            "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+        });
+        let mut rules = Vec::new();
+        for (values, is_let) in [(&[] as &[&str], false), (&[value], true)] {
+            let objects = render(values).await;
+            let operator = &named(&objects, "Deployment", "ringfence")["spec"]["template"]["spec"]["containers"][0];
+            assert_eq!(strings(&operator["args"]).contains(&flag), is_let);
+            let role = named(&objects, "ClusterRole", "ringfence");
+            rules.push(role["rules"].as_array().unwrap().clone());
+            let proxy = objects
+                .iter()
+                .filter(|object| object["metadata"]["name"] == EGRESS_PROXY);
+            assert_eq!(proxy.count(), 0, "one needs not the other");
+            // What narrows the right comes with it, and Ringfence may not write that.
+            let narrows = objects.iter().filter(|object| object["metadata"]["name"] == OWN);
+            let is_narrowed = is_let && resource == "clusternetworkpolicies";
+            assert_eq!(narrows.count(), if is_narrowed { 2 } else { 0 });
+            assert!(!role["rules"].to_string().contains(OWN));
+        }
+        let [without, mut with] = <[_; 2]>::try_from(rules).unwrap();
+        let before = with.len();
+        with.retain(|rule| *rule != wanted);
+        assert_eq!(with.len(), before - 1);
+        assert_eq!(with, without);
     }
-    let [without, mut with] = <[_; 2]>::try_from(rules).unwrap();
-    let before = with.len();
-    with.retain(|rule| *rule != wanted);
-    assert_eq!(with.len(), before - 1);
-    assert_eq!(with, without);
 }
 
 /// And the operator may read where it is: that one Service, and only where it is.
@@ -365,6 +387,8 @@ async fn its_values_are_checked() {
         "egress.enabled=maybe",
         "egress.cilium=true",
         "egress.cilium.enabled=maybe",
+        "egress.clusterNetworkPolicy.enabled=maybe",
+        "egress.clusterNetworkPolicy.priority=1",
         "egress.replicas=0",
         "egress.clusterIP=None",
         "egress.clusterDomains=cluster.local",

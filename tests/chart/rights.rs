@@ -135,6 +135,22 @@ async fn ringfence_may_do_what_it_must_and_little_else() {
         ("list", "cilium.io", "ciliumnetworkpolicies", "", "", true),
         ("create", "cilium.io", "ciliumnetworkpolicies", "x", "", false),
         (
+            "list",
+            "policy.networking.k8s.io",
+            "clusternetworkpolicies",
+            "",
+            "",
+            true,
+        ),
+        (
+            "create",
+            "policy.networking.k8s.io",
+            "clusternetworkpolicies",
+            "",
+            "",
+            false,
+        ),
+        (
             "patch",
             admission,
             "validatingwebhookconfigurations",

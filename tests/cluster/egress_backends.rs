@@ -6,19 +6,22 @@ use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::{ControlPlane, Options, eventually};
 
-use crate::objects::cilium_definition;
-use crate::world::{Actor, BINARY, CLASSES, SOON, World, all, condition, in_force, one, tenant_everywhere, workflow};
+use crate::objects::{CLUSTER_POLICIES, cilium_definition, cluster_policy, cluster_policy_definition};
+use crate::world::{
+    Actor, BINARY, CLASSES, NAMESPACES, SOON, World, all, condition, in_force, one, tenant_everywhere, unasked,
+    workflow,
+};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/ciliumnetworkpolicies.cilium.io";
 
-/// A control plane without an egress proxy, where Ringfence may write Cilium's policies as far as the chart says.
+/// A control plane without an egress proxy, where Ringfence may write policies of network plugins as far as the chart says.
 async fn world(flags: &[&str]) -> World {
     let cluster: &'static ControlPlane = Box::leak(Box::new(
         ControlPlane::start(Options::default()).expect("a control plane"),
     ));
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let values = json!({"egress": {"cilium": {"enabled": true}}});
+    let values = json!({"egress": {"cilium": {"enabled": true}, "clusterNetworkPolicy": {"enabled": true}}});
     let ringfence = cluster.start_ringfence_with(BINARY, &values, &flags).await;
     let admin = Actor::new(cluster.admin().await);
     in_force(&admin).await;
@@ -303,4 +306,179 @@ async fn what_somebody_writes_into_it_is_put_back() {
     world.admin.delete(&path).await.ok();
     let again = place.opens(&["api.example.com"]).await;
     assert_ne!(again["metadata"]["uid"], before["metadata"]["uid"]);
+}
+
+/// By a ClusterNetworkPolicy: made where the class says so, kept as it is declared, and gone with whatever it was made for.
+#[tokio::test]
+async fn a_cluster_network_policy_stands_no_longer_than_what_it_was_made_for() {
+    let world = &world(&["--scan-period=0", "--egress-cluster-network-policy"]).await;
+    let admin = &world.admin;
+    let chosen = json!({"backend": "ClusterNetworkPolicy", "clusterNetworkPolicy": {"priority": 40}});
+    let place = &Place::new(world, "enforce", chosen.clone()).await;
+    let others = &Place::new(world, "enforce", chosen.clone()).await;
+    let path = &cluster_policy(&place.ns, "triage");
+    let aiw = one("AIWorkflow", &place.ns, "triage");
+
+    // Nothing is there, and nothing takes its place.
+    let said = place.says("Ready", "False", "NoEgressBackend").await;
+    let message = condition(&said, "Programmed")["message"].to_string();
+    assert!(message.contains("does not serve"), "{message}");
+    place.reached_by(chosen["backend"].clone()).await;
+    place.dns_is_open(true).await;
+    place.says("DnsExfiltration", "True", "Possible").await;
+
+    admin.post(DEFINITIONS, &cluster_policy_definition()).await.ok();
+    let egress = |names: &[&str]| {
+        let rule = |name: &&str| {
+            json!({
+                "name": name.replace('.', "-"), "action": "Accept", "to": [{"domainNames": [name]}],
+                "protocols": [{"tcp": {"destinationPort": {"number": 443}}}],
+            })
+        };
+        names.iter().map(rule).collect::<Vec<_>>()
+    };
+    let stands = async |priority: i64, names: &[&str]| {
+        let wanted = json!({
+            "tier": "Admin", "priority": priority, "egress": egress(names),
+            "subject": {"pods": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place.ns}},
+                "podSelector": {"matchLabels": {"ringfence.dev/workflow": "triage"}},
+            }},
+        });
+        eventually(SOON, || async {
+            let policy = admin.read(path).await?;
+            ensure!(policy["spec"] == wanted, "{} is not {wanted}", policy["spec"]);
+            Ok(policy)
+        })
+        .await
+    };
+    let made = stands(40, &["api.example.com"]).await;
+    place.says("Ready", "True", "Fenced").await;
+    place.dns_is_open(true).await;
+    let owner = &made["metadata"]["ownerReferences"];
+    let namespace = admin.read(&format!("{NAMESPACES}/{}", place.ns)).await.unwrap();
+    assert_eq!(
+        *owner,
+        json!([{"apiVersion": "v1", "kind": "Namespace", "name": place.ns, "uid": namespace["metadata"]["uid"]}])
+    );
+
+    // It follows the declaration and the class; what is written or deleted past Ringfence is put back.
+    let two = declaring(&["api.example.com", "b.example.com"]);
+    world.tess.patch(&aiw, &json!({"spec": two})).await.ok();
+    let before = stands(40, &["api.example.com", "b.example.com"]).await;
+    let ours = &unasked(world.cluster).await;
+    for edit in [
+        json!({"spec": {"priority": 1}}),
+        json!({"spec": {"egress": egress(&["evil.example.com"])}}),
+        json!({"metadata": {"finalizers": ["example.com/stay"]}}),
+        json!({"metadata": {"labels": {"ringfence.dev/owner": null}}}),
+    ] {
+        ours.patch(path, &edit).await.ok();
+        eventually(SOON, || async {
+            let now = admin.read(path).await?;
+            let said = |policy: &Value| {
+                json!([
+                    policy["spec"],
+                    policy["metadata"]["labels"],
+                    policy["metadata"]["finalizers"]
+                ])
+            };
+            ensure!(said(&now) == said(&before), "{now}");
+            Ok(())
+        })
+        .await;
+    }
+    admin.delete(path).await.ok();
+    let again = stands(40, &["api.example.com", "b.example.com"]).await;
+    assert_ne!(again["metadata"]["uid"], before["metadata"]["uid"]);
+    place
+        .change_class(json!({"clusterNetworkPolicy": {"priority": 41}}))
+        .await;
+    stands(41, &["api.example.com", "b.example.com"]).await;
+    let refused = admin
+        .patch(
+            &format!("{CLASSES}/{}", place.class),
+            &json!({"spec": {"egress": {"clusterNetworkPolicy": null}}}),
+        )
+        .await;
+    assert_eq!(refused.code, 422, "{}", refused.body);
+
+    // The class names another backend; the namespace does not enforce any more.
+    place.change_class(json!({"backend": "Proxy"})).await;
+    admin.gone(path).await;
+    place.says("Programmed", "False", "NoEgressProxy").await;
+    place.change_class(json!({"backend": "ClusterNetworkPolicy"})).await;
+    stands(41, &["api.example.com", "b.example.com"]).await;
+    let mode = async |enforce: Value, warn: Value| {
+        let labels = json!({"metadata": {"labels": {"ringfence.dev/enforce": enforce, "ringfence.dev/warn": warn}}});
+        admin.patch(&format!("{NAMESPACES}/{}", place.ns), &labels).await.ok();
+    };
+    mode(Value::Null, json!(place.class)).await;
+    admin.gone(path).await;
+    place.says("Programmed", "False", "NoEgressBackend").await;
+    mode(json!(place.class), Value::Null).await;
+    stands(41, &["api.example.com", "b.example.com"]).await;
+    mode(Value::Null, Value::Null).await;
+    admin.gone(path).await;
+    mode(json!(place.class), Value::Null).await;
+    stands(41, &["api.example.com", "b.example.com"]).await;
+
+    // Of a workflow that was, and of another one of that name: as nobody swept while Ringfence was away.
+    let left = |workflow: &str| {
+        let mut left = made.clone();
+        left["metadata"] = json!({
+            "name": format!("ringfence.{}.{workflow}", place.ns), "ownerReferences": owner,
+            "labels": {"ringfence.dev/owner": workflow}, "annotations": {"ringfence.dev/owner-uid": "of-another-life"},
+        });
+        left["spec"]["subject"]["pods"]["podSelector"]["matchLabels"]["ringfence.dev/workflow"] = json!(workflow);
+        left
+    };
+    ours.post(CLUSTER_POLICIES, &left("gone")).await.ok();
+    ours.post(CLUSTER_POLICIES, &left("tomorrow")).await.ok();
+    let tomorrow = workflow("tomorrow", &declaring(&["api.example.com"]));
+    let tomorrow = world.tess.post(&all("AIWorkflow", &place.ns), &tomorrow).await.ok();
+    admin.gone(&cluster_policy(&place.ns, "gone")).await;
+    eventually(SOON, || async {
+        let policy = admin.read(&cluster_policy(&place.ns, "tomorrow")).await?;
+        let owner = &policy["metadata"]["annotations"]["ringfence.dev/owner-uid"];
+        ensure!(*owner == tomorrow["metadata"]["uid"], "{owner}");
+        Ok(())
+    })
+    .await;
+
+    // With the workflow it goes; with the namespace also while Ringfence is away.
+    world.tess.delete(&aiw).await.ok();
+    admin.gone(path).await;
+    let other = &cluster_policy(&others.ns, "triage");
+    eventually(SOON, || async { admin.read(other).await }).await;
+    let pid = world.ringfence.pid().expect("a process").to_string();
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
+    assert!(killed.expect("kill").success());
+    admin.delete(&one("AIWorkflow", &others.ns, "triage")).await;
+    admin.delete(&format!("{NAMESPACES}/{}", others.ns)).await.ok();
+    admin.gone(other).await;
+}
+
+/// Where the chart does not let it, nothing is written, and the class's word is replaced by nothing.
+#[tokio::test]
+async fn a_cluster_network_policy_is_written_only_where_the_chart_lets_it() {
+    let world = &world(&["--scan-period=0", "--egress-cilium"]).await;
+    define(world).await;
+    world.admin.post(DEFINITIONS, &cluster_policy_definition()).await.ok();
+    let chosen = json!({"backend": "ClusterNetworkPolicy", "clusterNetworkPolicy": {"priority": 40}});
+    let place = Place::new(world, "enforce", chosen).await;
+    let by_itself = Place::new(world, "enforce", Value::Null).await;
+    let said = place.says("Ready", "False", "NoEgressBackend").await;
+    let message = condition(&said, "Programmed")["message"].to_string();
+    assert!(message.contains("egress.clusterNetworkPolicy.enabled"), "{message}");
+    by_itself.opens(&["api.example.com"]).await;
+    let all = world.admin.items(CLUSTER_POLICIES).await.unwrap();
+    assert_eq!(all, Vec::<Value>::new());
+    assert!(
+        !world
+            .admin
+            .is_there(&place.path("CiliumNetworkPolicy", "domains"))
+            .await
+            .unwrap()
+    );
 }

@@ -169,6 +169,71 @@ pub fn annotated(name: &str) -> Value {
     pod
 }
 
+/// Path of the ClusterNetworkPolicy of a workflow.
+pub fn cluster_policy(namespace: &str, workflow: &str) -> String {
+    format!("{CLUSTER_POLICIES}/ringfence.{namespace}.{workflow}")
+}
+
+pub const CLUSTER_POLICIES: &str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
+
+/// A definition of ClusterNetworkPolicies with the fields and bounds of the real one that matter here: what else is written there is lost, as it
+/// is in a cluster.
+pub fn cluster_policy_definition() -> Value {
+    let object = |properties: Value| json!({"type": "object", "properties": properties});
+    let union =
+        |properties: Value| json!({"type": "object", "minProperties": 1, "maxProperties": 1, "properties": properties});
+    let up_to_25 = |items: Value| json!({"type": "array", "minItems": 1, "maxItems": 25, "items": items});
+    let set = |items: Value| json!({"type": "array", "minItems": 1, "maxItems": 25, "x-kubernetes-list-type": "set", "items": items});
+    let labels = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let mut selector = object(json!({"matchLabels": labels}));
+    selector["x-kubernetes-map-type"] = json!("atomic");
+    let pods = object(json!({"namespaceSelector": selector, "podSelector": selector}));
+    let name = r"^(\*\.)?([a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$";
+    let peer = union(json!({
+        "namespaces": selector, "pods": pods, "networks": set(json!({"type": "string", "maxLength": 43})),
+        "domainNames": set(json!({"type": "string", "pattern": name})),
+    }));
+    let number = json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535});
+    let mut range = object(json!({"start": number, "end": number}));
+    range["required"] = json!(["start", "end"]);
+    range["x-kubernetes-validations"] = json!([{"rule": "self.start < self.end"}]);
+    let port = object(json!({"destinationPort": union(json!({"number": number, "range": range}))}));
+    let protocol = union(json!({"tcp": port, "udp": port, "destinationNamedPort": {"type": "string"}}));
+    let rule = |way: &str, peer: &Value| {
+        let mut rule = object(json!({
+            "name": {"type": "string", "maxLength": 100}, "action": {"type": "string", "enum": ["Accept", "Deny", "Pass"]},
+            "protocols": up_to_25(protocol.clone()),
+        }));
+        rule["properties"][way] = up_to_25(peer.clone());
+        rule["required"] = json!(["action", way]);
+        json!({"type": "array", "maxItems": 25, "items": rule})
+    };
+    let mut spec = object(json!({
+        "tier": {"type": "string", "enum": ["Admin", "Baseline"]},
+        "priority": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 1000},
+        "subject": union(json!({"namespaces": selector, "pods": pods})),
+        "ingress": rule("from", &union(json!({"namespaces": selector, "pods": pods}))),
+        "egress": rule("to", &peer),
+    }));
+    spec["required"] = json!(["tier", "priority", "subject"]);
+    let status = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "clusternetworkpolicies.policy.networking.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+        },
+        "spec": {
+            "group": "policy.networking.k8s.io", "scope": "Cluster",
+            "names": {"kind": "ClusterNetworkPolicy", "plural": "clusternetworkpolicies"},
+            "versions": [{
+                "name": "v1alpha2", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": object(json!({"spec": spec, "status": status}))},
+            }],
+        },
+    })
+}
+
 /// A definition of CiliumNetworkPolicies with the fields of Cilium's own that its policies for domains have, and their bounds: what else is
 /// written there is lost, as it is in a cluster.
 pub fn cilium_definition() -> Value {

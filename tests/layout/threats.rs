@@ -297,8 +297,11 @@ fn guards_page(doors: &[Attacked]) -> String {
 /// The ValidatingAdmissionPolicies of the chart.
 fn admission_policies() -> Vec<String> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(root().join("charts/ringfence/guards")).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+    let guards = fs::read_dir(root().join("charts/ringfence/guards")).unwrap();
+    // And the one that holds Ringfence itself, which is not Ringfence's to write.
+    let own = root().join("charts/ringfence/templates/own-cluster-network-policies.yaml");
+    for path in guards.map(|entry| entry.unwrap().path()).chain([own]) {
+        let text = fs::read_to_string(path).unwrap();
         for document in text.split("\n---") {
             if document.contains("kind: ValidatingAdmissionPolicy\n") {
                 let (_, after) = document.split_once("\n  name: ").expect("a policy has a name");

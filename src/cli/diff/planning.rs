@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, ConditionType, DEFAULT_DENY_NAME, Reason, find},
-    plan::{self, Change, Child, PluginPolicies, DefaultDenyPlan, GranteeFacts, Observed, Plan},
+    plan::{self, Change, Child, DefaultDenyPlan, GranteeFacts, Observed, Plan, PluginPolicies},
     reconcile::CallError,
 };
 

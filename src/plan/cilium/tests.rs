@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     api::AIWorkflow,
     plan::{
-        Change, Child, PluginPolicies, Observed, is_foreign, owner_uid, plan, same,
+        Change, Child, Observed, PluginPolicies, is_foreign, owner_uid, plan, same,
         tests::{kinds, observed, stored, workflow},
     },
 };

@@ -334,6 +334,29 @@ async fn a_policy_of_the_whole_cluster_is_told_where_it_is_served() {
     );
 }
 
+/// Whose one is, its name and its owner's UID say; that a policy says it of itself is not enough.
+#[tokio::test]
+async fn a_policy_of_the_cluster_that_ringfence_made_is_no_finding() {
+    let policy = |name: &str, uid: &str| {
+        json!({"metadata": {
+            "name": name, "labels": {"ringfence.dev/owner": "triage"}, "annotations": {"ringfence.dev/owner-uid": uid},
+        }})
+    };
+    let mut workflow = facts().workflow.unwrap();
+    workflow["status"]["egress"] = json!({"backend": "ClusterNetworkPolicy"});
+    let uid = workflow["metadata"]["uid"].as_str().unwrap();
+    let policies = vec![policy("ringfence.ai.triage", uid), json!({"metadata": {"name": "all"}})];
+    let forged = vec![policy("ringfence.ai.triage", "gone"), policy("open", uid)];
+    for (policies, expected) in [(policies, 1), (forged, 2)] {
+        let cluster = cluster()
+            .listing("aiworkflows", Some("ai"), vec![workflow.clone()])
+            .listing("aiworkflows", None, vec![workflow.clone()])
+            .listing("clusternetworkpolicies", None, policies);
+        let tally = scan(cluster.serving("policy.networking.k8s.io")).await;
+        assert_eq!(rules(&tally), [("foreign-network-policy", expected)]);
+    }
+}
+
 /// Takes its time over whatever is in namespace `ai`.
 struct Slow;
 

@@ -34,7 +34,7 @@ impl ControlPlane {
     /// Ringfence of this test binary, installed by the chart and ready, started by the first test that asks. `binary` is
     /// `env!("CARGO_BIN_EXE_ringfence")`, which only the test itself knows. It does not scan: that would write `Compliant` when
     /// no other test expects it. It is told that an egress proxy is there, which is the same for what comes of declared domains; and it may
-    /// write Cilium's policies, for classes that say so.
+    /// write Cilium's policies and ClusterNetworkPolicies, for classes that say so.
     ///
     /// # Panics
     /// When it does not become ready.
@@ -42,8 +42,11 @@ impl ControlPlane {
         let started = self
             .ringfence
             .get_or_try_init(async || {
-                let flags = ["--scan-period=0", "--egress-proxy", "--egress-cilium"].map(str::to_owned);
-                let values = serde_json::json!({"egress": {"cilium": {"enabled": true}}});
+                let plugins = ["--egress-cilium", "--egress-cluster-network-policy"];
+                let flags = [["--scan-period=0", "--egress-proxy"], plugins].concat().into_iter();
+                let flags: Vec<_> = flags.map(str::to_owned).collect();
+                let is_on = serde_json::json!({"enabled": true});
+                let values = serde_json::json!({"egress": {"cilium": is_on, "clusterNetworkPolicy": is_on}});
                 self.start_ringfence_with(binary, &values, &flags).await
             })
             .await;
