@@ -4,7 +4,7 @@ use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::attackers::{forbidden, force_apply, holder, scan_report, told};
+use crate::attackers::{force_apply, holder, scan_report, told};
 use crate::egress_domains::{declaring, follows_what_is_declared};
 use crate::objects::{CLUSTER_POLICIES, cluster_policy, cluster_policy_definition, said};
 use crate::world::{SOON, World, all, one, unasked};
@@ -33,7 +33,7 @@ async fn place(world: &World) -> (String, String, Value) {
 /// Everything, for everybody.
 fn open() -> Value {
     json!({
-        "tier": "Admin", "priority": 0, "subject": {"namespaces": {}},
+        "tier": "Admin", "priority": 0, "subject": {"namespaces": {}, "pods": null},
         "egress": [{"action": "Accept", "to": [{"networks": ["0.0.0.0/0"]}]}],
     })
 }
@@ -72,9 +72,14 @@ async fn somebody_changes_or_deletes_what_accepts_domains_before_every_policy() 
     answer.refused_by_guard(if by_keys { KEYS } else { GUARD });
     let (_, edith) = world.person(&ns, "edit").await;
     for attacker in [&world.tess, &edith] {
-        forbidden(&attacker.patch(&path, &json!({"spec": open()})).await);
-        forbidden(&attacker.delete(&path).await);
-        forbidden(&attacker.post(CLUSTER_POLICIES, &before).await);
+        for answer in [
+            attacker.patch(&path, &json!({"spec": open()})).await,
+            attacker.delete(&path).await,
+            attacker.post(CLUSTER_POLICIES, &before).await,
+        ] {
+            let by_rbac = answer.message().contains("is forbidden: User ");
+            assert!(answer.code == 403 && by_rbac, "{}", answer.body);
+        }
     }
     let after = world.admin.read(&path).await.unwrap();
     assert_eq!(said(&after), said(&before));
@@ -105,7 +110,7 @@ async fn a_policy_of_the_cluster_poses_as_one_of_ringfences() {
             .refused_by_guard(GUARD);
     }
     let mut generated = own("");
-    generated["metadata"] = json!({"generateName": format!("ringfence.{ns}.")});
+    generated["metadata"] = json!({"generateName": format!("ringfence.{ns}.t")});
     world
         .admin
         .post(CLUSTER_POLICIES, &generated)
