@@ -7,6 +7,7 @@ pub mod admit;
 mod body;
 mod budget;
 mod connection;
+mod faults;
 mod fetch;
 mod handler;
 mod health;

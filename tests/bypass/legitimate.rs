@@ -335,8 +335,9 @@ async fn the_glass_is_broken_and_that_is_told() {
     world.condition(ns, "triage", "Ready", "True", "Fenced").await;
     assert!(world.admin.is_there(&deny).await.unwrap());
 }
+
 /// Also after the declaration has become stricter than what runs.
-/// Legitimate: a Job ends and lets go of its pods, and a namespace is deleted with all that is in it.
+/// Legitimate: a Job ends, lets go of its pods and is cleared away, and a namespace is deleted with all that is in it.
 #[tokio::test]
 async fn a_job_and_a_namespace_come_to_their_end() {
     let world = World::shared().await;
@@ -394,6 +395,11 @@ async fn a_job_and_a_namespace_come_to_their_end() {
         Ok(answer)
     });
     bare.await.ok();
+    // The controller that clears what has ended away deletes it like anybody, and waits for its pods.
+    let clear = json!({"spec": {"ttlSecondsAfterFinished": 0}});
+    lea.patch(&one("Job", ns, "once"), &clear).await.ok();
+    world.admin.gone(&one("Job", ns, "once")).await;
+    world.admin.gone(&one("Pod", ns, name)).await;
 
     let namespace = format!("/api/v1/namespaces/{ns}");
     world.admin.delete(&namespace).await.ok();

@@ -14,6 +14,8 @@ use crate::world::{Actor, POLICIES, all, master, own, pod};
 
 /// Workflows that come, change and go in turn.
 const WORKFLOWS: u16 = 50;
+/// Pods that are made at once.
+const ROLLOUT: u64 = 32;
 /// How much memory may grow, and how much later a change may arrive.
 const GROWTH: f64 = 1.05;
 const LATER: f64 = 1.5;
@@ -53,11 +55,24 @@ async fn memory_and_lag_stay_flat() {
     drop(cluster);
 }
 
-/// Pods in and out of the fence, as fast as a busy namespace makes them. Returns how many were asked about.
+/// Pods in and out of the fence, as fast as a busy namespace makes them, and all pods of a rollout at once every minute: threads, buffers
+/// and heaps are as many as the busiest moment needed, and it must not come late by chance. Returns how many were asked about.
 async fn reviews(lea: &Actor, ns: &str, started: Instant, lasts: Duration) -> u64 {
     let path = format!("{}?dryRun=All", all("Pod", ns));
-    let mut asked = 0;
+    let (mut asked, mut minutes) = (0, 0);
     while started.elapsed() < lasts {
+        if started.elapsed().as_secs() / 60 >= minutes {
+            let rollout = (0..ROLLOUT).map(|number| {
+                let pod = pod(&format!("rollout-{minutes}-{number}"), "first");
+                let path = &path;
+                async move { lea.post(path, &pod).await }
+            });
+            for answer in futures::future::join_all(rollout).await {
+                assert_eq!(answer.code, 201, "{}", answer.body);
+            }
+            asked += ROLLOUT;
+            minutes += 1;
+        }
         let inside = lea.post(&path, &pod(&format!("in-{asked}"), "first")).await;
         assert_eq!(inside.code, 201, "{}", inside.body);
         let mut outside = pod(&format!("out-{asked}"), "first");
