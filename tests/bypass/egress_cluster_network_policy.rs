@@ -1,5 +1,6 @@
 //! Door: the ClusterNetworkPolicy that opens the way to domains goes before every NetworkPolicy, and is somebody else's to write.
 
+use anyhow::ensure;
 use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::{eventually, unique};
@@ -125,9 +126,15 @@ async fn a_policy_of_the_cluster_poses_as_one_of_ringfences() {
     world.admin.post(CLUSTER_POLICIES, &own(&name)).await.ok();
     let owner = json!({"metadata": {"annotations": {"ringfence.dev/owner-uid": made["metadata"]["annotations"]["ringfence.dev/owner-uid"]}}});
     world.admin.patch(&path, &owner).await.refused_by_guard(KEYS);
-    let found = told(&scan_report(&world, &[]).await);
-    let of = |name: &str| found.contains(&format!("foreign-network-policy ClusterNetworkPolicy/{name}"));
-    assert!(of(&name) && !of(&format!("ringfence.{ns}.triage")), "{found:?}");
+    let of = |name: &str| format!("foreign-network-policy ClusterNetworkPolicy/{name}");
+    // Once the API server tells that it serves the kind.
+    let found = eventually(SOON, || async {
+        let found = told(&scan_report(&world, &[]).await);
+        ensure!(found.contains(&of(&name)), "{found:?}");
+        Ok(found)
+    })
+    .await;
+    assert!(!found.contains(&of(&format!("ringfence.{ns}.triage"))), "{found:?}");
     world.admin.delete(&path).await.ok();
 }
 
@@ -220,7 +227,7 @@ async fn the_way_before_every_policy_goes_with_what_it_was_made_for() {
     world.admin.delete(&path).await.ok();
     eventually(SOON, || async {
         let now = world.admin.read(&path).await?;
-        anyhow::ensure!(now["metadata"]["uid"] != again["metadata"]["uid"], "{now}");
+        ensure!(now["metadata"]["uid"] != again["metadata"]["uid"], "{now}");
         Ok(())
     })
     .await;
