@@ -274,20 +274,17 @@ fn without_a_proxy_the_domains_stay_closed_and_it_is_said() {
 #[test]
 fn what_nobody_reviewed_leads_nowhere_new() {
     let mut observed = opening(&["*"]);
-    observed.children = stored(
-        &plan(
-            &declaring(&[to("a", &["a.example.com"]), to("b", &["b.example.com"])]),
-            &observed,
-        )
-        .changes,
+    let before = plan(
+        &declaring(&[to("a", &["a.example.com"]), to("b", &["b.example.com"])]),
+        &observed,
     );
+    observed.children = stored(&before.changes);
     observed.registration.as_mut().unwrap().uid = "another".to_owned();
     let edited = |egress: &[Value]| {
         let mut edited = declaring(egress);
         edited.metadata.generation = Some(4);
-        edited.status =
-            serde_json::from_value(json!({"reviewed": {"generation": 3, "registrationUID": "registration-uid"}}))
-                .unwrap();
+        let reviewed = json!({"generation": 3, "registrationUID": "registration-uid"});
+        edited.status = serde_json::from_value(json!({"reviewed": reviewed, "given": before.given})).unwrap();
         edited
     };
     let more = edited(&[
