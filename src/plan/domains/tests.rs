@@ -524,3 +524,27 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
     elsewhere["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!("vectors");
     assert!(read(&elsewhere).is_some());
 }
+
+/// Whoever may make a Service has a name there, and says where it leads.
+#[test]
+fn a_name_of_the_cluster_is_no_domain_whatever_its_names_are_below() {
+    let mut observed = opening(&["*"]);
+    let class = observed.class.as_mut().unwrap();
+    class.status.get_or_insert_default().cluster_domain = Some("k8s.corp.example".to_owned());
+    let declared = declaring(&[
+        to("service", &["x.evil.svc.k8s.corp.example"]),
+        to("below", &["*.k8s.corp.example"]),
+        to("itself", &["k8s.corp.example"]),
+        to("above", &["*.corp.example"]),
+        to("beside", &["other-k8s.corp.example"]),
+    ]);
+    let plan = plan(&declared, &observed);
+    assert_eq!(in_force(&plan), ["above", "beside"]);
+    assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
+    let told: Vec<_> = plan.acceptance.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(
+        told.iter().all(|told| told.contains("is a name of the cluster")),
+        "{told:?}"
+    );
+}
