@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    CONCURRENCY, CallError, Context, RESYNC, Reads, calls, jittered, lean, log, on_error, paged, paged_of_others,
+    CONCURRENCY, CallError, Context, RESYNC, Reads,
+    calls::{self, Owner},
+    jittered, lean, log, on_error, paged, paged_of_others,
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend, Mode, OWNER_LABEL, OWNER_UID_ANNOTATION},
@@ -34,6 +36,7 @@ use crate::{
 pub(super) async fn observe(
     workflow: &AIWorkflow,
     class: Option<&AIWorkflowClass>,
+    owner: &Owner<'_>,
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<PluginPolicies, CallError> {
@@ -43,8 +46,10 @@ pub(super) async fn observe(
     if !reads.writes_cluster_policies && !stood && !is_wanted {
         return Ok(PluginPolicies::default());
     }
-    let name = cluster_policy_name(&workflow.namespace().unwrap_or_default(), &workflow.name_any());
-    let listed = reads.calls.named_where_served(Child::ClusterNetworkPolicy, &name);
+    let name = cluster_policy_name(owner.namespace, owner.name);
+    let listed = reads
+        .calls
+        .named_where_served(Child::ClusterNetworkPolicy, &name, owner.uid);
     let Some(found) = listed.await? else {
         return Ok(PluginPolicies::Unserved);
     };
