@@ -245,10 +245,8 @@ async fn of_one_namespace_only_so_many_reviews_wait_and_one_more_is_refused_at_o
         ..Limits::default()
     });
     let by = |user: &str, namespace: &str, name: &str| {
-        let mut review = review(name);
-        review["request"]["namespace"] = json!(namespace);
-        review["request"]["userInfo"]["username"] = json!(user);
-        request("/admit/fence?timeout=5s", "application/json", review.to_string())
+        let body = sent(user, namespace, name, &json!({}));
+        request("/admit/fence?timeout=5s", "application/json", body)
     };
     let of = |namespace: &str, name: &str| by("tess", namespace, name);
     let flood = join_all((0..2).map(|_| server.send(of("floods", "dozes"))));
