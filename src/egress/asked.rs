@@ -61,7 +61,7 @@ impl ClusterDomains {
     }
 
     /// Whether a name is one of them, or below one.
-    fn hold(&self, name: &Host) -> bool {
+    pub fn hold(&self, name: &Host) -> bool {
         let is_of = |domain: &Host| {
             let before = name.as_str().strip_suffix(domain.as_str());
             before.is_some_and(|before| before.is_empty() || before.ends_with('.'))

@@ -77,6 +77,11 @@ impl Domain {
         }
     }
 
+    /// Whether it is that name, or all that it means is below it.
+    pub fn is_within(&self, name: &str) -> bool {
+        self.name == name || is_below(&self.name, name)
+    }
+
     /// The only host that it means; `None` of a wildcard, which means hosts that nobody can list.
     pub fn host(&self) -> Option<Host> {
         (!self.is_wildcard).then(|| Host(self.name.clone()))

@@ -102,7 +102,7 @@ mod tests {
         let made = plan(&workflow, &observed);
         observed.children = stored(&made.changes);
         let given = json!({
-            "effectiveRules": made.effective_rules, "reviewed": {"generation": 2, "registrationUID": "registration-uid"},
+            "effectiveRules": made.effective_rules, "given": made.given, "reviewed": {"generation": 2, "registrationUID": "registration-uid"},
         });
         workflow.status = Some(serde_json::from_value(given).unwrap());
         observed.registration = Some(Registration {

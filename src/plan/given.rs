@@ -10,43 +10,37 @@ use sha2::{Digest, Sha256};
 
 use super::object::REVISION_ANNOTATION;
 use super::{Child, cilium, domains, kept, object::comparable};
-use crate::api::{AIWorkflow, AIWorkflowGrant, AIWorkflowStatus, MAX_GIVEN, OWNER_UID_ANNOTATION, PolicyRule};
+use crate::api::{AIWorkflow, AIWorkflowGrant, MAX_GIVEN, OWNER_UID_ANNOTATION, PolicyRule};
 use crate::egress;
 
 /// Bytes of a digest.
 const LENGTH: usize = 16;
 
-/// What was given, as the status has it. `None`: by a Ringfence that kept no record of it.
-pub(super) struct Record<'a>(Option<BTreeSet<&'a str>>);
+/// What was given, as the status has it. Where that has no record nothing was, whatever stands: somebody may have made it with the declaration,
+/// and a declaration that was reviewed before anything was made of it has none either.
+pub(super) struct Record<'a>(BTreeSet<&'a str>);
 
 impl<'a> Record<'a> {
     fn new(given: Option<&'a [String]>) -> Self {
-        Self(given.map(|given| given.iter().map(String::as_str).collect()))
+        Self(given.unwrap_or_default().iter().map(String::as_str).collect())
     }
 
-    /// That of a workflow. Where there is none and nobody has reviewed it yet, nothing was given, whatever was made with it.
     pub(super) fn of(workflow: &'a AIWorkflow) -> Self {
-        let is_known = |status: &&AIWorkflowStatus| status.given.is_some() || status.reviewed.is_some();
-        let status = workflow.status.as_ref().filter(is_known);
-        Self::new(status.map_or(Some(&[]), |status| status.given.as_deref()))
+        Self::new(workflow.status.as_ref().and_then(|status| status.given.as_deref()))
     }
 
-    /// That of a grant. One that has none has given nothing, whatever was made with it.
     pub(super) fn of_grant(grant: &'a AIWorkflowGrant) -> Self {
-        let given = grant.status.as_ref().and_then(|status| status.given.as_deref());
-        Self::new(Some(given.unwrap_or_default()))
+        Self::new(grant.status.as_ref().and_then(|status| status.given.as_deref()))
     }
 
     /// Whether that part of an object was given.
     pub(super) fn holds(&self, of: (Child, &str), part: &str, element: &Value) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|given| given.contains(digest(of, part, element).as_str()))
+        self.0.contains(digest_of(of, part, element).as_str())
     }
 }
 
 /// The record of objects that are made. What is beyond the bound counts as not given.
-pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word<'_>) -> Vec<String> {
+pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word) -> Vec<String> {
     let mut given = BTreeSet::new();
     for ((child, name), object) in desired {
         let of = (*child, name.as_str());
@@ -58,12 +52,12 @@ pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word<'
                 .filter(|element| kept::is_declared(*child, element, word));
             for element in declared.map(comparable) {
                 let declared = kept::as_declared((*child, part), &element, word);
-                given.extend(declared.map(|declared| digest(of, part, &declared)));
-                given.insert(digest(of, part, &element));
+                given.extend(declared.map(|declared| digest_of(of, part, &declared)));
+                given.insert(digest_of(of, part, &element));
             }
         }
         if *child == Child::CiliumNetworkPolicy {
-            given.extend(cilium::asked(object).map(|asked| digest(of, cilium::DNS_NAMES, asked)));
+            given.extend(cilium::asked(object).map(|asked| digest_of(of, cilium::DNS_NAMES, asked)));
         }
         let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
         for (key, value) in annotations.into_iter().flatten() {
@@ -71,9 +65,9 @@ pub(super) fn of(desired: &BTreeMap<(Child, String), Value>, word: &kept::Word<'
                 OWNER_UID_ANNOTATION | REVISION_ANNOTATION => {}
                 egress::ANNOTATION => {
                     let rules = domains::rules_of(value.as_str().unwrap_or_default());
-                    given.extend(rules.iter().map(|rule| digest(of, egress::ANNOTATION, rule)));
+                    given.extend(rules.iter().map(|rule| digest_of(of, egress::ANNOTATION, rule)));
                 }
-                key => drop(given.insert(digest(of, key, value))),
+                key => drop(given.insert(digest_of(of, key, value))),
             }
         }
     }
@@ -89,11 +83,14 @@ pub(super) fn of_role<'a>(
     let (role, account) = (role.to_owned(), account.to_owned());
     rules
         .iter()
-        .map(move |rule| digest((Child::Role, &role), &account, &json!(rule)))
+        .map(move |rule| digest_of((Child::Role, &role), &account, &json!(rule)))
 }
 
-fn digest((child, name): (Child, &str), part: &str, element: &Value) -> String {
-    let whole = json!([child.kind(), name, part, element]).to_string();
-    let bytes = Sha256::digest(whole);
+fn digest_of((child, name): (Child, &str), part: &str, element: &Value) -> String {
+    digest(&json!([child.kind(), name, part, element]))
+}
+
+pub(super) fn digest(whole: &Value) -> String {
+    let bytes = Sha256::digest(whole.to_string());
     bytes.iter().take(LENGTH).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::given::Record;
+use super::given::{self, Record};
 use super::object::{REVISION_ANNOTATION, comparable};
 use super::{Child, Observed, cilium, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules};
 use crate::{
@@ -21,17 +21,21 @@ use crate::{
 const INGRESS: &str = "/spec/ingress";
 
 /// Whose word it is what policies open.
-pub(super) struct Word<'a> {
+pub(super) struct Word {
     /// The class's: the rule that it puts into the allow policy, if it does.
     dns: Option<Value>,
-    /// The declaration's: what it takes out of its ranges.
-    except: BTreeMap<(bool, String), Vec<&'a [String]>>,
+    /// The declaration's: what it takes out of its ranges, by digest. Rules may name one range, each with as much taken out of it, and all of
+    /// that stands for the range in each of them.
+    except: BTreeMap<(bool, String), String>,
 }
 
-impl<'a> Word<'a> {
-    pub(super) fn new(workflow: &'a AIWorkflow, dns: Option<Value>) -> Self {
-        let except = network::declared_except(workflow);
-        Self { dns, except }
+impl Word {
+    pub(super) fn new(workflow: &AIWorkflow, dns: Option<Value>) -> Self {
+        let except = network::declared_except(workflow).into_iter();
+        Self {
+            dns,
+            except: except.map(|(range, out)| (range, given::digest(&json!(out)))).collect(),
+        }
     }
 }
 
@@ -75,7 +79,7 @@ pub(super) fn on_record(
 pub(super) fn as_it_stood(
     (child, name): (Child, &str),
     desired: &mut Value,
-    (workflow, class, word): (&AIWorkflow, &AIWorkflowClass, &Word<'_>),
+    (workflow, class, word): (&AIWorkflow, &AIWorkflowClass, &Word),
     observed: &Observed,
 ) -> bool {
     let uid = workflow.uid().unwrap_or_default();
@@ -146,7 +150,7 @@ pub(super) const fn lists(child: Child) -> &'static [&'static str] {
 }
 
 /// Whether an element of such a list is the declaration's.
-pub(super) fn is_declared(child: Child, element: &Value, word: &Word<'_>) -> bool {
+pub(super) fn is_declared(child: Child, element: &Value, word: &Word) -> bool {
     match child {
         Child::NetworkPolicy => Some(element) != word.dns.as_ref(),
         Child::CiliumNetworkPolicy => cilium::is_opening(element),
@@ -155,7 +159,7 @@ pub(super) fn is_declared(child: Child, element: &Value, word: &Word<'_>) -> boo
 }
 
 /// An element of such a list, to be compared; `None` where no declaration gives it.
-pub(super) fn read(child: Child, element: &Value, word: &Word<'_>) -> Option<Value> {
+pub(super) fn read(child: Child, element: &Value, word: &Word) -> Option<Value> {
     is_declared(child, element, word).then(|| match child {
         Child::NetworkPolicy => without_excepts(&comparable(element)),
         _ => comparable(element),
@@ -164,7 +168,7 @@ pub(super) fn read(child: Child, element: &Value, word: &Word<'_>) -> Option<Val
 
 /// An element as its declaration has it, where that differs: of a range, with what the declaration takes out of it, and not what the cluster
 /// does. `element` is comparable.
-pub(super) fn as_declared((child, part): (Child, &str), element: &Value, word: &Word<'_>) -> Option<Value> {
+pub(super) fn as_declared((child, part): (Child, &str), element: &Value, word: &Word) -> Option<Value> {
     let mut ranges = Vec::new();
     if child == Child::NetworkPolicy {
         ranges_in(element, &mut ranges);

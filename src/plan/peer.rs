@@ -1,6 +1,6 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
-use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, domains, outside::shown, selector};
+use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, dns, domains, outside::shown, selector};
 use crate::{
     api::{
         AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, Protocol, WorkflowPeer,
@@ -277,13 +277,26 @@ pub(super) fn peer_outside_class(
         }
     }
     let opened = peer.domains.map(|_| domains::opened(class)).unwrap_or_default();
+    let of_cluster = dns::cluster_domain(class);
     for (index, text) in peer.domains.unwrap_or_default().iter().enumerate() {
-        if Domain::parse(text).is_ok_and(|domain| !opened.iter().any(|pattern| pattern.covers(&domain))) {
-            let message = format!("is a domain that AIWorkflowClass {class_name} does not open");
-            let fix = format!(
-                "ask the platform team to add it to spec.network.domains of AIWorkflowClass {class_name} ({})",
-                shown(&network.domains)
-            );
+        let Ok(domain) = Domain::parse(text) else { continue };
+        let outside = if domain.is_within(of_cluster) {
+            Some((
+                format!("is a name of the cluster, whose names are below {of_cluster}"),
+                "declare what is in the cluster in pods, workflow or cidrs".to_owned(),
+            ))
+        } else if !opened.iter().any(|pattern| pattern.covers(&domain)) {
+            Some((
+                format!("is a domain that AIWorkflowClass {class_name} does not open"),
+                format!(
+                    "ask the platform team to add it to spec.network.domains of AIWorkflowClass {class_name} ({})",
+                    shown(&network.domains)
+                ),
+            ))
+        } else {
+            None
+        };
+        if let Some((message, fix)) = outside {
             problems.push(Problem::new(
                 format!("{path}.domains[{index}]"),
                 Some(text),

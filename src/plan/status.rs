@@ -68,13 +68,14 @@ pub fn status(
     }
     status.mode = observed.namespace.mode();
     status.reviewed.clone_from(&plan.reviewed);
+    // What is planned is of a declaration that was reviewed, however much of it could be made.
+    if !plan.held && matches!(outcome, Outcome::Applied(_) | Outcome::Failed(..)) {
+        status.given = Some(plan.given.clone());
+    }
     match outcome {
         Outcome::Applied(account) => {
             status.effective_rules.clone_from(&plan.effective_rules);
             status.launcher_rules.clone_from(&plan.launcher_rules);
-            if !plan.held {
-                status.given = Some(plan.given.clone());
-            }
             status.service_account.clone_from(account);
             // What stood before goes on record only when it is gone: the next look rests on it.
             if !plan.held {

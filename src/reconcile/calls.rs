@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use axum::http;
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt,
     api::{
         ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
     },
@@ -17,13 +17,28 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::lean::{ALONE, Lean, MAX_OBJECT};
+use crate::api::{OWNER_LABEL, OWNER_UID_ANNOTATION};
 use crate::plan::Child;
+use crate::review::weight;
 use crate::webhook::pages::{Ask, List, Page};
 
 /// Longest that one call may take.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 /// Objects in one page of a list. Few, because each may be as large as an object can be (9 MB as text), and eight lists run at a time.
 pub(super) const PAGE: u32 = 4;
+
+/// Most that the objects of one list may weigh that are kept as they are. Of what is beyond that only who they are is kept, which is no
+/// object that anybody declared: it is replaced or deleted.
+const OWNED: usize = 32 << 20;
+
+/// Whose objects are listed: those that say so by their label and by their annotation. Whoever can write objects wrote as many as they liked
+/// with that label, before guards stood.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Owner<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: Option<&'a str>,
+}
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -206,11 +221,14 @@ impl Calls {
     }
 
     /// Every object of a kind that matches a label selector, page by page.
-    pub(super) async fn list(&self, child: Child, namespace: &str, labels: &str) -> Result<Vec<Value>, CallError> {
+    pub(super) async fn list(&self, child: Child, owner: &Owner<'_>) -> Result<Vec<Value>, CallError> {
+        let Owner { namespace, name, uid } = *owner;
         let what = format!("list {} of namespace {namespace}", child.plural());
         let api = self.api(child, namespace);
-        let mut params = ListParams::default().labels(labels).limit(PAGE);
-        let mut objects = Vec::new();
+        let mut params = ListParams::default()
+            .labels(&format!("{OWNER_LABEL}={name}"))
+            .limit(PAGE);
+        let (mut objects, mut left) = (Vec::new(), OWNED);
         loop {
             let page = bounded(&what, api.list(&params)).await?;
             for Lean(mut object) in page.items {
@@ -219,7 +237,13 @@ impl Calls {
                     api_version: child.api_version(),
                     kind: child.kind().to_owned(),
                 });
-                objects.push(raw(&what, object)?);
+                if uid.is_none() || object.annotations().get(OWNER_UID_ANNOTATION).map(String::as_str) != uid {
+                    continue;
+                }
+                let object = raw(&what, object)?;
+                let room = left.checked_sub(weight(&object));
+                left = room.unwrap_or(left);
+                objects.push(if room.is_some() { object } else { head(&object) });
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
@@ -230,13 +254,8 @@ impl Calls {
 
     /// The same of a kind that not every API server serves. `None` where it is not served, for good or for the moment: that says nothing of
     /// what is stored.
-    pub(super) async fn list_served(
-        &self,
-        child: Child,
-        namespace: &str,
-        labels: &str,
-    ) -> Result<Option<Vec<Value>>, CallError> {
-        served(self.list(child, namespace, labels).await)
+    pub(super) async fn list_served(&self, child: Child, owner: &Owner<'_>) -> Result<Option<Vec<Value>>, CallError> {
+        served(self.list(child, owner).await)
     }
 
     pub(super) async fn create(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
@@ -335,6 +354,20 @@ pub(super) fn raw(what: &str, object: DynamicObject) -> Result<Value, CallError>
     })
 }
 
+/// Who an object is, and whose.
+fn head(object: &Value) -> Value {
+    let at = |field: &str| object.pointer(&format!("/metadata/{field}"));
+    let owner = at("annotations").and_then(|annotations| annotations.get(OWNER_UID_ANNOTATION));
+    json!({
+        "apiVersion": object["apiVersion"],
+        "kind": object["kind"],
+        "metadata": {
+            "name": at("name"), "namespace": at("namespace"), "uid": at("uid"), "resourceVersion": at("resourceVersion"),
+            "annotations": {OWNER_UID_ANNOTATION: owner},
+        },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -403,7 +436,7 @@ mod tests {
             std::future::ready(Ok::<_, Infallible>(answer))
         };
         let calls = Calls::new(Client::new(tower::service_fn(answer), "default"));
-        let found = calls.list_served(Child::CiliumNetworkPolicy, "ai", "a=b").await;
+        let found = calls.list_served(Child::CiliumNetworkPolicy, &Owner::default()).await;
         assert_eq!(found.as_ref().ok().map(Option::is_some), expected, "{found:?}");
     }
 

@@ -6,14 +6,14 @@ use std::borrow::Cow;
 
 use futures::Stream;
 use kube::{
-    Client, Resource, ResourceExt,
+    Client, Resource,
     api::{ObjectMeta, PartialObjectMeta},
     core::NamespaceResourceScope,
     runtime::watcher::{self, Config},
 };
 use serde_json::Value;
 
-use super::{CallError, Reads, lean};
+use super::{CallError, Reads, calls::Owner, lean};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend},
     plan::{self, Child, CiliumPolicies},
@@ -23,7 +23,7 @@ use crate::{
 pub(super) async fn observe(
     workflow: &AIWorkflow,
     class: Option<&AIWorkflowClass>,
-    labels: &str,
+    owner: &Owner<'_>,
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<CiliumPolicies, CallError> {
@@ -32,9 +32,7 @@ pub(super) async fn observe(
     if !reads.writes_cilium && !stood && !plan::names_domains(workflow) {
         return Ok(CiliumPolicies::default());
     }
-    let namespace = workflow.namespace().unwrap_or_default();
-    let listed = reads.calls.list_served(Child::CiliumNetworkPolicy, &namespace, labels);
-    match listed.await {
+    match reads.calls.list_served(Child::CiliumNetworkPolicy, owner).await {
         Ok(None) => Ok(CiliumPolicies::Unserved),
         Ok(Some(found)) => {
             children.extend(found.into_iter().map(|policy| (Child::CiliumNetworkPolicy, policy)));

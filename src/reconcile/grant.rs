@@ -7,13 +7,15 @@ use k8s_openapi::{api::core::v1::ServiceAccount, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
 
 use super::{
-    CallError, Context, RESYNC, Reads, apply, calls, jittered,
+    CallError, Context, RESYNC, Reads, apply,
+    calls::{self, Owner},
+    jittered,
     lean::{self, Lean},
     retry, trim,
     workflow::failure,
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_LABEL, OWNER_UID_ANNOTATION, Reason, is_dns_subdomain},
+    api::{AIWorkflow, AIWorkflowGrant, GrantedWorkflow, OWNER_UID_ANNOTATION, Reason, is_dns_subdomain},
     plan::{self, Change, Child, GrantObserved, GranteeFacts, Outcome},
     telemetry::Controller,
 };
@@ -98,10 +100,15 @@ async fn look(grant: &AIWorkflowGrant, context: &Context) -> Result<(GrantObserv
 
 pub(super) async fn observe(grant: &AIWorkflowGrant, reads: &Reads) -> Result<GrantObserved, CallError> {
     let own = grant.namespace().unwrap_or_default();
-    let labels = format!("{OWNER_LABEL}={}", grant.name_any());
+    let name = grant.name_any();
+    let owner = Owner {
+        namespace: &own,
+        name: &name,
+        uid: grant.metadata.uid.as_deref(),
+    };
     let mut children = Vec::new();
     for child in [Child::Role, Child::RoleBinding] {
-        let objects = reads.calls.list(child, &own, &labels).await?;
+        let objects = reads.calls.list(child, &owner).await?;
         children.extend(objects.into_iter().map(|object| (child, object)));
     }
     // What no workflow can be called is not there, and becomes part of no URL: it would fail the whole grant.

@@ -122,11 +122,52 @@ async fn what_ringfence_made_is_listed_in_small_pages() {
         let url = request.uri().to_string();
         let next = if url.contains("continue=") { "" } else { "more" };
         heard.lock().unwrap().push(url);
-        Some(list(r#"{"metadata":{"name":"x"}}"#, next))
+        Some(list(&owned(r#""b":"c""#), next))
     });
-    let found = calls::Calls::new(client).list(Child::Role, "ai", "a=b").await.unwrap();
+    let found = calls::Calls::new(client).list(Child::Role, &OWNER).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!(limits(&urls.lock().unwrap(), "roles"), [4, 4]);
+}
+
+const OWNER: calls::Owner<'_> = calls::Owner {
+    namespace: "ai",
+    name: "triage",
+    uid: Some("1"),
+};
+
+/// An object of that owner, with these further annotations.
+fn owned(annotations: &str) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"x","uid":"2","annotations":{{"ringfence.dev/owner-uid":"1",{annotations}}}}},"rules":[]}}"#
+    )
+}
+
+/// Whoever could write objects before guards stood gave them Ringfence's label, as many and as large as they liked.
+#[tokio::test]
+async fn what_is_held_of_objects_with_ringfences_label_is_bounded() {
+    let of_others =
+        r#"{"metadata":{"name":"y","annotations":{"ringfence.dev/owner-uid":"3"}}},{"metadata":{"name":"z"}}"#;
+    let owners = vec![r#"{"apiVersion":"v1","kind":"A","name":"a","uid":"u"}"#; 1000].join(",");
+    let fat = owned(r#""b":"c""#).replace(r#""uid":"2""#, &format!(r#""uid":"2","ownerReferences":[{owners}]"#));
+    let large = owned(&format!(r#""large":"{}""#, "x".repeat(12 << 20)));
+    let items = [of_others, &fat, &large, &large, &large].join(",");
+    let found = calls::Calls::new(client(move |_| Some(list(&items, ""))));
+    let found = found.list(Child::Role, &OWNER).await.unwrap();
+    // What is beyond the bound is known, and nothing more: it is nobody's declaration.
+    let annotations: Vec<_> = found
+        .iter()
+        .map(|object| object["metadata"]["annotations"].as_object().unwrap().len())
+        .collect();
+    assert_eq!(annotations, [2, 2, 2, 1]);
+    assert_eq!(found[0]["metadata"]["ownerReferences"].as_array().unwrap().len(), 64);
+    assert_eq!(
+        (&found[3]["metadata"]["uid"], &found[3]["kind"]),
+        (&json!("2"), &json!("Role"))
+    );
+    assert!(found[2]["rules"].is_array() && found[3]["rules"].is_null());
+    let nobodys = calls::Owner { uid: None, ..OWNER };
+    let found = calls::Calls::new(client(|_| Some(list(r#"{"metadata":{"name":"z"}}"#, ""))));
+    assert!(found.list(Child::Role, &nobodys).await.unwrap().is_empty());
 }
 
 /// An API server with one object of that kind, which is larger than any that is read.

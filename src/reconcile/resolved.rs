@@ -2,10 +2,9 @@
 //!
 //! Must never: take a list that was not given for an empty one, or read what is no concern of the workflow's.
 
-use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{CallError, Reads};
+use super::{CallError, Reads, calls::Owner};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend},
     plan::{self, Child},
@@ -15,14 +14,13 @@ use crate::{
 pub(super) async fn observe(
     workflow: &AIWorkflow,
     class: Option<&AIWorkflowClass>,
-    labels: &str,
+    owner: &Owner<'_>,
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<(), CallError> {
     let stood = workflow.egress_backend() == Some(Backend::ResolvedAddresses);
     if stood || class.is_some_and(plan::wants_resolved) {
-        let namespace = workflow.namespace().unwrap_or_default();
-        let found = reads.calls.list(Child::ResolvedNames, &namespace, labels).await?;
+        let found = reads.calls.list(Child::ResolvedNames, owner).await?;
         children.extend(found.into_iter().map(|names| (Child::ResolvedNames, names)));
     }
     Ok(())

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     CallError, Context, RESYNC, Reads,
     apply::Applied,
-    calls, cilium, cluster, jittered,
+    calls::{self, Owner},
+    cilium, cluster, jittered,
     lean::{self, Lean},
     namespace, reach, resolved, retry, trust,
 };
@@ -182,10 +183,13 @@ pub(super) async fn around(
     }
     let name = workflow.name_any();
     let own = workflow.namespace().unwrap_or_default();
-    let labels = format!("{OWNER_LABEL}={name}");
-    let (own, labels) = (own.as_str(), labels.as_str());
+    let owner = Owner {
+        namespace: &own,
+        name: &name,
+        uid: workflow.metadata.uid.as_deref(),
+    };
     let lists = Child::BUILT_IN.map(|child| async move {
-        let objects = reads.calls.list(child, own, labels).await?;
+        let objects = reads.calls.list(child, &owner).await?;
         Ok::<_, CallError>(
             objects
                 .into_iter()
@@ -195,8 +199,8 @@ pub(super) async fn around(
     });
     let lists = futures::future::try_join_all(lists).await?;
     let mut children: Vec<_> = lists.into_iter().flatten().collect();
-    let cilium = cilium::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
-    resolved::observe(workflow, class.as_ref(), labels, &mut children, reads).await?;
+    let cilium = cilium::observe(workflow, class.as_ref(), &owner, &mut children, reads).await?;
+    resolved::observe(workflow, class.as_ref(), &owner, &mut children, reads).await?;
     let account = trust::account(workflow, &mut children, reads).await?;
     let (predecessors, strangers) = trust::predecessors(workflow, &children, account.as_ref(), reads).await?;
     let says_it = |class: &AIWorkflowClass| {

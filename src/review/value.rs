@@ -17,6 +17,9 @@ const VALUE: usize = size_of::<Value>();
 /// A map that is not empty allocates a node for eleven entries, however many it holds.
 const MAP: usize = 11 * (size_of::<String>() + VALUE);
 
+/// Owners and finalizers that are read of an object of anybody's. Nothing that works has as many, and forty thousand of them fit into one.
+pub const MAX_LISTED: usize = 64;
+
 /// Marks the error for a weight beyond the bound; serde_json keeps nothing of a custom error but its text.
 pub(super) const TOO_HEAVY: &str = "weighs too much";
 /// How serde_json says that its limit of 128 levels is exceeded; it has no category for that.
@@ -34,6 +37,8 @@ pub enum Keep {
     Only(&'static [(&'static str, Keep)]),
     /// As it was sent, down to so many levels, and nothing of what lies deeper.
     Down(u8),
+    /// Of a list, the first so many as they were sent.
+    First(usize),
     /// Nothing.
     Nothing,
 }
@@ -47,7 +52,7 @@ impl Keep {
     fn field(self, name: &str) -> Self {
         let said = |fields: &'static [(&'static str, Self)]| fields.iter().find(|(field, _)| *field == name);
         match self {
-            Self::Whole => Self::Whole,
+            Self::Whole | Self::First(_) => Self::Whole,
             Self::But(fields) => said(fields).map_or(Self::Whole, |(_, keep)| *keep),
             Self::Only(fields) => said(fields).map_or(Self::Nothing, |(_, keep)| *keep),
             Self::Down(levels) => levels.checked_sub(1).map_or(Self::Nothing, Self::Down),
@@ -140,8 +145,8 @@ pub fn read_kept<'de, D: Deserializer<'de>>(deserializer: D, keep: Keep) -> Resu
     .deserialize(deserializer)
 }
 
-/// An object that is read from anywhere, without its `managedFields`: all the rest of its metadata, and of what is beside that so much. Where
-/// that weighs more nothing of it is kept; and whether that is so.
+/// An object that is read from anywhere, without its `managedFields`: the rest of its metadata, of owners and finalizers the first
+/// [`MAX_LISTED`], and of what is beside that so much. Where that weighs more nothing of it is kept; and whether that is so.
 pub fn read_object<'de, D: Deserializer<'de>>(deserializer: D, most: usize) -> Result<(Value, bool), D::Error> {
     deserializer.deserialize_map(Object { most })
 }
@@ -158,7 +163,11 @@ impl<'de> Visitor<'de> for Object {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        const METADATA: Keep = Keep::But(&[("managedFields", Keep::Nothing)]);
+        const METADATA: Keep = Keep::But(&[
+            ("managedFields", Keep::Nothing),
+            ("ownerReferences", Keep::First(MAX_LISTED)),
+            ("finalizers", Keep::First(MAX_LISTED)),
+        ]);
         let (all, left, cut) = (Cell::new(usize::MAX), Cell::new(self.most), Cell::new(false));
         let (mut names, mut beside) = (Map::new(), Map::new());
         while let Some(key) = entries.next_key::<String>()? {
@@ -262,9 +271,18 @@ impl<'de> Visitor<'de> for Weighed<'_> {
                 return Ok(Value::Array(list));
             }
             Keep::Down(levels) => Keep::Down(levels - 1),
+            Keep::First(_) => Keep::Whole,
             keep => keep,
         };
+        let most = match self.keep {
+            Keep::First(most) => most,
+            _ => usize::MAX,
+        };
         while !self.is_cut() {
+            if list.len() == most {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Value::Array(list));
+            }
             let Some(value) = seq.next_element_seed(Self { keep, ..self })? else {
                 return Ok(Value::Array(list));
             };
@@ -375,6 +393,12 @@ mod tests {
         r#"{"a": {"b": {"c": {"d": 1}, "e": [1]}, "f": [[[1]], 2]}, "g": 1}"#,
         r#"{"a": {"b": {"c": {}, "e": []}, "f": [[], 2]}}"#
     )]
+    #[case::the_first(
+        Keep::Only(&[("a", Keep::First(2)), ("b", Keep::First(0))]),
+        r#"{"a": [{"x": [1]}, 2, 3], "b": [1], "c": 1}"#,
+        r#"{"a": [{"x": [1]}, 2], "b": []}"#
+    )]
+    #[case::no_more_than_the_first(Keep::First(2), "[1, 2]", "[1, 2]")]
     #[case::of_the_wrong_type(NAMES, r#"{"items": "text"}"#, r#"{"items": "text"}"#)]
     #[case::all_but_one(
         Keep::UNMANAGED,

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::client;
 use crate::dns::Script;
+use crate::hosts::ZONE;
 use crate::world::{Egress, World, fresh_address, run};
 
 /// What a client waits for an answer.
@@ -151,6 +152,32 @@ async fn free_port() -> SocketAddr {
             return at;
         }
     }
+}
+
+/// A wildcard above the cluster's domain is declared, and below that a neighbour's Service leads wherever it says.
+#[test]
+fn a_name_of_the_cluster_is_reached_through_no_proxy() {
+    run(async {
+        let world = World::get().await;
+        let (service, beside) = (world.host("service"), world.host("beside"));
+        let domain = format!("--cluster-domain=cluster.local,{service}");
+        let proxy = world.proxy_with(&[&domain]).await;
+        let workflow = world
+            .workflow(&[&format!("*.{ZONE}"), &service], &[world.hosts.tls])
+            .await;
+        let pod = world.pod(&workflow).await;
+        let below = format!("x.svc.{service}");
+        world.dns.script(&below, Script::of(&["127.0.0.1"]));
+        for name in [&service, &below] {
+            let refused = client::tunnel(proxy.address(), pod, &format!("{name}:{}", world.hosts.tls)).await;
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.status, 403);
+            assert!(refused.body.contains("is a name of the cluster"), "{}", refused.body);
+            assert_eq!(world.dns.asked(name), 0, "{name}");
+        }
+        let others = client::tunnel(proxy.address(), pod, &format!("{beside}:{}", world.hosts.tls)).await;
+        assert!(others.is_ok());
+    });
 }
 
 /// The DNS behind it answers for all of them, and is asked for those of the cluster alone.

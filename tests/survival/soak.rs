@@ -55,23 +55,18 @@ async fn memory_and_lag_stay_flat() {
     drop(cluster);
 }
 
-/// Pods in and out of the fence, as fast as a busy namespace makes them, and all pods of a rollout at once every minute: threads, buffers
-/// and heaps are as many as the busiest moment needed, and it must not come late by chance. Returns how many were asked about.
+/// Pods in and out of the fence, as fast as a busy namespace makes them, and all pods of a rollout at once every minute. While it warms up
+/// those come one after the other: each thread's heap is as large as the largest work that it ever did, and that must not come late by
+/// chance. Returns how many were asked about.
 async fn reviews(lea: &Actor, ns: &str, started: Instant, lasts: Duration) -> u64 {
     let path = format!("{}?dryRun=All", all("Pod", ns));
-    let (mut asked, mut minutes) = (0, 0);
+    let (mut asked, mut next) = (0, Duration::ZERO);
     while started.elapsed() < lasts {
-        if started.elapsed().as_secs() / 60 >= minutes {
-            let rollout = (0..ROLLOUT).map(|number| {
-                let pod = pod(&format!("rollout-{minutes}-{number}"), "first");
-                let path = &path;
-                async move { lea.post(path, &pod).await }
-            });
-            for answer in futures::future::join_all(rollout).await {
-                assert_eq!(answer.code, 201, "{}", answer.body);
-            }
+        if started.elapsed() >= next {
+            rollout(lea, &path, asked).await;
             asked += ROLLOUT;
-            minutes += 1;
+            let is_warm = started.elapsed() >= lasts / 6;
+            next = started.elapsed() + Duration::from_secs(if is_warm { 60 } else { 3 });
         }
         let inside = lea.post(&path, &pod(&format!("in-{asked}"), "first")).await;
         assert_eq!(inside.code, 201, "{}", inside.body);
@@ -82,6 +77,20 @@ async fn reviews(lea: &Actor, ns: &str, started: Instant, lasts: Duration) -> u6
         sleep(Duration::from_millis(50)).await;
     }
     asked
+}
+
+/// Every fourth of them is refused.
+async fn rollout(lea: &Actor, path: &str, first: u64) {
+    let asked = (0..ROLLOUT).map(|number| {
+        let mut pod = pod(&format!("rollout-{}", first + number), "first");
+        if number % 4 == 3 {
+            pod["spec"]["containers"][0]["image"] = json!("evil.example.com/x:1");
+        }
+        async move { (number % 4 == 3, lea.post(path, &pod).await) }
+    });
+    for (is_outside, answer) in futures::future::join_all(asked).await {
+        assert_eq!(answer.code, if is_outside { 403 } else { 201 }, "{}", answer.body);
+    }
 }
 
 /// A policy that changes every 20 seconds, and now and then to what cannot work.

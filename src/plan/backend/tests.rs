@@ -249,9 +249,10 @@ fn what_was_edited_in_cilium_as_the_declaration_was_is_not_given_either() {
     };
     let text = policy["spec"].to_string();
     assert!(text.contains("a.example.com") && !text.contains("evil"), "{text}");
-    // Where no record was kept yet, what stands is all that is known.
+    // Without a record nothing of it was given.
     edited.status.as_mut().unwrap().given = None;
-    assert_eq!(plan(&edited, &observed).changes, []);
+    let text = format!("{:?}", plan(&edited, &observed).changes);
+    assert!(!text.contains("a.example.com") && !text.contains("evil"), "{text}");
 }
 
 /// The class's rule for the DNS is the class's word where it is the class that opens it, and not where Cilium takes its place.
@@ -291,10 +292,13 @@ fn the_dns_is_not_opened_beside_ciliums_rule_by_who_declares_it_unreviewed() {
 fn what_nobody_reviewed_neither_opens_the_dns_nor_closes_it() {
     let held = |domains: &[&str], before: Option<&str>, children: &[(Child, Value)]| {
         let mut observed = with_children(children, place(None, false, Writable));
+        let given = [&["a.example.com", "b.example.com"][..], &[]];
+        let given = given.map(|domains| plan(&declaring(domains, None), &observed).given);
         observed.registration.as_mut().unwrap().uid = "another".to_owned();
         let mut edited = declaring(domains, before);
         edited.metadata.generation = Some(4);
         let status = edited.status.get_or_insert_default();
+        status.given = Some(given.concat());
         status.reviewed =
             serde_json::from_value(json!({"generation": 3, "registrationUID": "registration-uid"})).unwrap();
         let plan = plan(&edited, &observed);

@@ -274,20 +274,17 @@ fn without_a_proxy_the_domains_stay_closed_and_it_is_said() {
 #[test]
 fn what_nobody_reviewed_leads_nowhere_new() {
     let mut observed = opening(&["*"]);
-    observed.children = stored(
-        &plan(
-            &declaring(&[to("a", &["a.example.com"]), to("b", &["b.example.com"])]),
-            &observed,
-        )
-        .changes,
+    let before = plan(
+        &declaring(&[to("a", &["a.example.com"]), to("b", &["b.example.com"])]),
+        &observed,
     );
+    observed.children = stored(&before.changes);
     observed.registration.as_mut().unwrap().uid = "another".to_owned();
     let edited = |egress: &[Value]| {
         let mut edited = declaring(egress);
         edited.metadata.generation = Some(4);
-        edited.status =
-            serde_json::from_value(json!({"reviewed": {"generation": 3, "registrationUID": "registration-uid"}}))
-                .unwrap();
+        let reviewed = json!({"generation": 3, "registrationUID": "registration-uid"});
+        edited.status = serde_json::from_value(json!({"reviewed": reviewed, "given": before.given})).unwrap();
         edited
     };
     let more = edited(&[
@@ -526,4 +523,28 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
     let mut elsewhere = rule.clone();
     elsewhere["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = json!("vectors");
     assert!(read(&elsewhere).is_some());
+}
+
+/// Whoever may make a Service has a name there, and says where it leads.
+#[test]
+fn a_name_of_the_cluster_is_no_domain_whatever_its_names_are_below() {
+    let mut observed = opening(&["*"]);
+    let class = observed.class.as_mut().unwrap();
+    class.status.get_or_insert_default().cluster_domain = Some("k8s.corp.example".to_owned());
+    let declared = declaring(&[
+        to("service", &["x.evil.svc.k8s.corp.example"]),
+        to("below", &["*.k8s.corp.example"]),
+        to("itself", &["k8s.corp.example"]),
+        to("above", &["*.corp.example"]),
+        to("beside", &["other-k8s.corp.example"]),
+    ]);
+    let plan = plan(&declared, &observed);
+    assert_eq!(in_force(&plan), ["above", "beside"]);
+    assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
+    let told: Vec<_> = plan.acceptance.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(
+        told.iter().all(|told| told.contains("is a name of the cluster")),
+        "{told:?}"
+    );
 }
