@@ -142,8 +142,8 @@ pub const RULES: [Rule; 34] = [
     .needing(&[Need::Class, Need::Namespace, Need::Pod, Need::Workflow]),
     rule(
         "declaration-size",
-        "A declaration does not grow beyond what Ringfence can hold of many.",
-        "Make its metadata smaller: annotations above all.",
+        "A declaration does not grow beyond what Ringfence can hold of many, and what a review can read.",
+        "Make its metadata smaller, annotations above all, or the longest lists of its spec.",
     )
     .at(&[Door::Declaration]),
     replayed(

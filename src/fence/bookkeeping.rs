@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::object::{LABEL_PATH, workflow_label};
-use super::update::{FREE_FIELDS, SWITCHES, TAKES_UP, goes_on, words};
+use super::update::{FREE_FIELDS, TAKES_UP, goes_on, is_switch, words};
 
 /// Prefixes of annotations, as tools document them.
 const PREFIXES: [&str; 19] = [
@@ -83,7 +83,7 @@ pub(super) fn changed(old: &Value, new: &Value) -> Option<&'static str> {
 
 /// Whether somebody else owns what an object of an operator's kind says, or nobody any more.
 pub(super) fn is_shared(old: &Value, new: &Value) -> bool {
-    let owned = |object| owners(object, of_a_custom_kind);
+    let owned = |object| owners(object, |fields| of_a_custom_kind(fields, new));
     owned(old) != owned(new)
 }
 
@@ -146,10 +146,11 @@ fn of_a_workload(fields: &mut Value, new: &Value) {
 }
 
 /// The same of an operator's object.
-fn of_a_custom_kind(fields: &mut Value) {
+fn of_a_custom_kind(fields: &mut Value, new: &Value) {
+    let goes_on = goes_on(new);
     within(fields, &["f:spec"], &|spec| {
         only(spec, &|field| {
-            field.strip_prefix("f:").is_none_or(|name| !SWITCHES.contains(&name))
+            field.strip_prefix("f:").is_none_or(|name| !is_switch(name, goes_on))
         });
     });
 }
@@ -399,6 +400,19 @@ mod tests {
         let lea = entry("lea", "Apply", &fields);
         let with = managed(&[lea.clone(), entry("tess", "Apply", &fields)]);
         assert_eq!(is_shared(&managed(&[lea]), &with), counts);
+    }
+
+    /// A pause that two have applied stays when one of them takes it back.
+    #[test]
+    fn who_owns_a_pause_of_an_operators_object_stays_while_it_is_one() {
+        let of = |paused: bool, managers: &[&str]| {
+            let owned = |manager: &&str| entry(manager, "Apply", &json!({"f:spec": {"f:paused": {}}}));
+            let mut object = managed(&managers.iter().map(owned).collect::<Vec<_>>());
+            object["spec"] = json!({"paused": paused});
+            object
+        };
+        assert!(is_shared(&of(true, &["lea"]), &of(true, &["lea", "tess"])));
+        assert!(!is_shared(&of(true, &["lea"]), &of(false, &["lea", "tess"])));
     }
 
     #[rstest]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::object::{OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::{Shape, Template, has_shape, shape};
-use super::update::{Change, change};
+use super::update::{Change, change, is_quiet};
 use super::{launch, object};
 use crate::api::{MAX_WORKFLOW_NAME, is_dns_label, is_dns_subdomain};
 use crate::policy::Excusable;
@@ -201,16 +201,48 @@ impl<'a> Subject<'a> {
     pub fn controller(&self) -> Option<OwnerRef> {
         controller(self.object)
     }
+}
 
-    /// The object as exceptions to policies name it. An owner counts as far as the chain holds.
-    pub fn excusable<'b>(&'b self, facts: &'b Facts) -> Excusable<'b> {
-        let own = self.object.pointer("/metadata/name").and_then(Value::as_str);
-        Excusable {
-            namespace: self.namespace.unwrap_or_default(),
-            labels: self.object.pointer("/metadata/labels"),
-            names: own.into_iter().chain(facts.owner_names()).collect(),
-        }
+/// The object of a review as exceptions to policies name it. What made it counts as far as the chain of owners holds.
+pub fn excusable<'a>(review: &'a Review, facts: &'a Facts) -> Excusable<'a> {
+    let object = review.current();
+    let own = object
+        .and_then(|object| object.pointer("/metadata/name"))
+        .and_then(Value::as_str);
+    Excusable {
+        namespace: review.namespace.as_deref().unwrap_or_default(),
+        labels: object.and_then(|object| object.pointer("/metadata/labels")),
+        names: own.into_iter().chain(facts.makers(review)).collect(),
     }
+}
+
+/// Whether the owner that an object names may be believed to have made it: anybody may write an owner into what they make, or change. Who
+/// made what stands nobody recorded; and what made it goes on to count for those who change something else of it.
+fn is_as_it_was_made(review: &Review) -> bool {
+    if review.stands() || launch::is_built_in(&review.user) {
+        return true;
+    }
+    let (Some(old), Some(new)) = (review.old_object(), review.current()) else {
+        return false;
+    };
+    let shape = shape(&review.kind.group, &review.kind.kind);
+    controller(old) == controller(new) && !matches!(change(review, shape, new), Some(Change::Launch(_)))
+}
+
+/// Whether such owners make objects of that kind: by the controller of the kind, which takes away what is too much of it, or an operator's.
+fn makes(owner: &OwnerRef, (group, kind): (&str, &str)) -> bool {
+    match (owner.group(), owner.kind.as_str()) {
+        ("apps", "Deployment") => (group, kind) == ("apps", "ReplicaSet"),
+        ("batch", "CronJob") => (group, kind) == ("batch", "Job"),
+        ("", "ReplicationController") | ("apps", "DaemonSet" | "ReplicaSet" | "StatefulSet") | ("batch", "Job") => {
+            (group, kind) == ("", "Pod")
+        }
+        _ => is_an_operators(owner),
+    }
+}
+
+fn is_an_operators(owner: &OwnerRef) -> bool {
+    !has_shape(owner) && !is_quiet(owner.group(), &owner.kind)
 }
 
 /// The workflow that an object says it belongs to; on itself, else on its template.
@@ -301,9 +333,20 @@ impl Facts {
         }
     }
 
-    /// Names of the owners, as far as the chain holds.
-    pub fn owner_names(&self) -> impl Iterator<Item = &str> {
-        let holds = |owner: &&Owner| owner.found.as_ref().and_then(uid) == Some(owner.reference.uid.as_str());
+    /// Names of the owners that made the object of a review, as far as that can be believed and the chain holds. Nobody knows which account
+    /// an operator has: what its object owns counts as made by it.
+    fn makers<'a>(&'a self, review: &'a Review) -> impl Iterator<Item = &'a str> {
+        let first = self.owners.first();
+        let is_believed = first.is_some_and(|first| is_an_operators(&first.reference))
+            || first.is_some() && is_as_it_was_made(review);
+        let mut made = (review.kind.group.as_str(), review.kind.kind.as_str());
+        let holds = move |owner: &&'a Owner| {
+            let owner: &'a Owner = owner;
+            let is_there = owner.found.as_ref().and_then(uid) == Some(owner.reference.uid.as_str());
+            let holds = is_believed && is_there && makes(&owner.reference, made);
+            made = (owner.reference.group(), owner.reference.kind.as_str());
+            holds
+        };
         let holding = self.owners.iter().take_while(holds);
         holding.map(|owner| owner.reference.name.as_str())
     }

@@ -15,7 +15,7 @@ use super::object::{shown, violation};
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicy, RegoPolicyException, is_dns_label};
 use crate::plan::{self, NamespaceFacts, Problem};
 use crate::policy::Declared;
-use crate::review::{Operation, Review, Violation};
+use crate::review::{Operation, Review, Violation, weight};
 
 const VALID: &str = "valid-declaration";
 const ACCEPTED: &str = "accepted-declaration";
@@ -26,6 +26,10 @@ const SIZE: &str = "declaration-size";
 /// every such object in memory, and nothing else bounds these: an apply by kubectl and two field managers of the longest workflow
 /// need half of it.
 const MAX_METADATA: usize = 128 << 10;
+
+/// What a declaration may weigh once it is read, without its status. Less than what a review reads of one object: what could not be read would
+/// keep every review from a verdict that is about its workflow. All lists full at once weigh more, and no declaration needs them so.
+pub const MAX_WEIGHT: usize = 6 << 20;
 
 /// A kind of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,6 +86,7 @@ impl<'a> Subject<'a> {
     pub fn judge(&self, facts: &Facts, exempt: impl Fn(&str) -> bool) -> (Vec<Violation>, Vec<Violation>) {
         let (mut refusals, mut warnings) = (Vec::new(), Vec::new());
         refusals.extend(self.check_size());
+        refusals.extend(self.check_weight());
         if self.changes_spec() {
             let namespace = self.review.namespace.as_deref().unwrap_or_default();
             let exempt_here = !matches!(self.kind, Kind::Class | Kind::Policy) && exempt(namespace);
@@ -224,12 +229,30 @@ impl<'a> Subject<'a> {
         let message = format!("holds {now} bytes with what identity.annotations says, and {MAX_METADATA} are the most");
         grows.then(|| violation(SIZE, "metadata", None, message, fix))
     }
+
+    /// Of what tenants write, and reviews read.
+    fn check_weight(&self) -> Option<Violation> {
+        let is_read = matches!(self.kind, Kind::Exception | Kind::Grant | Kind::Workflow);
+        let now = if is_read { weighs(self.object) } else { 0 };
+        let grows = now > MAX_WEIGHT && self.old.is_none_or(|old| weighs(old) < now);
+        let message = format!("takes {now} bytes of memory when a review reads it, and {MAX_WEIGHT} are the most");
+        let fix = "shorten the longest lists: ports of many rules become one with endPort, and peers that share labels one rule";
+        grows.then(|| violation(SIZE, "spec", None, message, fix))
+    }
 }
 
 /// Bytes of JSON of what nothing else bounds.
 fn size(object: &Value) -> usize {
     let parts = [object.get("metadata"), object.pointer("/spec/identity/annotations")];
     parts.into_iter().flatten().map(|part| part.to_string().len()).sum()
+}
+
+/// What of an object its writer sends and a review keeps.
+fn weighs(object: &Value) -> usize {
+    let metadata = object.get("metadata").and_then(Value::as_object).into_iter().flatten();
+    let metadata = metadata.filter(|(field, _)| *field != "managedFields");
+    let parts = metadata.map(|(_, part)| part).chain(object.get("spec"));
+    parts.map(weight).sum()
 }
 
 fn said(rule: &str, problem: Problem) -> Violation {

@@ -59,8 +59,8 @@ pub(super) const FREE_FIELDS: [&str; 7] = [
     "suspend",
 ];
 
-/// By which an operator's object is scaled or paused, by convention.
-pub(super) const SWITCHES: [&str; 3] = ["paused", "replicas", "suspend"];
+/// By which an operator's object is scaled or suspended, by convention.
+const SWITCHES: [&str; 2] = ["replicas", "suspend"];
 
 /// By which a controller takes up a pod, or a Deployment a ReplicaSet, that nobody controls; and by which an operator finds its pods, and a
 /// launcher's tool a workload.
@@ -258,7 +258,7 @@ fn launch_path(kind: &Gvk, shape: Option<&Shape>, old: &Value, new: &Value) -> O
             .or_else(|| spec_path(old, new))
             .or_else(|| taken_up(old, new).filter(|_| kind.kind == "ReplicaSet")),
         None if QUIET_GROUPS.contains(&kind.group.as_str()) => None,
-        None if content(old) != content(new) => Some("spec"),
+        None if content(old, goes_on(new)) != content(new, goes_on(new)) => Some("spec"),
         // Engines take orders by them too: to run again, to run in another queue, to run what a label selects.
         None => ["annotations", "labels"]
             .iter()
@@ -311,12 +311,17 @@ fn spec_path(old: &Value, new: &Value) -> Option<&'static str> {
     (decided(old) != decided(new)).then_some("spec")
 }
 
-/// Whether no rollout of a workload is paused.
+/// Whether no rollout of a workload, or of an operator's object, is paused.
 pub(super) fn goes_on(workload: &Value) -> bool {
     matches!(
         workload.pointer("/spec/paused"),
         None | Some(Value::Null | Value::Bool(false))
     )
+}
+
+/// Whether anybody may change a field of an operator's object: to scale it, to suspend it, or to let it go on.
+pub(super) fn is_switch(field: &str, goes_on: bool) -> bool {
+    SWITCHES.contains(&field) || goes_on && field == "paused"
 }
 
 /// A pod's spec without what may change freely.
@@ -335,12 +340,13 @@ fn running(pod: &Value) -> Option<Value> {
     Some(spec)
 }
 
-/// An object of an unknown kind without metadata, status, and the switches that by convention scale or pause it.
-fn content(object: &Value) -> Option<Value> {
+/// An object of an unknown kind without metadata, status, and the switches that by convention scale or suspend it. A pause is one where it is
+/// lifted: set, it holds back what a launcher is about to roll out.
+fn content(object: &Value, goes_on: bool) -> Option<Value> {
     let mut object = object.as_object()?.clone();
     object.retain(|key, _| key != "metadata" && key != "status");
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.retain(|key, value| !(SWITCHES.contains(&key.as_str()) && (value.is_boolean() || value.is_number())));
+        spec.retain(|key, value| !(is_switch(key, goes_on) && (value.is_boolean() || value.is_number())));
     }
     Some(Value::Object(object))
 }
@@ -656,6 +662,9 @@ mod tests {
     #[case::operator_of_a_k8s_io_group("sparkoperator.k8s.io", "SparkApplication", "/spec/image", json!("x"), Change::Launch("spec"))]
     #[case::operator_scaled("ray.io", "RayCluster", "/spec/replicas", json!(3), Change::Plain)]
     #[case::operator_with_a_template_as_replicas("ray.io", "RayCluster", "/spec/replicas", json!([{"image": "x"}]), Change::Launch("spec"))]
+    #[case::operator_paused("argoproj.io", "Rollout", "/spec/paused", json!(true), Change::Launch("spec"))]
+    #[case::operator_paused_in_other_words("argoproj.io", "Rollout", "/spec/paused", json!(1), Change::Launch("spec"))]
+    #[case::operator_suspended("ray.io", "RayJob", "/spec/suspend", json!(true), Change::Plain)]
     #[case::newer_kind_of_batch("batch", "JobSet", "/spec/x", json!(1), Change::Launch("spec"))]
     #[case::operator_status_that_is_written_like_all_else("argoproj.io", "Workflow", "/status", json!({"phase": "Running"}), Change::Launch("status"))]
     fn a_change_of_another_kind_is_weighed(
@@ -668,6 +677,21 @@ mod tests {
         let old = json!({"metadata": {"labels": {"ringfence.dev/workflow": "a"}}, "spec": {"replicas": 1}});
         let new = set(old.clone(), pointer, value);
         assert_eq!(judged(group, kind, &old, &new), Some(expected));
+    }
+
+    #[rstest]
+    #[case::goes_on("/spec/paused", json!(false), Change::Plain)]
+    #[case::scaled("/spec/replicas", json!(3), Change::Plain)]
+    #[case::otherwise("/spec/image", json!("x"), Change::Launch("spec"))]
+    fn a_paused_object_of_an_operator_goes_on_or_is_scaled(
+        #[case] pointer: &str,
+        #[case] value: Value,
+        #[case] expected: Change,
+    ) {
+        let old =
+            json!({"metadata": {"labels": {"ringfence.dev/workflow": "a"}}, "spec": {"replicas": 1, "paused": true}});
+        let new = set(old.clone(), pointer, value);
+        assert_eq!(judged("argoproj.io", "Rollout", &old, &new), Some(expected));
     }
 
     #[test]

@@ -72,11 +72,11 @@ pub enum FaultCause {
     MediaType,
     /// The time for the answer was over.
     Timeout,
-    /// The body, or an object in it, is larger or deeper than is read.
+    /// The body, an object in it, or one that it names, is larger or deeper than is read.
     TooLarge,
     /// Something that the decision needs is overloaded or away.
     Unavailable,
-    /// The sender's own namespace, or the sender, has as much in flight as one may.
+    /// There was no room for it in time among what is in flight: of its namespace, of its sender, or of all.
     Crowded,
 }
 

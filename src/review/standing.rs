@@ -45,6 +45,11 @@ impl Review {
         }
     }
 
+    /// Whether nobody sent it: every request of the API server has a uid.
+    pub fn stands(&self) -> bool {
+        self.uid.is_empty()
+    }
+
     /// Whether it is about a Namespace itself.
     pub fn is_of_namespace(&self) -> bool {
         self.kind.group.is_empty() && self.kind.kind == "Namespace"

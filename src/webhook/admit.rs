@@ -386,9 +386,14 @@ pub(super) async fn within<T>(
     match timeout_at(deadline, asked).await {
         Ok(Ok(facts)) => Ok(facts),
         Ok(Err(error)) => {
-            let fix =
-                "try again; if it stays so, see whether the API server is well and what Ringfence's account may read";
-            Err(Fault::new(FaultCause::Unavailable, error.to_string(), fix))
+            let fix = match error.cause {
+                FaultCause::TooLarge => "make that object smaller, or delete it if nobody needs it",
+                FaultCause::Crowded => "make that object smaller, or send fewer requests at a time, and this one again",
+                _ => {
+                    "try again; if it stays so, see whether the API server is well and what Ringfence's account may read"
+                }
+            };
+            Err(Fault::new(error.cause, error.to_string(), fix))
         }
         Err(_) => Err(late("asking the API server")),
     }

@@ -60,6 +60,15 @@ pub(super) fn unavailable(message: &str) -> Fault {
     )
 }
 
+/// Whoever sends much chose that there is no room: what is asked then must not let pass either. `message` says of what there is too much.
+pub(super) fn full(message: &str) -> Fault {
+    Fault::new(
+        FaultCause::Crowded,
+        message,
+        "try again; if it persists, run more replicas",
+    )
+}
+
 /// It is not the replica's load: more replicas would take the same again. `message` says of what there is too much.
 pub(super) fn crowded(message: &str) -> Fault {
     Fault::new(

@@ -9,7 +9,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout_at;
 
+use super::held::patience;
+use crate::fence::kinds::MAX_WEIGHT;
 use crate::review::{Keep, exceeds, parse_kept, weight_of};
 
 /// Most bytes of one answer. An object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six (`<` is
@@ -17,6 +20,8 @@ use crate::review::{Keep, exceeds, parse_kept, weight_of};
 pub(super) const MAX_BYTES: usize = 10 << 20;
 /// Most that the parsed answer about one object may weigh.
 pub(super) const MAX_OBJECT: usize = 8 << 20;
+/// With what Ringfence writes into its status: every declaration that is taken can be read.
+const _: () = assert!(MAX_OBJECT - MAX_WEIGHT >= 2 << 20);
 /// What an answer may hold, and weigh, that is read without waiting for others: most are smaller.
 const SMALL: usize = 128 << 10;
 const SMALL_WEIGHT: usize = 1 << 20;
@@ -36,6 +41,8 @@ pub(super) enum Answer {
     Json(StatusCode, Value, Size),
     /// Larger, heavier or deeper than may be.
     TooLarge,
+    /// Large, and others were read as long as the review around could wait.
+    Crowded,
 }
 
 /// How large an answer was.
@@ -65,7 +72,10 @@ pub(super) async fn fetch(
             Ok(frame) => {
                 let Some(data) = frame.data_ref() else { continue };
                 if turn.is_none() && bytes.len() + data.len() > SMALL {
-                    turn = Some(large().await?);
+                    turn = large().await;
+                    if turn.is_none() {
+                        return Ok(Answer::Crowded);
+                    }
                 }
                 bytes.extend_from_slice(data);
             }
@@ -74,7 +84,10 @@ pub(super) async fn fetch(
         }
     }
     if turn.is_none() && weight_of(&bytes) > SMALL_WEIGHT {
-        turn = Some(large().await?);
+        turn = large().await;
+        if turn.is_none() {
+            return Ok(Answer::Crowded);
+        }
     }
     let keep = if status.is_success() { keep } else { REFUSAL };
     let parsed = parse_kept(&bytes, most, keep);
@@ -89,8 +102,13 @@ pub(super) async fn fetch(
     }
 }
 
-async fn large() -> Result<SemaphorePermit<'static>, String> {
-    LARGE.acquire().await.map_err(|_| "it is not read any more".to_owned())
+/// A turn, within the patience of the review around.
+async fn large() -> Option<SemaphorePermit<'static>> {
+    let turn = LARGE.acquire();
+    match patience() {
+        Some(until) => timeout_at(until, turn).await.ok()?.ok(),
+        None => turn.await.ok(),
+    }
 }
 
 /// What the API server says of a failure.

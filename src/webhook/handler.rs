@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::body::{End, Received, discard, receive};
 use super::budget::{Budget, kib};
 use super::connection::is_whole;
-use super::faults::{crowded, internal, invalid, late, unavailable, unreadable};
+use super::faults::{crowded, full, internal, invalid, late, unavailable, unreadable};
 use super::held::{Held, Room, holding};
 use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
 use super::shares::{self, Full, Shares};
@@ -82,12 +82,21 @@ struct Answer {
     input: Option<Recorded>,
 }
 
+/// Until when a request waits.
+#[derive(Clone, Copy)]
+struct Time {
+    /// For room among others.
+    room: Instant,
+    /// For its answer.
+    answer: Instant,
+}
+
 /// What a request's work holds until it ends.
 struct Permits {
     _body: OwnedSemaphorePermit,
     _review: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
-    _share: (shares::Body, [OwnedSemaphorePermit; 2]),
+    _share: (shares::Body, shares::Place, OwnedSemaphorePermit),
 }
 
 async fn handle(
@@ -119,8 +128,18 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
             .into_response();
     };
     let within = answer_within(query.as_deref());
-    let deadline = started + within.unwrap_or_else(default_answer_within);
-    let mut answer = answer(app, webhook, request, deadline).await;
+    let within_or_default = within.unwrap_or_else(default_answer_within);
+    let time = Time {
+        // Who waits that long for room chose how much there is to wait for, and would pass a policy that has no time left.
+        room: started
+            + if webhook.fails_open() {
+                within_or_default / 2
+            } else {
+                within_or_default
+            },
+        answer: started + within_or_default,
+    };
+    let mut answer = answer(app, webhook, request, time).await;
     if within.is_none() && answer.decision.fault.is_none() {
         let fault = Fault::new(
             FaultCause::Invalid,
@@ -136,14 +155,15 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
     respond(app, webhook, &answer, started.elapsed())
 }
 
-async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant) -> Answer {
+async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> Answer {
+    let deadline = time.answer;
     let (parts, mut body) = request.into_parts();
     let length = content_length(&parts.headers).map_or(app.body, |length| length.min(app.body));
     let is_small = length <= SMALL_BODY;
     let bodies = if is_small { &app.small_bodies } else { &app.bodies };
-    let Some(body_budget) = bodies.take(kib(length), deadline).await else {
+    let Some(body_budget) = bodies.take(kib(length), time.room).await else {
         let prefix = receive(&mut body, HEAD, Instant::now() + PREFIX_TIME).await;
-        let busy = unavailable("reviews in flight hold all the memory that reviews may");
+        let busy = full("reviews in flight hold all the memory that reviews may");
         return Answer::fault(uid_of(&prefix.bytes), Head::of(&prefix.bytes), busy);
     };
 
@@ -166,12 +186,15 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         _ => app.shares.of(&head.namespace, &head.user),
     };
     // Held here and not with the work: it is for the connection, which goes with the answer.
-    let Ok(_in_flight) = Arc::clone(&share.all.in_flight).try_acquire_owned() else {
-        return Answer::fault(
-            uid,
-            head,
-            crowded("as many reviews of this namespace are in flight as may be at a time"),
-        );
+    let _in_flight = match share.in_flight() {
+        Ok(place) => place,
+        Err(full) => {
+            let whose = match full {
+                Full::User => "as many of your reviews of this namespace are in flight as may be of one user at a time",
+                Full::Namespace => "as many reviews of this namespace are in flight as may be at a time",
+            };
+            return Answer::fault(uid, head, crowded(whose));
+        }
     };
     // Not waited for: what waits holds room that others need.
     let of_body = match app.shares.body(&share, bytes.len()) {
@@ -184,45 +207,47 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
             return Answer::fault(uid, head, crowded(whose));
         }
     };
-    let evaluations = Arc::clone(&share.all.evaluations).acquire_owned();
-    let Ok(Ok(of_evaluations)) = timeout_at(deadline, evaluations).await else {
+    let Ok(Some(of_evaluations)) = timeout_at(time.room, share.evaluation()).await else {
         return Answer::fault(
             uid,
             head,
-            crowded("as many reviews of this namespace are evaluated as may be at a time"),
+            crowded("as many reviews of this namespace, or of yours in it, are evaluated as may be at a time"),
         );
     };
     let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS);
     let of_review = app.shares.weight_parsed(weight);
     let reviews = Arc::clone(&share.all.reviews).acquire_many_owned(of_review);
-    let Ok(Ok(of_reviews)) = timeout_at(deadline, reviews).await else {
+    let Ok(Ok(of_reviews)) = timeout_at(time.room, reviews).await else {
         return Answer::fault(
             uid,
             head,
             crowded("the reviews of this namespace that are being judged hold all the memory that those of one may"),
         );
     };
-    let Ok(Ok(slot)) = timeout_at(deadline, Arc::clone(&app.slots).acquire_owned()).await else {
-        return Answer::fault(
-            uid,
-            head,
-            unavailable("as many reviews are evaluated as may be at a time"),
-        );
+    let Ok(Ok(slot)) = timeout_at(time.room, Arc::clone(&app.slots).acquire_owned()).await else {
+        return Answer::fault(uid, head, full("as many reviews are evaluated as may be at a time"));
     };
     let is_heavy = weight > app.heavy_above;
     let reviews = if is_heavy { &app.heavy_reviews } else { &app.reviews };
-    let Some(review_budget) = reviews.take(weight, deadline).await else {
+    let Some(review_budget) = reviews.take(weight, time.room).await else {
         return Answer::fault(
             uid,
             head,
-            unavailable("reviews that are being judged hold all the memory that they may"),
+            full("reviews that are being judged hold all the memory that they may"),
         );
     };
+    if time.room <= Instant::now() {
+        return Answer::fault(
+            uid,
+            head,
+            full("most of the time for the answer went by until there was room"),
+        );
+    }
     let held = Permits {
         _body: body_budget,
         _review: review_budget,
         _slot: slot,
-        _share: (of_body, [of_evaluations, of_reviews]),
+        _share: (of_body, of_evaluations, of_reviews),
     };
     let (parsed, sha256, held) = match parse(bytes, held, deadline).await {
         Ok(parsed) => parsed,
@@ -235,7 +260,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, deadline: Instant
         },
         Ok(review) => {
             let review = Arc::new(review);
-            let mut decision = decide(app, webhook, Arc::clone(&review), held, deadline).await;
+            let mut decision = decide(app, webhook, Arc::clone(&review), held, time).await;
             let input = record(app, &review, decision.seen.take(), deadline).await;
             Answer {
                 uid: Some(review.uid.clone()),
@@ -272,10 +297,11 @@ async fn parse(bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parse
 
 /// Decides on a thread that may block: a policy that does not yield must not hold up those that serve connections and tell
 /// the time, and a panic ends nothing but itself. What does yield ends at the deadline.
-async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Permits, deadline: Instant) -> Decision {
+async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Permits, time: Time) -> Decision {
+    let deadline = time.answer;
     let admit = Arc::clone(&app.admit);
     let runtime = Handle::current();
-    let held = Held::new(held, Room::new(kib(FACTS), app.reviews.room()));
+    let held = Held::new(held, Room::new(kib(FACTS), app.reviews.room()), time.room);
     let task = tokio::task::spawn_blocking(move || {
         let work = timeout_at(deadline, admit.admit(webhook, &review, deadline));
         runtime.block_on(holding(held, work))

@@ -6,12 +6,14 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Anything that gives back what it holds when it is dropped, with the room that it has for what it is told.
 #[derive(Clone)]
 pub(super) struct Held {
     _kept: Arc<dyn Any + Send + Sync>,
     room: Arc<Room>,
+    until: Instant,
 }
 
 tokio::task_local! {
@@ -31,10 +33,12 @@ struct Taken {
 }
 
 impl Held {
-    pub(super) fn new(kept: impl Send + Sync + 'static, room: Room) -> Self {
+    /// What it is told, it waits for a turn to read until then.
+    pub(super) fn new(kept: impl Send + Sync + 'static, room: Room, until: Instant) -> Self {
         Self {
             _kept: Arc::new(kept),
             room: Arc::new(room),
+            until,
         }
     }
 }
@@ -80,6 +84,11 @@ pub(super) fn held() -> Option<Held> {
     HELD.try_with(Held::clone).ok()
 }
 
+/// Until when the request around waits for others to be read; `None` where there is none around.
+pub(super) fn patience() -> Option<Instant> {
+    HELD.try_with(|held| held.until).ok()
+}
+
 /// Whether the request around has room for so many bytes more, which then are taken until it ends. A scan keeps no budget: it looks at one
 /// object after the other.
 pub(super) fn has_room(bytes: usize) -> bool {
@@ -93,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_request_is_told_comes_out_of_what_is_set_aside_and_then_of_the_rest() {
         let all = Arc::new(Semaphore::new(8));
-        let held = Held::new((), Room::new(2, Arc::clone(&all)));
+        let held = Held::new((), Room::new(2, Arc::clone(&all)), Instant::now());
         assert!(has_room(usize::MAX), "no request's");
         let work = async {
             assert!(has_room(1) && has_room(1 << 10));

@@ -14,7 +14,7 @@ use super::registered::counted;
 use crate::api::{Mode, ValidationAction, is_exempt};
 use crate::decisions::{DecisionInput, Seen, Shown, ShownClass};
 use crate::fence::debug::Session;
-use crate::fence::{Binding, Case, Door, Facts, Subject};
+use crate::fence::{Binding, Case, Door, Facts, Subject, excusable};
 use crate::fence::{modes, pod_security};
 use crate::plan::NamespaceFacts;
 use crate::policy::{EvalError, Exceptions, PolicyInput, Target, Verdict};
@@ -129,7 +129,7 @@ impl Judge {
                         engine: engine.as_ref(),
                         namespace: facts.namespace.as_ref(),
                     };
-                    let object = subject.excusable(facts);
+                    let object = excusable(review, facts);
                     let by = (class.as_str(), facts.class(&class));
                     let exceptions = Exceptions::of(facts.exceptions.as_ref(), &object, by, facts.now);
                     let counted = (mode, review.dry_run);

@@ -22,7 +22,7 @@ use super::pages::{Ask, List, Listed, Page, page, serves};
 use crate::api::{DEFAULT_DENY_NAME, GROUP, is_dns_subdomain};
 use crate::fence::{Named, OwnerRef, is_quiet};
 use crate::plan::account_of;
-use crate::review::Keep;
+use crate::review::{FaultCause, Keep};
 
 const EXCEPTIONS: Listed = Listed {
     group: GROUP,
@@ -71,6 +71,9 @@ pub struct LookupError {
     pub what: String,
     /// The failure.
     pub why: String,
+    /// What a review is told that needs the object: [`FaultCause::TooLarge`] or [`FaultCause::Crowded`] where it is there, and its size, or
+    /// what is read beside it, keeps it from being read. Whoever sends a review may have chosen that, and must not pass by it.
+    pub cause: FaultCause,
 }
 
 /// Asks for objects. `Ok(None)` means that the API server said "not found"; whatever else went wrong is an error.
@@ -275,6 +278,7 @@ impl Live {
         let fail = |why: &str| LookupError {
             what: key.to_string(),
             why: short(why),
+            cause: FaultCause::Unavailable,
         };
         let request = Request::new(collection)
             .get(name, &GetParams::default())
@@ -282,10 +286,13 @@ impl Live {
         let (status, object, weight) = match fetch(&self.client, request, keep, most).await {
             Ok(Answer::Json(status, object, size)) => (status, object, size.weight),
             Ok(Answer::TooLarge) => {
-                return Err(fail(
-                    "it is larger than any that works: look at it, and make it smaller",
-                ));
+                let why = "it is larger than any that works: look at it, and make it smaller";
+                return Err(LookupError {
+                    cause: FaultCause::TooLarge,
+                    ..fail(why)
+                });
             }
+            Ok(Answer::Crowded) => return Err(no_room(key.to_string())),
             Err(why) => return Err(fail(&why)),
         };
         match status.as_u16() {
@@ -313,14 +320,16 @@ fn whole(ask: &Ask, page: Page) -> Result<Page, LookupError> {
         Some(why) => Err(LookupError {
             what: ask.to_string(),
             why,
+            cause: FaultCause::TooLarge,
         }),
     }
 }
 
-fn no_room(what: String) -> LookupError {
+pub(super) fn no_room(what: String) -> LookupError {
     LookupError {
         what,
         why: "it is large, and the reviews that are being judged hold all the memory that they may".to_owned(),
+        cause: FaultCause::Crowded,
     }
 }
 
@@ -344,7 +353,7 @@ impl List for Live {
 #[derive(Clone, Debug, Default)]
 pub struct Fixed {
     objects: BTreeMap<Key, Value>,
-    failing: BTreeSet<Key>,
+    failing: BTreeMap<Key, FaultCause>,
     lists: BTreeMap<(&'static str, Option<String>), Vec<Value>>,
     unlisted: BTreeSet<&'static str>,
     served: BTreeSet<&'static str>,
@@ -392,6 +401,7 @@ impl Fixed {
             return Err(LookupError {
                 what: ask.to_string(),
                 why: "it did not answer".to_owned(),
+                cause: FaultCause::Unavailable,
             });
         }
         let at: usize = ask.next.as_deref().and_then(|next| next.parse().ok()).unwrap_or(0);
@@ -407,18 +417,25 @@ impl Fixed {
 
     /// Makes a question fail.
     #[must_use]
-    pub fn failing(mut self, key: Key) -> Self {
-        self.failing.insert(key);
+    pub fn failing(self, key: Key) -> Self {
+        self.failing_by(key, FaultCause::Unavailable)
+    }
+
+    /// Makes a question fail in that way.
+    #[must_use]
+    pub fn failing_by(mut self, key: Key, cause: FaultCause) -> Self {
+        self.failing.insert(key, cause);
         self
     }
 }
 
 impl Lookup for Fixed {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Value>, LookupError>> {
-        let answer = if self.failing.contains(key) {
+        let answer = if let Some(cause) = self.failing.get(key) {
             Err(LookupError {
                 what: key.to_string(),
                 why: "it did not answer".to_owned(),
+                cause: *cause,
             })
         } else {
             Ok(self.objects.get(key).cloned())

@@ -10,8 +10,8 @@ use kube::core::params::ListParams;
 use serde_json::{Map, Value};
 
 use super::fetch::{Answer, Size, fetch, refusal, short};
-use super::lookup::LookupError;
-use crate::review::{Gvk, Gvr, Keep};
+use super::lookup::{LookupError, no_room};
+use crate::review::{FaultCause, Gvk, Gvr, Keep};
 
 /// Most that a page may weigh once it is parsed.
 const MAX_PAGE_WEIGHT: usize = 32 << 20;
@@ -175,7 +175,10 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
         metadata_only: true,
         ..ask.clone()
     };
-    let too_large = || failed(ask, "one of them is larger than any object can be");
+    let too_large = || LookupError {
+        cause: FaultCause::TooLarge,
+        ..failed(ask, "one of them is larger than any object can be")
+    };
     let page = attempt(client, &named, 1, NAMES).await?.ok_or_else(too_large)?;
     let next = page.next;
     let Some(object) = page.items.into_iter().next() else {
@@ -210,6 +213,7 @@ pub(super) async fn serves(client: &Client, kind: Listed) -> Result<bool, Lookup
         Err(_) => Err(LookupError {
             what: format!("the kinds of {version}"),
             why: "it did not answer".to_owned(),
+            cause: FaultCause::Unavailable,
         }),
     }
 }
@@ -218,6 +222,7 @@ fn failed(ask: &Ask, why: impl AsRef<str>) -> LookupError {
     LookupError {
         what: ask.to_string(),
         why: short(why.as_ref()),
+        cause: FaultCause::Unavailable,
     }
 }
 
@@ -237,6 +242,7 @@ async fn attempt(client: &Client, ask: &Ask, limit: u32, keep: Keep) -> Result<O
     match fetch(client, request, keep, MAX_PAGE_WEIGHT).await {
         Err(why) => Err(failed(ask, why)),
         Ok(Answer::TooLarge) => Ok(None),
+        Ok(Answer::Crowded) => Err(no_room(ask.to_string())),
         Ok(Answer::Json(status, answer, _)) if !status.is_success() => Err(failed(ask, refusal(status, &answer))),
         Ok(Answer::Json(_, answer, Size { bytes, weight })) => {
             let page = read(answer).ok_or_else(|| failed(ask, "the answer is no list"))?;

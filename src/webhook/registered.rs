@@ -11,20 +11,19 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant};
 
-use self::outcome::add;
 pub(super) use self::outcome::counted;
+use self::outcome::{add, counts};
 use super::EntryAsked;
 use super::admit::{Admission, opens_exceptions, within};
 use super::held::{held, holding};
 use super::judge::late;
 use super::pool::{Evaluator, OneByOne};
-use crate::api::{FailurePolicy, InventoryKind, Mode, ValidationAction, WORKFLOW_LABEL, is_dns_label, is_exempt_kind};
+use crate::api::{InventoryKind, Mode, ValidationAction, WORKFLOW_LABEL, is_dns_label, is_exempt_kind};
 use crate::decisions::{BEHIND, DecisionInput, Recorded, Seen};
-use crate::fence::{Facts, Named, controller, is_inert, occasion, template_of};
+use crate::fence::{Facts, Named, controller, excusable, is_inert, occasion, template_of};
 use crate::plan::NamespaceFacts;
 use crate::policy::{
-    Declared, EntryId, Exceptions, Excusable, LoadError, Match, PolicyInput, Question, Snapshot, Target, Verdict,
-    names_objects,
+    Declared, EntryId, Exceptions, LoadError, Match, PolicyInput, Question, Snapshot, Target, Verdict, names_objects,
 };
 use crate::review::{Decision, Fault, FaultCause, Operation, Outcome, Review};
 use crate::telemetry::{Asked, DecisionLine};
@@ -179,11 +178,8 @@ impl Admission {
         let refusing = |one: &Match| one.action() == ValidationAction::Deny && one.is_in_namespace(labels);
         let matches: Vec<_> = matches.into_iter().filter(refusing).collect();
         let outcomes = self.verdicts(objects, matches, review, facts, deadline);
-        let counts = |(one, verdict): (Match, Verdict)| {
-            let is_nothing = verdict.outcome.is_err() && one.failure_policy() == FailurePolicy::Ignore;
-            (!is_nothing).then_some(verdict)
-        };
-        outcomes.into_iter().filter_map(counts).collect()
+        let counting = |(one, verdict): (Match, Verdict)| counts(&one, &verdict.outcome).then_some(verdict);
+        outcomes.into_iter().filter_map(counting).collect()
     }
 
     /// Whether no RegoPolicy is ever asked: the system's own, and what only ends something.
@@ -401,8 +397,7 @@ impl Admission {
         let judged = self.verdicts(objects, matches, review, facts, deadline);
         // What does not refuse needs no exception, and keeps none from covering what does.
         let refuses = |(one, verdict): &(Match, Verdict)| {
-            one.action().under(mode) == ValidationAction::Deny
-                && (verdict.outcome.is_ok() || one.failure_policy() == FailurePolicy::Fail)
+            one.action().under(mode) == ValidationAction::Deny && counts(one, &verdict.outcome)
         };
         let (refusing, others): (Vec<_>, Vec<_>) = judged.into_iter().partition(refuses);
         let (matches, mut verdicts): (Vec<_>, Vec<_>) = refusing.into_iter().unzip();
@@ -482,18 +477,6 @@ fn workflow_label(review: &Review) -> Option<String> {
     label(object)
         .or_else(|| label(template))
         .filter(|name| is_dns_label(name))
-}
-
-fn excusable<'a>(review: &'a Review, facts: &'a Facts) -> Excusable<'a> {
-    let object = review.current();
-    let own = object
-        .and_then(|object| object.pointer("/metadata/name"))
-        .and_then(Value::as_str);
-    Excusable {
-        namespace: review.namespace.as_deref().unwrap_or_default(),
-        labels: object.and_then(|object| object.pointer("/metadata/labels")),
-        names: own.into_iter().chain(facts.owner_names()).collect(),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What one namespace may take of what all of them share: room for bodies and for parsed reviews, evaluations at a time, and connections,
-//! of which each review that waits holds one. Of the room for bodies, which nobody waits for, one user takes half, so that a launcher finds some.
+//! of which each review that waits holds one. Of each one user takes half, so that a launcher, and what controllers make, find some; but for the
+//! room of parsed reviews, which the evaluations of it bound.
 //!
 //! Must never: make one namespace wait because another is busy, or hold on to namespaces or users that nobody asks about.
 
@@ -24,15 +25,23 @@ pub(super) struct Shares {
     in_flight: usize,
     of: Mutex<HashMap<String, Rooms>>,
     /// By namespace and user.
-    of_users: Mutex<HashMap<(String, String), Arc<Semaphore>>>,
+    of_users: Mutex<HashMap<(String, String), OfUser>>,
 }
 
 /// That of one namespace, as one user finds it. Permits outlive it.
 pub(super) struct Share {
-    /// In KiB: the half that bodies of one user may take.
-    user: Arc<Semaphore>,
+    user: OfUser,
     /// What all users have together.
     pub(super) all: Rooms,
+}
+
+/// The halves that one user may take.
+#[derive(Clone)]
+struct OfUser {
+    /// In KiB.
+    bodies: Arc<Semaphore>,
+    evaluations: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
 }
 
 /// What a namespace has.
@@ -44,9 +53,15 @@ pub(super) struct Rooms {
     large: Arc<Semaphore>,
     /// In KiB.
     pub(super) reviews: Arc<Semaphore>,
-    pub(super) evaluations: Arc<Semaphore>,
+    evaluations: Arc<Semaphore>,
     /// Of whatever waits for its answer.
-    pub(super) in_flight: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// A place among a user's and one among all, until they are given back.
+pub(super) struct Place {
+    _user: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 /// The room that a body takes, until its work ends.
@@ -56,7 +71,7 @@ pub(super) struct Body {
     _large: Option<OwnedSemaphorePermit>,
 }
 
-/// Where a body finds no room.
+/// Where there is no room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Full {
     /// Among those of its user.
@@ -77,19 +92,14 @@ impl Shares {
         }
     }
 
-    /// What bodies of one user may take, in KiB.
-    fn half(&self) -> usize {
-        (self.bodies / 2).max(1)
-    }
-
     /// Takes the room of a body. What is larger than a user's half counts as all of that, and comes alone: one body may always come, and
     /// leaves the other half to others.
     pub(super) fn body(&self, share: &Share, bytes: usize) -> Result<Body, Full> {
-        let (most, kib) = (self.half(), bytes.div_ceil(1024).max(1));
+        let (most, kib) = (half(self.bodies), bytes.div_ceil(1024).max(1));
         let weight = u32::try_from(kib.min(most)).unwrap_or(u32::MAX);
         let take = |room: &Arc<Semaphore>, weight| Arc::clone(room).try_acquire_many_owned(weight);
         Ok(Body {
-            _user: take(&share.user, weight).map_err(|_| Full::User)?,
+            _user: take(&share.user.bodies, weight).map_err(|_| Full::User)?,
             _all: take(&share.all.bodies, weight).map_err(|_| Full::Namespace)?,
             _large: (kib > most)
                 .then(|| take(&share.all.large, 1))
@@ -126,18 +136,23 @@ impl Shares {
         }
     }
 
-    fn of_user(&self, place: &str, user: &str) -> Arc<Semaphore> {
+    fn of_user(&self, place: &str, user: &str) -> OfUser {
         let key = (place.to_owned(), clip_bytes(user, MAX_USER).to_owned());
         let mut users = self.of_users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(room) = users.get(&key) {
-            return Arc::clone(room);
+        if let Some(rooms) = users.get(&key) {
+            return rooms.clone();
         }
         if users.len() >= REMEMBERED {
-            users.retain(|_, room| is_held(room));
+            users.retain(|_, rooms| rooms.each().into_iter().any(is_held));
         }
-        let room = Arc::new(Semaphore::new(self.half()));
-        users.insert(key, Arc::clone(&room));
-        room
+        let room = |all: usize| Arc::new(Semaphore::new(half(all)));
+        let rooms = OfUser {
+            bodies: room(self.bodies),
+            evaluations: room(self.evaluations),
+            in_flight: room(self.in_flight),
+        };
+        users.insert(key, rooms.clone());
+        rooms
     }
 
     fn of_all(&self, place: String) -> Rooms {
@@ -160,6 +175,31 @@ impl Shares {
     }
 }
 
+impl Share {
+    /// A place among those that wait for their answers. Not waited for.
+    pub(super) fn in_flight(&self) -> Result<Place, Full> {
+        let take = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_owned();
+        Ok(Place {
+            _user: take(&self.user.in_flight).map_err(|_| Full::User)?,
+            _all: take(&self.all.in_flight).map_err(|_| Full::Namespace)?,
+        })
+    }
+
+    /// Waits for a place among those that are evaluated.
+    pub(super) async fn evaluation(&self) -> Option<Place> {
+        // One's own first: who waits for it takes no place from others.
+        let user = Arc::clone(&self.user.evaluations).acquire_owned().await.ok()?;
+        let all = Arc::clone(&self.all.evaluations).acquire_owned().await.ok()?;
+        Some(Place { _user: user, _all: all })
+    }
+}
+
+impl OfUser {
+    fn each(&self) -> [&Arc<Semaphore>; 3] {
+        [&self.bodies, &self.evaluations, &self.in_flight]
+    }
+}
+
 impl Rooms {
     fn each(&self) -> [&Arc<Semaphore>; 5] {
         [
@@ -172,140 +212,15 @@ impl Rooms {
     }
 }
 
+/// What one user may take.
+fn half(all: usize) -> usize {
+    (all / 2).max(1)
+}
+
 /// Who holds a permit, or waits for one, holds its semaphore.
 fn is_held(room: &Arc<Semaphore>) -> bool {
     Arc::strong_count(room) > 1
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shares() -> Shares {
-        Shares::new(&Limits {
-            bodies_of_one: 4 << 10,
-            reviews_of_one: 8 << 10,
-            evaluations_of_one: 1,
-            ..Limits::default()
-        })
-    }
-
-    fn body(shares: &Shares, namespace: &str, user: &str, kib: usize) -> Result<Body, Full> {
-        shares.body(&shares.of(namespace, user), kib << 10)
-    }
-
-    #[tokio::test]
-    async fn a_namespace_has_its_share_and_no_other_ones() {
-        let shares = shares();
-        let evaluations = |namespace: &str| shares.of(namespace, "ann").all.evaluations.try_acquire_owned();
-        let held = evaluations("a").unwrap();
-        assert!(evaluations("a").is_err());
-        assert!(evaluations("b").is_ok());
-        drop(held);
-        assert!(evaluations("a").is_ok());
-    }
-
-    /// However much is written into a namespace, its class is set.
-    #[tokio::test]
-    async fn who_fills_a_namespaces_share_keeps_nobody_from_changing_the_namespace() {
-        let shares = shares();
-        let held = (
-            body(&shares, "a", "ann", 2).unwrap(),
-            body(&shares, "a", "bob", 2).unwrap(),
-            shares.of("a", "ann").all.evaluations.try_acquire_owned().unwrap(),
-        );
-        assert_eq!(body(&shares, "a", "cat", 1).err(), Some(Full::Namespace));
-        let changes = shares.of_modes("a", "ann");
-        assert!(shares.body(&changes, usize::MAX).is_ok());
-        assert!(changes.all.evaluations.try_acquire_owned().is_ok());
-        // One namespace's changes wait for no other one's.
-        let other = shares.of_modes("b", "ann").all.evaluations.try_acquire_owned();
-        assert!(shares.of_modes("a", "ann").all.evaluations.try_acquire_owned().is_ok());
-        drop((held, other));
-    }
-
-    /// Whatever somebody may write in no namespace, nobody else's is kept waiting by it.
-    #[tokio::test]
-    async fn what_lies_in_no_namespace_is_each_users_own() {
-        let shares = shares();
-        let held = shares.of("", "tess").all.evaluations.try_acquire_owned().unwrap();
-        assert!(shares.of("", "tess").all.evaluations.try_acquire_owned().is_err());
-        assert!(shares.of("", "admin").all.evaluations.try_acquire_owned().is_ok());
-        // Nor is that of a namespace, or of its changes, however the user is called.
-        for user in ["a", "/a", ""] {
-            let of_user = shares.of("", user).all.evaluations.try_acquire_owned().unwrap();
-            assert!(shares.of("a", "x").all.evaluations.try_acquire_owned().is_ok());
-            assert!(shares.of_modes("a", "x").all.evaluations.try_acquire_owned().is_ok());
-            drop(of_user);
-        }
-        drop(held);
-    }
-
-    #[tokio::test]
-    async fn one_user_takes_half_of_a_namespaces_room_for_bodies() {
-        let shares = shares();
-        let held = [
-            body(&shares, "a", "tess", 1).unwrap(),
-            body(&shares, "a", "tess", 1).unwrap(),
-        ];
-        assert_eq!(body(&shares, "a", "tess", 0).err(), Some(Full::User));
-        let other = body(&shares, "a", "lea", 2).unwrap();
-        assert_eq!(body(&shares, "a", "eve", 0).err(), Some(Full::Namespace));
-        assert!(body(&shares, "b", "tess", 2).is_ok());
-        drop((held, other));
-        assert!(body(&shares, "a", "tess", 2).is_ok());
-    }
-
-    #[tokio::test]
-    async fn the_largest_body_comes_alone_and_leaves_half_to_others() {
-        let shares = shares();
-        let held = body(&shares, "a", "tess", 1 << 20).unwrap();
-        assert_eq!(body(&shares, "a", "tess", 0).err(), Some(Full::User));
-        assert_eq!(body(&shares, "a", "lea", 1 << 20).err(), Some(Full::Namespace));
-        assert!(body(&shares, "a", "lea", 2).is_ok());
-        drop(held);
-        assert!(body(&shares, "a", "lea", 1 << 20).is_ok());
-    }
-
-    #[tokio::test]
-    async fn the_heaviest_review_comes_alone() {
-        let shares = shares();
-        assert_eq!([0, 7, 9].map(|kib| shares.weight_parsed(kib)), [1, 7, 8]);
-        let whole = shares.weight_parsed(usize::MAX);
-        let reviews = |namespace: &str| shares.of(namespace, "ann").all.reviews;
-        let held = reviews("a").try_acquire_many_owned(whole).unwrap();
-        assert!(reviews("a").try_acquire_many_owned(1).is_err());
-        assert!(reviews("b").try_acquire_many_owned(1).is_ok());
-        drop(held);
-    }
-
-    #[tokio::test]
-    async fn namespaces_and_users_that_hold_nothing_are_forgotten_and_others_are_not() {
-        let shares = shares();
-        let room = |at: usize| {
-            let share = shares.of(&format!("holds-{at}"), "ann");
-            [share.user]
-                .iter()
-                .chain(share.all.each())
-                .nth(at)
-                .map(Arc::clone)
-                .unwrap()
-        };
-        let held = [0, 1, 2, 3, 4, 5].map(|at| {
-            let room = room(at);
-            let all = u32::try_from(room.available_permits()).unwrap();
-            room.try_acquire_many_owned(all).unwrap()
-        });
-        for number in 0..10 * REMEMBERED {
-            drop(shares.of(&format!("n{number}"), &format!("u{number}")));
-        }
-        assert!(shares.of.lock().unwrap().len() <= REMEMBERED + held.len());
-        assert!(shares.of_users.lock().unwrap().len() <= REMEMBERED + held.len());
-        for at in 0..held.len() {
-            assert!(
-                room(at).try_acquire_owned().is_err(),
-                "holds-{at} still holds what it held"
-            );
-        }
-    }
-}
+mod tests;

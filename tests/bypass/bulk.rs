@@ -330,6 +330,43 @@ fn resident(ringfence: &Ringfence) -> u64 {
     kib << 10
 }
 
+/// Half a megabyte as it is written, and more than a review reads of one object once it is: a policy that is asked about an object of that
+/// workflow, and fails open, could not be asked.
+///
+/// Held by: `declaration-size`
+#[tokio::test]
+async fn declares_more_than_a_review_can_read() {
+    let world = World::shared().await;
+    let ns = &world.enforced("unread").await;
+    let lists = |prefix: &str| (0..16).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
+    let expressions: Vec<_> = lists("k")
+        .iter()
+        .map(|key| json!({"key": key, "operator": "In", "values": lists("v")}))
+        .collect();
+    let ports: Vec<_> = (1..=32).map(|port| json!({"port": port, "endPort": port})).collect();
+    let rules = |peer: &str, count: usize| {
+        let labels: serde_json::Map<_, _> = lists("l").into_iter().map(|key| (key, json!("x"))).collect();
+        let pods = json!({"pods": {"selector": {"matchLabels": labels, "matchExpressions": expressions}}});
+        let rule = |n: usize| json!({"name": format!("r{n}"), peer: pods, "ports": ports});
+        (0..count).map(rule).collect::<Vec<_>>()
+    };
+    let network = |count: usize| json!({"network": {"egress": rules("to", count), "ingress": rules("from", count)}});
+    let dry = format!("{}?dryRun=All", all("AIWorkflow", ns));
+    let refused = world.tess.post(&dry, &workflow("fat", &network(64))).await;
+    let said = refused.refused_by("declaration-size");
+    assert!(said.contains("Fix: "), "{said}");
+    // By and by it comes no further.
+    world
+        .tess
+        .post(&all("AIWorkflow", ns), &workflow("fat", &network(16)))
+        .await
+        .ok();
+    let grown = json!({"spec": network(64)});
+    let path = one("AIWorkflow", ns, "fat");
+    world.tess.patch(&path, &grown).await.refused_by("declaration-size");
+    world.tess.delete(&path).await.ok();
+}
+
 /// Five thousand labels are 128 kB as they are written, and half a megabyte once they are read: of what nobody asks for, nothing is kept.
 ///
 /// Held by: `operator`, `declaration-size`

@@ -318,6 +318,49 @@ async fn an_exception_takes_along_what_controllers_make() {
     scene.admin.delete(&one("Deployment", ns, "web")).await.ok();
 }
 
+/// By saying that what is excused controls it: anybody may write that into what they make.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_stretches_an_exception_to_a_pod_of_her_own() {
+    let scene = &Scene::new().await;
+    let ns = &scene.open;
+    let names = json!({"names": ["stretched"]});
+    scene.except(ns, "stretched", &["red"], &names).await.ok();
+    let web = workload("Deployment", &wearing("stretched", &["red"]));
+    let web = scene.lea.post(&all("Deployment", ns), &web).await.ok();
+    let set = eventually(SOON, || async {
+        let sets = scene.admin.items(&all("ReplicaSet", ns)).await?;
+        let of_web = |set: &Value| set["metadata"]["ownerReferences"][0]["uid"] == web["metadata"]["uid"];
+        let set = sets.into_iter().find(of_web);
+        set.filter(|set| set["status"]["replicas"] == 1)
+            .ok_or(anyhow::anyhow!("no pod yet"))
+    })
+    .await;
+    let owner = |kind: &str, made: &Value| {
+        json!([{
+            "apiVersion": "apps/v1", "kind": kind, "name": made["metadata"]["name"], "uid": made["metadata"]["uid"], "controller": true,
+        }])
+    };
+    let plain = scene.lea.post(&all("Pod", ns), &wearing("plain", &[])).await.ok();
+    let dry = |path: &str| format!("{path}?dryRun=All");
+    for owners in [owner("Deployment", &web), owner("ReplicaSet", &set)] {
+        let mut pod = wearing("mine", &["red"]);
+        pod["metadata"]["ownerReferences"] = owners.clone();
+        scene.tried(ns, &pod).await.refused_by("red");
+        let mut job = workload("Job", &wearing("mine", &["red"]));
+        job["metadata"]["ownerReferences"] = owners.clone();
+        let answer = scene.lea.post(&dry(&all("Job", ns)), &job).await;
+        answer.refused_by("red");
+        let change = json!({"metadata": {"labels": {"red": "x"}, "ownerReferences": owners}});
+        let path = dry(&one("Pod", ns, "plain"));
+        scene.lea.patch(&path, &change).await.refused_by("red");
+    }
+    assert_eq!(plain["metadata"]["ownerReferences"], Value::Null);
+    scene.drop(ns, "stretched").await;
+    scene.admin.delete(&one("Deployment", ns, "stretched")).await.ok();
+}
+
 /// Held by: `operator`
 #[tokio::test]
 async fn somebody_adds_two_exceptions_up() {

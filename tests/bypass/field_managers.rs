@@ -198,6 +198,44 @@ async fn somebody_has_an_operators_object_applied_by_hundreds() {
     of_the_kind.patch(&free, &many(&free, 65).await).await.ok();
 }
 
+/// A Scale has none of its object's labels, so nothing tells that it is a workflow's.
+///
+/// Held by: `ringfence-field-managers`
+#[tokio::test]
+async fn somebody_has_an_operators_object_applied_by_hundreds_through_its_scale() {
+    let world = World::shared().await;
+    let ns = &world.enforced("scaled-flows").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let kind = OperatorsKind::new(&world).await;
+    let scales = json!([{
+        "apiGroups": [kind.group], "resources": [kind.plural, format!("{}/scale", kind.plural)], "verbs": ["get", "patch", "update"],
+    }]);
+    let of_the_kind = holder(&world, &scales).await;
+    let lea = world.master("lea", &[]).await;
+    let flows = kind.all(ns);
+    lea.post(&flows, &kind.labelled("run")).await.ok();
+    let path = format!("{flows}/run/scale");
+    let scale = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "run", "namespace": ns}, "spec": {"replicas": 2},
+    });
+    for attacker in [&of_the_kind, &world.admin] {
+        for query in ["fieldManager=m1&force=true", "fieldManager=m2&force=true"] {
+            let applied = format!("{path}?{query}");
+            let bytes = scale.to_string().into_bytes();
+            let answer = attacker
+                .bytes(Method::PATCH, &applied, "application/apply-patch+yaml", bytes)
+                .await;
+            let said = answer.refused_by_guard("ringfence-field-managers");
+            assert!(said.contains("Fix: "), "{said}");
+        }
+        // As kubectl scale does, and an autoscaler.
+        attacker.patch(&path, &json!({"spec": {"replicas": 3}})).await.ok();
+        let mut read = attacker.get(&path).await.ok();
+        read["spec"]["replicas"] = json!(1);
+        attacker.put(&path, &read).await.ok();
+    }
+}
+
 /// By a policy that looks at all objects of a kind, one that cannot be read would leave everybody without a verdict; one that fails open
 /// would be passed by an object that cannot be read.
 ///

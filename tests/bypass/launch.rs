@@ -32,7 +32,8 @@ pub async fn custom_kind(world: &World) -> (String, String) {
             "group": group, "scope": "Namespaced",
             "names": {"plural": plural, "singular": plural, "kind": "Flow", "listKind": "FlowList"},
             "versions": [{
-                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}},
                 "schema": {"openAPIV3Schema": schema},
             }],
         },

@@ -6,7 +6,9 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{Identity, eventually};
 
+use crate::attackers::{force_apply, holder};
 use crate::legitimate::has_pods;
+use crate::operators::OperatorsKind;
 use crate::world::{Actor, SOON, World, all, one, pod, tess, workload};
 
 const OLD: &str = "registry.example.com/finance/triage:1.4";
@@ -136,6 +138,36 @@ async fn a_tenant_holds_back_what_a_launcher_is_about_to_roll_out() {
     .await;
 }
 
+/// A pause is a switch by convention, as how many there are is: but it holds a rollout back, and stays as long as one of those who applied it
+/// says so.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn somebody_pauses_an_operators_object() {
+    let world = World::shared().await;
+    let ns = &world.enforced("paused").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let kind = OperatorsKind::new(&world).await;
+    let of_the_kind = holder(&world, &kind.rules(&["get", "list", "patch"])).await;
+    let lea = world.master("lea", &[]).await;
+    let flows = kind.all(ns);
+    lea.post(&flows, &kind.labelled("run")).await.ok();
+    let path = format!("{flows}/run");
+    let pause = |paused: bool| json!({"spec": {"paused": paused}});
+    let mut applied = json!({"apiVersion": format!("{}/v1", kind.group), "kind": "Flow", "metadata": {"name": "run"}});
+    applied["spec"] = pause(true)["spec"].clone();
+    for attacker in [&of_the_kind, &world.admin] {
+        attacker.patch(&path, &pause(true)).await.refused_by("launcher");
+        force_apply(attacker, &path, &applied).await.refused_by("launcher");
+    }
+    // A launcher's pause is a launcher's to share, and anybody's to lift.
+    lea.patch(&path, &pause(true)).await.ok();
+    force_apply(&of_the_kind, &path, &applied).await.refused_by("launcher");
+    let scaled = json!({"spec": {"replicas": 2}});
+    of_the_kind.patch(&path, &scaled).await.ok();
+    of_the_kind.patch(&path, &pause(false)).await.ok();
+}
+
 /// Without the newest ReplicaSet a Deployment that is paused, or scaled in that moment, runs the one before.
 ///
 /// Held by: `ringfence-replica-sets`, `ringfence-left-running`
@@ -239,7 +271,7 @@ async fn a_tenant_takes_the_newest_template_away() {
 
 async fn holder_of_status(world: &World) -> Actor {
     let rules = json!([{"apiGroups": ["apps"], "resources": ["replicasets/status"], "verbs": ["get", "patch"]}]);
-    crate::attackers::holder(world, &rules).await
+    holder(world, &rules).await
 }
 
 /// A pod that its controller lets go of, or whose owner somebody changes, stays when the launcher deletes what made it.

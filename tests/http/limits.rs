@@ -226,8 +226,8 @@ async fn a_namespace_that_floods_waits_for_itself() {
         "application/json",
         review("fine").to_string(),
     );
-    let message = "ringfence could not review this object: as many reviews of this namespace are evaluated as may be at a time. \
-        Fix: send fewer requests to this namespace at a time, and this one again.";
+    let message = "ringfence could not review this object: as many reviews of this namespace, or of yours in it, are evaluated as may \
+        be at a time. Fix: send fewer requests to this namespace at a time, and this one again.";
     assert_eq!(
         server.send(second).await.response(),
         refused(503, "ServiceUnavailable", message)
@@ -241,27 +241,29 @@ async fn a_namespace_that_floods_waits_for_itself() {
 #[tokio::test]
 async fn of_one_namespace_only_so_many_reviews_wait_and_one_more_is_refused_at_once() {
     let server = Server::start(Limits {
-        in_flight_of_one: 2,
+        in_flight_of_one: 4,
         ..Limits::default()
     });
-    let of = |namespace: &str, name: &str| {
-        let mut review = review(name);
-        review["request"]["namespace"] = json!(namespace);
-        request("/admit/fence?timeout=5s", "application/json", review.to_string())
+    let by = |user: &str, namespace: &str, name: &str| {
+        let body = sent(user, namespace, name, &json!({}));
+        request("/admit/fence?timeout=5s", "application/json", body)
     };
+    let of = |namespace: &str, name: &str| by("tess", namespace, name);
     let flood = join_all((0..2).map(|_| server.send(of("floods", "dozes"))));
     let others = async {
         while server.script.seen.lock().unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let message = "ringfence could not review this object: as many reviews of this namespace are in flight as may be at a time. \
-            Fix: send fewer requests to this namespace at a time, and this one again.";
+        let message = "ringfence could not review this object: as many of your reviews of this namespace are in flight as may be of one \
+            user at a time. Fix: send fewer requests to this namespace at a time, and this one again.";
         assert_eq!(
             server.send(of("floods", "fine")).await.response(),
             refused(503, "ServiceUnavailable", message)
         );
         assert_eq!(server.send(of("other", "fine")).await.response(), allowed());
-        assert_eq!(server.script.seen.lock().unwrap().len(), 3, "and the flood still waits");
+        // A launcher withdraws what the flood makes.
+        assert_eq!(server.send(by("lea", "floods", "fine")).await.response(), allowed());
+        assert_eq!(server.script.seen.lock().unwrap().len(), 4, "and the flood still waits");
     };
     let (flood, ()) = tokio::join!(flood, others);
     for reply in flood {
@@ -382,6 +384,57 @@ async fn who_fills_a_share_passes_no_policy_that_fails_open() {
             (&denied["allowed"], &denied["status"]["code"]),
             (&json!(false), &json!(503)),
             "{denied}"
+        );
+    }
+}
+
+/// Who waits in a queue of one's own is judged with what is left of the time, and that is what one likes it to be. Whoever has several
+/// namespaces fills the rooms of all.
+#[tokio::test]
+async fn who_leaves_no_time_passes_no_policy_that_fails_open() {
+    let one_at_a_time = [
+        Limits {
+            evaluations_of_one: 1,
+            ..Limits::default()
+        },
+        Limits {
+            evaluations: 1,
+            ..Limits::default()
+        },
+        Limits {
+            reviews: 1 << 10,
+            ..Limits::default()
+        },
+        Limits {
+            reviews_of_one: 1 << 10,
+            heavy: 1 << 10,
+            ..Limits::default()
+        },
+        Limits {
+            small_bodies: 1 << 10,
+            ..Limits::default()
+        },
+    ];
+    for limits in one_at_a_time {
+        let of_all = limits.evaluations_of_one > 1;
+        let server = Server::start(limits);
+        let post = |namespace: &str, name: &str, timeout: &str| {
+            let path = format!("/admit/policies/ignore-0123456789abcdef/0123456789ab?timeout={timeout}");
+            let body = sent("tess", namespace, name, &json!({}));
+            server.send(request(&path, "application/json", body))
+        };
+        let others = async {
+            judged(&server, 1).await;
+            let namespace = if of_all { "another" } else { "floods" };
+            // Its turn comes after 2 s, and its policy takes longer than what is left then.
+            post(namespace, "sleeps", "2600ms").await.response()
+        };
+        let (dozed, late) = tokio::join!(post("floods", "dozes", "9s"), others);
+        assert_eq!(dozed.response(), allowed());
+        assert_eq!(
+            (&late["allowed"], &late["status"]["code"]),
+            (&json!(false), &json!(503)),
+            "{late}"
         );
     }
 }

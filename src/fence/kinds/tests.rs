@@ -203,6 +203,29 @@ fn what_stays_in_memory_is_bounded_and_may_shrink() {
     assert_eq!(judged(None, &cloud), size);
 }
 
+/// Small as it is written, and large as it is read.
+#[test]
+fn what_reviews_read_is_bounded_and_may_shrink() {
+    let ports = |count: u32| json!((1..=count).map(|port| json!({"port": port})).collect::<Vec<_>>());
+    let heavy = |rules: usize| {
+        let rule = |number: usize| json!({"name": format!("r{number}"), "to": {"cidrs": ["203.0.113.0/24"]}, "ports": ports(32)});
+        let rules: Vec<_> = (0..rules).map(rule).collect();
+        set(workflow_object(), "/spec/network", json!({"egress": rules}))
+    };
+    let sized = |old: Option<&Value>, new: &Value| {
+        let (refusals, _) = judged("AIWorkflow", old, new, &facts());
+        refusals.contains(&"declaration-size spec".to_owned())
+    };
+    let (most, more) = (heavy(64), heavy(400));
+    assert!(weighs(&most) < MAX_WEIGHT / 3 && weighs(&more) > MAX_WEIGHT);
+    assert!(!sized(None, &most));
+    assert!(sized(None, &more) && sized(Some(&most), &more));
+    assert!(!sized(Some(&heavy(401)), &more));
+    let mut recorded = most;
+    recorded["metadata"]["managedFields"] = json!(vec![json!({"a": 0}); 20_000]);
+    assert!(!sized(None, &recorded), "of that nothing is kept");
+}
+
 #[test]
 fn reviews_of_another_registration_are_faults() {
     let other = review("CREATE", "ringfence.dev", "RegoThing", Some(&json!({})), None);

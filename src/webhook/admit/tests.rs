@@ -873,6 +873,42 @@ async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] chan
     assert!(!unread.allowed() && unread.fault.is_none() == changed, "{unread:?}");
 }
 
+/// An owner is a word that whoever makes an object writes into it.
+#[rstest]
+#[case::a_pod(owner("batch/v1", "Job", "j", Some(workload("j"))), "ann", None, false)]
+#[case::a_pod_that_gets_one(owner("batch/v1", "Job", "j", Some(workload("j"))), "ann", Some(pod()), false)]
+#[case::by_its_controller(
+    owner("batch/v1", "Job", "j", Some(workload("j"))),
+    "system:kube-controller-manager",
+    None,
+    true
+)]
+#[case::of_what_makes_no_pods(
+    owner("batch/v1", "CronJob", "j", Some(workload("j"))),
+    "system:kube-controller-manager",
+    None,
+    false
+)]
+#[case::of_what_runs_nothing(owner("v1", "ConfigMap", "j", Some(workload("j"))), "ann", None, false)]
+#[case::of_an_operators(owner("ray.io/v1", "RayCluster", "j", Some(workload("j"))), "ann", None, true)]
+#[tokio::test]
+async fn what_says_that_it_belongs_to_something_excused_is_not_excused_with_it(
+    #[case] owner: Owner,
+    #[case] user: &str,
+    #[case] old: Option<Value>,
+    #[case] excused: bool,
+) {
+    let made = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&owner)]));
+    let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
+    let mut review = review(operation, "", "Pod", Some(&made), old.as_ref());
+    review.user.username = user.into();
+    let (lookup, policies) = with_exceptions(&json!([exception_for("w")]));
+    let lookup = lookup.with(Key::Owner("ai".into(), owner.reference), owner.found.unwrap());
+    let decision = decide(lookup, policies, Webhook::Fence, &review).await;
+    let refusing: Vec<_> = decision.policies().into_iter().map(str::to_owned).collect();
+    assert_eq!(!decision.excused.is_empty(), excused, "{refusing:?} {decision:?}");
+}
+
 #[tokio::test]
 async fn nothing_excuses_a_namespace() {
     let (lookup, policies) = with_exceptions(&json!([exception_for("ai")]));

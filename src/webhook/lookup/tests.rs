@@ -291,6 +291,7 @@ async fn what_is_larger_than_any_that_works_is_an_error(#[case] key: Key, #[case
     let (live, _) = api(404, objects);
     let error = live.get(&key).await.unwrap_err();
     assert!(error.why.contains("larger than any that works"), "{error}");
+    assert_eq!(error.cause, FaultCause::TooLarge);
 }
 
 /// An exception that is not read might be the one that is meant; a workflow that is not read might be whose the account is.
@@ -308,6 +309,7 @@ async fn one_that_is_too_large_to_be_read_hides_no_others(#[case] key: Key, #[ca
     let (live, _) = api(404, objects);
     let error = live.get(&key).await.unwrap_err();
     assert!(error.to_string().contains("fat was not looked at"), "{error}");
+    assert_eq!(error.cause, FaultCause::TooLarge);
 }
 
 /// What many requests are told at the same time is counted: one that finds no room is refused.
@@ -322,8 +324,11 @@ async fn what_a_request_is_told_is_counted() {
     let all = Arc::new(tokio::sync::Semaphore::new(70));
     let room = Room::new(70, Arc::clone(&all));
     let asked = async { [live.get(&key).await, live.get(&key).await, live.get(&key).await] };
-    let [first, second, third] = holding(Held::new((), room), asked).await;
+    let held = Held::new((), room, tokio::time::Instant::now());
+    let [first, second, third] = holding(held, asked).await;
     assert!(first.is_ok() && second.is_ok());
-    assert!(third.unwrap_err().why.contains("hold all the memory that they may"));
+    let third = third.unwrap_err();
+    assert!(third.why.contains("hold all the memory that they may"));
+    assert_eq!(third.cause, FaultCause::Crowded);
     assert_eq!(all.available_permits(), 70);
 }

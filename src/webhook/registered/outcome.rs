@@ -6,21 +6,29 @@ use crate::policy::{EvalError, Findings, Match, Verdict};
 use crate::review::{Decision, Violation};
 use crate::telemetry::PolicyAction;
 
+/// Whether a verdict counts where the policy acts: one that was found always does. What keeps a policy from being asked, earlier requests of
+/// the same namespace brought about: whoever sent those would pass by them, with Ignore too.
+pub(super) fn counts(one: &Match, outcome: &Result<Findings, EvalError>) -> bool {
+    match outcome {
+        Ok(_) | Err(EvalError::NoThread | EvalError::Unended) => true,
+        Err(_) => one.failure_policy() == FailurePolicy::Fail,
+    }
+}
+
 /// What a policy's verdict becomes.
 pub(super) fn add(decision: &mut Decision, one: &Match, action: ValidationAction, verdict: Verdict) {
     let name = verdict.policy;
+    let counts = counts(one, &verdict.outcome);
     let findings = match verdict.outcome {
         Ok(findings) => findings,
         Err(error) => {
             let fix = "tell who wrote that RegoPolicy, and see its conditions: kubectl describe regopolicy";
             let said = of_policy(&name, format!("could not be judged: {error}"), fix);
-            match one.failure_policy() {
-                FailurePolicy::Fail => list(decision, action).push(said),
+            match error {
+                _ if counts => list(decision, action).push(said),
                 // Whoever writes can bring it about: somebody must hear of it.
-                FailurePolicy::Ignore if matches!(error, EvalError::Unsynced(_)) => {
-                    list(decision, action.min(ValidationAction::Warn)).push(said);
-                }
-                FailurePolicy::Ignore => decision.audits.push(said),
+                EvalError::Unsynced(_) => list(decision, action.min(ValidationAction::Warn)).push(said),
+                _ => decision.audits.push(said),
             }
             return;
         }

@@ -10,7 +10,7 @@ use super::super::lookup::{Fixed, Key};
 use super::super::{Admit, Policies, Pool, Webhook};
 use super::*;
 use crate::fence::testing::{facts, pod, review, set};
-use crate::policy::{Findings, PolicySet, Registered};
+use crate::policy::{EvalError, Findings, PolicySet, Registered};
 use crate::telemetry::Metrics;
 
 /// RegoPolicies without a cluster.
@@ -327,6 +327,46 @@ async fn a_replica_that_is_behind_does_not_decide() {
 async fn a_fact_that_is_missing_is_a_fault(#[case] cluster: Fixed) {
     let decision = scene(cluster, vec![refusing(json!({}))]).decide(&made()).await;
     assert_eq!(decision.outcome(), Outcome::Fault);
+}
+
+/// Whoever asks names the workflow, and may have written it: a fault that says so lets nobody pass.
+#[rstest]
+#[case::too_large(FaultCause::TooLarge)]
+#[case::no_room(FaultCause::Crowded)]
+#[case::away(FaultCause::Unavailable)]
+#[tokio::test]
+async fn why_a_fact_is_missing_is_told(#[case] cause: FaultCause) {
+    let workflow = Named {
+        namespace: "ai".into(),
+        name: "triage".into(),
+    };
+    let lookup = cluster(json!({})).failing_by(Key::Workflow(workflow), cause);
+    let decision = scene(lookup, vec![refusing(json!({}))]).decide(&made()).await;
+    assert_eq!(decision.fault.map(|fault| fault.cause), Some(cause));
+}
+
+/// What keeps a policy from being asked, earlier requests of the same namespace brought about.
+#[rstest]
+#[case::does_not_end(EvalError::Unended, "Deny", Outcome::Deny)]
+#[case::no_thread(EvalError::NoThread, "Deny", Outcome::Deny)]
+#[case::warns(EvalError::NoThread, "Warn", Outcome::Warn)]
+#[case::its_own_time(EvalError::Timeout, "Deny", Outcome::Audit)]
+fn who_keeps_a_policy_busy_passes_it_with_ignore_neither(
+    #[case] error: EvalError,
+    #[case] action: &str,
+    #[case] outcome: Outcome,
+) {
+    let patch = json!({"failurePolicy": "Ignore", "validationActions": [action]});
+    let (snapshot, review) = (Snapshot::new(vec![refusing(patch)]), made());
+    let matches = snapshot.matching(None, &occasion(&review));
+    let verdict = Verdict {
+        policy: "refuses".into(),
+        outcome: Err(error),
+        duration: Duration::ZERO,
+    };
+    let mut decision = Decision::default();
+    add(&mut decision, &matches[0], matches[0].action(), verdict);
+    assert_eq!(decision.outcome(), outcome, "{decision:?}");
 }
 
 #[tokio::test]
