@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Services from which a cloud hands out credentials: AWS, GCP, Azure and OpenStack share the first; then Azure's wire
 /// server, Alibaba Cloud, the task and pod credential endpoints of AWS, the address behind the first on the nodes of GKE, Tencent
@@ -62,6 +62,12 @@ pub(super) fn covered(net: &IpNet, class: &[String]) -> bool {
         .iter()
         .filter_map(|text| parse(text).ok())
         .any(|allowed| allowed.contains(net))
+}
+
+/// What hands out credentials, wherever it is: of IPv4, and of IPv6.
+pub(super) fn metadata() -> [Vec<String>; 2] {
+    let everywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    everywhere.map(|net| metadata_in(&net).iter().map(IpNet::to_string).collect())
 }
 
 /// Addresses inside `net` that hand out credentials, in every form that a packet can carry them, and ranges that may lead to one. If `net`

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Value, json};
 
 use super::{
@@ -213,9 +212,7 @@ fn opening(rule: &Rule) -> Value {
 
 /// What hands out credentials, which a name may lead to whose holder says so. A refusal of Cilium's goes before everything that is allowed.
 fn metadata() -> Vec<String> {
-    let everywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-    let found = everywhere.iter().flat_map(cidr::metadata_in);
-    found.map(|net| net.to_string()).collect()
+    cidr::metadata().concat()
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //! workflow, in the tier that goes before every NetworkPolicy, at the place that the class gives it.
 //!
 //! It belongs to the cluster, so a workflow cannot own it: its namespace does, and whoever sweeps knows by its name whose it is. No two workflows
-//! have one name, because neither a namespace's name nor a workflow's has a dot. Must never: say anything but that names are accepted, for pods
-//! of one workflow, in a namespace that enforces; elsewhere whoever makes pods gives them the label that it selects.
+//! have one name, because neither a namespace's name nor a workflow's has a dot. Must never: say anything but that names are accepted, and what
+//! hands out credentials is not, for pods of one workflow, in a namespace that enforces; elsewhere whoever makes pods gives them the label that it selects.
 
 use serde_json::{Value, json};
 
-use super::{Observed, backend::PluginPolicies, dns, network::NAMESPACE_NAME_LABEL};
+use super::{Observed, backend::PluginPolicies, cidr, dns, network::NAMESPACE_NAME_LABEL};
 use crate::{
     api::{AIWorkflowClass, BackendChoice, Mode, Reason, WORKFLOW_LABEL},
     egress::{Allowed, Domain, PortRange, Rule},
@@ -15,8 +15,10 @@ use crate::{
 
 /// What its name begins with: nobody else makes one that does.
 const PREFIX: &str = "ringfence";
-/// Most rules of one, and most protocols of a rule, as its definition has it. Names of a declared rule are never more.
+/// Most protocols of a rule, as its definition has it. Names of a declared rule are never more.
 const MAX: usize = 25;
+/// Most rules of one that accept. Its definition has one more, which refuses.
+const MAX_RULES: usize = 24;
 /// How many rules a condition names.
 const MAX_NAMED: usize = 10;
 
@@ -42,14 +44,24 @@ pub fn cluster_policy_of(name: &str) -> Option<(&str, &str)> {
 /// `spec`, where something is opened.
 pub(super) fn spec(workflow: &str, allowed: &Allowed, observed: &Observed, class: &AIWorkflowClass) -> Option<Value> {
     let priority = place(observed, class).ok()?;
-    let (rules, _) = rules(allowed);
+    let (accepted, _) = rules(allowed);
     let selecting = |key: &str, value: &str| json!({"matchLabels": {key: value}});
     let pods = json!({
         "namespaceSelector": selecting(NAMESPACE_NAME_LABEL, &observed.namespace.name),
         "podSelector": selecting(WORKFLOW_LABEL, workflow),
     });
-    (!rules.is_empty())
-        .then(|| json!({"tier": "Admin", "priority": priority, "subject": {"pods": pods}, "egress": rules}))
+    // Whoever answers for a name could lead it there, and what accepts goes before all that keeps a pod from it.
+    let refused = cidr::metadata().map(|networks| json!({"networks": networks}));
+    let refused = json!({"name": "credentials", "action": "Deny", "to": refused});
+    (!accepted.is_empty()).then(|| {
+        let rules = [vec![refused], accepted].concat();
+        json!({"tier": "Admin", "priority": priority, "subject": {"pods": pods}, "egress": rules})
+    })
+}
+
+/// Whether a rule of one lets something out.
+pub(super) fn is_opening(rule: &Value) -> bool {
+    rule["action"] == "Accept"
 }
 
 /// Makes an owned object one of the cluster's: the garbage collector takes it with the namespace.
@@ -65,7 +77,7 @@ pub(super) fn of_cluster(object: &mut Value, observed: &Observed) {
 /// Whether an object opens anything. One that does not is none.
 pub(super) fn opens_any(policy: &Value) -> bool {
     let rules = policy.pointer("/spec/egress").and_then(Value::as_array);
-    rules.is_some_and(|rules| !rules.is_empty())
+    rules.is_some_and(|rules| rules.iter().any(is_opening))
 }
 
 /// Why what is in force is not reached by it, or not all of it.
@@ -88,7 +100,7 @@ pub(super) fn unserved(observed: &Observed, class: &AIWorkflowClass, allowed: &A
     }
     (!closed.beyond.is_empty()).then(|| {
         let message = format!(
-            "pods reach domains {by}, which has {MAX} rules at the most, each of {MAX} ports: nothing is opened for {}; put domains with the same ports into one rule, or ask the platform team for spec.egress.backend: Proxy; all other rules stand as declared",
+            "pods reach domains {by}, which has {MAX_RULES} rules at the most, each of {MAX} ports: nothing is opened for {}; put domains with the same ports into one rule, or ask the platform team for spec.egress.backend: Proxy; all other rules stand as declared",
             named(&closed.beyond)
         );
         (Reason::TooManyNames, message)
@@ -149,7 +161,7 @@ fn rules(allowed: &Allowed) -> (Vec<Value>, Closed<'_>) {
         let parts = parts(rule, &names);
         if !names.iter().all(|name| is_spellable(name)) {
             closed.unspellable.push(&rule.name);
-        } else if !closed.beyond.is_empty() || made.len() + parts.len() > MAX || names.len() > MAX {
+        } else if !closed.beyond.is_empty() || made.len() + parts.len() > MAX_RULES || names.len() > MAX {
             closed.beyond.push(&rule.name);
         } else {
             made.extend(parts);

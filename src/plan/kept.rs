@@ -161,11 +161,8 @@ pub(super) fn is_declared(child: Child, element: &Value, word: &Word) -> bool {
     match child {
         Child::NetworkPolicy => Some(element) != word.dns.as_ref(),
         Child::CiliumNetworkPolicy => cilium::is_opening(element),
-        Child::ClusterNetworkPolicy
-        | Child::ResolvedNames
-        | Child::RoleBinding
-        | Child::ServiceAccount
-        | Child::Role => true,
+        Child::ClusterNetworkPolicy => cluster_policy::is_opening(element),
+        Child::ResolvedNames | Child::RoleBinding | Child::ServiceAccount | Child::Role => true,
     }
 }
 

@@ -159,7 +159,7 @@ async fn ringfences_own_account_writes_a_policy_of_the_cluster_of_another_shape(
     let accepting = |to: Value| json!([{"action": "Accept", "to": to, "protocols": [{"tcp": {"destinationPort": {"number": 443}}}]}]);
     let rule = |key: &str, value: Value| {
         let mut rules = made["spec"]["egress"].clone();
-        rules[0][key] = value;
+        rules[1][key] = value;
         with("/spec/egress", rules)
     };
     let anybody = json!({"namespaces": {"matchLabels": {}}});
@@ -175,6 +175,7 @@ async fn ringfences_own_account_writes_a_policy_of_the_cluster_of_another_shape(
             json!({"ringfence.dev/workflow": "other"}),
         ),
         with("/spec/ingress", json!([{"action": "Accept", "from": [anybody]}])),
+        with("/spec/egress/0/action", json!("Accept")),
         rule("action", json!("Deny")),
         rule("action", json!("Pass")),
         rule("protocols", Value::Null),
