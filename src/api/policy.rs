@@ -63,7 +63,8 @@ pub struct RegoPolicySpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub validation_actions: Vec<ValidationAction>,
     /// What it means that the policy gives no verdict: an error, a time-out, data that is not there yet. `Fail`: a refusal, which does
-    /// what validationActions say; `Ignore`: nothing, but where who sent the request brought it about by its size or by how much they send.
+    /// what validationActions say; `Ignore`: nothing, but where there was no room for the request, or who sent it brought it about by its
+    /// size or by how much they send.
     #[serde(default)]
     pub failure_policy: FailurePolicy,
     /// Which requests it is asked about.

@@ -82,6 +82,11 @@ impl Domain {
         self.name == name || is_below(&self.name, name)
     }
 
+    /// Whether it means names below that one, and more.
+    pub fn is_above(&self, name: &str) -> bool {
+        self.is_wildcard && is_below(name, &self.name)
+    }
+
     /// The only host that it means; `None` of a wildcard, which means hosts that nobody can list.
     pub fn host(&self) -> Option<Host> {
         (!self.is_wildcard).then(|| Host(self.name.clone()))

@@ -3,8 +3,8 @@
 use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, dns, domains, outside::shown, selector};
 use crate::{
     api::{
-        AIWorkflowClass, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, Protocol, WorkflowPeer,
-        is_dns_label,
+        AIWorkflowClass, BackendChoice, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, Protocol,
+        WorkflowPeer, is_dns_label,
     },
     egress::Domain,
 };
@@ -278,9 +278,19 @@ pub(super) fn peer_outside_class(
     }
     let opened = peer.domains.map(|_| domains::opened(class)).unwrap_or_default();
     let of_cluster = dns::cluster_domain(class);
+    // The proxy refuses the cluster's names itself; these open whatever a wildcard means.
+    let by_pattern = matches!(
+        class.spec.egress.and_then(|egress| egress.backend),
+        Some(BackendChoice::Cilium | BackendChoice::ClusterNetworkPolicy)
+    );
     for (index, text) in peer.domains.unwrap_or_default().iter().enumerate() {
         let Ok(domain) = Domain::parse(text) else { continue };
-        let outside = if domain.is_within(of_cluster) {
+        let outside = if by_pattern && domain.is_above(of_cluster) {
+            Some((
+                format!("stands for names of the cluster too, which are below {of_cluster}"),
+                "name the hosts, or a wildcard beside the cluster's names".to_owned(),
+            ))
+        } else if domain.is_within(of_cluster) {
             Some((
                 format!("is a name of the cluster, whose names are below {of_cluster}"),
                 "declare what is in the cluster in pods, workflow or cidrs".to_owned(),

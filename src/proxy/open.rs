@@ -61,13 +61,6 @@ pub(super) async fn open(
             proxy.callers.now()
         }
     };
-    // Whoever may make a Service has a name there, and says where it leads.
-    if proxy.cluster_domains.hold(&target.host) {
-        let reason = format!(
-            "workflow {workflow} may not reach {target}: it is a name of the cluster: declare what is in the cluster in pods, workflow or cidrs, and connect to it without the proxy"
-        );
-        return Err(Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, reason));
-    }
     let permit = snapshot.decide(&workflow, target).map_err(|denied| {
         // Of others, nobody has said that there is such a workflow: their number is not bounded.
         if let Denied::NotDeclared(_) = denied {
@@ -76,6 +69,14 @@ pub(super) async fn open(
         let reason = format!("workflow {workflow} may not reach {target}: {denied}");
         Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, reason)
     })?;
+    // Below a wildcard that is declared. Whoever may make a Service has a name there, and says where it leads.
+    if proxy.cluster_domains.hold(&target.host) {
+        proxy.accounts.refused(&workflow, target);
+        let reason = format!(
+            "workflow {workflow} may not reach {target}: it is a name of the cluster: declare what is in the cluster in pods, workflow or cidrs, and connect to it without the proxy"
+        );
+        return Err(Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, reason));
+    }
     line.rule = Some(permit.rule.to_owned());
     line.used = proxy.accounts.used(&workflow, permit);
     // It may be large, and what follows takes long.

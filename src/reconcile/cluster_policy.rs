@@ -98,8 +98,9 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
             })
         })
         .with_config(Workers::default().concurrency(CONCURRENCY))
-        .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, on_error, context)
+        // Not drained: while the kind is not served it would never end, and hold the Lease.
+        .take_until(stop.cancelled_owned())
         .for_each(|result| async move { log("cluster network policy", result.map(drop)) })
         .await;
 }

@@ -18,7 +18,7 @@ const VALUE: usize = size_of::<Value>();
 const MAP: usize = 11 * (size_of::<String>() + VALUE);
 
 /// Owners and finalizers that are read of an object of anybody's. Nothing that works has as many, and forty thousand of them fit into one.
-pub const MAX_LISTED: usize = 64;
+const MAX_LISTED: usize = 64;
 
 /// Marks the error for a weight beyond the bound; serde_json keeps nothing of a custom error but its text.
 pub(super) const TOO_HEAVY: &str = "weighs too much";

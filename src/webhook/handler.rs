@@ -169,6 +169,11 @@ async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> An
 
     let arrived_by = deadline.min(Instant::now() + app.arrival);
     let Received { bytes, end } = receive(&mut body, app.body, arrived_by).await;
+    // How long it was on its way says nothing of how much room there is.
+    let received = Instant::now();
+    let room = time
+        .room
+        .max(received + deadline.saturating_duration_since(received) / 2);
     let (uid, head) = (uid_of(&bytes), Head::of(&bytes));
     if end == End::TooLarge {
         discard(&mut body, app.body, deadline).await;
@@ -207,7 +212,7 @@ async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> An
             return Answer::fault(uid, head, crowded(whose));
         }
     };
-    let Ok(Some(of_evaluations)) = timeout_at(time.room, share.evaluation()).await else {
+    let Ok(Some(of_evaluations)) = timeout_at(room, share.evaluation()).await else {
         return Answer::fault(
             uid,
             head,
@@ -217,30 +222,30 @@ async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> An
     let weight = kib(webhook.copies() * weight_of(&bytes) + FACTS);
     let of_review = app.shares.weight_parsed(weight);
     let reviews = Arc::clone(&share.all.reviews).acquire_many_owned(of_review);
-    let Ok(Ok(of_reviews)) = timeout_at(time.room, reviews).await else {
+    let Ok(Ok(of_reviews)) = timeout_at(room, reviews).await else {
         return Answer::fault(
             uid,
             head,
             crowded("the reviews of this namespace that are being judged hold all the memory that those of one may"),
         );
     };
-    let Ok(Ok(slot)) = timeout_at(time.room, Arc::clone(&app.slots).acquire_owned()).await else {
+    let Ok(Ok(slot)) = timeout_at(room, Arc::clone(&app.slots).acquire_owned()).await else {
         return Answer::fault(uid, head, full("as many reviews are evaluated as may be at a time"));
     };
     let is_heavy = weight > app.heavy_above;
     let reviews = if is_heavy { &app.heavy_reviews } else { &app.reviews };
-    let Some(review_budget) = reviews.take(weight, time.room).await else {
+    let Some(review_budget) = reviews.take(weight, room).await else {
         return Answer::fault(
             uid,
             head,
             full("reviews that are being judged hold all the memory that they may"),
         );
     };
-    if time.room <= Instant::now() {
+    if room <= Instant::now() {
         return Answer::fault(
             uid,
             head,
-            full("most of the time for the answer went by until there was room"),
+            full("half of the time for the answer went by until there was room"),
         );
     }
     let held = Permits {

@@ -79,7 +79,7 @@ impl Default for Limits {
             heavy: COPIES * MAX_WEIGHT,
             evaluations: 64,
             evaluations_of_one: 16,
-            in_flight_of_one: 64,
+            in_flight_of_one: 128,
             bodies_of_one: 8 << 20,
             reviews_of_one: REVIEWS_OF_ONE,
             connections: 512,

@@ -2,10 +2,10 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{eventually, unique};
+use support::{ControlPlane, eventually, unique};
 
 use crate::launch::custom_kind;
-use crate::world::{Actor, SOON, World, all};
+use crate::world::{Actor, SOON, World, all, own, tenant_everywhere};
 
 /// A kind that Ringfence is let to follow from a pod to what made it.
 pub struct OperatorsKind {
@@ -54,6 +54,18 @@ impl OperatorsKind {
             "apiVersion": format!("{}/v1", self.group), "kind": "Flow", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"],
             "controller": true,
         })
+    }
+}
+
+/// A world that no other test has a part in, until the test binary ends.
+pub async fn apart() -> World {
+    let (cluster, ringfence, admin) = own(&[]).await;
+    let cluster: &'static ControlPlane = Box::leak(Box::new(cluster));
+    World {
+        tess: tenant_everywhere(cluster, &admin).await,
+        ringfence: Box::leak(Box::new(ringfence)),
+        cluster,
+        admin,
     }
 }
 

@@ -31,7 +31,7 @@ fn class() -> Value {
         "launchers": [{"user": "lea"}, {"group": "people"}, {"serviceAccount": {"namespace": "x", "name": "x"}}],
         "debug": {"maxHours": 8},
         "exceptions": {"namespaces": ["x"], "maxDays": 30},
-        "egress": {"backend": "Proxy"},
+        "egress": {"backend": "Proxy", "clusterNetworkPolicy": {"priority": 7}},
         "cluster": {
             "dns": {"namespace": "kube-system", "selector": selector, "cidrs": ["169.254.20.10/32"]},
             "apiServer": {"cidrs": ["192.0.2.1/32"], "ports": [6443]},

@@ -229,7 +229,14 @@ async fn a_node_reaches_the_fences_and_its_heartbeats_write_nothing(scene: &Scen
         }
         versions
     };
-    let before = versions().await;
+    // The status follows the policy.
+    let before = eventually(QUICK, || async {
+        let before = versions().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ensure!(versions().await == before, "they are written still");
+        Ok(before)
+    })
+    .await;
     for round in 0..5 {
         let beat = json!({"type": "Ready", "status": "True", "reason": "x", "lastHeartbeatTime": format!("2026-11-22T08:00:0{round}Z")});
         let change = json!({"metadata": {"labels": {"round": round.to_string()}}, "status": {"conditions": [beat]}});

@@ -547,4 +547,12 @@ fn a_name_of_the_cluster_is_no_domain_whatever_its_names_are_below() {
         told.iter().all(|told| told.contains("is a name of the cluster")),
         "{told:?}"
     );
+    // What is opened by its pattern, and not name by name, opens those of the cluster with it.
+    for backend in ["Cilium", "ClusterNetworkPolicy"] {
+        let egress = json!({"backend": backend, "clusterNetworkPolicy": {"priority": 1}});
+        observed.class.as_mut().unwrap().spec.egress = serde_json::from_value(egress).unwrap();
+        let problems = super::super::plan(&declared, &observed).acceptance.problems;
+        let values: Vec<_> = problems.iter().filter_map(|problem| problem.value.as_deref()).collect();
+        assert!(values.contains(&"*.corp.example"), "{values:?}");
+    }
 }
