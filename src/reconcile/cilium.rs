@@ -1,19 +1,10 @@
-//! Policies of Cilium: what stands of a workflow's, whether they can be written, and what tells of them.
+//! Policies of Cilium: what stands of a workflow's, and whether they can be written.
 //!
 //! Must never: take a list that was not given for an empty one.
 
-use std::borrow::Cow;
-
-use futures::Stream;
-use kube::{
-    Client, Resource,
-    api::{ObjectMeta, PartialObjectMeta},
-    core::NamespaceResourceScope,
-    runtime::watcher::{self, Config},
-};
 use serde_json::Value;
 
-use super::{CallError, Reads, calls::Owner, lean};
+use super::{CallError, Reads, calls::Owner};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend},
     plan::{self, Child, PluginPolicies},
@@ -48,46 +39,5 @@ pub(super) async fn observe(
             Ok(PluginPolicies::NotAllowed)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Those that are Ringfence's, when they come, change or go.
-pub(super) fn touched(
-    client: &Client,
-    config: Config,
-) -> impl Stream<Item = watcher::Result<PartialObjectMeta<CiliumNetworkPolicy>>> + Send + use<> {
-    lean::touched_where_served(client, config)
-}
-
-/// The kind, of which only metadata is ever read as such.
-#[derive(Clone, Debug)]
-pub(super) struct CiliumNetworkPolicy(ObjectMeta);
-
-impl Resource for CiliumNetworkPolicy {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Child::CiliumNetworkPolicy.kind().into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Child::CiliumNetworkPolicy.group().into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Child::CiliumNetworkPolicy.version().into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Child::CiliumNetworkPolicy.plural().into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0
     }
 }

@@ -4,18 +4,16 @@
 //! workflows and of namespaces, from the start on, and every ten minutes. Must never: touch one that names no owner, or take an answer that was
 //! not given for one that says that the owner is gone.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Client, Resource, ResourceExt,
-    api::{ObjectMeta, PartialObjectMeta},
-    core::ClusterResourceScope,
+    ResourceExt,
+    api::PartialObjectMeta,
     runtime::{
         controller::{Action, Config as Workers},
         reflector::{ObjectRef, Store},
-        watcher::{self, Config},
     },
 };
 use serde_json::Value;
@@ -26,6 +24,7 @@ use super::{
     CONCURRENCY, CallError, Context, RESYNC, Reads,
     calls::{self, Owner},
     jittered, lean, log, on_error, paged, paged_of_others,
+    plugin_policy::ClusterNetworkPolicy,
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend, Mode, OWNER_LABEL, OWNER_UID_ANNOTATION},
@@ -60,15 +59,8 @@ pub(super) async fn observe(
     })
 }
 
-/// Those that are Ringfence's, when they come, change or go.
-pub(super) fn touched(
-    client: &Client,
-    config: Config,
-) -> impl Stream<Item = watcher::Result<PartialObjectMeta<ClusterNetworkPolicy>>> + Send + use<> {
-    lean::touched_where_served(client, config)
-}
-
-/// The workflow that one of that name is for, whoever wrote it: one that stood in the way of another has gone.
+/// The workflow that one of that name is for. One of somebody else's that stood in its way, without Ringfence's label, is not seen to go: the
+/// next look at the workflow finds it gone.
 pub(super) fn workflow_of(policy: &PartialObjectMeta<ClusterNetworkPolicy>) -> Option<ObjectRef<AIWorkflow>> {
     let name = policy.name_any();
     let (namespace, workflow) = cluster_policy_of(&name)?;
@@ -145,37 +137,4 @@ async fn reconcile(
         workflow, name, "a ClusterNetworkPolicy was left behind, and is gone"
     );
     Ok(again)
-}
-
-/// The kind, of which only metadata is ever read as such.
-#[derive(Clone, Debug)]
-pub(super) struct ClusterNetworkPolicy(ObjectMeta);
-
-impl Resource for ClusterNetworkPolicy {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Child::ClusterNetworkPolicy.kind().into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Child::ClusterNetworkPolicy.group().into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Child::ClusterNetworkPolicy.version().into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Child::ClusterNetworkPolicy.plural().into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0
-    }
 }

@@ -20,6 +20,7 @@ mod lean;
 mod names;
 mod namespace;
 mod patient;
+mod plugin_policy;
 mod policy;
 mod ranges;
 mod reach;

@@ -26,8 +26,8 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONCURRENCY, Context, cilium, class, cluster_policy, facts, grant, lean, log, namespace, on_error, paged,
-    paged_of_others, ranges, turns::in_turn, workflow,
+    CONCURRENCY, Context, class, cluster_policy, facts, grant, lean, log, namespace, on_error, paged, paged_of_others,
+    plugin_policy::CiliumNetworkPolicy, ranges, turns::in_turn, workflow,
 };
 use crate::{
     api::{
@@ -135,12 +135,15 @@ pub(super) async fn workflows(
     let scanned = context.scanned.changes();
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     let controller = if context.writes_cilium {
-        controller.watches_stream(cilium::touched(&client, owned()), owner(&workflows))
+        controller.watches_stream(
+            lean::touched_where_served::<CiliumNetworkPolicy>(&client, owned()),
+            owner(&workflows),
+        )
     } else {
         controller
     };
     let controller = if context.writes_cluster_policies {
-        controller.watches_stream(cluster_policy::touched(&client, owned()), |policy| {
+        controller.watches_stream(lean::touched_where_served(&client, owned()), |policy| {
             cluster_policy::workflow_of(&policy)
         })
     } else {
