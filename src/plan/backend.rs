@@ -58,7 +58,7 @@ pub fn wants_cilium(class: &AIWorkflowClass) -> bool {
     choice(class) == BackendChoice::Cilium
 }
 
-fn choice(class: &AIWorkflowClass) -> BackendChoice {
+pub(super) fn choice(class: &AIWorkflowClass) -> BackendChoice {
     class.spec.egress.and_then(|egress| egress.backend).unwrap_or_default()
 }
 

@@ -7,7 +7,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Observed, backend::PluginPolicies, cidr, dns, network::NAMESPACE_NAME_LABEL};
+use super::{
+    Observed,
+    backend::{self, PluginPolicies},
+    cidr, dns,
+    network::NAMESPACE_NAME_LABEL,
+};
 use crate::{
     api::{AIWorkflowClass, BackendChoice, Mode, Reason, WORKFLOW_LABEL},
     egress::{Allowed, Domain, PortRange, Rule},
@@ -24,8 +29,7 @@ const MAX_NAMED: usize = 10;
 
 /// Whether a class has pods reach domains by it.
 pub fn wants_cluster_policy(class: &AIWorkflowClass) -> bool {
-    let choice = class.spec.egress.and_then(|egress| egress.backend);
-    choice == Some(BackendChoice::ClusterNetworkPolicy)
+    backend::choice(class) == BackendChoice::ClusterNetworkPolicy
 }
 
 /// Name of a workflow's.

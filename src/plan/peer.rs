@@ -1,6 +1,6 @@
 //! Declared peers: what is wrong with one by itself, and whether the class opens it.
 
-use super::{NamespaceFacts, Problem, cidr, cluster::Ranges, dns, domains, outside::shown, selector};
+use super::{NamespaceFacts, Problem, backend, cidr, cluster::Ranges, dns, domains, outside::shown, selector};
 use crate::{
     api::{
         AIWorkflowClass, BackendChoice, EgressPeer, EgressRule, IngressPeer, IngressRule, PodPeer, Port, Protocol,
@@ -280,8 +280,8 @@ pub(super) fn peer_outside_class(
     let of_cluster = dns::cluster_domain(class);
     // The proxy refuses the cluster's names itself; these open whatever a wildcard means.
     let by_pattern = matches!(
-        class.spec.egress.and_then(|egress| egress.backend),
-        Some(BackendChoice::Cilium | BackendChoice::ClusterNetworkPolicy)
+        backend::choice(class),
+        BackendChoice::Cilium | BackendChoice::ClusterNetworkPolicy
     );
     for (index, text) in peer.domains.unwrap_or_default().iter().enumerate() {
         let Ok(domain) = Domain::parse(text) else { continue };

@@ -12,7 +12,8 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
-    Child, Observed, cluster::Ranges, dns, name_of, network, object, object::Annotations, owned_name, owner_uid,
+    Child, Observed, backend, cluster::Ranges, dns, name_of, network, object, object::Annotations, owned_name,
+    owner_uid,
 };
 use crate::{
     api::{
@@ -31,8 +32,7 @@ const MAX_NAMED: usize = 10;
 
 /// Whether a class has pods reach domains by resolved addresses.
 pub fn wants_resolved(class: &AIWorkflowClass) -> bool {
-    let choice = class.spec.egress.and_then(|egress| egress.backend);
-    choice == Some(BackendChoice::ResolvedAddresses)
+    backend::choice(class) == BackendChoice::ResolvedAddresses
 }
 
 /// `spec` of the ResolvedNames; `None` where there is nothing to resolve. Also while nothing may be opened: it is the memory.

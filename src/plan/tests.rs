@@ -168,6 +168,31 @@ fn an_engine_gives_its_launchers_what_they_need_and_shows_what_workers_hold() {
     );
 }
 
+/// What somebody else writes into an object is told from what Ringfence wrote, and the whole object is put back.
+pub(super) fn is_put_back(
+    declared: &AIWorkflow,
+    mut observed: Observed,
+    child: Child,
+    (pointer, foreign): (&str, Value),
+) {
+    let edited = observed.children.iter_mut().find(|(kind, _)| *kind == child);
+    let (_, edited) = edited.expect("such an object");
+    let before = edited.clone();
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    match edited.pointer_mut(parent).expect("a parent") {
+        Value::Object(fields) => drop(fields.insert(key.to_owned(), foreign)),
+        Value::Array(items) => items[key.parse::<usize>().expect("an index")] = foreign,
+        other => panic!("{other}"),
+    }
+    let edited = edited.clone();
+    let put_back = plan(declared, &observed);
+    assert_eq!(kinds(&put_back.changes), [("replace", child.kind())]);
+    let [Change::Replace(_, whole)] = put_back.changes.as_slice() else {
+        unreachable!()
+    };
+    assert!(same(whole, &before) && is_foreign(whole, &edited), "{whole}");
+}
+
 pub(super) fn kinds(changes: &[Change]) -> Vec<(&'static str, &'static str)> {
     let verb = |change: &Change| match change {
         Change::Create(..) => "create",

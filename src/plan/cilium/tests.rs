@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     api::AIWorkflow,
     plan::{
-        Change, Child, Observed, PluginPolicies, is_foreign, owner_uid, plan, same,
-        tests::{kinds, observed, stored, workflow},
+        Change, Child, Observed, PluginPolicies, owner_uid, plan,
+        tests::{is_put_back, observed, stored, workflow},
     },
 };
 
@@ -191,25 +191,7 @@ fn what_somebody_else_writes_into_it_is_put_back(#[case] pointer: &str, #[case] 
     let declared = declaring(json!([{"name": "a", "to": {"domains": ["a.example.com"]}, "ports": [{"port": 443}]}]));
     let mut observed = place(Value::Null);
     observed.children = stored(&plan(&declared, &observed).changes);
-    let before = policy(&observed.children).clone();
-    let edited = observed
-        .children
-        .iter_mut()
-        .find(|(child, _)| *child == Child::CiliumNetworkPolicy);
-    let (_, edited) = edited.unwrap();
-    let (parent, key) = pointer.rsplit_once('/').unwrap();
-    match edited.pointer_mut(parent).unwrap() {
-        Value::Object(fields) => drop(fields.insert(key.to_owned(), foreign)),
-        Value::Array(items) => items[key.parse::<usize>().unwrap()] = foreign,
-        other => panic!("{other}"),
-    }
-    let edited = edited.clone();
-    let put_back = plan(&declared, &observed);
-    assert_eq!(kinds(&put_back.changes), [("replace", "CiliumNetworkPolicy")]);
-    let [Change::Replace(_, whole)] = put_back.changes.as_slice() else {
-        unreachable!()
-    };
-    assert!(same(whole, &before) && is_foreign(whole, &edited), "{whole}");
+    is_put_back(&declared, observed, Child::CiliumNetworkPolicy, (pointer, foreign));
 }
 
 /// Pods of a cluster whose names are below another domain ask for those.

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     api::{AIWorkflow, AIWorkflowStatus, ConditionType, find},
     plan::{
-        Change, Child, Outcome, Plan, is_foreign, owner_uid, plan, same, status,
-        tests::{kinds, observed, stored, workflow},
+        Change, Child, Outcome, Plan, owner_uid, plan, status,
+        tests::{is_put_back, kinds, observed, stored, workflow},
     },
 };
 
@@ -210,23 +210,12 @@ fn opened(rules: &[Value]) -> (String, String, Vec<String>) {
 #[case::no_owner("/metadata/ownerReferences", json!([]))]
 fn what_somebody_else_writes_into_it_is_put_back(#[case] pointer: &str, #[case] foreign: Value) {
     let declared = declaring(&[https("a", "a.example.com")]);
-    let mut observed = standing(&declared, &place());
-    let before = the(&observed.children).unwrap().clone();
-    let is_it = |(child, _): &&mut (Child, Value)| *child == Child::ClusterNetworkPolicy;
-    let (_, edited) = observed.children.iter_mut().find(is_it).unwrap();
-    let (parent, key) = pointer.rsplit_once('/').unwrap();
-    match edited.pointer_mut(parent).unwrap() {
-        Value::Object(fields) => drop(fields.insert(key.to_owned(), foreign)),
-        Value::Array(items) => items[key.parse::<usize>().unwrap()] = foreign,
-        other => panic!("{other}"),
-    }
-    let edited = edited.clone();
-    let put_back = plan(&declared, &observed);
-    assert_eq!(kinds(&put_back.changes), [("replace", "ClusterNetworkPolicy")]);
-    let [Change::Replace(_, whole)] = put_back.changes.as_slice() else {
-        unreachable!()
-    };
-    assert!(same(whole, &before) && is_foreign(whole, &edited), "{whole}");
+    is_put_back(
+        &declared,
+        standing(&declared, &place()),
+        Child::ClusterNetworkPolicy,
+        (pointer, foreign),
+    );
 }
 
 /// Nor what is edited to say the same as a declaration that nobody reviewed.
