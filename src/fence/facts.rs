@@ -336,9 +336,8 @@ impl Facts {
     /// Names of the owners that made the object of a review, as far as that can be believed and the chain holds. Nobody knows which account
     /// an operator has: what its object owns counts as made by it.
     fn makers<'a>(&'a self, review: &'a Review) -> impl Iterator<Item = &'a str> {
-        let first = self.owners.first();
-        let is_believed = first.is_some_and(|first| is_an_operators(&first.reference))
-            || first.is_some() && is_as_it_was_made(review);
+        let is_believed = |first: &Owner| is_an_operators(&first.reference) || is_as_it_was_made(review);
+        let is_believed = self.owners.first().is_some_and(is_believed);
         let mut made = (review.kind.group.as_str(), review.kind.kind.as_str());
         let holds = move |owner: &&'a Owner| {
             let owner: &'a Owner = owner;

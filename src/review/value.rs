@@ -264,19 +264,12 @@ impl<'de> Visitor<'de> for Weighed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         self.charge(VALUE)?;
         let mut list = Vec::new();
-        let keep = match self.keep {
+        let (keep, most) = match self.keep {
             // Lists in lists are levels too.
-            Keep::Down(0) => {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                return Ok(Value::Array(list));
-            }
-            Keep::Down(levels) => Keep::Down(levels - 1),
-            Keep::First(_) => Keep::Whole,
-            keep => keep,
-        };
-        let most = match self.keep {
-            Keep::First(most) => most,
-            _ => usize::MAX,
+            Keep::Down(0) => (Keep::Nothing, 0),
+            Keep::Down(levels) => (Keep::Down(levels - 1), usize::MAX),
+            Keep::First(most) => (Keep::Whole, most),
+            keep => (keep, usize::MAX),
         };
         while !self.is_cut() {
             if list.len() == most {
