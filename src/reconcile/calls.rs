@@ -223,7 +223,7 @@ impl Calls {
             .transpose()
     }
 
-    /// Every object of a kind that matches a label selector, page by page.
+    /// Every object of a kind that is an owner's, page by page.
     pub(super) async fn list(&self, child: Child, owner: &Owner<'_>) -> Result<Vec<Value>, CallError> {
         let Owner { namespace, name, uid } = *owner;
         let what = format!("list {} of namespace {namespace}", child.plural());
@@ -270,8 +270,8 @@ impl Calls {
         served(self.list(child, owner).await)
     }
 
-    /// The one of that name and owner, of a kind of the whole cluster that not every API server serves; `None` as above. By a list: who may read
-    /// all may not always ask for one.
+    /// The one of that name and owner, of a kind of the whole cluster that not every API server serves; `None` as above. By a list:
+    /// where the kind is served an empty one says that there is none, and an answer that nothing is there says that it is not served.
     pub(super) async fn named_where_served(
         &self,
         child: Child,

@@ -6,8 +6,9 @@ use crate::policy::{EvalError, Findings, Match, Verdict};
 use crate::review::{Decision, Violation};
 use crate::telemetry::PolicyAction;
 
-/// Whether a verdict counts where the policy acts: one that was found always does. What keeps a policy from being asked, earlier requests of
-/// the same namespace brought about: whoever sent those would pass by them, with Ignore too.
+/// Whether a verdict counts where the policy acts: one that was found always does. What keeps a policy from being asked, earlier requests
+/// brought about: whoever sent those would pass by them, with Ignore too. They may have been of other namespaces, where a policy has taken a
+/// quarter of all threads along, or all are busy.
 pub(super) fn counts(one: &Match, outcome: &Result<Findings, EvalError>) -> bool {
     match outcome {
         Ok(_) | Err(EvalError::NoThread | EvalError::Unended) => true,
