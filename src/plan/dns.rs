@@ -85,6 +85,12 @@ pub fn cluster_domain(class: &AIWorkflowClass) -> &str {
     known.unwrap_or(CLUSTER_DOMAIN)
 }
 
+/// All domains below which names are the cluster's, that one first. Whoever may make a Service has a name there, and says where it leads.
+pub fn cluster_domains(class: &AIWorkflowClass) -> impl Iterator<Item = &str> {
+    let further = class.status.iter().flat_map(|status| &status.cluster_domains);
+    std::iter::once(cluster_domain(class)).chain(further.map(String::as_str))
+}
+
 /// What the resolver of a pod of that namespace puts behind a name, in the order in which it tries them.
 pub fn search_list(namespace: &str, domain: &str) -> [String; 3] {
     let services = services(domain);

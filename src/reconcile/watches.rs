@@ -34,7 +34,7 @@ use crate::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ClusterStatus, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
         OWNER_UID_ANNOTATION, ResolvedNames, is_exempt,
     },
-    plan::{is_named, is_peer},
+    plan::{cluster_domains, is_named, is_peer},
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
@@ -96,9 +96,10 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
 }
 
 /// What of a class is read by others. Its conditions change by themselves, and would have every workflow of the class looked at.
-fn read_of_class(class: &AIWorkflowClass) -> (Option<String>, Option<i64>, Option<ClusterStatus>) {
+fn read_of_class(class: &AIWorkflowClass) -> (Option<String>, Option<i64>, Option<ClusterStatus>, Vec<String>) {
     let cluster = class.status.as_ref().and_then(|status| status.cluster.clone());
-    (class.metadata.uid.clone(), class.metadata.generation, cluster)
+    let domains = cluster_domains(class).map(str::to_owned).collect();
+    (class.metadata.uid.clone(), class.metadata.generation, cluster, domains)
 }
 
 fn granting(

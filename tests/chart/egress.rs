@@ -313,7 +313,13 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
     assert!(container["resources"]["limits"].get("cpu").is_none());
     assert_eq!(own["serviceAccountName"], EGRESS_PROXY);
     assert_eq!(proxy["spec"]["replicas"], 3);
-    assert!(strings(&of_operator["args"]).contains(&"--cluster-domain=cluster.example"));
+    let names_domain = |argument: &&str| argument.starts_with("--cluster-domain");
+    let of_operator: Vec<_> = strings(&of_operator["args"]).into_iter().filter(names_domain).collect();
+    assert_eq!(
+        of_operator,
+        ["--cluster-domain=cluster.example", "--cluster-domain=clusterset.local"],
+        "what the proxy takes for the cluster's is no domain to declare"
+    );
     assert_eq!(
         strings(&container["args"]),
         [

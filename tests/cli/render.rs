@@ -252,7 +252,8 @@ fn a_pod_searches_the_domain_of_its_cluster() {
     let input = fs::read_to_string(ACCEPTED).unwrap();
     let input = input.replacen("cluster: {", "cluster: {dns: {mode: ClusterOnly}, ", 1);
     let (before, of_class) = input.split_at(input.find("kind: AIWorkflowClass").unwrap());
-    let of_class = of_class.replacen("spec:", "status: {clusterDomain: k8s.example}\nspec:", 1);
+    let status = "status: {clusterDomain: k8s.example, clusterDomains: [sets.example]}\nspec:";
+    let of_class = of_class.replacen("spec:", status, 1);
     let said = run(
         &["render", "-", "--pod", "triage"],
         format!("{before}{of_class}").as_bytes(),
@@ -262,7 +263,10 @@ fn a_pod_searches_the_domain_of_its_cluster() {
     let searches = json!(["ai-secure.svc.k8s.example", "svc.k8s.example", "k8s.example"]);
     assert_eq!(spec["dnsConfig"]["searches"], searches);
     let env = spec["containers"][0]["env"].to_string();
-    assert!(env.contains(",.svc,.k8s.example,$(KUBERNETES_SERVICE_HOST)"), "{env}");
+    assert!(
+        env.contains(",.svc,.k8s.example,.sets.example,$(KUBERNETES_SERVICE_HOST)"),
+        "{env}"
+    );
     assert!(!said.out.contains("cluster.local"), "{}", said.out);
 }
 
