@@ -34,8 +34,12 @@ pub(super) struct Chosen {
 pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass, held: bool) -> Chosen {
     let allowed = domains::in_force(workflow, observed, class);
     let is_in_force = !allowed.is_empty();
+    let above_cluster = above_cluster(workflow, observed, class);
     if !is_in_force && !held {
-        return Chosen::default();
+        return Chosen {
+            unserved: above_cluster,
+            ..Chosen::default()
+        };
     }
     let said = workflow.egress_backend();
     let (backend, mut unserved) = by_class(observed, class, said);
@@ -44,10 +48,11 @@ pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
         Some(Backend::ClusterNetworkPolicy) => unserved = cluster_policy::unserved(observed, class, &allowed),
         Some(Backend::Proxy | Backend::Cilium) | None => {}
     }
+    unserved = unserved.filter(|_| is_in_force).or(above_cluster);
     let is_cilium = |backend| backend == Some(Backend::Cilium);
     Chosen {
         backend,
-        unserved: unserved.filter(|_| is_in_force),
+        unserved,
         // The egress proxy looks at each name itself.
         takes_dns: is_cilium(backend) && (!held || is_cilium(said)) && !dns::is_cluster_only(class),
     }
@@ -56,6 +61,12 @@ pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
 /// Whether a class has pods reach domains by Cilium, wherever that is there or not.
 pub fn wants_cilium(class: &AIWorkflowClass) -> bool {
     choice(class) == BackendChoice::Cilium
+}
+
+/// Whether what opens a workflow's domains opens whatever a wildcard means, and looks at no name by itself: Cilium, where nobody asked for it. What
+/// a class asks for by its name is known to whoever accepts a declaration, and is outside it.
+pub(super) fn opens_patterns(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> bool {
+    by_class(observed, class, workflow.egress_backend()).0 == Some(Backend::Cilium)
 }
 
 pub(super) fn choice(class: &AIWorkflowClass) -> BackendChoice {
@@ -94,6 +105,17 @@ fn no_proxy(or_cilium: bool) -> (Reason, String) {
         "spec.network.egress names domains, which pods reach through the egress proxy, and none is installed: ask the platform team to set egress.enabled of Ringfence's chart{or}; all else stands as declared"
     );
     (Reason::NoEgressProxy, message)
+}
+
+/// Which rules stay closed, because Cilium would open the cluster's names with them.
+fn above_cluster(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Option<(Reason, String)> {
+    let (rules, of_cluster) = domains::closed_above_cluster(workflow, observed, class)?;
+    let rules: Vec<_> = rules.iter().map(String::as_str).collect();
+    let message = format!(
+        "spec.network.egress names wildcards that stand for names of the cluster too, which are below {of_cluster}, and pods reach domains by Cilium, which opens all that one stands for: nothing is opened for {}; name the hosts, or a wildcard beside the cluster's names, or ask the platform team for the egress proxy, which tells them apart; all other rules stand as declared",
+        resolved::named("rule", &rules)
+    );
+    Some((Reason::WildcardDomains, message))
 }
 
 fn without_cilium(observed: &Observed, learns: bool) -> Option<(Reason, String)> {

@@ -180,7 +180,7 @@ pub(super) fn exfiltration(
         ));
     }
     let message = match (plan.takes_dns, &plan.unserved) {
-        (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names in namespaces that it reaches, and Cilium cuts off all other questions".to_owned(),
+        (true, None | Some((Reason::WildcardDomains, _))) => "its pods may ask the cluster's DNS for domains that it declares and for names in namespaces that it reaches, and Cilium cuts off all other questions".to_owned(),
         (true, Some(_)) => "its pods reach no DNS: condition Programmed says why".to_owned(),
         (false, _) if is_cluster_only(class) && observed.egress_proxy.is_none() => {
             "its pods reach no DNS: condition Programmed says why".to_owned()

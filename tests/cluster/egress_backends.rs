@@ -119,7 +119,8 @@ impl<'a> Place<'a> {
 }
 
 fn declaring(domains: &[&str]) -> Value {
-    let rule = |domain: &&str| json!({"name": domain.replace('.', "-"), "to": {"domains": [domain]}, "ports": [{"port": 443}]});
+    let name = |domain: &str| domain.replace('*', "all").replace('.', "-");
+    let rule = |domain: &&str| json!({"name": name(domain), "to": {"domains": [domain]}, "ports": [{"port": 443}]});
     json!({"network": {"egress": domains.iter().map(rule).collect::<Vec<_>>()}})
 }
 
@@ -129,7 +130,8 @@ async fn define(world: &World) {
 
 #[tokio::test]
 async fn what_the_class_names_or_the_cluster_has_is_what_pods_go_by() {
-    let world = &world(&["--scan-period=0", "--egress-cilium"]).await;
+    let names = "--cluster-domain=k8s.test.example.com,sets.example.com";
+    let world = &world(&["--scan-period=0", "--egress-cilium", names]).await;
     let by_itself = &Place::new(world, "enforce", Value::Null).await;
     let named = &Place::new(world, "enforce", json!({"backend": "Cilium"})).await;
 
@@ -180,6 +182,25 @@ async fn what_the_class_names_or_the_cluster_has_is_what_pods_go_by() {
                 .unwrap()
         );
     }
+
+    // Of the class that names nothing no wildcard above the cluster's names was refused, and Cilium would open these with it.
+    let path = one("AIWorkflow", &by_itself.ns, "triage");
+    let above = declaring(&["api.example.com", "*.test.example.com"]);
+    world.tess.patch(&path, &json!({"spec": above})).await.ok();
+    let said = by_itself.says("Programmed", "False", "WildcardDomains").await;
+    let message = condition(&said, "Programmed")["message"].to_string();
+    assert!(message.contains("below k8s.test.example.com"), "{message}");
+    by_itself.opens(&["api.example.com"]).await;
+    let class = world
+        .admin
+        .read(&format!("{CLASSES}/{}", by_itself.class))
+        .await
+        .unwrap();
+    assert_eq!(class["status"]["clusterDomain"], "k8s.test.example.com");
+    assert_eq!(class["status"]["clusterDomains"], json!(["sets.example.com"]));
+    let one_host = declaring(&["api.example.com"]);
+    world.tess.patch(&path, &json!({"spec": one_host})).await.ok();
+    by_itself.says("Ready", "True", "Fenced").await;
 
     // The definition goes, with all policies: what had closed the DNS is no reason to open it.
     world.admin.delete(DEFINITION).await.ok();

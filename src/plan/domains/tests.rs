@@ -513,7 +513,7 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
     );
     let class = observed.class.as_mut().unwrap();
     class.spec.cluster = serde_json::from_value(json!({"dns": {"mode": "ClusterOnly"}})).unwrap();
-    let rule = super::super::dns::rule(class, Some(RELEASE)).unwrap();
+    let rule = dns::rule(class, Some(RELEASE)).unwrap();
     let held = plan(&declared, &observed);
     assert!(held.held);
     assert_eq!(opens_names(&held), std::slice::from_ref(&rule));
