@@ -3,7 +3,7 @@
 //! Must never: put another backend in the place of one that the class names, or take policies that are not served for a moment for ones that
 //! nobody wants: the cluster's DNS would open beside what had closed it.
 
-use super::{Observed, cluster_policy, dns, domains, resolved};
+use super::{Child, Observed, cluster_policy, dns, domains, resolved};
 use crate::api::{AIWorkflow, AIWorkflowClass, Backend, BackendChoice, Reason};
 
 /// Whether policies of a kind that not every API server serves can be written.
@@ -56,6 +56,27 @@ pub(super) fn choose(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkf
         // The egress proxy looks at each name itself.
         takes_dns: is_cilium(backend) && (!held || is_cilium(said)) && !dns::is_cluster_only(class),
     }
+}
+
+/// Kinds beside [`Child::BUILT_IN`] of which a workflow can have one, each by what its pods reach domains by.
+pub const KINDS_BESIDE: [(Backend, Child); 3] = [
+    (Backend::Cilium, Child::CiliumNetworkPolicy),
+    (Backend::ClusterNetworkPolicy, Child::ClusterNetworkPolicy),
+    (Backend::ResolvedAddresses, Child::ResolvedNames),
+];
+
+/// Whether what stands of such a kind must be read, before anybody can tell what becomes of a workflow: its class names it, or it is what its
+/// pods have reached domains by.
+pub fn is_concerned(workflow: &AIWorkflow, class: Option<&AIWorkflowClass>, backend: Backend) -> bool {
+    let named = match class.map(choice) {
+        Some(BackendChoice::Cilium) => Some(Backend::Cilium),
+        Some(BackendChoice::ClusterNetworkPolicy) => Some(Backend::ClusterNetworkPolicy),
+        Some(BackendChoice::ResolvedAddresses) => Some(Backend::ResolvedAddresses),
+        Some(BackendChoice::Auto | BackendChoice::Proxy) | None => None,
+    };
+    // Of names it is the memory: it stays the workflow's to remove, whatever its status came to say.
+    let is_declared = domains::names_domains(workflow) || backend == Backend::ResolvedAddresses;
+    workflow.egress_backend() == Some(backend) || (is_declared && named == Some(backend))
 }
 
 /// Whether a class has pods reach domains by Cilium, wherever that is there or not.

@@ -54,7 +54,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
-pub use backend::{PluginPolicies, wants_cilium};
+pub use backend::{KINDS_BESIDE, PluginPolicies, is_concerned, wants_cilium};
 pub use bind::{bound_to, role_of};
 pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;

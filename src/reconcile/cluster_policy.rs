@@ -39,10 +39,8 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<PluginPolicies, CallError> {
-    let stood = workflow.egress_backend() == Some(Backend::ClusterNetworkPolicy);
-    let is_wanted = class.is_some_and(plan::wants_cluster_policy) && plan::names_domains(workflow);
     // Where the chart allowed them until now, what was made then is still to go.
-    if !reads.writes_cluster_policies && !stood && !is_wanted {
+    if !reads.writes_cluster_policies && !plan::is_concerned(workflow, class, Backend::ClusterNetworkPolicy) {
         return Ok(PluginPolicies::default());
     }
     let name = cluster_policy_name(owner.namespace, owner.name);
