@@ -275,3 +275,28 @@ fn matching(store: &Store<AIWorkflow>, wanted: impl Fn(&AIWorkflow) -> bool) -> 
         .map(|workflow| ObjectRef::from_obj(workflow.as_ref()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such as after an upgrade that tells of more of them: workflows are looked at as soon as the class says it.
+    #[test]
+    fn what_names_are_the_clusters_is_read_of_a_class_and_what_is_said_of_it_is_not() {
+        let mut class = AIWorkflowClass::new("gold", Default::default());
+        let mut before = read_of_class(&class);
+        let status = class.status.get_or_insert_default();
+        status.observed_generation = Some(7);
+        assert_eq!(read_of_class(&class), before);
+        for domain in ["sets.example", "k8s.example"] {
+            let status = class.status.get_or_insert_default();
+            match status.cluster_domains.is_empty() {
+                true => status.cluster_domains.push(domain.to_owned()),
+                false => status.cluster_domain = Some(domain.to_owned()),
+            }
+            let after = read_of_class(&class);
+            assert_ne!(after, before);
+            before = after;
+        }
+    }
+}

@@ -152,6 +152,31 @@ fn the_class_and_the_cluster_choose_and_what_is_not_there_is_said(
     assert_eq!(exfiltration.reason, if is_cilium { "Closed" } else { "Possible" });
 }
 
+#[rstest]
+#[case::named("Cilium", &["a.example.com"], None, &[Child::CiliumNetworkPolicy])]
+#[case::nothing_declared("Cilium", &[], None, &[])]
+#[case::of_before("Proxy", &[], Some("Cilium"), &[Child::CiliumNetworkPolicy])]
+#[case::of_the_cluster("ClusterNetworkPolicy", &["a.example.com"], None, &[Child::ClusterNetworkPolicy])]
+#[case::a_memory("ResolvedAddresses", &[], None, &[Child::ResolvedNames])]
+#[case::changed("ResolvedAddresses", &["a.example.com"], Some("ClusterNetworkPolicy"), &[Child::ClusterNetworkPolicy, Child::ResolvedNames])]
+#[case::for_the_operator_to_find_out("Auto", &["a.example.com"], None, &[])]
+fn what_must_be_read_is_what_the_class_names_and_what_stood(
+    #[case] named: &str,
+    #[case] domains: &[&str],
+    #[case] before: Option<&str>,
+    #[case] expected: &[Child],
+) {
+    let declared = declaring(domains, before);
+    let class = place(Some(named), true, Writable).class;
+    let concerned = |(backend, _): &(Backend, Child)| is_concerned(&declared, class.as_ref(), *backend);
+    let kinds: Vec<_> = KINDS_BESIDE
+        .into_iter()
+        .filter(concerned)
+        .map(|(_, child)| child)
+        .collect();
+    assert_eq!(kinds, expected);
+}
+
 #[test]
 fn cilium_without_a_dns_learns_no_address() {
     for (named, reason) in [(Some("Cilium"), "NoEgressBackend"), (None, "NoEgressProxy")] {
