@@ -115,13 +115,14 @@ impl<'a> Proposal<'a> {
         rights::require(&self.client, wanted).await
     }
 
-    /// Those that depend on what pods reach domains by, which the classes say.
+    /// Those that depend on what pods reach domains by, which the classes say; and on whether a workflow has an account: where it has none, pods
+    /// are looked for that run already.
     async fn ask_for_rights_beside(&self) -> Result<()> {
         let (mut wanted, mut of_cluster) = (Vec::new(), Vec::new());
-        let list = |child: Child, namespace: Option<&String>, name: Option<String>| Right {
+        let list = |(group, resource), namespace: Option<&String>, name: Option<String>| Right {
             namespace: namespace.cloned(),
-            group: child.group(),
-            resource: child.plural(),
+            group,
+            resource,
             verb: "list",
             name,
         };
@@ -130,16 +131,22 @@ impl<'a> Proposal<'a> {
             let Some((_, class)) = fencing.filter(|(facts, _)| facts.fencing_class().is_some()) else {
                 continue;
             };
+            let status = workflow.status.as_ref();
+            if status.is_none_or(|status| status.service_account.is_none()) {
+                wanted.push(list(("", "pods"), Some(namespace), None));
+            }
             let concerned = |(backend, _): &(Backend, Child)| plan::is_concerned(workflow, class.as_ref(), *backend);
             for (_, child) in plan::KINDS_BESIDE.into_iter().filter(concerned) {
+                let kind = (child.group(), child.plural());
                 match child.is_of_cluster() {
-                    true => of_cluster.push(list(child, None, Some(plan::cluster_policy_name(namespace, name)))),
-                    false => wanted.push(list(child, Some(namespace), None)),
+                    true => of_cluster.push(list(kind, None, Some(plan::cluster_policy_name(namespace, name)))),
+                    false => wanted.push(list(kind, Some(namespace), None)),
                 }
             }
         }
         // The right to all of them is not everybody's, and one of them is read at a time.
-        let all = list(Child::ClusterNetworkPolicy, None, None);
+        let all = Child::ClusterNetworkPolicy;
+        let all = list((all.group(), all.plural()), None, None);
         if !of_cluster.is_empty() && !rights::holds(&self.client, &all).await? {
             wanted.extend(of_cluster);
         }
