@@ -61,7 +61,11 @@ const LEFT_OUT: [(&str, &str, &[&str], &str); 11] = [
 ];
 
 /// What it holds and `edit` does not: half of a fence, which `ringfence check` and `ringfence diff` read.
-const ADDED: [&str; 2] = ["roles", "rolebindings"];
+const ADDED: [(&str, &str); 3] = [
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("cilium.io", "ciliumnetworkpolicies"),
+];
 
 type Right = (String, String, String);
 
@@ -107,10 +111,9 @@ async fn the_tenants_role_is_edit_without_what_is_named_here() {
     edit.retain(|(group, _, _)| group != "extensions");
 
     let more: BTreeSet<Right> = tenant.difference(&edit).cloned().collect();
-    let added = ADDED.iter().flat_map(|resource| {
-        let group = "rbac.authorization.k8s.io";
+    let added = ADDED.iter().flat_map(|(group, resource)| {
         READ.iter()
-            .map(move |verb| (group.to_owned(), (*resource).to_owned(), (*verb).to_owned()))
+            .map(move |verb| (String::from(*group), String::from(*resource), String::from(*verb)))
     });
     assert_eq!(more, added.collect(), "what ringfence-tenant holds and edit does not");
     let left_out: BTreeSet<Right> = LEFT_OUT

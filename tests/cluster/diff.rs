@@ -421,14 +421,15 @@ async fn what_depends_on_the_backend_is_asked_for_beforehand() {
             .await;
         let domain = json!({"name": "llm", "to": {"domains": ["api.example.com"]}, "ports": [{"port": 443}]});
         let input = [in_namespace(&home, "triage", &json!({"network": {"egress": [domain]}}))];
-        let missing = match backend {
-            "Cilium" => format!("list ciliumnetworkpolicies.cilium.io in namespace {home}"),
-            "ResolvedAddresses" => format!("list resolvednames.ringfence.dev in namespace {home}"),
-            _ => format!("list clusternetworkpolicies.policy.networking.k8s.io ringfence.{home}.triage in the cluster"),
+        let kind = match backend {
+            "Cilium" => format!("ciliumnetworkpolicies.cilium.io in namespace {home}"),
+            "ResolvedAddresses" => format!("resolvednames.ringfence.dev in namespace {home}"),
+            _ => format!("clusternetworkpolicies.policy.networking.k8s.io ringfence.{home}.triage in the cluster"),
         };
         // For a workflow without an account, pods are looked for that run already.
         let pods = (backend == "Cilium").then(|| format!("  list pods in namespace {home}"));
-        let expected: Vec<_> = pods.into_iter().chain([format!("  {missing}")]).collect();
+        let missing = ["get", "list"].map(|verb| format!("  {verb} {kind}"));
+        let expected: Vec<_> = pods.into_iter().chain(missing).collect();
         support::eventually(crate::world::SOON, || async {
             let said = diff_as(&world, &reader, &input, &[]).await;
             let listed: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("  ")).collect();
@@ -438,13 +439,8 @@ async fn what_depends_on_the_backend_is_asked_for_beforehand() {
         })
         .await;
         // Of one of the cluster's, the right to that one is enough.
-        let (group, resource) = missing
-            .split(' ')
-            .nth(1)
-            .and_then(|kind| kind.split_once('.'))
-            .map(|(a, b)| (b, a))
-            .unwrap();
-        let mut right = json!({"apiGroups": [group], "resources": [resource], "verbs": ["list"]});
+        let (resource, group) = kind.split(' ').next().and_then(|kind| kind.split_once('.')).unwrap();
+        let mut right = json!({"apiGroups": [group], "resources": [resource], "verbs": ["get", "list"]});
         if backend == "ClusterNetworkPolicy" {
             right["resourceNames"] = json!([format!("ringfence.{home}.triage")]);
         }

@@ -119,13 +119,14 @@ impl<'a> Proposal<'a> {
     /// are looked for that run already.
     async fn ask_for_rights_beside(&self) -> Result<()> {
         let (mut wanted, mut of_cluster) = (Vec::new(), Vec::new());
-        let list = |(group, resource), namespace: Option<&String>, name: Option<String>| Right {
+        let right = |(group, resource), verb, namespace: Option<&String>, name: Option<String>| Right {
             namespace: namespace.cloned(),
             group,
             resource,
-            verb: "list",
+            verb,
             name,
         };
+        let kind = |child: Child| (child.group(), child.plural());
         for ((namespace, name), workflow) in &self.workflows {
             let fencing = self.namespaces.get(namespace);
             let Some((_, class)) = fencing.filter(|(facts, _)| facts.fencing_class().is_some()) else {
@@ -133,21 +134,25 @@ impl<'a> Proposal<'a> {
             };
             let status = workflow.status.as_ref();
             if status.is_none_or(|status| status.service_account.is_none()) {
-                wanted.push(list(("", "pods"), Some(namespace), None));
+                wanted.push(right(("", "pods"), "list", Some(namespace), None));
             }
             let concerned = |(backend, _): &(Backend, Child)| plan::is_concerned(workflow, class.as_ref(), *backend);
             for (_, child) in plan::KINDS_BESIDE.into_iter().filter(concerned) {
-                let kind = (child.group(), child.plural());
-                match child.is_of_cluster() {
-                    true => of_cluster.push(list(kind, None, Some(plan::cluster_policy_name(namespace, name)))),
-                    false => wanted.push(list(kind, Some(namespace), None)),
-                }
+                let own = child
+                    .is_of_cluster()
+                    .then(|| plan::cluster_policy_name(namespace, name));
+                let namespace = Some(namespace).filter(|_| own.is_none());
+                let rights = if own.is_some() { &mut of_cluster } else { &mut wanted };
+                rights.extend(["get", "list"].map(|verb| right(kind(child), verb, namespace, own.clone())));
             }
         }
-        // The right to all of them is not everybody's, and one of them is read at a time.
-        let all = Child::ClusterNetworkPolicy;
-        let all = list((all.group(), all.plural()), None, None);
-        if !of_cluster.is_empty() && !rights::holds(&self.client, &all).await? {
+        // Those to all of them are not everybody's, and one of them is read at a time.
+        let all = ["get", "list"].map(|verb| right(kind(Child::ClusterNetworkPolicy), verb, None, None));
+        let mut holds_all = true;
+        for right in all.iter().filter(|_| !of_cluster.is_empty()) {
+            holds_all &= rights::holds(&self.client, right).await?;
+        }
+        if !holds_all {
             wanted.extend(of_cluster);
         }
         rights::require(&self.client, wanted).await
