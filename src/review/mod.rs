@@ -17,4 +17,6 @@ pub use head::{HEAD, Head};
 pub use parse::{Gvk, Gvr, Operation, ParseError, Problem, Review, User};
 pub use render::{clean, clip_bytes, misleads};
 pub use uid::{MAX_UID, uid_of};
-pub use value::{Keep, MAX_WEIGHT, exceeds, parse_kept, parse_within, read_kept, read_object, weight, weight_of};
+pub use value::{
+    Keep, MAX_WEIGHT, is_its_writers, parse_kept, parse_within, read_kept, read_object, weight, weight_of,
+};

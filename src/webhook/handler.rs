@@ -149,7 +149,12 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
         answer.decision = Decision::from_fault(fault);
     }
     // How large and how deep an object is, its sender chose, and how much else comes from the same place: whoever could pass by that would.
-    let is_chosen = |fault: &Fault| matches!(fault.cause, FaultCause::Crowded | FaultCause::TooLarge);
+    let is_chosen = |fault: &Fault| {
+        matches!(
+            fault.cause,
+            FaultCause::Crowded | FaultCause::TooLarge | FaultCause::Unreadable
+        )
+    };
     let evades = answer.decision.fault.as_ref().is_some_and(is_chosen) && app.admit.denies(webhook);
     answer.decision.fails_open = webhook.fails_open() && !evades;
     respond(app, webhook, &answer, started.elapsed())
@@ -382,7 +387,9 @@ fn anonymous(decision: &Decision) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let status = match fault.cause {
-        FaultCause::Invalid | FaultCause::MediaType | FaultCause::TooLarge => StatusCode::BAD_REQUEST,
+        FaultCause::Invalid | FaultCause::MediaType | FaultCause::TooLarge | FaultCause::Unreadable => {
+            StatusCode::BAD_REQUEST
+        }
         FaultCause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         FaultCause::Timeout => StatusCode::GATEWAY_TIMEOUT,
         FaultCause::Crowded | FaultCause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

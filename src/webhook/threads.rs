@@ -100,10 +100,7 @@ impl Threads {
 
     /// Has somebody come for what waits and may be done.
     fn call(self: &Arc<Self>, state: &mut State) {
-        let due = state
-            .queue
-            .iter()
-            .filter(|(of, _)| self.may_begin(state, of));
+        let due = state.queue.iter().filter(|(of, _)| self.may_begin(state, of));
         match due.count() {
             0 => {}
             due if state.idle >= due => self.work.notify_one(),
@@ -226,10 +223,7 @@ impl Threads {
 
     /// What has waited longest of what may be done, which is worked at from now on.
     fn next(&self, state: &mut State) -> Option<(String, Job)> {
-        let at = state
-            .queue
-            .iter()
-            .position(|(of, _)| self.may_begin(state, of))?;
+        let at = state.queue.iter().position(|(of, _)| self.may_begin(state, of))?;
         let (namespace, job) = state.queue.remove(at)?;
         *state.busy.entry(namespace.clone()).or_default() += 1;
         Some((namespace, job))
@@ -339,7 +333,10 @@ mod tests {
         }
         assert_eq!(taken.len(), 16 / SHARE);
         submit("floods");
-        assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "it has its part");
+        assert!(
+            told.recv_timeout(Duration::from_millis(100)).is_err(),
+            "it has its part"
+        );
         submit("other");
         assert_eq!(told.recv_timeout(PATIENCE), Ok("other"));
         assert!(!threads.is_overrun_by("p", "other"));
