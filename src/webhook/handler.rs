@@ -27,7 +27,7 @@ use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
 use super::shares::{self, Full, Shares};
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
-use crate::review::{Decision, Fault, FaultCause, HEAD, Head, ParseError, Review, uid_of, weight_of};
+use crate::review::{Decision, Fault, FaultCause, HEAD, Head, ParseError, Review, make_text, uid_of, weight_of};
 use crate::telemetry::{Asked, DecisionLine, Metrics, resource_label};
 
 /// Bodies above this are parsed and hashed off the threads that serve connections.
@@ -286,13 +286,14 @@ async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> An
 
 type Parsed = (Result<Review, ParseError>, String, Permits);
 
-async fn parse(bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parsed, Fault> {
+async fn parse(mut bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parsed, Fault> {
     let large = bytes.len() > PARSE_INLINE;
     let parse = move || {
         let sha256 = Sha256::digest(&bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        make_text(&mut bytes);
         (Review::parse(&bytes), sha256, held)
     };
     if !large {

@@ -6,12 +6,14 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use support::{eventually, unique};
 
-use crate::world::{Actor, Answer, POLICIES, SOON, World, all, condition};
+use crate::world::{Actor, Answer, POLICIES, SOON, World, all, condition, one, pod, workload};
 
 const JSON: &str = "application/json";
 const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 /// Which Go takes for JSON, and readers of JSON do not.
-const NO_JSON: [&[u8]; 4] = [br#""\ud800""#, br#""\udc00\ud800""#, b"1e999", b"\"\xff\""];
+const NO_JSON: [&[u8]; 2] = [br#""\ud800""#, br#""\udc00\ud800""#];
+/// The same, of which Ringfence reads what everybody who is written in Go does.
+const NO_TEXT: &[u8] = b"\"\xff\"";
 
 fn claims(kind: &str, namespace: &str) -> String {
     format!("/apis/resource.k8s.io/v1/namespaces/{namespace}/{kind}")
@@ -85,7 +87,7 @@ async fn is_judged(actor: &Actor, namespace: &str, policy: &str) -> anyhow::Resu
 /// Held by: `operator`
 #[tokio::test]
 async fn a_tenant_passes_a_policy_by_what_is_no_json() {
-    let world = World::shared().await;
+    let world = &World::shared().await;
     let ns = &world.enforced("nojson").await;
     let (_, tess) = world.tenant(ns).await;
     let name = policy(
@@ -120,6 +122,8 @@ async fn a_tenant_passes_a_policy_by_what_is_no_json() {
             answer.message()
         );
     }
+    let answer = send("red-text", "red", NO_TEXT).await;
+    assert!(answer.message().contains(&name), "{} {}", answer.code, answer.message());
     // What is no matter of a policy's is none of ours, and what can be read is judged.
     send("blue", "blue", br#""\ud83d\ude00""#).await.ok();
     let elsewhere = &world.namespace("unasked", &json!({})).await;
@@ -137,7 +141,7 @@ async fn a_tenant_passes_a_policy_by_what_is_no_json() {
 /// Held by: `operator`
 #[tokio::test]
 async fn an_object_that_is_no_json_blinds_policies() {
-    let world = World::shared().await;
+    let world = &World::shared().await;
     let ns = &world.namespace("sees", &json!({})).await;
     let neighbour = &world.namespace("nojson", &json!({})).await;
     let (_, edith) = world.person(neighbour, "edit").await;
@@ -153,17 +157,17 @@ async fn an_object_that_is_no_json_blinds_policies() {
             parameters,
         )
     };
-    for (number, parameters) in NO_JSON.iter().enumerate() {
+    for (number, parameters) in NO_JSON.iter().chain([&NO_TEXT]).enumerate() {
         let body = template(&format!("t{number}"), parameters);
         let sent = edith.bytes(Method::POST, &path, JSON, body).await;
         assert_eq!(sent.code, 201, "{}", sent.message());
     }
     // Told of by the watch, and by a list: that of a policy that asks for other fields.
-    is_judged_for_long(world, ns, &name).await;
+    is_judged_for_long(world, ns, &name, neighbour).await;
     let inventory = json!([{"group": "resource.k8s.io", "version": "v1", "kind": "ResourceClaimTemplate", "fields": ["metadata.labels"]}]);
     let other = policy(world, ("", "configmaps"), &[ns], &json!({"inventory": inventory})).await;
     eventually(SOON, async || is_judged(&world.admin, ns, &other).await).await;
-    is_judged_for_long(world, ns, &other).await;
+    is_judged_for_long(world, ns, &other, neighbour).await;
     for name in [&name, &other] {
         world.admin.delete(&format!("{POLICIES}/{name}")).await.ok();
     }
@@ -174,7 +178,7 @@ async fn an_object_that_is_no_json_blinds_policies() {
 /// Held by: `operator`
 #[tokio::test]
 async fn an_object_that_grows_as_json_blinds_policies() {
-    let world = World::shared().await;
+    let world = &World::shared().await;
     let ns = &world.namespace("sees", &json!({})).await;
     let neighbour = &world.namespace("grows", &json!({})).await;
     let (_, edith) = world.person(neighbour, "edit").await;
@@ -191,13 +195,84 @@ async fn an_object_that_grows_as_json_blinds_policies() {
         )
         .await;
     assert_eq!(sent.code, 201, "{}", sent.message());
-    is_judged_for_long(world, ns, &name).await;
+    is_judged_for_long(world, ns, &name, neighbour).await;
     world.admin.delete(&format!("{path}/large")).await.ok();
     world.admin.delete(&format!("{POLICIES}/{name}")).await.ok();
 }
 
-/// For longer than a view may be old of which nothing is heard.
-async fn is_judged_for_long(world: &World, ns: &str, policy: &str) {
+/// Who wrote which field, which whoever writes the object may say, with a byte that is no text.
+fn managed(object: &Value, version: &str, entries: &Value) -> Vec<u8> {
+    let mut object = object.clone();
+    let mut entries = entries.as_array().cloned().unwrap_or_default();
+    entries.push(json!({
+        "manager": "x", "operation": "Update", "apiVersion": version, "time": "2024-02-29T00:00:00Z",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:HERE": {}}},
+    }));
+    object["metadata"]["managedFields"] = json!(entries);
+    let text = object.to_string();
+    let (before, behind) = text.split_once("HERE").expect("it is in there");
+    [before.as_bytes(), b"\xff", behind.as_bytes()].concat()
+}
+
+/// A review that cannot be read is a refusal, of whoever the next writer is: a controller that scales down, or a launcher.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_makes_no_text_of_what_a_launcher_withdraws() {
+    let world = &World::shared().await;
+    let ns = &world.enforced("notext").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    lea.post(&all("Deployment", ns), &workload("Deployment", &pod("web", "triage")))
+        .await
+        .ok();
+    let path = one("Deployment", ns, "web");
+    let mut stood = world.admin.read(&path).await.expect("it is there");
+    let entries = stood["metadata"]["managedFields"].take();
+    // Whatever was written since.
+    stood["metadata"]["resourceVersion"].take();
+    let written = managed(&stood, "apps/v1", &entries);
+    let sent = world.tess.bytes(Method::PUT, &path, JSON, written).await;
+    assert_eq!(sent.code, 200, "{}", sent.message());
+    let stands = world.admin.get(&path).await;
+    let kept = &stands.body["metadata"]["managedFields"];
+    assert!(kept.is_null(), "a client reads them: {kept}");
+    // Nobody does more than before by it, and launchers withdraw.
+    let second = json!({"spec": {"template": {"metadata": {"annotations": {"example.com/again": "1"}}}}});
+    world.tess.patch(&path, &second).await.refused_by("launcher");
+    assert_eq!(lea.patch(&path, &json!({"spec": {"replicas": 0}})).await.code, 200);
+}
+
+/// No list with such an object is text, and Ringfence looks at every binding before a workflow is ready.
+///
+/// Held by: `operator`
+#[tokio::test]
+async fn a_neighbours_binding_that_is_no_text_blinds_the_operator() {
+    let world = &World::shared().await;
+    let ns = &world.enforced("sees").await;
+    let neighbour = &world.namespace("notext", &json!({})).await;
+    let (_, anna) = world.person(neighbour, "admin").await;
+    let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{neighbour}/rolebindings");
+    let binding = json!({
+        "metadata": {"name": "odd"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "somebody"}],
+        "roleRef": {"kind": "ClusterRole", "apiGroup": "rbac.authorization.k8s.io", "name": "view"},
+    });
+    let sent = anna
+        .bytes(
+            Method::POST,
+            &path,
+            JSON,
+            managed(&binding, "rbac.authorization.k8s.io/v1", &json!([])),
+        )
+        .await;
+    assert_eq!(sent.code, 201, "{}", sent.message());
+    world.ready(ns, "triage", &json!({})).await;
+    world.admin.delete(&format!("{path}/odd")).await;
+}
+
+/// For longer than a view may be old of which nothing is heard; and it is said which namespace is not seen.
+async fn is_judged_for_long(world: &World, ns: &str, policy: &str, left_out: &str) {
     for _ in 0..20 {
         is_judged(&world.admin, ns, policy)
             .await
@@ -209,7 +284,11 @@ async fn is_judged_for_long(world: &World, ns: &str, policy: &str) {
         .read(&format!("{POLICIES}/{policy}"))
         .await
         .expect("it is there");
-    assert_eq!(condition(&policy, "Enforced")["status"], "True", "{}", policy["status"]);
+    let enforced = condition(&policy, "Enforced").to_string();
+    assert!(
+        enforced.contains(left_out) && !enforced.contains("not synced"),
+        "{enforced}"
+    );
 }
 
 /// A NetworkPolicy with so many peers that select everything, in the API server's own encoding.
