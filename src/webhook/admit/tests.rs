@@ -877,6 +877,16 @@ async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] chan
 #[rstest]
 #[case::a_pod(owner("batch/v1", "Job", "j", Some(workload("j"))), "ann", None, false)]
 #[case::a_pod_that_gets_one(owner("batch/v1", "Job", "j", Some(workload("j"))), "ann", Some(pod()), false)]
+#[case::a_pod_that_runs_something_else(
+    owner("batch/v1", "Job", "j", Some(workload("j"))),
+    "ann",
+    Some(set(
+        set(pod(), "/metadata/ownerReferences", json!([owner_reference(&owner("batch/v1", "Job", "j", Some(workload("j"))))])),
+        "/spec/containers/0/image",
+        json!("registry.example.com/other"),
+    )),
+    false
+)]
 #[case::by_its_controller(
     owner("batch/v1", "Job", "j", Some(workload("j"))),
     "system:kube-controller-manager",
