@@ -409,7 +409,7 @@ fn filled_by_one() -> [(&'static str, Limits); 8] {
 
 /// While a review of the namespace `floods` fills each share, another of the same user is refused, by a policy that fails open, which has so long.
 async fn beside_a_full_share(name: &str, timeout: &str) {
-    let beside = filled_by_one().map(|(namespace, limits)| async move {
+    for (namespace, limits) in filled_by_one() {
         let server = Server::start(limits);
         let post = |namespace: &str, name: &str, timeout: &str| {
             let path = format!("/admit/policies/ignore-0123456789abcdef/0123456789ab?timeout={timeout}");
@@ -427,8 +427,7 @@ async fn beside_a_full_share(name: &str, timeout: &str) {
             (&json!(false), &json!(503)),
             "{other}"
         );
-    });
-    join_all(beside).await;
+    }
 }
 
 /// Beside what keeps a whole share busy, what a policy denies would pass.
