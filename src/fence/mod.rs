@@ -49,9 +49,7 @@ use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::Violation;
 use images::Allowed;
-
-/// Most violations that one judgement lists; a person corrects these first.
-const MAX_VIOLATIONS: usize = 128;
+use object::MAX_VIOLATIONS;
 
 /// A request with all that must be known to judge it.
 pub struct Case<'a> {
