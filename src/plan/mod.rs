@@ -54,7 +54,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
-pub use backend::{PluginPolicies, wants_cilium};
+pub use backend::{KINDS_BESIDE, PluginPolicies, is_concerned, wants_cilium};
 pub use bind::{bound_to, role_of};
 pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
@@ -66,7 +66,7 @@ pub use cluster::{
 pub use cluster_policy::{cluster_policy_name, cluster_policy_of, wants_cluster_policy};
 pub use compliance::{Compliance, Some20};
 pub use dns::{
-    Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, is_cluster_only,
+    Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, cluster_domains, is_cluster_only,
     is_reached as reaches_dns, search_list,
 };
 pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};

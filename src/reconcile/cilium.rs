@@ -18,9 +18,9 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<PluginPolicies, CallError> {
-    let stood = workflow.egress_backend() == Some(Backend::Cilium);
+    let is_concerned = plan::is_concerned(workflow, class, Backend::Cilium);
     // Where the chart allowed them until now, what was made then is still to go.
-    if !reads.writes_cilium && !stood && !plan::names_domains(workflow) {
+    if !reads.writes_cilium && !is_concerned && !plan::names_domains(workflow) {
         return Ok(PluginPolicies::default());
     }
     match reads.calls.list_served(Child::CiliumNetworkPolicy, owner).await {
@@ -31,11 +31,7 @@ pub(super) async fn observe(
             children,
         )),
         // Where nothing of it is the workflow's, who looks from outside need not be let.
-        Err(error)
-            if error.is_forbidden() && !(reads.writes_cilium || stood || class.is_some_and(plan::wants_cilium)) =>
-        {
-            Ok(PluginPolicies::NotAllowed)
-        }
+        Err(error) if error.is_forbidden() && !reads.writes_cilium && !is_concerned => Ok(PluginPolicies::NotAllowed),
         Err(error) => Err(error),
     }
 }

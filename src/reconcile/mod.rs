@@ -166,9 +166,9 @@ impl Context {
         self
     }
 
-    /// The same, where the cluster's names are below that domain.
-    pub fn with_cluster_domain(mut self, domain: String) -> Self {
-        self.reads = self.reads.with_cluster_domain(domain);
+    /// The same, where the cluster's names are below these domains, of which the first is what its kubelets know.
+    pub fn with_cluster_domains(mut self, domains: Vec<String>) -> Self {
+        self.reads = self.reads.with_cluster_domains(domains);
         self
     }
 

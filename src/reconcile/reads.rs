@@ -31,8 +31,8 @@ pub struct Reads {
     pub(super) writes_cilium: bool,
     /// Whether ClusterNetworkPolicies are Ringfence's to write, where they are served.
     pub(super) writes_cluster_policies: bool,
-    /// Below which the cluster's names are.
-    pub(super) cluster_domain: String,
+    /// Domains below which names are the cluster's, its own first.
+    pub(super) cluster_domains: Vec<String>,
     pub(super) api_server: cluster::Last,
     pub(super) looks: bound::Looks,
 }
@@ -49,7 +49,7 @@ impl Reads {
             egress_proxy: None,
             writes_cilium: false,
             writes_cluster_policies: false,
-            cluster_domain: CLUSTER_DOMAIN.to_owned(),
+            cluster_domains: vec![CLUSTER_DOMAIN.to_owned()],
             api_server: cluster::Last::default(),
             looks: bound::Looks::default(),
         }
@@ -79,9 +79,12 @@ impl Reads {
         }
     }
 
-    /// The same, where the cluster's names are below that domain.
-    pub fn with_cluster_domain(self, cluster_domain: String) -> Self {
-        Self { cluster_domain, ..self }
+    /// The same, where the cluster's names are below these domains, of which the first is what its kubelets know.
+    pub fn with_cluster_domains(self, cluster_domains: Vec<String>) -> Self {
+        Self {
+            cluster_domains,
+            ..self
+        }
     }
 
     pub(super) fn is_exempt(&self, namespace: &str) -> bool {
