@@ -33,7 +33,7 @@ mod tokens;
 mod update;
 mod volumes;
 
-pub use bindings::{Binding, names_account};
+pub use bindings::{Binding, accounts_named};
 pub use declared::needs_registration;
 pub use door::Door;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject, excusable};

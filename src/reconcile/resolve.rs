@@ -22,7 +22,10 @@ use kube::{
         reflector::{self, Store},
     },
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 mod servers;
@@ -50,6 +53,8 @@ const NAMES: usize = 8;
 const QUESTIONS: usize = 256;
 /// Longest that one question may take, its turn included.
 const LONGEST: Duration = Duration::from_secs(20);
+/// Longest that names of one object are asked at a time: what has no answer by then is still due, and what has one is kept.
+const ASKING: Duration = Duration::from_secs(60);
 /// How many names of one namespace, and in all, are looked up.
 const OF_NAMESPACE: usize = 200;
 const IN_ALL: usize = 2000;
@@ -213,6 +218,7 @@ async fn look(
             (host, replies)
         })
         .buffer_unordered(NAMES)
+        .take_until(sleep(ASKING))
         .collect()
         .await;
     let mut ranges = context.known.cluster_ranges();
