@@ -7,6 +7,7 @@ mod apply;
 mod bindings;
 mod bound;
 mod calls;
+mod ceiling;
 mod chart;
 mod cilium;
 mod class;
@@ -104,6 +105,7 @@ pub struct Context {
     known: Known,
     scanned: Arc<Results>,
     resolving: resolve::Resolving,
+    compared: ceiling::Compared,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -145,6 +147,7 @@ impl Context {
             known: Known::default(),
             scanned: Arc::default(),
             resolving: resolve::Resolving::new(Vec::new()),
+            compared: ceiling::Compared::default(),
         }
     }
 
