@@ -80,8 +80,8 @@ pub use exception::{
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, names, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{
-    Child, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names, owner_uid, replacing,
-    same, text_at,
+    Child, REVISION_ANNOTATION, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names,
+    owner_uid, replacing, same, text_at,
 };
 pub use peer::{egress_problems, ingress_problems};
 pub use policy_registration::{policy_webhooks, registers, says_all, webhooks_of, with_webhooks};

@@ -8,6 +8,7 @@ mod apply;
 mod bindings;
 mod bound;
 mod calls;
+mod ceiling;
 mod chart;
 mod cilium;
 mod class;
@@ -105,6 +106,7 @@ pub struct Context {
     known: Known,
     scanned: Arc<Results>,
     resolving: resolve::Resolving,
+    compared: ceiling::Compared,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -146,6 +148,7 @@ impl Context {
             known: Known::default(),
             scanned: Arc::default(),
             resolving: resolve::Resolving::new(Vec::new()),
+            compared: ceiling::Compared::default(),
         }
     }
 

@@ -324,8 +324,14 @@ enum Done {
 
 async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
     let facts = &observed.namespace;
+    if facts.fencing_class().is_none() || facts.terminating {
+        return Ok(Done::All(Outcome::Untouched));
+    }
     let nothing_planned = plan.held && plan.changes.is_empty();
-    if facts.fencing_class().is_none() || observed.class.is_none() || facts.terminating || nothing_planned {
+    if observed.class.is_none() || nothing_planned {
+        // What stands is held to the ceiling all the same.
+        let changes = &[];
+        super::apply::apply(workflow, &facts.name, &observed.children, changes, |_| false, context).await?;
         return Ok(Done::All(Outcome::Untouched));
     }
     let obstacle = obstacle(facts, context).await;
