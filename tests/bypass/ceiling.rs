@@ -196,8 +196,8 @@ async fn a_tenant_keeps_what_may_be_granted_no_more() {
     for (name, rule) in [("triage", &raised), ("beside", &below)] {
         world.ready(ns, name, &json!({"permissions": {"rules": [rule]}})).await;
     }
-    let before = role_of(world, ns, "beside").await.unwrap();
-    assert!(before.is_some() && role_of(world, ns, "triage").await.unwrap().is_some());
+    let before = role_of(&world, ns, "beside").await.unwrap();
+    assert!(before.is_some() && role_of(&world, ns, "triage").await.unwrap().is_some());
 
     let path = format!("{roles}/{}", part["metadata"]["name"].as_str().unwrap());
     world.admin.delete(&path).await.ok();
@@ -209,7 +209,10 @@ async fn a_tenant_keeps_what_may_be_granted_no_more() {
     };
     eventually(SOON, || async {
         changed_otherwise("triage").await;
-        ensure!(role_of(world, ns, "triage").await?.is_none(), "its Role is still there");
+        ensure!(
+            role_of(&world, ns, "triage").await?.is_none(),
+            "its Role is still there"
+        );
         Ok(())
     })
     .await;
@@ -226,13 +229,13 @@ async fn a_tenant_keeps_what_may_be_granted_no_more() {
     changed_otherwise("beside").await;
     world.condition(ns, "beside", "Ready", "True", "Fenced").await;
     assert_eq!(
-        role_of(world, ns, "beside").await.unwrap(),
+        role_of(&world, ns, "beside").await.unwrap(),
         before,
         "asking changes nothing"
     );
     world.admin.post(roles, &part).await.ok();
     world.condition(ns, "triage", "Ready", "True", "Fenced").await;
-    assert!(role_of(world, ns, "triage").await.unwrap().is_some());
+    assert!(role_of(&world, ns, "triage").await.unwrap().is_some());
 }
 
 /// Ringfence may grant in a namespace what its own account holds there, and whoever is admin of it binds every account of the cluster to more,
@@ -266,7 +269,7 @@ async fn a_neighbour_raises_the_ceiling_for_a_moment() {
         .await
         .ok();
     eventually(SOON, || async {
-        let role = role_of(world, there, "readers").await?;
+        let role = role_of(&world, there, "readers").await?;
         ensure!(role.is_some(), "not granted yet");
         Ok(())
     })
@@ -281,7 +284,7 @@ async fn a_neighbour_raises_the_ceiling_for_a_moment() {
         world.admin.patch(&path, &json!({"spec": {"from": from}})).await.ok();
         sleep(Duration::from_secs(1)).await;
         ensure!(
-            role_of(world, there, "readers").await?.is_none(),
+            role_of(&world, there, "readers").await?.is_none(),
             "its Role is still there"
         );
         let grant = world.admin.read(&path).await?;
