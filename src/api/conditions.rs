@@ -133,7 +133,7 @@ pub enum Reason {
     /// Everything is applied.
     Applied,
     /// Not programmed: it declares a right that Ringfence itself does not hold. Only the API server compares the two, when the Role is
-    /// written, so this is said of `Programmed`: what the declaration and its class say is in order.
+    /// written and when it is asked again, so this is said of `Programmed`: what the declaration and its class say is in order.
     AboveCeiling,
     /// The API server could not be asked or did not answer.
     ApiUnavailable,

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::client;
 use super::egress::{cluster_domain, nameserver};
 use super::memory::{MemoryLimit, settle_allocator};
 use super::operator::Operator;
@@ -208,7 +209,7 @@ async fn run(args: Args) -> Result<()> {
     // Lists have no deadline of their own, and a connection whose other end is gone says nothing. A watch is quiet for less than that.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
+    let client = client::client(config).context("cannot make a client from the kubeconfig")?;
     let stop = CancellationToken::new();
     // Admission answers while it drains; everything else stops at once.
     let stop_serving = CancellationToken::new();

@@ -80,8 +80,8 @@ pub use exception::{
 pub use grant::{GrantObserved, GrantPlan, GranteeFacts, grant_problems, grant_status, names, plan_grant};
 pub use namespace::{DefaultDenyPlan, NamespaceFacts, default_deny, plan_default_deny};
 pub use object::{
-    Child, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names, owner_uid, replacing,
-    same, text_at,
+    Child, REVISION_ANNOTATION, account_of, comparable, granted_names, is_foreign, name_of, owned_name, owned_names,
+    owner_uid, replacing, same, text_at,
 };
 pub use peer::{egress_problems, ingress_problems};
 pub use policy_registration::{policy_webhooks, registers, says_all, webhooks_of, with_webhooks};
@@ -164,6 +164,8 @@ pub struct Observed {
     pub claims: Vec<String>,
     /// Bindings of somebody else that name its account, while that is not there yet.
     pub bound: Vec<String>,
+    /// Its account is not there yet, and nobody knows whether bindings of somebody else name it: nothing is made that stands on it.
+    pub unlooked: bool,
     /// Of [`launchers_elsewhere`], those that are a workflow's own account, with the name of that workflow.
     pub launching_workflows: BTreeMap<(String, String), String>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
@@ -297,7 +299,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             plan.conflict = Some(claims::conflict(workflow, &observed.claims));
             None
         }
-        adopt::Account::Ours if !observed.bound.is_empty() && !has_account(workflow, observed) => {
+        adopt::Account::Ours if !observed.bound.is_empty() => {
             taken.insert(account.clone());
             plan.conflict = Some(claims::bound(workflow, &observed.bound));
             None
@@ -320,6 +322,8 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         Some(found) if plan.acceptance.accepted => children.push((Child::ServiceAccount, found)),
         // It joins what stands, and no other is made meanwhile.
         Some(_) => drop(taken.insert(account)),
+        // Its name is nobody's, which is all that is said of it.
+        None if observed.unlooked => drop(taken.insert(account)),
         None => {}
     }
     // A binding to somebody else's account would hand our rights to a stranger; one to somebody else's Role would hand the

@@ -14,7 +14,7 @@ use crate::api::{GROUP, MANAGED_BY_LABEL, MANAGER, OWNER_LABEL, OWNER_UID_ANNOTA
 const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
 /// Annotation that tells from what an owned object was made: a change of ours from a change of somebody else.
-pub(super) const REVISION_ANNOTATION: &str = "ringfence.dev/revision";
+pub const REVISION_ANNOTATION: &str = "ringfence.dev/revision";
 
 /// A kind of object that Ringfence makes, in the order in which the fence is put up: closed first, rights last.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

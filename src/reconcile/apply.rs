@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt, runtime::events::EventType};
 use serde_json::Value;
 use tracing::info;
 
-use super::{CallError, Context};
+use super::{CallError, Context, ceiling};
 use crate::plan::{self, Change, Child};
 
 /// What came of a plan's changes.
@@ -24,7 +24,8 @@ pub(super) enum Applied {
 const UNANSWERED: usize = 3;
 
 /// Makes the changes; where one fails, the others all the same: what is in one object must not keep what another gives from being taken
-/// back. `seen` is what the plan was made from; `foreign` tells which changes put back what somebody else had changed.
+/// back. `seen` is what the plan was made from; `foreign` tells which changes put back what somebody else had changed. Roles that stay as they
+/// are are held to the ceiling.
 pub(super) async fn apply<K>(
     owner: &K,
     namespace: &str,
@@ -103,6 +104,11 @@ where
                 .await;
         }
     }
+    if failed.unanswered == 0 {
+        for error in ceiling::compare(owner, namespace, seen, changes, &written, context).await {
+            failed.note(Err(error));
+        }
+    }
     match failed.first {
         None => Ok(Applied::All(written)),
         Some(error) => Err(error),
@@ -154,7 +160,7 @@ fn must_not_stay(child: Child, error: &CallError) -> bool {
     }
 }
 
-async fn remove(child: Child, object: &Value, namespace: &str, context: &Context) -> Result<(), CallError> {
+pub(super) async fn remove(child: Child, object: &Value, namespace: &str, context: &Context) -> Result<(), CallError> {
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
     let name = plan::name_of(object);
     match uid {
@@ -164,7 +170,12 @@ async fn remove(child: Child, object: &Value, namespace: &str, context: &Context
 }
 
 /// Takes away the bindings of these names that are the owner's, as they stand.
-async fn unbind<K>(owner: &K, names: &BTreeSet<String>, namespace: &str, context: &Context) -> Result<(), CallError>
+pub(super) async fn unbind<K>(
+    owner: &K,
+    names: &BTreeSet<String>,
+    namespace: &str,
+    context: &Context,
+) -> Result<(), CallError>
 where
     K: Resource<DynamicType = ()>,
 {

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::lean::{ALONE, Lean, MAX_OBJECT};
 use crate::api::{OWNER_LABEL, OWNER_UID_ANNOTATION};
-use crate::plan::Child;
+use crate::plan::{Child, REVISION_ANNOTATION};
 use crate::review::weight;
 use crate::webhook::pages::{Ask, List, Page};
 
@@ -335,6 +335,21 @@ impl Calls {
             Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
             taken => taken.map(drop),
         }
+    }
+
+    /// Asks whether an object could be written as it stands, by a write that is not carried out. Of an annotation that Ringfence alone sets, to a
+    /// value that it never has: what changes nothing, or what the garbage collector changes, is compared with nothing.
+    pub(super) async fn compare(&self, child: Child, namespace: &str, name: &str, uid: &str) -> Result<(), CallError> {
+        let what = format!("keep {} {name}", child.kind());
+        let objects = Request::new(DynamicObject::url_path(&resource(child), Some(namespace)));
+        let touched = json!({"metadata": {"uid": uid, "annotations": {REVISION_ANNOTATION: "compared"}}});
+        let params = PatchParams {
+            dry_run: true,
+            field_manager: Some(crate::api::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let touched = objects.patch_metadata(name, &params, &Patch::Merge(touched));
+        self.named(&what, touched).await.map(drop)
     }
 
     /// What is said of an object beside its content; nothing, where the answer is about none.

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{CallError, Reads, calls::Owner};
+use super::{CallError, Reads, calls::Owner, plugin_policy::add_listed};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend},
     plan::{self, Child, PluginPolicies},
@@ -24,14 +24,12 @@ pub(super) async fn observe(
         return Ok(PluginPolicies::default());
     }
     match reads.calls.list_served(Child::CiliumNetworkPolicy, owner).await {
-        Ok(None) => Ok(PluginPolicies::Unserved),
-        Ok(Some(found)) => {
-            children.extend(found.into_iter().map(|policy| (Child::CiliumNetworkPolicy, policy)));
-            Ok(match reads.writes_cilium {
-                true => PluginPolicies::Writable,
-                false => PluginPolicies::NotAllowed,
-            })
-        }
+        Ok(listed) => Ok(add_listed(
+            Child::CiliumNetworkPolicy,
+            listed,
+            reads.writes_cilium,
+            children,
+        )),
         // Where nothing of it is the workflow's, who looks from outside need not be let.
         Err(error) if error.is_forbidden() && !reads.writes_cilium && !is_concerned => Ok(PluginPolicies::NotAllowed),
         Err(error) => Err(error),

@@ -24,7 +24,7 @@ use super::{
     CONCURRENCY, CallError, Context, RESYNC, Reads,
     calls::{self, Owner},
     jittered, lean, log, on_error, paged, paged_of_others,
-    plugin_policy::ClusterNetworkPolicy,
+    plugin_policy::{ClusterNetworkPolicy, add_listed},
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend, Mode, OWNER_LABEL, OWNER_UID_ANNOTATION},
@@ -43,18 +43,12 @@ pub(super) async fn observe(
     if !reads.writes_cluster_policies && !plan::is_concerned(workflow, class, Backend::ClusterNetworkPolicy) {
         return Ok(PluginPolicies::default());
     }
-    let name = cluster_policy_name(owner.namespace, owner.name);
-    let listed = reads
-        .calls
-        .named_where_served(Child::ClusterNetworkPolicy, &name, owner.uid);
-    let Some(found) = listed.await? else {
-        return Ok(PluginPolicies::Unserved);
-    };
-    children.extend(found.into_iter().map(|policy| (Child::ClusterNetworkPolicy, policy)));
-    Ok(match reads.writes_cluster_policies {
-        true => PluginPolicies::Writable,
-        false => PluginPolicies::NotAllowed,
-    })
+    let (kind, name) = (
+        Child::ClusterNetworkPolicy,
+        cluster_policy_name(owner.namespace, owner.name),
+    );
+    let listed = reads.calls.named_where_served(kind, &name, owner.uid).await?;
+    Ok(add_listed(kind, listed, reads.writes_cluster_policies, children))
 }
 
 /// The workflow that one of that name is for. One of somebody else's that stood in its way, without Ringfence's label, is not seen to go: the

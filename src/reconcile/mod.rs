@@ -3,10 +3,12 @@
 //! Must never: decide what a fence is (that is `plan`'s), leave a reconcile without a condition, wait without a deadline, or
 //! touch an object whose owner annotation is not ours.
 
+mod account;
 mod apply;
 mod bindings;
 mod bound;
 mod calls;
+mod ceiling;
 mod chart;
 mod cilium;
 mod class;
@@ -104,6 +106,7 @@ pub struct Context {
     known: Known,
     scanned: Arc<Results>,
     resolving: resolve::Resolving,
+    compared: ceiling::Compared,
 }
 
 /// Whatever can be read without a context, a context reads too.
@@ -145,6 +148,7 @@ impl Context {
             known: Known::default(),
             scanned: Arc::default(),
             resolving: resolve::Resolving::new(Vec::new()),
+            compared: ceiling::Compared::default(),
         }
     }
 
@@ -264,6 +268,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         cluster_policy::run(context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
         bindings::run(context.clone(), fenced, stop.clone()),
+        bound::run(context.clone(), stop.clone()),
         chart::run(context.clone(), stop.clone()),
         ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),

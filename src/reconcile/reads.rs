@@ -2,6 +2,8 @@
 //!
 //! The controllers look through this, and so does whoever asks what they would do. Must never: write.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use serde_json::Value;
@@ -34,7 +36,7 @@ pub struct Reads {
     /// Domains below which names are the cluster's, its own first.
     pub(super) cluster_domains: Vec<String>,
     pub(super) api_server: cluster::Last,
-    pub(super) looks: bound::Looks,
+    pub(super) looks: Arc<bound::Looks>,
 }
 
 impl Reads {
@@ -51,7 +53,7 @@ impl Reads {
             writes_cluster_policies: false,
             cluster_domains: vec![CLUSTER_DOMAIN.to_owned()],
             api_server: cluster::Last::default(),
-            looks: bound::Looks::default(),
+            looks: Arc::default(),
         }
     }
 
@@ -127,7 +129,8 @@ impl Reads {
         workflow::around(workflow, namespace, class, self).await
     }
 
-    /// Reads which bindings of somebody else name a workflow's account, while that is not there.
+    /// Reads which bindings of somebody else name a workflow's account, while that is not there. That takes a look at all bindings: no
+    /// reconcile waits for it here.
     pub async fn bound(&self, workflow: &AIWorkflow) -> Result<Vec<String>, CallError> {
         bound::bound(workflow, self).await
     }

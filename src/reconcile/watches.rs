@@ -135,6 +135,8 @@ pub(super) async fn workflows(
     let release_namespace = context.release_namespace.clone();
     let scanned = context.scanned.changes();
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
+    let looked = context.looks.ended();
+    let looked = looked.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     let controller = if context.writes_cilium {
         controller.watches_stream(
             lean::touched_where_served::<CiliumNetworkPolicy>(&client, owned()),
@@ -235,6 +237,7 @@ pub(super) async fn workflows(
             },
         )
         .reconcile_on(scanned)
+        .reconcile_on(looked)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(in_turn(stop, workflow::reconcile), on_error, context)
         .for_each(|result| async move { log("workflow", result.map(drop)) })

@@ -1,11 +1,16 @@
 //! Door: rights above the platform's ceiling: by a class, by a declaration, or by a higher ceiling.
 
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use support::unique;
+use support::{eventually, unique};
+use tokio::time::sleep;
 
 use crate::attackers::{force_apply, holder};
+use crate::grants::{grant, grants};
 use crate::rights::rule;
-use crate::world::{Actor, CLASSES, World, all, condition, one, unasked, workflow};
+use crate::world::{Actor, CLASSES, SOON, World, all, condition, one, unasked, workflow};
 
 /// What an older version let the platform write is found where it would be granted.
 /// Held by: `operator`
@@ -158,4 +163,134 @@ async fn somebody_raises_the_ceiling() {
         json!({"metadata": {"name": part, "labels": {"ringfence.dev/aggregate-to-ceiling": "true"}}, "rules": []});
     world.admin.post(roles, &label).await.ok();
     world.admin.delete(&format!("{roles}/{part}")).await.ok();
+}
+
+/// The Role of a workflow or a grant as it stands; `None` where there is none.
+async fn role_of(world: &World, ns: &str, owner: &str) -> Result<Option<Value>> {
+    let roles = world.admin.items(&all("Role", ns)).await?;
+    let owned = |role: &&Value| role["metadata"]["ownerReferences"][0]["name"] == owner;
+    Ok(roles.iter().find(owned).cloned())
+}
+
+/// What was given goes on the next look of its own, or as here when somebody changes the declaration, with what binds it; what is below the
+/// ceiling stays as it is.
+/// Held by: `operator`
+#[tokio::test]
+async fn a_tenant_keeps_what_may_be_granted_no_more() {
+    let world = World::shared().await;
+    let (raised, below) = (
+        rule(&["test.example.com"], &[&unique("raised")], &["get"]),
+        rule(&[""], &["configmaps"], &["get"]),
+    );
+    let part = json!({
+        "metadata": {"name": unique("part"), "labels": {"ringfence.dev/aggregate-to-ceiling": "true"}}, "rules": [raised],
+    });
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    world.admin.post(roles, &part).await.ok();
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "permissions": [raised, below]}))
+        .await;
+    let ns = &world
+        .namespace("lowered", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    for (name, rule) in [("triage", &raised), ("beside", &below)] {
+        world.ready(ns, name, &json!({"permissions": {"rules": [rule]}})).await;
+    }
+    let before = role_of(&world, ns, "beside").await.unwrap();
+    assert!(before.is_some() && role_of(&world, ns, "triage").await.unwrap().is_some());
+
+    let path = format!("{roles}/{}", part["metadata"]["name"].as_str().unwrap());
+    world.admin.delete(&path).await.ok();
+    // The Role is as it was declared before.
+    let changed_otherwise = async |name: &str| {
+        let images = json!({"spec": {"images": ["registry.example.com/finance/**", unique("another")]}});
+        world.tess.patch(&one("AIWorkflow", ns, name), &images).await.ok();
+        sleep(Duration::from_secs(1)).await;
+    };
+    eventually(SOON, || async {
+        changed_otherwise("triage").await;
+        ensure!(
+            role_of(&world, ns, "triage").await?.is_none(),
+            "its Role is still there"
+        );
+        Ok(())
+    })
+    .await;
+    let refused = world
+        .condition(ns, "triage", "Programmed", "False", "AboveCeiling")
+        .await;
+    let message = condition(&refused, "Programmed")["message"].as_str().unwrap();
+    assert!(message.contains("test.example.com: get"), "{message}");
+    assert_eq!(refused["status"]["effectiveRules"], Value::Null);
+    let bindings = world.admin.items(&all("RoleBinding", ns)).await.unwrap();
+    let of_triage = |binding: &&Value| binding["metadata"]["ownerReferences"][0]["name"] == "triage";
+    assert_eq!(bindings.iter().filter(of_triage).count(), 0, "{bindings:?}");
+
+    changed_otherwise("beside").await;
+    world.condition(ns, "beside", "Ready", "True", "Fenced").await;
+    assert_eq!(
+        role_of(&world, ns, "beside").await.unwrap(),
+        before,
+        "asking changes nothing"
+    );
+    world.admin.post(roles, &part).await.ok();
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    assert!(role_of(&world, ns, "triage").await.unwrap().is_some());
+}
+
+/// Ringfence may grant in a namespace what its own account holds there, and whoever is admin of it binds every account of the cluster to more,
+/// until the grant is carried out.
+/// Held by: `operator`
+#[tokio::test]
+async fn a_neighbour_raises_the_ceiling_for_a_moment() {
+    let world = World::shared().await;
+    let above = rule(&["apps"], &["deployments"], &["patch"]);
+    let class = world
+        .class(&json!({"images": {"allowed": ["**"]}, "permissions": [above]}))
+        .await;
+    let home = &world.namespace("home", &json!({"ringfence.dev/enforce": class})).await;
+    let there = &world.namespace("raised", &json!({})).await;
+    let (_, nina) = world.person(there, "admin").await;
+    let everybody = json!({
+        "metadata": {"name": "everybody"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:serviceaccounts"}],
+    });
+    nina.post(&all("RoleBinding", there), &everybody).await.ok();
+    let declared = json!({"permissions": {"crossNamespace": [{"namespace": there, "rules": [above]}]}});
+    world
+        .tess
+        .post(&all("AIWorkflow", home), &workflow("triage", &declared))
+        .await
+        .ok();
+    world
+        .admin
+        .post(&grants(there), &grant(home, "triage", json!([above])))
+        .await
+        .ok();
+    eventually(SOON, || async {
+        let role = role_of(&world, there, "readers").await?;
+        ensure!(role.is_some(), "not granted yet");
+        Ok(())
+    })
+    .await;
+    nina.delete(&one("RoleBinding", there, "everybody")).await.ok();
+    let path = format!("{}/readers", grants(there));
+    eventually(SOON, || async {
+        let from = [
+            json!({"namespace": home, "name": "triage"}),
+            json!({"namespace": home, "name": unique("other")}),
+        ];
+        world.admin.patch(&path, &json!({"spec": {"from": from}})).await.ok();
+        sleep(Duration::from_secs(1)).await;
+        ensure!(
+            role_of(&world, there, "readers").await?.is_none(),
+            "its Role is still there"
+        );
+        let grant = world.admin.read(&path).await?;
+        let programmed = condition(&grant, "Programmed");
+        ensure!(programmed["reason"] == "AboveCeiling", "{programmed}");
+        Ok(())
+    })
+    .await;
 }

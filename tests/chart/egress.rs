@@ -484,7 +484,7 @@ async fn its_metrics_are_read_beside_the_operators() {
 async fn pods_reach_it_and_it_reaches_the_world() {
     const API_SERVER: &str = "192.0.2.10";
     const ELSEWHERE: &str = "203.0.113.7";
-    const METADATA: [&str; 3] = ["169.254.169.254", "169.254.170.2", "fd00:ec2::254"];
+    const METADATA: [&str; 4] = ["169.254.169.254", "169.254.170.2", "100.96.0.96", "fd00:ec2::254"];
     let objects = render(&[ON]).await;
     let labels = |name: &str| -> Vec<(String, String)> {
         let labels = named(&objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]

@@ -16,7 +16,7 @@ use crate::world::{
 };
 
 /// How often every controller looks at everything again: each start is such a look, as a resync is.
-const LOOKS: usize = 3;
+const LOOKS: u32 = 3;
 const CONTROLLERS: [&str; 6] = [
     "aiworkflow",
     "aiworkflowclass",
@@ -77,12 +77,15 @@ async fn nothing_is_written_where_nothing_changes() {
     ] {
         assert!(before.contains_key(written), "{written} was not counted: {before:?}");
     }
-    for _ in 0..LOOKS {
+    for look in 1..=LOOKS {
         let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
         ringfence.kill();
         let again = scene.cluster.spawn_ringfence(BINARY, port, metrics_port).await;
         ringfence = again.expect("ringfence again");
         scene.every_controller_has_looked(&ringfence).await;
+        // Whether its Role is still below the ceiling, once: what else wakes the controller asks nothing.
+        let asked = support::calls::dry_runs(&scene.admin.text("/metrics").await).expect("counters");
+        assert_eq!(asked.get("PATCH roles/"), Some(&f64::from(look)), "{asked:?}");
     }
     assert_eq!(writes(&scene.admin).await, before, "by resyncs");
     scene.applied_again(&declared).await;

@@ -42,8 +42,18 @@ pub fn series<'a>(metrics: &'a str, name: &str) -> impl Iterator<Item = Series<'
         .map(Series)
 }
 
-/// Writes of what Ringfence writes, by anybody, by verb, resource and subresource. The Lease is none of it.
+/// Writes of what Ringfence writes, by anybody, by verb, resource and subresource. The Lease is none of it, and what was only asked for changed
+/// nothing.
 pub fn writes(metrics: &str) -> Result<BTreeMap<String, f64>> {
+    counted(metrics, |dry_run| dry_run.is_empty())
+}
+
+/// The same of writes that were only asked for, and not carried out.
+pub fn dry_runs(metrics: &str) -> Result<BTreeMap<String, f64>> {
+    counted(metrics, |dry_run| !dry_run.is_empty())
+}
+
+fn counted(metrics: &str, is_wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, f64>> {
     let mut found = BTreeMap::new();
     for one in series(metrics, "apiserver_request_total") {
         let [verb, group, resource, subresource] =
@@ -53,7 +63,7 @@ pub fn writes(metrics: &str) -> Result<BTreeMap<String, f64>> {
             "ringfence.dev" => subresource == "status" || verb == "POST",
             _ => WRITTEN.contains(&resource) && subresource.is_empty(),
         };
-        if is_write && is_ringfences {
+        if is_write && is_ringfences && is_wanted(one.label("dry_run").unwrap_or_default()) {
             *found.entry(format!("{verb} {resource}/{subresource}")).or_default() += one.value()?;
         }
     }
