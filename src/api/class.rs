@@ -412,6 +412,9 @@ pub struct ApiServerAddress {
     pub ports: Vec<i32>,
 }
 
+/// Most domains, beside the cluster's own, below which names are its.
+pub const MAX_CLUSTER_DOMAINS: usize = 8;
+
 /// What Ringfence makes of a class.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -430,6 +433,10 @@ pub struct AIWorkflowClassStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub cluster_domain: Option<String>,
+    /// Domains beside it below which names are the cluster's, such as `clusterset.local`: none of them is a domain to declare.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_CLUSTER_DOMAINS), inner(length(max = 253)))]
+    pub cluster_domains: Vec<String>,
     /// Where pods ask for names, with `spec.cluster.dns.mode: ClusterOnly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,

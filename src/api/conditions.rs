@@ -148,7 +148,8 @@ pub enum Reason {
     NoEgressProxy,
     /// Not programmed: it declares domains, and what its class has pods reach them by is not there, or cannot serve them.
     NoEgressBackend,
-    /// Not programmed: it declares wildcards, and its class has pods reach domains by resolved addresses: nobody can resolve a wildcard.
+    /// Not programmed: it declares wildcards, which what pods reach domains by cannot open: nobody can resolve one, and Cilium opens one above the
+    /// cluster's domain with the cluster's names.
     WildcardDomains,
     /// Not programmed: a name has more addresses than a policy is made of, or all of them together do.
     TooManyAddresses,

@@ -25,7 +25,7 @@ mod workflow;
 pub use class::{
     AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowClassStatus, ApiServerAddress, BackendChoice, ClassDebug,
     ClassEgress, ClassExceptions, ClassIdentity, ClassImages, ClassNetwork, ClassNodes, ClassVolumes, ClusterFacts,
-    ClusterNetworkPolicyPlace, ClusterStatus, DnsAddress, DnsMode, DnsStatus, Engine, PodSecurity,
+    ClusterNetworkPolicyPlace, ClusterStatus, DnsAddress, DnsMode, DnsStatus, Engine, MAX_CLUSTER_DOMAINS, PodSecurity,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, find, set};
 pub use definitions::{committed, definitions};

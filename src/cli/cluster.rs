@@ -23,6 +23,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::client;
 use crate::{
     api::is_exempt,
     reconcile::{CallError, DEADLINE},
@@ -150,7 +151,7 @@ impl Target {
         config.read_timeout = Some(DEADLINE);
         config.reset_reader_on_write = true;
         // Making it runs the kubeconfig's login command, which blocks.
-        let making = tokio::task::spawn_blocking(move || Client::try_from(config));
+        let making = tokio::task::spawn_blocking(move || client::client(config));
         let made = patiently("logging in as the kubeconfig says", tokio::time::timeout(LOGIN, making)).await;
         let made = made
             .map_err(|_| {

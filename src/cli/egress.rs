@@ -13,7 +13,6 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use kube::Client;
 use tokio::{
     net::{TcpListener, UdpSocket},
     task::JoinSet,
@@ -21,6 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+use super::client;
 use super::memory::settle_allocator;
 use super::stop::until_stopped;
 use crate::{
@@ -178,7 +178,7 @@ async fn run(args: ProxyArgs) -> Result<()> {
     // A connection whose other end is gone says nothing. A watch is quiet for less than that.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
+    let client = client::client(config).context("cannot make a client from the kubeconfig")?;
 
     let (stop, end, connections) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let metrics = Arc::new(EgressMetrics::default());

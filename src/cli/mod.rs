@@ -5,6 +5,7 @@
 mod bench;
 mod canary;
 mod check;
+mod client;
 mod cluster;
 mod convert;
 mod diff;

@@ -37,8 +37,8 @@ pub(super) struct Operator {
     pub(super) writes_cilium: bool,
     /// Whether the chart lets it write ClusterNetworkPolicies.
     pub(super) writes_cluster_policies: bool,
-    /// Below which the cluster's names are.
-    pub(super) cluster_domain: String,
+    /// Domains below which names are the cluster's, its own first.
+    pub(super) cluster_domains: Vec<String>,
     /// DNS resolvers that names of workflows are asked of; none: the DNS that each class names.
     pub(super) nameservers: Vec<SocketAddr>,
     /// The ValidatingWebhookConfiguration under which writes of our kinds are reviewed.
@@ -86,7 +86,7 @@ impl Operator {
         .with_egress_proxy(self.egress_proxy.clone())
         .with_cilium(self.writes_cilium)
         .with_cluster_policies(self.writes_cluster_policies)
-        .with_cluster_domain(self.cluster_domain.clone())
+        .with_cluster_domains(self.cluster_domains.clone())
         .with_nameservers(self.nameservers.clone());
         let results = context.scanned();
         let synced = || {

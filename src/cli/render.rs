@@ -263,6 +263,12 @@ impl Rendered {
                 .push(format!("{shown}: ResolvedRefs=False ({}){AS_FAR}", reason.as_str()));
             self.comments.push(format!("  {message}"));
         }
+        // What is rendered lacks it, and nothing of that tells why.
+        if let Some((reason, message)) = plan.unserved.as_ref().filter(|_| plan.acceptance.accepted) {
+            self.comments
+                .push(format!("{shown}: Programmed=False ({}){AS_FAR}", reason.as_str()));
+            self.comments.push(format!("  {message}"));
+        }
         let status = plan::status(
             workflow,
             observed,

@@ -15,7 +15,7 @@ const ASKED: usize = 8;
 /// Most missing rights that an error lists.
 const MAX_LISTED: usize = 40;
 
-/// A right on every object of a kind, in one namespace or in the cluster.
+/// A right on every object of a kind, in one namespace or in the cluster; or on one of them.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Right {
     /// Namespace; `None` is the cluster.
@@ -26,6 +26,8 @@ pub(super) struct Right {
     pub(super) resource: &'static str,
     /// Verb of RBAC.
     pub(super) verb: &'static str,
+    /// The one that is read, where it is known: a right for that one is enough.
+    pub(super) name: Option<String>,
 }
 
 impl fmt::Display for Right {
@@ -33,6 +35,9 @@ impl fmt::Display for Right {
         write!(f, "{} {}", self.verb, self.resource)?;
         if !self.group.is_empty() {
             write!(f, ".{}", self.group)?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " {name}")?;
         }
         match &self.namespace {
             Some(namespace) => write!(f, " in namespace {namespace}"),
@@ -45,10 +50,8 @@ impl fmt::Display for Right {
 pub(super) async fn require(client: &Client, mut wanted: Vec<Right>) -> Result<()> {
     wanted.sort();
     wanted.dedup();
-    let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
-    let reviews = &reviews;
     let answers = futures::stream::iter(wanted).map(|right| async move {
-        let held = holds(reviews, &right).await?;
+        let held = holds(client, &right).await?;
         Ok::<_, anyhow::Error>((!held).then_some(right))
     });
     let missing: Vec<_> = answers.buffered(ASKED).try_collect::<Vec<_>>().await?;
@@ -89,15 +92,17 @@ pub(super) async fn class_unread(client: &Client, name: &str, error: anyhow::Err
     }
 }
 
-async fn holds(reviews: &Api<SelfSubjectAccessReview>, right: &Right) -> Result<bool> {
+/// Whether the caller has a right.
+pub(super) async fn holds(client: &Client, right: &Right) -> Result<bool> {
     let attributes = ResourceAttributes {
         group: Some(right.group.to_owned()),
         namespace: right.namespace.clone(),
         resource: Some(right.resource.to_owned()),
         verb: Some(right.verb.to_owned()),
+        name: right.name.clone(),
         ..ResourceAttributes::default()
     };
-    is_allowed(reviews, attributes).await
+    is_allowed(&Api::all(client.clone()), attributes).await
 }
 
 async fn is_allowed(reviews: &Api<SelfSubjectAccessReview>, attributes: ResourceAttributes) -> Result<bool> {

@@ -18,13 +18,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::client;
 use super::egress::{cluster_domain, nameserver};
 use super::memory::{MemoryLimit, settle_allocator};
 use super::operator::Operator;
 use super::policies::PolicyFiles;
 use super::stop::until_stopped;
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, RegoPolicy, RegoPolicyException, ResolvedNames},
+    api::{
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, MAX_CLUSTER_DOMAINS, RegoPolicy, RegoPolicyException,
+        ResolvedNames,
+    },
     decisions::DecisionInput,
     egress::Host,
     election::{Election, WentBack},
@@ -121,9 +125,15 @@ pub(super) struct Args {
     /// The chart lets it write ClusterNetworkPolicies: workflows that declare domains get one, where their class says so.
     #[arg(long, env = "RINGFENCE_EGRESS_CLUSTER_NETWORK_POLICY")]
     egress_cluster_network_policy: bool,
-    /// Domain below which the cluster's names are.
-    #[arg(long, env = "RINGFENCE_CLUSTER_DOMAIN", default_value = CLUSTER_DOMAIN, value_parser = cluster_domain)]
-    cluster_domain: Host,
+    /// Domain below which names are the cluster's; may be given again. The first is the one that kubelets know.
+    #[arg(
+        long = "cluster-domain",
+        env = "RINGFENCE_CLUSTER_DOMAIN",
+        value_delimiter = ',',
+        default_value = CLUSTER_DOMAIN,
+        value_parser = cluster_domain
+    )]
+    cluster_domains: Vec<Host>,
     /// DNS resolver to ask for the names of workflows whose class says ResolvedAddresses, as an address with or without a port; may be given
     /// again, and all of them are asked. Left out: every replica of the DNS that the class has pods reach.
     #[arg(long = "nameserver", env = "RINGFENCE_NAMESERVERS", value_delimiter = ',', value_parser = nameserver)]
@@ -155,6 +165,9 @@ pub(super) fn main(args: Args) -> Result<()> {
 }
 
 async fn run(args: Args) -> Result<()> {
+    if args.cluster_domains.len() > MAX_CLUSTER_DOMAINS + 1 {
+        bail!("--cluster-domain names the cluster's own domain, and {MAX_CLUSTER_DOMAINS} beside it at the most");
+    }
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::default();
     let limits = Limits::default();
@@ -196,7 +209,7 @@ async fn run(args: Args) -> Result<()> {
     // Lists have no deadline of their own, and a connection whose other end is gone says nothing. A watch is quiet for less than that.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
-    let client = Client::try_from(config).context("cannot make a client from the kubeconfig")?;
+    let client = client::client(config).context("cannot make a client from the kubeconfig")?;
     let stop = CancellationToken::new();
     // Admission answers while it drains; everything else stops at once.
     let stop_serving = CancellationToken::new();
@@ -285,7 +298,7 @@ async fn run(args: Args) -> Result<()> {
         egress_proxy: args.egress_proxy.then(|| args.namespace.clone()),
         writes_cilium: args.egress_cilium,
         writes_cluster_policies: args.egress_cluster_network_policy,
-        cluster_domain: args.cluster_domain.to_string(),
+        cluster_domains: args.cluster_domains.iter().map(Host::to_string).collect(),
         nameservers: args.nameservers,
         namespace: args.namespace,
         registration: args.webhook_configuration,
@@ -361,7 +374,7 @@ fn keeper(
         names: Names::new(
             &args.service_name,
             &args.namespace,
-            &args.cluster_domain.to_string(),
+            args.cluster_domains.first().map_or(CLUSTER_DOMAIN, Host::as_str),
             args.webhook_host.as_deref(),
         ),
         owner,

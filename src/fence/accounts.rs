@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use super::facts::Named;
-use super::object::{shown, violation};
+use super::object::{is_full, shown, violation};
 use crate::api::{ADOPT_ANNOTATION, AIWorkflowClass, is_dns_subdomain};
 use crate::review::{Review, Violation};
 
@@ -135,6 +135,9 @@ pub(super) fn check_account(
         .flatten()
         .filter(|(key, _)| is_known(key))
     {
+        if is_full(&violations) {
+            break;
+        }
         let stood = before.and_then(|before| before.get(key)) == Some(value);
         // What its own AIWorkflow declares, and the class allows: so an account is made to fit before it joins.
         let is_declared = is_allowed(key) && declared.and_then(|declared| declared.get(key)) == Some(value);

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::object::{at, shown, type_of, violation};
+use super::object::{at, is_full, shown, type_of, violation};
 use super::template::Template;
 use crate::plan::shape::{allows_annotation, listed};
 use crate::review::Violation;
@@ -38,6 +38,9 @@ pub(super) fn check(
         }
     };
     for (key, value) in annotations {
+        if is_full(violations) {
+            return;
+        }
         if allows_annotation(allowed, key) || before.and_then(|before| before.get(key)) == Some(value) {
             continue;
         }
@@ -57,6 +60,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
+    use super::super::object::MAX_VIOLATIONS;
     use super::*;
 
     fn judged(annotations: Value, before: Option<Value>, allowed: &[&str]) -> Vec<String> {
@@ -118,6 +122,12 @@ mod tests {
         );
         let path = |key: &str| format!("spec.template.metadata.annotations[{key}]");
         assert_eq!(found, [path("new.example/c"), path("old.example/b")]);
+    }
+
+    #[test]
+    fn thousands_of_keys_are_told_of_by_the_first() {
+        let keys: serde_json::Map<_, _> = (0..10_000).map(|key| (format!("x{key}"), json!(""))).collect();
+        assert_eq!(judged(keys.into(), None, &[]).len(), MAX_VIOLATIONS);
     }
 
     #[rstest]

@@ -130,10 +130,13 @@ impl<'a> Binding<'a> {
     }
 }
 
-/// Whether a binding, as it stands, names that account itself. Not by a group: that is of all accounts there.
-pub fn names_account(binding: &Value, namespace: &str, account: &str) -> bool {
+/// The accounts that a binding, as it stands, names itself, each by its namespace and name. Not by a group: that is of all accounts there.
+pub fn accounts_named(binding: &Value) -> impl Iterator<Item = (&str, &str)> {
     let own = text_at(binding, "/metadata/namespace");
-    named(binding, own).any(|(_, who)| who.namespace == namespace && who.whom == Whom::Account(account))
+    named(binding, own).filter_map(|(_, who)| match who.whom {
+        Whom::Account(account) => Some((who.namespace, account)),
+        Whom::Namespace | Whom::Cluster(_) | Whom::Anybody(_) => None,
+    })
 }
 
 /// The accounts that a binding names, each with its place among the subjects. Text that no namespace can be called names none.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::declared::check_reviewed;
 use super::facts::{Facts, Named, is_workflow_name, read};
-use super::object::{shown, violation, workflow_label};
+use super::object::{is_full, shown, violation, workflow_label};
 use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode, WORKFLOW_LABEL, is_dns_label, is_dns_subdomain};
 use crate::plan::NamespaceFacts;
 use crate::review::{Operation, Review, Violation};
@@ -193,6 +193,9 @@ pub(super) fn check_containers(review: &Review, violations: &mut Vec<Violation>)
         ] {
             let entries = container.get(field).and_then(Value::as_array).into_iter().flatten();
             for (at, entry) in entries.enumerate() {
+                if is_full(violations) {
+                    return;
+                }
                 let sources = entry.pointer(of_entry).and_then(Value::as_object).into_iter().flatten();
                 let reads = sources.filter(|(_, source)| !source.is_null());
                 if reads

@@ -217,7 +217,8 @@ pub fn excusable<'a>(review: &'a Review, facts: &'a Facts) -> Excusable<'a> {
 }
 
 /// Whether the owner that an object names may be believed to have made it: anybody may write an owner into what they make, or change. Who
-/// made what stands nobody recorded; and what made it goes on to count for those who change something else of it.
+/// made what stands nobody recorded; and what made it goes on to count for those who change something else of it. So an owner that was made up
+/// counts from the next change on: it gives no more than the object's own name does, which whoever makes it chooses, too.
 fn is_as_it_was_made(review: &Review) -> bool {
     if review.stands() || launch::is_built_in(&review.user) {
         return true;

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::object::{at, shown, type_of, violation};
+use super::object::{at, is_full, shown, type_of, violation};
 use super::template::{CONTAINERS, Template};
 use crate::api::AIWorkflowClass;
 use crate::images::{is_pattern, is_pinned, matches, repository};
@@ -105,6 +105,9 @@ fn check_volumes(template: &Template<'_>, spec: &Value, allowed: &Allowed<'_>, v
 /// A list of a newer Kubernetes whose entries carry an image: nobody said that its images may run.
 fn check_unknown_lists(template: &Template<'_>, spec: &Value, violations: &mut Vec<Violation>) {
     for (key, value) in spec.as_object().into_iter().flatten() {
+        if is_full(violations) {
+            return;
+        }
         if CONTAINERS.contains(&key.as_str()) || key == "volumes" {
             continue;
         }
@@ -122,6 +125,9 @@ fn check_unknown_lists(template: &Template<'_>, spec: &Value, violations: &mut V
 }
 
 fn check_field(path: &str, image: Option<&Value>, allowed: &Allowed<'_>, violations: &mut Vec<Violation>) {
+    if is_full(violations) {
+        return;
+    }
     let Some(image) = image.and_then(Value::as_str) else {
         let message = format!("must be an image, and is {}", type_of(image));
         violations.push(violation(
@@ -210,6 +216,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
+    use super::super::object::MAX_VIOLATIONS;
     use super::*;
 
     fn judged(pod: &Value, workflow: &[&str], class: &[&str]) -> Vec<String> {
@@ -282,6 +289,16 @@ mod tests {
     fn workflow_and_class_must_both_allow(#[case] workflow: &[&str], #[case] class: &[&str], #[case] refused: usize) {
         let pod = json!({"spec": {"containers": [{"image": "a/b"}], "initContainers": null, "volumes": [{"rbd": {"image": "x"}}]}});
         assert_eq!(judged(&pod, workflow, class).len(), refused);
+    }
+
+    /// Each image that nobody lists is two mistakes.
+    #[rstest]
+    #[case::containers(json!({"containers": vec![json!({"image": "evil/a"}); 10_000]}))]
+    #[case::volumes(json!({"containers": [], "volumes": vec![json!({"image": {"reference": "evil/a"}}); 10_000]}))]
+    #[case::newer_lists(Value::from_iter((0..10_000).map(|list| (format!("newer{list}"), json!([{"image": "ok/a"}])))))]
+    fn thousands_of_images_are_told_of_by_the_first(#[case] spec: Value) {
+        let found = judged(&json!({"spec": spec}), &[], &[]);
+        assert_eq!(found.len(), MAX_VIOLATIONS);
     }
 
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

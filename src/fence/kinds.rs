@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::MAX_VIOLATIONS;
 use super::facts::{Facts, read};
+use super::object::MAX_VIOLATIONS;
 use super::object::{shown, violation};
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicy, RegoPolicyException, is_dns_label};
 use crate::plan::{self, NamespaceFacts, Problem};

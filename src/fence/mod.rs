@@ -33,7 +33,7 @@ mod tokens;
 mod update;
 mod volumes;
 
-pub use bindings::{Binding, names_account};
+pub use bindings::{Binding, accounts_named};
 pub use declared::needs_registration;
 pub use door::Door;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject, excusable};
@@ -49,9 +49,7 @@ use crate::api::{AIWorkflow, AIWorkflowClass, DebugAction, Mode};
 use crate::plan::{self, NamespaceFacts};
 use crate::review::Violation;
 use images::Allowed;
-
-/// Most violations that one judgement lists; a person corrects these first.
-const MAX_VIOLATIONS: usize = 128;
+use object::MAX_VIOLATIONS;
 
 /// A request with all that must be known to judge it.
 pub struct Case<'a> {

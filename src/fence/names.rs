@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::object::{at, shown, violation};
+use super::object::{at, is_full, violation};
 use super::template::Template;
 use crate::api::AIWorkflowClass;
 use crate::plan::{dns_addresses, shape::listed};
@@ -58,13 +58,15 @@ pub(super) fn check(
         return;
     }
     for (index, server) in servers.iter().enumerate() {
+        if is_full(violations) {
+            return;
+        }
         let address = server.as_str().and_then(|text| text.parse::<IpAddr>().ok());
         let is_the_proxy = |known: &String| known.parse::<IpAddr>().ok().is_some_and(|known| Some(known) == address);
         if !addresses.iter().any(is_the_proxy) {
-            let field = format!("dnsConfig.nameservers[{index}]");
-            let value = server.as_str().map(shown);
+            let path = at(template.path, &format!("spec.dnsConfig.nameservers[{index}]"));
             let message = format!("is not the egress proxy's, and {asked}");
-            refuse(&field, value.as_deref(), message, fix.clone());
+            violations.push(violation(RULE, path, server.as_str(), message, fix.clone()));
         }
     }
 }

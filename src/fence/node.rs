@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::object::{at, shown, type_of, violation};
+use super::object::{at, is_full, shown, type_of, violation};
 use super::template::{CONTAINERS, Template};
 use crate::api::AIWorkflowClass;
 use crate::plan::shape::listed;
@@ -86,6 +86,9 @@ fn check_affinity(path: &str, spec: &Value, namespace: &str, violations: &mut Ve
         .filter(|(field, _)| field.starts_with("required"));
     for (field, terms) in lists {
         for (index, term) in terms.as_array().into_iter().flatten().enumerate() {
+            if is_full(violations) {
+                return;
+            }
             let is_own = match term.get("namespaces") {
                 None | Some(Value::Null) => true,
                 Some(Value::Array(names)) => names.iter().all(|name| name == namespace),
@@ -147,6 +150,9 @@ fn check_tolerations(
     // Both lists may be long.
     let before: HashSet<_> = before.into_iter().flatten().collect();
     for (index, toleration) in tolerations.iter().enumerate() {
+        if is_full(violations) {
+            return;
+        }
         if before.contains(toleration) {
             continue;
         }
@@ -193,6 +199,9 @@ fn check_dials(path: &str, spec: &Value, violations: &mut Vec<Violation>) {
 
 fn check_handler(path: &str, handler: &Value, violations: &mut Vec<Violation>) {
     for (action, request) in handler.as_object().into_iter().flatten() {
+        if is_full(violations) {
+            return;
+        }
         let host = request.get("host").filter(|host| !host.is_null() && *host != "");
         if let Some(host) = host {
             let message = "has the node send a request to another host than the pod, past every NetworkPolicy";

@@ -107,6 +107,15 @@ pub(super) fn type_of(value: Option<&Value>) -> &'static str {
     }
 }
 
+/// Most violations that one judgement lists; a person corrects these first.
+pub(super) const MAX_VIOLATIONS: usize = 128;
+
+/// Whether no more is listed. Whoever goes through a list that somebody wrote ends there: one object holds a hundred thousand mistakes, and each
+/// violation spells out what is allowed.
+pub(super) const fn is_full(violations: &[Violation]) -> bool {
+    violations.len() >= MAX_VIOLATIONS
+}
+
 /// Builds a violation of a fence rule.
 pub(super) fn violation(
     policy: &str,

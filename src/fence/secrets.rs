@@ -5,8 +5,7 @@
 
 use serde_json::Value;
 
-use super::MAX_VIOLATIONS;
-use super::object::{shown, violation};
+use super::object::{is_full, shown, violation};
 use super::references::{Found, NamedSecret, Takes, each};
 use super::template::Template;
 use crate::api::AIWorkflow;
@@ -28,7 +27,7 @@ pub(super) fn check(
         declared: workflow,
     };
     each(template.path, template.pod, before, &mut |found| {
-        if violations.len() >= MAX_VIOLATIONS {
+        if is_full(violations) {
             return;
         }
         match found {

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::object::{at, shown, type_of, violation};
+use super::object::{at, is_full, shown, type_of, violation};
 use super::template::{CONTAINERS, Template};
 use crate::api::{AIWorkflow, AIWorkflowClass};
 use crate::plan::shape::{
@@ -31,6 +31,9 @@ pub(super) struct Allowed<'a> {
 pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: &mut Vec<Violation>) {
     let volumes = template.pod.pointer("/spec/volumes").and_then(Value::as_array);
     for (index, volume) in volumes.into_iter().flatten().enumerate() {
+        if is_full(violations) {
+            return;
+        }
         let Some(projected) = volume.get("projected") else {
             continue;
         };
@@ -60,6 +63,9 @@ pub(super) fn check(template: &Template<'_>, allowed: &Allowed<'_>, violations: 
 /// pod as it was: such containers come last.
 pub(super) fn check_domain_accounts(template: &Template<'_>, before: Option<&Value>, violations: &mut Vec<Violation>) {
     let mut refuse = |path: &str, pointer: &str| {
+        if is_full(violations) {
+            return;
+        }
         for field in ["gmsaCredentialSpec", "gmsaCredentialSpecName"] {
             let pointer = format!("{pointer}/windowsOptions/{field}");
             let found = template.pod.pointer(&pointer);
@@ -85,6 +91,9 @@ pub(super) fn check_domain_accounts(template: &Template<'_>, before: Option<&Val
 }
 
 fn check_source(path: &str, source: &Value, allowed: &Allowed<'_>, violations: &mut Vec<Violation>) {
+    if is_full(violations) {
+        return;
+    }
     let Some(fields) = source.as_object() else {
         let message = format!("must be a source, and is {}", type_of(Some(source)));
         violations.push(violation(
@@ -97,6 +106,9 @@ fn check_source(path: &str, source: &Value, allowed: &Allowed<'_>, violations: &
         return;
     };
     for (name, source) in fields.iter().filter(|(_, source)| !source.is_null()) {
+        if is_full(violations) {
+            return;
+        }
         let path = format!("{path}.{}", shown(name));
         match name.as_str() {
             name if PLAIN.contains(&name) => {}

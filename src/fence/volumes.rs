@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::object::{at, shown, type_of, violation};
+use super::object::{at, is_full, shown, type_of, violation};
 use super::template::{CONTAINERS, Template};
 use crate::api::AIWorkflowClass;
 use crate::plan::shape::{is_volume_type, listed, volume_types};
@@ -51,6 +51,9 @@ pub(super) fn check(
     let allowed = Allowed::of(class_name, class);
     let volumes = template.pod.pointer("/spec/volumes").and_then(Value::as_array);
     for (index, volume) in volumes.into_iter().flatten().enumerate() {
+        if is_full(violations) {
+            return;
+        }
         let path = at(template.path, &format!("spec.volumes[{index}]"));
         violations.extend(check_volume(&path, volume, &allowed));
     }
@@ -79,6 +82,9 @@ pub(super) fn check_devices(template: &Template<'_>, violations: &mut Vec<Violat
                     .pointer(&format!("/resources/{kind}"))
                     .and_then(Value::as_object);
                 for name in asked.into_iter().flat_map(|asked| asked.keys()) {
+                    if is_full(violations) {
+                        return;
+                    }
                     if name.starts_with(DEVICE_CLASS) {
                         let path = at(
                             template.path,
@@ -172,6 +178,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
+    use super::super::object::MAX_VIOLATIONS;
     use super::*;
     use crate::api::AIWorkflowClassSpec;
 
@@ -248,6 +255,17 @@ mod tests {
         let mut violations = Vec::new();
         check_devices(&Template { path: "", pod: &pod }, &mut violations);
         assert_eq!(violations.len(), usize::from(refused), "{violations:?}");
+    }
+
+    #[test]
+    fn thousands_of_volumes_and_devices_are_told_of_by_the_first() {
+        let volumes = vec![json!({"name": "a", "nfs": {}}); 10_000];
+        assert_eq!(judged(Some(&class(&[], &[])), json!(volumes)).len(), MAX_VIOLATIONS);
+        let device = json!({"resources": {"limits": {"deviceclass.resource.kubernetes.io/nic": "1"}}});
+        let pod = json!({"spec": {"containers": vec![device; 10_000]}});
+        let mut violations = Vec::new();
+        check_devices(&Template { path: "", pod: &pod }, &mut violations);
+        assert_eq!(violations.len(), MAX_VIOLATIONS);
     }
 
     #[test]

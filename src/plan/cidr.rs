@@ -6,9 +6,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Services from which a cloud hands out credentials: AWS, GCP, Azure and OpenStack share the first; then Azure's wire
 /// server, Alibaba Cloud, the task and pod credential endpoints of AWS, the address behind the first on the nodes of GKE, Tencent
-/// Cloud, Scaleway, and Oracle's of old; over IPv6 AWS and its pods' endpoint, GCP, Oracle, OpenStack, Scaleway and Linode. Source: the vendors'
-/// documents.
-const METADATA_V4: [Ipv4Addr; 9] = [
+/// Cloud, Scaleway, Oracle's of old, Volcano Engine with BytePlus, and UCloud; over IPv6 AWS and its pods' endpoint, GCP, Oracle, OpenStack,
+/// Scaleway, Linode and Alibaba Cloud. Source: the vendors' documents and client libraries, and cloud-init. The chart's policy of the egress proxy
+/// lists the same, which `tests/chart` holds it to.
+const METADATA_V4: [Ipv4Addr; 11] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(100, 100, 100, 200),
@@ -18,8 +19,10 @@ const METADATA_V4: [Ipv4Addr; 9] = [
     Ipv4Addr::new(169, 254, 0, 23),
     Ipv4Addr::new(169, 254, 42, 42),
     Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(100, 96, 0, 96),
+    Ipv4Addr::new(100, 80, 80, 80),
 ];
-const METADATA_V6: [Ipv6Addr; 7] = [
+const METADATA_V6: [Ipv6Addr; 8] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
@@ -27,6 +30,7 @@ const METADATA_V6: [Ipv6Addr; 7] = [
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
     Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200),
 ];
 
 /// NAT64's well-known prefix (RFC 6052), through which an IPv6 packet reaches an IPv4 address.
@@ -150,16 +154,17 @@ mod tests {
     }
 
     #[rstest]
-    #[case::all_of_v4("0.0.0.0/0", 9)]
+    #[case::all_of_v4("0.0.0.0/0", 11)]
     #[case::upper_half("128.0.0.0/1", 8)]
     #[case::link_local("169.254.0.0/16", 6)]
     #[case::none("203.0.113.0/24", 0)]
-    #[case::all_of_v6("::/0", 17)]
-    #[case::all_nat64("64:ff9b::/32", 10)]
+    #[case::shared("100.64.0.0/10", 3)]
+    #[case::all_of_v6("::/0", 20)]
+    #[case::all_nat64("64:ff9b::/32", 12)]
     #[case::nat64_of_the_networks_own("64:ff9b:1::/48", 1)]
     #[case::beside_it("64:ff9b:2::/48", 0)]
     #[case::link_local_of_v6("fe80::/10", 1)]
-    #[case::nat64("64:ff9b::/96", 9)]
+    #[case::nat64("64:ff9b::/96", 11)]
     fn credentials_are_found_in_every_form(#[case] text: &str, #[case] expected: usize) {
         assert_eq!(metadata_in(&parse(text).unwrap()).len(), expected);
     }

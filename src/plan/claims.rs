@@ -314,6 +314,42 @@ mod tests {
         );
     }
 
+    /// What is declared of the network is kept all the same, and what stood on another account goes.
+    #[test]
+    fn while_nobody_knows_who_bound_an_account_nothing_stands_on_it() {
+        let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+        let of = |account: &str| json!({"identity": {"serviceAccountName": account}, "permissions": {"rules": &rules}});
+        let mut seen = observed(default_class());
+        let before = plan(&workflow("b", "triage", of("former")), &seen);
+        seen.children = super::super::tests::stored(&before.changes);
+        seen.unlooked = true;
+        let us = workflow("b", "triage", of("next"));
+        let waits = plan(&us, &seen);
+        let is_rights = |child: Child| matches!(child, Child::ServiceAccount | Child::Role | Child::RoleBinding);
+        let is_removal = |change: &Change| matches!(change, Change::Delete { child, .. } if is_rights(*child));
+        assert_eq!(waits.changes.len(), 3, "{:?}", waits.changes);
+        assert!(waits.changes.iter().all(is_removal), "{:?}", waits.changes);
+        assert_eq!(
+            (&waits.conflict, waits.taken.len(), waits.effective_rules.len()),
+            (&None, 0, 0)
+        );
+
+        seen.children.clear();
+        let policies = |plan: &Plan| (plan.changes.len(), made(plan, Child::NetworkPolicy).len());
+        assert_eq!(policies(&plan(&us, &seen)), (1, 1));
+        (seen.unlooked, seen.bound) = (false, vec!["RoleBinding x/extra".to_owned()]);
+        let bound = plan(&us, &seen);
+        assert_eq!(policies(&bound), (1, 1));
+        assert!(
+            bound
+                .conflict
+                .unwrap()
+                .contains("is given rights by RoleBinding x/extra")
+        );
+        seen.bound.clear();
+        assert_eq!(policies(&plan(&us, &seen)), (4, 1));
+    }
+
     #[test]
     fn a_launcher_that_is_a_workflow_elsewhere_gets_none_of_the_engines_rights() {
         let accounts = [("airflow", "scheduler"), ("other", "etl"), ("b", "neighbour")];

@@ -85,6 +85,12 @@ pub fn cluster_domain(class: &AIWorkflowClass) -> &str {
     known.unwrap_or(CLUSTER_DOMAIN)
 }
 
+/// All domains below which names are the cluster's, that one first. Whoever may make a Service has a name there, and says where it leads.
+pub fn cluster_domains(class: &AIWorkflowClass) -> impl Iterator<Item = &str> {
+    let further = class.status.iter().flat_map(|status| &status.cluster_domains);
+    std::iter::once(cluster_domain(class)).chain(further.map(String::as_str))
+}
+
 /// What the resolver of a pod of that namespace puts behind a name, in the order in which it tries them.
 pub fn search_list(namespace: &str, domain: &str) -> [String; 3] {
     let services = services(domain);
@@ -174,7 +180,7 @@ pub(super) fn exfiltration(
         ));
     }
     let message = match (plan.takes_dns, &plan.unserved) {
-        (true, None) => "its pods may ask the cluster's DNS for domains that it declares and for names in namespaces that it reaches, and Cilium cuts off all other questions".to_owned(),
+        (true, None | Some((Reason::WildcardDomains, _))) => "its pods may ask the cluster's DNS for domains that it declares and for names in namespaces that it reaches, and Cilium cuts off all other questions".to_owned(),
         (true, Some(_)) => "its pods reach no DNS: condition Programmed says why".to_owned(),
         (false, _) if is_cluster_only(class) && observed.egress_proxy.is_none() => {
             "its pods reach no DNS: condition Programmed says why".to_owned()

@@ -7,7 +7,7 @@ use std::num::TryFromIntError;
 
 use serde_json::{Value, json};
 
-use super::{Child, Observed, Problem, cluster::Ranges, network::NAMESPACE_NAME_LABEL, peer};
+use super::{Child, Observed, Problem, backend, cluster::Ranges, dns, network::NAMESPACE_NAME_LABEL, peer};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, EgressRule, Port, WORKFLOW_LABEL},
     egress::{self, Allowed, Domain, Pattern, PortRange, TooLong},
@@ -72,8 +72,38 @@ pub fn names_domains(workflow: &AIWorkflow) -> bool {
     egress.into_iter().any(|rule| rule.to.domains.is_some())
 }
 
-/// What of the declared domains is valid and inside the class, rule by rule: a rule with a domain that is not stays closed whole.
+/// What of the declared domains is valid, inside the class, and nothing that stays closed by what they are reached by; rule by rule: a rule
+/// with a domain that is not stays closed whole.
 pub(super) fn in_force(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Allowed {
+    let mut inside = inside_class(workflow, observed, class);
+    if backend::opens_patterns(workflow, observed, class) {
+        inside.rules.retain(|rule| above_cluster(rule, class).is_none());
+    }
+    inside
+}
+
+/// Names of the rules that stay closed because what opens them would open names of the cluster with them, and below what these are.
+pub(super) fn closed_above_cluster(
+    workflow: &AIWorkflow,
+    observed: &Observed,
+    class: &AIWorkflowClass,
+) -> Option<(Vec<String>, String)> {
+    if !backend::opens_patterns(workflow, observed, class) {
+        return None;
+    }
+    let inside = inside_class(workflow, observed, class);
+    let closed = |rule: egress::Rule| Some((above_cluster(&rule, class)?.to_owned(), rule.name));
+    let (mut of_cluster, names): (Vec<_>, Vec<_>) = inside.rules.into_iter().filter_map(closed).unzip();
+    Some((names, of_cluster.pop()?))
+}
+
+/// The domain of the cluster that a wildcard of the rule is above.
+fn above_cluster<'a>(rule: &egress::Rule, class: &'a AIWorkflowClass) -> Option<&'a str> {
+    let mut domains = rule.domains.iter();
+    domains.find_map(|domain| dns::cluster_domains(class).find(|own| domain.is_above(own)))
+}
+
+fn inside_class(workflow: &AIWorkflow, observed: &Observed, class: &AIWorkflowClass) -> Allowed {
     let network = workflow.spec.network.clone().unwrap_or_default();
     let ranges = Ranges::for_network(&network, class);
     let stands = |rule: &&EgressRule| {

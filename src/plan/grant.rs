@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::given::{self, Record};
-use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, owner_uid, rules, writes};
+use super::rules::{self, Covering};
+use super::{Change, Child, NamespaceFacts, Outcome, Problem, accept, name_of, object, owner_uid, writes};
 use crate::api::{
     AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowGrantStatus, ConditionStatus, ConditionType,
     GrantedWorkflow, MAX_GIVEN, PolicyRule, Reason, set,
@@ -138,6 +139,7 @@ fn kept(
 ) -> Option<(String, Vec<PolicyRule>)> {
     facts.namespace.fencing_class().filter(|_| !facts.namespace.exempt)?;
     let across = rules::across(facts.class.as_ref()?);
+    let (covering, allowed) = (covering(grant), Covering::of(&across));
     let uid = grant.uid()?;
     let stands = |(kind, name): &(Child, String)| {
         let is_it = |(child, seen): &&(Child, Value)| {
@@ -157,7 +159,7 @@ fn kept(
     let record = Record::of_grant(grant);
     let was_given = |rule: &PolicyRule| record.holds((Child::Role, &role.1), &account, &json!(rule));
     let left: Vec<_> = stood
-        .filter(|rule| rules::is_valid(rule, true) && covers(grant, rule) && rules::is_covered(rule, &across))
+        .filter(|rule| rules::is_valid(rule, true) && covering.covers(rule) && allowed.covers(rule))
         .filter(was_given)
         .collect();
     (!left.is_empty()).then_some((account, left))
@@ -224,7 +226,8 @@ fn held(
     if !facts.account_is_ours {
         return Err("its service account does not stand yet, or cannot be read".to_owned());
     }
-    let covered: Vec<_> = declared.into_iter().filter(|rule| covers(grant, rule)).collect();
+    let covering = covering(grant);
+    let covered: Vec<_> = declared.into_iter().filter(|rule| covering.covers(rule)).collect();
     if covered.is_empty() {
         return Err("declares nothing that these rules cover".to_owned());
     }
@@ -258,9 +261,9 @@ pub fn names(grant: &AIWorkflowGrant, namespace: &str, name: &str) -> bool {
         .any(|from| from.namespace == namespace && from.name == name)
 }
 
-/// Whether a grant covers every right of a rule.
-pub(super) fn covers(grant: &AIWorkflowGrant, rule: &PolicyRule) -> bool {
-    rules::first_uncovered(rule, &grant.spec.rules).is_none()
+/// What a grant covers.
+pub(super) fn covering(grant: &AIWorkflowGrant) -> Covering<'_> {
+    Covering::of(&grant.spec.rules)
 }
 
 fn parts(

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::given::{self, Record};
 use super::object::{REVISION_ANNOTATION, comparable};
+use super::rules::{self, Covering};
 use super::{
-    Child, Observed, cilium, cluster_policy, domains, engine, name_of, network, owned_name, owner_uid, resolved, rules,
+    Child, Observed, cilium, cluster_policy, domains, engine, name_of, network, owned_name, owner_uid, resolved,
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, OWNER_UID_ANNOTATION, PolicyRule, is_dns_label, is_dns_subdomain},
@@ -58,10 +59,11 @@ pub(super) fn on_record(
 ) -> (Vec<PolicyRule>, Vec<PolicyRule>) {
     let keep = |given: Vec<PolicyRule>, part: &str, allowed: &[PolicyRule]| {
         let stands = role_that_stands(workflow, observed, part).is_some();
-        let kept = given
+        let allowed = Covering::of(allowed);
+        given
             .into_iter()
-            .filter(|rule| stands && rules::is_covered(rule, allowed));
-        kept.collect()
+            .filter(|rule| stands && allowed.covers(rule))
+            .collect()
     };
     let (mut own, mut launching) = (rules::at_home(class), Vec::new());
     for engine in engine::opened(class) {
@@ -281,13 +283,13 @@ pub(super) fn rules(
     class_name: &str,
     class: &AIWorkflowClass,
 ) -> Vec<PolicyRule> {
-    let stood = rules_that_stand(workflow, observed);
-    let at_home = rules::at_home(class);
+    let (stood, at_home) = (rules_that_stand(workflow, observed), rules::at_home(class));
+    let (stood, at_home) = (Covering::of(&stood), Covering::of(&at_home));
     let declared = workflow.rules().iter();
-    let inside = declared.filter(|rule| rules::is_valid(rule, false) && rules::is_covered(rule, &at_home));
+    let inside = declared.filter(|rule| rules::is_valid(rule, false) && at_home.covers(rule));
     let of_engine = engine::profile(workflow, class_name, class).map_or_else(|_| Vec::new(), |profile| profile.worker);
     let all = of_engine.iter().chain(inside);
-    all.filter(|rule| rules::is_covered(rule, &stood)).cloned().collect()
+    all.filter(|rule| stood.covers(rule)).cloned().collect()
 }
 
 /// Rules of the workflow's Role, as far as they can be read.

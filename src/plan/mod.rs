@@ -54,7 +54,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use accept::{Acceptance, accept, workflow_problems};
-pub use backend::{PluginPolicies, wants_cilium};
+pub use backend::{KINDS_BESIDE, PluginPolicies, is_concerned, wants_cilium};
 pub use bind::{bound_to, role_of};
 pub use binding_registration::{Bound, binding_webhooks};
 pub use ceiling::above_ceiling;
@@ -66,7 +66,7 @@ pub use cluster::{
 pub use cluster_policy::{cluster_policy_name, cluster_policy_of, wants_cluster_policy};
 pub use compliance::{Compliance, Some20};
 pub use dns::{
-    Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, is_cluster_only,
+    Askable, CLUSTER_DOMAIN, addresses as dns_addresses, askable, cluster_domain, cluster_domains, is_cluster_only,
     is_reached as reaches_dns, search_list,
 };
 pub use domains::{EGRESS_DNS_PORT, EGRESS_PROXY, EGRESS_PROXY_PORT, egress_proxy_of, names_domains};
@@ -164,6 +164,8 @@ pub struct Observed {
     pub claims: Vec<String>,
     /// Bindings of somebody else that name its account, while that is not there yet.
     pub bound: Vec<String>,
+    /// Its account is not there yet, and nobody knows whether bindings of somebody else name it: nothing is made that stands on it.
+    pub unlooked: bool,
     /// Of [`launchers_elsewhere`], those that are a workflow's own account, with the name of that workflow.
     pub launching_workflows: BTreeMap<(String, String), String>,
     /// Workflows that this one names as peers, by namespace and name; those missing are absent.
@@ -297,7 +299,7 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
             plan.conflict = Some(claims::conflict(workflow, &observed.claims));
             None
         }
-        adopt::Account::Ours if !observed.bound.is_empty() && !has_account(workflow, observed) => {
+        adopt::Account::Ours if !observed.bound.is_empty() => {
             taken.insert(account.clone());
             plan.conflict = Some(claims::bound(workflow, &observed.bound));
             None
@@ -320,6 +322,8 @@ pub fn plan(workflow: &AIWorkflow, observed: &Observed) -> Plan {
         Some(found) if plan.acceptance.accepted => children.push((Child::ServiceAccount, found)),
         // It joins what stands, and no other is made meanwhile.
         Some(_) => drop(taken.insert(account)),
+        // Its name is nobody's, which is all that is said of it.
+        None if observed.unlooked => drop(taken.insert(account)),
         None => {}
     }
     // A binding to somebody else's account would hand our rights to a stranger; one to somebody else's Role would hand the

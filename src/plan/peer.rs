@@ -277,7 +277,6 @@ pub(super) fn peer_outside_class(
         }
     }
     let opened = peer.domains.map(|_| domains::opened(class)).unwrap_or_default();
-    let of_cluster = dns::cluster_domain(class);
     // The proxy refuses the cluster's names itself; these open whatever a wildcard means.
     let by_pattern = matches!(
         backend::choice(class),
@@ -285,12 +284,14 @@ pub(super) fn peer_outside_class(
     );
     for (index, text) in peer.domains.unwrap_or_default().iter().enumerate() {
         let Ok(domain) = Domain::parse(text) else { continue };
-        let outside = if by_pattern && domain.is_above(of_cluster) {
+        let above = dns::cluster_domains(class).find(|own| by_pattern && domain.is_above(own));
+        let within = dns::cluster_domains(class).find(|own| domain.is_within(own));
+        let outside = if let Some(of_cluster) = above {
             Some((
                 format!("stands for names of the cluster too, which are below {of_cluster}"),
                 "name the hosts, or a wildcard beside the cluster's names".to_owned(),
             ))
-        } else if domain.is_within(of_cluster) {
+        } else if let Some(of_cluster) = within {
             Some((
                 format!("is a name of the cluster, whose names are below {of_cluster}"),
                 "declare what is in the cluster in pods, workflow or cidrs".to_owned(),

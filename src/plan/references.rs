@@ -118,16 +118,19 @@ pub(super) fn unresolved(
             ));
         }
     }
+    // Once for all that is declared: a grant can be long.
+    let giving = observed
+        .grants
+        .iter()
+        .filter(|grant| grant::gives_to(grant, &us.0, &us.1));
+    let giving: Vec<_> = giving
+        .map(|grant| (grant.namespace(), grant::covering(grant)))
+        .collect();
     for (index, entry) in workflow.cross_namespace().iter().enumerate() {
-        let grants = || {
-            let there = observed
-                .grants
-                .iter()
-                .filter(|grant| grant.namespace().as_ref() == Some(&entry.namespace));
-            there.filter(|grant| grant::gives_to(grant, &us.0, &us.1))
-        };
+        let is_there = |namespace: &Option<String>| namespace.as_ref() == Some(&entry.namespace);
+        let covering = || giving.iter().filter(|(namespace, _)| is_there(namespace));
         for (number, rule) in entry.rules.iter().enumerate() {
-            if grants().any(|grant| grant::covers(grant, rule)) {
+            if covering().any(|(_, grant)| grant.covers(rule)) {
                 continue;
             }
             let place = format!("spec.permissions.crossNamespace[{index}].rules[{number}]");

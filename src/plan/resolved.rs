@@ -259,7 +259,7 @@ fn openings<'a>(
 }
 
 /// A few of many, in a sentence.
-fn named(what: &str, names: &[&str]) -> String {
+pub(super) fn named(what: &str, names: &[&str]) -> String {
     let shown = names.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
     let plural = if names.len() == 1 { "" } else { "s" };
     match names.len().saturating_sub(MAX_NAMED) {

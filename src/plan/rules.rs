@@ -281,6 +281,11 @@ impl<'a> Covering<'a> {
     pub(super) fn first_uncovered(&self, rule: &PolicyRule) -> Option<String> {
         first_of(rule, &self.0)
     }
+
+    /// Whether these cover all of a rule.
+    pub(super) fn covers(&self, rule: &PolicyRule) -> bool {
+        self.first_uncovered(rule).is_none()
+    }
 }
 
 fn first_of(rule: &PolicyRule, allowed: &[Allowed<'_>]) -> Option<String> {

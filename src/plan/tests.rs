@@ -698,6 +698,27 @@ fn grants_that_were_not_all_read_are_not_called_absent() {
     );
 }
 
+/// To go through it for each rule anew would take minutes, at every look at the workflow.
+#[test]
+fn a_long_grant_is_gone_through_once_for_all_that_is_declared() {
+    let rule = |names: Vec<String>| json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": names, "verbs": ["get"]});
+    let entry = json!({"namespace": "shop", "rules": vec![rule(vec!["other".to_owned()]); 64]});
+    let us = workflow(json!({"permissions": {"crossNamespace": vec![entry; 16]}}));
+    let names = (0..200_000).map(|name| format!("n{name}")).collect();
+    let grant = json!({
+        "metadata": {"namespace": "shop", "name": "g"},
+        "spec": {"from": [{"namespace": "ai", "name": "triage"}], "rules": [rule(names)]},
+    });
+    let observed = Observed {
+        grants: vec![serde_json::from_value(grant).unwrap()],
+        ..observed()
+    };
+    let started = std::time::Instant::now();
+    let (_, said) = references::unresolved(&us, &observed, observed.class.as_ref().unwrap()).unwrap();
+    assert_eq!(said.matches("no AIWorkflowGrant in namespace shop").count(), 1024);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
+
 #[rstest]
 #[case::enforced(&[("enforce", "default")], "True", "Fenced")]
 #[case::warned(&[("warn", "default")], "False", "NotEnforced")]

@@ -24,6 +24,12 @@ const ROUNDS: usize = 2;
 const MAX_SERVERS: usize = 3;
 /// Longest datagram that is read: more than is asked for.
 const MAX_DATAGRAM: usize = 4096;
+/// Longest answer of a look-up that is read from a stream: hundreds of addresses, which is more than is kept. Each look-up holds as much while it
+/// is read, and whoever serves the name says how much that is.
+const MAX_LOOKED_UP: usize = 16 << 10;
+/// Longest answer that is passed on: as long as one can be, since the cluster's own DNS names each pod of a Service. How many wait for one at a
+/// time is bounded, and how many of one pod.
+const MAX_PASSED_ON: usize = u16::MAX as usize;
 /// Longest that an answer is believed without asking again.
 const MAX_FRESH: Duration = Duration::from_secs(300);
 /// How long after that it is used where no resolver answers (RFC 8767): what could be reached stays within reach.
@@ -41,6 +47,9 @@ pub enum NotResolved {
     /// Resolvers answer, and cannot tell.
     #[error("the DNS resolver cannot tell its address (code {0})")]
     Failed(u8),
+    /// Resolvers answer with more than is read.
+    #[error("what the DNS resolver answers is longer than {} KiB", MAX_LOOKED_UP >> 10)]
+    TooLong,
     /// No resolver answers.
     #[error("no DNS resolver answers in time")]
     NoAnswer,
@@ -91,7 +100,7 @@ impl Resolver {
                 self.lock().hold(host, namespace, held, now);
                 Ok(addresses)
             }
-            Err(NotResolved::Failed(_) | NotResolved::NoAnswer) if held.is_some() => {
+            Err(NotResolved::Failed(_) | NotResolved::TooLong | NotResolved::NoAnswer) if held.is_some() => {
                 Ok(held.map(|held| held.addresses).unwrap_or_default())
             }
             Err(error) => {
@@ -113,7 +122,7 @@ impl Resolver {
             let passed_on = async {
                 match way {
                     Way::Datagram => by_datagram(*server, &message, read).await,
-                    Way::Stream => by_stream(*server, &message, read).await,
+                    Way::Stream => by_stream(*server, &message, MAX_PASSED_ON, read).await,
                 }
             };
             if let Ok(Ok(reply)) = timeout(ONE, passed_on).await {
@@ -130,6 +139,7 @@ impl Resolver {
             match timeout(ONE, ask(*server, &question)).await {
                 Ok(Ok(Reply::Failed(code))) => failed = NotResolved::Failed(code),
                 Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => failed = NotResolved::TooLong,
                 Ok(Err(_)) | Err(_) => {}
             }
         }
@@ -191,7 +201,7 @@ async fn ask(server: SocketAddr, question: &Question) -> io::Result<Reply> {
     let message = question.ask().ok_or(io::ErrorKind::InvalidInput)?;
     let read = |bytes: &[u8]| question.read(bytes);
     match by_datagram(server, &message, read).await? {
-        Reply::Truncated => by_stream(server, &message, read).await,
+        Reply::Truncated => by_stream(server, &message, MAX_LOOKED_UP, read).await,
         reply => Ok(reply),
     }
 }
@@ -219,15 +229,21 @@ async fn by_datagram<T>(
     }
 }
 
+/// One that is longer than `most` is not read.
 async fn by_stream<T>(
     server: SocketAddr,
     message: &[u8],
+    most: usize,
     read: impl Fn(&[u8]) -> Result<T, NotAnAnswer>,
 ) -> io::Result<T> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
-    let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
+    let length = usize::from(stream.read_u16().await?);
+    if length > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut buffer = vec![0; length];
     stream.read_exact(&mut buffer).await?;
     read(&buffer).map_err(|_| io::ErrorKind::InvalidData.into())
 }
@@ -251,6 +267,8 @@ fn servers(text: &str) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -258,6 +276,53 @@ mod tests {
         let text = "# nameserver 10.0.0.9\nsearch ai.svc.cluster.local\nnameserver 10.96.0.10\n\tnameserver  fd00::a\nnameserver x\noptions ndots:5\n";
         let expected = ["10.96.0.10:53", "[fd00::a]:53"].map(|server| server.parse().unwrap());
         assert_eq!(servers(text), expected);
+    }
+
+    /// Every answer by datagram is cut short, and the one by stream is as long as is said.
+    async fn answering(length: u16) -> SocketAddr {
+        let (datagrams, streams) = loop {
+            let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(streams) = TcpListener::bind(datagrams.local_addr().unwrap()).await {
+                break (datagrams, streams);
+            }
+        };
+        let address = datagrams.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = datagrams.recv_from(&mut buffer).await {
+                // It is an answer, and it is cut short.
+                buffer[2] |= 0x82;
+                datagrams.send_to(&buffer[..length], from).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = streams.accept().await {
+                let asked = stream.read_u16().await.unwrap();
+                let mut answer = vec![0; asked.into()];
+                stream.read_exact(&mut answer).await.unwrap();
+                // What stands behind an answer that says that it has nothing is not looked at.
+                answer[2] |= 0x80;
+                answer.resize(length.into(), 0);
+                let framed = [&length.to_be_bytes(), answer.as_slice()].concat();
+                stream.write_all(&framed).await.ok();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_longer_than_any_is_worth_is_not_read() {
+        let host = Host::named("a.example").unwrap();
+        let resolved = async |length: usize| {
+            let server = answering(length.try_into().unwrap()).await;
+            Resolver::new(vec![server]).resolve(&host, "ai").await
+        };
+        assert_eq!(resolved(MAX_LOOKED_UP).await, Err(NotResolved::NoAddress));
+        assert_eq!(resolved(MAX_LOOKED_UP + 1).await, Err(NotResolved::TooLong));
+        assert_eq!(
+            NotResolved::TooLong.to_string(),
+            "what the DNS resolver answers is longer than 16 KiB"
+        );
     }
 
     #[test]

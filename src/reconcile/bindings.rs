@@ -129,6 +129,15 @@ impl Guard {
     }
 }
 
+#[cfg(test)]
+impl Guard {
+    /// As where bindings to accounts of every namespace are asked about since then.
+    pub(super) fn covers_all_since(&self, then: Instant) {
+        let stands = Stands::of(Bound::Everywhere, &Stands::default(), then);
+        self.stands.send_replace(stands);
+    }
+}
+
 /// Keeps the registration until `stop`.
 pub(super) async fn run(context: Arc<Context>, namespaces: Store<Namespace>, stop: CancellationToken) {
     let known = tokio::select! {

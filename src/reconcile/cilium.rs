@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{CallError, Reads, calls::Owner};
+use super::{CallError, Reads, calls::Owner, plugin_policy::add_listed};
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend},
     plan::{self, Child, PluginPolicies},
@@ -18,26 +18,20 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<PluginPolicies, CallError> {
-    let stood = workflow.egress_backend() == Some(Backend::Cilium);
+    let is_concerned = plan::is_concerned(workflow, class, Backend::Cilium);
     // Where the chart allowed them until now, what was made then is still to go.
-    if !reads.writes_cilium && !stood && !plan::names_domains(workflow) {
+    if !reads.writes_cilium && !is_concerned && !plan::names_domains(workflow) {
         return Ok(PluginPolicies::default());
     }
     match reads.calls.list_served(Child::CiliumNetworkPolicy, owner).await {
-        Ok(None) => Ok(PluginPolicies::Unserved),
-        Ok(Some(found)) => {
-            children.extend(found.into_iter().map(|policy| (Child::CiliumNetworkPolicy, policy)));
-            Ok(match reads.writes_cilium {
-                true => PluginPolicies::Writable,
-                false => PluginPolicies::NotAllowed,
-            })
-        }
+        Ok(listed) => Ok(add_listed(
+            Child::CiliumNetworkPolicy,
+            listed,
+            reads.writes_cilium,
+            children,
+        )),
         // Where nothing of it is the workflow's, who looks from outside need not be let.
-        Err(error)
-            if error.is_forbidden() && !(reads.writes_cilium || stood || class.is_some_and(plan::wants_cilium)) =>
-        {
-            Ok(PluginPolicies::NotAllowed)
-        }
+        Err(error) if error.is_forbidden() && !reads.writes_cilium && !is_concerned => Ok(PluginPolicies::NotAllowed),
         Err(error) => Err(error),
     }
 }

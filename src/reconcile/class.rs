@@ -113,7 +113,10 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<Opti
             Timestamp::now(),
         );
     }
-    status.cluster_domain = Some(context.cluster_domain.clone()).filter(|domain| domain != CLUSTER_DOMAIN);
+    let mut of_cluster = context.cluster_domains.iter();
+    let own = of_cluster.next();
+    status.cluster_domains = of_cluster.filter(|domain| Some(*domain) != own).cloned().collect();
+    status.cluster_domain = own.filter(|domain| *domain != CLUSTER_DOMAIN).cloned();
     status.dns = dns(class, context).await;
     let dns = status.dns.clone();
     if class.status.as_ref() == Some(&status) {

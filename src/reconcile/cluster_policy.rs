@@ -24,7 +24,7 @@ use super::{
     CONCURRENCY, CallError, Context, RESYNC, Reads,
     calls::{self, Owner},
     jittered, lean, log, on_error, paged, paged_of_others,
-    plugin_policy::ClusterNetworkPolicy,
+    plugin_policy::{ClusterNetworkPolicy, add_listed},
 };
 use crate::{
     api::{AIWorkflow, AIWorkflowClass, Backend, Mode, OWNER_LABEL, OWNER_UID_ANNOTATION},
@@ -39,24 +39,16 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<PluginPolicies, CallError> {
-    let stood = workflow.egress_backend() == Some(Backend::ClusterNetworkPolicy);
-    let is_wanted = class.is_some_and(plan::wants_cluster_policy) && plan::names_domains(workflow);
     // Where the chart allowed them until now, what was made then is still to go.
-    if !reads.writes_cluster_policies && !stood && !is_wanted {
+    if !reads.writes_cluster_policies && !plan::is_concerned(workflow, class, Backend::ClusterNetworkPolicy) {
         return Ok(PluginPolicies::default());
     }
-    let name = cluster_policy_name(owner.namespace, owner.name);
-    let listed = reads
-        .calls
-        .named_where_served(Child::ClusterNetworkPolicy, &name, owner.uid);
-    let Some(found) = listed.await? else {
-        return Ok(PluginPolicies::Unserved);
-    };
-    children.extend(found.into_iter().map(|policy| (Child::ClusterNetworkPolicy, policy)));
-    Ok(match reads.writes_cluster_policies {
-        true => PluginPolicies::Writable,
-        false => PluginPolicies::NotAllowed,
-    })
+    let (kind, name) = (
+        Child::ClusterNetworkPolicy,
+        cluster_policy_name(owner.namespace, owner.name),
+    );
+    let listed = reads.calls.named_where_served(kind, &name, owner.uid).await?;
+    Ok(add_listed(kind, listed, reads.writes_cluster_policies, children))
 }
 
 /// The workflow that one of that name is for. One of somebody else's that stood in its way, without Ringfence's label, is not seen to go: the
@@ -137,4 +129,57 @@ async fn reconcile(
         workflow, name, "a ClusterNetworkPolicy was left behind, and is gone"
     );
     Ok(again)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use kube::Client;
+    use tokio::sync::Notify;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::reconcile::reading_tests::context;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Whoever waits for its end holds the Lease.
+    #[tokio::test]
+    async fn a_term_ends_while_the_kind_is_not_served() {
+        let asked = Arc::new(Notify::new());
+        let for_it = Arc::clone(&asked);
+        let answer = move |request: Request<kube::client::Body>| {
+            let uri = request.uri().clone();
+            let is_watch = uri.query().is_some_and(|query| query.contains("watch="));
+            let is_unserved = uri.path().ends_with(Child::ClusterNetworkPolicy.plural());
+            let for_it = Arc::clone(&for_it);
+            async move {
+                let (code, body) = match () {
+                    () if is_unserved => {
+                        for_it.notify_one();
+                        (404, "404 page not found\n")
+                    }
+                    // One on which nothing happens.
+                    () if is_watch => std::future::pending().await,
+                    () => (
+                        200,
+                        r#"{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#,
+                    ),
+                };
+                Ok::<_, Infallible>(Response::builder().status(code).body(Body::from(body)).unwrap())
+            }
+        };
+        let context = context(Client::new(tower::service_fn(answer), "default"));
+        let context = Arc::into_inner(context).unwrap().with_cluster_policies(true);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(Arc::new(context), stop.clone()));
+        timeout(SOON, asked.notified()).await.expect("it to be asked for");
+        assert!(!running.is_finished());
+        stop.cancel();
+        timeout(SOON, running).await.expect("an end").unwrap();
+    }
 }

@@ -12,6 +12,7 @@ use super::{
     jittered,
     lean::{self, Lean},
     retry, trim,
+    turns::in_time,
     workflow::failure,
 };
 use crate::{
@@ -40,7 +41,8 @@ pub(super) async fn reconcile(known: Arc<AIWorkflowGrant>, context: Arc<Context>
         }
     };
     // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
-    let (plan, outcome) = carry_out(&grant, &context).await;
+    let carried = in_time(async { Ok(carry_out(&grant, &context).await) }).await;
+    let (plan, outcome) = carried.unwrap_or_else(|error| unseen(&grant, &error));
     let status = plan::grant_status(&grant, &plan, &outcome, Timestamp::now());
     // Nothing tells when a stranger's object goes: these are not watched.
     let failed = matches!(outcome, Outcome::Failed(..)) || !plan.taken.is_empty();
@@ -63,12 +65,7 @@ pub(super) async fn reconcile(known: Arc<AIWorkflowGrant>, context: Arc<Context>
 async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPlan, Outcome) {
     let (observed, plan) = match look(grant, context).await {
         Ok(seen) => seen,
-        Err(error) => {
-            return (
-                plan::plan_grant(grant, &GrantObserved::default()),
-                failure(&error, None),
-            );
-        }
+        Err(error) => return unseen(grant, &error),
     };
     let foreign = |change: &Change| apply::puts_back(change, &observed.children);
     let outcome = match apply::apply(
@@ -90,6 +87,11 @@ async fn carry_out(grant: &AIWorkflowGrant, context: &Context) -> (plan::GrantPl
         Err(error) => failure(&error, None),
     };
     (plan, outcome)
+}
+
+fn unseen(grant: &AIWorkflowGrant, error: &CallError) -> (plan::GrantPlan, Outcome) {
+    let plan = plan::plan_grant(grant, &GrantObserved::default());
+    (plan, failure(error, None))
 }
 
 async fn look(grant: &AIWorkflowGrant, context: &Context) -> Result<(GrantObserved, plan::GrantPlan), CallError> {

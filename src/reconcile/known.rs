@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use ipnet::IpNet;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::{CallError, calls, wait};
 use crate::{
@@ -27,6 +27,15 @@ impl Known {
     pub(super) fn cluster_ranges(&self) -> Vec<IpNet> {
         let classes = self.0.get().map(|(classes, _)| classes.state()).unwrap_or_default();
         classes.iter().flat_map(|class| plan::cluster_ranges(class)).collect()
+    }
+
+    /// Whether that very workflow stands, as far as is known; where nobody was told yet, it does.
+    pub(super) fn stands(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let Some((_, workflows)) = self.0.get() else {
+            return true;
+        };
+        let known = workflows.get(&ObjectRef::new(name).within(namespace));
+        known.is_some_and(|workflow| workflow.metadata.uid.as_deref() == Some(uid))
     }
 
     /// Who else names a workflow's account as launcher. A claim that is not heard of yet is as good as one that comes later, and

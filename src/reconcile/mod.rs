@@ -3,6 +3,7 @@
 //! Must never: decide what a fence is (that is `plan`'s), leave a reconcile without a condition, wait without a deadline, or
 //! touch an object whose owner annotation is not ours.
 
+mod account;
 mod apply;
 mod bindings;
 mod bound;
@@ -169,9 +170,9 @@ impl Context {
         self
     }
 
-    /// The same, where the cluster's names are below that domain.
-    pub fn with_cluster_domain(mut self, domain: String) -> Self {
-        self.reads = self.reads.with_cluster_domain(domain);
+    /// The same, where the cluster's names are below these domains, of which the first is what its kubelets know.
+    pub fn with_cluster_domains(mut self, domains: Vec<String>) -> Self {
+        self.reads = self.reads.with_cluster_domains(domains);
         self
     }
 
@@ -267,6 +268,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         cluster_policy::run(context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
         bindings::run(context.clone(), fenced, stop.clone()),
+        bound::run(context.clone(), stop.clone()),
         chart::run(context.clone(), stop.clone()),
         ranges::run(context.clone(), stop.clone()),
         class::keep_default(context.clone(), stop.clone(), || default_made.cancel()),

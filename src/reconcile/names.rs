@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Plans beside the threads that answer reviews: what is declared, and what a class allows, may take a tenth of a second to compare.
-fn apart<T>(planned: impl FnOnce() -> T) -> T {
+pub(super) fn apart<T>(planned: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => block_in_place(planned),
         // It has one thread, and nobody else to wait for.

@@ -45,7 +45,7 @@ fn client(answer: impl Fn(&Request<kube::client::Body>) -> Option<Bytes> + Clone
     Client::new(service, "default")
 }
 
-fn list(items: &str, next: &str) -> Bytes {
+pub(super) fn list(items: &str, next: &str) -> Bytes {
     let metadata = format!(r#"{{"resourceVersion":"1","continue":"{next}"}}"#);
     format!(r#"{{"kind":"List","apiVersion":"v1","metadata":{metadata},"items":[{items}]}}"#).into()
 }
@@ -187,7 +187,7 @@ fn too_large(plural: &'static str) -> Reads {
     Reads::new(client, None, "ringfence".to_owned())
 }
 
-fn workflow() -> AIWorkflow {
+pub(super) fn workflow() -> AIWorkflow {
     let metadata =
         json!({"namespace": "ai", "name": "triage", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"});
     let object = json!({"metadata": metadata, "spec": {"launchers": [], "images": []}});
@@ -205,37 +205,4 @@ async fn a_binding_of_the_cluster_that_is_too_large_is_not_passed_over() {
     );
     let found = too_large("rolebindings").bound(&workflow()).await.unwrap();
     assert_eq!(found, Vec::<String>::new());
-}
-
-/// Each look is at all bindings of the cluster, and somebody may make each of them last minutes.
-#[tokio::test]
-async fn workflows_that_wait_share_a_look_that_began_after_they_asked() {
-    let listed = Arc::new(Mutex::new(0));
-    let counted = Arc::clone(&listed);
-    let named = r#"{"metadata":{"namespace":"x","name":"extra"},"subjects":[{"kind":"ServiceAccount","namespace":"ai","name":"w3"}]}"#;
-    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-        let is_of_namespaces = request.uri().path().ends_with("/rolebindings");
-        *counted.lock().unwrap() += usize::from(is_of_namespaces);
-        let body = list(if is_of_namespaces { named } else { "" }, "");
-        async move {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            Ok::<_, Infallible>(Response::new(Body::from(body)))
-        }
-    });
-    let reads = Reads::new(Client::new(service, "default"), None, "ringfence".to_owned());
-    let ask = async |number: usize| {
-        let mut workflow = workflow();
-        workflow.metadata.name = Some(format!("w{number}"));
-        reads.bound(&workflow).await.unwrap()
-    };
-    let all = futures::future::join_all((0..8).map(&ask)).await;
-    for (number, found) in all.iter().enumerate() {
-        let expected: &[&str] = if number == 3 { &["RoleBinding x/extra"] } else { &[] };
-        assert_eq!(found, expected, "{number}");
-    }
-    // Who asks before the first look has begun is answered by it.
-    let looks = *listed.lock().unwrap();
-    assert!((1..=2).contains(&looks), "{looks}");
-    assert_eq!(ask(3).await, ["RoleBinding x/extra"]);
-    assert_eq!(*listed.lock().unwrap(), looks + 1, "an older look answers nobody");
 }

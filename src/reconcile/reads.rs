@@ -2,6 +2,8 @@
 //!
 //! The controllers look through this, and so does whoever asks what they would do. Must never: write.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use serde_json::Value;
@@ -31,10 +33,10 @@ pub struct Reads {
     pub(super) writes_cilium: bool,
     /// Whether ClusterNetworkPolicies are Ringfence's to write, where they are served.
     pub(super) writes_cluster_policies: bool,
-    /// Below which the cluster's names are.
-    pub(super) cluster_domain: String,
+    /// Domains below which names are the cluster's, its own first.
+    pub(super) cluster_domains: Vec<String>,
     pub(super) api_server: cluster::Last,
-    pub(super) looks: bound::Looks,
+    pub(super) looks: Arc<bound::Looks>,
 }
 
 impl Reads {
@@ -49,9 +51,9 @@ impl Reads {
             egress_proxy: None,
             writes_cilium: false,
             writes_cluster_policies: false,
-            cluster_domain: CLUSTER_DOMAIN.to_owned(),
+            cluster_domains: vec![CLUSTER_DOMAIN.to_owned()],
             api_server: cluster::Last::default(),
-            looks: bound::Looks::default(),
+            looks: Arc::default(),
         }
     }
 
@@ -79,9 +81,12 @@ impl Reads {
         }
     }
 
-    /// The same, where the cluster's names are below that domain.
-    pub fn with_cluster_domain(self, cluster_domain: String) -> Self {
-        Self { cluster_domain, ..self }
+    /// The same, where the cluster's names are below these domains, of which the first is what its kubelets know.
+    pub fn with_cluster_domains(self, cluster_domains: Vec<String>) -> Self {
+        Self {
+            cluster_domains,
+            ..self
+        }
     }
 
     pub(super) fn is_exempt(&self, namespace: &str) -> bool {
@@ -124,7 +129,8 @@ impl Reads {
         workflow::around(workflow, namespace, class, self).await
     }
 
-    /// Reads which bindings of somebody else name a workflow's account, while that is not there.
+    /// Reads which bindings of somebody else name a workflow's account, while that is not there. That takes a look at all bindings: no
+    /// reconcile waits for it here.
     pub async fn bound(&self, workflow: &AIWorkflow) -> Result<Vec<String>, CallError> {
         bound::bound(workflow, self).await
     }

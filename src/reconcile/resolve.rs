@@ -22,7 +22,10 @@ use kube::{
         reflector::{self, Store},
     },
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 mod servers;
@@ -37,7 +40,7 @@ use super::{
 use crate::{
     api::{
         ConditionStatus, ConditionType, LookUp, OWNER_LABEL, Reason, ResolvedName, ResolvedNames, ResolvedNamesStatus,
-        set,
+        ResolvedRule, set,
     },
     egress::{Answers, Family, Host, MAX_NAMES, MAX_REMEMBERED, News, Replies, holds_for, news, remember},
     plan, proxy, telemetry,
@@ -50,6 +53,8 @@ const NAMES: usize = 8;
 const QUESTIONS: usize = 256;
 /// Longest that one question may take, its turn included.
 const LONGEST: Duration = Duration::from_secs(20);
+/// Longest that names of one object are asked at a time: what has no answer by then is still due, and what has one is kept.
+const ASKING: Duration = Duration::from_secs(60);
 /// How many names of one namespace, and in all, are looked up.
 const OF_NAMESPACE: usize = 200;
 const IN_ALL: usize = 2000;
@@ -120,13 +125,20 @@ impl Turns {
 pub(super) fn controller(client: &Client) -> Controller<ResolvedNames> {
     let (reader, writer) = reflector::store();
     let labelled = paged_of_others().labels(OWNER_LABEL);
-    let trimmed = lasting(lean::events::<ResolvedNames>(Api::all(client.clone()), labelled)).modify(
-        |names: &mut ResolvedNames| {
-            trim::metadata(&mut names.metadata);
-            names.status = None;
-        },
-    );
+    let trimmed = lasting(lean::events::<ResolvedNames>(Api::all(client.clone()), labelled)).modify(keep_names);
     Controller::for_stream(trimmed.reflect(writer).applied_objects(), reader)
+}
+
+/// Of an object, what is kept of all of them: each name once, as it counts. At every look at one of them the names of all are counted, and nobody
+/// reads them again for that.
+fn keep_names(names: &mut ResolvedNames) {
+    trim::metadata(&mut names.metadata);
+    let domains = hosts(names).iter().map(ToString::to_string).collect();
+    names.spec.rules = vec![ResolvedRule {
+        domains,
+        ..ResolvedRule::default()
+    }];
+    names.status = None;
 }
 
 pub(super) async fn run(controller: Controller<ResolvedNames>, context: Arc<Context>, stop: CancellationToken) {
@@ -206,6 +218,7 @@ async fn look(
             (host, replies)
         })
         .buffer_unordered(NAMES)
+        .take_until(sleep(ASKING))
         .collect()
         .await;
     let mut ranges = context.known.cluster_ranges();
@@ -403,24 +416,25 @@ fn hosts(names: &ResolvedNames) -> BTreeSet<Host> {
     all.into_iter().take(MAX_NAMES).collect()
 }
 
-/// How many names of an object are looked up: those of older ones come first.
+/// How many names of an object are looked up: those of older ones come first. What is known is what [`keep_names`] leaves.
 fn room(names: &ResolvedNames, known: &Store<ResolvedNames>) -> usize {
-    let order = |names: &ResolvedNames| {
+    fn order(names: &ResolvedNames) -> (Option<Timestamp>, Option<&str>) {
         let made = names.metadata.creation_timestamp.as_ref().map(|made| made.0);
-        (made, names.metadata.uid.clone())
-    };
-    let own = order(names);
-    let (mut of_namespace, mut in_all) = (0, 0);
+        (made, names.metadata.uid.as_deref())
+    }
+    let (own, namespace) = (order(names), &names.metadata.namespace);
+    let (mut of_namespace, mut in_all) = (OF_NAMESPACE, IN_ALL);
     for other in known.state().iter().filter(|other| order(other) < own) {
-        let count = hosts(other).len();
-        in_all += count;
-        if other.metadata.namespace == names.metadata.namespace {
-            of_namespace += count;
+        let count = other.spec.rules.iter().map(|rule| rule.domains.len()).sum();
+        in_all = in_all.saturating_sub(count);
+        if other.metadata.namespace == *namespace {
+            of_namespace = of_namespace.saturating_sub(count);
+        }
+        if of_namespace.min(in_all) == 0 {
+            break;
         }
     }
-    OF_NAMESPACE
-        .saturating_sub(of_namespace)
-        .min(IN_ALL.saturating_sub(in_all))
+    of_namespace.min(in_all)
 }
 
 /// Names whose time has come.

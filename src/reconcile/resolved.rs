@@ -18,8 +18,7 @@ pub(super) async fn observe(
     children: &mut Vec<(Child, Value)>,
     reads: &Reads,
 ) -> Result<(), CallError> {
-    let stood = workflow.egress_backend() == Some(Backend::ResolvedAddresses);
-    if stood || class.is_some_and(plan::wants_resolved) {
+    if plan::is_concerned(workflow, class, Backend::ResolvedAddresses) {
         let found = reads.calls.list(Child::ResolvedNames, owner).await?;
         children.extend(found.into_iter().map(|names| (Child::ResolvedNames, names)));
     }

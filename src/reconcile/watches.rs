@@ -34,7 +34,7 @@ use crate::{
         AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ClusterStatus, DEFAULT_DENY_NAME, GrantedWorkflow, OWNER_LABEL,
         OWNER_UID_ANNOTATION, ResolvedNames, is_exempt,
     },
-    plan::{is_named, is_peer},
+    plan::{cluster_domains, is_named, is_peer},
 };
 
 pub(super) async fn namespaces(controller: Controller<Namespace>, context: Arc<Context>, stop: CancellationToken) {
@@ -96,9 +96,10 @@ pub(super) async fn grants(controller: Controller<AIWorkflowGrant>, context: Arc
 }
 
 /// What of a class is read by others. Its conditions change by themselves, and would have every workflow of the class looked at.
-fn read_of_class(class: &AIWorkflowClass) -> (Option<String>, Option<i64>, Option<ClusterStatus>) {
+fn read_of_class(class: &AIWorkflowClass) -> (Option<String>, Option<i64>, Option<ClusterStatus>, Vec<String>) {
     let cluster = class.status.as_ref().and_then(|status| status.cluster.clone());
-    (class.metadata.uid.clone(), class.metadata.generation, cluster)
+    let domains = cluster_domains(class).map(str::to_owned).collect();
+    (class.metadata.uid.clone(), class.metadata.generation, cluster, domains)
 }
 
 fn granting(
@@ -134,6 +135,8 @@ pub(super) async fn workflows(
     let release_namespace = context.release_namespace.clone();
     let scanned = context.scanned.changes();
     let scanned = scanned.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
+    let looked = context.looks.ended();
+    let looked = looked.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     let controller = if context.writes_cilium {
         controller.watches_stream(
             lean::touched_where_served::<CiliumNetworkPolicy>(&client, owned()),
@@ -234,6 +237,7 @@ pub(super) async fn workflows(
             },
         )
         .reconcile_on(scanned)
+        .reconcile_on(looked)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(in_turn(stop, workflow::reconcile), on_error, context)
         .for_each(|result| async move { log("workflow", result.map(drop)) })
@@ -273,4 +277,29 @@ fn matching(store: &Store<AIWorkflow>, wanted: impl Fn(&AIWorkflow) -> bool) -> 
         .filter(|workflow| wanted(workflow))
         .map(|workflow| ObjectRef::from_obj(workflow.as_ref()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such as after an upgrade that tells of more of them: workflows are looked at as soon as the class says it.
+    #[test]
+    fn what_names_are_the_clusters_is_read_of_a_class_and_what_is_said_of_it_is_not() {
+        let mut class = AIWorkflowClass::new("gold", Default::default());
+        let mut before = read_of_class(&class);
+        let status = class.status.get_or_insert_default();
+        status.observed_generation = Some(7);
+        assert_eq!(read_of_class(&class), before);
+        for domain in ["sets.example", "k8s.example"] {
+            let status = class.status.get_or_insert_default();
+            match status.cluster_domains.is_empty() {
+                true => status.cluster_domains.push(domain.to_owned()),
+                false => status.cluster_domain = Some(domain.to_owned()),
+            }
+            let after = read_of_class(&class);
+            assert_ne!(after, before);
+            before = after;
+        }
+    }
 }

@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    CallError, Context, RESYNC, Reads,
+    CallError, Context, RESYNC, RETRY, Reads, account,
     apply::Applied,
     calls::{self, Owner},
     cilium, cluster, cluster_policy, jittered,
     lean::{self, Lean},
+    names::apart,
     namespace, reach, resolved, retry, trust,
+    turns::in_time,
 };
 use crate::{
     api::{
@@ -29,11 +31,32 @@ use tokio::time::Instant;
 /// How often a plan is made again in one reconcile: a name is found taken, or somebody writes at the same time.
 const ATTEMPTS: usize = 4;
 
+/// What came of a workflow.
+struct Carried {
+    observed: Observed,
+    plan: Plan,
+    outcome: Outcome,
+    /// Since when all bindings are looked at for its account, where nothing else is in the way of that.
+    awaited: Option<Instant>,
+}
+
 pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) -> Result<Action, CallError> {
     let started = Instant::now();
     // What is being deleted is planned like any other: a finalizer can keep it, and the garbage collector waits for that.
-    let (status, failed, again) = match carry_out(&workflow, &context).await {
-        Ok((observed, plan, outcome)) => {
+    let carried = in_time(Box::pin(carry_out(&workflow, &context))).await;
+    match carried.as_ref().map(|carried| carried.awaited) {
+        // The end of the look brings it back, and most last a moment: of these nothing is said.
+        Ok(Some(since)) if since.elapsed() < RETRY => return Ok(Action::requeue(jittered(RETRY))),
+        Ok(Some(_)) => {}
+        Ok(None) | Err(_) => context.looks.forget(&workflow),
+    }
+    let (status, failed, again) = match carried {
+        Ok(Carried {
+            observed,
+            plan,
+            outcome,
+            ..
+        }) => {
             let failed = matches!(outcome, Outcome::Failed(..));
             // Nothing tells when a stranger's object goes, or an older pod, or when a kind is served: these are not watched.
             let again = failed
@@ -71,7 +94,7 @@ pub(super) async fn reconcile(workflow: Arc<AIWorkflow>, context: Arc<Context>) 
 
 /// Observes, plans and applies. A failure to apply is an outcome, so that it is said beside what was planned; an error is that
 /// nothing could be observed.
-async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed, Plan, Outcome), CallError> {
+async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<Carried, CallError> {
     let mut observed = Observed::default();
     let mut taken = std::collections::BTreeSet::new();
     let mut last = None;
@@ -81,9 +104,21 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed
             taken: std::mem::take(&mut taken),
             ..observe(workflow, context).await?
         };
-        let plan = context.plan(workflow, &mut observed).await?;
-        match apply(workflow, &observed, looked, &plan, context).await {
-            Ok(Done::All(outcome)) => return Ok((observed, plan, outcome)),
+        let mut plan = context.plan(workflow, &mut observed).await?;
+        let may_be_made = account::may_be_made(workflow, &observed, looked, &plan, context).await;
+        if may_be_made.is_said(&mut observed) {
+            plan = apart(|| plan::plan(workflow, &observed));
+        }
+        match apply(workflow, &observed, &plan, context).await {
+            Ok(Done::All(outcome)) => {
+                let (outcome, awaited) = may_be_made.with(outcome);
+                return Ok(Carried {
+                    observed,
+                    plan,
+                    outcome,
+                    awaited,
+                });
+            }
             Ok(Done::NameTaken(child, name)) => {
                 taken = observed.taken.clone();
                 taken.insert((child, name));
@@ -92,19 +127,25 @@ async fn carry_out(workflow: &AIWorkflow, context: &Context) -> Result<(Observed
                     Outcome::Failed(Reason::NameTaken, "an object of that name is not ours".to_owned()),
                 ));
             }
-            Ok(Done::BoundMeanwhile) => {
-                let said = "a binding of somebody else names the account that is to be made".to_owned();
-                last = Some((plan, Outcome::Failed(Reason::Conflict, said)));
-            }
             Err(error) if error.is_conflict() => last = Some((plan, failure(&error, None))),
             Err(error) => {
                 let outcome = failure(&error, plan.engine.as_deref());
-                return Ok((observed, plan, outcome));
+                return Ok(Carried {
+                    observed,
+                    plan,
+                    outcome,
+                    awaited: None,
+                });
             }
         }
     }
     let (plan, outcome) = last.unwrap_or_else(|| (plan::plan(workflow, &observed), Outcome::Untouched));
-    Ok((observed, plan, outcome))
+    Ok(Carried {
+        observed,
+        plan,
+        outcome,
+        awaited: None,
+    })
 }
 
 /// `engine` is the workflow's, where it was a workflow's own write.
@@ -159,9 +200,6 @@ async fn observe(workflow: &AIWorkflow, context: &Context) -> Result<Observed, C
         .filter(|_| is_fenced && !plan::has_account(workflow, &observed))
     {
         observed.claims = context.known.claims(workflow, class).await?;
-        if observed.account.is_none() {
-            observed.bound = context.bound(workflow).await?;
-        }
     }
     Ok(observed)
 }
@@ -233,6 +271,7 @@ pub(super) async fn around(
         children,
         claims: Vec::new(),
         bound: Vec::new(),
+        unlooked: false,
         launching_workflows,
         account,
         predecessors,
@@ -281,18 +320,9 @@ async fn launching_workflows(
 enum Done {
     All(Outcome),
     NameTaken(Child, String),
-    /// Nobody was asked about a binding to the account that waits for it now.
-    BoundMeanwhile,
 }
 
-/// `looked` is when `observed` began to be read.
-async fn apply(
-    workflow: &AIWorkflow,
-    observed: &Observed,
-    looked: Instant,
-    plan: &Plan,
-    context: &Context,
-) -> Result<Done, CallError> {
+async fn apply(workflow: &AIWorkflow, observed: &Observed, plan: &Plan, context: &Context) -> Result<Done, CallError> {
     let facts = &observed.namespace;
     if facts.fencing_class().is_none() || facts.terminating {
         return Ok(Done::All(Outcome::Untouched));
@@ -304,7 +334,7 @@ async fn apply(
         super::apply::apply(workflow, &facts.name, &observed.children, changes, |_| false, context).await?;
         return Ok(Done::All(Outcome::Untouched));
     }
-    let obstacle = obstacle(workflow, facts, looked, plan, context).await;
+    let obstacle = obstacle(facts, context).await;
     // Whatever is in the way of something new, what stands becomes what is declared, and goes where it is not.
     let is_free = matches!(obstacle, Ok(None));
     let stands = |change: &&Change| is_free || !matches!(change, Change::Create(..));
@@ -316,8 +346,8 @@ async fn apply(
         Change::Delete { .. } | Change::Replace(..) => super::apply::puts_back(change, &observed.children),
     };
     let applied = super::apply::apply(workflow, &facts.name, &observed.children, &changes, foreign, context).await;
-    if let Some(done) = obstacle? {
-        return applied.map(|_| done);
+    if let Some(outcome) = obstacle? {
+        return applied.map(|_| Done::All(outcome));
     }
     match applied? {
         Applied::NameTaken(child, name) => Ok(Done::NameTaken(child, name)),
@@ -336,29 +366,12 @@ async fn apply(
     }
 }
 
-/// What nothing new can be made for: the namespace has no default-deny of Ringfence's, or nobody is asked about bindings to the account.
-async fn obstacle(
-    workflow: &AIWorkflow,
-    facts: &NamespaceFacts,
-    looked: Instant,
-    plan: &Plan,
-    context: &Context,
-) -> Result<Option<Done>, CallError> {
+/// What nothing new can be made for: the namespace has no default-deny of Ringfence's.
+async fn obstacle(facts: &NamespaceFacts, context: &Context) -> Result<Option<Outcome>, CallError> {
     if facts.mode() == Some(Mode::Enforce) && namespace::ensure(facts, context).await? == namespace::DefaultDeny::Taken
     {
         let message = format!("NetworkPolicy {DEFAULT_DENY_NAME} exists and is not Ringfence's: delete it");
-        return Ok(Some(Done::All(Outcome::Failed(Reason::NameTaken, message))));
-    }
-    let makes_account = |change: &Change| matches!(change, Change::Create(Child::ServiceAccount, _));
-    if plan.changes.iter().any(makes_account) {
-        let asked_since = match context.guard.covers(facts).await {
-            Ok(since) => since,
-            Err(why) => return Ok(Some(Done::All(Outcome::Failed(Reason::ApiUnavailable, why)))),
-        };
-        // Whoever bound it between that look and the first question was refused by nobody.
-        if looked < asked_since && !context.bound(workflow).await?.is_empty() {
-            return Ok(Some(Done::BoundMeanwhile));
-        }
+        return Ok(Some(Outcome::Failed(Reason::NameTaken, message)));
     }
     Ok(None)
 }

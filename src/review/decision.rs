@@ -74,6 +74,8 @@ pub enum FaultCause {
     Timeout,
     /// The body, an object in it, or one that it names, is larger or deeper than is read.
     TooLarge,
+    /// An object in the body is no JSON to Ringfence, though it is to the API server.
+    Unreadable,
     /// Something that the decision needs is overloaded or away.
     Unavailable,
     /// There was no room for it in time among what is in flight: of its namespace, of its sender, or of all.
@@ -169,7 +171,7 @@ impl FaultCause {
     /// The code of the answer's status. Clients retry some of them.
     pub const fn code(self) -> u16 {
         match self {
-            Self::Invalid => 400,
+            Self::Invalid | Self::Unreadable => 400,
             Self::Internal => 500,
             Self::MediaType => 415,
             Self::Timeout => 504,
@@ -181,7 +183,7 @@ impl FaultCause {
     /// The reason of the answer's status, in the words of `meta/v1`.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Invalid => "BadRequest",
+            Self::Invalid | Self::Unreadable => "BadRequest",
             Self::Internal => "InternalError",
             Self::MediaType => "UnsupportedMediaType",
             Self::Timeout => "Timeout",

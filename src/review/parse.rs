@@ -130,6 +130,9 @@ pub enum Problem {
     /// The bytes are no JSON, or are cut off.
     #[error("the body is not JSON that can be read: {0}")]
     Json(String),
+    /// A review begins as the API server writes it, and an object in it is no JSON that can be read.
+    #[error("the object holds text or a number that is no JSON: {0}")]
+    Text(String),
     /// Parsed, it would take more memory than a review may.
     #[error("the body holds more values than any object that the API server can store")]
     Weight,
@@ -165,10 +168,7 @@ impl Review {
             Ok(review) if review.kind.group == GROUP => read(Keep::Whole),
             review => review,
         };
-        let mut review = review.map_err(|problem| ParseError {
-            uid: uid_of(bytes),
-            problem,
-        })?;
+        let mut review = review.map_err(|problem| unread(problem, bytes))?;
         review.swells = review.operation == Operation::Update && size::swells(bytes);
         Ok(review)
     }
@@ -286,12 +286,24 @@ impl Review {
     }
 }
 
+/// Who is asked about tells an object that cannot be read from a connection that breaks by the uid, which stands before all objects.
+fn unread(problem: Problem, bytes: &[u8]) -> ParseError {
+    let uid = uid_of(bytes);
+    let problem = match problem {
+        Problem::Text(said) if uid.is_none() => Problem::Json(said),
+        problem => problem,
+    };
+    ParseError { uid, problem }
+}
+
 fn problem(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     if error.is_data() && text.starts_with(value::TOO_HEAVY) {
         Problem::Weight
     } else if text.starts_with(value::TOO_DEEP) {
         Problem::Depth
+    } else if value::is_its_writers(error) {
+        Problem::Text(text)
     } else {
         Problem::Json(text)
     }

@@ -283,6 +283,7 @@ mod tests {
     #[case(FaultCause::MediaType, 415, "UnsupportedMediaType")]
     #[case(FaultCause::Timeout, 504, "Timeout")]
     #[case(FaultCause::TooLarge, 413, "RequestEntityTooLarge")]
+    #[case(FaultCause::Unreadable, 400, "BadRequest")]
     #[case(FaultCause::Unavailable, 503, "ServiceUnavailable")]
     #[case(FaultCause::Crowded, 503, "ServiceUnavailable")]
     fn a_fault_refuses_with_its_own_code(#[case] cause: FaultCause, #[case] code: u16, #[case] reason: &str) {

@@ -61,9 +61,11 @@ impl Keep {
     }
 }
 
-/// Whether a document could not be read because it weighs more, or nests deeper, than may be. Both are up to who wrote it.
-pub fn exceeds(error: &serde_json::Error) -> bool {
-    error.is_data() || error.to_string().starts_with(TOO_DEEP)
+/// Whether a document could not be read because of what is in it, which is up to who wrote it: it weighs more, or nests deeper, than may be,
+/// or holds what Go takes for JSON, half a surrogate pair or a number beyond all bounds. The API server passes on as it was sent what it
+/// does not read itself. What ends too early was cut off on the way.
+pub fn is_its_writers(error: &serde_json::Error) -> bool {
+    error.is_data() || error.is_syntax()
 }
 
 /// What a body can weigh at the most once it is parsed, told from its brackets and commas; those in texts are text. Where it is no JSON,

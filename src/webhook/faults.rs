@@ -89,6 +89,10 @@ pub(super) fn invalid(problem: &Problem) -> Fault {
             FaultCause::Invalid,
             "try again; check what stands between the API server and the webhook",
         ),
+        Problem::Text(_) => (
+            FaultCause::Unreadable,
+            "write the object as RFC 8259 has JSON: no half of a surrogate pair, and numbers that fit into 64 bits",
+        ),
         Problem::Weight => (
             FaultCause::TooLarge,
             "make the object smaller: it holds millions of fields",

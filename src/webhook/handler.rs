@@ -27,7 +27,7 @@ use super::limits::{FACTS, SMALL_BODY, answer_within, default_answer_within};
 use super::shares::{self, Full, Shares};
 use super::{Admit, EntryAsked, Limits, Webhook};
 use crate::decisions::{DecisionInput, Recorded, Seen};
-use crate::review::{Decision, Fault, FaultCause, HEAD, Head, ParseError, Review, uid_of, weight_of};
+use crate::review::{Decision, Fault, FaultCause, HEAD, Head, ParseError, Review, make_text, uid_of, weight_of};
 use crate::telemetry::{Asked, DecisionLine, Metrics, resource_label};
 
 /// Bodies above this are parsed and hashed off the threads that serve connections.
@@ -149,7 +149,12 @@ async fn handle_webhook(app: &App, webhook: Option<Webhook>, query: Option<Strin
         answer.decision = Decision::from_fault(fault);
     }
     // How large and how deep an object is, its sender chose, and how much else comes from the same place: whoever could pass by that would.
-    let is_chosen = |fault: &Fault| matches!(fault.cause, FaultCause::Crowded | FaultCause::TooLarge);
+    let is_chosen = |fault: &Fault| {
+        matches!(
+            fault.cause,
+            FaultCause::Crowded | FaultCause::TooLarge | FaultCause::Unreadable
+        )
+    };
     let evades = answer.decision.fault.as_ref().is_some_and(is_chosen) && app.admit.denies(webhook);
     answer.decision.fails_open = webhook.fails_open() && !evades;
     respond(app, webhook, &answer, started.elapsed())
@@ -281,13 +286,14 @@ async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> An
 
 type Parsed = (Result<Review, ParseError>, String, Permits);
 
-async fn parse(bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parsed, Fault> {
+async fn parse(mut bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<Parsed, Fault> {
     let large = bytes.len() > PARSE_INLINE;
     let parse = move || {
         let sha256 = Sha256::digest(&bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        make_text(&mut bytes);
         (Review::parse(&bytes), sha256, held)
     };
     if !large {
@@ -382,7 +388,9 @@ fn anonymous(decision: &Decision) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let status = match fault.cause {
-        FaultCause::Invalid | FaultCause::MediaType | FaultCause::TooLarge => StatusCode::BAD_REQUEST,
+        FaultCause::Invalid | FaultCause::MediaType | FaultCause::TooLarge | FaultCause::Unreadable => {
+            StatusCode::BAD_REQUEST
+        }
         FaultCause::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         FaultCause::Timeout => StatusCode::GATEWAY_TIMEOUT,
         FaultCause::Crowded | FaultCause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -286,7 +286,7 @@ impl Live {
         let (status, object, weight) = match fetch(&self.client, request, keep, most).await {
             Ok(Answer::Json(status, object, size)) => (status, object, size.weight),
             Ok(Answer::TooLarge) => {
-                let why = "it is larger than any that works: look at it, and make it smaller";
+                let why = "it is larger than any that works, or holds what is no JSON: look at it, and write it anew";
                 return Err(LookupError {
                     cause: FaultCause::TooLarge,
                     ..fail(why)

@@ -194,7 +194,7 @@ async fn beyond(client: &Client, ask: &Ask) -> Result<Page, LookupError> {
         None => name.to_owned(),
     };
     let unread = format!(
-        "{} {name} was not looked at: it is larger than any that works; look at it, and delete it if nobody needs it",
+        "{} {name} was not looked at: it is larger than any that works, or holds what is no JSON; look at it, and delete it if nobody needs it",
         ask.kind.kind
     );
     Ok(Page {

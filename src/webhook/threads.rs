@@ -21,7 +21,8 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long an evaluation that nobody waits for may go on before its policy is not asked again. Who asks chooses how long is waited, and
 /// must not choose by that which policies are asked.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The part of the threads that one policy may take along, over all namespaces, before nobody is asked it any more.
+/// The part of the threads that one policy may take along, over all namespaces, before nobody is asked it any more. One namespace has no more
+/// of them, with those that were left behind: what it sends alone keeps no policy from being asked about another.
 const SHARE: usize = 4;
 
 /// Work, which says whether its thread may do other work afterwards.
@@ -39,6 +40,8 @@ pub(super) struct Threads {
     most: usize,
     /// How many may work for one namespace at a time, without those that were left behind.
     most_of_one: usize,
+    /// The same with them.
+    most_held_by_one: usize,
     state: Mutex<State>,
     work: Condvar,
     /// Whether more than half of them are gone.
@@ -76,9 +79,11 @@ impl Threads {
     }
 
     fn with(most: usize, most_of_one: usize) -> Arc<Self> {
+        let most_held_by_one = (most / SHARE).max(2);
         Arc::new(Self {
             most: most.max(1),
-            most_of_one,
+            most_of_one: most_of_one.min(most_held_by_one),
+            most_held_by_one,
             state: Mutex::default(),
             work: Condvar::new(),
             mostly_gone: watch::Sender::new(false),
@@ -95,15 +100,17 @@ impl Threads {
 
     /// Has somebody come for what waits and may be done.
     fn call(self: &Arc<Self>, state: &mut State) {
-        let due = state
-            .queue
-            .iter()
-            .filter(|(of, _)| state.works_for(of) < self.most_of_one);
+        let due = state.queue.iter().filter(|(of, _)| self.may_begin(state, of));
         match due.count() {
             0 => {}
             due if state.idle >= due => self.work.notify_one(),
             _ => self.grow(state),
         }
+    }
+
+    fn may_begin(&self, state: &State, namespace: &str) -> bool {
+        let works = state.works_for(namespace);
+        works < self.most_of_one && works + state.taken_by(namespace) < self.most_held_by_one
     }
 
     fn grow(self: &Arc<Self>, state: &mut State) {
@@ -184,7 +191,7 @@ impl Threads {
         let mut state = self.lock();
         let mut goes = Goes::On;
         loop {
-            while let Some((namespace, job)) = state.next(self.most_of_one) {
+            while let Some((namespace, job)) = self.next(&mut state) {
                 drop(state);
                 // Jobs catch what policies do. What they do not catch must not cost a thread that nobody counts.
                 goes = catch_unwind(AssertUnwindSafe(job)).unwrap_or(Goes::On);
@@ -214,6 +221,14 @@ impl Threads {
         count_thread();
     }
 
+    /// What has waited longest of what may be done, which is worked at from now on.
+    fn next(&self, state: &mut State) -> Option<(String, Job)> {
+        let at = state.queue.iter().position(|(of, _)| self.may_begin(state, of))?;
+        let (namespace, job) = state.queue.remove(at)?;
+        *state.busy.entry(namespace.clone()).or_default() += 1;
+        Some((namespace, job))
+    }
+
     /// A panic elsewhere leaves whole values behind: each is written at once.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -225,13 +240,10 @@ impl State {
         self.busy.get(namespace).copied().unwrap_or_default()
     }
 
-    /// What has waited longest of what may be done, which is worked at from now on.
-    fn next(&mut self, most_of_one: usize) -> Option<(String, Job)> {
-        let due = |(of, _): &(String, Job)| self.works_for(of) < most_of_one;
-        let at = self.queue.iter().position(due)?;
-        let (namespace, job) = self.queue.remove(at)?;
-        *self.busy.entry(namespace.clone()).or_default() += 1;
-        Some((namespace, job))
+    /// How many it has taken along, by whatever policy.
+    fn taken_by(&self, namespace: &str) -> usize {
+        let taken = self.overrun.values().flatten();
+        taken.filter(|taken| taken.namespace == namespace).count()
     }
 
     /// One works no longer for that namespace.
@@ -296,6 +308,43 @@ mod tests {
             assert!(Instant::now() < until, "nothing is left behind");
             thread::sleep(Duration::from_millis(2));
         }
+        threads.close();
+    }
+
+    /// Whoever asks so late that little time is left takes a thread along before the policy counts as one that does not end.
+    #[test]
+    fn what_one_namespace_leaves_behind_keeps_no_policy_from_being_asked_about_another() {
+        let threads = Threads::with(16, 8);
+        let (tell, told) = mpsc::channel();
+        let submit = |namespace: &'static str| {
+            let tell = tell.clone();
+            let job = move || {
+                tell.send(namespace).expect("somebody listens");
+                Goes::On
+            };
+            threads.submit(namespace, Box::new(job));
+        };
+        let work = || *threads.lock().busy.entry("floods".to_owned()).or_default() += 1;
+        let mut taken = Vec::new();
+        while threads.may_begin(&threads.lock(), "floods") {
+            work();
+            let policy = if taken.len() % 2 == 0 { "p" } else { "q" };
+            taken.push((policy, threads.overrun(policy, "floods", Instant::now())));
+        }
+        assert_eq!(taken.len(), 16 / SHARE);
+        submit("floods");
+        assert!(
+            told.recv_timeout(Duration::from_millis(100)).is_err(),
+            "it has its part"
+        );
+        submit("other");
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("other"));
+        assert!(!threads.is_overrun_by("p", "other"));
+        let (policy, number) = taken.pop().expect("one was taken");
+        threads.ended(policy, number);
+        threads.lock().leave("floods");
+        threads.call(&mut threads.lock());
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("floods"), "one has come back");
         threads.close();
     }
 }

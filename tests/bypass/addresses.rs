@@ -53,7 +53,7 @@ const UNREADABLE: [&str; 19] = [
 ];
 
 /// Where a cloud hands out credentials, in every form in which a packet can carry it.
-const METADATA: [&str; 26] = [
+const METADATA: [&str; 31] = [
     "169.254.169.254",
     "168.63.129.16",
     "100.100.100.200",
@@ -63,6 +63,8 @@ const METADATA: [&str; 26] = [
     "169.254.0.23",
     "169.254.42.42",
     "192.0.0.192",
+    "100.96.0.96",
+    "100.80.80.80",
     "fd00:ec2::254",
     "fd00:ec2::23",
     "fd20:ce::254",
@@ -70,6 +72,7 @@ const METADATA: [&str; 26] = [
     "fe80::a9fe:a9fe",
     "fd00:42::42",
     "fd00:a9fe:a9fe::1",
+    "fd00:100::100:200",
     "64:ff9b::a9fe:a9fe",
     "64:ff9b::a83f:8110",
     "64:ff9b::6464:64c8",
@@ -79,6 +82,8 @@ const METADATA: [&str; 26] = [
     "64:ff9b::a9fe:17",
     "64:ff9b::a9fe:2a2a",
     "64:ff9b::c000:c0",
+    "64:ff9b::6460:60",
+    "64:ff9b::6450:5050",
     "::ffff:169.254.169.254",
 ];
 

@@ -66,7 +66,7 @@ async fn way(world: &World, ns: &str) -> (String, Value) {
 
 /// Edited, emptied, disowned, replaced, deleted by itself and with all others; by whoever holds every right on the kind.
 ///
-/// Held by: `ringfence-owned-objects`, `ringfence-reserved-keys`, `RBAC`
+/// Held by: `ringfence-owned-objects`, `RBAC`
 #[tokio::test]
 async fn somebody_changes_or_deletes_what_opens_the_way_to_domains_by_cilium() {
     let world = World::shared().await;

@@ -41,7 +41,7 @@ fn open() -> Value {
 
 /// Edited, emptied, disowned, replaced, taken over and deleted, also by whoever holds every right on the kind, as network engineers do.
 ///
-/// Held by: `ringfence-cluster-network-policies`, `ringfence-reserved-keys`, `RBAC`
+/// Held by: `ringfence-cluster-network-policies`, `RBAC`
 #[tokio::test]
 async fn somebody_changes_or_deletes_what_accepts_domains_before_every_policy() {
     let world = World::shared().await;

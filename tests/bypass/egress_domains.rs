@@ -82,7 +82,7 @@ fn refused_by_a_guard(answer: &Answer) {
 /// By each way of writing it, where pods are fenced, where they are only warned about, and where nothing is declared; among few annotations and
 /// among many.
 ///
-/// Held by: `ringfence-reserved-keys`, `ringfence-owned-objects`, `RBAC`
+/// Held by: `ringfence-reserved-keys`, `RBAC`
 #[tokio::test]
 async fn somebody_writes_where_the_way_to_domains_leads() {
     let world = World::shared().await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::operators::{OperatorsKind, launches};
+use crate::operators::{Launched, launches};
 use crate::world::{World, all, one, pod};
 
 /// By what an engine's profile lets its pods carry, the engine knows which is whose.
@@ -61,16 +61,12 @@ async fn a_tenant_writes_what_an_engine_tells_its_pods_apart_by() {
 #[tokio::test]
 async fn a_tenant_hides_a_pod_from_its_operator() {
     let world = World::shared().await;
-    let ns = &world.enforced("hidden").await;
-    world.ready(ns, "triage", &json!({})).await;
-    let kind = OperatorsKind::new(&world).await;
-    let lea = world.master("lea", &[]).await;
-    let (_, edith) = world.tenant(ns).await;
-    let flow = lea.post(&kind.all(ns), &kind.labelled("run")).await.ok();
-    let mut step = pod("step", "triage");
+    let launched = Launched::new(&world, "hidden").await;
+    let mut step = launched.step();
     step["metadata"]["labels"]["example.com/run"] = json!("run");
-    step["metadata"]["ownerReferences"] = json!([kind.owner(&flow)]);
-    launches(&lea, ns, &step).await;
+    launches(&launched.lea, &launched.ns, &step).await;
+    let Launched { ns, lea, .. } = &launched;
+    let (_, edith) = world.tenant(ns).await;
     let path = one("Pod", ns, "step");
     let labels = |value: Value| json!({"metadata": {"labels": {"example.com/run": value}}});
     for attacker in [&world.tess, &edith, &world.admin] {

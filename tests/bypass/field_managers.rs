@@ -8,7 +8,7 @@ use support::{eventually, unique};
 
 use crate::attackers::holder;
 use crate::legitimate::has_pods;
-use crate::operators::OperatorsKind;
+use crate::operators::{Launched, OperatorsKind};
 use crate::world::{Actor, POLICIES, SOON, World, all, condition, one, pod, workload};
 
 /// Fields of fields, as deep as the API server takes them: deeper than most readers of JSON go.
@@ -171,15 +171,12 @@ async fn a_tenant_has_a_workload_applied_by_hundreds_through_its_scale() {
 #[tokio::test]
 async fn somebody_has_an_operators_object_applied_by_hundreds() {
     let world = World::shared().await;
-    let ns = &world.enforced("flows").await;
-    world.ready(ns, "triage", &json!({})).await;
-    let kind = OperatorsKind::new(&world).await;
-    let of_the_kind = holder(&world, &kind.rules(&["get", "list", "patch"])).await;
-    let lea = world.master("lea", &[]).await;
-    let flows = kind.all(ns);
-    lea.post(&flows, &kind.labelled("run")).await.ok();
+    let launched = Launched::new(&world, "flows").await;
+    let of_the_kind = launched.holder(&world, &["get", "list", "patch"]).await;
+    let Launched {
+        kind, lea, flows, path, ..
+    } = launched;
     lea.post(&flows, &kind.object("free")).await.ok();
-    let path = format!("{flows}/run");
     let many = async |path: &str, count: usize| {
         let mut entries = entries(&lea, path).await;
         entries.retain(|entry| entry["operation"] != "Apply");

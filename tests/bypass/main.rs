@@ -84,6 +84,7 @@ mod taken_over;
 mod taken_up;
 mod tokens;
 mod too_large;
+mod unreadable;
 mod unreviewed;
 mod volumes;
 mod withdrawn;

@@ -4,8 +4,9 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::{ControlPlane, eventually, unique};
 
+use crate::attackers::holder;
 use crate::launch::custom_kind;
-use crate::world::{Actor, SOON, World, all, own, tenant_everywhere};
+use crate::world::{Actor, SOON, World, all, own, pod, tenant_everywhere};
 
 /// A kind that Ringfence is let to follow from a pod to what made it.
 pub struct OperatorsKind {
@@ -54,6 +55,51 @@ impl OperatorsKind {
             "apiVersion": format!("{}/v1", self.group), "kind": "Flow", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"],
             "controller": true,
         })
+    }
+}
+
+/// A workflow `triage` in an enforced namespace, of which a launcher made an operator's object `run`.
+pub struct Launched {
+    pub ns: String,
+    pub kind: OperatorsKind,
+    pub lea: Actor,
+    /// Where objects of the kind are.
+    pub flows: String,
+    /// The object, as it was made.
+    pub run: Value,
+    /// Its own path.
+    pub path: String,
+}
+
+impl Launched {
+    pub async fn new(world: &World, prefix: &str) -> Self {
+        let ns = world.enforced(prefix).await;
+        world.ready(&ns, "triage", &json!({})).await;
+        let kind = OperatorsKind::new(world).await;
+        let lea = world.master("lea", &[]).await;
+        let flows = kind.all(&ns);
+        let run = lea.post(&flows, &kind.labelled("run")).await.ok();
+        let path = format!("{flows}/run");
+        Self {
+            ns,
+            kind,
+            lea,
+            flows,
+            run,
+            path,
+        }
+    }
+
+    /// Somebody who may do that with objects of the kind, and nothing else.
+    pub async fn holder(&self, world: &World, verbs: &[&str]) -> Actor {
+        holder(world, &self.kind.rules(verbs)).await
+    }
+
+    /// A pod `step` that the object owns.
+    pub fn step(&self) -> Value {
+        let mut step = pod("step", "triage");
+        step["metadata"]["ownerReferences"] = json!([self.kind.owner(&self.run)]);
+        step
     }
 }
 

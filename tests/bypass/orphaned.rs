@@ -6,9 +6,9 @@ use anyhow::ensure;
 use serde_json::json;
 use support::eventually;
 
-use crate::attackers::{MAKERS, holder};
+use crate::attackers::MAKERS;
 use crate::legitimate::has_pods;
-use crate::operators::{OperatorsKind, apart, launches};
+use crate::operators::{Launched, apart, launches};
 use crate::world::{World, all, one, pod, tess, workload};
 
 const LEFT_RUNNING: &str = "ringfence-left-running";
@@ -104,18 +104,19 @@ async fn a_tenant_deletes_an_operators_object_without_its_pods() {
     // In the shared one attacks name owners that never were, and the garbage collector asks for each of those again and again, ten a second
     // in all.
     let world = apart().await;
-    let ns = &world.enforced("operators").await;
-    world.ready(ns, "triage", &json!({})).await;
-    let kind = OperatorsKind::new(&world).await;
-    let of_the_kind = holder(&world, &kind.rules(&["get", "list", "delete", "deletecollection"])).await;
-    let lea = world.master("lea", &[]).await;
-    let flows = kind.all(ns);
-    let made = lea.post(&flows, &kind.labelled("run")).await.ok();
-    let mut step = pod("step", "triage");
-    step["metadata"]["ownerReferences"] = json!([kind.owner(&made)]);
-    launches(&lea, ns, &step).await;
-    let run = format!("{flows}/run");
-    for path in [&run, &flows] {
+    let launched = Launched::new(&world, "operators").await;
+    let verbs = ["get", "list", "delete", "deletecollection"];
+    let of_the_kind = launched.holder(&world, &verbs).await;
+    launches(&launched.lea, &launched.ns, &launched.step()).await;
+    let Launched {
+        ns,
+        kind,
+        lea,
+        flows,
+        path: run,
+        ..
+    } = &launched;
+    for path in [run, flows] {
         for query in ["propagationPolicy=Orphan", "orphanDependents=true"] {
             let answer = of_the_kind.delete(&format!("{path}?{query}")).await;
             let said = answer.refused_by_guard(OPERATORS_OBJECTS);
@@ -123,12 +124,12 @@ async fn a_tenant_deletes_an_operators_object_without_its_pods() {
         }
     }
     // What no workflow's is goes as it likes, and what is one's takes its pods along, unasked too.
-    lea.post(&flows, &kind.object("free")).await.ok();
+    lea.post(flows, &kind.object("free")).await.ok();
     of_the_kind
         .delete(&format!("{flows}/free?propagationPolicy=Orphan"))
         .await
         .ok();
-    of_the_kind.delete(&run).await.ok();
+    of_the_kind.delete(run).await.ok();
     eventually(COLLECTED, || async {
         let step = one("Pod", ns, "step");
         ensure!(!world.admin.is_there(&step).await?, "{step} is still there");
@@ -136,7 +137,7 @@ async fn a_tenant_deletes_an_operators_object_without_its_pods() {
     })
     .await;
     // Who approves keeps them on purpose.
-    lea.post(&flows, &kind.labelled("kept")).await.ok();
+    lea.post(flows, &kind.labelled("kept")).await.ok();
     world
         .admin
         .delete(&format!("{flows}/kept?propagationPolicy=Orphan"))

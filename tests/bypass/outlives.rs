@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::attackers::holder;
 use crate::legitimate::has_pods;
-use crate::operators::{OperatorsKind, launches};
+use crate::operators::{Launched, launches};
 use crate::world::{World, all, one, pod, workload};
 
 /// The garbage collector takes what has no owner any more; what the controllers of Kubernetes own is guarded beside.
@@ -13,21 +12,24 @@ use crate::world::{World, all, one, pod, workload};
 #[tokio::test]
 async fn a_tenant_gives_what_an_operator_made_another_owner() {
     let world = World::shared().await;
-    let ns = &world.enforced("outlives").await;
-    world.ready(ns, "triage", &json!({})).await;
-    let kind = OperatorsKind::new(&world).await;
-    let of_the_kind = holder(&world, &kind.rules(&["get", "patch", "update"])).await;
-    let lea = world.master("lea", &[]).await;
+    let launched = Launched::new(&world, "outlives").await;
+    let of_the_kind = launched.holder(&world, &["get", "patch", "update"]).await;
+    let Launched {
+        ns,
+        kind,
+        lea,
+        run,
+        path: of_flow,
+        ..
+    } = &launched;
     let (_, edith) = world.tenant(ns).await;
-    let flows = kind.all(ns);
-    let flow = lea.post(&flows, &kind.labelled("run")).await.ok();
-    let mut by_flow = kind.owner(&flow);
+    let mut by_flow = kind.owner(run);
     by_flow["blockOwnerDeletion"] = json!(true);
     let owned = |mut object: Value| {
         object["metadata"]["ownerReferences"] = json!([by_flow]);
         object
     };
-    launches(&lea, ns, &owned(pod("step", "triage"))).await;
+    launches(lea, ns, &owned(pod("step", "triage"))).await;
     lea.post(
         &all("Deployment", ns),
         &owned(workload("Deployment", &pod("web", "triage"))),
@@ -41,7 +43,6 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
     let mut lets_go = by_flow.clone();
     lets_go["controller"] = json!(false);
     let owners = |list: Value| json!({"metadata": {"ownerReferences": list}});
-    let of_flow = format!("{flows}/run");
     for path in [one("Deployment", ns, "web"), one("Pod", ns, "step")] {
         for attacker in [&world.tess, &edith, &world.admin] {
             for list in [
@@ -69,19 +70,19 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
     let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
     for attacker in [&of_the_kind, &world.admin] {
         attacker
-            .patch(&of_flow, &owners(json!([stays])))
+            .patch(of_flow, &owners(json!([stays])))
             .await
             .refused_by("launcher");
         for one in ["example.com/hold", "foregroundDeletion"] {
-            let answer = attacker.patch(&of_flow, &finalizers(json!([one]))).await;
+            let answer = attacker.patch(of_flow, &finalizers(json!([one]))).await;
             let said = answer.refused_by("launcher");
             assert!(said.contains("after it was deleted"), "{said}");
         }
     }
-    lea.patch(&of_flow, &finalizers(json!(["example.com/hold"]))).await.ok();
-    of_the_kind.patch(&of_flow, &finalizers(Value::Null)).await.ok();
+    lea.patch(of_flow, &finalizers(json!(["example.com/hold"]))).await.ok();
+    of_the_kind.patch(of_flow, &finalizers(Value::Null)).await.ok();
     lea.delete(&format!("{of_flow}?propagationPolicy=Background"))
         .await
         .ok();
-    world.admin.gone(&of_flow).await;
+    world.admin.gone(of_flow).await;
 }

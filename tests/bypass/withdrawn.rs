@@ -8,7 +8,7 @@ use support::{Identity, eventually};
 
 use crate::attackers::{force_apply, holder};
 use crate::legitimate::has_pods;
-use crate::operators::OperatorsKind;
+use crate::operators::Launched;
 use crate::world::{Actor, SOON, World, all, one, pod, tess, workload};
 
 const OLD: &str = "registry.example.com/finance/triage:1.4";
@@ -145,14 +145,9 @@ async fn a_tenant_holds_back_what_a_launcher_is_about_to_roll_out() {
 #[tokio::test]
 async fn somebody_pauses_an_operators_object() {
     let world = World::shared().await;
-    let ns = &world.enforced("paused").await;
-    world.ready(ns, "triage", &json!({})).await;
-    let kind = OperatorsKind::new(&world).await;
-    let of_the_kind = holder(&world, &kind.rules(&["get", "list", "patch"])).await;
-    let lea = world.master("lea", &[]).await;
-    let flows = kind.all(ns);
-    lea.post(&flows, &kind.labelled("run")).await.ok();
-    let path = format!("{flows}/run");
+    let launched = Launched::new(&world, "paused").await;
+    let of_the_kind = launched.holder(&world, &["get", "list", "patch"]).await;
+    let Launched { kind, lea, path, .. } = launched;
     let pause = |paused: bool| json!({"spec": {"paused": paused}});
     let mut applied = json!({"apiVersion": format!("{}/v1", kind.group), "kind": "Flow", "metadata": {"name": "run"}});
     applied["spec"] = pause(true)["spec"].clone();

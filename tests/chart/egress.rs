@@ -280,6 +280,7 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
         "egress.clusterIP=10.96.0.31",
         "clusterDomain=cluster.example",
         "egress.clusterDomains={clusterset.local,cluster.example}",
+        "egress.nameservers={10.96.0.10,fd00::10,[fd00::11]:5353}",
         "imagePullSecrets[0].name=mirror",
         "image.registry=mirror.example.com",
         "podLabels.mesh=off",
@@ -312,7 +313,13 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
     assert!(container["resources"]["limits"].get("cpu").is_none());
     assert_eq!(own["serviceAccountName"], EGRESS_PROXY);
     assert_eq!(proxy["spec"]["replicas"], 3);
-    assert!(strings(&of_operator["args"]).contains(&"--cluster-domain=cluster.example"));
+    let names_domain = |argument: &&str| argument.starts_with("--cluster-domain");
+    let of_operator: Vec<_> = strings(&of_operator["args"]).into_iter().filter(names_domain).collect();
+    assert_eq!(
+        of_operator,
+        ["--cluster-domain=cluster.example", "--cluster-domain=clusterset.local"],
+        "what the proxy takes for the cluster's is no domain to declare"
+    );
     assert_eq!(
         strings(&container["args"]),
         [
@@ -322,6 +329,9 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
             "--metrics-listen=[::]:8080",
             "--cluster-domain=cluster.example",
             "--cluster-domain=clusterset.local",
+            "--nameserver=10.96.0.10",
+            "--nameserver=fd00::10",
+            "--nameserver=[fd00::11]:5353",
             "--allow-private-answers=10.9.0.0/16",
             "--allow-private-answers=fd00:9::/64",
             "--refuse-answers=203.0.113.0/24",
@@ -380,6 +390,34 @@ async fn its_pods_are_restricted_and_are_no_replicas_of_the_webhook() {
     assert_eq!(budgets.count(), 1, "a drain would wait for ever");
 }
 
+/// Questions go by UDP, which nothing else of its policy opens to an address: without this a resolver that is named would never be asked.
+#[tokio::test]
+async fn the_way_to_each_resolver_that_is_named_is_open() {
+    let opened = async |more: &[&str]| -> Vec<Value> {
+        let objects = render(&[&[ON], more].concat()).await;
+        let policy = named(&objects, "NetworkPolicy", EGRESS_PROXY);
+        policy["spec"]["egress"].as_array().unwrap().clone()
+    };
+    let usual = opened(&[]).await;
+    let with = opened(&["egress.nameservers={10.9.0.10,10.9.0.11:5300,[fd00::11]:5301}"]).await;
+    let (same, added) = with.split_at(usual.len());
+    assert_eq!(same, usual);
+    let way = |cidr: &str, port: u16| {
+        json!({
+            "ports": [{"port": port, "protocol": "UDP"}, {"port": port, "protocol": "TCP"}],
+            "to": [{"ipBlock": {"cidr": cidr}}],
+        })
+    };
+    assert_eq!(
+        added,
+        [
+            way("10.9.0.10/32", 53),
+            way("10.9.0.11/32", 5300),
+            way("fd00::11/128", 5301),
+        ]
+    );
+}
+
 #[tokio::test]
 async fn its_values_are_checked() {
     for value in [
@@ -395,6 +433,11 @@ async fn its_values_are_checked() {
         "egress.tokens=required",
         "egress.clusterDomains={local}",
         "egress.clusterDomains={.cluster.local}",
+        "egress.nameservers=10.96.0.10",
+        "egress.nameservers={dns.example.com}",
+        "egress.nameservers={10.96.0.10/32}",
+        "egress.nameservers={fd00::10]:53}",
+        "egress.nameservers={10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4}",
         "egress.allowPrivateAnswers={10.9.0.0}",
         "egress.refuseAnswers={example.com}",
         "egress.terminationGracePeriodSeconds=19",
@@ -441,7 +484,7 @@ async fn its_metrics_are_read_beside_the_operators() {
 async fn pods_reach_it_and_it_reaches_the_world() {
     const API_SERVER: &str = "192.0.2.10";
     const ELSEWHERE: &str = "203.0.113.7";
-    const METADATA: [&str; 3] = ["169.254.169.254", "169.254.170.2", "fd00:ec2::254"];
+    const METADATA: [&str; 4] = ["169.254.169.254", "169.254.170.2", "100.96.0.96", "fd00:ec2::254"];
     let objects = render(&[ON]).await;
     let labels = |name: &str| -> Vec<(String, String)> {
         let labels = named(&objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]

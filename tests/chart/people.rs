@@ -219,6 +219,14 @@ async fn each_role_may_what_its_people_expect() {
         ("patch", "apps", "deployments/scale", writers),
         ("create", "batch", "jobs", writers),
         ("get", "networking.k8s.io", "networkpolicies", [true; 4]),
+        // By which `ringfence diff` tells what stands, where Cilium is.
+        (
+            "list",
+            "cilium.io",
+            "ciliumnetworkpolicies",
+            [false, true, false, false],
+        ),
+        ("create", "cilium.io", "ciliumnetworkpolicies", nobody),
         // What makes edit and admin the wrong roles in a fenced namespace.
         ("impersonate", "", "serviceaccounts", [false, false, true, true]),
         ("create", "", "serviceaccounts", [false, false, true, true]),

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::run::{Said, run};
 
 const ACCEPTED: &str = "tests/fixtures/render/accepted.yaml";
+const CLUSTER_POLICY: &str = "tests/fixtures/render/cluster_network_policy.yaml";
 const REFUSED: &str = "tests/fixtures/render/refused.yaml";
 
 fn render(input: &str) -> Said {
@@ -55,6 +56,45 @@ fn what_is_accepted_is_printed_whole_and_without_a_word() {
     let list: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!((json.code, &list["kind"]), (0, &json!("List")));
     assert_eq!(list["items"], json!(documents(&said.out)), "both formats say the same");
+}
+
+/// Of its class alone: that such policies are served, and Ringfence's to write, is taken for granted and said above it.
+#[test]
+fn a_cluster_network_policy_is_shown_as_it_would_be_made() {
+    let said = run(&["render", CLUSTER_POLICY], b"");
+    assert_eq!(said.code, 0, "{said:?}");
+    check("cluster_network_policy.out.yaml", &said.out);
+    check("cluster_network_policy.err.txt", &said.err);
+    let objects = documents(&said.out);
+    let policies: Vec<_> = objects
+        .iter()
+        .filter(|object| object["kind"] == "ClusterNetworkPolicy")
+        .collect();
+    let [policy] = policies.as_slice() else {
+        panic!("{policies:?}")
+    };
+    assert_eq!(policy["metadata"]["name"], "ringfence.ai-secure.triage");
+    assert_eq!(policy["metadata"].get("namespace"), None, "it is of the cluster");
+    assert_eq!(
+        policy["metadata"]["ownerReferences"][0]["uid"], "<UID of Namespace ai-secure>",
+        "no API server takes that"
+    );
+
+    // Its clients go their way as they always do.
+    let pod = run(&["render", CLUSTER_POLICY, "--pod", "triage"], b"");
+    assert!(pod.code == 0 && !pod.out.contains("_PROXY"), "{pod:?}");
+
+    // In a namespace that does not enforce, whoever makes pods would give them the label that it selects.
+    let input = fs::read_to_string(CLUSTER_POLICY).unwrap();
+    for (from, to) in [
+        ("ringfence.dev/enforce", "ringfence.dev/warn"),
+        ("priority: 500", "priority: 1001"),
+    ] {
+        let said = render(&input.replacen(from, to, 1));
+        assert!(said.code == 0 && !said.out.contains("ClusterNetworkPolicy"), "{said:?}");
+        let told = "AIWorkflow ai-secure/triage: Programmed=False (NoEgressBackend), as far as the input says";
+        assert!(said.err.contains(told), "{}", said.err);
+    }
 }
 
 #[test]
@@ -252,7 +292,8 @@ fn a_pod_searches_the_domain_of_its_cluster() {
     let input = fs::read_to_string(ACCEPTED).unwrap();
     let input = input.replacen("cluster: {", "cluster: {dns: {mode: ClusterOnly}, ", 1);
     let (before, of_class) = input.split_at(input.find("kind: AIWorkflowClass").unwrap());
-    let of_class = of_class.replacen("spec:", "status: {clusterDomain: k8s.example}\nspec:", 1);
+    let status = "status: {clusterDomain: k8s.example, clusterDomains: [sets.example]}\nspec:";
+    let of_class = of_class.replacen("spec:", status, 1);
     let said = run(
         &["render", "-", "--pod", "triage"],
         format!("{before}{of_class}").as_bytes(),
@@ -262,7 +303,10 @@ fn a_pod_searches_the_domain_of_its_cluster() {
     let searches = json!(["ai-secure.svc.k8s.example", "svc.k8s.example", "k8s.example"]);
     assert_eq!(spec["dnsConfig"]["searches"], searches);
     let env = spec["containers"][0]["env"].to_string();
-    assert!(env.contains(",.svc,.k8s.example,$(KUBERNETES_SERVICE_HOST)"), "{env}");
+    assert!(
+        env.contains(",.svc,.k8s.example,.sets.example,$(KUBERNETES_SERVICE_HOST)"),
+        "{env}"
+    );
     assert!(!said.out.contains("cluster.local"), "{}", said.out);
 }
 

@@ -13,7 +13,7 @@ fn file(world: &World, manifests: &[Value]) -> String {
     path.display().to_string()
 }
 
-async fn diff_as(world: &World, identity: &Identity, manifests: &[Value], more: &[&str]) -> Output {
+pub async fn diff_as(world: &World, identity: &Identity, manifests: &[Value], more: &[&str]) -> Output {
     let file = file(world, manifests);
     let arguments = [&["diff", file.as_str()], more].concat();
     let said = world.cluster.ringfence_as(identity, BINARY, &arguments).await;
@@ -370,6 +370,92 @@ async fn what_is_somebody_elses_and_what_may_not_be_read_is_said() {
         Ok(())
     })
     .await;
+}
+
+/// What pods reach domains by, the class says: its policies are read as well, and the right to do so is named with what it is for.
+#[tokio::test]
+async fn what_depends_on_the_backend_is_asked_for_beforehand() {
+    let world = World::shared().await;
+    let name = unique("reader");
+    let reader = Identity::user(&name, &[]);
+    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list"]});
+    let rules = [
+        read("", &["namespaces", "serviceaccounts"]),
+        read("networking.k8s.io", &["networkpolicies"]),
+        read(
+            "rbac.authorization.k8s.io",
+            &["roles", "rolebindings", "clusterrolebindings"],
+        ),
+        read("ringfence.dev", &["aiworkflows", "aiworkflowclasses"]),
+    ];
+    let of_cluster = async |rules: &[Value]| {
+        let role = json!({"metadata": {"name": unique(&name)}, "rules": rules});
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        world.admin.post(&format!("{rbac}/clusterroles"), &role).await.ok();
+        let binding = json!({
+            "metadata": role["metadata"],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role["metadata"]["name"]},
+            "subjects": [{"kind": "User", "name": name}],
+        });
+        world
+            .admin
+            .post(&format!("{rbac}/clusterrolebindings"), &binding)
+            .await
+            .ok();
+    };
+    of_cluster(&rules).await;
+    for (backend, place) in [
+        ("Cilium", None),
+        ("ResolvedAddresses", None),
+        ("ClusterNetworkPolicy", Some(json!({"priority": 7}))),
+    ] {
+        let mut egress = json!({"backend": backend});
+        if let Some(place) = place {
+            egress["clusterNetworkPolicy"] = place;
+        }
+        let class = world
+            .class(&json!({"images": {"allowed": ["**"]}, "network": {"domains": ["*"]}, "egress": egress}))
+            .await;
+        let home = world
+            .namespace("diff-backend", &json!({"ringfence.dev/enforce": class}))
+            .await;
+        let domain = json!({"name": "llm", "to": {"domains": ["api.example.com"]}, "ports": [{"port": 443}]});
+        let input = [in_namespace(&home, "triage", &json!({"network": {"egress": [domain]}}))];
+        let missing = match backend {
+            "Cilium" => format!("list ciliumnetworkpolicies.cilium.io in namespace {home}"),
+            "ResolvedAddresses" => format!("list resolvednames.ringfence.dev in namespace {home}"),
+            _ => format!("list clusternetworkpolicies.policy.networking.k8s.io ringfence.{home}.triage in the cluster"),
+        };
+        // For a workflow without an account, pods are looked for that run already.
+        let pods = (backend == "Cilium").then(|| format!("  list pods in namespace {home}"));
+        let expected: Vec<_> = pods.into_iter().chain([format!("  {missing}")]).collect();
+        support::eventually(crate::world::SOON, || async {
+            let said = diff_as(&world, &reader, &input, &[]).await;
+            let listed: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("  ")).collect();
+            anyhow::ensure!(said.code == Some(2) && said.stdout.is_empty(), "{said}");
+            anyhow::ensure!(listed == expected, "{said}");
+            Ok(())
+        })
+        .await;
+        // Of one of the cluster's, the right to that one is enough.
+        let (group, resource) = missing
+            .split(' ')
+            .nth(1)
+            .and_then(|kind| kind.split_once('.'))
+            .map(|(a, b)| (b, a))
+            .unwrap();
+        let mut right = json!({"apiGroups": [group], "resources": [resource], "verbs": ["list"]});
+        if backend == "ClusterNetworkPolicy" {
+            right["resourceNames"] = json!([format!("ringfence.{home}.triage")]);
+        }
+        of_cluster(&[right, read("", &["pods"])]).await;
+        support::eventually(crate::world::SOON, || async {
+            let said = diff_as(&world, &reader, &input, &[]).await;
+            anyhow::ensure!(said.code == Some(1) && said.stdout.contains("+++ applied/"), "{said}");
+            Ok(())
+        })
+        .await;
+    }
 }
 
 /// With the ClusterRoles that the chart has for it, and nothing else.

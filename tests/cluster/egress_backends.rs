@@ -4,8 +4,9 @@
 use anyhow::{Context, ensure};
 use ringfence::plan::owned_name;
 use serde_json::{Value, json};
-use support::{ControlPlane, Options, eventually};
+use support::{ControlPlane, Identity, Options, eventually};
 
+use crate::diff::diff_as;
 use crate::objects::{CLUSTER_POLICIES, cilium_definition, cluster_policy, cluster_policy_definition};
 use crate::world::{
     Actor, BINARY, CLASSES, NAMESPACES, SOON, World, all, condition, in_force, one, tenant_everywhere, unasked,
@@ -119,7 +120,8 @@ impl<'a> Place<'a> {
 }
 
 fn declaring(domains: &[&str]) -> Value {
-    let rule = |domain: &&str| json!({"name": domain.replace('.', "-"), "to": {"domains": [domain]}, "ports": [{"port": 443}]});
+    let name = |domain: &str| domain.replace('*', "all").replace('.', "-");
+    let rule = |domain: &&str| json!({"name": name(domain), "to": {"domains": [domain]}, "ports": [{"port": 443}]});
     json!({"network": {"egress": domains.iter().map(rule).collect::<Vec<_>>()}})
 }
 
@@ -129,7 +131,8 @@ async fn define(world: &World) {
 
 #[tokio::test]
 async fn what_the_class_names_or_the_cluster_has_is_what_pods_go_by() {
-    let world = &world(&["--scan-period=0", "--egress-cilium"]).await;
+    let names = "--cluster-domain=k8s.test.example.com,sets.example.com";
+    let world = &world(&["--scan-period=0", "--egress-cilium", names]).await;
     let by_itself = &Place::new(world, "enforce", Value::Null).await;
     let named = &Place::new(world, "enforce", json!({"backend": "Cilium"})).await;
 
@@ -180,6 +183,25 @@ async fn what_the_class_names_or_the_cluster_has_is_what_pods_go_by() {
                 .unwrap()
         );
     }
+
+    // Of the class that names nothing no wildcard above the cluster's names was refused, and Cilium would open these with it.
+    let path = one("AIWorkflow", &by_itself.ns, "triage");
+    let above = declaring(&["api.example.com", "*.test.example.com"]);
+    world.tess.patch(&path, &json!({"spec": above})).await.ok();
+    let said = by_itself.says("Programmed", "False", "WildcardDomains").await;
+    let message = condition(&said, "Programmed")["message"].to_string();
+    assert!(message.contains("below k8s.test.example.com"), "{message}");
+    by_itself.opens(&["api.example.com"]).await;
+    let class = world
+        .admin
+        .read(&format!("{CLASSES}/{}", by_itself.class))
+        .await
+        .unwrap();
+    assert_eq!(class["status"]["clusterDomain"], "k8s.test.example.com");
+    assert_eq!(class["status"]["clusterDomains"], json!(["sets.example.com"]));
+    let one_host = declaring(&["api.example.com"]);
+    world.tess.patch(&path, &json!({"spec": one_host})).await.ok();
+    by_itself.says("Ready", "True", "Fenced").await;
 
     // The definition goes, with all policies: what had closed the DNS is no reason to open it.
     world.admin.delete(DEFINITION).await.ok();
@@ -363,6 +385,7 @@ async fn a_cluster_network_policy_stands_no_longer_than_what_it_was_made_for() {
     };
     let made = stands(40, &["api.example.com"]).await;
     place.says("Ready", "True", "Fenced").await;
+    a_diff_tells_what_becomes_of_it(place).await;
     place.dns_is_open(true).await;
     let owner = &made["metadata"]["ownerReferences"];
     let namespace = admin.read(&format!("{NAMESPACES}/{}", place.ns)).await.unwrap();
@@ -466,6 +489,45 @@ async fn a_cluster_network_policy_stands_no_longer_than_what_it_was_made_for() {
     admin.delete(&one("AIWorkflow", &others.ns, "triage")).await;
     admin.delete(&format!("{NAMESPACES}/{}", others.ns)).await.ok();
     admin.gone(other).await;
+}
+
+/// Beforehand: that nothing differs, what would, and that it would go. It is of the cluster, and shown so.
+async fn a_diff_tells_what_becomes_of_it(place: &Place<'_>) {
+    let name = format!("ringfence.{}.triage", place.ns);
+    let diff = async |domains: &[&str], more: &[&str]| {
+        let mut declared = workflow("triage", &declaring(domains));
+        declared["metadata"]["namespace"] = json!(place.ns);
+        diff_as(place.world, &Identity::Admin, &[declared], more).await
+    };
+    let same = diff(&["api.example.com"], &[]).await;
+    assert_eq!((same.code, same.stdout.as_str()), (Some(0), ""), "{same}");
+    let said = diff(&["b.example.com"], &[]).await;
+    assert!(
+        said.stdout.contains(&format!("--- live/ClusterNetworkPolicy/{name}\n")),
+        "{said}"
+    );
+    let is_new = |line: &str| line.starts_with('+') && line.ends_with("- b.example.com");
+    assert!(said.stdout.lines().any(is_new), "{said}");
+    for (domains, change) in [(&["b.example.com"][..], "replace"), (&[], "delete")] {
+        let said = diff(domains, &["-o", "json"]).await;
+        let told: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let [only] = told["changes"].as_array().expect("changes").as_slice() else {
+            panic!("{told}")
+        };
+        assert_eq!(
+            (&only["change"], &only["kind"], &only["name"], &only["namespace"]),
+            (
+                &json!(change),
+                &json!("ClusterNetworkPolicy"),
+                &json!(name),
+                &Value::Null
+            )
+        );
+        assert_eq!(
+            only["before"]["spec"]["egress"][1]["to"],
+            json!([{"domainNames": ["api.example.com"]}])
+        );
+    }
 }
 
 /// Where the chart does not let it, nothing is written, and the class's word is replaced by nothing.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use axum::http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
-use ringfence::review::{Keep, exceeds, parse_kept};
+use ringfence::review::{Keep, is_its_writers, parse_kept};
 use serde_json::{Value, json};
 use support::{ControlPlane, Identity, Options, Ringfence, eventually, unique};
 use tokio::sync::OnceCell;
@@ -43,10 +43,18 @@ pub struct Answer {
     pub warnings: Vec<String>,
 }
 
-/// As a client reads an answer; where it nests deeper than that, without who wrote which field.
+/// As a client reads an answer; where it cannot be read, without who wrote which field; where that is not enough, its names.
 fn read(bytes: &[u8]) -> Result<Value> {
+    let unmanaged = || parse_kept(bytes, usize::MAX, Keep::UNMANAGED);
+    let named = || {
+        parse_kept(
+            bytes,
+            usize::MAX,
+            Keep::Only(&[("metadata", Keep::Only(&[("name", Keep::Whole)]))]),
+        )
+    };
     match serde_json::from_slice(bytes) {
-        Err(error) if exceeds(&error) => Ok(parse_kept(bytes, usize::MAX, Keep::UNMANAGED)?.0),
+        Err(error) if is_its_writers(&error) => Ok(unmanaged().or_else(|_| named())?.0),
         read => Ok(read?),
     }
 }

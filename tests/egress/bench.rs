@@ -18,7 +18,7 @@ const ROUNDS: usize = 5;
 const BYTES: u64 = 1 << 30;
 const ASKED: usize = 5_000;
 /// Each takes two files of this process and two of the proxy, of the 20,000 that many systems let a process open.
-const IDLE: usize = 8_000;
+const IDLE: usize = 5_000;
 /// Where the bare tunnel listens, and where it leads.
 const LISTEN_ON: &str = "RINGFENCE_BARE_TUNNEL";
 

@@ -201,29 +201,36 @@ fn a_head_that_takes_too_long_is_not_waited_for() {
     });
 }
 
-/// What is open and carries nothing costs little.
+/// What is open and carries nothing costs little, and others have theirs: ten thousand, where this machine lets a process open the files for them.
 #[test]
-fn an_idle_connection_takes_little_memory() {
-    const MANY: usize = 900;
-    run(async {
+fn idle_connections_take_little_memory_and_harm_nobody() {
+    /// So many of one pod may be open.
+    const OF_ONE: usize = 1000;
+    /// Files that the proxy must be able to open, for each connection that is open.
+    const FILES_OF_ONE: u64 = 4;
+    run_for(Duration::from_secs(300), async {
         let files = getrlimit(Resource::Nofile);
         let all = Rlimit {
             current: files.maximum,
             maximum: files.maximum,
         };
         setrlimit(Resource::Nofile, all).unwrap();
+        let most = files.maximum.unwrap_or(u64::MAX) / FILES_OF_ONE / OF_ONE as u64;
+        let pods = usize::try_from(most.min(10)).unwrap();
+        assert!(pods >= 2, "a process may open {files:?} files: let it open 40000");
         let world = World::get().await;
-        let proxy = world.proxy_with(&[]).await;
-        let host = world.host("idle");
-        let workflow = world.workflow(&[&host], &[world.hosts.quiet]).await;
-        let hello = client::hello(world.hosts.client(), &host);
-        let authority = format!("{host}:{}", world.hosts.quiet);
+        let proxy = &world.proxy_with(&[]).await;
+        let (host, other) = (&world.host("idle"), world.host("other"));
+        let hello = &client::hello(world.hosts.client(), host);
+        let authority = &format!("{host}:{}", world.hosts.quiet);
+        // Each of a namespace of its own: of one there are as many as all others leave.
         let open = async |count: usize| {
+            let workflow = world.workflow(&[host], &[world.hosts.quiet]).await;
             let pod = world.pod(&workflow).await;
             let mut open = Vec::new();
             for _ in 0..count {
-                let mut stream = client::tunnel(proxy.address(), pod, &authority).await.unwrap();
-                stream.write_all(&hello).await.unwrap();
+                let mut stream = client::tunnel(proxy.address(), pod, authority).await.unwrap();
+                stream.write_all(hello).await.unwrap();
                 open.push(stream);
             }
             open
@@ -231,14 +238,30 @@ fn an_idle_connection_takes_little_memory() {
         // What is taken once.
         let warm = open(200).await;
         let before = resident(proxy.pid()).unwrap();
-        let held = [open(MANY).await, open(MANY).await];
+        let mut held = futures::future::join_all((0..pods).map(|_| open(OF_ONE))).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let each = (resident(proxy.pid()).unwrap().saturating_sub(before) << 10) as usize / (2 * MANY);
-        assert!(each < 16 << 10, "{each} bytes for each of {} connections", 2 * MANY);
+        let many = pods * OF_ONE;
+        let each = (resident(proxy.pid()).unwrap().saturating_sub(before) << 10) as usize / many;
+        assert!(each < 16 << 10, "{each} bytes for each of {many} connections");
         assert_eq!(
             proxy.metric("ringfence_egress_open_connections").await,
-            (2 * MANY + 200) as f64
+            (many + warm.len()) as f64
         );
+        let workflow = world.workflow(&[&other], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        assert!(world.fetch_by(proxy, pod, &other, "/").await.is_ok());
+        let began = Instant::now();
+        assert!(world.fetch_by(proxy, pod, &other, "/").await.is_ok());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        // None of them was given up meanwhile.
+        for stream in held.iter_mut().flatten() {
+            let read = stream.try_read(&mut [0]);
+            assert!(
+                read.as_ref()
+                    .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
+                "{read:?}"
+            );
+        }
         drop((warm, held));
     });
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use axum::http::Request;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::client::Body;
 use ringfence::plan::owned_name;
 use serde_json::{Value, json};
 use support::{eventually, unique};
@@ -60,6 +62,44 @@ fn a_pod_that_is_told_of_late_is_let_through() {
         };
         let (status, ()) = tokio::join!(status(world, address, &host), late);
         assert_eq!(status, 200);
+    });
+}
+
+/// Who wrote which field anybody says who writes an object, with bytes that are no text; and the API server passes on what it was told.
+#[test]
+fn a_pod_that_is_no_text_hides_no_other() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("api");
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let first = world.pod(&workflow).await;
+        assert_eq!(status(world, first, &host).await, 200);
+        let odd = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "odd", "labels": {"ringfence.dev/workflow": workflow.name}, "managedFields": [{
+                "manager": "x", "operation": "Update", "apiVersion": "v1", "time": "2024-02-29T00:00:00Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:HERE": {}}},
+            }]},
+            "spec": {"containers": [{"name": "c", "image": "registry.example/i"}]},
+        });
+        let text = odd.to_string();
+        let (before, behind) = text.split_once("HERE").unwrap();
+        let bytes = [before.as_bytes(), b"\xff", behind.as_bytes()].concat();
+        let pods = format!("/api/v1/namespaces/{}/pods", workflow.namespace);
+        let request = Request::post(&pods)
+            .header("Content-Type", "application/json")
+            .body(Body::from(bytes))
+            .unwrap();
+        assert_eq!(world.client.send(request).await.unwrap().status(), 201);
+        let second = world.pod(&workflow).await;
+        assert_eq!(status(world, second, &host).await, 200);
+        // Who begins with a list of all of them, too.
+        let other = world.proxy_with(&[]).await;
+        let authority = format!("{host}:{}", world.hosts.tls);
+        assert!(client::tunnel(other.address(), second, &authority).await.is_ok());
+        // What is answered is no text to a client of this kind.
+        let request = Request::delete(format!("{pods}/odd?gracePeriodSeconds=0")).body(Body::empty());
+        assert_eq!(world.client.send(request.unwrap()).await.unwrap().status(), 200);
     });
 }
 

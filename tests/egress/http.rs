@@ -117,6 +117,8 @@ fn what_is_read_in_two_ways_is_refused(#[case] request: &str) {
     "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\nX-A: {long}\r\n\r\n",
     431
 )]
+#[case::connect_long_header("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\nX-A: {long}\r\n\r\n", 431)]
+#[case::connect_many_headers("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{many}\r\n", 431)]
 #[case::many_headers("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n{many}\r\n", 431)]
 fn what_is_beyond_bounds_is_refused(#[case] request: &str, #[case] expected: u16) {
     run(async {

@@ -56,6 +56,38 @@ fn half_of_a_connection_may_end() {
     });
 }
 
+/// Nor the other way round: a host that has said all it has to say still hears the rest.
+#[test]
+fn a_host_may_end_its_half_too() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("half-of-host");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hearing = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"all").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).await.unwrap();
+            heard
+        });
+        let workflow = world.workflow(&[&host], &[port]).await;
+        let pod = world.pod(&workflow).await;
+        let mut stream = client::tunnel(world.proxy.address(), pod, &format!("{host}:{port}"))
+            .await
+            .unwrap();
+        let hello = client::hello(world.hosts.client(), &host);
+        stream.write_all(&hello).await.unwrap();
+        let mut told = Vec::new();
+        stream.read_to_end(&mut told).await.unwrap();
+        assert_eq!(told, b"all");
+        stream.write_all(b"the rest").await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(hearing.await.unwrap(), [&hello[..], b"the rest"].concat());
+    });
+}
+
 /// A way to the API server that can be cut.
 struct Way {
     port: u16,
@@ -145,6 +177,33 @@ fn without_the_api_server_what_was_allowed_stays_allowed() {
         let ended = tokio::time::timeout(SOON, taken.read(&mut [0])).await;
         assert_eq!(ended.expect("the withdrawal to be told").unwrap_or(0), 0);
         assert!(client::get(&mut open, &host, "/still").await.contains("GET /still"));
+    });
+}
+
+/// Without a word. What one replica knew, the other reads of the API server by itself.
+#[test]
+fn a_replica_that_dies_takes_along_what_it_carries_and_nothing_else() {
+    run(async {
+        let world = World::get().await;
+        let first = world.proxy_with(&[]).await;
+        let (host, other) = (world.host("replicas"), world.host("other"));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let authority = format!("{host}:{}", world.hosts.tls);
+        let through = async |proxy: &Egress| {
+            let stream = client::tunnel(proxy.address(), pod, &authority).await.unwrap();
+            client::tls(stream, world.hosts.client(), &host).await.unwrap()
+        };
+        let (mut carried, mut beside) = (through(&first).await, through(&world.proxy).await);
+        let pid = first.pid().to_string();
+        let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
+        assert!(killed.unwrap().success());
+        let ended = tokio::time::timeout(SOON, carried.read(&mut [0])).await;
+        assert_eq!(ended.expect("an end").unwrap_or(0), 0);
+        TcpStream::connect(first.address()).await.unwrap_err();
+        assert!(client::get(&mut beside, &host, "/still").await.contains("GET /still"));
+        assert!(world.fetch(pod, &host, "/").await.is_ok());
+        assert_eq!(world.fetch(pod, &other, "/").await.unwrap_err().status, 403);
     });
 }
 

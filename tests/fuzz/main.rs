@@ -1,5 +1,5 @@
-//! What anybody may send, made up by the thousand: bytes of reviews, of TLS handshakes and of questions for names, objects with templates,
-//! objects for the rules, and requests for the matchConditions of every registration and guard. Each with an oracle that is not the code under test.
+//! What anybody may send, made up by the thousand: bytes of reviews, of TLS handshakes, of questions for names and of what a request to the
+//! proxy names, objects with templates, objects for the rules, and requests for the matchConditions of every registration and guard. Each with an oracle that is not the code under test.
 //!
 //! A run is short, and always the same. `RINGFENCE_SEED` gives another one, `RINGFENCE_CASES` a longer one (cases of each target). Inputs
 //! that are special, or once broke something, are in `corpus/`, and are tried first.
@@ -8,6 +8,7 @@ mod conditions;
 mod handshakes;
 mod json;
 mod questions;
+mod requests;
 mod reviews;
 mod rules;
 mod skipped;

@@ -343,100 +343,105 @@ async fn who_floods_what_lies_in_no_namespace_keeps_no_other_user_out() {
     assert_eq!(dozed.response(), allowed());
 }
 
-/// Beside what keeps a whole share busy, what a policy denies would pass.
-#[tokio::test]
-async fn who_fills_a_share_passes_no_policy_that_fails_open() {
-    let one_at_a_time = [
-        Limits {
-            in_flight_of_one: 1,
-            ..Limits::default()
-        },
-        Limits {
-            evaluations_of_one: 1,
-            ..Limits::default()
-        },
-        Limits {
-            bodies_of_one: 1 << 10,
-            ..Limits::default()
-        },
-        Limits {
-            reviews_of_one: 1 << 10,
-            ..Limits::default()
-        },
-    ];
-    for limits in one_at_a_time {
-        let server = Server::start(limits);
-        let post = |name: &str, timeout: &str| {
-            let path = format!("/admit/policies/ignore-0123456789abcdef/0123456789ab?timeout={timeout}");
-            server.send(request(
-                &path,
-                "application/json",
-                sent("tess", "floods", name, &json!({})),
-            ))
-        };
-        let others = async {
-            judged(&server, 1).await;
-            post("denied", "1s").await.response()
-        };
-        let (dozed, denied) = tokio::join!(post("dozes", "5s"), others);
-        assert_eq!(dozed.response(), allowed());
-        assert_eq!(
-            (&denied["allowed"], &denied["status"]["code"]),
-            (&json!(false), &json!(503)),
-            "{denied}"
-        );
-    }
+/// Shares that one review fills: of all, and of its namespace.
+fn filled_by_one() -> [(&'static str, Limits); 8] {
+    let all = Limits::default;
+    [
+        (
+            "floods",
+            Limits {
+                in_flight_of_one: 1,
+                ..all()
+            },
+        ),
+        (
+            "floods",
+            Limits {
+                evaluations_of_one: 1,
+                ..all()
+            },
+        ),
+        (
+            "floods",
+            Limits {
+                bodies_of_one: 1 << 10,
+                ..all()
+            },
+        ),
+        (
+            "floods",
+            Limits {
+                reviews_of_one: 1 << 10,
+                ..all()
+            },
+        ),
+        (
+            "another",
+            Limits {
+                evaluations: 1,
+                ..all()
+            },
+        ),
+        (
+            "another",
+            Limits {
+                reviews: 1 << 10,
+                ..all()
+            },
+        ),
+        (
+            "another",
+            Limits {
+                reviews_of_one: 1 << 10,
+                heavy: 1 << 10,
+                ..all()
+            },
+        ),
+        (
+            "another",
+            Limits {
+                small_bodies: 1 << 10,
+                ..all()
+            },
+        ),
+    ]
 }
 
-/// Who waits in a queue of one's own is judged with what is left of the time, and that is what one likes it to be. Whoever has several
-/// namespaces fills the rooms of all.
-#[tokio::test]
-async fn who_leaves_no_time_passes_no_policy_that_fails_open() {
-    let one_at_a_time = [
-        Limits {
-            evaluations_of_one: 1,
-            ..Limits::default()
-        },
-        Limits {
-            evaluations: 1,
-            ..Limits::default()
-        },
-        Limits {
-            reviews: 1 << 10,
-            ..Limits::default()
-        },
-        Limits {
-            reviews_of_one: 1 << 10,
-            heavy: 1 << 10,
-            ..Limits::default()
-        },
-        Limits {
-            small_bodies: 1 << 10,
-            ..Limits::default()
-        },
-    ];
-    for limits in one_at_a_time {
-        let of_all = limits.evaluations_of_one > 1;
+/// While a review of the namespace `floods` fills each share, another of the same user is refused, by a policy that fails open, which has so long.
+async fn beside_a_full_share(name: &str, timeout: &str) {
+    for (namespace, limits) in filled_by_one() {
         let server = Server::start(limits);
         let post = |namespace: &str, name: &str, timeout: &str| {
             let path = format!("/admit/policies/ignore-0123456789abcdef/0123456789ab?timeout={timeout}");
             let body = sent("tess", namespace, name, &json!({}));
             server.send(request(&path, "application/json", body))
         };
-        let others = async {
+        let other = async {
             judged(&server, 1).await;
-            let namespace = if of_all { "another" } else { "floods" };
-            // Its turn comes after 2 s, and its policy takes longer than what is left then.
-            post(namespace, "sleeps", "2600ms").await.response()
+            post(namespace, name, timeout).await.response()
         };
-        let (dozed, late) = tokio::join!(post("floods", "dozes", "9s"), others);
+        let (dozed, other) = tokio::join!(post("floods", "dozes", "9s"), other);
         assert_eq!(dozed.response(), allowed());
         assert_eq!(
-            (&late["allowed"], &late["status"]["code"]),
+            (&other["allowed"], &other["status"]["code"]),
             (&json!(false), &json!(503)),
-            "{late}"
+            "{other}"
         );
     }
+}
+
+/// Beside what keeps a whole share busy, what a policy denies would pass.
+#[tokio::test]
+async fn who_fills_a_share_passes_no_policy_that_fails_open() {
+    beside_a_full_share("denied", "1s").await;
+}
+
+/// Who waits in a queue of one's own is judged with what is left of the time, and that is what one likes it to be. Whoever has several
+/// namespaces fills the rooms of all.
+#[tokio::test]
+async fn who_leaves_no_time_passes_no_policy_that_fails_open() {
+    // Its turn comes after 2 s, and its policy takes longer than what is left then.
+    beside_a_full_share("sleeps", "2600ms").await;
 }
 
 /// A tenant's largest bodies leave room for a launcher's.

@@ -106,6 +106,11 @@ service:
     && variables.old.metadata.all(k, k in {{ $server }} || k in variables.new.metadata)
 {{- end }}
 
+{{/* Domains below which names are the cluster's, its own first, as a JSON list. Values of an earlier version may say nothing of them. */}}
+{{- define "ringfence.clusterDomains" -}}
+{{- prepend ((.Values.egress).clusterDomains | default list) (.Values.clusterDomain | default "cluster.local") | uniq | toJson }}
+{{- end }}
+
 {{/* Whether no owner of Ringfence's answers for the old object: none whose UID its annotation names. Whoever may set an owner may set any. */}}
 {{- define "ringfence.leftBehind" -}}
 !(has(oldObject.metadata.ownerReferences)

@@ -17,7 +17,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Difference {
     pub(super) kind: &'static str,
-    pub(super) namespace: String,
+    /// `None` where it is of the cluster.
+    pub(super) namespace: Option<String>,
     pub(super) name: String,
     /// As it is, without what the API server writes; `None` where there is none.
     pub(super) before: Option<Value>,
@@ -130,7 +131,7 @@ impl Comparison {
             };
             self.differences.push(Difference {
                 kind: child.kind(),
-                namespace: namespace.to_owned(),
+                namespace: (!child.is_of_cluster()).then(|| namespace.to_owned()),
                 name: name.to_owned(),
                 before,
                 after: after.map(plan::comparable),

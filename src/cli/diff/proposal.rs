@@ -17,8 +17,8 @@ use super::super::{
 };
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, DEFAULT_CLASS, GROUP, MANAGER, is_dns_label, is_dns_subdomain,
-        is_exempt,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, DEFAULT_CLASS, GROUP, MANAGER, is_dns_label,
+        is_dns_subdomain, is_exempt,
     },
     plan::{self, Child, NamespaceFacts},
     reconcile::Reads,
@@ -75,6 +75,7 @@ impl<'a> Proposal<'a> {
             let fencing = proposal.fencing(&namespace).await?;
             proposal.namespaces.insert(namespace, fencing);
         }
+        proposal.ask_for_rights_beside().await?;
         Ok(proposal)
     }
 
@@ -85,6 +86,7 @@ impl<'a> Proposal<'a> {
                 group,
                 resource,
                 verb,
+                name: None,
             };
             verbs.iter().map(right).collect::<Vec<_>>()
         };
@@ -109,6 +111,44 @@ impl<'a> Proposal<'a> {
         if !self.manifests.classes.is_empty() {
             wanted.extend(of(None, "", "namespaces", &["list"]));
             wanted.extend(of(None, GROUP, "aiworkflows", &["list"]));
+        }
+        rights::require(&self.client, wanted).await
+    }
+
+    /// Those that depend on what pods reach domains by, which the classes say; and on whether a workflow has an account: where it has none, pods
+    /// are looked for that run already.
+    async fn ask_for_rights_beside(&self) -> Result<()> {
+        let (mut wanted, mut of_cluster) = (Vec::new(), Vec::new());
+        let list = |(group, resource), namespace: Option<&String>, name: Option<String>| Right {
+            namespace: namespace.cloned(),
+            group,
+            resource,
+            verb: "list",
+            name,
+        };
+        for ((namespace, name), workflow) in &self.workflows {
+            let fencing = self.namespaces.get(namespace);
+            let Some((_, class)) = fencing.filter(|(facts, _)| facts.fencing_class().is_some()) else {
+                continue;
+            };
+            let status = workflow.status.as_ref();
+            if status.is_none_or(|status| status.service_account.is_none()) {
+                wanted.push(list(("", "pods"), Some(namespace), None));
+            }
+            let concerned = |(backend, _): &(Backend, Child)| plan::is_concerned(workflow, class.as_ref(), *backend);
+            for (_, child) in plan::KINDS_BESIDE.into_iter().filter(concerned) {
+                let kind = (child.group(), child.plural());
+                match child.is_of_cluster() {
+                    true => of_cluster.push(list(kind, None, Some(plan::cluster_policy_name(namespace, name)))),
+                    false => wanted.push(list(kind, Some(namespace), None)),
+                }
+            }
+        }
+        // The right to all of them is not everybody's, and one of them is read at a time.
+        let all = Child::ClusterNetworkPolicy;
+        let all = list((all.group(), all.plural()), None, None);
+        if !of_cluster.is_empty() && !rights::holds(&self.client, &all).await? {
+            wanted.extend(of_cluster);
         }
         rights::require(&self.client, wanted).await
     }

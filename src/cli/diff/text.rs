@@ -19,7 +19,8 @@ const NOTHING: &str = "/dev/null";
 pub(super) fn unified(differences: &[Difference], colour: bool) -> Result<String> {
     let mut text = String::new();
     for difference in differences {
-        let name = format!("{}/{}/{}", difference.kind, difference.namespace, difference.name);
+        let place = difference.namespace.iter().map(|namespace| format!("{namespace}/"));
+        let name = format!("{}/{}{}", difference.kind, place.collect::<String>(), difference.name);
         let (before, after) = (yaml(difference.before.as_ref())?, yaml(difference.after.as_ref())?);
         let side = |prefix: &str, value: &Option<Value>| match value {
             Some(_) => printable(&format!("{prefix}/{name}")),
@@ -72,7 +73,7 @@ mod tests {
     fn difference(before: Option<Value>, after: Option<Value>) -> Difference {
         Difference {
             kind: "Role",
-            namespace: "ai".into(),
+            namespace: Some("ai".into()),
             name: "x".into(),
             before,
             after,
@@ -93,6 +94,12 @@ mod tests {
              --- live/Role/ai/x\n+++ applied/Role/ai/x\n@@ -1,3 +1,3 @@\n-a: 1\n+a: 2\n b:\n - 1\n\
              --- live/Role/ai/x\n+++ /dev/null\n@@ -1,3 +0,0 @@\n-a: 1\n-b:\n-- 1\n"
         );
+        let of_cluster = Difference {
+            namespace: None,
+            ..difference(None, Some(json!({"a": 1})))
+        };
+        let shown = unified(&[of_cluster], false).unwrap();
+        assert!(shown.contains("+++ applied/Role/x\n"), "{shown}");
         assert_eq!(unified(&[], false).unwrap(), "");
     }
 

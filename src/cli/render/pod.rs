@@ -232,7 +232,10 @@ fn way_to_domains(workflow: &AIWorkflow, class: &AIWorkflowClass, proxy: &Proxy<
         return Vec::new();
     }
     let url = proxy.url(class);
-    let mut direct = format!("{NO_PROXY},.{},{API_SERVER}", plan::cluster_domain(class));
+    let of_cluster: Vec<_> = plan::cluster_domains(class)
+        .map(|domain| format!(".{domain}"))
+        .collect();
+    let mut direct = format!("{NO_PROXY},{},{API_SERVER}", of_cluster.join(","));
     let egress = workflow.spec.network.iter().flat_map(|network| &network.egress);
     for range in egress.flat_map(|rule| rule.to.cidrs.iter().flatten()) {
         direct.push_str(&format!(",{range}"));

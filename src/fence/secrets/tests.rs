@@ -1,6 +1,7 @@
 use rstest::rstest;
 use serde_json::json;
 
+use super::super::object::MAX_VIOLATIONS;
 use super::super::testing::{set, workflow_object};
 use super::*;
 

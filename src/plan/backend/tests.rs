@@ -152,6 +152,31 @@ fn the_class_and_the_cluster_choose_and_what_is_not_there_is_said(
     assert_eq!(exfiltration.reason, if is_cilium { "Closed" } else { "Possible" });
 }
 
+#[rstest]
+#[case::named("Cilium", &["a.example.com"], None, &[Child::CiliumNetworkPolicy])]
+#[case::nothing_declared("Cilium", &[], None, &[])]
+#[case::of_before("Proxy", &[], Some("Cilium"), &[Child::CiliumNetworkPolicy])]
+#[case::of_the_cluster("ClusterNetworkPolicy", &["a.example.com"], None, &[Child::ClusterNetworkPolicy])]
+#[case::a_memory("ResolvedAddresses", &[], None, &[Child::ResolvedNames])]
+#[case::changed("ResolvedAddresses", &["a.example.com"], Some("ClusterNetworkPolicy"), &[Child::ClusterNetworkPolicy, Child::ResolvedNames])]
+#[case::for_the_operator_to_find_out("Auto", &["a.example.com"], None, &[])]
+fn what_must_be_read_is_what_the_class_names_and_what_stood(
+    #[case] named: &str,
+    #[case] domains: &[&str],
+    #[case] before: Option<&str>,
+    #[case] expected: &[Child],
+) {
+    let declared = declaring(domains, before);
+    let class = place(Some(named), true, Writable).class;
+    let concerned = |(backend, _): &(Backend, Child)| is_concerned(&declared, class.as_ref(), *backend);
+    let kinds: Vec<_> = KINDS_BESIDE
+        .into_iter()
+        .filter(concerned)
+        .map(|(_, child)| child)
+        .collect();
+    assert_eq!(kinds, expected);
+}
+
 #[test]
 fn cilium_without_a_dns_learns_no_address() {
     for (named, reason) in [(Some("Cilium"), "NoEgressBackend"), (None, "NoEgressProxy")] {
@@ -204,6 +229,88 @@ fn one_way_goes_before_the_other_comes() {
         [("delete", "CiliumNetworkPolicy"), ("replace", "NetworkPolicy")]
     );
     assert_eq!(said(&none, &observed, &changes).egress, None);
+}
+
+/// Cilium looks at no name by itself, and opens whatever a wildcard stands for. A class that names it refuses that; where it was chosen by what is
+/// there, nobody has.
+#[test]
+fn no_wildcard_opens_the_clusters_names_where_cilium_is_what_is_there() {
+    let with_names = |mut observed: Observed| {
+        let status = observed.class.as_mut().unwrap().status.get_or_insert_default();
+        status.cluster_domain = Some("k8s.corp.example".to_owned());
+        status.cluster_domains = vec!["sets.partner.example".to_owned()];
+        observed
+    };
+    let place = |proxy| with_names(place(None, proxy, Writable));
+    let told = |plan: &Plan, declared: &AIWorkflow, observed: &Observed| {
+        let said = said(declared, observed, plan);
+        assert!(plan.acceptance.accepted, "{}", plan.acceptance.message);
+        let programmed = find(&said.conditions, ConditionType::Programmed).unwrap().clone();
+        let exfiltration = find(&said.conditions, ConditionType::DnsExfiltration).unwrap().clone();
+        (programmed, exfiltration)
+    };
+    let names_it = |children: &[(Child, Value)]| {
+        let policies = children
+            .iter()
+            .filter(|(child, _)| *child == Child::CiliumNetworkPolicy);
+        policies.map(|(_, policy)| policy.to_string()).collect::<Vec<_>>()
+    };
+    for (above, of_cluster) in [
+        ("*.corp.example", "k8s.corp.example"),
+        ("*.partner.example", "sets.partner.example"),
+    ] {
+        let declared = declaring(&[above, "*.beside.example"], None);
+        let observed = place(false);
+        let changes = plan(&declared, &observed);
+        let [policy] = names_it(&stored(&changes.changes)).try_into().expect("one policy");
+        assert!(policy.contains("**.beside.example"), "{policy}");
+        let opens = format!("\"**{}\"", &above[1..]);
+        assert!(!policy.contains(&opens), "neither opened nor asked for: {policy}");
+        let (programmed, exfiltration) = told(&changes, &declared, &observed);
+        assert_eq!(
+            (programmed.status, programmed.reason.as_str()),
+            (ConditionStatus::False, "WildcardDomains")
+        );
+        for words in [
+            of_cluster,
+            "name the hosts",
+            &format!("rule {};", above.replace('.', "-")),
+        ] {
+            assert!(programmed.message.contains(words), "{words}: {}", programmed.message);
+        }
+        assert!(
+            exfiltration.message.contains("Cilium cuts off all other questions"),
+            "{}",
+            exfiltration.message
+        );
+
+        // The proxy tells the cluster's names apart.
+        let observed = place(true);
+        let changes = plan(&declared, &observed);
+        let (programmed, _) = told(&changes, &declared, &observed);
+        assert_eq!(programmed.status, ConditionStatus::True, "{}", programmed.message);
+
+        // What was opened while nobody knew goes; and with the last rule its policy, and the DNS opens as without domains.
+        let stood = stored(&plan(&declared, &self::place(None, false, Writable)).changes);
+        assert!(names_it(&stood)[0].contains(&opens));
+        let declared = declaring(&[above, "*.beside.example"], Some("Cilium"));
+        let observed = with_children(&stood, place(false));
+        let changes = plan(&declared, &observed);
+        let replaced = changes.changes.iter().find_map(|change| match change {
+            Change::Replace(Child::CiliumNetworkPolicy, policy) => Some(policy.to_string()),
+            _ => None,
+        });
+        assert!(!replaced.expect("a narrower policy").contains(&opens));
+        let alone = declaring(&[above], Some("Cilium"));
+        let changes = plan(&alone, &observed);
+        assert!(kinds(&changes.changes).contains(&("delete", "CiliumNetworkPolicy")));
+        assert!(opens_dns(&changes, &observed));
+        let (programmed, exfiltration) = told(&changes, &alone, &observed);
+        assert_eq!(
+            (programmed.reason.as_str(), exfiltration.reason.as_str()),
+            ("WildcardDomains", "Possible")
+        );
+    }
 }
 
 /// The chart does not let Ringfence write them any more: what it wrote still opens a way, so it is to go, and if it cannot, that is said.

@@ -53,6 +53,14 @@ fn standing(workflow: &AIWorkflow, observed: &Observed) -> Observed {
     }
 }
 
+/// A peer holds at most 25 ranges: with one more, the API server would take no such policy at all.
+#[test]
+fn what_hands_out_credentials_fits_into_a_peer_for_each_family() {
+    for ranges in cidr::metadata() {
+        assert!((1..=25).contains(&ranges.len()), "{ranges:?}");
+    }
+}
+
 #[test]
 fn it_accepts_what_is_declared_for_the_pods_of_the_workflow_and_says_nothing_else() {
     let ports = json!([{"port": 443}, {"port": 8000, "endPort": 8010}, {"port": 9, "endPort": 9}]);

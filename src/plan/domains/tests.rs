@@ -513,7 +513,7 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
     );
     let class = observed.class.as_mut().unwrap();
     class.spec.cluster = serde_json::from_value(json!({"dns": {"mode": "ClusterOnly"}})).unwrap();
-    let rule = super::super::dns::rule(class, Some(RELEASE)).unwrap();
+    let rule = dns::rule(class, Some(RELEASE)).unwrap();
     let held = plan(&declared, &observed);
     assert!(held.held);
     assert_eq!(opens_names(&held), std::slice::from_ref(&rule));
@@ -530,19 +530,23 @@ fn the_way_to_names_is_the_classs_word_while_a_declaration_is_held() {
 fn a_name_of_the_cluster_is_no_domain_whatever_its_names_are_below() {
     let mut observed = opening(&["*"]);
     let class = observed.class.as_mut().unwrap();
-    class.status.get_or_insert_default().cluster_domain = Some("k8s.corp.example".to_owned());
+    let status = class.status.get_or_insert_default();
+    status.cluster_domain = Some("k8s.corp.example".to_owned());
+    status.cluster_domains = vec!["clusterset.local".to_owned(), "sets.partner.example".to_owned()];
     let declared = declaring(&[
         to("service", &["x.evil.svc.k8s.corp.example"]),
         to("below", &["*.k8s.corp.example"]),
         to("itself", &["k8s.corp.example"]),
         to("above", &["*.corp.example"]),
         to("beside", &["other-k8s.corp.example"]),
+        to("of-the-set", &["x.evil.svc.sets.partner.example"]),
+        to("above-the-set", &["*.partner.example"]),
     ]);
     let plan = plan(&declared, &observed);
-    assert_eq!(in_force(&plan), ["above", "beside"]);
+    assert_eq!(in_force(&plan), ["above", "beside", "above-the-set"]);
     assert_eq!(plan.acceptance.reason, Reason::OutsideClass);
     let told: Vec<_> = plan.acceptance.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told.len(), 4, "{told:?}");
     assert!(
         told.iter().all(|told| told.contains("is a name of the cluster")),
         "{told:?}"
@@ -554,5 +558,6 @@ fn a_name_of_the_cluster_is_no_domain_whatever_its_names_are_below() {
         let problems = super::super::plan(&declared, &observed).acceptance.problems;
         let values: Vec<_> = problems.iter().filter_map(|problem| problem.value.as_deref()).collect();
         assert!(values.contains(&"*.corp.example"), "{values:?}");
+        assert!(values.contains(&"*.partner.example"), "{values:?}");
     }
 }

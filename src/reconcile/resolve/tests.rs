@@ -35,6 +35,62 @@ fn what_is_gone_is_forgotten() {
     assert_eq!(resolving.turns.lock().unwrap().keys().collect::<Vec<_>>(), ["99"]);
 }
 
+/// Rules may name one thing many times, and there is an object for each workflow of the cluster.
+#[test]
+fn of_an_object_its_names_are_kept_each_once_as_they_count() {
+    let mut names = stored(&["b.example", "a.example", "B.example", "a.example", "*.example", "x y"]);
+    names.spec.rules = vec![names.spec.rules[0].clone(); 64];
+    let counted = hosts(&names);
+    keep_names(&mut names);
+    let kept: Vec<_> = names.spec.rules.iter().flat_map(|rule| &rule.domains).collect();
+    assert_eq!(kept, ["a.example", "b.example"]);
+    assert_eq!(hosts(&names), counted);
+    let many: Vec<_> = (0..1000).map(|name| format!("n{name}.example")).collect();
+    let mut names = stored(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    keep_names(&mut names);
+    assert_eq!(names.spec.rules[0].domains.len(), MAX_NAMES);
+}
+
+#[test]
+fn older_ones_take_the_room_of_their_namespace_and_of_all() {
+    let domains: Vec<_> = (0..MAX_NAMES).map(|name| format!("n{name}.example")).collect();
+    let domains: Vec<_> = domains.iter().map(String::as_str).collect();
+    let made = |namespace: &str, hour: usize, uid: usize| {
+        let mut names = stored(&domains);
+        names.metadata.namespace = Some(namespace.to_owned());
+        names.metadata.uid = Some(format!("{uid:04}"));
+        names.metadata.creation_timestamp =
+            serde_json::from_value(json!(format!("2026-11-27T{hour:02}:00:00Z"))).unwrap();
+        keep_names(&mut names);
+        names
+    };
+    let (known, mut writer) = reflector::store();
+    let mut add = |names: ResolvedNames| writer.apply_watcher_event(&watcher::Event::Apply(names));
+    let mut named = 0;
+    let mut of = |namespace: &str, hour: usize, count: usize| {
+        for _ in 0..count {
+            named += 1;
+            let mut names = made(namespace, hour, named);
+            names.metadata.name = Some(format!("n{named}"));
+            add(names);
+        }
+    };
+    let looked = |namespace: &str, hour: usize, uid: usize| room(&made(namespace, hour, uid), &known);
+    assert_eq!(looked("ai", 9, 5000), OF_NAMESPACE);
+    of("ai", 10, 3);
+    assert_eq!(looked("ai", 9, 5000), OF_NAMESPACE, "these are younger");
+    assert_eq!(looked("ai", 11, 5000), OF_NAMESPACE - 3 * MAX_NAMES);
+    assert_eq!(looked("ai", 10, 2), OF_NAMESPACE - MAX_NAMES, "of one time, by UID");
+    assert_eq!(looked("shop", 11, 5000), OF_NAMESPACE);
+    of("ai", 10, 9);
+    assert_eq!(looked("ai", 11, 5000), 0);
+    of("other", 10, 26);
+    assert_eq!(looked("shop", 11, 5000), IN_ALL - 38 * MAX_NAMES);
+    of("other", 10, 100);
+    assert_eq!(looked("shop", 11, 5000), 0);
+    assert_eq!(looked("shop", 9, 5000), OF_NAMESPACE);
+}
+
 #[test]
 fn what_was_not_looked_up_says_why_and_what_is_declared_no_more_is_forgotten() {
     let mut names = stored(&["a.example", "b.example", "c.example"]);

@@ -16,12 +16,12 @@ use kube::core::params::{ListParams, WatchParams};
 use serde_json::Value as Json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, FramedRead};
 use tokio_util::io::StreamReader;
 
 use super::Kind;
 use crate::api::is_dns_subdomain;
-use crate::review::{Keep, exceeds, parse_kept};
+use crate::review::{Keep, is_its_writers, parse_kept};
 
 /// What is kept of a page, and of an event.
 const LIST: Keep = Keep::But(&[("items", Keep::UNMANAGED)]);
@@ -44,8 +44,9 @@ const PLACES: Keep = Keep::Only(&[
 ]);
 const PLACED: Keep = Keep::Only(&[("type", Keep::Whole), ("object", PLACE)]);
 
-/// Most bytes of one page: an object of the API server has at most 1.5 MiB in its store, each byte of which may be written as six.
-const MAX_PAGE: usize = 10 << 20;
+/// Most bytes of one page, and of one event: an object of the API server has at most 1.5 MiB in its store, each byte of which may be written
+/// as seven.
+const MAX_PAGE: usize = 12 << 20;
 /// Most that a page may weigh once it is parsed.
 const MAX_PAGE_WEIGHT: usize = 32 << 20;
 /// Objects of a page, where nothing says that they are large.
@@ -105,7 +106,7 @@ pub(super) struct Page {
 /// An object as it was read.
 pub(super) enum Read {
     Whole(Json),
-    /// It weighs more, or nests deeper, than is read: where it lies. What one writes must not keep all others from being read.
+    /// It weighs more, or nests deeper, than is read, or is no JSON: where it lies. What one writes must not keep all others from being read.
     Beyond(Json),
 }
 
@@ -134,7 +135,11 @@ pub(super) async fn discover(client: &Client, kind: &Kind) -> Result<Served, Fai
     let request = request.map_err(|_| Failure::lost("its group or version cannot be part of a URL"))?;
     let list = match answer(client, request, None, Keep::Whole).await? {
         Answer::Json(list) => list,
-        Answer::TooLarge => return Err(Failure::lost("what the API server says of its group is too large")),
+        Answer::TooLarge => {
+            return Err(Failure::lost(
+                "what the API server says of its group is too large, or no JSON",
+            ));
+        }
         Answer::Refused(404, _) => return Err(absent()),
         Answer::Refused(code, said) => return Err(Failure::lost(format!("{said} ({code})"))),
     };
@@ -166,38 +171,61 @@ pub(super) async fn discover(client: &Client, kind: &Kind) -> Result<Served, Fai
 
 /// A list in the making.
 pub(super) struct Listing<'a> {
-    pub client: &'a Client,
-    pub pages: &'a Semaphore,
-    pub kind: &'a Kind,
-    pub served: &'a Served,
+    client: &'a Client,
+    pages: &'a Semaphore,
+    kind: &'a Kind,
+    served: Served,
+    /// How many objects to ask for at first: where those of the last page were large, the next are likely to be, and each answer that is too
+    /// large costs the time of one.
+    first: u32,
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
+    pub(super) fn new(client: &'a Client, pages: &'a Semaphore, kind: &'a Kind, served: Served) -> Self {
+        Self {
+            client,
+            pages,
+            kind,
+            served,
+            first: PAGE,
+        }
+    }
+
     /// Asks for one page; for a smaller one where the objects are large.
-    pub(super) async fn page(&self, next: Option<&str>) -> Result<Page, Failure> {
-        let mut limit = PAGE;
+    pub(super) async fn page(&mut self, next: Option<&str>) -> Result<Page, Failure> {
+        let mut limit = self.first;
         loop {
             match self.attempt(next, limit, false).await? {
-                Some(page) => return Ok(page),
+                Some(page) => {
+                    let growth = if limit == self.first { 2 } else { 1 };
+                    self.first = limit.saturating_mul(growth).min(PAGE);
+                    return Ok(page);
+                }
                 None if limit > 1 => limit = (limit / 8).max(1),
                 None => break,
             }
         }
+        self.first = 1;
         let page = self.attempt(next, 1, true).await?;
-        page.ok_or_else(|| Failure::lost("one of its objects is larger than any can be"))
+        page.ok_or_else(|| Failure::lost("one of its objects cannot be read, nor what it is called"))
     }
 
-    /// `None` where the page is larger, heavier or deeper than may be; only where its objects lie, if that is enough.
+    /// `None` where the page is larger, heavier or deeper than may be, or no JSON; only where its objects lie, if that is enough.
     async fn attempt(&self, next: Option<&str>, limit: u32, places: bool) -> Result<Option<Page>, Failure> {
         let mut params = ListParams::default().limit(limit);
         params.continue_token = next.map(str::to_owned);
-        let request = Request::new(&*self.served.path).list(&params);
+        let request = Request::new(&*self.served.path);
+        let request = if places {
+            request.list_metadata(&params)
+        } else {
+            request.list(&params)
+        };
         let request = request.map_err(|error| Failure::lost(error.to_string()))?;
         let keep = if places { PLACES } else { LIST };
         let mut list = match answer(self.client, request, Some(self.pages), keep).await? {
             Answer::Json(list) => list,
             Answer::TooLarge => return Ok(None),
-            Answer::Refused(code, said) => return Err(refused(self.kind, self.served, "list", code, &said)),
+            Answer::Refused(code, said) => return Err(refused(self.kind, &self.served, "list", code, &said)),
         };
         let text = |pointer: &str| list.pointer(pointer).and_then(Json::as_str).map(str::to_owned);
         let next = text("/metadata/continue").filter(|token| !token.is_empty());
@@ -242,13 +270,15 @@ pub(super) async fn changes(
         return Err(refused(kind, served, "watch", status.as_u16(), &said));
     }
     let bytes = response.into_body().into_data_stream().map_err(std::io::Error::other);
-    let lines = FramedRead::new(StreamReader::new(bytes), LinesCodec::new_with_max_length(MAX_PAGE));
+    // Bytes: text that is none would end the watch, and each that goes on from the same version.
+    let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), b"\n".to_vec(), MAX_PAGE);
+    let lines = FramedRead::new(StreamReader::new(bytes), codec);
     Ok(lines.map(|line| match line {
-        Ok(line) => event(line.as_bytes()),
-        Err(LinesCodecError::MaxLineLengthExceeded) => {
+        Ok(line) => event(&line),
+        Err(AnyDelimiterCodecError::MaxChunkLengthExceeded) => {
             Err(Failure::lost("an event of its watch is larger than any object can be"))
         }
-        Err(LinesCodecError::Io(_)) => Err(Failure::passing("its watch broke off")),
+        Err(AnyDelimiterCodecError::Io(_)) => Err(Failure::passing("its watch broke off")),
     }))
 }
 
@@ -257,7 +287,7 @@ fn event(line: &[u8]) -> Result<Change, Failure> {
     let unread = |_| Failure::lost("an event of its watch could not be read");
     let (mut event, is_whole) = match parse_kept(line, MAX_PAGE_WEIGHT, EVENT) {
         Ok((event, _)) => (event, true),
-        Err(error) if exceeds(&error) => (parse_kept(line, MAX_PAGE_WEIGHT, PLACED).map_err(unread)?.0, false),
+        Err(error) if is_its_writers(&error) => (parse_kept(line, MAX_PAGE_WEIGHT, PLACED).map_err(unread)?.0, false),
         // Cut off where the connection ended.
         Err(error) if error.is_eof() => return Err(Failure::passing("its watch broke off")),
         Err(error) => return Err(unread(error)),
@@ -311,7 +341,7 @@ fn short(said: &str, code: u16) -> String {
 
 enum Answer {
     Json(Json),
-    /// Larger or heavier than may be.
+    /// Larger or heavier than may be, or no JSON.
     TooLarge,
     /// Status and the API server's own words.
     Refused(u16, String),
@@ -345,7 +375,7 @@ async fn answer(
     }
     match parse_kept(&bytes, MAX_PAGE_WEIGHT, keep) {
         Ok((json, _)) => Ok(Answer::Json(json)),
-        Err(error) if exceeds(&error) => Ok(Answer::TooLarge),
+        Err(error) if is_its_writers(&error) => Ok(Answer::TooLarge),
         Err(_) => Err(Failure::lost("what the API server answers is no JSON that can be read")),
     }
 }

@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::ask::{self, Failure, Listing, Served};
+use super::ask::{self, Failure, Served};
 use super::budget::Share;
 use super::fields::Fields;
 use super::held::Held;
+use super::relist::{Listed, Relist, Step};
 use super::{Kind, LINGER, Shared, Wanted, is_secret};
 
 /// How long a watch may fail before what is held counts as not synced. Where it only goes silent, that begins when it should
@@ -268,10 +269,15 @@ pub(super) async fn run(
     shared.metrics.forget_cache(&label);
 }
 
+/// How a watch ended.
+enum Watched {
+    Ended,
+    /// Policies ask for other fields, or it was looked whether what was left out weighs less now.
+    Listed(Listed),
+}
+
 /// How a turn of list and watch ended.
 enum End {
-    /// Policies ask for other fields, or it is looked whether what was left out weighs less now.
-    Views,
     Failed(Failure),
     /// It does not fit into the budget.
     Heavy,
@@ -294,7 +300,7 @@ struct Follower<'a> {
     proven: Instant,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
     /// Returns never.
     async fn run(&mut self) {
         let kind = &self.followed.kind;
@@ -305,7 +311,6 @@ impl Follower<'_> {
         }
         loop {
             match self.turn().await {
-                End::Views => {}
                 End::Failed(failure) => {
                     self.followed.fail(&failure.why);
                     self.pause().await;
@@ -353,72 +358,100 @@ impl Follower<'_> {
     }
 
     async fn list_and_watch(&mut self) -> Result<std::convert::Infallible, End> {
-        let views = self.views.borrow_and_update().clone();
-        let kind = &self.followed.kind;
-        let served = ask::discover(&self.shared.client, kind).await?;
+        let (followed, shared) = (self.followed, self.shared);
+        let kind = &followed.kind;
+        let served = ask::discover(&shared.client, kind).await?;
         if kind.group.is_empty() && served.plural == "secrets" {
             return Err(Failure::lost("Ringfence reads no Secrets: ask for what names them").into());
         }
-        let share = self.shared.budget.of_one();
-        let mut held = Held::new(kind, &views, served.namespaced, share);
-        let again = Instant::now() + jittered(HEAVY_RETRY);
-        let mut version = self.list(&served, &mut held).await?;
-        self.proven = Instant::now();
-        self.publish(&held, Some(Instant::now() + PATIENCE));
-        info!(
-            kind = kind.label(),
-            bytes = held.weight(),
-            "objects that policies look at are synced"
-        );
+        let mut list = Some(self.list(&served));
+        // What was in force is still held, and counts no more than the larger of both.
+        let before = self.share.held();
+        let Listed { mut held, mut version } = loop {
+            if let Some(listed) = self.go_on(&mut list, before).await? {
+                break listed;
+            }
+        };
+        self.put_in_force(&held);
+        let mut again = Instant::now() + jittered(HEAVY_RETRY);
         loop {
             let begun = Instant::now();
-            match self.watch(&served, &mut held, &mut version).await {
-                Ok(()) if begun.elapsed() < FIRST_RETRY => sleep(jittered(FIRST_RETRY)).await,
-                Ok(()) => self.retry = FIRST_RETRY,
+            match self.watch(&served, &mut held, &mut version, &mut list).await {
+                Ok(Watched::Listed(listed)) => {
+                    Listed { held, version } = listed;
+                    self.put_in_force(&held);
+                    again = Instant::now() + jittered(HEAVY_RETRY);
+                }
+                Ok(Watched::Ended) if begun.elapsed() < FIRST_RETRY => sleep(jittered(FIRST_RETRY)).await,
+                Ok(Watched::Ended) => self.retry = FIRST_RETRY,
                 Err(End::Failed(failure)) if !failure.lost => {
-                    self.followed.fail(&failure.why);
+                    followed.fail(&failure.why);
                     self.pause().await;
                 }
                 Err(end) => return Err(end),
             }
             let views = self.views.borrow_and_update().clone();
-            if !held.narrow(&views) || (held.left_out() > 0 && Instant::now() > again) {
-                return Err(End::Views);
+            let is_asked_for_more = !held.narrow(&views);
+            let is_due = held.left_out() > 0 && Instant::now() > again;
+            let is_listed_for = list.as_ref().is_some_and(|list| list.views == views);
+            if (is_asked_for_more || is_due) && !is_listed_for {
+                list = Some(Relist::begin(shared, kind, &served, views));
             }
+            self.charge(&held, list.as_ref());
             self.publish(&held, None);
         }
     }
 
-    async fn list(&mut self, served: &Served, held: &mut Held) -> Result<String, End> {
-        let listing = Listing {
-            client: &self.shared.client,
-            pages: &self.shared.pages,
-            kind: &self.followed.kind,
-            served,
+    /// Counts what is held as the larger of what is in force and of a list that is made beside it.
+    fn charge(&mut self, held: &Held, list: Option<&Relist<'_>>) -> bool {
+        let beside = list.map(Relist::weight).unwrap_or_default();
+        self.share.set(beside.max(held.weight()))
+    }
+
+    fn list(&mut self, served: &Served) -> Relist<'a> {
+        let views = self.views.borrow_and_update().clone();
+        Relist::begin(self.shared, &self.followed.kind, served, views)
+    }
+
+    /// Waits for the next page of a list that there is, beside what weighs so much. Ended early it can be called again.
+    async fn go_on(&mut self, list: &mut Option<Relist<'a>>, beside: usize) -> Result<Option<Listed>, End> {
+        let Some(waiting) = list.as_mut() else {
+            return std::future::pending().await;
         };
-        let before = self.share.held();
-        let mut next = None;
-        loop {
-            let page = listing.page(next.as_deref()).await?;
-            for object in &page.items {
-                held.put(held.prune(object)?)?;
-            }
-            // What was in force is still held, and counts no more than the larger of both.
-            if !self.share.set(before.max(held.weight())) {
-                return Err(End::Heavy);
-            }
-            match page.next {
-                Some(more) => next = Some(more),
-                None if page.version.is_empty() => {
-                    return Err(Failure::lost("its list has no version to watch from").into());
-                }
-                None => return Ok(page.version),
-            }
+        let page = waiting.next().await;
+        let step = list.take().map(|list| list.take(page)).transpose()?;
+        let (weight, listed) = match step {
+            Some(Step::Further(more)) => (list.insert(more).weight(), None),
+            Some(Step::Whole(listed)) => (listed.held.weight(), Some(listed)),
+            None => return Ok(None),
+        };
+        if self.share.set(beside.max(weight)) {
+            Ok(listed)
+        } else {
+            Err(End::Heavy)
         }
     }
 
-    /// Follows one watch to its end, which is no failure.
-    async fn watch(&mut self, served: &Served, held: &mut Held, version: &mut String) -> Result<(), End> {
+    fn put_in_force(&mut self, held: &Held) {
+        self.proven = Instant::now();
+        // A list that took the place of a larger one gives back what that took.
+        self.share.set(held.weight());
+        self.publish(held, Some(Instant::now() + PATIENCE));
+        info!(
+            kind = self.followed.kind.label(),
+            bytes = held.weight(),
+            "objects that policies look at are synced"
+        );
+    }
+
+    /// Follows one watch to its end, which is no failure, or until a list is whole that is made beside it.
+    async fn watch(
+        &mut self,
+        served: &Served,
+        held: &mut Held,
+        version: &mut String,
+        list: &mut Option<Relist<'a>>,
+    ) -> Result<Watched, End> {
         let length = jittered(WATCH);
         let kind = &self.followed.kind;
         let changes = ask::changes(&self.shared.client, kind, served, version, length).await?;
@@ -428,11 +461,16 @@ impl Follower<'_> {
         // Cut down as they come: only what is kept waits for the others.
         let changes = changes.map(move |change| Ok::<_, End>(cut.change(change?)?));
         let mut changes = pin!(changes.ready_chunks(TOGETHER));
+        let mut views = self.views.clone();
         loop {
             let some = tokio::select! {
                 some = timeout_at(end, changes.next()) => some,
                 // Whoever called looks at them.
-                _ = self.views.changed() => return Ok(()),
+                _ = views.changed() => return Ok(Watched::Ended),
+                listed = self.go_on(list, held.weight()) => match listed? {
+                    Some(listed) => return Ok(Watched::Listed(listed)),
+                    None => continue,
+                },
             };
             let some = match some {
                 Ok(Some(some)) => some,
@@ -440,7 +478,7 @@ impl Follower<'_> {
                     if Instant::now() + 2 * MARGIN >= end {
                         self.proven = Instant::now();
                     }
-                    return Ok(());
+                    return Ok(Watched::Ended);
                 }
                 Err(_) => return Err(Failure::passing("its watch went silent").into()),
             };
@@ -462,7 +500,7 @@ impl Follower<'_> {
                 }
             }
             if changed {
-                if !self.share.set(held.weight()) {
+                if !self.charge(held, list.as_ref()) {
                     return Err(End::Heavy);
                 }
                 self.publish(held, None);
@@ -474,8 +512,6 @@ impl Follower<'_> {
     }
 
     fn publish(&mut self, held: &Held, fresh_until: Option<Instant>) {
-        // A list that took the place of a larger one gives back what that took.
-        self.share.set(held.weight());
         let values = (self.shared.next_version(), held.values());
         self.followed.set(|state| {
             state.held = Some(values);

@@ -97,7 +97,7 @@ impl Held {
             }
             (None, None) => {
                 return Err(Failure::lost(format!(
-                    "{} weighs more, or nests deeper, than is read: make it smaller, or delete it",
+                    "{} weighs more, or nests deeper, than is read, or holds what is no JSON: write it anew, or delete it",
                     place.name
                 )));
             }

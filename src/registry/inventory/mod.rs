@@ -13,6 +13,7 @@ mod fields;
 mod follow;
 mod held;
 mod objects;
+mod relist;
 
 use std::collections::BTreeMap;
 use std::fmt;

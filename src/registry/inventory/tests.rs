@@ -11,6 +11,11 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// Stands for a byte that is no text.
+const RAW: &str = "\u{ff}";
+/// Stands for a status that never comes.
+const SILENT: u16 = 0;
+
 /// Answers by the path and query of a request: status and body. A watch that is not in the table ends at once.
 type Answers = Box<dyn FnMut(&str) -> (u16, String) + Send>;
 
@@ -30,7 +35,13 @@ impl Fake {
             let url = request.uri().to_string();
             log.lock().unwrap().push(url.clone());
             let (status, body) = answers.lock().unwrap()(&url);
-            std::future::ready(Response::builder().status(status).body(Body::from(body.into_bytes())))
+            async move {
+                if status == SILENT {
+                    std::future::pending::<()>().await;
+                }
+                let bytes: Vec<&[u8]> = body.split(RAW).map(str::as_bytes).collect();
+                Response::builder().status(status).body(Body::from(bytes.join(&0xff)))
+            }
         });
         let metrics = Arc::new(Metrics::new());
         let inventory = Inventory::new(Client::new(service, "default"), Arc::clone(&metrics), budget);
@@ -301,28 +312,32 @@ async fn a_namespace_that_overfills_its_share_has_no_verdict_and_all_others_have
 }
 
 /// What one writes must not keep all others from being read: neither in a list nor by an event.
+#[rstest::rstest]
+#[case::too_deep(&json!((0..200).fold(json!(1), |inner, _| json!({"a": inner}))))]
+#[case::half_a_pair(&json!("HALF"))]
+#[case::no_text(&json!(RAW))]
 #[tokio::test]
-async fn a_namespace_with_an_object_that_cannot_be_read_is_left_out_and_all_others_are_seen() {
-    let deep = (0..200).fold(json!(1), |inner, _| json!({"a": inner}));
+async fn a_namespace_with_an_object_that_cannot_be_read_is_left_out_and_all_others_are_seen(#[case] deep: &Json) {
+    let written = |text: String| text.replace("HALF", "\\ud800");
     let of = |namespace: &str, name: &str, x: &Json, version: &str| {
         let mut pod = pod(name, version, x);
         pod["metadata"]["namespace"] = json!(namespace);
         pod["metadata"]["managedFields"] = json!([deep]);
         pod
     };
-    let (listed, told) = (of("listed", "one", &deep, "1"), of("told", "two", &deep, "11"));
+    let (listed, told) = (of("listed", "one", deep, "1"), of("told", "two", deep, "11"));
     let [first, second] = [of("other", "one", &json!(1), "2"), of("other", "two", &json!(2), "12")];
     let fake = Fake::new(INVENTORY_BUDGET, move |url| match url {
         "/api/v1" => (200, core()),
         url if url.contains("watch=true") && url.ends_with("resourceVersion=10") => {
-            (200, event("ADDED", &told) + &event("ADDED", &second))
+            (200, written(event("ADDED", &told)) + &event("ADDED", &second))
         }
         url if url.contains("watch=true") => (200, String::new()),
         url if url.contains("limit=1") && !url.contains("continue=") => {
-            (200, page(std::slice::from_ref(&listed), "more"))
+            (200, written(page(std::slice::from_ref(&listed), "more")))
         }
         url if url.contains("continue=") => (200, page(std::slice::from_ref(&first), "")),
-        _ => (200, page(&[listed.clone(), first.clone()], "")),
+        _ => (200, written(page(&[listed.clone(), first.clone()], ""))),
     });
     let x = [kind("", "v1", "Pod", &["spec.x"])];
     fake.inventory.want([x.as_slice()]);
@@ -338,6 +353,39 @@ async fn a_namespace_with_an_object_that_cannot_be_read_is_left_out_and_all_othe
     }
     let trouble = fake.inventory.trouble(&x).expect("it is said");
     assert!(trouble.why.contains("not seen: listed, told."), "{trouble:?}");
+}
+
+/// One namespace's objects may be so many and so large that a list takes minutes.
+#[tokio::test]
+async fn what_is_held_is_followed_while_it_is_listed_again() {
+    let mut lists = 0;
+    let fake = Fake::new(INVENTORY_BUDGET, move |url| match url {
+        "/api/v1" => (200, core()),
+        url if url.contains("watch=true") && url.ends_with("resourceVersion=10") && lists > 1 => {
+            (200, event("ADDED", &pod("two", "11", &json!(2))))
+        }
+        url if url.contains("watch=true") => (200, String::new()),
+        _ => {
+            lists += 1;
+            let status = if lists > 1 { SILENT } else { 200 };
+            (status, page(&[pod("one", "1", &json!(1))], ""))
+        }
+    });
+    let (x, y) = (
+        [kind("", "v1", "Pod", &["spec.x"])],
+        [kind("", "v1", "Pod", &["spec.y"])],
+    );
+    fake.inventory.want([x.as_slice()]);
+    fake.sees(&x, Result::is_ok).await.unwrap();
+    fake.inventory.want([x.as_slice(), y.as_slice()]);
+    let is_there = |seen: &Result<Json, String>| {
+        let seen = seen.as_ref().ok();
+        seen.is_some_and(|seen| seen.pointer("/namespace/a/v1/Pod/two").is_some())
+    };
+    fake.sees(&x, is_there).await.unwrap();
+    let why = fake.inventory.of(&y, "a").unwrap_err();
+    assert!(why.contains("being listed with the fields"), "{why}");
+    assert_eq!(fake.count("limit="), 2, "one list at a time");
 }
 
 #[tokio::test]

@@ -109,6 +109,20 @@ fn what_is_no_json_is_said_to_be_none(#[case] body: &str) {
     ));
 }
 
+/// What the API server passes on as it was sent is up to who sent it; what is cut off is not.
+#[rstest]
+#[case::half_a_pair(br#""\ud800"}}"#, true)]
+#[case::no_text(b"\"\xff\"}}", true)]
+#[case::beyond_all_bounds(b"1e999}}", true)]
+#[case::cut_off(br#""\ud8"#, false)]
+fn an_object_that_is_no_json_is_told_from_a_body_that_broke_off(#[case] object: &[u8], #[case] is_the_object: bool) {
+    let body = [br#"{"request":{"uid":"u-1","object":"#, object].concat();
+    let error = Review::parse(&body).unwrap_err();
+    assert_eq!(matches!(error.problem, Problem::Text(_)), is_the_object, "{error}");
+    assert_eq!(matches!(error.problem, Problem::Json(_)), !is_the_object, "{error}");
+    assert_eq!(error.uid.as_deref(), Some("u-1"));
+}
+
 #[test]
 fn nesting_beyond_the_limit_keeps_the_uid() {
     let body = format!(r#"{{"request":{{"uid":"u-1","object":{}"#, "[".repeat(100_000));

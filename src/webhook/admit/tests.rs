@@ -873,10 +873,23 @@ async fn what_controllers_make_is_excused_with_what_they_make_it_of(#[case] chan
     assert!(!unread.allowed() && unread.fault.is_none() == changed, "{unread:?}");
 }
 
+/// A pod of the Job, which ran that image.
+fn ran(image: &str) -> Value {
+    let job = owner("batch/v1", "Job", "j", Some(workload("j")));
+    let owned = set(pod(), "/metadata/ownerReferences", json!([owner_reference(&job)]));
+    set(owned, "/spec/containers/0/image", json!(image))
+}
+
 /// An owner is a word that whoever makes an object writes into it.
 #[rstest]
 #[case::a_pod(owner("batch/v1", "Job", "j", Some(workload("j"))), "ann", None, false)]
 #[case::a_pod_that_gets_one(owner("batch/v1", "Job", "j", Some(workload("j"))), "ann", Some(pod()), false)]
+#[case::a_pod_that_runs_something_else(
+    owner("batch/v1", "Job", "j", Some(workload("j"))),
+    "ann",
+    Some(ran("registry.example.com/other")),
+    false
+)]
 #[case::by_its_controller(
     owner("batch/v1", "Job", "j", Some(workload("j"))),
     "system:kube-controller-manager",

@@ -7,8 +7,8 @@ use crate::review::{Decision, Violation};
 use crate::telemetry::PolicyAction;
 
 /// Whether a verdict counts where the policy acts: one that was found always does. What keeps a policy from being asked, earlier requests
-/// brought about: whoever sent those would pass by them, with Ignore too. They may have been of other namespaces, where a policy has taken a
-/// quarter of all threads along, or all are busy.
+/// brought about: whoever sent those would pass by them, with Ignore too. Those of one namespace alone do that to no other: it holds a quarter
+/// of the threads at most.
 pub(super) fn counts(one: &Match, outcome: &Result<Findings, EvalError>) -> bool {
     match outcome {
         Ok(_) | Err(EvalError::NoThread | EvalError::Unended) => true,

@@ -9,7 +9,7 @@ use super::range::Range;
 use super::{Labels, Matrix, Open, Pod, Port, Scene};
 
 /// Addresses that hand out a cloud's credentials: never a peer, whatever a range holds. In the form of NAT64 as well.
-const METADATA: [&str; 22] = [
+const METADATA: [&str; 27] = [
     "169.254.169.254",
     "168.63.129.16",
     "100.100.100.200",
@@ -19,10 +19,14 @@ const METADATA: [&str; 22] = [
     "169.254.0.23",
     "169.254.42.42",
     "192.0.0.192",
+    "100.96.0.96",
+    "100.80.80.80",
     "64:ff9b::169.254.169.252",
     "64:ff9b::169.254.0.23",
     "64:ff9b::169.254.42.42",
     "64:ff9b::192.0.0.192",
+    "64:ff9b::100.96.0.96",
+    "64:ff9b::100.80.80.80",
     "64:ff9b::169.254.169.254",
     "64:ff9b::168.63.129.16",
     "64:ff9b::100.100.100.200",
@@ -32,6 +36,7 @@ const METADATA: [&str; 22] = [
     "fd00:ec2::23",
     "fd00:42::42",
     "fd00:a9fe:a9fe::1",
+    "fd00:100::100:200",
 ];
 
 /// What people declared, and the cluster that they declared it in.
