@@ -24,8 +24,8 @@ pub(super) enum Applied {
 const UNANSWERED: usize = 3;
 
 /// Makes the changes; where one fails, the others all the same: what is in one object must not keep what another gives from being taken
-/// back. `seen` is what the plan was made from; `foreign` tells which changes put back what somebody else had changed. Roles that stay as they
-/// are are held to the ceiling.
+/// back. `seen` is what the plan was made from; `foreign` tells which changes put back what somebody else had changed. Roles that it leaves alone
+/// are held to the ceiling.
 pub(super) async fn apply<K>(
     owner: &K,
     namespace: &str,

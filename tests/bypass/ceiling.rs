@@ -203,7 +203,8 @@ async fn a_tenant_keeps_what_may_be_granted_no_more() {
     world.admin.delete(&path).await.ok();
     // The Role is as it was declared before.
     let changed_otherwise = async |name: &str| {
-        let images = json!({"spec": {"images": ["registry.example.com/finance/**", unique("another")]}});
+        let another = format!("registry.example.com/{}/**", unique("another"));
+        let images = json!({"spec": {"images": ["registry.example.com/finance/**", another]}});
         world.tess.patch(&one("AIWorkflow", ns, name), &images).await.ok();
         sleep(Duration::from_secs(1)).await;
     };
@@ -244,7 +245,7 @@ async fn a_tenant_keeps_what_may_be_granted_no_more() {
 #[tokio::test]
 async fn a_neighbour_raises_the_ceiling_for_a_moment() {
     let world = World::shared().await;
-    let above = rule(&["apps"], &["deployments"], &["patch"]);
+    let above = rule(&[""], &["persistentvolumeclaims"], &["get"]);
     let class = world
         .class(&json!({"images": {"allowed": ["**"]}, "permissions": [above]}))
         .await;
