@@ -173,7 +173,7 @@ async fn what_is_held_of_objects_with_ringfences_label_is_bounded() {
 /// An API server with one object of that kind, which is larger than any that is read.
 fn too_large(plural: &'static str) -> Reads {
     let named = r#"{"metadata":{"namespace":"bank","name":"huge"}}"#;
-    let huge = format!(r#"{{"metadata":{{"name":"huge"}},"x":"{}"}}"#, "x".repeat(11 << 20));
+    let huge = format!(r#"{{"metadata":{{"name":"huge"}},"x":"{}"}}"#, "x".repeat(13 << 20));
     let (none, named, huge) = (list("", ""), list(named, ""), list(&huge, ""));
     let client = client(move |request| {
         let accepts = request.headers().get("accept").and_then(|value| value.to_str().ok());

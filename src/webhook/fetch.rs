@@ -97,7 +97,7 @@ pub(super) async fn fetch(
             let bytes = bytes.len();
             Ok(Answer::Json(status, value, Size { bytes, weight }))
         }
-        Err(error) if is_its_writers(&error) => Ok(Answer::TooLarge),
+        Err(error) if status.is_success() && is_its_writers(&error) => Ok(Answer::TooLarge),
         Err(_) => Err(format!("the answer is no JSON that can be read ({status})")),
     }
 }

@@ -395,7 +395,7 @@ mod tests {
     /// One object of anybody's must not hide all others.
     #[tokio::test]
     async fn an_object_that_is_too_large_is_named_and_the_list_goes_on() {
-        let fat = json!({"metadata": {"namespace": "b", "name": "fat"}, "subjects": [{"name": "x".repeat(11 << 20)}]});
+        let fat = json!({"metadata": {"namespace": "b", "name": "fat"}, "subjects": [{"name": "x".repeat(13 << 20)}]});
         for body in [
             bytes(&fat),
             format!("{{\"x\": [{}1]}}", "{\"\":0},".repeat(500_000)).into_bytes(),

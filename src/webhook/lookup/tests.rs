@@ -282,7 +282,7 @@ async fn of_what_policies_see_all_is_kept_but_who_owns_which_field() {
 #[case::owners(owner("v1", "ReplicationController", "r"), "/api/v1/namespaces/ai/replicationcontrollers/r",
     json!({"metadata": {"ownerReferences": vec![json!({"apiVersion": "v1", "kind": "K", "name": "k", "uid": "2"}); 2000]}}))]
 #[case::a_text_for_an_object(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j", json!({"spec": "x".repeat(200 << 10)}))]
-#[case::bytes(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j", json!({"x": "x".repeat(11 << 20)}))]
+#[case::bytes(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j", json!({"x": "x".repeat(13 << 20)}))]
 #[case::weight(Key::Namespace("ai".into()), "/api/v1/namespaces/ai", json!({"spec": vec![json!({"a": 0}); 20_000]}))]
 #[tokio::test]
 async fn what_is_larger_than_any_that_works_is_an_error(#[case] key: Key, #[case] path: &str, #[case] object: Value) {
