@@ -141,7 +141,7 @@ async fn who_waits_for_a_look_at_all_bindings_keeps_nobody_else_waiting() {
     let calm = declared("v", "calm", true);
     let all_of = |namespace| (0..40).map(move |number| declared(namespace, &format!("w{number}"), false));
     let new: Vec<_> = ["x1", "x2"].into_iter().flat_map(all_of).collect();
-    let context = context(&world, &[&new[..], &[calm.clone()]].concat());
+    let context = context(&world, &[&new[..], std::slice::from_ref(&calm)].concat());
     let stop = CancellationToken::new();
     let looking = tokio::spawn(run(context.clone(), stop.clone()));
     let mut in_its_turn = in_turn(stop.clone(), workflow::reconcile);
@@ -250,7 +250,7 @@ fn an_answer_is_one_looks_that_began_after_the_question() {
     let is_awaited = |account: &Account, since| matches!(looks.ask(account, since), Answer::Awaited(_));
     assert!(is_awaited(&early, start) && is_awaited(&early, start));
     let asked = looks.begin(|_| true);
-    assert_eq!(asked, [early.clone()]);
+    assert_eq!(asked, std::slice::from_ref(&early));
     let began = Instant::now();
     assert!(is_awaited(&late, start));
     looks.end(began, &asked, Ok(vec![vec!["RoleBinding y/z".to_owned()]]));
