@@ -26,7 +26,7 @@ const MAX_SERVERS: usize = 3;
 const MAX_DATAGRAM: usize = 4096;
 /// Longest answer of a look-up that is read from a stream: hundreds of addresses, which is more than is kept. Each look-up holds as much while it
 /// is read, and whoever serves the name says how much that is.
-const MAX_LOOKED_UP: usize = 16 << 10;
+const MAX_LOOKED_UP: usize = 32 << 10;
 /// Longest answer that is passed on: as long as one can be, since the cluster's own DNS names each pod of a Service. How many wait for one at a
 /// time is bounded, and how many of one pod.
 const MAX_PASSED_ON: usize = u16::MAX as usize;
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(resolved(MAX_LOOKED_UP + 1).await, Err(NotResolved::TooLong));
         assert_eq!(
             NotResolved::TooLong.to_string(),
-            "what the DNS resolver answers is longer than 16 KiB"
+            "what the DNS resolver answers is longer than 32 KiB"
         );
     }
 
