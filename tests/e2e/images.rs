@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::repository;
+use support::{repository, without_cargos_words};
 
 use crate::flows;
 use crate::sandbox::{kept, say};
@@ -48,10 +48,8 @@ pub fn build() {
 /// As `make image` builds it, under the name that the README's install gives it.
 fn ringfence() {
     say("building Ringfence's image (minutes when nothing is cached)");
-    let built = Command::new(repository().join("image/build.sh"))
-        .arg(folder())
-        .arg(RINGFENCE)
-        .status();
+    let mut build = Command::new(repository().join("image/build.sh"));
+    let built = without_cargos_words(&mut build).arg(folder()).arg(RINGFENCE).status();
     assert!(built.expect("image/build.sh").success(), "there is no image: see above");
 }
 

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::{Value, json};
-use support::repository;
+use support::{repository, without_cargos_words};
 
 /// Of a build that begins with nothing, on a busy machine.
 const BUILD: u32 = 3600;
@@ -36,14 +36,7 @@ pub struct Image {
 pub fn run(seconds: u32, program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
     command.arg(seconds.to_string()).arg(program).args(arguments);
-    // Cargo told them to this process. Cargo itself would compile again whatever asks for them.
-    for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "LD_LIBRARY_PATH" {
-            command.env_remove(&*name);
-        }
-    }
-    command
+    without_cargos_words(&mut command)
         .current_dir(repository())
         .output()
         .expect("timeout of coreutils")

@@ -153,3 +153,14 @@ pub(crate) async fn checked(command: Command) -> Result<Output> {
     }
     Ok(output)
 }
+
+/// Takes from a program's environment what Cargo told this process. Cargo itself, called by it, would compile again whatever asks for these.
+pub fn without_cargos_words(command: &mut std::process::Command) -> &mut std::process::Command {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "LD_LIBRARY_PATH" {
+            command.env_remove(&*name);
+        }
+    }
+    command
+}

@@ -23,7 +23,7 @@ pub mod process;
 pub mod promql;
 mod ringfence;
 
-pub use commands::Output;
+pub use commands::{Output, without_cargos_words};
 pub use control_plane::{ControlPlane, Options, Ready, binaries, repository};
 pub use eventually::eventually;
 pub use identity::Identity;
