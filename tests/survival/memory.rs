@@ -12,7 +12,7 @@ use crate::fleet::{Fleet, Stranger};
 use crate::world::{Actor, Answer, POLICIES, SOON, all, condition, master, own, pod};
 
 /// The least that the operator takes: what is left for evaluations is some hundred mebibytes less than it has at rest.
-const LIMIT_MIB: u64 = 932;
+const LIMIT_MIB: u64 = 936;
 /// Reviews that eat at a time: more than are evaluated at a time.
 const EATERS: u64 = 4;
 /// Texts of 2 MiB that each would take.
