@@ -10,8 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::facts::{Facts, read};
-use super::object::MAX_VIOLATIONS;
-use super::object::{shown, violation};
+use super::object::{MAX_VIOLATIONS, shown, violation};
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicy, RegoPolicyException, is_dns_label};
 use crate::plan::{self, NamespaceFacts, Problem};
 use crate::policy::Declared;
