@@ -26,13 +26,14 @@ fn claim(name: &str, colour: &str, parameters: &[u8]) -> Vec<u8> {
         "config": [{"opaque": {"driver": "driver.example.com", "parameters": {"a": "HERE"}}}],
     }});
     let object = json!({"metadata": {"name": name, "labels": {"colour": colour}}, "spec": spec});
-    with(&object, parameters)
+    with(&object, "\"HERE\"", parameters)
 }
 
-fn with(object: &Value, parameters: &[u8]) -> Vec<u8> {
+/// An object with these bytes, which JSON of ours cannot hold, in a place of it.
+fn with(object: &Value, place: &str, bytes: &[u8]) -> Vec<u8> {
     let text = object.to_string();
-    let (before, behind) = text.split_once("\"HERE\"").expect("it is in there");
-    [before.as_bytes(), parameters, behind.as_bytes()].concat()
+    let (before, behind) = text.split_once(place).expect("it is in there");
+    [before.as_bytes(), bytes, behind.as_bytes()].concat()
 }
 
 /// A policy about ConfigMaps or claims of some namespaces.
@@ -154,6 +155,7 @@ async fn an_object_that_is_no_json_blinds_policies() {
         let claim: Value = serde_json::from_slice(&claim).expect("it is JSON");
         with(
             &json!({"metadata": {"name": name}, "spec": {"spec": claim["spec"]}}),
+            "\"HERE\"",
             parameters,
         )
     };
@@ -209,9 +211,7 @@ fn managed(object: &Value, version: &str, entries: &Value) -> Vec<u8> {
         "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:HERE": {}}},
     }));
     object["metadata"]["managedFields"] = json!(entries);
-    let text = object.to_string();
-    let (before, behind) = text.split_once("HERE").expect("it is in there");
-    [before.as_bytes(), b"\xff", behind.as_bytes()].concat()
+    with(&object, "HERE", b"\xff")
 }
 
 /// A review that cannot be read is a refusal, of whoever the next writer is: a controller that scales down, or a launcher.
