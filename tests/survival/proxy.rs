@@ -60,6 +60,7 @@ impl Proxy {
         let mut config = Config::new(cluster.ready().server.parse().expect("a URL"));
         let authority = std::fs::read(&cluster.ready().ca_certificate).expect("the CA");
         config.root_cert = Some(vec![pem(&authority)]);
+        config.default_retry = false;
         let client = Client::try_from(config).expect("a client");
         let way = Arc::new(Way::default());
         let routes = Router::new().fallback(forward).with_state((client, Arc::clone(&way)));

@@ -116,9 +116,13 @@ impl ControlPlane {
         client.unwrap_or_else(|error| panic!("no client for {identity:?}: {error:#}"))
     }
 
+    /// Each answer is seen as it is: kube's own client would ask again, for minutes, where it is 429, 503 or 504, which is how a
+    /// request is refused that got no verdict.
     async fn config(&self, identity: &Identity) -> Result<Config> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig_for(identity).await?)?;
-        Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        config.default_retry = false;
+        Ok(config)
     }
 
     /// A kubeconfig file of that identity, in the control plane's directory.
