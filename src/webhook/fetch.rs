@@ -31,7 +31,10 @@ pub(super) const LARGE_AT_ONCE: usize = 2;
 pub(super) const MAX_REASON: usize = 200;
 
 /// What is kept of an answer that is no.
-const REFUSAL: Keep = Keep::Only(&[("message", Keep::Whole)]);
+const REFUSAL: Keep = Keep::Only(&[
+    ("message", Keep::Whole),
+    ("metadata", Keep::Only(&[("continue", Keep::Whole)])),
+]);
 
 static LARGE: Semaphore = Semaphore::const_new(LARGE_AT_ONCE);
 

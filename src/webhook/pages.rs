@@ -3,6 +3,7 @@
 //! Must never: hold more of a list than one page, or let a page be as large as its objects can be made: five hundred objects of
 //! a megabyte each are one tenant's work.
 
+use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use kube::Client;
 use kube::core::Request;
@@ -228,6 +229,33 @@ fn failed(ask: &Ask, why: impl AsRef<str>) -> LookupError {
 
 /// `None` where the page is larger than may be: alone on its page, an object is the one that is at fault.
 async fn attempt(client: &Client, ask: &Ask, limit: u32, keep: Keep) -> Result<Option<Page>, LookupError> {
+    let (status, answer) = match once(client, ask, limit, keep).await? {
+        Once::Page(page) => return Ok(page),
+        Once::Refused(status, answer) => (status, answer),
+    };
+    // A list that takes longer than the API server keeps its past, some minutes, goes on from the same place as things are now. What was made
+    // before that place since it began is in neither, as with any list that is over.
+    let Some(next) = next(&answer).filter(|_| status == StatusCode::GONE && ask.next.is_some()) else {
+        return Err(failed(ask, refusal(status, &answer)));
+    };
+    let rest = Ask {
+        next: Some(next),
+        ..ask.clone()
+    };
+    match once(client, &rest, limit, keep).await? {
+        Once::Page(page) => Ok(page),
+        Once::Refused(status, answer) => Err(failed(ask, refusal(status, &answer))),
+    }
+}
+
+/// What the API server answers to one request.
+enum Once {
+    /// `None` where it is larger than may be.
+    Page(Option<Page>),
+    Refused(StatusCode, Value),
+}
+
+async fn once(client: &Client, ask: &Ask, limit: u32, keep: Keep) -> Result<Once, LookupError> {
     let mut params = ListParams::default().limit(limit);
     params.label_selector = Some(ask.labels.clone()).filter(|labels| !labels.is_empty());
     params.field_selector = Some(ask.fields.clone()).filter(|fields| !fields.is_empty());
@@ -241,19 +269,24 @@ async fn attempt(client: &Client, ask: &Ask, limit: u32, keep: Keep) -> Result<O
     let request = request.map_err(|error| failed(ask, error.to_string()))?;
     match fetch(client, request, keep, MAX_PAGE_WEIGHT).await {
         Err(why) => Err(failed(ask, why)),
-        Ok(Answer::TooLarge) => Ok(None),
+        Ok(Answer::TooLarge) => Ok(Once::Page(None)),
         Ok(Answer::Crowded) => Err(no_room(ask.to_string())),
-        Ok(Answer::Json(status, answer, _)) if !status.is_success() => Err(failed(ask, refusal(status, &answer))),
+        Ok(Answer::Json(status, answer, _)) if !status.is_success() => Ok(Once::Refused(status, answer)),
         Ok(Answer::Json(_, answer, Size { bytes, weight })) => {
             let page = read(answer).ok_or_else(|| failed(ask, "the answer is no list"))?;
-            Ok(Some(Page { bytes, weight, ..page }))
+            Ok(Once::Page(Some(Page { bytes, weight, ..page })))
         }
     }
 }
 
+/// Where an answer says that the list goes on.
+fn next(answer: &Value) -> Option<String> {
+    let token = answer.pointer("/metadata/continue").and_then(Value::as_str);
+    token.filter(|token| !token.is_empty()).map(str::to_owned)
+}
+
 fn read(mut answer: Value) -> Option<Page> {
-    let next = answer.pointer("/metadata/continue").and_then(Value::as_str);
-    let next = next.filter(|token| !token.is_empty()).map(str::to_owned);
+    let next = next(&answer);
     let items = match answer.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,
         // How an empty list may be written.
@@ -390,6 +423,43 @@ mod tests {
         assert_eq!(limits, asked);
         ask.first = Some(1000);
         assert_eq!(limit(&self::asked(&ask, answer(10)).await.1[0]), 500);
+    }
+
+    /// Whoever makes it long must not keep it from coming to its end.
+    #[tokio::test]
+    async fn a_list_goes_on_where_its_past_is_forgotten() {
+        let expired = |token: &str| {
+            let body = json!({"kind": "Status", "message": "too old", "code": 410, "metadata": {"continue": token}});
+            (410, bytes(&body))
+        };
+        let ask = |next: Option<&str>| Ask {
+            next: next.map(str::to_owned),
+            ..Ask::all(PODS, None)
+        };
+        let now = move |url: &str| match url.rsplit_once("continue=").map(|(_, token)| token) {
+            Some("old") => expired("now"),
+            Some("now") => (
+                200,
+                bytes(&json!({"metadata": {"continue": "on"}, "items": [{"x": 1}]})),
+            ),
+            // Neither a first page nor what is answered so again and again has a place to go on from.
+            _ => expired("again"),
+        };
+        let (found, urls) = asked(&ask(Some("old")), now).await;
+        let found = found.unwrap();
+        assert_eq!(
+            (found.items.len(), found.next.as_deref(), urls.len()),
+            (1, Some("on"), 2)
+        );
+        for (next, asked_for) in [(None, 1), (Some("again"), 2)] {
+            let (found, urls) = asked(&ask(next), now).await;
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains("too old (410)"), "{error}");
+            assert_eq!(urls.len(), asked_for);
+        }
+        // Without a place to go on from it is an error too.
+        let (found, _) = asked(&ask(Some("old")), |_| (410, bytes(&json!({"message": "too old"})))).await;
+        assert!(found.unwrap_err().to_string().contains("too old (410)"));
     }
 
     /// One object of anybody's must not hide all others.
