@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 GO := GOFLAGS= GOWORK=off GOTOOLCHAIN=local go
-GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions tests/promql tests/cert-manager
+GO_MODULES := tests/controlplane tests/node tests/oracle tests/simulator tests/opa tests/gatekeeper tests/pod-security tests/match-conditions tests/promql tests/cert-manager tests/ech
 # Each folder of tests/ with a main.rs, and each file there, is one test binary. Those that need the control plane go last: what is cheap and
 # fails is known first. Apart from `make test`: real nodes take root and more time (`make e2e`), the image a build of its own (`make test-image`).
 APART := e2e image
@@ -64,6 +64,10 @@ promql: tools ## Build the Prometheus that the tests ask about alerts (two minut
 cert-manager: tools ## Build cert-manager's controllers, which the tests run (three minutes the first time)
 	$(call step,build the controllers of cert-manager,tests/support/build-oracle.sh cert-manager)
 
+.PHONY: ech
+ech: tools ## Build the client with an encrypted ClientHello that the tests of the proxy run (a minute the first time)
+	$(call step,build the client with an encrypted ClientHello,tests/support/build-oracle.sh ech)
+
 .PHONY: engines
 engines: tools ## Build the controllers of engines that the tests run: Argo Workflows' and KubeRay's (minutes the first time)
 	$(call step,build the controllers of engines,tests/engines/controllers/build.sh)
@@ -77,7 +81,7 @@ sbom: image-tools ## Write what the image's binary is made of, as CycloneDX: tar
 	$(call step,build the binary and its SBOM,image/compile.sh target/image/binary)
 
 .PHONY: test
-test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql cert-manager engines compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (most of an hour)
+test: tools namespaces lint controlplane simulator opa pod-security gatekeeper match-conditions promql cert-manager ech engines compile unit $(TESTS:%=test-%) test-demo ## Run everything that CI runs (most of an hour)
 	@printf '\nEvery step passed.\n'
 
 .PHONY: test-image
@@ -119,6 +123,8 @@ test-network test-cluster test-soundness test-chart test-engines: simulator
 test-engines: engines
 
 test-chart: promql
+
+test-egress: ech
 
 test-fuzz: controlplane match-conditions
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::Proxy;
 use rustls::ClientConfig;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -335,5 +336,36 @@ fn node_gets_through_or_is_told_why_not() {
         );
         let refused = said(&mut node(&other)).await;
         refused.names("not-declared");
+    });
+}
+
+/// The name in the open agrees with what was asked for, the one that is meant stands where nobody can read it.
+#[test]
+fn a_client_that_encrypts_whom_it_means_is_not_let_through() {
+    run(async {
+        let world = World::get().await;
+        let (host, other) = (world.host("public"), world.host("meant"));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let program = tokio::task::spawn_blocking(|| support::built("ech")).await.unwrap();
+        let mut client = Command::new(program.unwrap());
+        client
+            .args([&world.proxy.address().to_string(), &pod.to_string(), &host, &other])
+            .arg(world.hosts.tls.to_string())
+            .arg(&world.hosts.ca);
+        let said = said(&mut client).await;
+        assert!(said.succeeded, "{}", said.err);
+        let became: Value = serde_json::from_str(&said.out).unwrap();
+        let alert = "remote error: tls: access denied";
+        assert_eq!(became, json!({"own": "ok", "encrypted": alert, "open": "ok"}));
+        // Of the first of them.
+        let line = world.proxy.line(&host).await;
+        assert_eq!(line["verdict"], "not-for-host", "{line}");
+        assert!(
+            line["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains("switch ECH off")),
+            "{line}"
+        );
     });
 }

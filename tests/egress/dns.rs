@@ -1,7 +1,7 @@
 //! A DNS server that answers as each name is scripted, over UDP and TCP.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use domain::base::iana::{Class, Rcode};
@@ -58,8 +58,9 @@ pub struct Dns {
 }
 
 impl Dns {
-    pub async fn start() -> Self {
-        let (datagrams, streams) = both().await;
+    /// At an address of this machine.
+    pub async fn start(address: Ipv4Addr) -> Self {
+        let (datagrams, streams) = both(address).await;
         let address = datagrams.local_addr().unwrap();
         let dns = Self {
             address,
@@ -169,9 +170,9 @@ impl Dns {
 }
 
 /// One port for both. That of the one may be taken for the other.
-async fn both() -> (UdpSocket, TcpListener) {
+async fn both(address: Ipv4Addr) -> (UdpSocket, TcpListener) {
     loop {
-        let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let datagrams = UdpSocket::bind((address, 0)).await.unwrap();
         if let Ok(streams) = TcpListener::bind(datagrams.local_addr().unwrap()).await {
             return (datagrams, streams);
         }

@@ -28,7 +28,7 @@ pub const BOOKS: &str = "xn--bcher-kva.ringfence.example";
 
 /// Hosts that answer, each on a port of its own.
 pub struct Hosts {
-    /// HTTP/1.1 and HTTP/2 with TLS, at 127.0.0.1.
+    /// HTTP/1.1 and HTTP/2 with TLS.
     pub tls: u16,
     /// The same at `::1`.
     pub tls_v6: u16,
@@ -44,7 +44,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    pub async fn start(folder: &std::path::Path) -> Self {
+    /// At an address of this machine, and of IPv6 at `::1`.
+    pub async fn start(folder: &std::path::Path, address: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // A certificate whose issuer has its own name is taken for one that signed itself.
@@ -67,14 +68,14 @@ impl Hosts {
         std::fs::write(&file, ca.pem()).unwrap();
         let kept: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
         Self {
-            tls: with_tls("127.0.0.1", acceptor.clone()).await,
+            tls: with_tls(address, acceptor.clone()).await,
             tls_v6: with_tls("::1", acceptor).await,
-            plain: listen("127.0.0.1", |stream| speak(TokioIo::new(stream))).await,
+            plain: listen(address, |stream| speak(TokioIo::new(stream))).await,
             raw: {
                 let kept = Arc::clone(&kept);
-                listen("127.0.0.1", move |stream| keep(stream, Arc::clone(&kept))).await
+                listen(address, move |stream| keep(stream, Arc::clone(&kept))).await
             },
-            quiet: listen("127.0.0.1", |mut stream| async move {
+            quiet: listen(address, |mut stream| async move {
                 drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
             })
             .await,

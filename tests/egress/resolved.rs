@@ -2,6 +2,7 @@
 //! to: which addresses a policy opens is the question. On a control plane of its own, because its operator asks these two.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -30,7 +31,10 @@ struct Scene {
 
 impl Scene {
     async fn new() -> (Self, Ringfence) {
-        let dns = [Dns::start().await, Dns::start().await];
+        let dns = [
+            Dns::start(Ipv4Addr::LOCALHOST).await,
+            Dns::start(Ipv4Addr::LOCALHOST).await,
+        ];
         let plane = ControlPlane::start(Options::default()).expect("a control plane");
         let ringfence = plane.start_ringfence_with(BINARY, &Value::Null, &flags(&dns)).await;
         let ringfence = ringfence.expect("ringfence");

@@ -87,8 +87,8 @@ impl World {
         drop(rustls::crypto::ring::default_provider().install_default());
         let plane = ControlPlane::shared();
         let client = plane.admin().await;
-        let dns = Dns::start().await;
-        let hosts = Hosts::start(plane.directory()).await;
+        let dns = Dns::start(Ipv4Addr::LOCALHOST).await;
+        let hosts = Hosts::start(plane.directory(), "127.0.0.1").await;
         define(&client).await;
         let kubeconfig = account(plane, &client).await;
         let proxy = Egress::start(&kubeconfig, &dns, &[]).await;

@@ -1,13 +1,14 @@
 //! The chart as people install it: Helm puts it on a real API server, real controllers make its pods, and each pod's process is started
 //! with what its rendered spec says and nothing else. There it is upgraded, rolled back and uninstalled by the README's own commands, and
-//! killed, rolled and renewed under load; by cert-manager, too. A network without a plugin for NetworkPolicies, and one with, are told apart by the canary.
+//! killed, rolled and renewed under load; by cert-manager, too. Its egress proxy leads a pod to what its workflow declares. A network without a plugin for NetworkPolicies, and one with, are told apart by the canary.
 //!
 //! Each story runs in network, process and mount namespaces of its own, which the kernel removes with its last process. No traffic leaves
-//! them. No root is needed: only `ip`, `nft`, `nsenter` and `unshare`, and user namespaces.
+//! them. No root is needed: only `curl`, `ip`, `nft`, `nsenter` and `unshare`, and user namespaces.
 
 mod canary;
 mod certificates;
 mod container;
+mod egress;
 mod lifecycle;
 mod load;
 mod node;
@@ -23,6 +24,12 @@ mod under_load;
 )]
 #[path = "../cluster/direct.rs"]
 mod direct;
+#[allow(dead_code, reason = "shared with tests/egress, which needs all of it")]
+#[path = "../egress/dns.rs"]
+mod dns;
+#[allow(dead_code, reason = "shared with tests/egress, which needs all of it")]
+#[path = "../egress/hosts.rs"]
+mod hosts;
 #[allow(
     dead_code,
     unused_imports,
@@ -54,6 +61,11 @@ fn no_review_is_lost_or_wrongly_decided_under_load() {
 #[test]
 fn a_canary_tells_whether_network_policies_bite() {
     sandbox::run("a_canary_tells_whether_network_policies_bite", canary::story);
+}
+
+#[test]
+fn the_egress_proxy_leads_to_what_is_declared() {
+    sandbox::run("the_egress_proxy_leads_to_what_is_declared", egress::story);
 }
 
 #[test]

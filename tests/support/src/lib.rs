@@ -27,6 +27,7 @@ pub use commands::{Output, without_cargos_words};
 pub use control_plane::{ControlPlane, Options, Ready, binaries, repository};
 pub use eventually::eventually;
 pub use identity::Identity;
+pub use oracle::built;
 pub use ringfence::Ringfence;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -58,7 +58,10 @@ impl Oracle {
 }
 
 /// The program of `tests/NAME`, built where it is missing or old.
-pub(crate) fn built(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be built; the compiler has said why.
+pub fn built(name: &str) -> Result<PathBuf> {
     let directory = repository().join("target").join(name);
     let script = repository().join("tests/support/build-oracle.sh");
     let building = Command::new(&script)

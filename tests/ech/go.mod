@@ -1,0 +1,3 @@
+module ringfence.dev/ech
+
+go 1.26.0
