@@ -16,6 +16,8 @@ use crate::plan::{NamespaceFacts, name_of};
 const MAX_BYTES: usize = 16 << 20;
 /// What an entry takes beside its texts.
 const ENTRY: usize = 256;
+/// The part of the room that Roles of one namespace may take: what somebody lays out in his own must not hide who holds what elsewhere.
+const SHARE: usize = 16;
 /// Where Kubernetes' own controllers have their accounts.
 const SYSTEM_NAMESPACE: &str = "kube-system";
 
@@ -36,6 +38,15 @@ pub struct Access {
     platform: BTreeSet<String>,
     roles: HashMap<RoleKey, Arc<Rights>>,
     rows: Vec<Row>,
+    bytes: usize,
+    omitted: usize,
+    /// Of the Roles of each namespace.
+    of_namespaces: HashMap<String, Room>,
+}
+
+/// What the Roles of one namespace take.
+#[derive(Debug, Default)]
+struct Room {
     bytes: usize,
     omitted: usize,
 }
@@ -64,6 +75,7 @@ impl Access {
             rows: Vec::new(),
             bytes: 0,
             omitted: 0,
+            of_namespaces: HashMap::new(),
         }
     }
 
@@ -108,8 +120,12 @@ impl Access {
         }
         let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str);
         let key = (namespace.map(str::to_owned), name_of(role).to_owned());
-        let texts = key.0.as_ref().map_or(0, String::len) + key.1.len();
-        if self.takes(ENTRY + texts + rights.weight()) {
+        let bytes = ENTRY + namespace.map_or(0, str::len) + key.1.len() + rights.weight();
+        let fits = match namespace {
+            Some(namespace) => self.takes_of(namespace, bytes),
+            None => self.takes(bytes),
+        };
+        if fits {
             self.roles.insert(key, Arc::new(rights));
         }
     }
@@ -180,12 +196,16 @@ impl Access {
                 });
             }
         }
-        Report::new(held, self.fenced.len(), self.omitted)
+        Report::new(held, self.fenced.len(), self.omitted())
     }
 
-    /// How many holders could not be kept.
+    /// How many holders could not be kept. Roles where nothing is looked at are nobody's loss.
     pub(super) fn omitted(&self) -> usize {
-        self.omitted
+        let counts = self
+            .of_namespaces
+            .iter()
+            .filter(|(namespace, _)| self.looks_at(namespace));
+        self.omitted + counts.map(|(_, room)| room.omitted).sum::<usize>()
     }
 
     /// Whoever lets tenants of a fenced namespace be more than tenants, with the class of that namespace; `None` for all of them.
@@ -296,6 +316,19 @@ impl Access {
             self.bytes += bytes;
         } else {
             self.omitted += 1;
+        }
+        fits
+    }
+
+    /// The same for a Role of a namespace, of which nobody knows yet whether it is looked at.
+    fn takes_of(&mut self, namespace: &str, bytes: usize) -> bool {
+        let room = self.of_namespaces.entry(namespace.to_owned()).or_default();
+        let fits = room.bytes + bytes <= MAX_BYTES / SHARE && self.bytes + bytes <= MAX_BYTES;
+        if fits {
+            room.bytes += bytes;
+            self.bytes += bytes;
+        } else {
+            room.omitted += 1;
         }
         fits
     }

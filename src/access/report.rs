@@ -179,6 +179,7 @@ fn named(names: &Names) -> String {
     };
     let first: Vec<_> = names.iter().take(MAX_NAMED).map(|name| shown(name)).collect();
     match names.len().saturating_sub(MAX_NAMED) + more {
+        more if first.is_empty() => format!(" ({more} names that are too long to be told)"),
         0 => format!(" (named {})", first.join(", ")),
         more => format!(" (named {} and {more} more)", first.join(", ")),
     }

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::capability::{CAPABILITIES, Capability};
 
-/// Most names that are kept of a right that is narrowed by name.
+/// Most names that are kept of a right that is narrowed by name, and their longest: as long as those of most kinds may be.
 const MAX_NAMES: usize = 64;
+const MAX_NAME: usize = 253;
 
 /// One verb on one resource, and what it is a part of.
 #[derive(Debug)]
@@ -174,13 +175,13 @@ impl<'a> Rule<'a> {
         let mut names: BTreeSet<String> = BTreeSet::new();
         let mut more = 0;
         for name in self.names.iter().filter(counts) {
-            if names.len() < MAX_NAMES {
+            if names.len() < MAX_NAMES && name.len() <= MAX_NAME {
                 names.insert((*name).to_owned());
             } else {
                 more += 1;
             }
         }
-        (!names.is_empty()).then_some(Names::Some { names, more })
+        (!names.is_empty() || more > 0).then_some(Names::Some { names, more })
     }
 
     fn reaches(&self, resource: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Questions of pods for names of the cluster: which are passed on, as what, and what is answered to all others.
 //!
-//! What a pod chooses of a question that is passed on is a name below a domain of the cluster, in letters of hosts, and the type of the record.
+//! What a pod chooses of a question that is passed on is a name that a cluster may have, in letters of hosts, and the type of the record.
 //! All else of it is written anew: spelling, flags, options and number would carry data out as well. Must never: pass on a name of the world,
 //! an address turned into a name (whoever holds the addresses answers for these), or more than one question; or answer what is no question.
 
@@ -67,6 +67,31 @@ impl ClusterDomains {
             before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
         };
         self.0.iter().any(is_of)
+    }
+
+    /// Whether a cluster may have that name. Below those of Services and pods the search list puts names of the world, and a DNS that spares its
+    /// clients the detour (`autopath` of CoreDNS, rewriting) would ask the world for them.
+    fn may_have(&self, name: &Host) -> bool {
+        let before = |domain: &Host| {
+            let before = name.as_str().strip_suffix(domain.as_str())?;
+            before.strip_suffix('.').or(before.is_empty().then_some(""))
+        };
+        self.0.iter().filter_map(before).any(|before| {
+            let mut labels = before.rsplit('.');
+            match labels.next() {
+                Some("svc") => is_of_a_service(labels.rev().collect::<Vec<_>>().as_slice()),
+                Some("pod") => labels.count() <= 2,
+                _ => true,
+            }
+        })
+    }
+}
+
+/// A namespace, a Service of it, a pod behind that, or a port of the Service by `_name._protocol`.
+fn is_of_a_service(labels: &[&str]) -> bool {
+    match labels {
+        [port, protocol, _, _] => port.starts_with('_') && protocol.starts_with('_'),
+        labels => labels.len() <= 3,
     }
 }
 
@@ -141,7 +166,7 @@ impl Asked {
     /// What becomes of it, whoever asks.
     pub fn fate(&self, domains: &ClusterDomains) -> Fate {
         let is_meta = self.record == 0 || self.record == OPT || (FIRST_META..=LAST_META).contains(&self.record);
-        let is_of_cluster = self.name.as_ref().is_some_and(|name| domains.hold(name));
+        let is_of_cluster = self.name.as_ref().is_some_and(|name| domains.may_have(name));
         match () {
             () if self.class != IN => Fate::Answered(Code::Refused),
             () if !is_of_cluster => Fate::Answered(Code::NoName),

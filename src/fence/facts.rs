@@ -231,7 +231,7 @@ fn is_as_it_was_made(review: &Review) -> bool {
 }
 
 /// Whether such owners make objects of that kind: by the controller of the kind, which takes away what is too much of it, or an operator's.
-fn makes(owner: &OwnerRef, (group, kind): (&str, &str)) -> bool {
+pub fn makes(owner: &OwnerRef, (group, kind): (&str, &str)) -> bool {
     match (owner.group(), owner.kind.as_str()) {
         ("apps", "Deployment") => (group, kind) == ("apps", "ReplicaSet"),
         ("batch", "CronJob") => (group, kind) == ("batch", "Job"),

@@ -86,8 +86,12 @@ impl Accounts {
             findings.push(place.finding(violation, Severity::Error));
         }
         // Once for each workflow, however often a binding names it.
-        let mut named = BTreeMap::new();
+        let (mut named, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for (index, subject) in subjects.into_iter().flatten().enumerate() {
+            // Thousands of subjects that are alike would cost as many times all workflows of a namespace.
+            if !seen.insert(["kind", "namespace", "name"].map(|key| subject.get(key).and_then(Value::as_str))) {
+                continue;
+            }
             let (of, workflows) = self.named_by(subject, namespace);
             for workflow in workflows.into_iter().flatten() {
                 named.entry((of, workflow)).or_insert((index, subject));

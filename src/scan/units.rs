@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use crate::fence::controller;
+use crate::fence::{OwnerRef, controller, makes};
 use crate::findings::Severity;
 use crate::webhook::pages::Listed;
 
@@ -66,7 +66,9 @@ impl Units {
         let uid = text("/metadata/uid");
         let controller = controller(object).filter(|controller| !controller.uid.is_empty());
         let has_room = self.known.len() < MAX_KNOWN;
-        if let Some(controller) = &controller
+        // Whoever writes an object says who controls it: what no such owner makes is looked at by itself.
+        let is_made = |owner: &OwnerRef| kind.kind == "Pod" || makes(owner, (kind.group, kind.kind));
+        if let Some(controller) = controller.as_ref().filter(|owner| is_made(owner))
             && let Some(unit) = self.known.get(&controller.uid).copied()
         {
             if has_room && kind.kind != "Pod" {

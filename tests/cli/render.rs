@@ -532,6 +532,7 @@ fn a_name_cannot_speak_to_the_terminal() {
 #[case::without_namespace(r"x\e[2J", "", "{}", &[])]
 #[case::in_comments(r"x\e[2J\u202e", r"b\u009b1m", r#"{launchers: [{user: a}], images: [a.example/b]}"#, &[])]
 #[case::in_yaml("x", "a", r#"{engine: airflow, launchers: [{serviceAccount: {namespace: "n\u009b", name: "s\e[2J\u007f"}}], images: [a.example/b]}"#, &[])]
+#[case::in_yaml_of_rights("x", "a", r#"{launchers: [{user: a}], images: [a.example/b], permissions: {rules: [{apiGroups: [""], resources: [configmaps], verbs: [get], resourceNames: ["a\u202eb"]}]}}"#, &[])]
 #[case::in_json("x", "a", r#"{engine: airflow, launchers: [{serviceAccount: {namespace: "n\u009b\u202e", name: "s\e[2J\u007f"}}], images: [a.example/b]}"#, &["-o", "json"])]
 fn nothing_that_a_terminal_obeys_comes_out(
     #[case] name: &str,

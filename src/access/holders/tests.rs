@@ -373,3 +373,51 @@ fn people_read_who_should_hold_less_and_machines_all_of_it() {
         "Nobody holds more than is expected, in 3 fenced namespaces and the cluster. Not all could be looked at."
     ));
 }
+
+/// Whoever may write Roles somewhere must not hide by them who holds what elsewhere, and needs neither many nor large ones for it.
+#[test]
+fn roles_of_one_namespace_take_a_share_and_count_where_they_are_looked_at() {
+    let wide = |namespace: &str, number: usize| {
+        let names: Vec<_> = (0..64)
+            .map(|name| format!("{}-{number}-{name}", "x".repeat(200)))
+            .collect();
+        let rules =
+            json!([{"apiGroups": [""], "resources": ["secrets", "pods"], "verbs": ["*"], "resourceNames": names}]);
+        role(Some(namespace), &format!("wide-{number}"), &rules)
+    };
+    let filled = |namespace: &str| {
+        let mut access = cluster();
+        for number in 0..200 {
+            access.role(&wide(namespace, number));
+        }
+        assert!(access.bytes <= MAX_BYTES / SHARE + (64 << 10), "{}", access.bytes);
+        access.role(&role(Some("ai"), "local", &rule("", "secrets", "get")));
+        access.binding(&binding(Some("ai"), "Role local", &[user("eve")]));
+        access
+    };
+    let access = filled("open");
+    assert_eq!((access.rows.len(), access.omitted()), (1, 0));
+    let (reason, message) = said(&access.tenants(None), "default");
+    assert!(
+        reason == "TenantsHoldMore" && message.contains("eve"),
+        "{reason} {message}"
+    );
+    let access = filled("bank");
+    assert!(access.rows.len() == 1 && access.omitted() > 0);
+    assert!(!access.report().is_complete());
+}
+
+/// Longer than any object's name: told as one more, and not kept for each right.
+#[test]
+fn names_that_are_longer_than_names_are_counted_alone() {
+    let mut access = cluster();
+    let names: Vec<_> = (0..64)
+        .map(|number| format!("{number}{}", "x".repeat(17_000)))
+        .collect();
+    let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"], "resourceNames": names}]);
+    let before = access.bytes;
+    access.role(&role(Some("ai"), "long", &rules));
+    assert!(access.bytes - before < 4096, "{}", access.bytes - before);
+    access.binding(&binding(Some("ai"), "Role long", &[user("eve")]));
+    assert_eq!(access.rows.len(), 1);
+}

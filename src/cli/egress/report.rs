@@ -167,20 +167,24 @@ async fn declared(args: &Args, client: &Client) -> Result<Declared> {
         is_whole,
         "there are more than {MAX_WORKFLOWS} AIWorkflows: name a namespace by --namespace"
     );
-    let declared = found.into_iter().filter_map(|object| {
-        let workflow = Workflow {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        };
-        let rules = object.spec.network.unwrap_or_default().egress.into_iter();
-        let domains = rules.flat_map(|rule| {
-            let named = move |domain| (rule.name.clone(), domain);
-            rule.to.domains.unwrap_or_default().into_iter().map(named)
-        });
-        let domains: Vec<_> = domains.collect();
-        (!domains.is_empty()).then_some((workflow, domains))
+    Ok(Declared(found.into_iter().filter_map(declares).collect()))
+}
+
+/// The domains that a workflow declares, each with its rule.
+fn declares(object: AIWorkflow) -> Option<(Workflow, Vec<(String, String)>)> {
+    let workflow = Workflow {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    };
+    let rules = object.spec.network.unwrap_or_default().egress.into_iter();
+    // As what a replica says is shown: whoever declares writes any text into a rule's name.
+    let domains = rules.flat_map(|rule| {
+        let name = printable(&rule.name);
+        let named = move |domain: String| (name.clone(), printable(&domain));
+        rule.to.domains.unwrap_or_default().into_iter().map(named)
     });
-    Ok(Declared(declared.collect()))
+    let domains: Vec<_> = domains.collect();
+    (!domains.is_empty()).then_some((workflow, domains))
 }
 
 /// What each replica says, or why it says nothing.
@@ -345,6 +349,20 @@ fn endpoint(text: &str) -> Result<Uri, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_declared_speaks_to_no_terminal() {
+        let declared = serde_json::json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow", "metadata": {"namespace": "ai", "name": "triage"},
+            "spec": {"launchers": [], "images": [], "network": {"egress": [
+                {"name": "\u{1b}]52;c;eA==\u{7}\n", "to": {"domains": ["a.example", "\u{202e}b"]}, "ports": [{"port": 443}]},
+            ]}},
+        });
+        let (_, domains) = declares(serde_json::from_value(declared).unwrap()).unwrap();
+        let rule = "\u{fffd}]52;c;eA==\u{fffd}\u{fffd}".to_owned();
+        let shown = ["a.example", "\u{fffd}b"].map(|domain| (rule.clone(), domain.to_owned()));
+        assert_eq!(domains, shown);
+    }
 
     #[test]
     fn an_endpoint_is_a_host_and_a_port() {

@@ -231,6 +231,18 @@ async fn who_claims_an_owner_that_is_not_there_is_judged_by_itself() {
     assert_eq!(heard.told(), ["ReplicaSet/rs triage declared-workflow"]);
 }
 
+/// No Deployment makes a Job: what says that it does would be passed over with what the Deployment runs.
+#[tokio::test]
+async fn who_claims_an_owner_that_makes_no_such_thing_is_judged_by_itself() {
+    let job = made_by(called(unlabelled(workload("j")), "j", "j-1"), "Deployment", "d", "d-1");
+    let cluster = cluster()
+        .listing("deployments", Some("ai"), vec![called(workload("d"), "d", "d-1")])
+        .listing("jobs", Some("ai"), vec![job]);
+    let (heard, extent) = look(cluster, bounds()).await;
+    assert_eq!(heard.told(), ["Job/j triage declared-workflow"]);
+    assert_eq!(extent.units, 2);
+}
+
 #[tokio::test]
 async fn pods_of_a_kind_that_is_not_listed_go_by_their_controller() {
     let of_it = |name: &str| made_by(called(unlabelled(pod()), name, name), "Workflow", "flow", "flow-1");
