@@ -118,17 +118,23 @@ covers_any_host if {
 bringing_http_back(object) := {key: value |
 	some key
 	value := object.metadata.annotations[key]
-	brings_http_back(key, lower(value))
+	brings_http_back(key, value)
 }
 
-brings_http_back(key, "false") if endswith(key, "/ssl-redirect")
+brings_http_back(key, value) if {
+	some name in ["/ssl-redirect", "/force-ssl-redirect"]
+	endswith(key, name)
+	lower(trim_space(value)) in off
+}
 
-brings_http_back(key, "false") if endswith(key, "/force-ssl-redirect")
+# What some controller reads as no. All else it reads as its default, which is the redirection; one takes the number of a port.
+off := {"0", "f", "false", "n", "no", "off", "disable", "disabled"}
 
-brings_http_back(key, "true") if key == "kubernetes.io/ingress.allow-http"
+# By default there is HTTP: only what is read as no takes it away.
+brings_http_back("kubernetes.io/ingress.allow-http", value) if not value in {"0", "f", "F", "FALSE", "false", "False"}
 
 brings_http_back("traefik.ingress.kubernetes.io/router.entrypoints", value) if {
-	some entrypoint in split(value, ",")
+	some entrypoint in split(lower(value), ",")
 	trim_space(entrypoint) in ["web", "http"]
 }
 

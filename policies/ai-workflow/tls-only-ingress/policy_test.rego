@@ -70,12 +70,19 @@ test_refuses_annotations_that_bring_http_back if {
 		some finding in policy.deny with input as annotated({key: value}, good)
 		finding.path == sprintf("metadata.annotations[%s]", [key])
 	}
+	every value in ["0", "f", "F", "FALSE", "off", "No", "disabled"] {
+		count(policy.deny) == 1 with input as annotated({"nginx.ingress.kubernetes.io/ssl-redirect": value}, good)
+	}
+	every value in ["1", "t", "TRUE", "", "fAlSe", "nonsense"] {
+		count(policy.deny) == 1 with input as annotated({"kubernetes.io/ingress.allow-http": value}, good)
+	}
 }
 
 test_admits_other_annotations if {
 	count(policy.deny) == 0 with input as annotated({
 		"nginx.ingress.kubernetes.io/ssl-redirect": "true",
 		"kubernetes.io/ingress.allow-http": "false",
+		"alb.ingress.kubernetes.io/ssl-redirect": "443",
 		"traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
 		"example.com/note": "false",
 	}, good)
