@@ -205,9 +205,19 @@ fn fix(patterns: &[String], repository: &str, field: &str) -> String {
 
 /// A reference that cannot be read may be a URL with a password in it.
 fn masked(image: &str) -> String {
-    match image.rsplit_once('@') {
-        Some((_, after)) if !after.starts_with("sha") => format!("<masked>@{after}"),
-        _ => image.to_owned(),
+    let is_digest = |text: &&str| {
+        ["sha256:", "sha384:", "sha512:"]
+            .iter()
+            .any(|name| text.starts_with(name))
+    };
+    let digest = image.rsplit_once('@').map(|(_, last)| last).filter(is_digest);
+    let named = digest
+        .and_then(|digest| image.strip_suffix(digest)?.strip_suffix('@'))
+        .unwrap_or(image);
+    match (named.rsplit_once('@'), digest) {
+        (None, _) => image.to_owned(),
+        (Some((_, host)), None) => format!("<masked>@{host}"),
+        (Some((_, host)), Some(digest)) => format!("<masked>@{host}@{digest}"),
     }
 }
 
@@ -241,6 +251,15 @@ mod tests {
             .iter()
             .for_each(|violation| assert_eq!(violation.policy, RULE));
         violations.into_iter().map(|violation| violation.path).collect()
+    }
+
+    #[rstest]
+    #[case::digest("a/b@sha256:00", "a/b@sha256:00")]
+    #[case::password("user:pw@shared.example.com/a", "<masked>@shared.example.com/a")]
+    #[case::password_of_a_name_like_a_digest("user:pw@sha256.example.com/a", "<masked>@sha256.example.com/a")]
+    #[case::both("user:pw@r.example.com/a@sha256:00", "<masked>@r.example.com/a@sha256:00")]
+    fn who_logs_in_is_not_repeated(#[case] image: &str, #[case] shown: &str) {
+        assert_eq!(masked(image), shown);
     }
 
     #[rstest]
