@@ -16,7 +16,7 @@ use crate::plan::{NamespaceFacts, name_of};
 const MAX_BYTES: usize = 16 << 20;
 /// What an entry takes beside its texts.
 const ENTRY: usize = 256;
-/// The part of the room that Roles of one namespace may take: what somebody lays out in his own must not hide who holds what elsewhere.
+/// The part of the room that Roles and declarations of one namespace may take: what somebody lays out in his own must not hide who holds what elsewhere.
 const SHARE: usize = 16;
 /// Where Kubernetes' own controllers have their accounts.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -40,11 +40,11 @@ pub struct Access {
     rows: Vec<Row>,
     bytes: usize,
     omitted: usize,
-    /// Of the Roles of each namespace.
+    /// Of the Roles and declarations of each namespace.
     of_namespaces: HashMap<String, Room>,
 }
 
-/// What the Roles of one namespace take.
+/// What the Roles and declarations of one namespace take.
 #[derive(Debug, Default)]
 struct Room {
     bytes: usize,
@@ -90,7 +90,8 @@ impl Access {
 
     /// Hears of an AIWorkflow or AIWorkflowClass. Their launchers count where they fence something.
     pub fn launches(&mut self, object: &Value) {
-        let fences = match object.pointer("/metadata/namespace").and_then(Value::as_str) {
+        let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let fences = match own {
             Some(namespace) => self.fenced.contains_key(namespace),
             None => self.fenced.values().any(|class| class == name_of(object)),
         };
@@ -105,7 +106,12 @@ impl Access {
                 .launchers
                 .get(namespace)
                 .is_some_and(|accounts| accounts.contains(name));
-            if !known && self.takes(ENTRY + namespace.len() + name.len()) {
+            let bytes = ENTRY + namespace.len() + name.len();
+            let mut fits = || match own {
+                Some(own) => self.takes_of(own, bytes),
+                None => self.takes(bytes),
+            };
+            if !known && fits() {
                 let accounts = self.launchers.entry(namespace.to_owned()).or_default();
                 accounts.insert(name.to_owned());
             }
@@ -320,7 +326,7 @@ impl Access {
         fits
     }
 
-    /// The same for a Role of a namespace, of which nobody knows yet whether it is looked at.
+    /// The same for what lies in a namespace, of which nobody knows yet whether it is looked at.
     fn takes_of(&mut self, namespace: &str, bytes: usize) -> bool {
         let room = self.of_namespaces.entry(namespace.to_owned()).or_default();
         let fits = room.bytes + bytes <= MAX_BYTES / SHARE && self.bytes + bytes <= MAX_BYTES;

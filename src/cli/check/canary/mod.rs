@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     api::{AIWorkflowClass, Condition, ConditionStatus, ConditionType, Reason, find, set},
+    cli::terminal::printable,
     plan::text_at,
     reconcile::CallError,
 };
@@ -117,7 +118,7 @@ pub(super) async fn ask(client: &Client, namespace: &str) -> Option<Vec<Told>> {
         Ok(seen) => verdict(&seen, now),
         Err(Trouble::Interrupted) => {
             told.iter()
-                .for_each(|told| eprintln!("ringfence: {}. {}", told.message, told.fix));
+                .for_each(|told| eprintln!("ringfence: {}. {}", printable(&told.message), told.fix));
             return None;
         }
         Err(Trouble::Because(why)) => (
