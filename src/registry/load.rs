@@ -52,7 +52,12 @@ pub(super) async fn run(registry: &Registry, readiness: &Readiness, stop: &Cance
             tokio::select! {
                 () = stop.cancelled() => return,
                 event = events.next() => match event {
-                    Some(Ok(_)) => changed.notify_one(),
+                    Some(Ok(event)) => {
+                        if matches!(event, watcher::Event::Init) {
+                            registry.served.forget();
+                        }
+                        changed.notify_one();
+                    }
                     Some(Err(error)) => warn!(%error, "the watch of RegoPolicies failed, and is tried again"),
                     None => return,
                 }
@@ -230,6 +235,7 @@ fn publish(registry: &Registry, seen: &BTreeMap<String, Seen>) {
         .map(|(name, seen)| (name.clone(), seen.outcome.clone()))
         .collect();
     registry.inventory.want(asked_for(&snapshot));
+    registry.served.note(snapshot.versions());
     registry.published.send_replace(Arc::new(Published {
         snapshot,
         outcomes,

@@ -6,6 +6,7 @@
 mod fresh;
 mod inventory;
 mod load;
+mod served;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use inventory::{INVENTORY_BUDGET, Inventory, Trouble, inventory_of};
 pub use load::{MAX_POLICIES, PAGE, beyond_most, declared, oldest_first, shadowed};
 
+use self::served::Served;
 use crate::api::InventoryKind;
 use crate::policy::{Declared, EntryId, LoadError, Registered, Snapshot};
 use crate::telemetry::Metrics;
@@ -37,6 +39,7 @@ pub struct Registry {
     vetting: Vetting,
     metrics: Arc<Metrics>,
     published: watch::Sender<Arc<Published>>,
+    served: Served,
     admission: Semaphore,
     loading: AtomicBool,
     inventory: Inventory,
@@ -86,6 +89,7 @@ impl Registry {
             vetting,
             metrics,
             published: watch::Sender::default(),
+            served: Served::default(),
             admission: Semaphore::new(AT_ADMISSION),
             loading: AtomicBool::new(false),
             own: Vec::new(),
@@ -144,13 +148,14 @@ impl Registry {
         self.inventory.changes()
     }
 
-    /// What is in force for a webhook of the registration whose policies are of that version: at once where they are the same, or where
-    /// the API server confirms that what is served is the newest; else as soon as it is. `None` where the time is over before that.
+    /// What is in force for a webhook of the registration whose policies are of that version: at once where they are the same, where this
+    /// replica has served these a moment ago, or where the API server confirms that what is served is the newest; else as soon as it is. `None` where the time is over before that.
     pub async fn at_version(&self, id: EntryId, version: &str, deadline: Instant) -> Option<Arc<Snapshot>> {
         let mut changes = self.published.subscribe();
         loop {
             let published = Arc::clone(&changes.borrow_and_update());
-            if published.synced && published.snapshot.version_of(id) == version {
+            let is_it = published.snapshot.version_of(id) == version || self.served.has(id, version);
+            if published.synced && is_it {
                 return Some(Arc::clone(&published.snapshot));
             }
             if published.synced && matches!(timeout_at(deadline, self.is_newest(&published)).await, Ok(true)) {

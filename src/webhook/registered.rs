@@ -114,7 +114,10 @@ impl Admission {
         if self.is_unasked(review) {
             return Ok(Decision::default());
         }
-        let matches = snapshot.matching(Some(asked.id), &occasion(review));
+        // A registration that was made of other versions asks by webhooks of theirs, at which a policy whose match was edited since does not answer,
+        // or does not answer yet: then all are asked, by whichever webhook.
+        let is_of_these = snapshot.version_of(asked.id) == asked.version();
+        let matches = snapshot.matching(is_of_these.then_some(asked.id), &occasion(review));
         let decision = self
             .decide_matching(objects, (matches, snapshot.revision()), review, deadline)
             .await?;

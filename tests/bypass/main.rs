@@ -50,6 +50,7 @@ mod launch_chain;
 mod launcher_names;
 mod legitimate;
 mod legitimate_others;
+mod match_edited;
 mod moving;
 mod names;
 mod network_policies;

@@ -296,14 +296,21 @@ impl Snapshot {
             .collect()
     }
 
-    /// Whether any policy that answers at a webhook refuses what it finds. Others warn or audit, and never refuse.
+    /// Whether any policy that answers at a webhook refuses what it finds. Others warn or audit, and never refuse. At one of another version any
+    /// may answer.
     pub fn denies_at(&self, id: EntryId) -> bool {
-        let answers = |policy: &&Arc<Registered>| policy.places.iter().any(|place| place.is_asked_by(id));
+        let is_known = self.versions.contains_key(&id);
+        let answers = |policy: &&Arc<Registered>| !is_known || policy.places.iter().any(|place| place.is_asked_by(id));
         let denies = |policy: &Arc<Registered>| {
             let actions = &policy.declared.spec.validation_actions;
             actions.is_empty() || actions.contains(&ValidationAction::Deny)
         };
         self.policies.iter().filter(answers).any(denies)
+    }
+
+    /// Versions of the policies that answer at each webhook.
+    pub fn versions(&self) -> &BTreeMap<EntryId, String> {
+        &self.versions
     }
 
     /// Version of the policies that answer at a webhook.
