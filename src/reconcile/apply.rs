@@ -100,6 +100,7 @@ where
             );
             let note = format!("a {kind} that Ringfence made was changed by somebody else, and is as declared again");
             context
+                .events
                 .say(owner, EventType::Warning, "DriftReverted", "Reconcile", &note)
                 .await;
         }

@@ -14,6 +14,7 @@ mod cilium;
 mod class;
 mod cluster;
 mod cluster_policy;
+mod events;
 mod exception;
 mod grant;
 mod interception;
@@ -49,25 +50,21 @@ use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Client, Resource,
     api::ObjectMeta,
-    runtime::{
-        controller::Action,
-        events::{Event, EventType, Recorder, Reporter},
-        reflector::Store,
-        watcher,
-    },
+    runtime::{controller::Action, reflector::Store, watcher},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use bindings::Guard;
 pub use calls::{CallError, DEADLINE};
+use events::Events;
 use interception::Interception;
 use known::Known;
 pub use reads::Reads;
 
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, Condition, ConditionStatus, ConditionType, MANAGER, RegoPolicy, find},
+    api::{AIWorkflow, AIWorkflowClass, Condition, ConditionStatus, ConditionType, RegoPolicy, find},
     plan::{Detection, NamespaceFacts},
     registry::Registry,
     scan::Results,
@@ -93,7 +90,7 @@ const CONCURRENCY: u16 = 8;
 pub struct Context {
     reads: Reads,
     metrics: Arc<Metrics>,
-    recorder: Recorder,
+    events: Events,
     own_addresses: Vec<IpAddr>,
     /// Names of the policies from files that judge objects of namespaces.
     policies: BTreeSet<String>,
@@ -130,15 +127,10 @@ impl Context {
         policies: BTreeSet<String>,
         registry: Arc<Registry>,
     ) -> Self {
-        let reporter = Reporter {
-            controller: MANAGER.to_owned(),
-            instance: None,
-        };
-        let recorder = Recorder::new(client.clone(), reporter);
         Self {
+            events: Events::new(client.clone()),
             reads: Reads::new(client, Some(release_namespace), registration),
             metrics,
-            recorder,
             policies,
             registry,
             interception: watch::Sender::default(),
@@ -185,37 +177,6 @@ impl Context {
     /// Where the scan leaves what it found.
     pub fn scanned(&self) -> Arc<Results> {
         Arc::clone(&self.scanned)
-    }
-
-    /// Best effort: failing to write an Event is never a reason to stop the work that it tells of.
-    async fn say(
-        &self,
-        object: &impl Resource<DynamicType = ()>,
-        type_: EventType,
-        reason: &str,
-        action: &str,
-        note: &str,
-    ) {
-        // The API server refuses a note above 1,024 bytes.
-        let note = note
-            .char_indices()
-            .take_while(|(at, c)| at + c.len_utf8() <= 1024)
-            .map(|(_, c)| c)
-            .collect();
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: action.to_owned(),
-            secondary: None,
-        };
-        let reference = object.object_ref(&());
-        let published = self.recorder.publish(&event, &reference);
-        match tokio::time::timeout(DEADLINE, published).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "event was not written"),
-            Err(_) => debug!("event was not written in time"),
-        }
     }
 }
 

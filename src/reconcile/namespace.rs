@@ -46,6 +46,7 @@ async fn keep(namespace: &Namespace, facts: &NamespaceFacts, context: &Context) 
             "NetworkPolicy ringfence exists and is not Ringfence's: delete it, so that the default-deny can be made";
         warn!(namespace = facts.name, "{note}");
         context
+            .events
             .say(namespace, EventType::Warning, "NameTaken", "DefaultDeny", note)
             .await;
     }
@@ -85,6 +86,7 @@ pub(super) async fn ensure(facts: &NamespaceFacts, context: &Context) -> Result<
             );
             let note = "the namespace's default-deny was changed by somebody else, and is whole again";
             context
+                .events
                 .say(&namespace(), EventType::Warning, "DriftReverted", "DefaultDeny", note)
                 .await;
         }
@@ -94,6 +96,7 @@ pub(super) async fn ensure(facts: &NamespaceFacts, context: &Context) -> Result<
             context.metrics.break_glass();
             let note = "ringfence.dev/enforce was removed: the namespace's default-deny is gone, and undeclared pods are no longer refused";
             context
+                .events
                 .say(&namespace(), EventType::Warning, "BreakGlass", "DefaultDeny", note)
                 .await;
         }

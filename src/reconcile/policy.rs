@@ -166,7 +166,10 @@ async fn write_status(policy: &RegoPolicy, status: RegoPolicyStatus, context: &C
             ConditionType::Compiled if condition.status != ConditionStatus::True => "see its condition Compiled",
             _ => &condition.message,
         };
-        context.say(policy, kind, &condition.reason, "Reconcile", note).await;
+        context
+            .events
+            .say(policy, kind, &condition.reason, "Reconcile", note)
+            .await;
     }
     Ok(())
 }

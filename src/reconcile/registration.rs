@@ -177,6 +177,7 @@ where
     };
     info!(kind, name = object.meta().name, note, "a foreign change was reverted");
     context
+        .events
         .say(&object, EventType::Warning, "DriftReverted", "Reconcile", note)
         .await;
 }

@@ -168,6 +168,7 @@ pub(super) async fn say_joined(workflow: &AIWorkflow, context: &Context) {
     );
     let note = format!("ServiceAccount {account} has joined with its UID; Ringfence keeps it from now on");
     context
+        .events
         .say(workflow, EventType::Normal, "Adopted", "Reconcile", &note)
         .await;
 }

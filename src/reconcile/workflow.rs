@@ -429,6 +429,7 @@ async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: 
         let message = find(&status.conditions, type_).map(|condition| condition.message.clone());
         let message = message.unwrap_or_default();
         context
+            .events
             .say(workflow, type_of_event, &reason, "Reconcile", &message)
             .await;
         said = Some(reason);
