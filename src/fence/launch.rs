@@ -15,7 +15,7 @@ use super::update::{KEEPS, OWNERS, SWELLS, TAKES_UP, words};
 use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
 use crate::plan;
 use crate::plan::shape::allows_annotation;
-use crate::review::{User, Violation};
+use crate::review::{Review, User, Violation};
 
 const RULE: &str = "launcher";
 /// Where a pod leaves its controller.
@@ -54,6 +54,15 @@ const OF_A_TOKEN: &str = "JTI=";
 /// service accounts in `kube-system` has its name, but neither its UID nor a credential.
 pub(super) fn is_built_in(user: &User) -> bool {
     user.username == CONTROLLER_MANAGER || (CONTROLLERS.contains(&user.username.as_str()) && has_credential(user))
+}
+
+/// Whether a built-in controller adopts what it did not make: what lies about in the namespace and has the labels that it selects. Its work ends
+/// where it may not, but for what is gone in the meantime.
+pub fn is_adoption(review: &Review) -> bool {
+    let (Some(old), Some(new)) = (review.old_object(), review.current()) else {
+        return false;
+    };
+    is_built_in(&review.user) && controller(old).is_none() && controller(new).is_some()
 }
 
 /// Whether who asks takes owners away by its work: built-in controllers, of what they no longer select, and the garbage collector.

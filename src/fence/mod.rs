@@ -37,6 +37,7 @@ pub use bindings::{Binding, accounts_named};
 pub use declared::needs_registration;
 pub use door::Door;
 pub use facts::{Facts, MAX_OWNERS, Named, Needs, Owner, Subject, excusable, makes};
+pub use launch::is_adoption;
 pub use object::{OwnerRef, controller};
 pub use occasion::occasion;
 pub use references::{NamedSecret, Takes, each_secret};

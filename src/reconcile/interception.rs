@@ -5,12 +5,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::registration::{AGAIN, Kept, Looked, SETTLE};
-use super::{Context, RESYNC, RETRY, jittered};
+use super::{Context, DEADLINE, RESYNC, RETRY, jittered};
 use crate::{plan::policy_webhooks, policy::Snapshot};
 
 /// How long after a write the next look is at least: each asks the API server to compile all conditions.
@@ -39,9 +39,18 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut kept = Kept::new(Arc::clone(&context), "policies");
     let mut events = kept.events();
     let mut changes = context.registry.changes();
+    // Who led before may have registered what this replica has not heard of: to begin with what it has would take that away.
+    let mut has_heard = false;
     loop {
         let published = Arc::clone(&changes.borrow_and_update());
-        let pause = if published.synced {
+        if !has_heard && published.synced {
+            has_heard = timeout(DEADLINE, context.registry.has_heard(&published))
+                .await
+                .unwrap_or_default();
+        }
+        let pause = if !has_heard {
+            RETRY
+        } else if published.synced {
             tokio::select! {
                 () = stop.cancelled() => return,
                 pause = look(&mut kept, &published.snapshot, &context) => pause,

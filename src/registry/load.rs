@@ -108,7 +108,8 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
     seen.retain(|name, _| names.contains(name));
     let is_new = |object: &&Arc<RegoPolicy>| {
         let known = seen.get(&object.name_any()).map(|seen| &seen.outcome);
-        known.is_none_or(|known| !known.is_final || !is_of(known, object))
+        // There may be room now for what was beyond the most.
+        known.is_none_or(|known| !known.is_final || !is_of(known, object) || is_beyond(known, &object.name_any()))
     };
     let (shadows, objects): (Vec<_>, Vec<_>) = objects.iter().partition(|object| registry.is_own(&object.name_any()));
     let most = MAX_POLICIES.saturating_sub(registry.own.len());
@@ -260,6 +261,10 @@ pub fn declared(object: &RegoPolicy) -> Declared {
         generation: object.metadata.generation.unwrap_or_default(),
         spec: object.spec.clone(),
     }
+}
+
+fn is_beyond(known: &Outcome, name: &str) -> bool {
+    known.errors.first() == Some(&beyond_most(name))
 }
 
 fn is_of(known: &Outcome, object: &RegoPolicy) -> bool {

@@ -170,7 +170,14 @@ impl Registry {
         self.loading.load(Ordering::Relaxed)
     }
 
+    /// Whether what is in force is what the API server has. What could not be vetted yet is not in force, though it is known.
     async fn is_newest(&self, published: &Published) -> bool {
+        let is_whole = published.outcomes.values().all(|outcome| outcome.is_final);
+        is_whole && self.has_heard(published).await
+    }
+
+    /// Whether that is of all that the API server has now: a watch that is dead says nothing, and what changes is vetted before it is published.
+    pub async fn has_heard(&self, published: &Published) -> bool {
         let there = fresh::list(&self.client).await;
         there.is_ok_and(|there| fresh::known(published) == there)
     }

@@ -39,6 +39,9 @@ pub struct Decision {
     pub fails_open: bool,
     /// What the decision was made from, masked, where its line is to hold it.
     pub seen: Option<Seen>,
+    /// Whether a refusal is told as if the object were gone: controllers of Kubernetes pass over what is gone, and give up all else that they do
+    /// where they may not adopt what looks like theirs.
+    pub as_gone: bool,
 }
 
 /// A policy's refusal that an exception excused.

@@ -54,7 +54,14 @@ impl Decision {
                 fault.cause.reason(),
                 format!("ringfence could not review {subject}: {}", said(fault)),
             ),
-            (denials, fault) => (403, "Forbidden", refusal(subject, denials, fault.as_ref())),
+            (denials, fault) => {
+                let (code, reason) = if self.as_gone {
+                    (404, "NotFound")
+                } else {
+                    (403, "Forbidden")
+                };
+                (code, reason, refusal(subject, denials, fault.as_ref()))
+            }
         };
         Some(json!({"status": "Failure", "code": code, "reason": reason, "message": message}))
     }

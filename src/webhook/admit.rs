@@ -22,7 +22,7 @@ use crate::api::is_dns_subdomain;
 use crate::decisions::DecisionInput;
 use crate::fence::debug::Session;
 use crate::fence::modes::{self, Setting};
-use crate::fence::{Door, Facts, Named, Owner, OwnerRef, Subject, kinds, needs_registration};
+use crate::fence::{Door, Facts, Named, Owner, OwnerRef, Subject, is_adoption, kinds, needs_registration};
 use crate::policy::names_objects;
 use crate::review::{Decision, Fault, FaultCause, Operation, Review};
 use crate::telemetry::Metrics;
@@ -348,7 +348,10 @@ impl Admission {
 impl Admit for Admission {
     fn admit<'a>(&'a self, webhook: Webhook, review: &'a Review, deadline: Instant) -> BoxFuture<'a, Decision> {
         self.decide(webhook, review, deadline)
-            .map(|decision| decision.unwrap_or_else(Decision::from_fault))
+            .map(|decision| Decision {
+                as_gone: is_adoption(review),
+                ..decision.unwrap_or_else(Decision::from_fault)
+            })
             .boxed()
     }
 
@@ -356,7 +359,7 @@ impl Admit for Admission {
         let (Webhook::Policies(asked), Some(objects)) = (webhook, &self.objects) else {
             return true;
         };
-        objects.policies.snapshot().denies_at(asked.id)
+        objects.policies.snapshot().denies_at(asked.id, &asked.version())
     }
 
     fn revision(&self) -> String {

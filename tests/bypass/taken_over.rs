@@ -2,9 +2,13 @@
 //!
 //! Of a write that gives something another label, the launchers of that one would be asked, and of all else that it changes, too.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::launch::custom_kind;
+use crate::legitimate::has_pods;
 use crate::world::{Actor, World, all, one, pod, workload};
 
 const LABEL: &str = "ringfence.dev/workflow";
@@ -103,4 +107,80 @@ async fn another_workflows_launcher_makes_what_a_deployment_takes_for_its_own() 
     let path = one("ReplicaSet", &ns, "evil");
     let given = json!({"metadata": {"ownerReferences": owners(&web)}});
     mike.patch(&path, &given).await.refused_by("launcher");
+}
+
+/// A controller adopts what it selects and nobody owns before it does anything else, and ends there where it may not: then nothing is scaled,
+/// suspended or rolled out any more, and what a launcher withdraws runs on.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn another_workflows_launcher_lays_out_what_a_controller_may_not_adopt() {
+    let world = &World::shared().await;
+    let (ns, mike) = two_workflows(world).await;
+    let lea = world.master("lea", &[]).await;
+    let made = |kind: &str, name: &str| workload(kind, &pod(name, "triage"));
+    lea.post(&all("Deployment", &ns), &made("Deployment", "web")).await.ok();
+    for kind in ["ReplicaSet", "StatefulSet", "ReplicationController"] {
+        lea.post(&all(kind, &ns), &made(kind, &kind.to_lowercase())).await.ok();
+    }
+    let job = lea.post(&all("Job", &ns), &made("Job", "once")).await.ok();
+    for app in ["web", "replicaset", "statefulset", "replicationcontroller", "once"] {
+        has_pods(world, &ns, app, 1).await;
+    }
+
+    let mut set = workload("ReplicaSet", &pod("decoy", "mine"));
+    set["spec"]["replicas"] = json!(0);
+    set["metadata"]["labels"]["app"] = json!("web");
+    mike.post(&all("ReplicaSet", &ns), &set).await.ok();
+    let decoy = |name: &str, labels: Value| {
+        let mut decoy = pod(name, "mine");
+        for (key, value) in labels.as_object().into_iter().flatten() {
+            decoy["metadata"]["labels"][key] = value.clone();
+        }
+        decoy
+    };
+    let by_uid = json!({"batch.kubernetes.io/controller-uid": job["metadata"]["uid"]});
+    let decoys = [
+        decoy("of-a-job", by_uid),
+        decoy("of-a-set", json!({"app": "replicaset"})),
+        decoy("statefulset-7", json!({"app": "statefulset"})),
+        decoy("of-an-rc", json!({"app": "replicationcontroller"})),
+    ];
+    for decoy in &decoys {
+        mike.post(&all("Pod", &ns), decoy).await.ok();
+    }
+    // Until the controllers know of them.
+    sleep(Duration::from_secs(2)).await;
+
+    let none = json!({"spec": {"replicas": 0}});
+    lea.patch(&one("Deployment", &ns, "web"), &none).await.ok();
+    for kind in ["ReplicaSet", "StatefulSet", "ReplicationController"] {
+        lea.patch(&one(kind, &ns, &kind.to_lowercase()), &none).await.ok();
+    }
+    let suspended = json!({"spec": {"suspend": true}});
+    lea.patch(&one("Job", &ns, "once"), &suspended).await.ok();
+    for (app, left) in [
+        ("web", 0),
+        ("once", 0),
+        ("replicaset", 1),
+        ("statefulset", 1),
+        ("replicationcontroller", 1),
+    ] {
+        let pods = has_pods(world, &ns, app, left).await;
+        let theirs = pods.iter().filter(|pod| pod["metadata"]["labels"][LABEL] == "triage");
+        assert!(
+            theirs
+                .clone()
+                .all(|pod| !pod["metadata"]["deletionTimestamp"].is_null()),
+            "{app} runs on"
+        );
+    }
+    for path in [
+        one("ReplicaSet", &ns, "decoy"),
+        one("Pod", &ns, "of-a-job"),
+        one("Pod", &ns, "of-a-set"),
+    ] {
+        let left = world.admin.read(&path).await.expect("what nobody adopts");
+        assert!(left["metadata"]["ownerReferences"].is_null(), "{left}");
+    }
 }

@@ -298,8 +298,8 @@ impl Snapshot {
 
     /// Whether any policy that answers at a webhook refuses what it finds. Others warn or audit, and never refuse. At one of another version any
     /// may answer.
-    pub fn denies_at(&self, id: EntryId) -> bool {
-        let is_known = self.versions.contains_key(&id);
+    pub fn denies_at(&self, id: EntryId, version: &str) -> bool {
+        let is_known = self.version_of(id) == version;
         let answers = |policy: &&Arc<Registered>| !is_known || policy.places.iter().any(|place| place.is_asked_by(id));
         let denies = |policy: &Arc<Registered>| {
             let actions = &policy.declared.spec.validation_actions;
