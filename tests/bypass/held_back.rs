@@ -9,6 +9,7 @@ use crate::legitimate::{has_pods, node};
 use crate::world::{SOON, World, all, one, pod, workload};
 
 const NEW: &str = "registry.example.com/finance/triage:2";
+const CLAIMS: &str = "ringfence-claims";
 const GRACE: &str = "ringfence-grace-periods";
 const LEFT_RUNNING: &str = "ringfence-left-running";
 const SUBRESOURCES: &str = "ringfence-subresources";
@@ -263,4 +264,54 @@ async fn a_tenant_has_a_pod_wait_for_what_it_owns() {
     has_pods(&world, ns, "web", 0).await;
     let off = json!({"metadata": {"finalizers": null}});
     world.tess.patch(&one("ConfigMap", ns, "stays"), &off).await.ok();
+}
+
+/// A StatefulSet ends its work where a claim of one of its pods is being deleted, or cannot be written.
+///
+/// Held by: `ringfence-claims`
+#[tokio::test]
+async fn a_tenant_holds_a_claim_of_a_stateful_set() {
+    let world = &World::shared().await;
+    let ns = &world.enforced("claims").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let mut set = workload("StatefulSet", &pod("db", "triage"));
+    parallel(&mut set);
+    set["spec"]["replicas"] = json!(3);
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+    }}]);
+    lea.post(&all("StatefulSet", ns), &set).await.ok();
+    has_pods(world, ns, "db", 3).await;
+    let claim = one("PersistentVolumeClaim", ns, "data-db-0");
+    for attacker in [&edith, &world.tess] {
+        let held = json!({"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "a.b/hold"]}});
+        attacker.patch(&claim, &held).await.refused_by_guard(CLAIMS);
+        let owned = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]}});
+        attacker.patch(&claim, &owned).await.refused_by_guard(CLAIMS);
+        let made = json!({"metadata": {"name": "data-db-7", "finalizers": ["a.b/hold"]}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+        }});
+        attacker
+            .post(&all("PersistentVolumeClaim", ns), &made)
+            .await
+            .refused_by_guard(CLAIMS);
+    }
+    // What keeps storage may hold it, and a claim that a tenant deletes is made anew.
+    let labelled = json!({"metadata": {"labels": {"tier": "x"}}});
+    edith.patch(&claim, &labelled).await.ok();
+    let snapshot = json!({"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "snapshot.example.com/source"]}});
+    let other = one("PersistentVolumeClaim", ns, "data-db-2");
+    lea.patch(&other, &snapshot).await.ok();
+    edith.delete(&claim).await.ok();
+    edith
+        .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "db-0")))
+        .await
+        .ok();
+    lea.patch(&one("StatefulSet", ns, "db"), &json!({"spec": {"replicas": 1}}))
+        .await
+        .ok();
+    has_pods(world, ns, "db", 1).await;
+    lea.patch(&other, &json!({"metadata": {"finalizers": null}})).await.ok();
 }

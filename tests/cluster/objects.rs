@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 /// Resources by kind: path of the group and plural.
-const KINDS: [(&str, &str, &str); 20] = [
+const KINDS: [(&str, &str, &str); 21] = [
     ("Pod", "/api/v1", "pods"),
     ("PodTemplate", "/api/v1", "podtemplates"),
     ("ReplicationController", "/api/v1", "replicationcontrollers"),
     ("ConfigMap", "/api/v1", "configmaps"),
+    ("PersistentVolumeClaim", "/api/v1", "persistentvolumeclaims"),
     ("ServiceAccount", "/api/v1", "serviceaccounts"),
     ("DaemonSet", "/apis/apps/v1", "daemonsets"),
     ("Deployment", "/apis/apps/v1", "deployments"),
