@@ -270,7 +270,9 @@ async fn answer(app: &App, webhook: Webhook, request: Request, time: Time) -> An
         },
         Ok(review) => {
             let review = Arc::new(review);
-            let mut decision = decide(app, webhook, Arc::clone(&review), held, time).await;
+            let room = Room::new(kib(FACTS), Arc::clone(&share.all.reviews), app.reviews.room());
+            let held = Held::new(held, room, time.room);
+            let mut decision = decide(app, webhook, Arc::clone(&review), held, time.answer).await;
             let input = record(app, &review, decision.seen.take(), deadline).await;
             Answer {
                 uid: Some(review.uid.clone()),
@@ -308,11 +310,9 @@ async fn parse(mut bytes: Vec<u8>, held: Permits, deadline: Instant) -> Result<P
 
 /// Decides on a thread that may block: a policy that does not yield must not hold up those that serve connections and tell
 /// the time, and a panic ends nothing but itself. What does yield ends at the deadline.
-async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Permits, time: Time) -> Decision {
-    let deadline = time.answer;
+async fn decide(app: &App, webhook: Webhook, review: Arc<Review>, held: Held, deadline: Instant) -> Decision {
     let admit = Arc::clone(&app.admit);
     let runtime = Handle::current();
-    let held = Held::new(held, Room::new(kib(FACTS), app.reviews.room()), time.room);
     let task = tokio::task::spawn_blocking(move || {
         let work = timeout_at(deadline, admit.admit(webhook, &review, deadline));
         runtime.block_on(holding(held, work))

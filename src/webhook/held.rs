@@ -23,7 +23,8 @@ tokio::task_local! {
 /// What a request may keep of what the API server tells about it.
 pub(super) struct Room {
     taken: Mutex<Taken>,
-    all: Arc<Semaphore>,
+    /// Of its namespace, and of all: more comes out of each.
+    rests: [Arc<Semaphore>; 2],
 }
 
 struct Taken {
@@ -44,15 +45,16 @@ impl Held {
 }
 
 impl Room {
-    /// So many KiB are set aside; more comes from the rest, as long as there is some.
-    pub(super) fn new(set_aside: usize, all: Arc<Semaphore>) -> Self {
+    /// So many KiB are set aside; more comes from the rest of the namespace's and of all, as long as there is some: what one namespace is told must
+    /// not leave the others none.
+    pub(super) fn new(set_aside: usize, of_namespace: Arc<Semaphore>, all: Arc<Semaphore>) -> Self {
         let taken = Taken {
             left: set_aside,
             more: Vec::new(),
         };
         Self {
             taken: Mutex::new(taken),
-            all,
+            rests: [of_namespace, all],
         }
     }
 
@@ -65,11 +67,15 @@ impl Room {
         }
         // Not waited for: what waits holds room that others need.
         let more = u32::try_from(kib - taken.left).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.all).try_acquire_many_owned(more) else {
+        let permits = self
+            .rests
+            .iter()
+            .map(|rest| Arc::clone(rest).try_acquire_many_owned(more));
+        let Ok(permits) = permits.collect::<Result<Vec<_>, _>>() else {
             return false;
         };
         taken.left = 0;
-        taken.more.push(permit);
+        taken.more.extend(permits);
         true
     }
 }
@@ -102,7 +108,9 @@ mod tests {
     #[tokio::test]
     async fn what_a_request_is_told_comes_out_of_what_is_set_aside_and_then_of_the_rest() {
         let all = Arc::new(Semaphore::new(8));
-        let held = Held::new((), Room::new(2, Arc::clone(&all)), Instant::now());
+        let of_namespace = Arc::new(Semaphore::new(100));
+        let room = Room::new(2, Arc::clone(&of_namespace), Arc::clone(&all));
+        let held = Held::new((), room, Instant::now());
         assert!(has_room(usize::MAX), "no request's");
         let work = async {
             assert!(has_room(1) && has_room(1 << 10));
@@ -113,5 +121,16 @@ mod tests {
         };
         holding(held, work).await;
         assert_eq!(all.available_permits(), 8, "given back at the end");
+        assert_eq!(of_namespace.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn what_one_namespace_is_told_comes_out_of_its_part() {
+        let [all, one, other] = [100, 8, 8].map(|kib| Arc::new(Semaphore::new(kib)));
+        let room = |of: &Arc<Semaphore>| Room::new(0, Arc::clone(of), Arc::clone(&all));
+        let (first, second, third) = (room(&one), room(&one), room(&other));
+        assert!(first.take(6 << 10) && !second.take(6 << 10));
+        assert_eq!(all.available_permits(), 94, "what was refused holds nothing");
+        assert!(third.take(6 << 10));
     }
 }

@@ -322,7 +322,7 @@ async fn what_a_request_is_told_is_counted() {
     let (live, _) = api(404, objects);
     let key = Key::Namespace("ai".into());
     let all = Arc::new(tokio::sync::Semaphore::new(70));
-    let room = Room::new(70, Arc::clone(&all));
+    let room = Room::new(70, Arc::clone(&all), Arc::new(tokio::sync::Semaphore::new(70)));
     let asked = async { [live.get(&key).await, live.get(&key).await, live.get(&key).await] };
     let held = Held::new((), room, tokio::time::Instant::now());
     let [first, second, third] = holding(held, asked).await;

@@ -272,7 +272,8 @@ fn more_requests_than_threads_take_turns() {
 async fn what_a_request_holds_stays_with_the_evaluation_that_is_left_behind() {
     let pool = pool(&["hangs"], 2);
     let budget = Arc::new(());
-    let room = Room::new(0, Arc::new(tokio::sync::Semaphore::new(0)));
+    let none = || Arc::new(tokio::sync::Semaphore::new(0));
+    let room = Room::new(0, none(), none());
     let held = Held::new(budget.clone(), room, tokio::time::Instant::now());
     holding(held, async { asked(&pool, Duration::from_millis(500)) }).await;
     assert_eq!(Arc::strong_count(&budget), 2, "the evaluation holds it");
