@@ -496,3 +496,21 @@ fn a_rule_about_everything_that_is_done_is_about_each() {
         assert_eq!(matched(&snapshot, None, &review).len(), 1, "{operation}");
     }
 }
+
+/// Whoever is asked by a registration of another version may have to refuse for any policy: what cannot be judged then passes none that denies.
+#[test]
+fn a_webhook_of_another_version_may_deny() {
+    let warns = spec(json!({"failurePolicy": "Ignore", "validationActions": ["Warn"]}));
+    let denies =
+        spec(json!({"failurePolicy": "Fail", "matchConstraints": {"objectSelector": {"matchLabels": {"a": "b"}}}}));
+    let snapshot = Snapshot::new(vec![compiled("denies", denies), compiled("warns", warns.clone())]);
+    let entries = snapshot.entries();
+    assert_eq!(entries.len(), 2);
+    for (entry, version) in &entries {
+        let denies = entry.id.failure == FailurePolicy::Fail;
+        assert_eq!(snapshot.denies_at(entry.id, version), denies, "{:?}", entry.id);
+        assert!(snapshot.denies_at(entry.id, "another"));
+    }
+    let alone = Snapshot::new(vec![compiled("warns", warns)]);
+    assert!(!alone.denies_at(entries[0].0.id, "another"), "none of them denies");
+}
