@@ -49,7 +49,7 @@ pub enum Outcome {
     Lost,
     WronglyRefused,
     WronglyAdmitted,
-    /// The API server itself did not answer.
+    /// The API server itself did not answer: the caller, or Ringfence, which looks things up there.
     Unasked,
 }
 
@@ -219,6 +219,7 @@ fn outcome(fits: bool, answer: &Answer) -> Outcome {
         201 => Outcome::WronglyAdmitted,
         403 if !fits && said.contains("ringfence refused this") && said.contains(RULE) => Outcome::Right,
         500 if said.contains("failed calling webhook") => Outcome::Lost,
+        503 if said.contains("could not be read from the API server: it did not answer") => Outcome::Unasked,
         _ if said.contains("denied the request") => Outcome::WronglyRefused,
         _ => Outcome::Unasked,
     }
