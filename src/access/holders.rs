@@ -107,11 +107,7 @@ impl Access {
                 .get(namespace)
                 .is_some_and(|accounts| accounts.contains(name));
             let bytes = ENTRY + namespace.len() + name.len();
-            let mut fits = || match own {
-                Some(own) => self.takes_of(own, bytes),
-                None => self.takes(bytes),
-            };
-            if !known && fits() {
+            if !known && self.takes(own, bytes) {
                 let accounts = self.launchers.entry(namespace.to_owned()).or_default();
                 accounts.insert(name.to_owned());
             }
@@ -127,11 +123,7 @@ impl Access {
         let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str);
         let key = (namespace.map(str::to_owned), name_of(role).to_owned());
         let bytes = ENTRY + namespace.map_or(0, str::len) + key.1.len() + rights.weight();
-        let fits = match namespace {
-            Some(namespace) => self.takes_of(namespace, bytes),
-            None => self.takes(bytes),
-        };
-        if fits {
+        if self.takes(namespace, bytes) {
             self.roles.insert(key, Arc::new(rights));
         }
     }
@@ -170,7 +162,7 @@ impl Access {
                 self.platform.extend(row.subject.namespace().map(str::to_owned));
             }
             let texts = namespace.len() + row.binding.2.len() + row.role.1.len();
-            if self.takes(ENTRY + texts + row.subject.weight()) {
+            if self.takes(None, ENTRY + texts + row.subject.weight()) {
                 self.rows.push(row);
             }
         }
@@ -315,26 +307,20 @@ impl Access {
         Standing::Beyond
     }
 
-    /// Whether there is room for so much more.
-    fn takes(&mut self, bytes: usize) -> bool {
-        let fits = self.bytes + bytes <= MAX_BYTES;
+    /// Whether there is room for so much more; in the share of a namespace, where nobody knows yet whether that is looked at.
+    fn takes(&mut self, of: Option<&str>, bytes: usize) -> bool {
+        let mut share = of.map(|namespace| self.of_namespaces.entry(namespace.to_owned()).or_default());
+        let in_share = share
+            .as_ref()
+            .is_none_or(|share| share.bytes + bytes <= MAX_BYTES / SHARE);
+        let fits = in_share && self.bytes + bytes <= MAX_BYTES;
         if fits {
             self.bytes += bytes;
+            if let Some(share) = &mut share {
+                share.bytes += bytes;
+            }
         } else {
-            self.omitted += 1;
-        }
-        fits
-    }
-
-    /// The same for what lies in a namespace, of which nobody knows yet whether it is looked at.
-    fn takes_of(&mut self, namespace: &str, bytes: usize) -> bool {
-        let room = self.of_namespaces.entry(namespace.to_owned()).or_default();
-        let fits = room.bytes + bytes <= MAX_BYTES / SHARE && self.bytes + bytes <= MAX_BYTES;
-        if fits {
-            room.bytes += bytes;
-            self.bytes += bytes;
-        } else {
-            room.omitted += 1;
+            *share.map_or(&mut self.omitted, |share| &mut share.omitted) += 1;
         }
         fits
     }

@@ -171,16 +171,8 @@ fn yaml(policies: &[(Made, Value)]) -> Result<String> {
         for comment in [&from].into_iter().chain(&made.notes) {
             text.push_str(&format!("# {}\n", printable(comment)));
         }
-        let document = serde_saphyr::to_string(object)?;
-        // A template's author may have written what a terminal obeys; JSON has it escaped, and is YAML too.
-        let is_plain = document
-            .chars()
-            .all(|c| matches!(c, '\n' | '\t') || printable(c.encode_utf8(&mut [0; 4])) == c.to_string());
-        if is_plain {
-            text.push_str(&document);
-        } else {
-            text.push_str(&terminal::as_json(object)?);
-        }
+        // A template's author may have written what a terminal obeys; Rego has tabs.
+        text.push_str(&terminal::as_yaml(object, &['\n', '\t'])?);
     }
     Ok(text)
 }

@@ -28,7 +28,6 @@ use crate::{
     api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, ConditionType, Mode, Reason, find},
     egress,
     plan::{self, Acceptance, Change, Child, GrantObserved, GranteeFacts, Observed, Outcome, PluginPolicies},
-    review::misleads,
 };
 pub(super) use surroundings::facts_of;
 use surroundings::{Surroundings, bare};
@@ -146,13 +145,7 @@ fn as_yaml(objects: &[(String, Value)], live: bool) -> Result<String> {
         for line in comment.lines() {
             text.push_str(&format!("# {}\n", printable(line)));
         }
-        let written = serde_saphyr::to_string(object)?;
-        // YAML leaves some of what misleads in texts as it is; JSON, which is YAML too, has it escaped.
-        if written.chars().any(|c| c != '\n' && misleads(c)) {
-            text.push_str(&as_json(object)?);
-        } else {
-            text.push_str(&written);
-        }
+        text.push_str(&terminal::as_yaml(object, &['\n'])?);
     }
     Ok(text)
 }

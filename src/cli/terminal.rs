@@ -48,6 +48,15 @@ pub(super) fn as_json(value: &Value) -> Result<String> {
     Ok(text + "\n")
 }
 
+/// YAML, or JSON where that would hold what misleads, but for these: JSON has it escaped, and is YAML too.
+pub(super) fn as_yaml(value: &Value, but_for: &[char]) -> Result<String> {
+    let text = serde_saphyr::to_string(value)?;
+    if text.chars().any(|c| !but_for.contains(&c) && misleads(c)) {
+        return as_json(value);
+    }
+    Ok(text)
+}
+
 /// One line, with a placeholder for whatever a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| if misleads(c) { '\u{fffd}' } else { c };

@@ -62,28 +62,30 @@ impl ClusterDomains {
 
     /// Whether a name is one of them, or below one.
     pub fn hold(&self, name: &Host) -> bool {
-        let is_of = |domain: &Host| {
-            let before = name.as_str().strip_suffix(domain.as_str());
-            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        };
-        self.0.iter().any(is_of)
+        self.before(name).next().is_some()
+    }
+
+    /// What stands before each of them in a name.
+    fn before<'a>(&'a self, name: &'a Host) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(|domain| {
+            let before = name.as_str().strip_suffix(domain.as_str())?;
+            before.strip_suffix('.').or(before.is_empty().then_some(""))
+        })
     }
 
     /// Whether a cluster may have that name. Below those of Services and pods the search list puts names of the world, and a DNS that spares its
     /// clients the detour (`autopath` of CoreDNS, rewriting) would ask the world for them.
     fn may_have(&self, name: &Host) -> bool {
-        let before = |domain: &Host| {
-            let before = name.as_str().strip_suffix(domain.as_str())?;
-            before.strip_suffix('.').or(before.is_empty().then_some(""))
-        };
-        self.0.iter().filter_map(before).any(|before| {
+        let is_shaped = |before: &str| {
             let mut labels = before.rsplit('.');
             match labels.next() {
                 Some("svc") => is_of_a_service(labels.rev().collect::<Vec<_>>().as_slice()),
                 Some("pod") => labels.count() <= 2,
                 _ => true,
             }
-        })
+        };
+        // One domain may lie below another.
+        self.hold(name) && self.before(name).all(is_shaped)
     }
 }
 

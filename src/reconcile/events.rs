@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::calls::DEADLINE;
-use crate::api::MANAGER;
+use crate::{api::MANAGER, review::clip_bytes};
 
 /// Most Events that are kept. What is told again after so many others is a new one.
 const MOST: usize = 256;
@@ -52,15 +52,10 @@ impl Events {
         action: &str,
         note: &str,
     ) {
-        let note = note
-            .char_indices()
-            .take_while(|(at, c)| at + c.len_utf8() <= MAX_NOTE)
-            .map(|(_, c)| c)
-            .collect();
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note),
+            note: Some(clip_bytes(note, MAX_NOTE).to_owned()),
             action: action.to_owned(),
             secondary: None,
         };

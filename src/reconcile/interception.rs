@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::registration::{AGAIN, Kept, Looked, SETTLE};
 use super::{Context, DEADLINE, RESYNC, RETRY, jittered};
-use crate::{plan::policy_webhooks, policy::Snapshot};
+use crate::{plan::policy_webhooks, policy::Snapshot, registry::Published};
 
 /// How long after a write the next look is at least: each asks the API server to compile all conditions.
 const AFTER_WRITE: Duration = Duration::from_secs(1);
@@ -43,20 +43,17 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut has_heard = false;
     loop {
         let published = Arc::clone(&changes.borrow_and_update());
-        if !has_heard && published.synced {
-            has_heard = timeout(DEADLINE, context.registry.has_heard(&published))
-                .await
-                .unwrap_or_default();
-        }
-        let pause = if !has_heard {
-            RETRY
-        } else if published.synced {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                pause = look(&mut kept, &published.snapshot, &context) => pause,
+        let looked = async {
+            has_heard = has_heard || hears(&context, &published).await;
+            if has_heard {
+                look(&mut kept, &published.snapshot, &context).await
+            } else {
+                RETRY
             }
-        } else {
-            RESYNC
+        };
+        let pause = tokio::select! {
+            () = stop.cancelled() => return,
+            pause = looked => pause,
         };
         tokio::select! {
             () = stop.cancelled() => return,
@@ -67,6 +64,12 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
         sleep(SETTLE).await;
         while events.next().now_or_never().flatten().is_some() {}
     }
+}
+
+/// Whether all that the API server has now was looked at.
+async fn hears(context: &Context, published: &Published) -> bool {
+    let heard = timeout(DEADLINE, context.registry.has_heard(published));
+    published.synced && heard.await.unwrap_or_default()
 }
 
 /// One look, of which the policies are told. Returns when the next is due.

@@ -149,16 +149,16 @@ impl Registry {
     }
 
     /// What is in force for a webhook of the registration whose policies are of that version: at once where they are the same, where this
-    /// replica has served these a moment ago, or where the API server confirms that what is served is the newest; else as soon as it is. `None` where the time is over before that.
+    /// replica has served these a moment ago, or where the API server confirms that what is served is the newest; else as soon as it is. `None`
+    /// where the time is over before that.
     pub async fn at_version(&self, id: EntryId, version: &str, deadline: Instant) -> Option<Arc<Snapshot>> {
         let mut changes = self.published.subscribe();
         loop {
             let published = Arc::clone(&changes.borrow_and_update());
-            let is_it = published.snapshot.version_of(id) == version || self.served.has(id, version);
-            if published.synced && is_it {
-                return Some(Arc::clone(&published.snapshot));
-            }
-            if published.synced && matches!(timeout_at(deadline, self.is_newest(&published)).await, Ok(true)) {
+            let is_known = published.snapshot.version_of(id) == version || self.served.has(id, version);
+            if published.synced
+                && (is_known || matches!(timeout_at(deadline, self.is_newest(&published)).await, Ok(true)))
+            {
                 return Some(Arc::clone(&published.snapshot));
             }
             timeout_at(deadline, changes.changed()).await.ok()?.ok()?;

@@ -86,16 +86,22 @@ async fn enforced(admin: &Actor) -> Result<()> {
     Ok(())
 }
 
+/// A cluster of its own, whose policy refuses the writer.
+async fn refused() -> (ControlPlane, Ringfence, Actor, Writer) {
+    let (cluster, ringfence, admin) = own(&["--scan-period=0"]).await;
+    let writer = writer(&cluster, &admin).await;
+    admin.post(POLICIES, &policy(&writer.namespace, 0)).await.ok();
+    eventually(SOON, || enforced(&admin)).await;
+    eventually(SOON, || writer.is_refused()).await;
+    (cluster, ringfence, admin, writer)
+}
+
 /// The platform narrows a policy, and somebody tries all the time.
 ///
 /// Held by: `operator`
 #[tokio::test]
 async fn somebody_writes_while_the_match_of_a_policy_is_edited() {
-    let (cluster, _ringfence, admin) = own(&["--scan-period=0"]).await;
-    let writer = writer(&cluster, &admin).await;
-    admin.post(POLICIES, &policy(&writer.namespace, 0)).await.ok();
-    eventually(SOON, || enforced(&admin)).await;
-    eventually(SOON, || writer.is_refused()).await;
+    let (_cluster, _ringfence, admin, writer) = refused().await;
     let is_over = AtomicBool::new(false);
     let writes = async {
         while !is_over.load(Ordering::Relaxed) {
@@ -125,11 +131,7 @@ async fn somebody_writes_while_the_match_of_a_policy_is_edited() {
 /// Held by: `operator`
 #[tokio::test]
 async fn somebody_writes_while_the_match_is_edited_and_nobody_leads() {
-    let (cluster, ringfence, admin) = own(&["--scan-period=0"]).await;
-    let writer = writer(&cluster, &admin).await;
-    admin.post(POLICIES, &policy(&writer.namespace, 0)).await.ok();
-    eventually(SOON, || enforced(&admin)).await;
-    eventually(SOON, || writer.is_refused()).await;
+    let (_cluster, ringfence, admin, writer) = refused().await;
     let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{RELEASE_NAMESPACE}/leases/ringfence");
     let held = json!({"spec": {"holderIdentity": "somebody"}});
     admin.patch(&lease, &held).await.ok();
