@@ -189,11 +189,11 @@ fn no_condition_errs_whatever_the_request_is() {
         ("discovery.k8s.io", "endpointslices"),
         ("x.example", "things"),
     ]);
-    let strategy = (operations, users, resources, typed(), typed(), any::<bool>());
+    let strategy = (operations, users, resources, typed(), typed(), any::<(bool, bool)>());
     run(
         runner(150),
         &strategy,
-        |(operation, user, (group, resource), object, old, cluster)| {
+        |(operation, user, (group, resource), object, old, (cluster, allowed))| {
             let nothing = Value::Null;
             let (object, old) = match operation {
                 "CREATE" => (&object, &nothing),
@@ -203,6 +203,7 @@ fn no_condition_errs_whatever_the_request_is() {
             };
             let mut request = request(operation, object, old);
             request["user"] = json!(user);
+            request["allowed"] = json!(allowed);
             request["resource"] = json!({"group": group, "version": "v1", "resource": resource});
             if cluster {
                 request["namespace"] = json!("");

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"ringfence.dev/oracle"
 )
@@ -39,6 +40,8 @@ type question struct {
 	Groups    []string                    `json:"groups"`
 	Object    json.RawMessage             `json:"object"`
 	OldObject json.RawMessage             `json:"oldObject"`
+	// Whether the user has whatever rights a condition asks about.
+	Allowed bool `json:"allowed"`
 }
 
 // An answer: whether it matches, the condition by which it does not, and what an error says.
@@ -72,7 +75,7 @@ func (c compiled) reply(compiler cel.ConditionCompiler, asked *question) (answer
 	attributes := admission.NewAttributesRecord(object, old, asked.Kind, asked.Namespace, asked.Name, asked.Resource, subresource,
 		asked.Operation, options(asked.Operation), false, who)
 	versioned := &admission.VersionedAttributes{Attributes: attributes, VersionedKind: asked.Kind, VersionedObject: object, VersionedOldObject: old}
-	said := c.matcher(compiler, asked.Conditions).Match(context.Background(), versioned, nil, nil)
+	said := c.matcher(compiler, asked.Conditions).Match(context.Background(), versioned, nil, rights(asked.Allowed))
 	told := answer{Matches: said.Matches, Failed: said.FailedConditionName}
 	if said.Error != nil {
 		told.Error = said.Error.Error()
@@ -93,6 +96,16 @@ func (c compiled) matcher(compiler cel.ConditionCompiler, conditions []registrat
 	fails := registrationv1.Fail
 	c[key] = matchconditions.NewMatcher(evaluator, &fails, "webhook", "validating", "ringfence")
 	return c[key]
+}
+
+// All of them, or none.
+func rights(allowed bool) authorizer.Authorizer {
+	return authorizer.AuthorizerFunc(func(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
+		if allowed {
+			return authorizer.DecisionAllow, "", nil
+		}
+		return authorizer.DecisionNoOpinion, "", nil
+	})
 }
 
 // Nothing is nil, as the API server has it for a CREATE or a CONNECT.

@@ -32,7 +32,7 @@ impl MatchConditions {
     }
 
     /// What it says of a request: `conditions`, `operation`, `kind`, `resource`, `namespace`, `name`, `user`, `groups`, `object`,
-    /// `oldObject`.
+    /// `oldObject`, `allowed` (whether that user has the rights that a condition asks about).
     pub fn ask(&mut self, request: &Value) -> Result<Matched> {
         let line = self.0.ask(request)?;
         serde_json::from_str(&line).with_context(|| format!("the evaluator said {line}"))
