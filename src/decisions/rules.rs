@@ -97,7 +97,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 34] = [
+pub const RULES: [Rule; 35] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -234,6 +234,13 @@ pub const RULES: [Rule; 34] = [
         "node-dials",
         "A pod's probes and hooks ask the pod itself: the node sends them, past every NetworkPolicy.",
         "Remove host from the probe or hook.",
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Namespace]),
+    rule(
+        "object-size",
+        "What runs, or makes what runs, leaves room for a kubelet's status and for what controllers write on it.",
+        "Keep what programs read in a ConfigMap, an image or an object store, and shorten the longest lists.",
     )
     .at(&[Door::Template])
     .needing(&[Need::Namespace]),

@@ -30,12 +30,13 @@ const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// The controller manager when its controllers share one credential.
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 /// Its controllers when each has its own (`--use-service-account-credentials`).
-const CONTROLLERS: [&str; 9] = [
+const CONTROLLERS: [&str; 10] = [
     "system:serviceaccount:kube-system:cronjob-controller",
     "system:serviceaccount:kube-system:daemon-set-controller",
     "system:serviceaccount:kube-system:deployment-controller",
     "system:serviceaccount:kube-system:endpoint-controller",
     "system:serviceaccount:kube-system:endpointslice-controller",
+    "system:serviceaccount:kube-system:ephemeral-volume-controller",
     "system:serviceaccount:kube-system:job-controller",
     "system:serviceaccount:kube-system:replicaset-controller",
     "system:serviceaccount:kube-system:replication-controller",

@@ -23,6 +23,7 @@ mod occasion;
 pub mod pod_security;
 mod reach;
 mod references;
+mod room;
 mod secrets;
 #[cfg(test)]
 mod standing_tests;
@@ -203,6 +204,9 @@ impl<'a> Case<'a> {
                 return;
             }
         };
+        if !self.subject.stands {
+            violations.extend(room::check(self.subject));
+        }
         let label = self.subject.label.unwrap_or_default();
         if let Some(workflow) = workflow {
             identity::check_name(&template, label, workflow, violations);

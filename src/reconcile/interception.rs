@@ -112,3 +112,58 @@ async fn look(kept: &mut Kept, snapshot: &Snapshot, context: &Context) -> Durati
     }
     pause
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+
+    use super::*;
+    use crate::reconcile::reading_tests::{client, context as context_of, list};
+    use crate::registry::Outcome;
+
+    #[tokio::test]
+    async fn a_leader_that_has_not_heard_of_all_policies_registers_nothing() {
+        let there = r#"{"metadata":{"name":"one","uid":"u","generation":2}}"#;
+        let context = context_of(client(move |_| Some(list(there, ""))));
+        let of_generation = |generation| {
+            let outcome = Outcome {
+                uid: "u".to_owned(),
+                generation,
+                errors: Vec::new(),
+                is_final: true,
+                instead: None,
+                is_shadowed: false,
+            };
+            Published {
+                outcomes: [("one".to_owned(), outcome)].into(),
+                synced: true,
+                ..Published::default()
+            }
+        };
+        assert!(hears(&context, &of_generation(2)).await);
+        assert!(!hears(&context, &of_generation(1)).await, "an older one");
+        assert!(
+            !hears(
+                &context,
+                &Published {
+                    outcomes: [].into(),
+                    ..of_generation(2)
+                }
+            )
+            .await,
+            "one that it has not heard of"
+        );
+        assert!(
+            !hears(
+                &context,
+                &Published {
+                    synced: false,
+                    ..of_generation(2)
+                }
+            )
+            .await
+        );
+        let failed = context_of(client(|_| Some(Bytes::from_static(b"no list"))));
+        assert!(!hears(&failed, &of_generation(2)).await, "the list failed");
+    }
+}

@@ -31,7 +31,9 @@ pub(super) fn context(client: Client) -> Arc<Context> {
     ))
 }
 
-fn client(answer: impl Fn(&Request<kube::client::Body>) -> Option<Bytes> + Clone + Send + 'static) -> Client {
+pub(super) fn client(
+    answer: impl Fn(&Request<kube::client::Body>) -> Option<Bytes> + Clone + Send + 'static,
+) -> Client {
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let answer = answer(&request);
         async move {

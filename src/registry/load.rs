@@ -107,9 +107,8 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
     let names: Vec<String> = objects.iter().map(|object| object.name_any()).collect();
     seen.retain(|name, _| names.contains(name));
     let is_new = |object: &&Arc<RegoPolicy>| {
-        let known = seen.get(&object.name_any()).map(|seen| &seen.outcome);
-        // There may be room now for what was beyond the most.
-        known.is_none_or(|known| !known.is_final || !is_of(known, object) || is_beyond(known, &object.name_any()))
+        let known = seen.get(&object.name_any());
+        known.is_none_or(|known| is_looked_at_again(&known.outcome, object))
     };
     let (shadows, objects): (Vec<_>, Vec<_>) = objects.iter().partition(|object| registry.is_own(&object.name_any()));
     let most = MAX_POLICIES.saturating_sub(registry.own.len());
@@ -263,12 +262,12 @@ pub fn declared(object: &RegoPolicy) -> Declared {
     }
 }
 
-fn is_beyond(known: &Outcome, name: &str) -> bool {
-    known.errors.first() == Some(&beyond_most(name))
-}
-
-fn is_of(known: &Outcome, object: &RegoPolicy) -> bool {
-    object.uid().as_deref() == Some(known.uid.as_str()) && object.metadata.generation == Some(known.generation)
+/// Whether what became of an object before says nothing of it now. There may be room for what was beyond the most.
+fn is_looked_at_again(known: &Outcome, object: &RegoPolicy) -> bool {
+    let is_same =
+        object.uid().as_deref() == Some(known.uid.as_str()) && object.metadata.generation == Some(known.generation);
+    let was_beyond = known.errors.first() == Some(&beyond_most(&object.name_any()));
+    !known.is_final || !is_same || was_beyond
 }
 
 /// Puts them in the order in which they are used: of more than [`MAX_POLICIES`] only the first are.
@@ -291,4 +290,52 @@ pub fn shadowed(name: &str) -> LoadError {
 pub fn beyond_most(name: &str) -> LoadError {
     let message = format!("there are more than {MAX_POLICIES} RegoPolicies, and only the oldest are used: delete some");
     LoadError::file(name, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_beyond_the_most_is_looked_at_again() {
+        let object: RegoPolicy = serde_json::from_value(json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "RegoPolicy",
+            "metadata": {"name": "late", "uid": "u", "generation": 2},
+            "spec": {"validationActions": ["Deny"], "matchConstraints": {"resourceRules": []}, "rego": {"modules": []}},
+        }))
+        .expect("a policy");
+        let known = Outcome {
+            uid: "u".to_owned(),
+            generation: 2,
+            errors: vec![LoadError::file("late", "no package")],
+            is_final: true,
+            instead: None,
+            is_shadowed: false,
+        };
+        assert!(
+            !is_looked_at_again(&known, &object),
+            "it stays broken until it is edited"
+        );
+        let beyond = Outcome {
+            errors: vec![beyond_most("late")],
+            ..known.clone()
+        };
+        let edited = Outcome {
+            generation: 1,
+            ..known.clone()
+        };
+        let made_anew = Outcome {
+            uid: "other".to_owned(),
+            ..known.clone()
+        };
+        let not_vetted = Outcome {
+            is_final: false,
+            ..known
+        };
+        for again in [beyond, edited, made_anew, not_vetted] {
+            assert!(is_looked_at_again(&again, &object), "{again:?}");
+        }
+    }
 }

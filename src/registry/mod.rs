@@ -7,6 +7,8 @@ mod fresh;
 mod inventory;
 mod load;
 mod served;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -54,6 +54,8 @@ pub struct Review {
     pub user: User,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// How large the object was as it was sent, who wrote which field included; 0 where it is small, or was not sent.
+    pub bytes: usize,
     /// Whether it makes the object larger than the API server bears beside what ends it.
     pub swells: bool,
     /// The raw AdmissionRequest. Holds fields that our types do not know, and may hold secrets: never log it.
@@ -169,7 +171,9 @@ impl Review {
             review => review,
         };
         let mut review = review.map_err(|problem| unread(problem, bytes))?;
-        review.swells = review.operation == Operation::Update && size::swells(bytes);
+        let sizes = size::sizes(bytes);
+        review.bytes = sizes.object;
+        review.swells = review.operation == Operation::Update && sizes.swells();
         Ok(review)
     }
 
@@ -280,6 +284,7 @@ impl Review {
             namespace,
             user,
             dry_run,
+            bytes: 0,
             swells: false,
             request,
         })

@@ -11,11 +11,11 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 /// controllers what they write on it.
 pub const LARGE: usize = 384 << 10;
 
-/// Whether an UPDATE makes an object larger, and large.
-pub fn swells(review: &[u8]) -> bool {
+/// How large both are; nothing of a review in which neither can be large.
+pub fn sizes(review: &[u8]) -> Sizes {
     // As most are: the object in it cannot be larger than all of it.
     if review.len() <= LARGE {
-        return false;
+        return Sizes::default();
     }
     let sizes = Cell::new(Sizes::default());
     let level = Level {
@@ -25,15 +25,23 @@ pub fn swells(review: &[u8]) -> bool {
     };
     // The result is of no interest: who reads the review says what is wrong with it.
     let _ = level.deserialize(&mut serde_json::Deserializer::from_slice(review));
-    let Sizes { object, old } = sizes.into_inner();
-    old > 0 && object > old && object > LARGE
+    sizes.into_inner()
 }
 
 /// From behind the name of each to whatever follows it.
-#[derive(Clone, Copy, Default)]
-struct Sizes {
-    object: usize,
-    old: usize,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Of the object as it would be.
+    pub object: usize,
+    /// Of the object as it is.
+    pub old: usize,
+}
+
+impl Sizes {
+    /// Whether an UPDATE makes an object larger, and large.
+    pub const fn swells(self) -> bool {
+        self.old > 0 && self.object > self.old && self.object > LARGE
+    }
 }
 
 /// The review, or the request in it. Other values are skipped by serde_json without recursion, so depth does not matter.
@@ -122,14 +130,20 @@ mod tests {
     fn an_object_that_is_made_large_is_told(#[case] old: usize, #[case] new: usize, #[case] expected: bool) {
         let request = json!({"uid": "u", "object": object(new), "oldObject": object(old), "options": object(LARGE)});
         let review = json!({"kind": "AdmissionReview", "request": request, "oldObject": object(2 * LARGE)});
-        assert_eq!(swells(review.to_string().as_bytes()), expected);
+        let sizes = sizes(review.to_string().as_bytes());
+        assert_eq!(sizes.swells(), expected);
+        assert!(
+            sizes.object == 0 || (new..new + 100).contains(&sizes.object),
+            "{sizes:?}"
+        );
     }
 
     #[test]
     fn what_is_made_or_cannot_be_read_is_not() {
         let made = json!({"request": {"object": object(2 * LARGE), "oldObject": null}});
-        assert!(!swells(made.to_string().as_bytes()));
-        assert!(!swells(&vec![b'['; 2 * LARGE]));
+        let made = sizes(made.to_string().as_bytes());
+        assert!(!made.swells() && made.object > 2 * LARGE, "{made:?}");
+        assert!(!sizes(&vec![b'['; 2 * LARGE]).swells());
     }
 
     /// Deeper than a review may nest.
@@ -137,6 +151,6 @@ mod tests {
     fn depth_hides_nothing() {
         let deep = format!("{}1{}", r#"{"f:a":"#.repeat(LARGE), "}".repeat(LARGE));
         let review = format!(r#"{{"request":{{"object":{deep},"oldObject":{{}}}}}}"#);
-        assert!(swells(review.as_bytes()));
+        assert!(sizes(review.as_bytes()).swells());
     }
 }

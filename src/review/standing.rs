@@ -40,6 +40,7 @@ impl Review {
             namespace: namespace.map(str::to_owned),
             user: User::default(),
             dry_run: true,
+            bytes: 0,
             swells: false,
             request,
         }

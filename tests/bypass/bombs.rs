@@ -15,6 +15,8 @@ use crate::world::{Actor, Answer, NAMESPACES, POLICIES, SOON, World, all, condit
 
 /// As many keys as tempt a budget, with a prefix that the class of the test lets pods carry.
 const MANY: usize = 20_000;
+/// What runs has a bound of its own on its size: as many as it lets pass.
+const OF_WHAT_RUNS: usize = 18_000;
 const PREFIX: &str = "a.b/";
 
 /// A kind of object that is asked about, as it is allowed, and as it is refused.
@@ -49,8 +51,12 @@ fn finalizers(count: usize) -> Value {
 
 /// More than that costs the API server itself seconds a request, which is its own to bound.
 fn bomb() -> Value {
+    bomb_of(MANY)
+}
+
+fn bomb_of(many: usize) -> Value {
     json!({
-        "labels": map(MANY), "annotations": map(MANY / 20), "finalizers": finalizers(MANY / 10), "ownerReferences": owners(MANY / 40),
+        "labels": map(many), "annotations": map(many / 20), "finalizers": finalizers(many / 10), "ownerReferences": owners(many / 40),
     })
 }
 
@@ -302,7 +308,6 @@ async fn somebody_exhausts_the_budget_of_a_condition() {
         &fenced(&world, "bombs").await,
         &world.namespace("bombs", &json!({})).await,
     );
-    let bomb = bomb();
     let mut wrong = Vec::new();
     for target in targets(&world, ns, plain).await {
         // The rights of the chart's roles come by aggregation.
@@ -312,7 +317,8 @@ async fn somebody_exhausts_the_budget_of_a_condition() {
             Ok(())
         })
         .await;
-        wrong.extend(target.wrong("big", &bomb).await);
+        let many = if target.asked == "fence" { OF_WHAT_RUNS } else { MANY };
+        wrong.extend(target.wrong("big", &bomb_of(many)).await);
     }
     assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -345,7 +351,9 @@ async fn somebody_changes_what_is_too_big_to_compare() {
     answer.refused_by_guard("ringfence-modes");
 
     // A pod with the bomb in it: a controller still lets go, and nobody changes whose it is.
-    let made = armed(&pod(&unique("big"), "triage"), &bomb);
+    let mut of_pod = bomb_of(OF_WHAT_RUNS);
+    of_pod.as_object_mut().unwrap().remove("ownerReferences");
+    let made = armed(&pod(&unique("big"), "triage"), &of_pod);
     let path = one("Pod", ns, made["metadata"]["name"].as_str().unwrap());
     answered(|| lea.post(&pods, &made)).await.ok();
     let moved = json!({"metadata": {"labels": {"ringfence.dev/workflow": "other"}}});
@@ -354,10 +362,20 @@ async fn somebody_changes_what_is_too_big_to_compare() {
     answered(|| owner.strategic(&path, &image)).await.refused_by("launcher");
     let (running, at_status) = (json!({"status": {"phase": "Running"}}), format!("{path}/status"));
     answered(|| owner.patch(&at_status, &running)).await.ok();
+    // More of them than a guard could go through, on whichever pod: a kubelet tells its address all the same.
+    let mut crowded = pod(&unique("crowded"), "triage");
+    crowded["metadata"]["finalizers"] = json!(vec!["a/b"; 120_000]);
+    let its_path = one("Pod", ns, crowded["metadata"]["name"].as_str().unwrap());
+    let its_status = format!("{its_path}/status");
+    let free = json!({"metadata": {"finalizers": null}});
+    answered(|| lea.post(&pods, &crowded)).await.ok();
+    let address = json!({"status": {"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}]}});
+    answered(|| owner.patch(&its_status, &address)).await.ok();
+    owner.delete(&format!("{its_path}?gracePeriodSeconds=0")).await.ok();
+    answered(|| owner.patch(&its_path, &free)).await.ok();
     let held = json!({"metadata": {"finalizers": ["example.com/f0"]}});
     answered(|| owner.patch(&path, &held)).await.ok();
     owner.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
-    let free = json!({"metadata": {"finalizers": null}});
     answered(|| owner.patch(&path, &free)).await.ok();
     world.admin.gone(&path).await;
     let labels = world.admin.get(&namespace).await.ok()["metadata"]["labels"].clone();
@@ -365,17 +383,32 @@ async fn somebody_changes_what_is_too_big_to_compare() {
 }
 
 /// 1 MB of `<` is 12 MB once the API server has written it down twice.
-/// Held by: `launcher`, `approved-images`, `fixed-label`
+/// Held by: `launcher`, `declared-workflow`, `object-size`
 #[tokio::test]
 async fn somebody_sends_a_review_of_twelve_megabytes() {
     let world = World::shared().await;
-    let ns = &fenced(&world, "twelve").await;
+    let ns = &world.namespace("twelve", &json!({})).await;
     let lea = world.master("lea", &[]).await;
     let (_, owner) = world.person(ns, "cluster-admin").await;
     let much = "<".repeat(1_000_000);
+    let (maps, deployments) = (all("ConfigMap", ns), all("Deployment", ns));
+    let mut deployment = workload("Deployment", &pod("big", "triage"));
+    deployment["spec"]["template"]["spec"]["containers"][0]["args"] = json!([much]);
+    let mut before = deployment.clone();
+    for pointer in ["/metadata/labels", "/spec/template/metadata/labels"] {
+        let labels = before.pointer_mut(pointer).and_then(Value::as_object_mut);
+        labels
+            .into_iter()
+            .for_each(|labels| drop(labels.remove("ringfence.dev/workflow")));
+    }
+    answered(|| lea.post(&deployments, &before)).await.ok();
+    let old = one("Deployment", ns, "big");
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.ready(ns, "triage", &json!({})).await;
+
     let labels = json!({"ringfence.dev/workflow": "triage"});
     let map = json!({"metadata": {"name": "big", "labels": labels}, "data": {"blob": much}});
-    let (maps, deployments) = (all("ConfigMap", ns), all("Deployment", ns));
     answered(|| lea.post(&maps, &map)).await.ok();
     let path = one("ConfigMap", ns, "big");
     let other = json!({"metadata": {"labels": {"ringfence.dev/workflow": "other"}}});
@@ -387,27 +420,19 @@ async fn somebody_sends_a_review_of_twelve_megabytes() {
     let more = json!({"data": {"more": "x"}});
     answered(|| owner.patch(&path, &more)).await.ok();
 
-    let mut deployment = workload("Deployment", &pod("big", "triage"));
-    let template = &mut deployment["spec"]["template"]["spec"]["containers"][0];
-    template["args"] = json!([much]);
-    answered(|| lea.post(&deployments, &deployment)).await.ok();
-    let path = one("Deployment", ns, "big");
+    // What runs may not be as large; from before the fence it may.
     let image =
         |image: &str| json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]);
-    let (newer, evil) = (
-        image("registry.example.com/finance/triage:2"),
-        image("docker.io/library/evil:1"),
-    );
-    answered(|| owner.json_patch(&path, &newer))
+    let newer = image("registry.example.com/finance/triage:2");
+    answered(|| owner.json_patch(&old, &newer))
         .await
-        .refused_by("launcher");
-    answered(|| lea.json_patch(&path, &evil))
-        .await
-        .refused_by("approved-images");
-    answered(|| lea.json_patch(&path, &newer)).await.ok();
+        .refused_by("declared-workflow");
     let none = json!({"spec": {"replicas": 0}});
-    answered(|| owner.patch(&path, &none)).await.ok();
-    world.admin.delete(&path).await.ok();
+    answered(|| owner.patch(&old, &none)).await.ok();
+    world.admin.delete(&old).await.ok();
+    answered(|| lea.post(&deployments, &deployment))
+        .await
+        .refused_by("object-size");
 }
 
 /// What is slow to judge, or looks heavy, costs whoever sends it, and no other namespace.

@@ -2,14 +2,17 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::eventually;
+use support::{Identity, eventually};
+use tokio::time::{Duration, sleep};
 
-use crate::attackers::holder;
+use crate::attackers::{holder, holding};
 use crate::legitimate::{has_pods, node};
-use crate::world::{SOON, World, all, one, pod, workload};
+use crate::world::{Actor, SOON, World, all, one, pod, workload};
 
 const NEW: &str = "registry.example.com/finance/triage:2";
 const CLAIMS: &str = "ringfence-claims";
+/// Scaling down takes a controller a moment, where nothing holds it back.
+const HANGS: Duration = Duration::from_secs(3);
 const GRACE: &str = "ringfence-grace-periods";
 const LEFT_RUNNING: &str = "ringfence-left-running";
 const SUBRESOURCES: &str = "ringfence-subresources";
@@ -285,7 +288,16 @@ async fn a_tenant_holds_a_claim_of_a_stateful_set() {
     lea.post(&all("StatefulSet", ns), &set).await.ok();
     has_pods(world, ns, "db", 3).await;
     let claim = one("PersistentVolumeClaim", ns, "data-db-0");
-    for attacker in [&edith, &world.tess] {
+    // Who reads all volumes keeps none of them.
+    let reader = json!([{"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["get", "list", "watch"]}]);
+    let identity = holding(world, &reader).await;
+    let Identity::User { name, .. } = &identity else {
+        panic!("{identity:?}")
+    };
+    world.bind(ns, "edit", &json!({"kind": "User", "name": name})).await;
+    let rhea = Actor::new(world.cluster.client(&identity).await);
+    eventually(SOON, || async { rhea.read(&claim).await }).await;
+    for attacker in [&edith, &world.tess, &rhea] {
         let held = json!({"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "a.b/hold"]}});
         attacker.patch(&claim, &held).await.refused_by_guard(CLAIMS);
         let owned = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]}});
@@ -297,13 +309,24 @@ async fn a_tenant_holds_a_claim_of_a_stateful_set() {
             .post(&all("PersistentVolumeClaim", ns), &made)
             .await
             .refused_by_guard(CLAIMS);
+        for query in [
+            "propagationPolicy=Foreground",
+            "propagationPolicy=Orphan",
+            "orphanDependents=true",
+        ] {
+            let answer = attacker.delete(&format!("{claim}?{query}")).await;
+            let said = answer.refused_by_guard(CLAIMS);
+            assert!(said.contains("waits for what it owns"), "{said}");
+        }
     }
-    // What keeps storage may hold it, and a claim that a tenant deletes is made anew.
+    // What keeps storage may hold it: so held and deleted, it is what a tenant is after, and nothing is scaled down until it is let go.
     let labelled = json!({"metadata": {"labels": {"tier": "x"}}});
     edith.patch(&claim, &labelled).await.ok();
     let snapshot = json!({"metadata": {"finalizers": ["kubernetes.io/pvc-protection", "snapshot.example.com/source"]}});
     let other = one("PersistentVolumeClaim", ns, "data-db-2");
-    lea.patch(&other, &snapshot).await.ok();
+    for held in [&claim, &other] {
+        lea.patch(held, &snapshot).await.ok();
+    }
     edith.delete(&claim).await.ok();
     edith
         .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "db-0")))
@@ -312,6 +335,10 @@ async fn a_tenant_holds_a_claim_of_a_stateful_set() {
     lea.patch(&one("StatefulSet", ns, "db"), &json!({"spec": {"replicas": 1}}))
         .await
         .ok();
+    sleep(HANGS).await;
+    has_pods(world, ns, "db", 2).await;
+    for held in [&claim, &other] {
+        lea.patch(held, &json!({"metadata": {"finalizers": null}})).await.ok();
+    }
     has_pods(world, ns, "db", 1).await;
-    lea.patch(&other, &json!({"metadata": {"finalizers": null}})).await.ok();
 }

@@ -156,3 +156,43 @@ async fn a_repository_is_applied_by_its_controller() {
     let restarted = world.cluster.kubectl_as(&controller, &restart).await.unwrap();
     assert!(restarted.success, "{restarted}");
 }
+
+/// As Cilium does for each pod, in every mode: what it writes down has the pod's labels, and without it the pod has no identity.
+/// Legitimate: a network plugin keeps a record of each pod, labels included, in the cluster and in its namespace.
+#[tokio::test]
+async fn a_network_plugin_writes_down_the_labels_of_pods() {
+    let world = World::shared().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let ns = &world.enforced("recorded").await;
+    for (kind, plural, scope, of) in [
+        ("CiliumIdentity", "ciliumidentities", "Cluster", String::new()),
+        (
+            "CiliumEndpoint",
+            "ciliumendpoints",
+            "Namespaced",
+            format!("namespaces/{ns}/"),
+        ),
+    ] {
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        let definition = json!({
+            "metadata": {"name": format!("{plural}.cilium.io")},
+            "spec": {
+                "group": "cilium.io", "scope": scope, "names": {"kind": kind, "plural": plural},
+                "versions": [{"name": "v2", "served": true, "storage": true, "schema": schema}],
+            },
+        });
+        world.admin.post(definitions, &definition).await.ok();
+        let path = format!("/apis/cilium.io/v2/{of}{plural}");
+        eventually(SOON, || async { world.admin.read(&path).await }).await;
+        let name = unique("record");
+        let record = json!({
+            "apiVersion": "cilium.io/v2", "kind": kind,
+            "metadata": {"name": name, "labels": {"ringfence.dev/workflow": "triage", "app": "web"}},
+        });
+        world.admin.post(&path, &record).await.ok();
+        let heartbeat = json!({"metadata": {"annotations": {"io.cilium.heartbeat": "1"}, "labels": {"ringfence.dev/workflow": "other"}}});
+        let path = format!("{path}/{name}");
+        world.admin.patch(&path, &heartbeat).await.ok();
+        world.admin.delete(&path).await.ok();
+    }
+}

@@ -184,3 +184,39 @@ async fn another_workflows_launcher_lays_out_what_a_controller_may_not_adopt() {
         assert!(left["metadata"]["ownerReferences"].is_null(), "{left}");
     }
 }
+
+/// One that can be read when it is made, and not when it is taken up, because that is asked about with what it was before: no answer to that
+/// would be one.
+///
+/// Held by: `object-size`
+#[tokio::test]
+async fn another_workflows_launcher_lays_out_what_is_too_heavy_to_be_adopted() {
+    let world = &World::shared().await;
+    let (ns, mike) = two_workflows(world).await;
+    let lea = world.master("lea", &[]).await;
+    lea.post(&all("Deployment", &ns), &workload("Deployment", &pod("web", "triage")))
+        .await
+        .ok();
+    has_pods(world, &ns, "web", 1).await;
+    let heavy = |gates: usize| {
+        let mut set = workload("ReplicaSet", &pod("decoy", "mine"));
+        set["spec"]["replicas"] = json!(0);
+        set["metadata"]["labels"]["app"] = json!("web");
+        set["spec"]["template"]["spec"]["readinessGates"] = json!(vec![json!({"conditionType": "a"}); gates]);
+        set
+    };
+    let sets = all("ReplicaSet", &ns);
+    let answer = mike.post(&sets, &heavy(26_000)).await;
+    let said = answer.refused_by("object-size");
+    assert!(said.contains("bytes of memory"), "{said}");
+    mike.post(&sets, &heavy(20_000)).await.ok();
+    let path = one("ReplicaSet", &ns, "decoy");
+    let heavier = heavy(26_000)["spec"].clone();
+    mike.patch(&path, &json!({"spec": heavier}))
+        .await
+        .refused_by("object-size");
+    lea.patch(&one("Deployment", &ns, "web"), &json!({"spec": {"replicas": 0}}))
+        .await
+        .ok();
+    has_pods(world, &ns, "web", 0).await;
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use support::{eventually, unique};
 
 use crate::attackers::forbidden;
-use crate::world::{Actor, SOON, World, all, one};
+use crate::world::{Actor, SOON, World, all, one, workflow};
 
 const KEY: &str = "eks.amazonaws.com/role-arn";
 
@@ -81,6 +81,59 @@ async fn a_tenant_asks_for_a_token_of_the_workflows_account() {
         )
         .await
         .ok();
+}
+
+/// What was asked for while nobody refused it is the account's until it is over. It is bound to that very account: who fences a namespace deletes
+/// it first, and Ringfence makes another one of its name.
+///
+/// Held by: `API server`
+#[tokio::test]
+async fn a_tenant_keeps_a_token_from_before_the_fence() {
+    let world = World::shared().await;
+    let ns = &world
+        .namespace("before", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    let (_, edith) = world.person(ns, "edit").await;
+    let account = |name: &str| one("ServiceAccount", ns, name);
+    let given = async |name: &str| {
+        let declared = workflow(name, &json!({}));
+        world.admin.post(&all("AIWorkflow", ns), &declared).await.ok();
+        eventually(SOON, || async { world.admin.read(&account(name)).await }).await;
+        let path = format!("{}/token", account(name));
+        let answer = edith.post(&path, &token_request(315_360_000, &json!([]))).await;
+        answer.ok()["status"]["token"].clone()
+    };
+    let is_taken = async |token: &Value| {
+        let review = json!({"spec": {"token": token}});
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        world.admin.post(path, &review).await.ok()["status"]["authenticated"] == true
+    };
+    let (kept, left) = (given("kept").await, given("triage").await);
+    let first = world.admin.read(&account("triage")).await.expect("an account");
+    world.admin.delete(&account("triage")).await.ok();
+    eventually(SOON, || async {
+        let second = world.admin.read(&account("triage")).await?;
+        ensure!(second["metadata"]["uid"] != first["metadata"]["uid"], "not made again");
+        Ok(())
+    })
+    .await;
+    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+    let namespace = format!("{}/{ns}", crate::world::NAMESPACES);
+    world.admin.patch(&namespace, &enforce).await.ok();
+    eventually(SOON, || async {
+        ensure!(!is_taken(&left).await, "still known");
+        Ok(())
+    })
+    .await;
+    assert!(
+        is_taken(&kept).await,
+        "the API server gave it, and nobody takes it back"
+    );
+    world
+        .admin
+        .delete(&account("kept"))
+        .await
+        .refused_by_guard("ringfence-owned-objects");
 }
 
 /// Held by: `token-secret`

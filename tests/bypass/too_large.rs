@@ -92,6 +92,37 @@ async fn a_tenant_makes_a_pod_as_large_as_can_be_stored() {
     has_pods(&world, ns, "web", 0).await;
 }
 
+/// A kubelet tells a pod's address in its status, and goes on where that cannot be stored; a network plugin that goes by the address knows of
+/// none.
+///
+/// Held by: `object-size`
+#[tokio::test]
+async fn a_launcher_leaves_a_kubelet_no_room() {
+    let world = World::shared().await;
+    let ns = &world.enforced("status").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let with = |bytes: usize| {
+        let mut made = pod("large", "triage");
+        made["spec"]["containers"][0]["args"] = json!(["x".repeat(bytes)]);
+        made
+    };
+    for bytes in [800_000, 1_500_000] {
+        let answer = lea.post(&all("Pod", ns), &with(bytes)).await;
+        let said = answer.refused_by("object-size");
+        assert!(said.contains("a kubelet's status must find room"), "{said}");
+        let made = workload("Deployment", &with(bytes));
+        lea.post(&all("Deployment", ns), &made).await.refused_by("object-size");
+    }
+    // What is not as large is told where it runs.
+    lea.post(&all("Pod", ns), &with(700_000)).await.ok();
+    let container = json!({"name": "x".repeat(63), "image": "y".repeat(200), "imageID": "z".repeat(200), "ready": true, "restartCount": 0});
+    let status = json!({"status": {"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}], "containerStatuses": vec![container; 1000]}});
+    let path = one("Pod", ns, "large");
+    world.admin.patch(&format!("{path}/status"), &status).await.ok();
+    world.admin.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
+}
+
 /// The Deployment controller copies annotations to the ReplicaSet, beside its own, and takes none off again: where they find no room, it rolls
 /// nothing out and scales nothing.
 ///

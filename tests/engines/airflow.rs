@@ -3,9 +3,8 @@
 
 use anyhow::{Result, ensure};
 use support::eventually;
-use tokio::process::Child;
 
-use crate::client::{Client, Log};
+use crate::client::{Client, Log, Started};
 use crate::engine::Cluster;
 use crate::world::{SOON, all};
 
@@ -70,7 +69,7 @@ impl Airflow {
     }
 
     /// Starts a task as a worker would.
-    async fn task(&self, account: &str, dag: &str, task: &str) -> (Child, Log) {
+    async fn task(&self, account: &str, dag: &str, task: &str) -> (Started, Log) {
         self.by(account).await.start("airflow", &["tasks", "test", dag, task])
     }
 

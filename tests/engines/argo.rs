@@ -3,9 +3,8 @@
 use anyhow::ensure;
 use serde_json::{Value, json};
 use support::eventually;
-use tokio::process::Child;
 
-use crate::client::{Client, Log};
+use crate::client::{Client, Log, Started};
 use crate::engine::{Cluster, documents};
 use crate::world::{Actor, Answer, SOON, all};
 
@@ -33,7 +32,7 @@ impl Argo {
     }
 
     /// Starts the controller as an account of the namespace `argo`.
-    async fn controller(&self, account: &str, settings: &[(&str, &str)]) -> (Child, Log) {
+    async fn controller(&self, account: &str, settings: &[(&str, &str)]) -> (Started, Log) {
         let kubeconfig = self.cluster.kubeconfig("argo", account).await.display().to_string();
         let arguments = [
             "--kubeconfig",

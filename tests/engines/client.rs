@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use support::{eventually, unique};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -84,12 +85,27 @@ impl Client {
     }
 
     /// Starts one that stays until it is dropped. Returns it with the file that it writes to.
-    pub fn start(&self, program: &str, arguments: &[&str]) -> (Child, Log) {
+    pub fn start(&self, program: &str, arguments: &[&str]) -> (Started, Log) {
         let log = self.home.join(unique("log"));
         let file = std::fs::File::create(&log).expect("a log");
         let errors = file.try_clone().expect("a log");
-        let child = self.command(program, arguments).stdout(file).stderr(errors).spawn();
-        (child.unwrap_or_else(|error| panic!("{program}: {error}")), Log(log))
+        let mut command = self.command(program, arguments);
+        let child = command.stdout(file).stderr(errors).process_group(0).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{program}: {error}"));
+        (Started(child), Log(log))
+    }
+}
+
+/// A process of an engine. Engines start more of them, which end with it.
+pub struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Not waited for yet, so nobody else has its id.
+        let group = self.0.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 

@@ -3,9 +3,8 @@
 use anyhow::ensure;
 use serde_json::json;
 use support::eventually;
-use tokio::process::Child;
 
-use crate::client::{Client, Log};
+use crate::client::{Client, Log, Started};
 use crate::engine::{Cluster, free_port};
 use crate::flows::{AUTH, Flows, IMAGE, NAMESPACE, SERVER, WORKER, settings};
 use crate::world::{SOON, all};
@@ -14,7 +13,7 @@ use crate::world::{SOON, all};
 struct Prefect {
     cluster: Cluster,
     flows: Flows,
-    _server: Child,
+    _server: Started,
 }
 
 impl Prefect {
@@ -35,7 +34,7 @@ impl Prefect {
     }
 
     /// Asks for a run of the flow, and starts a worker with the token of an account. It ends once the run is over for it.
-    async fn work(&self, pool: &str, account: (&str, &str), variables: &[&str]) -> (Child, Log) {
+    async fn work(&self, pool: &str, account: (&str, &str), variables: &[&str]) -> (Started, Log) {
         self.flows.ask(pool, variables).await;
         let kubeconfig = self.cluster.kubeconfig(account.0, account.1).await;
         let kubeconfig = kubeconfig.display().to_string();

@@ -6,9 +6,8 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use support::eventually;
 use support::network::{Pod, Scene, Simulator, open_paths};
-use tokio::process::Child;
 
-use crate::client::{Client, Log};
+use crate::client::{Client, Log, Started};
 use crate::engine::{Cluster, documents};
 use crate::world::{Actor, SOON, all, one};
 
@@ -30,7 +29,7 @@ impl Ray {
     }
 
     /// Starts the operator as an account of the namespace `kuberay`.
-    async fn operator(&self, account: &str) -> (Child, Log) {
+    async fn operator(&self, account: &str) -> (Started, Log) {
         let kubeconfig = self.cluster.kubeconfig("kuberay", account).await.display().to_string();
         let flags = [
             "--leader-election-namespace=kuberay",
