@@ -371,6 +371,11 @@ fn check_owner(owner: &Owner, reference: &OwnerRef, label: &str, asks: Asks) -> 
         let fix = "delete what it left behind, and have a launcher make the workload again".to_owned();
         return Err(refuse(message, fix));
     };
+    if found.pointer("/metadata/namespace").is_none() {
+        let message = format!("owner {name} lies in no namespace, where nobody is asked who makes what");
+        let fix = format!("have a launcher of AIWorkflow {label} make an object in the namespace that owns it");
+        return Err(refuse(message, fix));
+    }
     let shape = shape(reference.group(), &reference.kind);
     // An engine's own object may be cleaned up by a Job.
     if asks == Asks::Controller && shape.is_some() && found.pointer("/metadata/deletionTimestamp").is_some() {

@@ -204,9 +204,6 @@ impl<'a> Case<'a> {
                 return;
             }
         };
-        if !self.subject.stands {
-            violations.extend(room::check(self.subject));
-        }
         let label = self.subject.label.unwrap_or_default();
         if let Some(workflow) = workflow {
             identity::check_name(&template, label, workflow, violations);
@@ -215,6 +212,9 @@ impl<'a> Case<'a> {
         let of_workflow = patterns.as_deref().map(|patterns| (label, patterns));
         images::check(&template, &Allowed::new(of_workflow, class_name, class), violations);
         let before = self.subject.pod_before();
+        if !self.subject.stands {
+            room::check(self.subject, &template, before, violations);
+        }
         let annotations = class.map(|class| plan::pod_annotations(workflow, class_name, class));
         let annotations = annotations.as_deref().unwrap_or_default();
         annotations::check(&template, before, (class_name, annotations), violations);

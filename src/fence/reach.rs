@@ -28,6 +28,12 @@ pub(super) fn check_service(object: &Value, old: Option<&Value>) -> Vec<Violatio
     if old.is_some_and(|old| closes_at_most(old, object)) {
         return Vec::new();
     }
+    let name = object.pointer("/metadata/name").and_then(Value::as_str);
+    if old.is_none() && name == Some("kubernetes") {
+        let message =
+            "takes the place of the API server in what each new container of the namespace is told".to_owned();
+        refuse("metadata.name", name, message, "choose another name");
+    }
     let message = match object.pointer("/spec/type") {
         None | Some(Value::Null) => None,
         Some(Value::String(type_)) => match type_.as_str() {

@@ -3,24 +3,42 @@
 //! A kubelet tells a pod's address in its status: where that finds no room the pod runs all the same, and network plugins that go by the address
 //! know of none. A controller that takes up an object sends it twice. Must never: judge what stood before, beyond what is added to it.
 
+use serde_json::Value;
+
 use super::facts::Subject;
-use super::object::violation;
+use super::object::{at, violation};
+use super::template::{CONTAINERS, Template};
 use crate::review::{MAX_WEIGHT, Operation, Violation, weight};
 
 const RULE: &str = "object-size";
-/// Half of what the API server stores of an object, and as much for its status, which is as long as the pod has containers.
+/// Half of what the API server stores of an object, and as much for its status.
 pub(crate) const MAX_BYTES: usize = 768 << 10;
 /// Twice that is read in a review, with room for what else is in it.
 pub(crate) const MAX_MEMORY: usize = MAX_WEIGHT / 4;
+/// What a status says more of than its pod does: a sentence for each gate; for each container what runs in it, with all groups.
+const MAX_CONTAINERS: usize = 128;
+const MAX_GATES: usize = 32;
+const MAX_GROUPS: usize = 64;
+const FIX: &str = "keep what programs read in a ConfigMap, an image or an object store, and shorten the longest lists";
 
-/// Checks a pod, or what makes pods.
-pub(super) fn check(subject: &Subject<'_>) -> Option<Violation> {
+/// Checks a pod, or what makes pods. `before` is the pod as it was.
+pub(super) fn check(
+    subject: &Subject<'_>,
+    template: &Template<'_>,
+    before: Option<&Value>,
+    violations: &mut Vec<Violation>,
+) {
+    violations.extend(check_size(subject));
+    // Of a pod that is there, debug containers alone are added to these, and no more than a person opens.
+    if before.is_none() {
+        check_lists(template, violations);
+    }
+}
+
+fn check_size(subject: &Subject<'_>) -> Option<Violation> {
     let review = subject.review;
-    let bytes = if review.operation == Operation::Create {
-        review.bytes
-    } else {
-        0
-    };
+    let is_new = review.operation == Operation::Create || review.swells && subject.is_pod();
+    let bytes = if is_new { review.bytes } else { 0 };
     let memory = weight(subject.object);
     let is_heavy = memory > MAX_MEMORY && review.old_object().is_none_or(|old| weight(old) < memory);
     let message = if bytes > MAX_BYTES {
@@ -32,45 +50,99 @@ pub(super) fn check(subject: &Subject<'_>) -> Option<Violation> {
     } else {
         return None;
     };
-    let fix = "keep what programs read in a ConfigMap, an image or an object store, and shorten the longest lists";
-    Some(violation(RULE, "metadata", None, message, fix))
+    Some(violation(RULE, "metadata", None, message, FIX))
+}
+
+fn check_lists(template: &Template<'_>, violations: &mut Vec<Violation>) {
+    let spec = template.pod.get("spec").unwrap_or(&Value::Null);
+    let count = |pointer: &str| spec.pointer(pointer).and_then(Value::as_array).map_or(0, Vec::len);
+    let containers = CONTAINERS.iter().map(|list| count(&format!("/{list}"))).sum();
+    for (path, count, most) in [
+        ("spec.containers", containers, MAX_CONTAINERS),
+        ("spec.readinessGates", count("/readinessGates"), MAX_GATES),
+        (
+            "spec.securityContext.supplementalGroups",
+            count("/securityContext/supplementalGroups"),
+            MAX_GROUPS,
+        ),
+    ] {
+        if count > most {
+            let message = format!("are {count}, and {most} are the most: a kubelet's status tells of each");
+            violations.push(violation(RULE, at(template.path, path), None, message, FIX));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::fence::testing::review;
 
-    fn refused(kind: &str, object: &Value, old: Option<&Value>) -> Option<String> {
+    fn refused(object: &Value, old: Option<&Value>) -> Option<String> {
         let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
-        let review = review(operation, "", kind, Some(object), old);
+        let review = review(operation, "", "Pod", Some(object), old);
         let subject = Subject::of(&review).unwrap().expect("it is judged");
-        check(&subject).map(|violation| violation.message)
+        let template = subject.template().expect("a template").expect("that can be read");
+        let mut violations = Vec::new();
+        check(&subject, &template, old, &mut violations);
+        assert!(violations.len() <= 1, "{violations:?}");
+        violations.pop().map(|violation| violation.message)
+    }
+
+    fn gates(count: usize) -> Value {
+        json!(vec![json!({"conditionType": "a"}); count])
     }
 
     #[test]
     fn what_is_made_has_room_for_a_status() {
         let with = |bytes: usize| json!({"spec": {"containers": [{"args": ["x".repeat(bytes)]}]}});
-        assert_eq!(refused("Pod", &with(MAX_BYTES - 100), None), None);
-        let said = refused("Pod", &with(MAX_BYTES + 1), None).expect("refused");
+        assert_eq!(refused(&with(MAX_BYTES - 100), None), None);
+        let said = refused(&with(MAX_BYTES + 1), None).expect("refused");
         assert!(said.contains("786432 are the most"), "{said}");
-        let recorded =
-            json!({"metadata": {"managedFields": [{"fieldsV1": {"f:a": "x".repeat(MAX_BYTES)}}]}, "spec": {}});
-        assert!(refused("Pod", &recorded, None).is_some(), "it is stored too");
-        let labelled = json!({"metadata": {"labels": {"a": "b"}}, "spec": with(MAX_BYTES + 1)["spec"]});
-        assert_eq!(refused("Pod", &labelled, Some(&with(MAX_BYTES + 1))), None, "it stands");
+        let recorded = |bytes: usize| json!({"metadata": {"managedFields": [{"fieldsV1": {"f:a": "x".repeat(bytes)}}]}, "spec": {}});
+        assert!(refused(&recorded(MAX_BYTES), None).is_some(), "it is stored too");
+        let more = json!({"metadata": {"labels": {"a": "b"}, "managedFields": recorded(MAX_BYTES)["metadata"]["managedFields"]}, "spec": {}});
+        assert!(refused(&more, Some(&recorded(100))).is_some(), "it grows");
+        let fewer = json!({"metadata": {"labels": {"a": "b"}}, "spec": with(MAX_BYTES + 1)["spec"]});
+        assert_eq!(
+            refused(&fewer, Some(&with(MAX_BYTES + 100))),
+            None,
+            "it stood, and was larger"
+        );
+    }
+
+    #[test]
+    fn what_a_status_tells_of_has_bounds() {
+        for (most, with) in [
+            (
+                MAX_GATES,
+                &(|count| json!({"readinessGates": gates(count)})) as &dyn Fn(usize) -> Value,
+            ),
+            (
+                MAX_GROUPS,
+                &|count| json!({"securityContext": {"supplementalGroups": vec![1; count]}}),
+            ),
+            (
+                MAX_CONTAINERS,
+                &|count| json!({"containers": vec![json!({}); 28], "initContainers": vec![json!({}); count - 28]}),
+            ),
+        ] {
+            assert_eq!(refused(&json!({"spec": with(most)}), None), None);
+            let said = refused(&json!({"spec": with(most + 1)}), None).expect("refused");
+            assert!(said.contains(&format!("{most} are the most")), "{said}");
+        }
     }
 
     #[test]
     fn what_is_taken_up_can_be_read_twice() {
         let with = |secrets: usize| json!({"spec": {"imagePullSecrets": vec![json!({"name": "a"}); secrets]}});
         let (light, heavy) = (with(20_000), with(26_000));
-        assert_eq!(refused("Pod", &light, None), None);
-        let said = refused("Pod", &heavy, None).expect("refused");
+        assert_eq!(refused(&light, None), None);
+        let said = refused(&heavy, None).expect("refused");
         assert!(said.contains("bytes of memory"), "{said}");
-        assert!(refused("Pod", &heavy, Some(&light)).is_some(), "it grows");
-        assert_eq!(refused("Pod", &light, Some(&heavy)), None, "it shrinks");
+        assert!(refused(&heavy, Some(&light)).is_some(), "it grows");
+        assert_eq!(refused(&light, Some(&heavy)), None, "it shrinks");
     }
 }

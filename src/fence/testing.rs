@@ -91,7 +91,7 @@ pub(crate) fn pod() -> Value {
 /// A workload of `triage` that fits the fence, with its template under `spec.template`.
 pub(crate) fn workload(uid: &str) -> Value {
     json!({
-        "metadata": {"name": "w", "uid": uid, "labels": {"ringfence.dev/workflow": "triage"}},
+        "metadata": {"name": "w", "namespace": "ai", "uid": uid, "labels": {"ringfence.dev/workflow": "triage"}},
         "spec": {"template": pod()},
     })
 }

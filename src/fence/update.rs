@@ -308,7 +308,13 @@ fn spec_path(old: &Value, new: &Value) -> Option<&'static str> {
         }
         Some(spec)
     };
-    (decided(old) != decided(new)).then_some("spec")
+    (decided(old) != decided(new) || lowers_completions(old, new)).then_some("spec")
+}
+
+/// Whether a Job forgets what it has run: of an Indexed one, all indexes from there on are run again when there are as many as before.
+fn lowers_completions(old: &Value, new: &Value) -> bool {
+    let of = |job: &Value| job.pointer("/spec/completions").and_then(Value::as_i64);
+    of(new) < of(old)
 }
 
 /// Whether no rollout of a workload, or of an operator's object, is paused.
@@ -586,6 +592,20 @@ mod tests {
         assert_eq!(judged("", "Pod", &dying, &new), Some(Change::Launch("spec")));
         let new = set(dying.clone(), "/metadata/finalizers", json!([]));
         assert_eq!(judged("", "Pod", &dying, &new), Some(Change::Inert));
+    }
+
+    #[rstest]
+    #[case::fewer(json!(3), json!(2), Change::Launch("spec"))]
+    #[case::not_said(json!(3), Value::Null, Change::Launch("spec"))]
+    #[case::more(json!(3), json!(4), Change::Plain)]
+    fn a_job_that_forgets_what_it_has_run_is_launched(
+        #[case] before: Value,
+        #[case] after: Value,
+        #[case] expected: Change,
+    ) {
+        let job = |completions: &Value| json!({"metadata": {"labels": {"ringfence.dev/workflow": "a"}}, "spec": {"completions": completions, "template": pod()}});
+        let (old, new) = (job(&before), job(&after));
+        assert_eq!(judged("batch", "Job", &old, &new), Some(expected));
     }
 
     fn deployment() -> Value {

@@ -105,8 +105,8 @@ impl Admission {
             .into_iter()
             .flatten()
             .any(|object| label(object).is_some());
-        let of_label =
-            writes && review.subresource.is_empty() && is_labelled && !is_never_asked(resource.0, resource.1);
+        let is_object = review.namespace.is_some() && review.subresource.is_empty();
+        let of_label = writes && is_object && is_labelled && !is_never_asked(resource.0, resource.1);
         if !of_fence && !of_label && !is_door {
             return Ok(asked);
         }
@@ -130,9 +130,10 @@ impl Admission {
 
 /// What the webhook `label` never asks about: heartbeats and records, and what a network plugin writes down of each pod, labels included.
 fn is_never_asked(group: &str, resource: &str) -> bool {
-    let of_cilium = ["ciliumendpoints", "ciliumendpointslices", "ciliumidentities"];
+    let of_cilium = ["ciliumendpoints", "ciliumendpointslices", "ciliumidentities", "podinfo"];
     matches!(group, "" | "events.k8s.io" | "coordination.k8s.io") && is_exempt_kind(group, resource)
         || group == "cilium.io" && of_cilium.contains(&resource)
+        || (group, resource) == ("kuma.io", "dataplanes")
 }
 
 fn label(object: &Value) -> Option<&Value> {

@@ -164,6 +164,11 @@ async fn a_network_plugin_writes_down_the_labels_of_pods() {
     let world = World::shared().await;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let ns = &world.enforced("recorded").await;
+    // So do others, to what runs nothing where it lies.
+    let role =
+        json!({"metadata": {"name": unique("copied"), "labels": {"ringfence.dev/workflow": "triage"}}, "rules": []});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    world.admin.post(roles, &role).await.ok();
     for (kind, plural, scope, of) in [
         ("CiliumIdentity", "ciliumidentities", "Cluster", String::new()),
         (

@@ -97,3 +97,34 @@ async fn a_tenant_has_a_job_run_again_uncounted() {
     })
     .await;
 }
+
+/// A controller of an Indexed Job forgets which indexes ended beyond the number that it is told, and runs them anew when it is told a larger one.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_has_a_job_forget_what_it_ran() {
+    let world = World::shared().await;
+    let ns = &world.enforced("forgets").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let (_, edith) = world.tenant(ns).await;
+    let mut made = workload("Job", &pod("many", "triage"));
+    made["spec"]["completionMode"] = json!("Indexed");
+    made["spec"]["completions"] = json!(3);
+    made["spec"]["parallelism"] = json!(3);
+    lea.post(&all("Job", ns), &made).await.ok();
+    has_pods(&world, ns, "many", 3).await;
+    let path = one("Job", ns, "many");
+    let of = |count: usize| json!({"spec": {"completions": count, "parallelism": count}});
+    for attacker in [&world.tess, &edith, &world.admin] {
+        attacker.patch(&path, &of(1)).await.refused_by("launcher");
+    }
+    world.tess.patch(&path, &of(4)).await.ok();
+    has_pods(&world, ns, "many", 4).await;
+    lea.patch(&path, &of(1)).await.ok();
+    world
+        .tess
+        .delete(&format!("{path}?propagationPolicy=Background"))
+        .await
+        .ok();
+}

@@ -427,3 +427,22 @@ async fn somebody_puts_a_port_and_pods_behind_the_api_servers_service() {
     admin.patch(&path, &json!({"spec": {"selector": null}})).await.ok();
     assert_eq!(reaches("after").await, [443]);
 }
+
+/// A kubelet tells each new container where the Services of its namespace are, and the API server's by the same variables.
+///
+/// Held by: `closed-service`
+#[tokio::test]
+async fn a_tenant_takes_the_name_of_the_api_servers_service() {
+    let world = World::shared().await;
+    let ns = &world.enforced("named").await;
+    world.ready(ns, "triage", &json!({})).await;
+    let mut made = service(json!({}));
+    world.tess.post(&services(ns), &made).await.ok();
+    made["metadata"]["name"] = json!("kubernetes");
+    let answer = world.tess.post(&services(ns), &made).await;
+    assert!(
+        answer
+            .refused_by("closed-service")
+            .contains("takes the place of the API server")
+    );
+}

@@ -107,6 +107,21 @@ async fn a_launcher_leaves_a_kubelet_no_room() {
         made["spec"]["containers"][0]["args"] = json!(["x".repeat(bytes)]);
         made
     };
+    // What its status says more of than it does itself.
+    for (field, many) in [
+        (
+            "readinessGates",
+            json!(vec![json!({"conditionType": "x.example.com/ready"}); 15_000]),
+        ),
+        (
+            "securityContext",
+            json!({"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}, "supplementalGroups": vec![1; 20_000]}),
+        ),
+    ] {
+        let mut told = pod("told", "triage");
+        told["spec"][field] = many;
+        lea.post(&all("Pod", ns), &told).await.refused_by("object-size");
+    }
     for bytes in [800_000, 1_500_000] {
         let answer = lea.post(&all("Pod", ns), &with(bytes)).await;
         let said = answer.refused_by("object-size");
@@ -119,6 +134,8 @@ async fn a_launcher_leaves_a_kubelet_no_room() {
     let container = json!({"name": "x".repeat(63), "image": "y".repeat(200), "imageID": "z".repeat(200), "ready": true, "restartCount": 0});
     let status = json!({"status": {"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}], "containerStatuses": vec![container; 1000]}});
     let path = one("Pod", ns, "large");
+    let junk = recorded(&lea, &path, 600_000).await;
+    lea.patch(&path, &junk).await.refused_by("object-size");
     world.admin.patch(&format!("{path}/status"), &status).await.ok();
     world.admin.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
 }

@@ -177,7 +177,7 @@ fn controllers() -> [User; 2] {
 fn cron_job(uid: &str) -> Value {
     let label = json!({"ringfence.dev/workflow": "triage"});
     json!({
-        "metadata": {"name": "w", "uid": uid, "labels": label},
+        "metadata": {"name": "w", "namespace": "ai", "uid": uid, "labels": label},
         "spec": {"jobTemplate": {"metadata": {"labels": label}, "spec": {"template": pod()}}},
     })
 }
@@ -233,6 +233,7 @@ fn controllers_work_for_labelled_owners() {
     owners[1].found = Some(set(cron_job("c"), "/spec/jobTemplate/metadata/labels/ringfence.dev~1workflow", json!("other")));
     owners
 })]
+#[case::owner_in_no_namespace(vec![owner("example.com/v1", "Fleet", "f", Some(unset(workload("f"), "/metadata/namespace")))])]
 #[case::owner_is_being_deleted(vec![owner("apps/v1", "ReplicaSet", "r", Some(deleted(workload("r"))))])]
 #[case::second_owner_is_being_deleted({
     let mut owners = job_of_cron_job();

@@ -10,12 +10,13 @@ pub(super) const MAX_IDENTITY: usize = 128 << 10;
 /// The workflow label of what stands there.
 const LABELLED: Keep = Keep::Only(&[("metadata", Keep::Only(&[("labels", LABEL)]))]);
 const LABEL: Keep = Keep::Only(&[(WORKFLOW_LABEL, Keep::Whole)]);
-/// An owner: who it is, whether it is being deleted, who controls it, which workflow it and its templates say they belong to, and which pods it takes for its own.
+/// An owner: who and where it is, whether it is being deleted, who controls it, which workflow it and its templates say they belong to, and which pods it takes for its own.
 pub(super) const OWNER: Keep = Keep::Only(&[
     (
         "metadata",
         Keep::Only(&[
             ("uid", Keep::Whole),
+            ("namespace", Keep::Whole),
             ("deletionTimestamp", Keep::Whole),
             ("labels", LABEL),
             (
