@@ -114,7 +114,7 @@ pub const RULES: [Rule; 35] = [
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
     replayed(
         "approved-namespace",
-        "What carries the workflow label lies in a namespace with a mode.",
+        "What carries the workflow label in a namespace lies in one with a mode.",
         "Remove the label, or ask the platform team to label the namespace ringfence.dev/enforce.",
     )
     .at(&[Door::Labelled])

@@ -12,9 +12,9 @@ use crate::review::{MAX_WEIGHT, Operation, Violation, weight};
 
 const RULE: &str = "object-size";
 /// Half of what the API server stores of an object, and as much for its status.
-pub(crate) const MAX_BYTES: usize = 768 << 10;
+const MAX_BYTES: usize = 768 << 10;
 /// Twice that is read in a review, with room for what else is in it.
-pub(crate) const MAX_MEMORY: usize = MAX_WEIGHT / 4;
+const MAX_MEMORY: usize = MAX_WEIGHT / 4;
 /// What a status says more of than its pod does: a sentence for each gate; for each container what runs in it, with all groups.
 const MAX_CONTAINERS: usize = 128;
 const MAX_GATES: usize = 32;

@@ -125,44 +125,23 @@ mod tests {
     async fn a_leader_that_has_not_heard_of_all_policies_registers_nothing() {
         let there = r#"{"metadata":{"name":"one","uid":"u","generation":2}}"#;
         let context = context_of(client(move |_| Some(list(there, ""))));
-        let of_generation = |generation| {
-            let outcome = Outcome {
-                uid: "u".to_owned(),
-                generation,
-                errors: Vec::new(),
-                is_final: true,
-                instead: None,
-                is_shadowed: false,
-            };
-            Published {
-                outcomes: [("one".to_owned(), outcome)].into(),
-                synced: true,
-                ..Published::default()
-            }
+        let of_generation = |generation| Published {
+            outcomes: [("one".to_owned(), Outcome::of("u", generation))].into(),
+            synced: true,
+            ..Published::default()
+        };
+        let without = Published {
+            outcomes: [].into(),
+            ..of_generation(2)
+        };
+        let not_synced = Published {
+            synced: false,
+            ..of_generation(2)
         };
         assert!(hears(&context, &of_generation(2)).await);
         assert!(!hears(&context, &of_generation(1)).await, "an older one");
-        assert!(
-            !hears(
-                &context,
-                &Published {
-                    outcomes: [].into(),
-                    ..of_generation(2)
-                }
-            )
-            .await,
-            "one that it has not heard of"
-        );
-        assert!(
-            !hears(
-                &context,
-                &Published {
-                    synced: false,
-                    ..of_generation(2)
-                }
-            )
-            .await
-        );
+        assert!(!hears(&context, &without).await, "one that it has not heard of");
+        assert!(!hears(&context, &not_synced).await);
         let failed = context_of(client(|_| Some(Bytes::from_static(b"no list"))));
         assert!(!hears(&failed, &of_generation(2)).await, "the list failed");
     }

@@ -159,12 +159,9 @@ fn shadow(seen: &mut BTreeMap<String, Seen>, object: Declared) {
     );
     let why = shadowed(&object.name);
     let outcome = Outcome {
-        uid: object.uid.clone(),
-        generation: object.generation,
         errors: vec![why.clone()],
-        is_final: true,
-        instead: None,
         is_shadowed: true,
+        ..Outcome::of(&object.uid, object.generation)
     };
     let decides = Arc::new(Registered::broken(object.clone(), &why.message));
     seen.insert(object.name, Seen { outcome, decides });
@@ -175,14 +172,7 @@ fn keep(seen: &mut BTreeMap<String, Seen>, object: Declared, vetted: Result<Regi
     let before = seen
         .remove(&object.name)
         .filter(|before| before.outcome.uid == object.uid);
-    let mut outcome = Outcome {
-        uid: object.uid.clone(),
-        generation: object.generation,
-        errors: Vec::new(),
-        is_final: true,
-        instead: None,
-        is_shadowed: false,
-    };
+    let mut outcome = Outcome::of(&object.uid, object.generation);
     let decides = match vetted {
         Ok(policy) => {
             info!(
@@ -307,12 +297,8 @@ mod tests {
         }))
         .expect("a policy");
         let known = Outcome {
-            uid: "u".to_owned(),
-            generation: 2,
             errors: vec![LoadError::file("late", "no package")],
-            is_final: true,
-            instead: None,
-            is_shadowed: false,
+            ..Outcome::of("u", 2)
         };
         assert!(
             !is_looked_at_again(&known, &object),

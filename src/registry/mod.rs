@@ -77,6 +77,20 @@ pub struct Outcome {
     pub is_shadowed: bool,
 }
 
+impl Outcome {
+    /// That of an object whose own text decides.
+    pub fn of(uid: impl Into<String>, generation: i64) -> Self {
+        Self {
+            uid: uid.into(),
+            generation,
+            errors: Vec::new(),
+            is_final: true,
+            instead: None,
+            is_shadowed: false,
+        }
+    }
+}
+
 impl Registry {
     /// Empty until [`Self::run`] has listed what is there. What policies look at beside requests may take [`INVENTORY_BUDGET`].
     pub fn new(client: Client, vetting: Vetting, metrics: Arc<Metrics>) -> Self {

@@ -32,12 +32,8 @@ async fn decides(there: i64, is_final: bool, synced: bool) -> bool {
         Arc::new(Metrics::new()),
     );
     let outcome = Outcome {
-        uid: "u".to_owned(),
-        generation: 1,
-        errors: Vec::new(),
         is_final,
-        instead: None,
-        is_shadowed: false,
+        ..Outcome::of("u", 1)
     };
     registry.published.send_replace(Arc::new(Published {
         outcomes: [("one".to_owned(), outcome)].into(),

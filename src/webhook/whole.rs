@@ -146,3 +146,27 @@ fn failed(webhook: &str, fault: Fault) -> Answer {
         decision: Decision::from_fault(fault),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_pods_are_never_asked_about_and_policies_of_plugins_are() {
+        for (group, resource) in [
+            ("", "events"),
+            ("cilium.io", "ciliumidentities"),
+            ("cilium.io", "podinfo"),
+            ("kuma.io", "dataplanes"),
+        ] {
+            assert!(is_never_asked(group, resource), "{resource}.{group}");
+        }
+        for (group, resource) in [
+            ("cilium.io", "ciliumnetworkpolicies"),
+            ("kuma.io", "meshes"),
+            ("", "pods"),
+        ] {
+            assert!(!is_never_asked(group, resource), "{resource}.{group}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use support::{eventually, unique};
 use crate::attackers::forbidden;
 use crate::direct;
 use crate::objects::template_of;
-use crate::world::{Actor, Answer, NAMESPACES, SOON, WORKLOADS, World, all, condition, one, pod, workflow, workload};
+use crate::world::{Actor, Answer, SOON, WORKLOADS, World, all, condition, one, pod, workflow, workload};
 
 const OWNED: &str = "ringfence-owned-objects";
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence";
@@ -185,8 +185,7 @@ async fn a_pod_mounts_a_token_of_another_account_that_was_written_before_the_fen
         .post(&format!("/api/v1/namespaces/{ns}/secrets"), &secret)
         .await
         .ok();
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &json!({})).await;
     let lea = world.master("lea", &[]).await;
     let mut mounts = pod("x", "triage");

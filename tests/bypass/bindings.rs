@@ -189,8 +189,7 @@ async fn the_account_is_bound_in_the_moment_in_which_its_namespace_is_fenced() {
         if is_first {
             declare().await;
         }
-        let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-        world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+        world.enforce(ns).await;
         if !is_first {
             declare().await;
         }

@@ -324,7 +324,7 @@ async fn somebody_exhausts_the_budget_of_a_condition() {
 }
 
 /// What stands with thousands of keys is changed: by whoever may not, and by whoever must be able to.
-/// Held by: `ringfence-owned-objects`, `ringfence-status`, `ringfence-modes`, `launcher`, `fixed-label`
+/// Held by: `ringfence-owned-objects`, `ringfence-status`, `ringfence-modes`, `ringfence-left-running`, `launcher`, `fixed-label`
 #[tokio::test]
 async fn somebody_changes_what_is_too_big_to_compare() {
     let world = World::shared().await;
@@ -371,6 +371,12 @@ async fn somebody_changes_what_is_too_big_to_compare() {
     answered(|| lea.post(&pods, &crowded)).await.ok();
     let address = json!({"status": {"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}]}});
     answered(|| owner.patch(&its_status, &address)).await.ok();
+    let fewer = json!({"metadata": {"finalizers": vec!["a/b"; 119_999]}, "status": address["status"]});
+    answered(|| owner.patch(&its_status, &fewer))
+        .await
+        .refused_by_guard("ringfence-left-running");
+    let kubelet = world.master("system:node:n1", &["system:nodes"]).await;
+    answered(|| kubelet.patch(&its_status, &fewer)).await.ok();
     owner.delete(&format!("{its_path}?gracePeriodSeconds=0")).await.ok();
     answered(|| owner.patch(&its_path, &free)).await.ok();
     let held = json!({"metadata": {"finalizers": ["example.com/f0"]}});
@@ -383,28 +389,22 @@ async fn somebody_changes_what_is_too_big_to_compare() {
 }
 
 /// 1 MB of `<` is 12 MB once the API server has written it down twice.
-/// Held by: `launcher`, `declared-workflow`, `object-size`
+/// Held by: `launcher`, `approved-images`, `fixed-label`, `object-size`
 #[tokio::test]
 async fn somebody_sends_a_review_of_twelve_megabytes() {
     let world = World::shared().await;
-    let ns = &world.namespace("twelve", &json!({})).await;
+    let ns = &world
+        .namespace("twelve", &json!({"ringfence.dev/warn": "default"}))
+        .await;
     let lea = world.master("lea", &[]).await;
     let (_, owner) = world.person(ns, "cluster-admin").await;
     let much = "<".repeat(1_000_000);
     let (maps, deployments) = (all("ConfigMap", ns), all("Deployment", ns));
     let mut deployment = workload("Deployment", &pod("big", "triage"));
     deployment["spec"]["template"]["spec"]["containers"][0]["args"] = json!([much]);
-    let mut before = deployment.clone();
-    for pointer in ["/metadata/labels", "/spec/template/metadata/labels"] {
-        let labels = before.pointer_mut(pointer).and_then(Value::as_object_mut);
-        labels
-            .into_iter()
-            .for_each(|labels| drop(labels.remove("ringfence.dev/workflow")));
-    }
-    answered(|| lea.post(&deployments, &before)).await.ok();
-    let old = one("Deployment", ns, "big");
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    // What runs may not be as large where it is enforced; from before that it may.
+    answered(|| lea.post(&deployments, &deployment)).await.ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &json!({})).await;
 
     let labels = json!({"ringfence.dev/workflow": "triage"});
@@ -420,16 +420,23 @@ async fn somebody_sends_a_review_of_twelve_megabytes() {
     let more = json!({"data": {"more": "x"}});
     answered(|| owner.patch(&path, &more)).await.ok();
 
-    // What runs may not be as large; from before the fence it may.
+    let path = one("Deployment", ns, "big");
     let image =
         |image: &str| json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]);
-    let newer = image("registry.example.com/finance/triage:2");
-    answered(|| owner.json_patch(&old, &newer))
+    let (newer, evil) = (
+        image("registry.example.com/finance/triage:2"),
+        image("docker.io/library/evil:1"),
+    );
+    answered(|| owner.json_patch(&path, &newer))
         .await
-        .refused_by("declared-workflow");
+        .refused_by("launcher");
+    answered(|| lea.json_patch(&path, &evil))
+        .await
+        .refused_by("approved-images");
+    answered(|| lea.json_patch(&path, &newer)).await.ok();
     let none = json!({"spec": {"replicas": 0}});
-    answered(|| owner.patch(&old, &none)).await.ok();
-    world.admin.delete(&old).await.ok();
+    answered(|| owner.patch(&path, &none)).await.ok();
+    world.admin.delete(&path).await.ok();
     answered(|| lea.post(&deployments, &deployment))
         .await
         .refused_by("object-size");

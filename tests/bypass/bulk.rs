@@ -291,12 +291,7 @@ async fn declares_a_workflow_whose_account_is_bound_before_it_is_there() {
         });
         world.admin.post(bindings, &binding).await.ok();
     }
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world
-        .admin
-        .patch(&format!("{}/{ns}", crate::world::NAMESPACES), &enforce)
-        .await
-        .ok();
+    world.enforce(ns).await;
     let workflows = all("AIWorkflow", ns);
     world.tess.post(&workflows, &workflow("jenkins", &json!({}))).await.ok();
     let held = world.condition(ns, "jenkins", "Programmed", "False", "Conflict").await;

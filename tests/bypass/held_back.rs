@@ -13,6 +13,12 @@ const NEW: &str = "registry.example.com/finance/triage:2";
 const CLAIMS: &str = "ringfence-claims";
 /// Scaling down takes a controller a moment, where nothing holds it back.
 const HANGS: Duration = Duration::from_secs(3);
+/// A DELETE by which an object waits for what it owns.
+const WAITING: [&str; 3] = [
+    "propagationPolicy=Foreground",
+    "propagationPolicy=Orphan",
+    "orphanDependents=true",
+];
 const GRACE: &str = "ringfence-grace-periods";
 const LEFT_RUNNING: &str = "ringfence-left-running";
 const SUBRESOURCES: &str = "ringfence-subresources";
@@ -192,11 +198,7 @@ async fn a_tenant_has_a_pod_wait_for_what_it_owns() {
     world.tess.post(&all("ConfigMap", ns), &stays).await.ok();
     let foreground = json!({"metadata": {"finalizers": ["foregroundDeletion"]}});
     for attacker in [&world.tess, &edith] {
-        for query in [
-            "propagationPolicy=Foreground",
-            "propagationPolicy=Orphan",
-            "orphanDependents=true",
-        ] {
+        for query in WAITING {
             let answer = attacker.delete(&format!("{path}?{query}")).await;
             let said = answer.refused_by_guard(GRACE);
             assert!(
@@ -309,11 +311,7 @@ async fn a_tenant_holds_a_claim_of_a_stateful_set() {
             .post(&all("PersistentVolumeClaim", ns), &made)
             .await
             .refused_by_guard(CLAIMS);
-        for query in [
-            "propagationPolicy=Foreground",
-            "propagationPolicy=Orphan",
-            "orphanDependents=true",
-        ] {
+        for query in WAITING {
             let answer = attacker.delete(&format!("{claim}?{query}")).await;
             let said = answer.refused_by_guard(CLAIMS);
             assert!(said.contains("waits for what it owns"), "{said}");

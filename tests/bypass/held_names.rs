@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::unique;
 
 use crate::attackers::forbidden;
-use crate::world::{NAMESPACES, World, all, condition, one, workflow};
+use crate::world::{World, all, condition, one, workflow};
 
 fn named(name: &str, account: &str) -> Value {
     workflow(name, &json!({"identity": {"serviceAccountName": account}}))
@@ -44,8 +44,7 @@ async fn a_name_is_bound_before_the_namespace_is_fenced() {
     };
     bob.post(&all("RoleBinding", ns), &binding("early")).await.ok();
     mallory.post(&all("RoleBinding", other), &binding("early")).await.ok();
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     world
         .tess
         .post(&all("AIWorkflow", ns), &workflow("triage", &json!({})))

@@ -101,9 +101,7 @@ async fn a_pod_from_before_the_fence_is_labelled_into_a_workflow() {
     let path = one("Pod", ns, "old");
     let label = moved(&json!("triage"));
     edith.patch(&path, &label).await.refused_by("approved-namespace");
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    let namespace = format!("{}/{ns}", crate::world::NAMESPACES);
-    world.admin.patch(&namespace, &enforce).await.ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &json!({})).await;
     let lea = world.master("lea", &[]).await;
     for attacker in [&world.tess, &edith, &world.admin, &lea] {

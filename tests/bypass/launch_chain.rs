@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use support::{Identity, eventually, unique};
 
 use crate::operators::OperatorsKind;
-use crate::world::{Actor, NAMESPACES, SOON, World, all, one, pod, workload};
+use crate::world::{Actor, SOON, World, all, one, pod, workload};
 
 /// Kinds whose controllers make pods here, where there is no node for a DaemonSet.
 const MAKERS: [&str; 6] = [
@@ -54,8 +54,7 @@ fn awake(kind: &str) -> Value {
 }
 
 async fn enforce(world: &World, ns: &str) {
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &json!({})).await;
     // An API server may look up the old labels for a moment.
     let mut probe = pod("probe", "triage");

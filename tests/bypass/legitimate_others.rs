@@ -157,7 +157,7 @@ async fn a_repository_is_applied_by_its_controller() {
     assert!(restarted.success, "{restarted}");
 }
 
-/// As Cilium does for each pod, in every mode: what it writes down has the pod's labels, and without it the pod has no identity.
+/// As Cilium and Kuma do for each pod, in every mode: what it writes down has the pod's labels, and without it the pod has no identity.
 /// Legitimate: a network plugin keeps a record of each pod, labels included, in the cluster and in its namespace.
 #[tokio::test]
 async fn a_network_plugin_writes_down_the_labels_of_pods() {
@@ -169,29 +169,29 @@ async fn a_network_plugin_writes_down_the_labels_of_pods() {
         json!({"metadata": {"name": unique("copied"), "labels": {"ringfence.dev/workflow": "triage"}}, "rules": []});
     let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     world.admin.post(roles, &role).await.ok();
-    for (kind, plural, scope, of) in [
-        ("CiliumIdentity", "ciliumidentities", "Cluster", String::new()),
-        (
-            "CiliumEndpoint",
-            "ciliumendpoints",
-            "Namespaced",
-            format!("namespaces/{ns}/"),
-        ),
+    let in_it = format!("namespaces/{ns}/");
+    for (group, kind, plural, of) in [
+        ("cilium.io", "CiliumIdentity", "ciliumidentities", ""),
+        ("cilium.io", "CiliumEndpoint", "ciliumendpoints", &*in_it),
+        ("cilium.io", "CiliumEndpointSlice", "ciliumendpointslices", ""),
+        ("cilium.io", "PodInfo", "podinfo", &*in_it),
+        ("kuma.io", "Dataplane", "dataplanes", &*in_it),
     ] {
+        let scope = if of.is_empty() { "Cluster" } else { "Namespaced" };
         let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
         let definition = json!({
-            "metadata": {"name": format!("{plural}.cilium.io")},
+            "metadata": {"name": format!("{plural}.{group}")},
             "spec": {
-                "group": "cilium.io", "scope": scope, "names": {"kind": kind, "plural": plural},
+                "group": group, "scope": scope, "names": {"kind": kind, "plural": plural},
                 "versions": [{"name": "v2", "served": true, "storage": true, "schema": schema}],
             },
         });
         world.admin.post(definitions, &definition).await.ok();
-        let path = format!("/apis/cilium.io/v2/{of}{plural}");
+        let path = format!("/apis/{group}/v2/{of}{plural}");
         eventually(SOON, || async { world.admin.read(&path).await }).await;
         let name = unique("record");
         let record = json!({
-            "apiVersion": "cilium.io/v2", "kind": kind,
+            "apiVersion": format!("{group}/v2"), "kind": kind,
             "metadata": {"name": name, "labels": {"ringfence.dev/workflow": "triage", "app": "web"}},
         });
         world.admin.post(&path, &record).await.ok();

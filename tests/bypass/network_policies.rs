@@ -6,7 +6,7 @@ use support::{eventually, unique};
 
 use crate::attackers::{forbidden, scan_report, told};
 use crate::objects::cilium_definition;
-use crate::world::{NAMESPACES, SOON, World, all, one};
+use crate::world::{SOON, World, all, one};
 
 fn policy(spec: &Value) -> Value {
     json!({"metadata": {"name": unique("policy")}, "spec": spec})
@@ -105,12 +105,7 @@ async fn a_tenant_overrules_the_network_policies_by_a_kind_of_the_plugins() {
                 .contains(&format!("a {kind} of {group} may overrule"))
         );
         world.admin.post(&at(before), &open).await.ok();
-        let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-        world
-            .admin
-            .patch(&format!("{NAMESPACES}/{before}"), &enforce)
-            .await
-            .ok();
+        world.enforce(before).await;
         world.ready(before, "triage", &json!({})).await;
         let found = scanned(&world, &["--namespace", before]).await;
         assert_eq!(found, [format!("foreign-network-policy {kind}/open")]);
@@ -284,8 +279,7 @@ async fn a_policy_of_somebody_elses_takes_the_place_of_the_default_deny() {
         .await
         .ok();
     world.condition(ns, "triage", "Ready", "False", "NotEnforced").await;
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     let held = world.condition(ns, "triage", "Ready", "False", "NameTaken").await;
     let message = crate::world::condition(&held, "Programmed")["message"].to_string();
     assert!(message.contains("NetworkPolicy ringfence"), "{message}");

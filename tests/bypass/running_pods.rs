@@ -177,8 +177,7 @@ async fn somebody_enters_a_pod_from_before_the_fence_that_nobody_declared() {
     let answer = world.admin.get(&door).await;
     assert!(answer.message().contains(LET_THROUGH), "{}", answer.message());
 
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     eventually(SOON, || async {
         let answer = world.admin.get(&door).await;
         ensure!(answer.message().contains("[debug-window]"), "{}", answer.message());
@@ -334,8 +333,7 @@ async fn a_node_runs_a_static_pod_in_the_fence() {
     };
     let ns = &world.namespace("static", &json!({})).await;
     kubelet.post(&all("Pod", ns), &mirror("before")).await.ok();
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     world
         .ready(ns, "triage", &json!({"launchers": [{"user": "tess"}]}))
         .await;

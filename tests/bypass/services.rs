@@ -373,9 +373,7 @@ async fn somebody_signs_a_slice_of_endpoints_with_a_controllers_name_before_the_
         Ok(())
     })
     .await;
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    let namespace = format!("{}/{ns}", crate::world::NAMESPACES);
-    world.admin.patch(&namespace, &enforce).await.ok();
+    world.enforce(ns).await;
     let mut found = scanned(&world, ns).await;
     found.retain(|told| told.contains("EndpointSlice"));
     found.sort();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{eventually, unique};
 
 use crate::world::{
-    Actor, CLASSES, NAMESPACES, SOON, WORKLOADS, World, all, annotated, container, one, pod, template_of, workload,
+    Actor, CLASSES, SOON, WORKLOADS, World, all, annotated, container, one, pod, template_of, workload,
 };
 
 const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
@@ -383,8 +383,7 @@ async fn what_was_there_before_the_fence_is_scaled_up() {
         Ok(())
     })
     .await;
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world.admin.patch(&format!("{NAMESPACES}/{ns}"), &enforce).await.ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &launched_by_tenants()).await;
     let scale = format!("{}/scale", one("Deployment", ns, "old"));
     world.tess.patch(&scale, &json!({"spec": {"replicas": 2}})).await.ok();

@@ -117,9 +117,7 @@ async fn a_tenant_keeps_a_token_from_before_the_fence() {
         Ok(())
     })
     .await;
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    let namespace = format!("{}/{ns}", crate::world::NAMESPACES);
-    world.admin.patch(&namespace, &enforce).await.ok();
+    world.enforce(ns).await;
     eventually(SOON, || async {
         ensure!(!is_taken(&left).await, "still known");
         Ok(())
@@ -179,12 +177,7 @@ async fn a_secret_with_a_token_is_turned_to_the_workflows_account() {
     let ns = &world.namespace("turned", &json!({})).await;
     let (_, edith) = world.person(ns, "edit").await;
     let path = an_old_token(&edith, ns).await;
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world
-        .admin
-        .patch(&format!("{}/{ns}", crate::world::NAMESPACES), &enforce)
-        .await
-        .ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &json!({})).await;
     let of = |account: &str| json!({"metadata": {"annotations": {"kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": null}}});
     edith.patch(&path, &of("triage")).await.refused_by("token-secret");
@@ -213,12 +206,7 @@ async fn a_secret_with_a_token_is_filled_again() {
     .await;
     let uid = &filled["metadata"]["annotations"]["kubernetes.io/service-account.uid"];
     assert!(uid.is_string(), "{}", filled["metadata"]);
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world
-        .admin
-        .patch(&format!("{}/{ns}", crate::world::NAMESPACES), &enforce)
-        .await
-        .ok();
+    world.enforce(ns).await;
     world.ready(ns, "triage", &json!({})).await;
     for attacker in [&edith, &world.admin] {
         for uid in [json!("11111111-1111-1111-1111-111111111111"), json!(""), Value::Null] {

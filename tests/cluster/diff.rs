@@ -59,9 +59,7 @@ async fn a_name_that_somebody_has_bound_gets_no_account() {
     let home = world.namespace("bound", &json!({})).await;
     let subject = json!({"kind": "ServiceAccount", "namespace": home, "name": "triage"});
     world.bind(&home, "view", &subject).await;
-    let enforce = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    let path = format!("{}/{home}", crate::world::NAMESPACES);
-    world.admin.patch(&path, &enforce).await.ok();
+    world.enforce(&home).await;
     let of = async |name: &str| {
         let (foretold, told) = changes(&world, &[in_namespace(&home, name, &json!({}))]).await;
         let said = told["conditions"][0]["conditions"].as_array().unwrap();

@@ -102,12 +102,7 @@ async fn a_draft_of_a_running_namespace_is_accepted_and_then_nothing_differs() {
     );
 
     // As its next steps say: the mode, then the file.
-    let labelled = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
-    world
-        .admin
-        .patch(&format!("{}/{namespace}", crate::world::NAMESPACES), &labelled)
-        .await
-        .ok();
+    world.enforce(&namespace).await;
     let file = world.cluster.directory().join(format!("{}.yaml", unique("draft")));
     std::fs::write(&file, &said.stdout).expect("writing the draft");
     let file = file.display().to_string();

@@ -321,6 +321,13 @@ impl World {
             .await
     }
 
+    /// Has a namespace enforce that stood without.
+    pub async fn enforce(&self, namespace: &str) {
+        let labels = json!({"metadata": {"labels": {"ringfence.dev/enforce": "default"}}});
+        let path = format!("{NAMESPACES}/{namespace}");
+        self.admin.patch(&path, &labels).await.ok();
+    }
+
     /// A class of the test's own, over the usual one.
     pub async fn class(&self, spec: &Value) -> String {
         let name = unique("class");

@@ -133,6 +133,12 @@ service:
   'system:serviceaccount:kube-system:statefulset-controller'])
 {{- end }}
 
+{{/* Whether who asks holds `approve` on the class by which the namespace enforces. */}}
+{{- define "ringfence.approverCel" -}}
+namespaceObject != null && has(namespaceObject.metadata.labels) && 'ringfence.dev/enforce' in namespaceObject.metadata.labels
+&& authorizer.group('ringfence.dev').resource('aiworkflowclasses').name(namespaceObject.metadata.labels['ringfence.dev/enforce']).check('approve').allowed()
+{{- end }}
+
 {{/* What a DELETE says is to become of what the object owns, in the new spelling, whichever it is written in; nothing where it says nothing. */}}
 {{- define "ringfence.propagationCel" -}}
 !has(request.options) || request.options == null ? ''

@@ -174,6 +174,14 @@ fn controllers() -> [User; 2] {
     ]
 }
 
+/// It makes the claims of ephemeral volumes, which have the labels of their template.
+#[test]
+fn who_makes_claims_of_pods_is_a_controller() {
+    let name = "system:serviceaccount:kube-system:ephemeral-volume-controller";
+    assert!(is_built_in(&user(name, &[], Some(("uid", "JTI=1")))));
+    assert!(!is_built_in(&user(name, &[], None)), "impersonated");
+}
+
 fn cron_job(uid: &str) -> Value {
     let label = json!({"ringfence.dev/workflow": "triage"});
     json!({
