@@ -18,7 +18,7 @@ GUARDS = ROOT / "charts/ringfence/guards"
 # One that is there with a value alone, and is no guard that the operator puts back.
 TEMPLATES = ROOT / "charts/ringfence/templates"
 ADMIT = ROOT / "src/webhook/admit.rs"
-DECIDES = "            .map(|decision| decision.unwrap_or_else(Decision::from_fault))\n"
+DECIDES = "                ..decision.unwrap_or_else(Decision::from_fault)\n            })\n"
 MUTANT = ROOT / "target/mutant"
 DROPS = """            .map(|mut decision| {
                 let mutant = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/target/mutant"));
