@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::facts::Subject;
+use super::launch::is_built_in;
 use super::object::{at, violation};
 use super::template::{CONTAINERS, Template};
 use crate::review::{MAX_WEIGHT, Operation, Violation, weight};
@@ -13,6 +14,8 @@ use crate::review::{MAX_WEIGHT, Operation, Violation, weight};
 const RULE: &str = "object-size";
 /// Half of what the API server stores of an object, and as much for its status.
 const MAX_BYTES: usize = 768 << 10;
+/// What its maker may have: a controller adds labels, annotations, and who wrote which field of what it makes.
+const MAX_MAKER: usize = 640 << 10;
 /// Twice that is read in a review, with room for what else is in it.
 const MAX_MEMORY: usize = MAX_WEIGHT / 4;
 /// What a status says more of than its pod does: a sentence for each gate; for each container what runs in it, with all groups.
@@ -39,11 +42,16 @@ fn check_size(subject: &Subject<'_>) -> Option<Violation> {
     let review = subject.review;
     let is_new = review.operation == Operation::Create || review.swells && subject.is_pod();
     let bytes = if is_new { review.bytes } else { 0 };
+    let most = if subject.is_pod() || is_built_in(&review.user) {
+        MAX_BYTES
+    } else {
+        MAX_MAKER
+    };
     let memory = weight(subject.object);
     let is_heavy = memory > MAX_MEMORY && review.old_object().is_none_or(|old| weight(old) < memory);
-    let message = if bytes > MAX_BYTES {
+    let message = if bytes > most {
         format!(
-            "has {bytes} bytes, who wrote which field included, and {MAX_BYTES} are the most: a kubelet's status must find room beside it"
+            "has {bytes} bytes, who wrote which field included, and {most} are the most: a kubelet's status must find room beside it"
         )
     } else if is_heavy {
         format!("takes {memory} bytes of memory when a review reads it, and {MAX_MEMORY} are the most")
@@ -111,6 +119,26 @@ mod tests {
             None,
             "it stood, and was larger"
         );
+    }
+
+    /// What a controller makes of it is larger, and is as large as a pod may be.
+    #[test]
+    fn a_maker_leaves_room_for_what_is_made() {
+        let of =
+            |bytes: usize| json!({"spec": {"template": {"spec": {"containers": [{"args": ["x".repeat(bytes)]}]}}}});
+        let refused = |user: &str, bytes: usize| {
+            let object = of(bytes);
+            let mut review = review("CREATE", "apps", "ReplicaSet", Some(&object), None);
+            review.user.username = user.to_owned();
+            let subject = Subject::of(&review).unwrap().expect("it is judged");
+            check_size(&subject).map(|violation| violation.message)
+        };
+        assert_eq!(refused("lea", MAX_MAKER - 1000), None);
+        let said = refused("lea", MAX_MAKER + 1).expect("refused");
+        assert!(said.contains("655360 are the most"), "{said}");
+        let controller = "system:kube-controller-manager";
+        assert_eq!(refused(controller, MAX_BYTES - 1000), None);
+        assert!(refused(controller, MAX_BYTES + 1).is_some());
     }
 
     #[test]

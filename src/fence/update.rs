@@ -18,7 +18,7 @@ pub enum Change {
     /// It makes the object.
     Create,
     /// It takes finalizers off, touches status, what the API server writes, or takes owners away that control nothing. Controllers do this to
-    /// end things; refusing it would leave Jobs and namespaces hanging.
+    /// end things; refusing it would leave Jobs and namespaces hanging. Or a controller puts back by what it knows a pod of its own.
     Inert,
     /// It puts containers for debugging beside those of a pod that runs, and nothing else.
     Debug,
@@ -36,6 +36,9 @@ const INERT_METADATA: [&str; 5] = [
     "ownerReferences",
     "resourceVersion",
 ];
+
+/// Labels by which a StatefulSet's controller tells its pods apart.
+const IDENTITY: [&str; 2] = ["apps.kubernetes.io/pod-index", "statefulset.kubernetes.io/pod-name"];
 
 /// Fields of a pod's spec whose change starts nothing: how long it may run, and when it may be placed.
 const FREE_POD_FIELDS: [&str; 5] = [
@@ -147,7 +150,7 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     if (is_workload || is_of_a_workflow) && !launch::lets_go(&review.user) && stays_behind(old, object) {
         return Some(Change::Launch(OWNERS));
     }
-    if is_inert(old, object) {
+    if is_inert(old, object) || is_pod && is_built_in && puts_back(old, object) {
         return Some(Change::Inert);
     }
     Some(match launch_path(&review.kind, shape, old, object) {
@@ -203,6 +206,19 @@ pub fn is_inert(old: &Value, new: &Value) -> bool {
             &INERT_METADATA,
         )
         && loses_owners_only(old, new)
+}
+
+/// Whether a controller only tells its pod again which of its pods it is. A StatefulSet's ends its work where that is refused, and a class may
+/// allow less by now than when the pod was made.
+fn puts_back(old: &Value, new: &Value) -> bool {
+    let without = |pod: &Value| {
+        let mut pod = pod.clone();
+        if let Some(labels) = pod.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+            labels.retain(|label, _| !IDENTITY.contains(&label.as_str()));
+        }
+        pod
+    };
+    is_inert(&without(old), &without(new))
 }
 
 fn loses_owners_only(old: &Value, new: &Value) -> bool {
@@ -482,6 +498,27 @@ mod tests {
         assert_eq!(weighed(&review), Some(Change::Launch("metadata.annotations")));
         review.user.username = "system:kube-controller-manager".to_owned();
         assert_eq!(weighed(&review), Some(Change::Plain));
+    }
+
+    /// What a class allows may have changed since the pod was made.
+    #[rstest]
+    #[case::its_name("/metadata/labels/statefulset.kubernetes.io~1pod-name", json!("p"), Change::Inert)]
+    #[case::its_index("/metadata/labels/apps.kubernetes.io~1pod-index", json!("0"), Change::Inert)]
+    #[case::another_label("/metadata/labels/x", json!("y"), Change::Plain)]
+    #[case::workflow("/metadata/labels/ringfence.dev~1workflow", json!("b"), Change::Launch("metadata.labels[ringfence.dev/workflow]"))]
+    #[case::adopted("/metadata/ownerReferences/0/uid", json!("2"), Change::Launch("metadata.ownerReferences"))]
+    fn a_controller_puts_back_which_of_its_pods_one_is(
+        #[case] pointer: &str,
+        #[case] value: Value,
+        #[case] expected: Change,
+    ) {
+        let new = set(pod(), pointer, value);
+        let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&pod()));
+        review.user.username = "system:kube-controller-manager".to_owned();
+        let weighed = |review: &Review| change(review, shape("", "Pod"), &new);
+        assert_eq!(weighed(&review), Some(expected));
+        review.user.username = "tess".to_owned();
+        assert_ne!(weighed(&review), Some(Change::Inert), "anybody else is judged");
     }
 
     /// What has two owners goes with the last of them.

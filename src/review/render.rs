@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Decision, Fault, Violation};
+use super::{Decision, Fault, FaultCause, Violation};
 
 /// All of a refusal's text in bytes: it becomes a `Status` and an Event, which are cut at a few KiB by others.
 const MAX_MESSAGE: usize = 8 << 10;
@@ -18,6 +18,8 @@ const MIN_MESSAGE: usize = 40;
 const MAX_WARNINGS: usize = 4_096;
 /// A value that is shown, in characters.
 const MAX_VALUE: usize = 120;
+/// Code and reason by which controllers pass over an object.
+const GONE: (u16, &str) = (404, "NotFound");
 /// Room for "and 4294967295 more".
 const MORE: usize = 24;
 
@@ -49,17 +51,21 @@ impl Decision {
         let (code, reason, message) = match (self.denials.as_slice(), &self.fault) {
             ([], None) => return None,
             ([], Some(_)) if self.fails_open => return None,
-            ([], Some(fault)) => (
-                fault.cause.code(),
-                fault.cause.reason(),
-                format!("ringfence could not review {subject}: {}", said(fault)),
-            ),
-            (denials, fault) => {
-                let (code, reason) = if self.as_gone {
-                    (404, "NotFound")
+            ([], Some(fault)) => {
+                // What is too large stays so; after any other fault a controller had better try again.
+                let (code, reason) = if self.as_gone && fault.cause == FaultCause::TooLarge {
+                    GONE
                 } else {
-                    (403, "Forbidden")
+                    (fault.cause.code(), fault.cause.reason())
                 };
+                (
+                    code,
+                    reason,
+                    format!("ringfence could not review {subject}: {}", said(fault)),
+                )
+            }
+            (denials, fault) => {
+                let (code, reason) = if self.as_gone { GONE } else { (403, "Forbidden") };
                 (code, reason, refusal(subject, denials, fault.as_ref()))
             }
         };
@@ -201,7 +207,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::review::FaultCause;
 
     fn violation(policy: &str, path: &str, value: Option<&str>, message: &str, fix: &str) -> Violation {
         Violation {
@@ -301,6 +306,20 @@ mod tests {
             rendered(&decision)["response"],
             json!({"uid": "u-1", "allowed": false, "status": status})
         );
+    }
+
+    /// A controller that adopts passes over what it can never have, and tries again where it might.
+    #[rstest]
+    #[case::stays_so(FaultCause::TooLarge, 404)]
+    #[case::may_go_by(FaultCause::Crowded, FaultCause::Crowded.code())]
+    fn a_fault_of_an_adoption_is_told_as_gone_where_it_stays(#[case] cause: FaultCause, #[case] code: u16) {
+        let decision = Decision {
+            as_gone: true,
+            ..Decision::from_fault(Fault::new(cause, "it broke", "try again"))
+        };
+        let response = &rendered(&decision)["response"];
+        assert_eq!(response["status"]["code"], code);
+        assert_eq!(response["allowed"], false);
     }
 
     #[test]

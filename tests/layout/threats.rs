@@ -106,6 +106,32 @@ fn every_guard_is_attacked_and_every_attack_names_guards_that_are_there() {
     }
 }
 
+/// `make mutants` takes away what it finds word by word, in an hour that nobody waits for at each change.
+#[test]
+fn what_the_mutants_take_away_is_where_they_look_for_it() {
+    let script = read("tests/bypass/mutants.py");
+    let literal = |name: &str| {
+        let line = script.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+        let line = line.unwrap_or_else(|| panic!("tests/bypass/mutants.py has no {name}"));
+        serde_json::from_str::<String>(line).expect("a string as JSON has it")
+    };
+    let decides = literal("DECIDES");
+    let times = read("src/webhook/admit.rs").matches(&decides).count();
+    assert_eq!(
+        times, 1,
+        "src/webhook/admit.rs: where tests/bypass/mutants.py drops refusals"
+    );
+    for name in admission_policies() {
+        let file = format!("{}.yaml", name.trim_start_matches("ringfence-"));
+        let folders = ["charts/ringfence/guards", "charts/ringfence/templates"];
+        let path = folders.map(|folder| format!("{folder}/{file}"));
+        let path = path.iter().find(|path| root().join(path).is_file());
+        let path = path.unwrap_or_else(|| panic!("{name} is in no file {file}"));
+        let times = read(path).matches("validationActions: [Deny]").count();
+        assert_eq!(times, 1, "{path}: what tests/bypass/mutants.py makes an audit");
+    }
+}
+
 fn is_shipped_policy(name: &str) -> bool {
     let sets = fs::read_dir(root().join("policies")).unwrap();
     sets.into_iter()
