@@ -2,11 +2,11 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use support::{Identity, eventually};
+use support::{Identity, eventually, unique};
 use tokio::time::{Duration, sleep};
 
 use crate::attackers::{holder, holding};
-use crate::legitimate::{has_pods, node};
+use crate::legitimate::{has_pods, node, pods_of};
 use crate::world::{Actor, SOON, World, all, one, pod, workload};
 
 const NEW: &str = "registry.example.com/finance/triage:2";
@@ -326,17 +326,31 @@ async fn a_tenant_holds_a_claim_of_a_stateful_set() {
         lea.patch(held, &snapshot).await.ok();
     }
     edith.delete(&claim).await.ok();
-    edith
-        .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "db-0")))
-        .await
-        .ok();
-    lea.patch(&one("StatefulSet", ns, "db"), &json!({"spec": {"replicas": 1}}))
-        .await
-        .ok();
+    let first = format!("{}?gracePeriodSeconds=0", one("Pod", ns, "db-0"));
+    // Its controller may make the pod anew until it has heard of the claim.
+    eventually(SOON, || async {
+        edith.delete(&first).await;
+        sleep(HANGS).await;
+        let left = pods_of(world, ns, "db").await?.len();
+        ensure!(left == 2, "{left} pods");
+        Ok(())
+    })
+    .await;
+    let of_set = one("StatefulSet", ns, "db");
+    lea.patch(&of_set, &json!({"spec": {"replicas": 1}})).await.ok();
     sleep(HANGS).await;
     has_pods(world, ns, "db", 2).await;
     for held in [&claim, &other] {
         lea.patch(held, &json!({"metadata": {"finalizers": null}})).await.ok();
     }
-    has_pods(world, ns, "db", 1).await;
+    // It tries again later each time, and at once when the set changes.
+    eventually(SOON, || async {
+        let anew = json!({"metadata": {"labels": {"tried": unique("anew")}}});
+        lea.patch(&of_set, &anew).await.ok();
+        sleep(Duration::from_secs(1)).await;
+        let left = pods_of(world, ns, "db").await?.len();
+        ensure!(left == 1, "{left} pods");
+        Ok(())
+    })
+    .await;
 }

@@ -13,7 +13,7 @@ use support::{Identity, eventually, unique};
 use crate::world::{Actor, NAMESPACES, SOON, World, all, one, pod, workload};
 
 /// The pods of a kind of workload that is called `app`: those that wear that label.
-async fn pods_of(world: &World, ns: &str, app: &str) -> anyhow::Result<Vec<Value>> {
+pub async fn pods_of(world: &World, ns: &str, app: &str) -> anyhow::Result<Vec<Value>> {
     let path = format!("{}?labelSelector=app%3D{app}", all("Pod", ns));
     world.admin.items(&path).await
 }

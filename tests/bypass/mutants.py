@@ -61,7 +61,7 @@ def build():
 
 
 def run(binary, tests):
-    """Those that passed and those that failed."""
+    """Those that passed, those that failed, and what these said."""
     command = [binary, "--exact", *tests]
     try:
         out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONGEST).stdout
@@ -70,7 +70,9 @@ def run(binary, tests):
     ended = dict(re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", out, re.MULTILINE))
     if set(ended) != set(tests):
         sys.exit(f"these did not run: {' '.join(set(tests) - set(ended))}\n{out[-2000:]}")
-    return {name for name in tests if ended[name] == "ok"}, {name for name in tests if ended[name] != "ok"}
+    # What each panic said, and where: no more of what was written while it ran.
+    said = "\n".join(re.findall(r"^thread '.*panicked at .*(?:\n.*){1,2}", out, re.MULTILINE))
+    return {name for name in tests if ended[name] == "ok"}, {name for name in tests if ended[name] != "ok"}, said
 
 
 def main():
@@ -82,15 +84,15 @@ def main():
     policies = [name for name in names if name.startswith("ringfence-")]
     rules = [name for name in names if name not in policies]
     binary = build()
-    _, broken = run(binary, sorted({test for name in names for test in known[name]}))
+    _, broken, said = run(binary, sorted({test for name in names for test in known[name]}))
     if broken:
-        sys.exit(f"these fail while every guard stands, so they show nothing: {' '.join(sorted(broken))}")
+        sys.exit(f"these fail while every guard stands, so they show nothing: {' '.join(sorted(broken))}\n{said}")
     survived = []
     # Whoever ends it by a signal finds the sources as they were, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
 
     def tried(name):
-        passed, _ = run(binary, known[name])
+        passed, _, _ = run(binary, known[name])
         survived.extend((name, test) for test in passed)
         print(f"{name}: {len(known[name]) - len(passed)} of {len(known[name])} attacks succeed without it", flush=True)
 
