@@ -198,23 +198,20 @@ async fn another_workflows_launcher_lays_out_what_is_too_heavy_to_be_adopted() {
         .await
         .ok();
     has_pods(world, &ns, "web", 1).await;
-    let preferred = json!({"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}});
-    let heavy = |terms: usize| {
+    let heavy = |options: usize| {
         let mut set = workload("ReplicaSet", &pod("decoy", "mine"));
         set["spec"]["replicas"] = json!(0);
         set["metadata"]["labels"]["app"] = json!("web");
-        let terms = json!(vec![&preferred; terms]);
-        set["spec"]["template"]["spec"]["affinity"] =
-            json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}});
+        set["spec"]["template"]["spec"]["dnsConfig"] = json!({"options": vec![json!({"name": "a"}); options]});
         set
     };
     let sets = all("ReplicaSet", &ns);
-    let answer = mike.post(&sets, &heavy(8500)).await;
+    let answer = mike.post(&sets, &heavy(25_000)).await;
     let said = answer.refused_by("object-size");
     assert!(said.contains("bytes of memory"), "{said}");
     mike.post(&sets, &heavy(1000)).await.ok();
     let path = one("ReplicaSet", &ns, "decoy");
-    let heavier = heavy(8500)["spec"].clone();
+    let heavier = heavy(25_000)["spec"].clone();
     mike.patch(&path, &json!({"spec": heavier}))
         .await
         .refused_by("object-size");
