@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 
 use super::allowed::{Allowed, Unreadable};
 use super::snapshot::{Caller, InForce, Snapshot};
@@ -58,6 +59,8 @@ pub struct Pod {
     pub workflow: String,
     /// Its addresses. Empty: it has none of its own, or none any more.
     pub addresses: Vec<IpAddr>,
+    /// Its node, and since when it has its addresses there, by the clock of that node. A kubelet may be unable to tell that a pod has ended.
+    pub since: Option<(Arc<str>, Timestamp)>,
 }
 
 /// A policy that opens the way to the proxy.
@@ -203,6 +206,7 @@ impl Index {
     pub fn snapshot(&self) -> Snapshot {
         let mut callers: HashMap<IpAddr, Caller> = HashMap::new();
         let mut known: BTreeSet<Arc<Workflow>> = BTreeSet::new();
+        let mut contested: HashMap<IpAddr, Vec<Claim<'_>>> = HashMap::new();
         for ((namespace, _), (_, pod)) in self.pods.iter().filter(|(_, (_, pod))| !pod.addresses.is_empty()) {
             let workflow = Workflow {
                 namespace: namespace.clone(),
@@ -218,9 +222,15 @@ impl Index {
                             pods.push(Arc::clone(&pod.uid));
                         }
                     }
-                    other => *other = Caller::Ambiguous,
+                    other => {
+                        *other = Caller::Ambiguous;
+                        contested.entry(address.to_canonical()).or_default();
+                    }
                 }
             }
+        }
+        if !contested.is_empty() {
+            self.settle(&mut callers, contested, &known);
         }
         let mut in_force: HashMap<Workflow, InForce> = HashMap::new();
         for ((namespace, _), (_, policy)) in &self.policies {
@@ -240,6 +250,53 @@ impl Index {
             is_whole: Kind::ALL.iter().all(|kind| self.is_whole(*kind)),
         }
     }
+
+    /// Of pods that claim one address, who has it. There are few.
+    fn settle<'a>(
+        &'a self,
+        callers: &mut HashMap<IpAddr, Caller>,
+        mut contested: HashMap<IpAddr, Vec<Claim<'a>>>,
+        known: &BTreeSet<Arc<Workflow>>,
+    ) {
+        for ((namespace, _), (_, pod)) in &self.pods {
+            for address in &pod.addresses {
+                if let Some(claims) = contested.get_mut(&address.to_canonical()) {
+                    claims.push((namespace.as_str(), pod));
+                }
+            }
+        }
+        for (address, claims) in contested {
+            let Some((namespace, pod)) = youngest(&claims) else {
+                continue;
+            };
+            let workflow = Workflow {
+                namespace: namespace.to_owned(),
+                name: pod.workflow.clone(),
+            };
+            if let Some(workflow) = known.get(&workflow) {
+                callers.insert(address, Caller::Of(Arc::clone(workflow), vec![Arc::clone(&pod.uid)]));
+            }
+        }
+    }
+}
+
+/// A pod that says it has an address, and its namespace.
+type Claim<'a> = (&'a str, &'a Pod);
+
+/// The one that was given the address last: a node gives none out that is in use there. Of two nodes, whose clocks may differ, or in the same
+/// second, nobody can tell.
+fn youngest<'a>(claims: &[Claim<'a>]) -> Option<Claim<'a>> {
+    let since = |(_, pod): &Claim<'a>| pod.since.as_ref();
+    let (node, _) = claims.first().and_then(since)?;
+    let is_there = |claim: &Claim<'a>| since(claim).is_some_and(|(of, _)| of == node);
+    if !claims.iter().all(is_there) {
+        return None;
+    }
+    let latest = claims.iter().filter_map(since).map(|(_, at)| at).max()?;
+    let mut last = claims
+        .iter()
+        .filter(|claim| since(claim).is_some_and(|(_, at)| at == latest));
+    last.next().copied().filter(|_| last.next().is_none())
 }
 
 #[cfg(test)]
@@ -263,6 +320,17 @@ mod tests {
             uid: name.into(),
             workflow: workflow.to_owned(),
             addresses,
+            since: None,
+        };
+        Event::Seen(key(name), Seen::Pod(pod))
+    }
+
+    fn pod_since(name: &str, workflow: &str, node: &str, second: i64) -> Event {
+        let pod = Pod {
+            uid: name.into(),
+            workflow: workflow.to_owned(),
+            addresses: vec!["10.1.0.1".parse().unwrap()],
+            since: Some((node.into(), Timestamp::from_second(second).unwrap())),
         };
         Event::Seen(key(name), Seen::Pod(pod))
     }
@@ -328,6 +396,29 @@ mod tests {
         index.apply(Event::Gone(Kind::Pods, key("a")));
         index.apply(Event::Gone(Kind::Pods, key("b")));
         assert_eq!(outcome(&index, "10.1.0.1"), Err(NoCaller::Unknown.to_string()));
+    }
+
+    /// A kubelet that can tell no more of a pod never says that it has ended, and its address is given out again.
+    #[test]
+    fn an_address_is_of_the_pod_that_was_given_it_last() {
+        let of = |events: [Event; 2]| {
+            let known = [namespace("ai", true), policy("p", "triage", RULES)];
+            index(known.into_iter().chain(events))
+        };
+        for (old, new) in [("a", "b"), ("b", "a")] {
+            let index = of([pod_since(old, "other", "n1", 10), pod_since(new, "triage", "n1", 11)]);
+            assert_eq!(outcome(&index, "10.1.0.1").unwrap(), "ai/triage llm");
+            let snapshot = index.snapshot();
+            let pods = snapshot.pods_at("10.1.0.1".parse().unwrap());
+            assert_eq!(pods.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), [new]);
+        }
+        let unsure = Err(NoCaller::Ambiguous.to_string());
+        let at_once = of([pod_since("a", "other", "n1", 10), pod_since("b", "triage", "n1", 10)]);
+        assert_eq!(outcome(&at_once, "10.1.0.1"), unsure);
+        let elsewhere = of([pod_since("a", "other", "n1", 10), pod_since("b", "triage", "n2", 11)]);
+        assert_eq!(outcome(&elsewhere, "10.1.0.1"), unsure);
+        let unsaid = of([pod("a", "other", "10.1.0.1"), pod_since("b", "triage", "n1", 11)]);
+        assert_eq!(outcome(&unsaid, "10.1.0.1"), unsure);
     }
 
     #[test]

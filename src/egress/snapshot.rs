@@ -47,7 +47,7 @@ pub enum NoCaller {
     Unknown,
     /// Pods of two workflows have it.
     #[error(
-        "pods of two workflows have the address that this connection comes from: wait until the one that ends is gone"
+        "pods of two workflows have the address that this connection comes from: wait until the one that ends is gone, or delete it (kubectl delete pod --force where its kubelet never says that it has ended)"
     )]
     Ambiguous,
 }

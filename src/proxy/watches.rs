@@ -13,6 +13,7 @@ use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod as K8sPod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Api, Client, Resource};
@@ -145,8 +146,25 @@ impl Told for K8sPod {
                 ("labels", Keep::Only(&[(WORKFLOW_LABEL, Keep::Whole)])),
             ]),
         ),
-        ("spec", Keep::Only(&[("hostNetwork", Keep::Whole)])),
-        ("status", Keep::Only(&[("phase", Keep::Whole), ("podIPs", Keep::Whole)])),
+        (
+            "spec",
+            Keep::Only(&[("hostNetwork", Keep::Whole), ("nodeName", Keep::Whole)]),
+        ),
+        (
+            "status",
+            Keep::Only(&[
+                ("phase", Keep::Whole),
+                ("podIPs", Keep::Whole),
+                (
+                    "conditions",
+                    Keep::Only(&[
+                        ("type", Keep::Whole),
+                        ("status", Keep::Whole),
+                        ("lastTransitionTime", Keep::Whole),
+                    ]),
+                ),
+            ]),
+        ),
     ]);
 
     fn read(metadata: &ObjectMeta, object: &Value) -> Seen {
@@ -168,8 +186,22 @@ impl Told for K8sPod {
                 .cloned()
                 .unwrap_or_default(),
             addresses: addresses.collect(),
+            since: since(object),
         })
     }
+}
+
+/// The node of a pod, and since when its sandbox is there, with its network.
+fn since(pod: &Value) -> Option<(Arc<str>, Timestamp)> {
+    let node = pod.pointer("/spec/nodeName")?.as_str()?;
+    let text = |condition: &Value, key: &str| condition.get(key).and_then(Value::as_str).map(str::to_owned);
+    let conditions = pod.pointer("/status/conditions")?.as_array()?;
+    let ready = conditions.iter().find(|condition| {
+        text(condition, "type").as_deref() == Some("PodReadyToStartContainers")
+            && text(condition, "status").as_deref() == Some("True")
+    })?;
+    let at = text(ready, "lastTransitionTime")?.parse().ok()?;
+    Some((node.into(), at))
 }
 
 impl Told for NetworkPolicy {
@@ -410,9 +442,24 @@ mod tests {
             Pod {
                 uid: "pod-uid".into(),
                 workflow: "triage".to_owned(),
-                addresses: two.clone()
+                addresses: two.clone(),
+                since: None,
             }
         );
+        let on_node = |type_: &str, status: &str| {
+            pod(|pod| {
+                pod["spec"]["nodeName"] = json!("n1");
+                pod["status"]["conditions"] = json!([
+                    {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"},
+                    {"type": type_, "status": status, "lastTransitionTime": "2026-01-01T00:00:01Z"},
+                ]);
+            })
+            .since
+        };
+        let (node, at) = on_node("PodReadyToStartContainers", "True").expect("told");
+        assert_eq!((node.as_ref(), at.to_string().as_str()), ("n1", "2026-01-01T00:00:01Z"));
+        assert_eq!(on_node("PodReadyToStartContainers", "False"), None);
+        assert_eq!(on_node("Initialized", "True"), None);
         assert_eq!(
             pod(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")).addresses,
             two
