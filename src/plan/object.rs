@@ -252,10 +252,37 @@ pub fn account_of(workflow: &Value) -> &str {
     }
 }
 
+/// A finalizer by which a network plugin holds a NetworkPolicy while it is in force (the VPC CNI).
+const ENGINE_FINALIZER: &str = "networking.k8s.aws/resources";
+
+/// Kinds whose labels decide nothing: whoever labels all objects of a cluster labels them too, each time that they are written.
+const UNSELECTED: [Child; 3] = [Child::NetworkPolicy, Child::Role, Child::RoleBinding];
+
 /// Whether an observed object says exactly what is desired: every field, also those that Ringfence never set, because
-/// server-side apply leaves a foreign `ingress: [{}]` where it is.
+/// server-side apply leaves a foreign `ingress: [{}]` where it is. But for labels of others that select nothing, and for how a network plugin
+/// keeps hold of a policy: to undo either would never end.
 pub fn same(desired: &Value, observed: &Value) -> bool {
-    comparable(desired) == comparable(observed)
+    let is = |child: Child| text_at(desired, "/kind") == child.kind();
+    let mut observed = comparable(observed);
+    if UNSELECTED.into_iter().any(is) {
+        drop_labels_of_others(desired, &mut observed);
+    }
+    if is(Child::NetworkPolicy)
+        && let Some(finalizers) = observed
+            .pointer_mut("/metadata/finalizers")
+            .and_then(Value::as_array_mut)
+    {
+        finalizers.retain(|finalizer| finalizer != ENGINE_FINALIZER);
+    }
+    comparable(desired) == comparable(&observed)
+}
+
+fn drop_labels_of_others(desired: &Value, observed: &mut Value) {
+    let own = desired.pointer("/metadata/labels").and_then(Value::as_object);
+    let labels = observed.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
+    if let Some(labels) = labels {
+        labels.retain(|label, _| label.contains("ringfence.dev/") || own.is_some_and(|own| own.contains_key(label)));
+    }
 }
 
 /// Drops what the API server writes, and keys whose value is null or an empty list: these say the same as no key at all in
@@ -351,6 +378,41 @@ mod tests {
             *edited.pointer_mut(pointer).unwrap() = foreign;
             assert!(!same(&desired, &edited), "{edited}");
         }
+    }
+
+    #[test]
+    fn what_others_write_on_everything_is_no_difference() {
+        let of = |kind: &str, metadata: Value| json!({"kind": kind, "metadata": metadata});
+        let desired = |kind| {
+            of(
+                kind,
+                json!({"name": "x", "labels": {"app.kubernetes.io/managed-by": "ringfence"}}),
+            )
+        };
+        let with = |key: &str, value: &str| json!({"name": "x", "labels": {"app.kubernetes.io/managed-by": "ringfence", key: value}});
+        for kind in ["NetworkPolicy", "Role", "RoleBinding"] {
+            assert!(same(&desired(kind), &of(kind, with("team", "x"))), "{kind}");
+            for (key, value) in [
+                ("ringfence.dev/workflow", "x"),
+                ("app.kubernetes.io/managed-by", "helm"),
+            ] {
+                assert!(!same(&desired(kind), &of(kind, with(key, value))), "{kind} {key}");
+            }
+        }
+        assert!(
+            !same(&desired("ServiceAccount"), &of("ServiceAccount", with("team", "x"))),
+            "clouds read those"
+        );
+        let held = |kind, finalizers: Value| {
+            let mut held = desired(kind);
+            held["metadata"]["finalizers"] = finalizers;
+            held
+        };
+        let engine = json!(["networking.k8s.aws/resources"]);
+        assert!(same(&desired("NetworkPolicy"), &held("NetworkPolicy", engine.clone())));
+        assert!(!same(&desired("Role"), &held("Role", engine)));
+        let others = json!(["networking.k8s.aws/resources", "a/b"]);
+        assert!(!same(&desired("NetworkPolicy"), &held("NetworkPolicy", others)));
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! Door: none. Other products work inside the fence as the class lets them: queues, injectors of sidecars, controllers of repositories.
 
+use anyhow::ensure;
+use ringfence::plan::owned_name;
 use serde_json::json;
 use support::{Identity, eventually, unique};
+use tokio::time::{Duration, sleep};
 
+use crate::attackers::holder;
 use crate::legitimate::has_pods;
+use crate::owned::GUARD as OWNED;
 use crate::world::{Actor, SOON, World, all, container, one, pod, workflow, workload};
 
 /// As Kueue does: it is no launcher, and decides when a Job runs; where it also says where, it is one by the class.
@@ -200,4 +205,203 @@ async fn a_network_plugin_writes_down_the_labels_of_pods() {
         world.admin.patch(&path, &heartbeat).await.ok();
         world.admin.delete(&path).await.ok();
     }
+}
+
+/// As the controller of the VPC CNI does, which puts no policy in force that it does not hold, and whose account EKS chooses: nobody
+/// else holds anything.
+/// Legitimate: a network plugin holds each NetworkPolicy by its finalizer.
+#[tokio::test]
+async fn a_network_plugin_holds_policies_by_its_finalizer() {
+    let world = World::shared().await;
+    let rules = json!([
+        {"apiGroups": ["networking.k8s.aws"], "resources": ["policyendpoints"], "verbs": ["create", "patch"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "list", "update", "patch"]},
+    ]);
+    let plugin = holder(&world, &rules).await;
+    let hold = |finalizer: &str| json!({"metadata": {"finalizers": [finalizer]}});
+    let engine = hold("networking.k8s.aws/resources");
+    for mode in ["enforce", "warn"] {
+        let ns = &world
+            .namespace("held", &json!({format!("ringfence.dev/{mode}"): "default"}))
+            .await;
+        let (_, edith) = world.tenant(ns).await;
+        let way = json!({"network": {"egress": [{"name": "bank", "to": {"pods": {"selector": {"matchLabels": {"app": "bank"}}}}, "ports": [{"port": 443}]}]}});
+        world
+            .tess
+            .post(&all("AIWorkflow", ns), &workflow("triage", &way))
+            .await
+            .ok();
+        world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+        let allow = one("NetworkPolicy", ns, &owned_name(ns, "triage", "allow"));
+        if mode == "enforce" {
+            for path in [&allow, &one("NetworkPolicy", ns, "ringfence")] {
+                edith.patch(path, &engine).await.refused_by_guard(OWNED);
+                plugin.patch(path, &hold("a.b/hold")).await.refused_by_guard(OWNED);
+                let opened = json!({"metadata": engine["metadata"], "spec": {"egress": [{}]}});
+                plugin.patch(path, &opened).await.refused_by_guard(OWNED);
+                plugin.patch(path, &engine).await.ok();
+                plugin
+                    .patch(path, &json!({"metadata": {"finalizers": null}}))
+                    .await
+                    .ok();
+            }
+            let lea = world.master("lea", &[]).await;
+            plugin.patch(&one("NetworkPolicy", ns, "ringfence"), &engine).await.ok();
+            lea.post(&all("Pod", ns), &pod("fine", "triage")).await.ok();
+        }
+        plugin.patch(&allow, &engine).await.ok();
+        let held = world.admin.read(&allow).await.unwrap();
+        // A reconcile of something else leaves it, and what is withdrawn goes with it.
+        let more = json!({"spec": {"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}}});
+        world.tess.patch(&one("AIWorkflow", ns, "triage"), &more).await.ok();
+        let role = one("Role", ns, &owned_name(ns, "triage", "role"));
+        eventually(SOON, || async { world.admin.read(&role).await }).await;
+        let kept = world.admin.read(&allow).await.unwrap();
+        assert_eq!(
+            kept["metadata"]["resourceVersion"], held["metadata"]["resourceVersion"],
+            "written again"
+        );
+        world.tess.delete(&one("AIWorkflow", ns, "triage")).await.ok();
+        eventually(SOON, || async {
+            let ends = world.admin.read(&allow).await?;
+            ensure!(ends["metadata"]["deletionTimestamp"].is_string(), "{ends}");
+            Ok(())
+        })
+        .await;
+        plugin
+            .patch(&allow, &json!({"metadata": {"finalizers": null}}))
+            .await
+            .ok();
+        world.admin.gone(&allow).await;
+    }
+}
+
+/// What its price is charged to, as platforms have it on every object that is written.
+/// Legitimate: a mutating policy labels everything, what Ringfence makes included.
+#[tokio::test]
+async fn a_platform_labels_everything() {
+    let world = World::shared().await;
+    let (name, group) = (unique("label"), "/apis/admissionregistration.k8s.io/v1");
+    let resources = json!([
+        {"apiGroups": ["networking.k8s.io"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["networkpolicies"]},
+        {"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["roles", "rolebindings"]},
+    ]);
+    let only = json!({"matchLabels": {"billed": name}});
+    let policy = json!({"metadata": {"name": name}, "spec": {
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "matchConstraints": {"resourceRules": resources, "namespaceSelector": only},
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
+            "expression": "Object{metadata: Object.metadata{labels: {'team': 'x'}}}",
+        }}],
+    }});
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+    world
+        .admin
+        .post(&format!("{group}/mutatingadmissionpolicies"), &policy)
+        .await
+        .ok();
+    world
+        .admin
+        .post(&format!("{group}/mutatingadmissionpolicybindings"), &binding)
+        .await
+        .ok();
+    let ns = &world.namespace("billed", &json!({"billed": name})).await;
+    let rules = json!({"metadata": {"name": "probe"}, "rules": []});
+    eventually(SOON, || async {
+        let answer = world
+            .admin
+            .post(&format!("{}?dryRun=All", all("Role", ns)), &rules)
+            .await;
+        ensure!(
+            answer.body["metadata"]["labels"]["team"] == "x",
+            "{} {}",
+            answer.code,
+            answer.body
+        );
+        Ok(())
+    })
+    .await;
+    world.enforce(ns).await;
+    world
+        .ready(
+            ns,
+            "triage",
+            &json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}}),
+        )
+        .await;
+    let lea = world.master("lea", &[]).await;
+    lea.post(&all("Pod", ns), &pod("fine", "triage")).await.ok();
+    for path in [
+        one("NetworkPolicy", ns, "ringfence"),
+        one("Role", ns, &owned_name(ns, "triage", "role")),
+    ] {
+        let made = world.admin.read(&path).await.unwrap();
+        assert_eq!(made["metadata"]["labels"]["team"], "x", "{path}");
+        sleep(Duration::from_secs(2)).await;
+        let later = world.admin.read(&path).await.unwrap();
+        assert_eq!(
+            later["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"],
+            "written again"
+        );
+    }
+    for kind in ["mutatingadmissionpolicybindings", "mutatingadmissionpolicies"] {
+        world.admin.delete(&format!("{group}/{kind}/{name}")).await.ok();
+    }
+}
+
+/// As the storage version migrator writes every object of a kind once more, and ends at the first that it may not.
+/// Legitimate: what Ringfence made is written again as it is, and its definitions are marked as being migrated.
+#[tokio::test]
+async fn what_is_stored_is_migrated() {
+    let world = World::shared().await;
+    let ns = &world.enforced("migrated").await;
+    world
+        .ready(
+            ns,
+            "triage",
+            &json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}}),
+        )
+        .await;
+    let (_, edith) = world.tenant(ns).await;
+    for (kind, name) in [
+        ("NetworkPolicy", "ringfence".to_owned()),
+        ("ServiceAccount", "triage".to_owned()),
+        ("Role", owned_name(ns, "triage", "role")),
+        ("RoleBinding", owned_name(ns, "triage", "binding")),
+    ] {
+        let path = one(kind, ns, &name);
+        let stored = world.admin.read(&path).await.unwrap();
+        world.admin.put(&path, &stored).await.ok();
+        let forgotten = json!({"metadata": {"managedFields": [{}]}});
+        if matches!(kind, "NetworkPolicy" | "ServiceAccount") {
+            edith.put(&path, &stored).await.ok();
+            edith.patch(&path, &forgotten).await.refused_by_guard(OWNED);
+        } else {
+            world.admin.patch(&path, &forgotten).await.refused_by_guard(OWNED);
+        }
+    }
+    let of_definition = holder(&world, &json!([
+        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions", "customresourcedefinitions/status"], "verbs": ["get", "patch"]},
+    ]))
+    .await;
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/regopolicyexceptions.ringfence.dev";
+    let now = "2026-01-01T00:00:00Z";
+    let marked =
+        |kind: &str| json!({"type": kind, "status": "True", "reason": "x", "message": "", "lastTransitionTime": now});
+    let conditions = world.admin.read(definition).await.unwrap()["status"]["conditions"].clone();
+    let with = |kind: &str| {
+        let mut conditions = conditions.as_array().cloned().unwrap_or_default();
+        conditions.push(marked(kind));
+        json!({"status": {"conditions": conditions}})
+    };
+    let status = format!("{definition}/status");
+    of_definition
+        .patch(&status, &with("Terminating"))
+        .await
+        .refused_by_guard("ringfence-definitions");
+    of_definition.patch(&status, &with("StorageMigrating")).await.ok();
+    of_definition
+        .patch(&status, &json!({"status": {"conditions": conditions}}))
+        .await
+        .ok();
 }

@@ -104,6 +104,18 @@ service:
     && variables.new.metadata.all(k, k in {{ $server }}
       || (k in variables.old.metadata && variables.new.metadata[k] == variables.old.metadata[k]))
     && variables.old.metadata.all(k, k in {{ $server }} || k in variables.new.metadata)
+- name: sameOwners
+  expression: |-
+    has(variables.new.metadata.ownerReferences) == has(variables.old.metadata.ownerReferences)
+    && (!has(variables.new.metadata.ownerReferences) || variables.new.metadata.ownerReferences == variables.old.metadata.ownerReferences)
+# As a migration of stored objects writes them again. Not that record either: what is as large as can be stored is written no more.
+- name: unchanged
+  expression: |-
+    variables.sameOutsideMetadata && variables.sameMetadata && variables.sameOwners
+    && has(variables.new.metadata.finalizers) == has(variables.old.metadata.finalizers)
+    && (!has(variables.new.metadata.finalizers) || variables.new.metadata.finalizers == variables.old.metadata.finalizers)
+    && has(variables.new.metadata.managedFields) == has(variables.old.metadata.managedFields)
+    && (!has(variables.new.metadata.managedFields) || variables.new.metadata.managedFields == variables.old.metadata.managedFields)
 {{- end }}
 
 {{/* Domains below which names are the cluster's, its own first, as a JSON list. Values of an earlier version may say nothing of them. */}}
