@@ -5,10 +5,30 @@ use serde_json::{Value, json};
 use support::{ControlPlane, Identity, eventually};
 
 use crate::world::{
-    Actor, BINARY, NAMESPACES, SOON, all, counted, in_force, namespace, one, tenant_everywhere, workflow,
+    Actor, BINARY, NAMESPACES, SOON, all, counted, in_force, master, namespace, one, pod, tenant_everywhere, workflow,
+    workload,
 };
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence-bindings";
+
+async fn has_pods_of(admin: &Actor, namespace: &str, count: usize) {
+    eventually(SOON, || async {
+        let pods = admin.items(&all("Pod", namespace)).await?;
+        ensure!(pods.len() == count, "{} pods in {namespace}", pods.len());
+        Ok(())
+    })
+    .await;
+}
+
+async fn sets_are_of(admin: &Actor, namespace: &str, replicas: u64) {
+    eventually(SOON, || async {
+        let sets = admin.items(&all("ReplicaSet", namespace)).await?;
+        let all_of_them = sets.iter().all(|set| set["spec"]["replicas"] == replicas);
+        ensure!(!sets.is_empty() && all_of_them, "{sets:?}");
+        Ok(())
+    })
+    .await;
+}
 
 fn to_account(namespace: &str) -> Value {
     json!({
@@ -59,6 +79,20 @@ async fn the_attacker_waits_until_no_replica_is_there() {
     let deny = one("NetworkPolicy", glass, "ringfence");
     eventually(SOON, || async { admin.read(&deny).await }).await;
     let owner = owner_of(&cluster, &admin, ns).await;
+    // What is to be stopped while nobody is there: also where it is the label alone that has it asked about.
+    let warned = &namespace(&admin, "warned", &json!({"ringfence.dev/warn": "default"})).await;
+    let lea = master(&cluster, "lea", &[]).await;
+    tess.post(&all("AIWorkflow", warned), &workflow("triage", &json!({})))
+        .await
+        .ok();
+    for ns in [ns, warned] {
+        let made = one("ServiceAccount", ns, "triage");
+        eventually(SOON, || async { admin.read(&made).await }).await;
+        lea.post(&all("Deployment", ns), &workload("Deployment", &pod("web", "triage")))
+            .await
+            .ok();
+        has_pods_of(&admin, ns, 1).await;
+    }
     let (port, metrics_port) = (ringfence.port, ringfence.metrics_port);
     ringfence.kill();
     let off = json!({"metadata": {"labels": {"ringfence.dev/enforce": null}}});
@@ -112,6 +146,16 @@ async fn the_attacker_waits_until_no_replica_is_there() {
         )
         .await
         .ok();
+    for ns in [ns, warned] {
+        for replicas in [2, 0] {
+            let scaled = json!({"spec": {"replicas": replicas}});
+            lea.patch(&format!("{}/scale", one("Deployment", ns, "web")), &scaled)
+                .await
+                .ok();
+            sets_are_of(&admin, ns, replicas).await;
+        }
+        has_pods_of(&admin, ns, 0).await;
+    }
     // The built-in controllers: the account `default` and the root certificate come back, and what lost its owner goes.
     for path in [
         one("ServiceAccount", ns, "default"),
