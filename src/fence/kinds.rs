@@ -26,6 +26,10 @@ const SIZE: &str = "declaration-size";
 /// need half of it.
 const MAX_METADATA: usize = 128 << 10;
 
+/// What a declaration may have as it is sent, in bytes, its status included: half of what the API server stores of an object, and the NetworkPolicy
+/// made of it may be larger by what its ranges leave out.
+const MAX_BYTES: usize = 768 << 10;
+
 /// What a declaration may weigh once it is read, without its status. Less than what a review reads of one object: what could not be read would
 /// keep every review from a verdict that is about its workflow. All lists full at once weigh more, and no declaration needs them so.
 pub const MAX_WEIGHT: usize = 6 << 20;
@@ -85,6 +89,7 @@ impl<'a> Subject<'a> {
     pub fn judge(&self, facts: &Facts, exempt: impl Fn(&str) -> bool) -> (Vec<Violation>, Vec<Violation>) {
         let (mut refusals, mut warnings) = (Vec::new(), Vec::new());
         refusals.extend(self.check_size());
+        refusals.extend(self.check_bytes());
         refusals.extend(self.check_weight());
         if self.changes_spec() {
             let namespace = self.review.namespace.as_deref().unwrap_or_default();
@@ -227,6 +232,18 @@ impl<'a> Subject<'a> {
         let grows = now > MAX_METADATA && self.old.is_none_or(|old| size(old) < now);
         let message = format!("holds {now} bytes with what identity.annotations says, and {MAX_METADATA} are the most");
         grows.then(|| violation(SIZE, "metadata", None, message, fix))
+    }
+
+    /// Of what tenants write, and policies are made of: one that is too large to be stored leaves the one before it in force.
+    fn check_bytes(&self) -> Option<Violation> {
+        let is_made_of = matches!(self.kind, Kind::Exception | Kind::Grant | Kind::Workflow);
+        let grows = self.old.is_none() || self.review.swells;
+        let now = if is_made_of && grows { self.review.bytes } else { 0 };
+        let message = format!(
+            "has {now} bytes, who wrote which field included, and {MAX_BYTES} are the most: its status, and what is made of it, must find room"
+        );
+        let fix = "shorten the longest lists; peers that share labels are one rule, and what applied it no more is forgotten with metadata.managedFields [{}]";
+        (now > MAX_BYTES).then(|| violation(SIZE, "metadata", None, message, fix))
     }
 
     /// Of what tenants write, and reviews read.

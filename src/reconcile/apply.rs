@@ -74,7 +74,7 @@ where
             if *child == Child::Role {
                 let role = plan::name_of(object);
                 unbound.insert(role);
-                if error.is_refused() || error.is_not_found() {
+                if error.is_refused() || error.is_too_large() || error.is_not_found() {
                     let bound = plan::bound_to(role, seen, changes);
                     failed.note(unbind(owner, &bound, namespace, context).await);
                 }
@@ -152,11 +152,13 @@ pub(super) fn puts_back(change: &Change, seen: &[(Child, Value)]) -> bool {
 }
 
 /// Whether what could not be replaced gives more than is declared or allowed today, so that closed is better than old. Rights
-/// that the ceiling does not hold, and anything that the API server finds invalid; an account gives nothing by itself.
+/// that the ceiling does not hold, and anything that the API server finds invalid, or cannot store; an account gives nothing by itself.
 fn must_not_stay(child: Child, error: &CallError) -> bool {
     match child {
-        Child::Role | Child::RoleBinding => error.is_refused(),
-        Child::NetworkPolicy | Child::CiliumNetworkPolicy | Child::ClusterNetworkPolicy => error.is_invalid(),
+        Child::Role | Child::RoleBinding => error.is_refused() || error.is_too_large(),
+        Child::NetworkPolicy | Child::CiliumNetworkPolicy | Child::ClusterNetworkPolicy => {
+            error.is_invalid() || error.is_too_large()
+        }
         Child::ServiceAccount | Child::ResolvedNames => false,
     }
 }

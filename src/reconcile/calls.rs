@@ -6,10 +6,12 @@
 use std::{future::Future, time::Duration};
 
 use axum::http;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{
-        ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+        ApiResource, DeleteParams, DynamicObject, GetParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+        Preconditions,
     },
     core::{PartialObjectMeta, Request, request::Error as RequestError},
 };
@@ -125,6 +127,12 @@ impl CallError {
 
     pub(super) fn is_invalid(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_invalid)
+    }
+
+    /// Whether the object is larger than can be stored, which the API server has from etcd, and tells as a fault of its own.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == 413 || status.message.contains("request is too large"))
     }
 
     /// Whether the API server understood, and said no: to ask again would change nothing.
@@ -290,11 +298,14 @@ impl Calls {
         raw(&what, created)
     }
 
-    /// Replaces the whole object. The value names the resourceVersion that was seen, so a newer write is not lost.
+    /// Replaces the whole object. The value names the resourceVersion that was seen, so a newer write is not lost. Who wrote which field is
+    /// forgotten: that record may be as large as can be stored, and what somebody put there would find no room to be put right.
     pub(super) async fn replace(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
         let name = crate::plan::name_of(&object).to_owned();
         let what = format!("replace {} {name}", child.kind());
-        let object = Lean(parse(&what, object)?);
+        let mut object: DynamicObject = parse(&what, object)?;
+        object.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
+        let object = Lean(object);
         let api = self.api(child, namespace);
         let Lean(replaced) = bounded(&what, api.replace(&name, &writing(), &object)).await?;
         raw(&what, replaced)
@@ -317,16 +328,39 @@ impl Calls {
             &resource(child),
             Some(namespace).filter(|_| !child.is_of_cluster()),
         ));
+        let is_over = |error: &CallError| error.is_not_found() || error.is_conflict();
         let kept = match self.named(&what, objects.delete(name, &params)).await {
             Ok(deleted) => deleted.finalizers.unwrap_or_default(),
-            Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
+            Err(error) if is_over(&error) => return Ok(()),
+            // What a finalizer keeps is written first, with when it was deleted.
+            Err(error) if error.is_too_large() => {
+                self.let_go(child, &objects, name, uid).await?;
+                return match self.named(&what, objects.delete(name, &params)).await {
+                    Err(error) if is_over(&error) => Ok(()),
+                    deleted => deleted.map(drop),
+                };
+            }
             Err(error) => return Err(error),
         };
         if kept.is_empty() {
             return Ok(());
         }
+        self.let_go(child, &objects, name, uid).await
+    }
+
+    /// The metadata of an object as it is now, but for who wrote which field.
+    pub(super) async fn metadata<K: Resource<DynamicType = ()>>(&self, object: &K) -> Result<ObjectMeta, CallError> {
+        let name = object.name_any();
+        let what = format!("read {} {name} again", K::kind(&()));
+        let objects = Request::new(K::url_path(&(), object.namespace().as_deref()));
+        self.named(&what, objects.get_metadata(&name, &GetParams::default()))
+            .await
+    }
+
+    /// Takes off what keeps an object, and what makes it too large to be written.
+    async fn let_go(&self, child: Child, objects: &Request, name: &str, uid: &str) -> Result<(), CallError> {
         let what = format!("take the finalizers off {} {name}", child.kind());
-        let without = Patch::Merge(json!({"metadata": {"uid": uid, "finalizers": null}}));
+        let without = Patch::Merge(json!({"metadata": {"uid": uid, "finalizers": null, "managedFields": [{}]}}));
         let params = PatchParams {
             field_manager: Some(crate::api::MANAGER.to_owned()),
             ..PatchParams::default()
@@ -452,7 +486,7 @@ mod tests {
         assert_eq!((first.as_str(), second.as_str()), ("DELETE", "PATCH"));
         assert_eq!(
             *patch,
-            json!({"metadata": {"uid": "1", "finalizers": null}}),
+            json!({"metadata": {"uid": "1", "finalizers": null, "managedFields": [{}]}}),
             "and of no newer one"
         );
     }
@@ -481,6 +515,20 @@ mod tests {
         let calls = Calls::new(Client::new(tower::service_fn(answer), "default"));
         let found = calls.list_served(Child::CiliumNetworkPolicy, &Owner::default()).await;
         assert_eq!(found.as_ref().ok().map(Option::is_some), expected, "{found:?}");
+    }
+
+    /// As the API server passes on what etcd says; nothing of its code or reason tells it from a fault that goes by.
+    #[rstest]
+    #[case::of_etcd(500, "etcdserver: request is too large", true)]
+    #[case::of_the_api_server(413, "the body is longer than may be", true)]
+    #[case::another_fault(500, "etcdserver: leader changed", false)]
+    fn what_is_too_large_to_be_stored_is_known(#[case] code: u16, #[case] message: &str, #[case] expected: bool) {
+        let status = json!({"kind": "Status", "status": "Failure", "reason": "", "code": code, "message": message});
+        let error = CallError::Api {
+            what: "replace it".to_owned(),
+            source: kube::Error::Api(serde_json::from_value(status).unwrap()),
+        };
+        assert_eq!(error.is_too_large(), expected);
     }
 
     #[test]

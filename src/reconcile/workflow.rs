@@ -390,6 +390,18 @@ fn service_account(workflow: &AIWorkflow, object: &serde_json::Value) -> Option<
     ours.then_some(ServiceAccountStatus { name, uid })
 }
 
+/// The resourceVersion of the object as it is now, where nothing is declared anew.
+async fn still(workflow: &AIWorkflow, context: &Context) -> Result<Option<String>, CallError> {
+    let read = context.calls.metadata(workflow).await;
+    let now = match read {
+        Err(error) if error.is_not_found() => return Ok(None),
+        now => now?,
+    };
+    let before = &workflow.metadata;
+    let is_same = before.uid == now.uid && before.generation == now.generation;
+    Ok(now.resource_version.filter(|_| is_same))
+}
+
 /// Writes the status if it says something new, and tells of it in Events when `Compliant` or `Ready` changed.
 async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: &Context) -> Result<(), CallError> {
     if workflow.status.as_ref() == Some(&status) {
@@ -397,16 +409,24 @@ async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: 
     }
     let api = Api::<Lean<AIWorkflow>>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
     let what = format!("write the status of AIWorkflow {}", workflow.name_any());
-    let written = Lean(AIWorkflow {
+    let mut written = AIWorkflow {
         status: Some(status.clone()),
         ..workflow.clone()
-    });
-    match calls::bounded(
-        &what,
-        api.replace_status(&workflow.name_any(), &PostParams::default(), &written),
-    )
-    .await
+    };
+    let (name, params) = (workflow.name_any(), PostParams::default());
+    let replace = async |written: &AIWorkflow| {
+        let written = Lean(written.clone());
+        calls::bounded(&what, api.replace_status(&name, &params, &written)).await
+    };
+    let mut replaced = replace(&written).await;
+    // Whoever writes annotations all the time would keep an old status: it is of this generation still.
+    if replaced.as_ref().is_err_and(CallError::is_conflict)
+        && let Some(version) = still(workflow, context).await?
     {
+        written.metadata.resource_version = Some(version);
+        replaced = replace(&written).await;
+    }
+    match replaced {
         Ok(_) => {}
         // Gone, or changed meanwhile: the change brings us back here.
         Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),

@@ -118,6 +118,83 @@ async fn a_tenant_edits_a_fence_that_only_warns() {
     futures::future::join_all(kinds).await;
 }
 
+/// With a record of who wrote which field that leaves no room to put anything right.
+/// Held by: `operator`
+#[tokio::test]
+async fn an_editor_edits_what_is_then_too_large_to_be_put_back() {
+    let world = &World::shared().await;
+    let ns = &world
+        .namespace("no-room", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    let (_, edith) = world.tenant(ns).await;
+    world
+        .tess
+        .post(&all("AIWorkflow", ns), &workflow("triage", &spec()))
+        .await
+        .ok();
+    world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+    for (kind, path) in owned(ns).into_iter().take(2) {
+        let whole = world.admin.read(&path).await.unwrap();
+        let unlabelled = json!({"app.kubernetes.io/managed-by": null, "app.kubernetes.io/instance": null});
+        let edit = match kind {
+            "NetworkPolicy" => {
+                json!({"spec": {"podSelector": {}, "egress": [{}], "ingress": [{}]}, "metadata": {"labels": unlabelled}})
+            }
+            _ => {
+                json!({"automountServiceAccountToken": true, "metadata": {"labels": unlabelled, "ownerReferences": null,
+                "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}})
+            }
+        };
+        let (mut taken, mut last) = (false, String::new());
+        for bytes in (1_563_000..1_573_000).rev().step_by(200) {
+            let mut large = edit.clone();
+            large["metadata"]["managedFields"] = json!([{
+                "manager": "edith", "operation": "Update", "apiVersion": whole["apiVersion"], "time": "2024-02-29T00:00:00Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {format!("f:{}", "x".repeat(bytes)): {}}}},
+            }]);
+            let answer = edith.patch(&path, &large).await;
+            last = answer.message().chars().take(300).collect();
+            taken = answer.code == 200;
+            if taken {
+                break;
+            }
+        }
+        assert!(taken, "{kind}: nothing that large is stored: {last}");
+        settled(&world.admin, &path, &whole, "too large").await;
+    }
+}
+
+/// A policy that is too large to be stored, and the one before it opens what is withdrawn.
+/// Held by: `declaration-size`
+#[tokio::test]
+async fn a_tenant_declares_more_than_a_policy_can_hold() {
+    let world = World::shared().await;
+    let ns = &world.enforced("declares").await;
+    world.ready(ns, "triage", &spec()).await;
+    let expression = |at: usize| {
+        let key = format!("{}.example.com/{at:063}", "x".repeat(60));
+        json!({"key": key, "operator": "In", "values": (0..16).map(|at| format!("{at:063}")).collect::<Vec<_>>()})
+    };
+    let expressions: Vec<_> = (0..16).map(expression).collect();
+    let from = |at: usize| {
+        let pods = json!({"pods": {"selector": {"matchExpressions": expressions}}});
+        json!({"name": format!("r{at}"), "from": pods, "ports": [{"port": 443}]})
+    };
+    let large = json!({"network": {"ingress": (0..60).map(from).collect::<Vec<_>>()}});
+    let answer = world
+        .tess
+        .post(&all("AIWorkflow", ns), &workflow("large", &large))
+        .await;
+    let said = answer.refused_by("declaration-size");
+    assert!(said.contains("must find room"), "{said}");
+    let wider = json!({"spec": large});
+    world
+        .tess
+        .patch(&one("AIWorkflow", ns, "triage"), &wider)
+        .await
+        .refused_by("declaration-size");
+}
+
 async fn edits_are_put_back(world: &World, kind: &str, path: &str) {
     let label = format!("kind=\"{kind}\"");
     let whole = world.admin.get(path).await.ok();

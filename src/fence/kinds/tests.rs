@@ -203,6 +203,27 @@ fn what_stays_in_memory_is_bounded_and_may_shrink() {
     assert_eq!(judged(None, &cloud), size);
 }
 
+/// What is made of it, and its status, find room: who wrote which field is stored too.
+#[test]
+fn what_is_stored_is_bounded_and_may_shrink() {
+    let recorded = |bytes: usize| {
+        set(
+            workflow_object(),
+            "/metadata/managedFields",
+            json!([{"fieldsV1": {"f:a": "x".repeat(bytes)}}]),
+        )
+    };
+    let sized = |old: Option<&Value>, new: &Value| {
+        judged("AIWorkflow", old, new, &facts())
+            .0
+            .contains(&"declaration-size metadata".to_owned())
+    };
+    assert!(!sized(None, &recorded(MAX_BYTES - 10_000)));
+    assert!(sized(None, &recorded(MAX_BYTES)));
+    assert!(sized(Some(&workflow_object()), &recorded(MAX_BYTES)));
+    assert!(!sized(Some(&recorded(MAX_BYTES + 9)), &recorded(MAX_BYTES)));
+}
+
 /// Small as it is written, and large as it is read.
 #[test]
 fn what_reviews_read_is_bounded_and_may_shrink() {
