@@ -29,7 +29,8 @@ pub(super) fn check_service(object: &Value, old: Option<&Value>) -> Vec<Violatio
         return Vec::new();
     }
     let name = object.pointer("/metadata/name").and_then(Value::as_str);
-    if old.is_none() && name == Some("kubernetes") {
+    // Of each Service new containers are told as NAME_SERVICE_HOST, and as NAME_PORT.
+    if old.is_none() && matches!(name, Some("kubernetes" | "kubernetes-service")) {
         let message =
             "takes the place of the API server in what each new container of the namespace is told".to_owned();
         refuse("metadata.name", name, message, "choose another name");

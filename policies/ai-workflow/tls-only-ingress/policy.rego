@@ -119,6 +119,11 @@ bringing_http_back(object) := {key: value |
 	some key
 	value := object.metadata.annotations[key]
 	brings_http_back(key, value)
+	not redirects(object, key)
+}
+
+redirects(object, "alb.ingress.kubernetes.io/listen-ports") if {
+	object.metadata.annotations["alb.ingress.kubernetes.io/ssl-redirect"]
 }
 
 brings_http_back(key, value) if {
@@ -136,6 +141,13 @@ brings_http_back("kubernetes.io/ingress.allow-http", value) if not value in {"0"
 brings_http_back("traefik.ingress.kubernetes.io/router.entrypoints", value) if {
 	some entrypoint in split(lower(value), ",")
 	trim_space(entrypoint) in ["web", "http"]
+}
+
+brings_http_back("alb.ingress.kubernetes.io/listen-ports", value) if regex.match(`"HTTP"\s*:`, value)
+
+brings_http_back("konghq.com/protocols", value) if {
+	some protocol in split(lower(value), ",")
+	trim_space(protocol) in ["http", "grpc", "tcp"]
 }
 
 judged if {

@@ -66,6 +66,8 @@ test_refuses_annotations_that_bring_http_back if {
 		"haproxy.org/ssl-redirect": "false",
 		"kubernetes.io/ingress.allow-http": "true",
 		"traefik.ingress.kubernetes.io/router.entrypoints": "websecure, web",
+		"alb.ingress.kubernetes.io/listen-ports": `[{"HTTP": 80}, {"HTTPS": 443}]`,
+		"konghq.com/protocols": "https, http",
 	} {
 		some finding in policy.deny with input as annotated({key: value}, good)
 		finding.path == sprintf("metadata.annotations[%s]", [key])
@@ -84,6 +86,8 @@ test_admits_other_annotations if {
 		"kubernetes.io/ingress.allow-http": "false",
 		"alb.ingress.kubernetes.io/ssl-redirect": "443",
 		"traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
+		"alb.ingress.kubernetes.io/listen-ports": `[{"HTTP": 80}, {"HTTPS": 443}]`,
+		"konghq.com/protocols": "https",
 		"example.com/note": "false",
 	}, good)
 	count(policy.deny) == 0 with input as annotated(null, good)

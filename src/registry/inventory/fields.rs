@@ -1,7 +1,9 @@
 //! What is kept of an object: the fields that a policy declares, and who it is.
 //!
-//! Must never: keep a field that was not declared, or change the value of one that was.
+//! Must never: keep a field that was not declared, or change the value of one that was. But null is as good as not there: the API server writes
+//! it for an empty list, whoever wrote the object chose that, and what iterates over it would fail for all.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use regorus::Value;
@@ -92,7 +94,8 @@ impl Part {
         let Json::Object(fields) = json else { return Ok(None) };
         let mut kept = BTreeMap::new();
         for (name, (key, node)) in &self.0 {
-            if let Some(value) = fields.get(name).map(|field| node.of(field)).transpose()?.flatten() {
+            let field = fields.get(name).filter(|field| !field.is_null());
+            if let Some(value) = field.map(|field| node.of(field)).transpose()?.flatten() {
                 kept.insert(key.clone(), value);
             }
         }
@@ -104,7 +107,7 @@ impl Node {
     /// `None` where nothing of it is kept. In a list the places of the others stay, so there it becomes null.
     fn of(&self, json: &Json) -> Result<Option<Value>, TooDeep> {
         let part = match self {
-            Self::Whole => return engine_value(json).map(Some).ok_or(TooDeep),
+            Self::Whole => return engine_value(&without_nulls(json)).map(Some).ok_or(TooDeep),
             Self::Part(part) => part,
         };
         if let Json::Array(items) = json {
@@ -112,6 +115,32 @@ impl Node {
             return kept.collect::<Result<Vec<_>, _>>().map(|kept| Some(Value::from(kept)));
         }
         Ok(part.of(json)?.map(Value::from))
+    }
+}
+
+/// Nothing is copied where there is none, as mostly. In a list the places of the others stay.
+fn without_nulls(json: &Json) -> Cow<'_, Json> {
+    fn has_some(json: &Json) -> bool {
+        match json {
+            Json::Object(fields) => fields.values().any(|field| field.is_null() || has_some(field)),
+            Json::Array(items) => items.iter().any(has_some),
+            _ => false,
+        }
+    }
+    fn copy(json: &Json) -> Json {
+        match json {
+            Json::Object(fields) => {
+                let kept = fields.iter().filter(|(_, field)| !field.is_null());
+                kept.map(|(name, field)| (name.clone(), copy(field))).collect()
+            }
+            Json::Array(items) => items.iter().map(copy).collect(),
+            other => other.clone(),
+        }
+    }
+    if has_some(json) {
+        Cow::Owned(copy(json))
+    } else {
+        Cow::Borrowed(json)
     }
 }
 
@@ -165,6 +194,15 @@ mod tests {
             pruned(&["metadata"], &json!({"metadata": {"uid": "u"}}))["metadata"]["uid"],
             "u"
         );
+    }
+
+    /// The API server writes null for a list that is empty, where a loop over nothing would be an error.
+    #[test]
+    fn what_is_null_is_not_there() {
+        let object = json!({"metadata": {"name": "n"}, "rules": null, "spec": {"a": null, "b": [null, {"c": null}]}});
+        let expected = json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "n"}, "spec": {"b": [null, {}]}});
+        assert_eq!(pruned(&["rules", "spec"], &object), expected);
+        assert_eq!(pruned(&["rules.verbs", "spec.a", "spec.b"], &object), expected);
     }
 
     /// What an author writes must not stand for something else.
