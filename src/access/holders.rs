@@ -16,7 +16,7 @@ use crate::plan::{NamespaceFacts, name_of};
 const MAX_BYTES: usize = 16 << 20;
 /// What an entry takes beside its texts.
 const ENTRY: usize = 256;
-/// The part of the room that Roles and declarations of one namespace may take: what somebody lays out in his own must not hide who holds what elsewhere.
+/// The part of the room that Roles, bindings and declarations of one namespace may take: what somebody lays out in his own must not hide who holds what elsewhere.
 const SHARE: usize = 16;
 /// Where Kubernetes' own controllers have their accounts.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -162,7 +162,8 @@ impl Access {
                 self.platform.extend(row.subject.namespace().map(str::to_owned));
             }
             let texts = namespace.len() + row.binding.2.len() + row.role.1.len();
-            if self.takes(None, ENTRY + texts + row.subject.weight()) {
+            let of = Some(namespace).filter(|namespace| !namespace.is_empty());
+            if self.takes(of, ENTRY + texts + row.subject.weight()) {
                 self.rows.push(row);
             }
         }

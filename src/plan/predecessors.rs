@@ -56,7 +56,7 @@ impl Predecessors {
         let label = format!("ringfence.dev/workflow={}", workflow.name_any());
         let what = self.described("older pods");
         format!(
-            "{what} carry the label {label} or run as ServiceAccount {account}, and were made before this AIWorkflow: nothing is made until they are gone. Delete them, or restart what made them (kubectl rollout restart). kubectl get pods --namespace {namespace} lists them, with --selector {label} or --field-selector spec.serviceAccountName={account}",
+            "{what} carry the label {label} or run as ServiceAccount {account}, and were made before this AIWorkflow: nothing is made until they are gone. Delete them, or scale what made them to 0 and up again: a rollout restart would wait for new ones first, and these for their ServiceAccount. kubectl get pods --namespace {namespace} lists them, with --selector {label} or --field-selector spec.serviceAccountName={account}",
             account = workflow.service_account_name(),
             namespace = workflow.namespace().unwrap_or_default()
         )

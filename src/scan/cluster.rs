@@ -89,13 +89,11 @@ impl Scanner {
         for kind in OWNED {
             pass.owned(kind).await;
         }
-        let mut bindings = vec![(ROLE_BINDING, only)];
+        // What counts everywhere first: whoever writes in one namespace leaves it room.
         if only.is_none() {
-            bindings.push((CLUSTER_ROLE_BINDING, None));
+            pass.bindings(CLUSTER_ROLE_BINDING, None).await;
         }
-        for (kind, namespace) in bindings {
-            pass.bindings(kind, namespace).await;
-        }
+        pass.bindings(ROLE_BINDING, only).await;
         if only.is_none() {
             let by = Instant::now() + PAGE_TIME;
             for kind in self.served(CLUSTER_POLICIES, by).await {

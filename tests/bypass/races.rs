@@ -252,7 +252,7 @@ async fn a_team_that_labelled_its_pods_first_restarts_them() {
         .condition(ns, "triage", "Accepted", "False", "PredecessorPods")
         .await;
     let message = condition(&held, "Accepted")["message"].as_str().unwrap();
-    assert!(message.contains("kubectl rollout restart"), "{message}");
+    assert!(message.contains("to 0 and up again"), "{message}");
     world
         .admin
         .delete(&format!("{}?gracePeriodSeconds=0", one("Pod", ns, "old")))
