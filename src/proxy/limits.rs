@@ -35,7 +35,7 @@ pub struct Limits {
     /// Tunnels in which bytes wait for an end that is slower, each direction by itself. What the kernel holds of one is 640 KiB at the most:
     /// all of them are three eighths of the 512 MiB that the chart lets the proxy have.
     pub waiting: usize,
-    /// Requests of plain HTTP under way, until their answer has gone through.
+    /// Requests of plain HTTP under way, until both they and their answer have gone through.
     pub plain: usize,
     /// How many of them are of one address.
     pub plain_of_one: usize,

@@ -8,6 +8,7 @@ mod answer;
 mod connect;
 mod connections;
 mod dial;
+mod exchange;
 mod forward;
 mod health;
 mod held;
