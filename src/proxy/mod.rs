@@ -15,6 +15,7 @@ mod held;
 mod limits;
 mod line;
 mod listen;
+mod look_ups;
 mod names;
 mod open;
 mod pages;
@@ -27,6 +28,7 @@ mod serve;
 mod tokens;
 mod waiting;
 mod watches;
+mod wire;
 
 pub use accounts::Accounts;
 pub use connections::withdraw;
