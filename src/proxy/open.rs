@@ -89,8 +89,8 @@ pub(super) async fn open(
     let mut ports: Vec<_> = dial::in_turn(&addresses).into_iter().filter_map(port).collect();
     if ports.is_empty() && !addresses.is_empty() {
         return Err(Refused::too_many(
-            "so many connections were made to that host within a minute that no more may be made for its namespace: keep them open, and use \
-             them again",
+            "so many connections were made within a minute, to that host or in all, that no more may be made for its namespace: keep them \
+             open, and use them again",
         ));
     }
     let dialled = ports.iter().map(|(to, _)| *to).collect();
