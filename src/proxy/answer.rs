@@ -8,7 +8,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use super::forward::Counted;
+use super::exchange::Counted;
 use crate::telemetry::EgressVerdict;
 
 /// What is answered: a line of our own, or what a host answers.

@@ -4,13 +4,10 @@
 //! body, or pass on what is between two hops alone.
 
 use std::borrow::Cow;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http_body_util::Either;
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
@@ -24,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Refused};
 use super::dial::narrow;
+use super::exchange::{Counted, Exchange};
 use super::line::Line;
 use super::open::{Opened, carry, open};
 use super::patient::Patient;
 use super::places::Place;
-use super::relay::{Direction, Flow};
+use super::relay::Direction;
 use super::serve::Caller;
-use crate::egress::{Target, Token, Used};
+use crate::egress::{Target, Token};
 use crate::telemetry::EgressVerdict;
 
 /// What is read of a host's answer before somebody wants it; its head is no longer than that.
@@ -62,19 +60,21 @@ pub(super) async fn forward(caller: &Arc<Caller>, request: Request<Incoming>) ->
             .map(|(opened, place)| (target, opened, place)),
         Err(refused) => Err(refused),
     };
-    let answered = match made {
-        Ok((target, opened, place)) => Box::pin(exchange(caller, request, &target, opened, &mut line))
-            .await
-            .map(|response| (response, place)),
-        Err(refused) => Err(refused),
-    };
-    match answered {
-        Ok((response, place)) => {
-            line.allowed();
-            response.map(|body| Either::Right(Counted::received(body, caller, line, place)))
-        }
+    let (target, opened, place) = match made {
+        Ok(made) => made,
         Err(refused) => {
             line.decided(refused.verdict, &refused.reason);
+            return refused.into_response();
+        }
+    };
+    let of = Exchange::new(caller, line, place);
+    match Box::pin(exchange(caller, request, &target, opened, &of)).await {
+        Ok(response) => {
+            of.line().allowed();
+            response.map(|body| Either::Right(Counted::new(body, Direction::Received, &of)))
+        }
+        Err(refused) => {
+            of.line().decided(refused.verdict, &refused.reason);
             refused.into_response()
         }
     }
@@ -141,22 +141,22 @@ async fn exchange(
     request: Request<Incoming>,
     target: &Target,
     opened: Opened,
-    line: &mut Line,
+    of: &Arc<Exchange>,
 ) -> Result<Response<Incoming>, Refused> {
     let failed = |error: hyper::Error| {
         let reason = format!("{target} may be reached, and its answer cannot be passed on ({error})");
         Refused::new(StatusCode::BAD_GATEWAY, EgressVerdict::Unreachable, reason)
     };
     let Opened { host, passed, starting } = opened;
-    let withdrawn = carry(&caller.proxy, passed, line)?;
-    let mut sender = speak(caller, host, withdrawn).await.map_err(failed)?;
+    let withdrawn = carry(&caller.proxy, passed, &mut of.line())?;
+    let mut sender = speak(caller, host, withdrawn, of).await.map_err(failed)?;
     drop(starting);
     let request = onward(request, target)?;
-    let request = request.map(|body| Counted::sent(body, caller, line));
+    let request = request.map(|body| Counted::new(body, Direction::Sent, of));
     let mut response = sender
         .send_request(request)
         .await
-        .map_err(|error| match line.withdrawn() {
+        .map_err(|error| match of.line().withdrawn() {
             Some(withdrawn) => Refused::new(StatusCode::FORBIDDEN, EgressVerdict::NotDeclared, withdrawn),
             None => failed(error),
         })?;
@@ -174,11 +174,12 @@ async fn exchange(
     Ok(response)
 }
 
-/// HTTP on a connection to a host, for one request. It ends with its answer, when it is withdrawn, or with the proxy.
+/// HTTP on a connection to a host, for one request. It ends when the request is through and answered, when it is withdrawn, or with the proxy.
 async fn speak(
     caller: &Arc<Caller>,
     host: TcpStream,
     withdrawn: CancellationToken,
+    of: &Arc<Exchange>,
 ) -> hyper::Result<http1::SendRequest<Counted<Incoming>>> {
     // Of plain HTTP, nobody counts what waits.
     drop(narrow(&host));
@@ -187,13 +188,15 @@ async fn speak(
         .max_buf_size(BUFFER)
         .handshake(TokioIo::new(patient))
         .await?;
-    let end = caller.end.clone();
+    let (end, of) = (caller.end.clone(), Arc::clone(of));
     caller.tasks.spawn(async move {
         tokio::select! {
             ended = connection => drop(ended),
             () = end.cancelled() => {}
             () = withdrawn.cancelled() => {}
         }
+        // Until here bytes may go, whether it was answered or not.
+        drop(of);
     });
     Ok(sender)
 }
@@ -243,73 +246,6 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in HOP_BY_HOP_OF_OLD {
         headers.remove(name);
-    }
-}
-
-/// A body that is counted while it passes.
-pub(super) struct Counted<B> {
-    body: B,
-    caller: Arc<Caller>,
-    direction: Direction,
-    flow: Arc<Flow>,
-    used: Option<Arc<Used>>,
-    /// What is told once all has passed.
-    _line: Option<Line>,
-    _place: Option<Place>,
-}
-
-impl<B> Counted<B> {
-    fn sent(body: B, caller: &Arc<Caller>, line: &Line) -> Self {
-        Self {
-            body,
-            caller: Arc::clone(caller),
-            direction: Direction::Sent,
-            flow: Arc::clone(&line.flow),
-            used: line.used.clone(),
-            _line: None,
-            _place: None,
-        }
-    }
-
-    fn received(body: B, caller: &Arc<Caller>, line: Line, place: Place) -> Self {
-        Self {
-            body,
-            caller: Arc::clone(caller),
-            direction: Direction::Received,
-            flow: Arc::clone(&line.flow),
-            used: line.used.clone(),
-            _line: Some(line),
-            _place: Some(place),
-        }
-    }
-
-    fn count(&self, bytes: u64) {
-        self.flow.add(self.direction, bytes);
-        self.caller.proxy.count(self.used.as_deref(), self.direction, bytes);
-    }
-}
-
-impl<B: HttpBody<Data = Bytes, Error = hyper::Error> + Unpin> HttpBody for Counted<B> {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        frame.map(|frame| {
-            let frame = frame?.map_err(io::Error::other);
-            if let Ok(Some(data)) = frame.as_ref().map(Frame::data_ref) {
-                self.count(data.len() as u64);
-            }
-            Some(frame)
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

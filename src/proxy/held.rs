@@ -1,17 +1,22 @@
-//! Names that were resolved, and for whom they are held: what could be reached stays within reach while no resolver answers.
+//! Names that were resolved, and for whom they are held: what could be reached stays within reach while no resolver answers. And for a moment
+//! those that there are not.
 //!
 //! A namespace has a share of them: where all are taken, whoever wanted most loses those that it wanted longest ago. Must never: hold more than
 //! there may be, or let one namespace push out what another wants.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
+use super::resolve::NotResolved;
 use crate::egress::Host;
 
 /// How many names may be wanted, each counted for each namespace.
 const MAX_WANTED: usize = 8192;
+/// How long nobody asks again for what there is not, and of how many names that is known. Beyond it the oldest is asked for before its time.
+const ABSENT: Duration = Duration::from_secs(5);
+const MAX_ABSENT: usize = 4096;
 
 /// Addresses of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,10 +99,42 @@ impl Names {
     }
 }
 
+/// Names without an address.
+#[derive(Debug, Default)]
+pub(super) struct Absent {
+    why: HashMap<Host, NotResolved>,
+    /// In the order in which they are asked for again.
+    until: VecDeque<(Instant, Host)>,
+}
+
+impl Absent {
+    /// Why there is none, if that is known.
+    pub(super) fn get(&mut self, host: &Host, now: Instant) -> Option<NotResolved> {
+        while self.until.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+        self.why.get(host).copied()
+    }
+
+    pub(super) fn hold(&mut self, host: &Host, why: NotResolved, now: Instant) {
+        if self.why.insert(host.clone(), why).is_some() {
+            return;
+        }
+        self.until.push_back((now + ABSENT, host.clone()));
+        if self.until.len() > MAX_ABSENT {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, host)) = self.until.pop_front() {
+            self.why.remove(&host);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::time::Duration;
-
     use super::*;
 
     fn name(number: usize) -> Host {
@@ -136,5 +173,25 @@ mod tests {
         assert!(names.get(&newest, "greedy", start).is_none());
         let counted: usize = names.held.values().map(|(_, wanted_by)| wanted_by).sum();
         assert_eq!(counted, names.all);
+    }
+    #[test]
+    fn what_there_is_not_is_known_for_a_moment_and_of_so_many() {
+        let (mut absent, start) = (Absent::default(), Instant::now());
+        absent.hold(&name(0), NotResolved::NoName, start);
+        // All who asked at a time are told at a time.
+        absent.hold(&name(0), NotResolved::NoName, start + ABSENT / 2);
+        absent.hold(&name(1), NotResolved::NoAddress, start + ABSENT / 2);
+        assert_eq!(absent.get(&name(0), start), Some(NotResolved::NoName));
+        assert_eq!(absent.get(&name(2), start), None);
+        assert_eq!(absent.get(&name(0), start + ABSENT), None, "it may be there by now");
+        assert_eq!(absent.get(&name(1), start + ABSENT), Some(NotResolved::NoAddress));
+        for number in 0..2 * MAX_ABSENT {
+            absent.hold(&name(number), NotResolved::NoName, start + ABSENT);
+            assert!(absent.why.len() == absent.until.len() && absent.why.len() <= MAX_ABSENT);
+        }
+        assert_eq!(absent.get(&name(0), start + ABSENT), None);
+        assert!(absent.get(&name(2 * MAX_ABSENT - 1), start + ABSENT).is_some());
+        assert_eq!(absent.get(&name(2 * MAX_ABSENT - 1), start + 2 * ABSENT), None);
+        assert!(absent.why.is_empty());
     }
 }

@@ -35,10 +35,15 @@ pub struct Limits {
     /// Tunnels in which bytes wait for an end that is slower, each direction by itself. What the kernel holds of one is 640 KiB at the most:
     /// all of them are three eighths of the 512 MiB that the chart lets the proxy have.
     pub waiting: usize,
-    /// Requests of plain HTTP under way, until their answer has gone through.
+    /// Requests of plain HTTP under way, until both they and their answer have gone through.
     pub plain: usize,
     /// How many of them are of one address.
     pub plain_of_one: usize,
+    /// Hosts that are being looked up, for two questions each: what the cluster's DNS has under way is for all of the cluster, and is a thousand
+    /// where kubeadm set it up.
+    pub look_ups: usize,
+    /// How many of them are of one address.
+    pub look_ups_of_one: usize,
     /// Questions for names under way.
     pub names: usize,
     /// How many of them are of one address.
@@ -81,6 +86,8 @@ impl Default for Limits {
             waiting: 300,
             plain: 1_000,
             plain_of_one: 64,
+            look_ups: 256,
+            look_ups_of_one: 64,
             names: 256,
             names_of_one: 32,
             name_streams: 64,
@@ -120,6 +127,15 @@ impl Limits {
             all: self.starting,
             of_one: self.starting_of_one,
             of_strangers: self.starting_of_strangers,
+        }
+    }
+
+    /// Whoever looks a host up is known.
+    pub(super) fn most_look_ups(&self) -> Most {
+        Most {
+            all: self.look_ups,
+            of_one: self.look_ups_of_one,
+            of_strangers: 0,
         }
     }
 

@@ -81,7 +81,7 @@ pub(super) async fn open(
     line.used = proxy.accounts.used(&workflow, permit);
     // It may be large, and what follows takes long.
     drop(snapshot);
-    let addresses = addresses(proxy, &target.host, &workflow).await?;
+    let addresses = addresses(of, &target.host, &workflow).await?;
     let port = |to: IpAddr| {
         let towards = SocketAddr::new(to, target.port);
         Some((to, proxy.ports.take(towards, address, &workflow)?))
@@ -89,8 +89,8 @@ pub(super) async fn open(
     let mut ports: Vec<_> = dial::in_turn(&addresses).into_iter().filter_map(port).collect();
     if ports.is_empty() && !addresses.is_empty() {
         return Err(Refused::too_many(
-            "so many connections were made to that host within a minute that no more may be made for its namespace: keep them open, and use \
-             them again",
+            "so many connections were made within a minute, to that host or in all, that no more may be made for its namespace: keep them \
+             open, and use them again",
         ));
     }
     let dialled = ports.iter().map(|(to, _)| *to).collect();
@@ -153,14 +153,17 @@ pub(super) async fn caller(
 }
 
 /// The addresses of a host that may be connected to.
-async fn addresses(proxy: &Proxy, host: &Host, whose: &Workflow) -> Result<Vec<IpAddr>, Refused> {
+async fn addresses(of: &Caller, host: &Host, whose: &Arc<Workflow>) -> Result<Vec<IpAddr>, Refused> {
+    let proxy = &*of.proxy;
+    let place = || proxy.look_ups.take(of.address, Some(whose));
     let resolved = timeout(
         proxy.limits.resolve,
-        Box::pin(proxy.resolver.resolve(host, &whose.namespace)),
+        Box::pin(proxy.resolver.resolve(host, &whose.namespace, place)),
     )
     .await;
     let resolved = resolved.unwrap_or(Err(NotResolved::NoAnswer)).map_err(|error| {
         let status = match error {
+            NotResolved::TooMany => return Refused::too_many(error),
             NotResolved::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         };

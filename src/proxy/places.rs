@@ -1,7 +1,7 @@
 //! How many there may be at a time: in all, of one address, of one namespace, and of those whom nobody knows.
 //!
-//! A namespace has at most as many as are still free: alone it gets half of them, and however many namespaces take what they can, something is
-//! left for the next. Must never: make somebody wait, or count one that is gone.
+//! A namespace has at most as many as are still free: alone it gets half of them, and the next one half of the rest. That ends somewhere, so the last
+//! eighth is for namespaces that have none, one for each. Must never: make somebody wait, or count one that is gone.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::egress::Workflow;
 
+/// The part of all that is kept for those who have none.
+const FOR_THE_FIRST: usize = 8;
 /// Of what those have whom nobody knows, one address may have this part: the others of them may be pods that are new.
 const OF_ONE_STRANGER: usize = 8;
 
@@ -32,7 +34,7 @@ pub(super) struct Places {
 struct Taken {
     all: usize,
     strangers: usize,
-    of: HashMap<IpAddr, usize>,
+    of_address: HashMap<IpAddr, usize>,
     of_namespace: HashMap<String, usize>,
 }
 
@@ -43,6 +45,15 @@ pub(super) struct Place {
     address: IpAddr,
     /// Empty: a stranger's.
     whose: OnceLock<Arc<Workflow>>,
+}
+
+/// Whether a namespace that has so many may have one more, where there are so many in all.
+pub(super) fn has_room_for_one(of_namespace: usize, all: usize, most: usize) -> bool {
+    let free = most.saturating_sub(all);
+    match of_namespace {
+        0 => free > 0,
+        some => some < free && free > most / FOR_THE_FIRST,
+    }
 }
 
 impl Places {
@@ -57,7 +68,7 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, address: IpAddr, whose: Option<&Arc<Workflow>>) -> Option<Place> {
         let address = address.to_canonical();
         let mut taken = self.lock();
-        let of_one = taken.of.get(&address).copied().unwrap_or_default();
+        let of_one = taken.of_address.get(&address).copied().unwrap_or_default();
         let most_of_one = match whose {
             Some(_) => self.most.of_one,
             None => self.most.of_strangers.div_ceil(OF_ONE_STRANGER).min(self.most.of_one),
@@ -66,7 +77,7 @@ impl Places {
             return None;
         }
         taken.all += 1;
-        taken.of.insert(address, of_one + 1);
+        taken.of_address.insert(address, of_one + 1);
         taken.add(whose);
         Some(Place {
             places: Arc::clone(self),
@@ -88,11 +99,18 @@ impl Places {
 
 impl Taken {
     fn has_room_for(&self, whose: Option<&Arc<Workflow>>, most: &Most) -> bool {
-        let free = most.all.saturating_sub(self.all);
         match whose {
-            Some(workflow) => self.of_namespace.get(&workflow.namespace).copied().unwrap_or_default() < free,
-            None => self.strangers < free.min(most.of_strangers),
+            Some(workflow) => has_room_for_one(self.of(&workflow.namespace), self.all, most.all),
+            // They may be many namespaces', and one's. None of them is the first of any.
+            None => {
+                let free = most.all.saturating_sub(self.all);
+                self.strangers < free.min(most.of_strangers) && free > most.all / FOR_THE_FIRST
+            }
         }
+    }
+
+    fn of(&self, namespace: &str) -> usize {
+        self.of_namespace.get(namespace).copied().unwrap_or_default()
     }
 
     fn add(&mut self, whose: Option<&Arc<Workflow>>) {
@@ -114,7 +132,9 @@ impl Place {
         if self.whose.get().is_some() {
             return true;
         }
-        let has_room = taken.has_room_for(Some(workflow), &self.places.most);
+        // Where it is the first, it has it already.
+        let is_first = taken.of(&workflow.namespace) == 0;
+        let has_room = is_first || taken.has_room_for(Some(workflow), &self.places.most);
         if has_room && self.whose.set(Arc::clone(workflow)).is_ok() {
             taken.strangers = taken.strangers.saturating_sub(1);
             taken.add(Some(workflow));
@@ -127,10 +147,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.all = taken.all.saturating_sub(1);
-        let of_one = taken.of.get(&self.address).copied().unwrap_or_default();
+        let of_one = taken.of_address.get(&self.address).copied().unwrap_or_default();
         match of_one {
-            0 | 1 => drop(taken.of.remove(&self.address)),
-            more => drop(taken.of.insert(self.address, more - 1)),
+            0 | 1 => drop(taken.of_address.remove(&self.address)),
+            more => drop(taken.of_address.insert(self.address, more - 1)),
         }
         let Some(workflow) = self.whose.get() else {
             taken.strangers = taken.strangers.saturating_sub(1);
@@ -173,7 +193,7 @@ mod tests {
 
     fn is_empty(places: &Places) -> bool {
         let taken = places.lock();
-        (taken.all, taken.strangers) == (0, 0) && taken.of.is_empty() && taken.of_namespace.is_empty()
+        (taken.all, taken.strangers) == (0, 0) && taken.of_address.is_empty() && taken.of_namespace.is_empty()
     }
 
     #[test]
@@ -224,6 +244,29 @@ mod tests {
         }
         assert_eq!(held.len(), 100, "a sixth each");
         assert!(!all(&places, Some(&of("victim"))).is_empty());
+        drop(held);
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn where_others_take_one_after_another_what_is_left_there_is_one_for_each() {
+        let places = Places::new(most(64, 64, 64));
+        let mut held = Vec::new();
+        let taken: Vec<_> = (0..7)
+            .map(|number| {
+                let taken = all(&places, Some(&of(&format!("greedy-{number}"))));
+                let many = taken.len();
+                held.extend(taken);
+                many
+            })
+            .collect();
+        assert_eq!(taken, [32, 16, 8, 1, 1, 1, 1]);
+        assert!(places.take(address(1), None).is_none(), "who has none is known");
+        let victim = of("victim");
+        let first = places.take(address(1), Some(&victim)).expect("one");
+        assert!(places.take(address(1), Some(&victim)).is_none(), "others may have none");
+        drop(first);
+        assert!(places.take(address(1), Some(&victim)).is_some());
         drop(held);
         assert!(is_empty(&places));
     }

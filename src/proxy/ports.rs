@@ -2,7 +2,7 @@
 //!
 //! The kernel has some 28,000 of them for one address and port, and keeps one for a minute after its connection was closed: so few connections may
 //! be open, and whoever opens and closes them takes what all others need who go to the same place. Must never: count a port as free that the
-//! kernel still keeps.
+//! kernel still keeps, or hold more of them than may be: beyond that there are none, for whoever has most.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -18,13 +18,14 @@ use crate::egress::Workflow;
 const KEPT: Duration = Duration::from_secs(60);
 /// How many there are where the kernel does not say.
 const USUAL: usize = 28_232;
-/// How many that were closed are counted. Beyond it the oldest is called free before its time.
-const MAX_LEAVING: usize = 1 << 17;
+/// How many are counted in all, towards wherever: each takes most of a kilobyte where it is towards a place of its own.
+const MOST: usize = 1 << 17;
 
 #[derive(Debug)]
 pub(super) struct Ports {
     /// Towards one address and port.
     each: usize,
+    all: Arc<Places>,
     state: Mutex<State>,
 }
 
@@ -32,7 +33,14 @@ pub(super) struct Ports {
 struct State {
     towards: HashMap<SocketAddr, Arc<Places>>,
     /// In the order in which they become free.
-    leaving: VecDeque<(Instant, SocketAddr, Place)>,
+    leaving: VecDeque<(Instant, SocketAddr, Counted)>,
+}
+
+/// A place in all, and one towards an address.
+#[derive(Debug)]
+struct Counted {
+    _in_all: Place,
+    _towards: Place,
 }
 
 /// One of them, until it is dropped, and for a minute more where a connection was made by it.
@@ -40,7 +48,7 @@ struct State {
 pub(super) struct Port {
     of: Arc<Ports>,
     towards: SocketAddr,
-    place: Option<Place>,
+    counted: Option<Counted>,
     was_used: bool,
 }
 
@@ -48,12 +56,13 @@ impl Ports {
     /// As many as this machine has.
     pub(super) fn of_this_machine() -> Arc<Self> {
         let range = std::fs::read_to_string(Path::new("/proc/sys/net/ipv4/ip_local_port_range"));
-        Self::new(range.ok().and_then(|range| count(&range)).unwrap_or(USUAL))
+        Self::new(range.ok().and_then(|range| count(&range)).unwrap_or(USUAL), MOST)
     }
 
-    fn new(each: usize) -> Arc<Self> {
+    fn new(each: usize, most: usize) -> Arc<Self> {
         Arc::new(Self {
             each,
+            all: places(most),
             state: Mutex::default(),
         })
     }
@@ -62,18 +71,16 @@ impl Ports {
     pub(super) fn take(self: &Arc<Self>, towards: SocketAddr, pod: IpAddr, whose: &Arc<Workflow>) -> Option<Port> {
         let mut state = self.lock();
         state.let_go(Instant::now());
-        let places = state.towards.entry(towards).or_insert_with(|| {
-            Places::new(Most {
-                all: self.each,
-                of_one: self.each,
-                of_strangers: 0,
-            })
-        });
-        let place = places.take(pod, Some(whose));
+        let in_all = self.all.take(pod, Some(whose))?;
+        let places = state.towards.entry(towards).or_insert_with(|| places(self.each));
+        let counted = Counted {
+            _towards: places.take(pod, Some(whose))?,
+            _in_all: in_all,
+        };
         Some(Port {
             of: Arc::clone(self),
             towards,
-            place: Some(place?),
+            counted: Some(counted),
             was_used: false,
         })
     }
@@ -83,20 +90,29 @@ impl Ports {
     }
 }
 
+/// One pod may have as many as its namespace.
+fn places(all: usize) -> Arc<Places> {
+    Places::new(Most {
+        all,
+        of_one: all,
+        of_strangers: 0,
+    })
+}
+
 impl State {
     fn let_go(&mut self, now: Instant) {
         while let Some((at, ..)) = self.leaving.front() {
-            if *at > now && self.leaving.len() < MAX_LEAVING {
+            if *at > now {
                 return;
             }
-            if let Some((_, towards, place)) = self.leaving.pop_front() {
-                self.free(towards, place);
+            if let Some((_, towards, counted)) = self.leaving.pop_front() {
+                self.free(towards, counted);
             }
         }
     }
 
-    fn free(&mut self, towards: SocketAddr, place: Place) {
-        drop(place);
+    fn free(&mut self, towards: SocketAddr, counted: Counted) {
+        drop(counted);
         if self.towards.get(&towards).is_some_and(|places| places.is_empty()) {
             self.towards.remove(&towards);
         }
@@ -113,14 +129,14 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
+        let Some(counted) = self.counted.take() else { return };
         let (of, now) = (Arc::clone(&self.of), Instant::now());
         let mut state = of.lock();
         state.let_go(now);
         if self.was_used {
-            state.leaving.push_back((now + KEPT, self.towards, place));
+            state.leaving.push_back((now + KEPT, self.towards, counted));
         } else {
-            state.free(self.towards, place);
+            state.free(self.towards, counted);
         }
     }
 }
@@ -160,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_was_closed_is_taken_for_a_minute_more() {
-        let ports = Ports::new(100);
+        let ports = Ports::new(100, MOST);
         let (greedy, victim) = (of("greedy"), of("victim"));
         let held = all(&ports, HOST, &greedy);
         assert_eq!(held.len(), 50, "half");
@@ -175,13 +191,26 @@ mod tests {
         assert!(ports.lock().towards.is_empty());
     }
 
+    /// Whoever closes many elsewhere has its own counted for no shorter.
     #[test]
-    fn so_many_are_counted() {
-        let ports = Ports::new(usize::MAX);
-        let whose = of("a");
-        for _ in 0..MAX_LEAVING + 10 {
-            drop(ports.take(HOST, [10, 0, 0, 1].into(), &whose).map(Port::used));
-        }
-        assert!(ports.lock().leaving.len() <= MAX_LEAVING);
+    fn so_many_are_counted_and_none_is_forgotten() {
+        let ports = Ports::new(100, 200);
+        let (greedy, victim, pod) = (of("greedy"), of("victim"), [10, 0, 0, 1].into());
+        all(&ports, HOST, &greedy)
+            .into_iter()
+            .for_each(|port| drop(port.used()));
+        let elsewhere = (0..1_000).map(|port| SocketAddr::new(HOST.ip(), port));
+        let used: Vec<_> = elsewhere
+            .map_while(|towards| ports.take(towards, pod, &greedy).map(Port::used))
+            .collect();
+        assert_eq!(used.len(), 50, "of all it has half, too");
+        drop(used);
+        assert!(all(&ports, OTHER, &greedy).is_empty() && all(&ports, HOST, &greedy).is_empty());
+        assert_eq!(all(&ports, HOST, &victim).len(), 25);
+        assert_eq!(ports.lock().leaving.len(), 100);
+        ports.lock().let_go(Instant::now() + KEPT);
+        assert_eq!(all(&ports, HOST, &greedy).len(), 50);
+        let state = ports.lock();
+        assert!(state.leaving.is_empty() && state.towards.is_empty() && ports.all.is_empty());
     }
 }

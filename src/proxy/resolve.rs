@@ -4,17 +4,19 @@
 //! own, most of a megabyte, and the C library's cannot be bounded. Must never: wait without a deadline, or hold more names than it may.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
 use rustls::crypto::SecureRandom;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Duration, Instant, timeout};
 
-use super::held::{Held, Names};
-use crate::egress::{Asked, Family, Host, NotAnAnswer, Question, Reply};
+use super::held::{Absent, Held, Names};
+use super::look_ups::{Found, LookUps};
+use super::places::Place;
+use super::wire::{by_datagram, by_stream};
+use crate::egress::{Asked, Family, Host, Question, Reply};
 
 const DNS: u16 = 53;
 /// How long one resolver is waited for, and how often all of them are asked.
@@ -22,8 +24,6 @@ const ONE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
 /// How many resolvers are asked, as the C library does.
 const MAX_SERVERS: usize = 3;
-/// Longest datagram that is read: more than is asked for.
-const MAX_DATAGRAM: usize = 4096;
 /// Longest answer of a look-up that is read from a stream: hundreds of addresses, which is more than is kept. Each look-up holds as much while it
 /// is read, and whoever serves the name says how much that is.
 const MAX_LOOKED_UP: usize = 32 << 10;
@@ -53,6 +53,11 @@ pub enum NotResolved {
     /// No resolver answers.
     #[error("no DNS resolver answers in time")]
     NoAnswer,
+    /// Nobody has asked.
+    #[error(
+        "as many names are being looked up as may be, of this pod, of its namespace or in all: connect to fewer hosts at a time"
+    )]
+    TooMany,
 }
 
 /// By what a question goes.
@@ -65,9 +70,11 @@ pub(super) enum Way {
 /// Asks resolvers, and remembers for a while.
 #[derive(Debug)]
 pub struct Resolver {
-    servers: Vec<SocketAddr>,
+    servers: Arc<[SocketAddr]>,
     random: &'static dyn SecureRandom,
     names: Mutex<Names>,
+    absent: Mutex<Absent>,
+    look_ups: LookUps,
 }
 
 impl Resolver {
@@ -75,41 +82,50 @@ impl Resolver {
     pub fn new(mut servers: Vec<SocketAddr>) -> Self {
         servers.truncate(MAX_SERVERS);
         Self {
-            servers,
+            servers: servers.into(),
             random: random(),
             names: Mutex::default(),
+            absent: Mutex::default(),
+            look_ups: LookUps::default(),
         }
     }
 
-    /// Addresses of a host, of both families, which that namespace wants.
-    pub async fn resolve(&self, host: &Host, namespace: &str) -> Result<Vec<IpAddr>, NotResolved> {
+    /// Addresses of a host, of both families, which that namespace wants. `place`: for a look-up, where none is under way for the host.
+    pub(super) async fn resolve(
+        &self,
+        host: &Host,
+        namespace: &str,
+        place: impl FnOnce() -> Option<Place>,
+    ) -> Result<Vec<IpAddr>, NotResolved> {
         let now = Instant::now();
-        let held = self.lock().get(host, namespace, now);
+        if let Some(why) = lock(&self.absent).get(host, now) {
+            return Err(why);
+        }
+        let held = lock(&self.names).get(host, namespace, now);
         let held = held.filter(|held| held.fresh_until + STALE > now);
         if let Some(held) = held.as_ref().filter(|held| held.fresh_until > now) {
             return Ok(held.addresses.clone());
         }
-        let (four, six) = tokio::join!(self.ask(host, Family::V4), self.ask(host, Family::V6));
-        match joined(four, six) {
-            Ok((addresses, holds)) => {
-                let fresh_until = now + holds.min(MAX_FRESH);
+        let begin = || {
+            let place = place().ok_or(NotResolved::TooMany)?;
+            Ok(look_up(Arc::clone(&self.servers), self.random, host.clone(), place).boxed())
+        };
+        match self.look_ups.join(host, begin).await {
+            Ok((addresses, fresh_until)) => {
                 let held = Held {
                     addresses: addresses.clone(),
                     fresh_until,
                 };
-                self.lock().hold(host, namespace, held, now);
+                lock(&self.names).hold(host, namespace, held, now);
                 Ok(addresses)
             }
-            Err(NotResolved::Failed(_) | NotResolved::TooLong | NotResolved::NoAnswer) if held.is_some() => {
-                Ok(held.map(|held| held.addresses).unwrap_or_default())
-            }
-            Err(error) => {
+            Err(error @ (NotResolved::NoName | NotResolved::NoAddress)) => {
                 // It is gone, and not only out of reach.
-                if matches!(error, NotResolved::NoName | NotResolved::NoAddress) {
-                    self.lock().forget(host);
-                }
+                lock(&self.names).forget(host);
+                lock(&self.absent).hold(host, error, Instant::now());
                 Err(error)
             }
+            Err(error) => held.map(|held| held.addresses).ok_or(error),
         }
     }
 
@@ -131,24 +147,39 @@ impl Resolver {
         }
         None
     }
+}
 
-    async fn ask(&self, host: &Host, family: Family) -> Result<Reply, NotResolved> {
-        let mut failed = NotResolved::NoAnswer;
-        for server in self.servers.iter().cycle().take(ROUNDS * self.servers.len()) {
-            let question = Question::new(host, family, id(self.random).ok_or(NotResolved::NoAnswer)?);
-            match timeout(ONE, ask(*server, &question)).await {
-                Ok(Ok(Reply::Failed(code))) => failed = NotResolved::Failed(code),
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => failed = NotResolved::TooLong,
-                Ok(Err(_)) | Err(_) => {}
-            }
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks for both families, and keeps its place for as long.
+async fn look_up(servers: Arc<[SocketAddr]>, random: &'static dyn SecureRandom, host: Host, _place: Place) -> Found {
+    let began = Instant::now();
+    let (four, six) = tokio::join!(
+        ask_all(&servers, random, &host, Family::V4),
+        ask_all(&servers, random, &host, Family::V6)
+    );
+    joined(four, six).map(|(addresses, holds)| (addresses, began + holds.min(MAX_FRESH)))
+}
+
+async fn ask_all(
+    servers: &[SocketAddr],
+    random: &dyn SecureRandom,
+    host: &Host,
+    family: Family,
+) -> Result<Reply, NotResolved> {
+    let mut failed = NotResolved::NoAnswer;
+    for server in servers.iter().cycle().take(ROUNDS * servers.len()) {
+        let question = Question::new(host, family, id(random).ok_or(NotResolved::NoAnswer)?);
+        match timeout(ONE, ask(*server, &question)).await {
+            Ok(Ok(Reply::Failed(code))) => failed = NotResolved::Failed(code),
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::FileTooLarge => failed = NotResolved::TooLong,
+            Ok(Err(_)) | Err(_) => {}
         }
-        Err(failed)
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    Err(failed)
 }
 
 /// What two families come to: where one of them has addresses, nothing is wrong.
@@ -206,48 +237,6 @@ async fn ask(server: SocketAddr, question: &Question) -> io::Result<Reply> {
     }
 }
 
-/// From a port of its own, that the kernel chose, for each question.
-async fn by_datagram<T>(
-    server: SocketAddr,
-    message: &[u8],
-    read: impl Fn(&[u8]) -> Result<T, NotAnAnswer>,
-) -> io::Result<T> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(message).await?;
-    let mut buffer = vec![0; MAX_DATAGRAM];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        // Somebody else's answer does not end the wait for the right one.
-        if let Ok(reply) = read(buffer.get(..length).unwrap_or_default()) {
-            return Ok(reply);
-        }
-    }
-}
-
-/// One that is longer than `most` is not read.
-async fn by_stream<T>(
-    server: SocketAddr,
-    message: &[u8],
-    most: usize,
-    read: impl Fn(&[u8]) -> Result<T, NotAnAnswer>,
-) -> io::Result<T> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&[&length.to_be_bytes(), message].concat()).await?;
-    let length = usize::from(stream.read_u16().await?);
-    if length > most {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut buffer = vec![0; length];
-    stream.read_exact(&mut buffer).await?;
-    read(&buffer).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
 /// The resolvers of a file like `/etc/resolv.conf`.
 pub fn system_servers(file: &Path) -> io::Result<Vec<SocketAddr>> {
     Ok(servers(&std::fs::read_to_string(file)?))
@@ -267,15 +256,31 @@ fn servers(text: &str) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UdpSocket};
 
+    use super::super::Limits;
+    use super::super::places::Places;
     use super::*;
+    use crate::egress::Workflow;
 
     #[test]
     fn only_name_servers_are_read() {
         let text = "# nameserver 10.0.0.9\nsearch ai.svc.cluster.local\nnameserver 10.96.0.10\n\tnameserver  fd00::a\nnameserver x\noptions ndots:5\n";
         let expected = ["10.96.0.10:53", "[fd00::a]:53"].map(|server| server.parse().unwrap());
         assert_eq!(servers(text), expected);
+    }
+
+    fn whose() -> Arc<Workflow> {
+        Arc::new(Workflow {
+            namespace: "ai".to_owned(),
+            name: "triage".to_owned(),
+        })
+    }
+
+    fn place() -> Place {
+        let most = Limits::default().most_look_ups();
+        Places::new(most).take([10, 0, 0, 1].into(), Some(&whose())).unwrap()
     }
 
     /// Every answer by datagram is cut short, and the one by stream is as long as is said.
@@ -315,7 +320,8 @@ mod tests {
         let host = Host::named("a.example").unwrap();
         let resolved = async |length: usize| {
             let server = answering(length.try_into().unwrap()).await;
-            Resolver::new(vec![server]).resolve(&host, "ai").await
+            let resolver = Resolver::new(vec![server]);
+            resolver.resolve(&host, "ai", || Some(place())).await
         };
         assert_eq!(resolved(MAX_LOOKED_UP).await, Err(NotResolved::NoAddress));
         assert_eq!(resolved(MAX_LOOKED_UP + 1).await, Err(NotResolved::TooLong));
@@ -323,6 +329,39 @@ mod tests {
             NotResolved::TooLong.to_string(),
             "what the DNS resolver answers is longer than 32 KiB"
         );
+    }
+
+    /// One that nobody waits for any more is asked for no more, and leaves its place.
+    #[tokio::test]
+    async fn who_wants_the_same_name_waits_for_the_same_answer() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let resolver = Resolver::new(vec![silent.local_addr().unwrap()]);
+        let places = Places::new(Limits::default().most_look_ups());
+        let host = Host::named("a.example").unwrap();
+        let place = || places.take([10, 0, 0, 1].into(), Some(&whose()));
+        let one = || resolver.resolve(&host, "ai", place);
+        let many = futures::future::join_all((0..100).map(|_| one()));
+        // Whoever began goes before the others do.
+        let (first, others) = tokio::join!(timeout(ONE / 2, one()), timeout(ONE + ONE / 2, many));
+        assert!(first.is_err() && others.is_err());
+        let (mut asked, mut buffer) = (0, [0; 512]);
+        while silent.try_recv(&mut buffer).is_ok() {
+            asked += 1;
+        }
+        assert_eq!(asked, 4, "of each family twice");
+        assert!(places.is_empty());
+        let refused = resolver.resolve(&host, "ai", || None).await;
+        assert_eq!(refused, Err(NotResolved::TooMany), "none is under way any more");
+    }
+
+    #[tokio::test]
+    async fn what_there_is_not_is_not_asked_for_at_once() {
+        let host = Host::named("a.example").unwrap();
+        let server = answering(MAX_LOOKED_UP.try_into().unwrap()).await;
+        let resolver = Resolver::new(vec![server]);
+        let none = Err(NotResolved::NoAddress);
+        assert_eq!(resolver.resolve(&host, "ai", || Some(place())).await, none);
+        assert_eq!(resolver.resolve(&host, "other", || None).await, none);
     }
 
     #[test]

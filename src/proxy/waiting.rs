@@ -1,14 +1,15 @@
 //! Tunnels in which bytes wait for an end that is slower than the other, counted: what they hold is the kernel's memory, which counts as the
 //! proxy's own.
 //!
-//! A namespace has at most as many as are still free, as of all places. Beyond that, the one of its own that has waited longest ends. Must
-//! never: end a tunnel of a namespace for what another one does.
+//! A namespace has at most as many as are still free, as of all places, and the first of one that has none is in the eighth that is kept for
+//! these. Beyond that, the one of its own that has waited longest ends. Must never: end a tunnel of a namespace for what another one does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::places::has_room_for_one;
 use crate::egress::Workflow;
 
 #[derive(Debug)]
@@ -64,13 +65,13 @@ impl Waiting {
 impl State {
     fn add(&mut self, namespace: &str, most: usize, of: &Arc<Notify>) -> u64 {
         let held = self.of.get(namespace).map_or(0, BTreeMap::len);
-        if held >= most.saturating_sub(self.all) {
+        if !has_room_for_one(held, self.all, most) {
             match self.of.get_mut(namespace).and_then(BTreeMap::pop_first) {
                 Some((_, oldest)) => {
                     self.all -= 1;
                     oldest.notify_one();
                 }
-                // So many namespaces have some that none is left.
+                // More namespaces than the eighth is for have one.
                 None => of.notify_one(),
             }
         }
@@ -155,6 +156,22 @@ mod tests {
         drop((waits, of_victim, last));
         let state = waiting.lock();
         assert!(state.all == 0 && state.of.is_empty());
+    }
+
+    #[test]
+    fn what_others_do_ends_no_first_one() {
+        let waiting = Waiting::new(64);
+        let greedy: Vec<_> = (0..7)
+            .map(|number| tunnels(&waiting, &format!("greedy-{number}"), 40))
+            .collect();
+        let waits: Vec<_> = greedy.iter().flatten().map(Tunnel::waits).collect();
+        let victim = tunnels(&waiting, "victim", 2);
+        let first = victim[0].waits();
+        assert!(ended(&victim).is_empty());
+        let second = victim[1].waits();
+        assert_eq!(ended(&victim), [0], "others may have none");
+        drop((waits, first, second));
+        assert_eq!(waiting.lock().all, 0);
     }
 
     #[test]

@@ -193,6 +193,7 @@ async fn pods_ask_it_for_names_and_no_dns_beside_it() {
     let pods = vec![
         proxy,
         Pod::new("ai", "asker", &[("ringfence.dev/workflow", "asker")], "10.1.1.1"),
+        Pod::new("shop", "web", &[], "10.1.3.1"),
         Pod::new("kube-system", "dns", &[("k8s-app", "kube-dns")], "10.1.2.1"),
     ];
     let scene = Scene::of(
@@ -216,6 +217,12 @@ async fn pods_ask_it_for_names_and_no_dns_beside_it() {
     };
     let of_proxy = ["1053/TCP", "1053/UDP", "3128/TCP"].map(|port| format!("{RELEASE}/proxy:{port}"));
     assert_eq!(from("ai/asker"), of_proxy.iter().map(String::as_str).collect());
+    // One socket hears all questions: who is no workflow's does not fill it.
+    let of_stranger: Vec<&str> = from("shop/web")
+        .into_iter()
+        .filter(|path| path.starts_with(&format!("{RELEASE}/proxy:")))
+        .collect();
+    assert_eq!(of_stranger, [format!("{RELEASE}/proxy:3128/TCP")]);
     let of_dns = from("ringfence-system/proxy");
     assert!(
         of_dns.contains("kube-system/dns:53/UDP") && of_dns.contains("kube-system/dns:53/TCP"),

@@ -1,5 +1,7 @@
 //! Names to addresses: which are asked for, and which are connected to.
 
+use std::net::IpAddr;
+
 use domain::base::iana::Rcode;
 use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,6 +50,84 @@ fn a_resolver_that_is_silent_is_waited_for_so_long() {
         let refused = fetched.unwrap_err();
         assert_eq!(refused.status, 504);
         assert!(refused.body.contains("no DNS resolver answers in time"), "{refused:?}");
+    });
+}
+
+async fn connects(world: &World, pod: IpAddr, host: String) -> u16 {
+    let refused = client::tunnel(world.proxy.address(), pod, &format!("{host}:443")).await;
+    refused.unwrap_err().status
+}
+
+/// Who has its own places, and is no stranger.
+async fn known_pod(world: &World, domain: &str, port: u16) -> IpAddr {
+    let workflow = world.workflow(&[domain], &[port]).await;
+    let pod = world.pod(&workflow).await;
+    assert_eq!(connects(world, pod, "undeclared.example".to_owned()).await, 403);
+    pod
+}
+
+/// However many pods of however many namespaces want a name, its DNS hears of one.
+#[test]
+fn a_name_that_many_want_at_a_time_is_asked_for_once() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("wanted");
+        world.dns.change(&host, |script| script.is_silent = true);
+        let mut pods = Vec::new();
+        for _ in 0..2 {
+            pods.push(known_pod(world, &host, 443).await);
+        }
+        let all = pods
+            .iter()
+            .cycle()
+            .take(300)
+            .map(|pod| connects(world, *pod, host.clone()));
+        let answered = futures::future::join_all(all).await;
+        assert!(answered.iter().all(|status| *status == 504), "{answered:?}");
+        let asked = world.dns.asked(&host);
+        // Two rounds, and as many again where this machine was so slow that some came after them.
+        assert!((2..=4).contains(&asked), "{asked}");
+    });
+}
+
+/// Below a wildcard, names are the client's choice.
+#[test]
+fn so_many_names_of_one_pod_are_looked_up_at_a_time_and_others_have_theirs() {
+    run(async {
+        let world = World::get().await;
+        let of = support::unique("random");
+        let names: Vec<String> = (0..100).map(|number| format!("a{number}.{of}.{ZONE}")).collect();
+        for name in &names {
+            let mut script = Script::of(&[]);
+            script.is_silent = true;
+            world.dns.script(name, script);
+        }
+        let pod = known_pod(world, &format!("*.{of}.{ZONE}"), 443).await;
+        let host = world.host("other");
+        let other = known_pod(world, &host, world.hosts.tls).await;
+        let all = futures::future::join_all(names.iter().map(|name| connects(world, pod, name.clone())));
+        let beside = async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            world.fetch(other, &host, "/").await
+        };
+        let (answered, beside) = tokio::join!(all, beside);
+        let looked_up = names.iter().filter(|name| world.dns.asked(name) > 0).count();
+        assert_eq!(looked_up, 64);
+        assert_eq!(answered.iter().filter(|status| **status == 503).count(), 36);
+        assert!(beside.is_ok(), "{beside:?}");
+    });
+}
+
+#[test]
+fn what_there_is_not_is_asked_for_once_in_a_while() {
+    run(async {
+        let world = World::get().await;
+        let host = format!("{}.{ZONE}", support::unique("gone"));
+        let pod = known_pod(world, &host, 443).await;
+        for _ in 0..3 {
+            assert_eq!(connects(world, pod, host.clone()).await, 502);
+        }
+        assert_eq!(world.dns.asked(&host), 1);
     });
 }
 

@@ -1,5 +1,7 @@
 //! What is taken from a workflow ends where it is open, and nothing else does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -9,7 +11,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use support::unique;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
@@ -179,6 +181,75 @@ fn an_answer_in_plain_http_ends_too() {
             line["reason"], "withdrawn: its workflow may not reach it any more",
             "{line}"
         );
+    });
+}
+
+/// A host that answers once it has read the head, and then counts what comes of the body: each `x` in it.
+async fn answers_early() -> (u16, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, count) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .await
+            .unwrap();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+            let body = buffer[..length].iter().filter(|byte| **byte == b'x').count();
+            counted.fetch_add(body as u64, Ordering::Relaxed);
+        }
+    });
+    (port, count)
+}
+
+/// An answer is not the end of a request: what is sent after it is watched and told of as what was sent before.
+#[test]
+fn an_upload_that_was_answered_before_it_was_over_ends_too() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("early");
+        let (port, count) = answers_early().await;
+        let workflow = world.workflow(&[&host], &[port]).await;
+        let pod = world.pod(&workflow).await;
+        let (mut read, mut write) = client::connection(world.proxy.address(), pod).await.into_split();
+        let authority = format!("{host}:{port}");
+        let request =
+            format!("POST http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        write.write_all(request.as_bytes()).await.unwrap();
+        let upload = tokio::spawn(async move {
+            while write.write_all(b"4\r\nxxxx\r\n").await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let mut answer = [0; 15];
+        read.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        let at_the_answer = count.load(Ordering::Relaxed);
+        sleep(Duration::from_secs(2)).await;
+        let after_it = count.load(Ordering::Relaxed);
+        assert!(after_it > at_the_answer, "what is allowed goes on");
+        assert!(!world.proxy.log().contains(&host), "nothing is told before it is over");
+        world.redeclare(&workflow, &["other.example"], &[port]).await;
+        let ended = timeout(LONGEST, upload).await;
+        ended.expect("the upload to end").unwrap();
+        let line = world.proxy.line(&host).await;
+        assert_eq!(
+            line["reason"], "withdrawn: its workflow may not reach it any more",
+            "{line}"
+        );
+        let arrived = count.load(Ordering::Relaxed);
+        assert!(
+            line["sent"].as_u64().unwrap() >= arrived,
+            "{line}, and {arrived} arrived"
+        );
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(count.load(Ordering::Relaxed), arrived, "nothing more goes there");
     });
 }
 
