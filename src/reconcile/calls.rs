@@ -6,7 +6,6 @@
 use std::{future::Future, time::Duration};
 
 use axum::http;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{
@@ -298,14 +297,11 @@ impl Calls {
         raw(&what, created)
     }
 
-    /// Replaces the whole object. The value names the resourceVersion that was seen, so a newer write is not lost. Who wrote which field is
-    /// forgotten: that record may be as large as can be stored, and what somebody put there would find no room to be put right.
+    /// Replaces the whole object. The value names the resourceVersion that was seen, so a newer write is not lost.
     pub(super) async fn replace(&self, child: Child, namespace: &str, object: Value) -> Result<Value, CallError> {
         let name = crate::plan::name_of(&object).to_owned();
         let what = format!("replace {} {name}", child.kind());
-        let mut object: DynamicObject = parse(&what, object)?;
-        object.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
-        let object = Lean(object);
+        let object = Lean(parse(&what, object)?);
         let api = self.api(child, namespace);
         let Lean(replaced) = bounded(&what, api.replace(&name, &writing(), &object)).await?;
         raw(&what, replaced)

@@ -389,7 +389,7 @@ async fn somebody_changes_what_is_too_big_to_compare() {
 }
 
 /// 1 MB of `<` is 12 MB once the API server has written it down twice.
-/// Held by: `launcher`, `approved-images`, `fixed-label`, `object-size`
+/// Held by: `launcher`, `approved-images`, `declared-workflow`, `object-size`
 #[tokio::test]
 async fn somebody_sends_a_review_of_twelve_megabytes() {
     let world = World::shared().await;

@@ -33,7 +33,7 @@ fn programmed(workflow: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// Held by: `operator`, `own-service-account`, `RBAC`
+/// Held by: `operator`, `RBAC`
 #[tokio::test]
 async fn a_tenant_becomes_a_launcher_by_choosing_its_name() {
     let world = World::shared().await;
