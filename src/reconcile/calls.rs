@@ -320,17 +320,14 @@ impl Calls {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
         };
-        let objects = Request::new(DynamicObject::url_path(
-            &resource(child),
-            Some(namespace).filter(|_| !child.is_of_cluster()),
-        ));
+        let objects = objects(child, namespace);
         let is_over = |error: &CallError| error.is_not_found() || error.is_conflict();
         let kept = match self.named(&what, objects.delete(name, &params)).await {
             Ok(deleted) => deleted.finalizers.unwrap_or_default(),
             Err(error) if is_over(&error) => return Ok(()),
             // What a finalizer keeps is written first, with when it was deleted.
             Err(error) if error.is_too_large() => {
-                self.let_go(child, &objects, name, uid).await?;
+                self.let_go(child, namespace, name, uid).await?;
                 return match self.named(&what, objects.delete(name, &params)).await {
                     Err(error) if is_over(&error) => Ok(()),
                     deleted => deleted.map(drop),
@@ -341,7 +338,7 @@ impl Calls {
         if kept.is_empty() {
             return Ok(());
         }
-        self.let_go(child, &objects, name, uid).await
+        self.let_go(child, namespace, name, uid).await
     }
 
     /// The metadata of an object as it is now, but for who wrote which field.
@@ -353,9 +350,10 @@ impl Calls {
             .await
     }
 
-    /// Takes off what keeps an object, and what makes it too large to be written.
-    async fn let_go(&self, child: Child, objects: &Request, name: &str, uid: &str) -> Result<(), CallError> {
+    /// Takes off what keeps an object that is being deleted, and what makes it too large to be written.
+    pub(super) async fn let_go(&self, child: Child, namespace: &str, name: &str, uid: &str) -> Result<(), CallError> {
         let what = format!("take the finalizers off {} {name}", child.kind());
+        let objects = objects(child, namespace);
         let without = Patch::Merge(json!({"metadata": {"uid": uid, "finalizers": null, "managedFields": [{}]}}));
         let params = PatchParams {
             field_manager: Some(crate::api::MANAGER.to_owned()),
@@ -394,6 +392,11 @@ impl Calls {
         };
         bounded(what, answered).await.map(|Lean(object)| object.metadata)
     }
+}
+
+fn objects(child: Child, namespace: &str) -> Request {
+    let namespace = Some(namespace).filter(|_| !child.is_of_cluster());
+    Request::new(DynamicObject::url_path(&resource(child), namespace))
 }
 
 fn resource(child: Child) -> ApiResource {

@@ -20,6 +20,7 @@ mod grant;
 mod interception;
 mod known;
 mod lean;
+mod leaving;
 mod names;
 mod namespace;
 mod patient;
@@ -227,6 +228,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken, synced: impl Fn
         policy::run(policies, context.clone(), stop.clone()),
         resolve::run(resolved, context.clone(), stop.clone()),
         cluster_policy::run(context.clone(), stop.clone()),
+        leaving::run(context.clone(), stop.clone()),
         interception::run(context.clone(), stop.clone()),
         bindings::run(context.clone(), fenced, stop.clone()),
         bound::run(context.clone(), stop.clone()),

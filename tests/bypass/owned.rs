@@ -174,6 +174,32 @@ async fn an_editor_edits_what_is_then_too_large_to_be_put_back() {
     }
 }
 
+/// By the one that Ringfence leaves alone, because a network plugin may have put it there.
+/// Held by: `operator`
+#[tokio::test]
+async fn an_editor_has_a_finalizer_sleep_until_the_workflow_is_deleted() {
+    let world = &World::shared().await;
+    let ns = &world
+        .namespace("sleeps", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    let (_, edith) = world.tenant(ns).await;
+    world
+        .tess
+        .post(&all("AIWorkflow", ns), &workflow("triage", &spec()))
+        .await
+        .ok();
+    world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+    let [(_, allow), ..] = owned(ns);
+    let held = json!({"metadata": {"finalizers": ["networking.k8s.aws/resources"]}});
+    edith.patch(&allow, &held).await.ok();
+    world.enforce(ns).await;
+    world.condition(ns, "triage", "Ready", "True", "Fenced").await;
+    let kept = world.admin.read(&allow).await.unwrap();
+    assert_eq!(kept["metadata"]["finalizers"], held["metadata"]["finalizers"]);
+    world.tess.delete(&one("AIWorkflow", ns, "triage")).await.ok();
+    world.admin.gone(&allow).await;
+}
+
 /// A policy that is too large to be stored, and the one before it opens what is withdrawn.
 /// Held by: `declaration-size`
 #[tokio::test]
