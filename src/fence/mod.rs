@@ -33,6 +33,7 @@ pub(crate) mod testing;
 mod tokens;
 mod update;
 mod volumes;
+mod words;
 
 pub use bindings::{Binding, accounts_named};
 pub use declared::needs_registration;

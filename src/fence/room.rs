@@ -3,17 +3,16 @@
 //! A kubelet tells a pod's address in its status: where that finds no room the pod runs all the same, and network plugins that go by the address
 //! know of none. A controller that takes up an object sends it twice. Must never: judge what stood before, beyond what is added to it.
 
-use std::collections::HashSet;
-
 use serde_json::{Map, Value};
 
 use super::facts::Subject;
 use super::launch::is_built_in;
 use super::object::{at, violation};
 use super::template::{CONTAINERS, Template};
+use super::words;
 use crate::review::{MAX_WEIGHT, Operation, Violation, weight};
 
-const RULE: &str = "object-size";
+pub(super) const RULE: &str = "object-size";
 /// A third of what the API server stores of an object: a status repeats where each container mounts what, and the record of who wrote which
 /// field says it once more.
 const MAX_BYTES: usize = 512 << 10;
@@ -25,10 +24,10 @@ const MAX_MEMORY: usize = MAX_WEIGHT / 4;
 const MAX_CONTAINERS: usize = 128;
 const MAX_GATES: usize = 32;
 const MAX_GROUPS: usize = 64;
-/// And up to six times what is asked for of the node: names of resources, in requests and limits of all containers.
+/// And up to six times what is asked for of the node: names of resources, in requests and limits of all containers; of those that are no node's
+/// own, which are as long as anybody likes, fewer.
 const MAX_RESOURCES: usize = 512;
-/// The longest that a variable in a path, or a key of a file, may be.
-const MAX_WORD: usize = 253;
+const MAX_DEVICES: usize = 64;
 const FIX: &str = "keep what programs read in a ConfigMap, an image or an object store, and shorten the longest lists";
 
 /// Checks a pod, or what makes pods. `before` is the pod as it was.
@@ -42,7 +41,7 @@ pub(super) fn check(
     // Of a pod that is there, debug containers alone are added to these, and no more than a person opens.
     if before.is_none() {
         check_lists(template, violations);
-        check_words(template, violations);
+        words::check(template, violations);
     }
 }
 
@@ -77,7 +76,11 @@ fn check_lists(template: &Template<'_>, violations: &mut Vec<Violation>) {
         .iter()
         .filter_map(|list| spec.get(list)?.as_array())
         .flatten();
-    let resources = each.chain([spec]).map(resources).sum();
+    let (mut named, mut devices) = (0, 0);
+    for name in each.chain([spec]).flat_map(resources) {
+        named += 1;
+        devices += usize::from(name.contains('/'));
+    }
     for (path, count, most) in [
         ("spec.containers", containers, MAX_CONTAINERS),
         ("spec.readinessGates", count("/readinessGates"), MAX_GATES),
@@ -86,7 +89,8 @@ fn check_lists(template: &Template<'_>, violations: &mut Vec<Violation>) {
             count("/securityContext/supplementalGroups"),
             MAX_GROUPS,
         ),
-        ("spec.containers[*].resources", resources, MAX_RESOURCES),
+        ("spec.containers[*].resources", named, MAX_RESOURCES),
+        ("spec.containers[*].resources", devices, MAX_DEVICES),
     ] {
         if count > most {
             let message = format!("are {count}, and {most} are the most: a kubelet's status tells of each");
@@ -95,69 +99,14 @@ fn check_lists(template: &Template<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// Checks what a kubelet tells whole where a container cannot be made: the path that an expression comes to, and the key of a file that lacks
-/// it. Each variable may name others twice, so that a few of them are longer than anything that can be stored.
-fn check_words(template: &Template<'_>, violations: &mut Vec<Violation>) {
-    let spec = template.pod.get("spec").unwrap_or(&Value::Null);
-    for list in CONTAINERS {
-        let containers = spec.get(list).and_then(Value::as_array);
-        for (index, container) in containers.into_iter().flatten().enumerate() {
-            let items = |list: &str| container.get(list).and_then(Value::as_array).into_iter().flatten();
-            let paths = items("volumeMounts").filter_map(|mount| mount.get("subPathExpr")?.as_str());
-            let named: HashSet<&str> = paths.flat_map(variables).collect();
-            let said = |name: &str| {
-                let name = name.to_owned();
-                items("env").filter(move |variable| variable.get("name").and_then(Value::as_str) == Some(&name))
-            };
-            let is_short = |name: &str| said(name).next().is_some() && said(name).all(has_a_bound);
-            if let Some(name) = named.iter().find(|name| !is_short(name)) {
-                let path = at(template.path, &format!("spec.{list}[{index}].volumeMounts"));
-                let message = "has a subPathExpr with a variable whose length nothing bounds: a kubelet tells of a path that it cannot mount, whole";
-                let fix = "take the variable from a valueFrom.fieldRef other than an annotation, or give it a value of at most 253 characters without $(";
-                violations.push(violation(RULE, path, Some(name), message.to_owned(), fix));
-            }
-            let key = |variable: &Value| Some(variable.pointer("/valueFrom/fileKeyRef/key")?.as_str()?.len());
-            if items("env").filter_map(key).any(|length| length > MAX_WORD) {
-                let path = at(template.path, &format!("spec.{list}[{index}].env"));
-                let message = format!(
-                    "has a fileKeyRef.key of more than {MAX_WORD} characters: a kubelet tells of one that is not there, whole"
-                );
-                violations.push(violation(RULE, path, None, message, "choose a shorter key"));
-            }
-        }
-    }
-}
-
-/// Names of variables in an expression. One that is escaped counts too: it would be none to the kubelet.
-fn variables(expression: &str) -> impl Iterator<Item = &str> {
-    expression
-        .split("$(")
-        .skip(1)
-        .map(|rest| rest.split_once(')').map_or(rest, |(name, _)| name))
-}
-
-fn has_a_bound(variable: &Value) -> bool {
-    match (variable.get("value"), variable.get("valueFrom")) {
-        (Some(Value::String(value)), None | Some(Value::Null)) => value.len() <= MAX_WORD && !value.contains("$("),
-        (None | Some(Value::Null), Some(source)) => source
-            .pointer("/fieldRef/fieldPath")
-            .and_then(Value::as_str)
-            .is_some_and(|path| !path.starts_with("metadata.annotations")),
-        // Said without a value, it is empty.
-        (None | Some(Value::Null), None) => true,
-        _ => false,
-    }
-}
-
-/// How many names of resources a container, or all of a pod, asks for.
-fn resources(of: &Value) -> usize {
+/// Names of resources that a container, or all of a pod, asks for.
+fn resources(of: &Value) -> impl Iterator<Item = &String> {
     let names = |list: &str| of.pointer(&format!("/resources/{list}")).and_then(Value::as_object);
-    ["limits", "requests"].into_iter().filter_map(names).map(Map::len).sum()
+    ["limits", "requests"].into_iter().filter_map(names).flat_map(Map::keys)
 }
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
@@ -218,6 +167,12 @@ mod tests {
 
     #[test]
     fn what_a_status_tells_of_has_bounds() {
+        let names = |prefix: &'static str| {
+            move |count: usize| {
+                let names = (0..count).map(|at| (format!("{prefix}{at}"), json!("0")));
+                names.collect::<Map<_, _>>()
+            }
+        };
         for (most, with) in [
             (
                 MAX_GATES,
@@ -231,12 +186,12 @@ mod tests {
                 MAX_CONTAINERS,
                 &|count| json!({"containers": vec![json!({}); 28], "initContainers": vec![json!({}); count - 28]}),
             ),
+            (MAX_DEVICES, &|count| {
+                let named = names("a.b/");
+                json!({"containers": [{"resources": {"limits": named(10)}}, {"resources": {"requests": named(count - 10)}}]})
+            }),
             (MAX_RESOURCES, &|count| {
-                let named = |count| {
-                    (0..count)
-                        .map(|n| (format!("a.b/{n}"), json!("0")))
-                        .collect::<Map<_, _>>()
-                };
+                let named = names("hugepages-");
                 json!({"containers": [{"resources": {"limits": named(100)}}, {"resources": {"requests": named(100)}}],
                     "resources": {"limits": named(count - 200)}})
             }),
@@ -245,24 +200,6 @@ mod tests {
             let said = refused(&json!({"spec": with(most + 1)}), None).expect("refused");
             assert!(said.contains(&format!("{most} are the most")), "{said}");
         }
-    }
-
-    #[rstest]
-    #[case::of_the_pod("$(A)", json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]), true)]
-    #[case::a_value("x/$(A)/$(B)", json!([{"name": "A", "value": "a"}, {"name": "B"}]), true)]
-    #[case::no_variable("x", json!([{"name": "A", "value": "x".repeat(9999)}]), true)]
-    #[case::in_an_annotation("$(A)", json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['a']"}}}]), false)]
-    #[case::of_another("x/$(B)", json!([{"name": "A", "value": "a"}, {"name": "B", "value": "$(A)$(A)"}]), false)]
-    #[case::long("$(A)", json!([{"name": "A", "value": "x".repeat(254)}]), false)]
-    #[case::of_a_config_map("$(A)", json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]), false)]
-    #[case::from_elsewhere("$(A)", json!([]), false)]
-    #[case::said_twice("$(A)", json!([{"name": "A", "value": "a"}, {"name": "A", "value": "$(A)"}]), false)]
-    #[case::not_closed("$(A", json!([]), false)]
-    #[case::a_long_key("x", json!([{"name": "A", "valueFrom": {"fileKeyRef": {"key": "x".repeat(254)}}}]), false)]
-    fn what_a_kubelet_tells_whole_is_short(#[case] path: &str, #[case] env: Value, #[case] is_fine: bool) {
-        let container = json!({"env": env, "volumeMounts": [{"subPathExpr": path}]});
-        let pod = json!({"spec": {"containers": [{}], "initContainers": [container]}});
-        assert_eq!(refused(&pod, None).is_none(), is_fine);
     }
 
     #[test]

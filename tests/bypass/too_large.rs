@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::legitimate::has_pods;
-use crate::world::{Actor, World, all, one, pod, workload};
+use crate::world::{Actor, World, all, container, one, pod, workload};
 
 /// Notes, or labels, of so many bytes.
 fn words(prefix: &str, bytes: usize) -> Value {
@@ -127,6 +127,37 @@ async fn a_launcher_leaves_a_kubelet_no_room() {
     let names = (0..4100).map(|at| (format!("x.example.com/{at:026}"), json!("0")));
     asks["spec"]["containers"][0]["resources"] = json!({"limits": names.collect::<serde_json::Map<_, _>>()});
     lea.post(&all("Pod", ns), &asks).await.refused_by("object-size");
+    // A container that cannot be made has its words told, whole and quoted, beside one that runs.
+    let with_first = |change: &dyn Fn(&mut Value)| {
+        let mut made = pod("words", "triage");
+        let mut first = container("first");
+        change(&mut first);
+        made["spec"]["initContainers"] = json!([first]);
+        made["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        made
+    };
+    let often = with_first(&|first| {
+        first["env"] = json!([{"name": "A", "value": format!("/{}", "x".repeat(252))}]);
+        first["volumeMounts"] = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)".repeat(6400)}]);
+    });
+    let level =
+        with_first(&|first| first["securityContext"]["seLinuxOptions"] = json!({"level": "\u{7f}".repeat(400_000)}));
+    // And no variables that come to more than a node has memory.
+    let doubled = with_first(&|first| {
+        let next = |at: usize| json!({"name": format!("V{at}"), "value": if at == 0 { "x".repeat(100) } else { format!("$(V{0})$(V{0})", at - 1) }});
+        first["env"] = (0..40).map(next).collect();
+    });
+    for made in [often, level, doubled] {
+        let made = workload("Job", &made);
+        lea.post(&all("Job", ns), &made).await.refused_by("object-size");
+    }
+    let usual = with_first(&|first| {
+        first["env"] = json!([
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, {"name": "OF", "value": "$(POD)-$(POD)"},
+        ]);
+        first["volumeMounts"] = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "of/$(OF)"}]);
+    });
+    lea.post(&all("Pod", ns), &usual).await.ok();
     for bytes in [530_000, 1_500_000] {
         let answer = lea.post(&all("Pod", ns), &with(bytes)).await;
         let said = answer.refused_by("object-size");

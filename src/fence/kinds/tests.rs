@@ -216,12 +216,24 @@ fn what_is_stored_is_bounded_and_may_shrink() {
     let sized = |old: Option<&Value>, new: &Value| {
         judged("AIWorkflow", old, new, &facts())
             .0
-            .contains(&"declaration-size metadata".to_owned())
+            .contains(&"declaration-size ".to_owned())
     };
     assert!(!sized(None, &recorded(MAX_BYTES - 10_000)));
     assert!(sized(None, &recorded(MAX_BYTES)));
     assert!(sized(Some(&workflow_object()), &recorded(MAX_BYTES)));
     assert!(!sized(Some(&recorded(MAX_BYTES + 9)), &recorded(MAX_BYTES)));
+    // A status repeats the rules.
+    let ruled = |names: usize| {
+        let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["x".repeat(names)]});
+        set(workflow_object(), "/spec/permissions", json!({"rules": [rule]}))
+    };
+    assert!(sized(None, &ruled(MAX_BYTES / 2)) && !sized(None, &ruled(MAX_BYTES / 2 - 10_000)));
+    let with_status = set(
+        ruled(MAX_BYTES / 2 - 10_000),
+        "/status",
+        json!({"a": "x".repeat(MAX_BYTES / 2)}),
+    );
+    assert!(!sized(None, &with_status), "that is Ringfence's");
 }
 
 /// Small as it is written, and large as it is read.
