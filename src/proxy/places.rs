@@ -1,7 +1,7 @@
 //! How many there may be at a time: in all, of one address, of one namespace, and of those whom nobody knows.
 //!
-//! A namespace has at most as many as are still free: alone it gets half of them, and the next one half of the rest. That ends somewhere, so the last
-//! eighth is for namespaces that have none, one for each. Must never: make somebody wait, or count one that is gone.
+//! A namespace has at most as many as are still free: alone it gets half of them, and the next one half of the rest. That ends somewhere, so of the last
+//! eighth one that has none gets one, and no other more than an eighth of what is left. Must never: make somebody wait, or count one that is gone.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -52,7 +52,8 @@ pub(super) fn has_room_for_one(of_namespace: usize, all: usize, most: usize) -> 
     let free = most.saturating_sub(all);
     match of_namespace {
         0 => free > 0,
-        some => some < free && free > most / FOR_THE_FIRST,
+        // Who comes late has a part of that, too: it is kept from those who took the rest.
+        some => some < free && (free > most / FOR_THE_FIRST || some < free / FOR_THE_FIRST),
     }
 }
 
@@ -269,6 +270,17 @@ mod tests {
         assert!(places.take(address(1), Some(&victim)).is_some());
         drop(held);
         assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn what_three_leave_is_more_than_one_for_each_of_the_others() {
+        let places = Places::new(most(1024, 1024, 1024));
+        let many = |name: &str| all(&places, Some(&of(name)));
+        let greedy: Vec<_> = ["dev", "stage", "prod"].map(many).into();
+        let left: Vec<_> = (0..8).map(|number| many(&format!("other-{number}"))).collect();
+        let counts: Vec<_> = left.iter().map(Vec::len).collect();
+        assert_eq!(greedy.iter().map(Vec::len).collect::<Vec<_>>(), [512, 256, 128]);
+        assert!(counts.iter().all(|count| *count > 5), "{counts:?}");
     }
 
     #[test]

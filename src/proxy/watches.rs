@@ -30,7 +30,7 @@ use crate::api::{
     AIWorkflowClass, ENFORCE_LABEL, GROUP, OWNER_LABEL, OWNER_UID_ANNOTATION, WARN_LABEL, WORKFLOW_LABEL,
 };
 use crate::egress::{ANNOTATION, Allowed, Event, Index, Kind, Pod, Policy, Seen, Snapshot};
-use crate::plan::{cidr, owned_name};
+use crate::plan::{cidr, owned_name, text_at};
 use crate::review::{Keep, read_kept};
 use crate::telemetry::EgressMetrics;
 use crate::watch::{can_be_listed, lasting};
@@ -173,7 +173,7 @@ impl Told for K8sPod {
         let addresses = match phase {
             // Its address may be another pod's by now.
             Some("Succeeded" | "Failed") => None,
-            _ if is_on_host => None,
+            _ if is_on_host || has_no_sandbox(object) => None,
             _ => object.pointer("/status/podIPs").and_then(Value::as_array),
         };
         let addresses = addresses.into_iter().flatten();
@@ -191,16 +191,25 @@ impl Told for K8sPod {
     }
 }
 
-/// The node of a pod, and since when its sandbox is there, with its network.
+/// What a kubelet says of a pod's sandbox, with which its network comes and goes; nothing before Kubernetes 1.29.
+fn sandbox(pod: &Value) -> Option<(&str, &Value)> {
+    let conditions = pod.pointer("/status/conditions")?.as_array()?;
+    let condition = conditions
+        .iter()
+        .find(|condition| text_at(condition, "/type") == "PodReadyToStartContainers")?;
+    Some((condition.get("status")?.as_str()?, condition))
+}
+
+/// Without it, the address that its status still tells may be another pod's.
+fn has_no_sandbox(pod: &Value) -> bool {
+    sandbox(pod).is_some_and(|(status, _)| status == "False")
+}
+
+/// The node of a pod, and since when its sandbox is there.
 fn since(pod: &Value) -> Option<(Arc<str>, Timestamp)> {
     let node = pod.pointer("/spec/nodeName")?.as_str()?;
-    let text = |condition: &Value, key: &str| condition.get(key).and_then(Value::as_str).map(str::to_owned);
-    let conditions = pod.pointer("/status/conditions")?.as_array()?;
-    let ready = conditions.iter().find(|condition| {
-        text(condition, "type").as_deref() == Some("PodReadyToStartContainers")
-            && text(condition, "status").as_deref() == Some("True")
-    })?;
-    let at = text(ready, "lastTransitionTime")?.parse().ok()?;
+    let (_, condition) = sandbox(pod).filter(|(status, _)| *status == "True")?;
+    let at = condition.get("lastTransitionTime")?.as_str()?.parse().ok()?;
     Some((node.into(), at))
 }
 
@@ -460,6 +469,8 @@ mod tests {
         assert_eq!((node.as_ref(), at.to_string().as_str()), ("n1", "2026-01-01T00:00:01Z"));
         assert_eq!(on_node("PodReadyToStartContainers", "False"), None);
         assert_eq!(on_node("Initialized", "True"), None);
+        let ended = json!([{"type": "PodReadyToStartContainers", "status": "False"}]);
+        assert!(pod(|pod| pod["status"]["conditions"] = ended).addresses.is_empty());
         assert_eq!(
             pod(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")).addresses,
             two

@@ -3,12 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use anyhow::ensure;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
+use support::eventually;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::world::SOON;
 
 /// What the proxy answers.
 #[derive(Debug, Eq, PartialEq)]
@@ -70,6 +74,17 @@ async fn head(stream: &mut TcpStream) -> String {
         }
     }
     String::from_utf8(head).unwrap()
+}
+
+/// Waits until a proxy has heard of a pod: before that it is a stranger, which on a busy machine takes seconds.
+pub async fn until_known(proxy: SocketAddr, pod: IpAddr) {
+    eventually(SOON, async || {
+        let refused = tunnel(proxy, pod, "undeclared.example:443").await;
+        let head = refused.err().map(|answer| answer.head).unwrap_or_default();
+        ensure!(!head.contains("unknown-caller"), "{head}");
+        Ok(())
+    })
+    .await;
 }
 
 /// A tunnel, or why there is none.

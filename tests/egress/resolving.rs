@@ -62,7 +62,7 @@ async fn connects(world: &World, pod: IpAddr, host: String) -> u16 {
 async fn known_pod(world: &World, domain: &str, port: u16) -> IpAddr {
     let workflow = world.workflow(&[domain], &[port]).await;
     let pod = world.pod(&workflow).await;
-    assert_eq!(connects(world, pod, "undeclared.example".to_owned()).await, 403);
+    client::until_known(world.proxy.address(), pod).await;
     pod
 }
 

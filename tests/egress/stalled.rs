@@ -94,6 +94,9 @@ async fn attack(answer: usize) -> u64 {
     let (greedy, victim) = (world.host("greedy"), world.host("victim"));
     let pod = world.pod(&world.workflow(&[&greedy], &[port]).await).await;
     let other = world.pod(&world.workflow(&[&victim], &[ample]).await).await;
+    for pod in [pod, other] {
+        client::until_known(proxy.address(), pod).await;
+    }
     let hello = client::hello(world.hosts.client(), &greedy);
     let authority = format!("{greedy}:{port}");
     let (mut tunnels, mut most) = (Vec::new(), 0);
