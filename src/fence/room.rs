@@ -37,7 +37,11 @@ pub(super) fn check(
     before: Option<&Value>,
     violations: &mut Vec<Violation>,
 ) {
-    violations.extend(check_size(subject));
+    if let Some(refused) = check_size(subject) {
+        // What is in it need not be gone through.
+        violations.push(refused);
+        return;
+    }
     // Of a pod that is there, debug containers alone are added to these, and no more than a person opens.
     if before.is_none() {
         check_lists(template, violations);

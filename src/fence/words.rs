@@ -14,7 +14,7 @@ use super::template::{CONTAINERS, Template};
 use crate::review::Violation;
 
 /// What variables may add to all words of a container, in bytes.
-const MAX_ADDED: usize = 32 << 20;
+const MAX_ADDED: usize = 256 << 20;
 /// The longest text that is told whole; and path: Linux knows none that is longer.
 const MAX_TEXT: usize = 4096;
 /// The longest that a value may be which the pod does not say itself: all that a ConfigMap holds. And the longest annotation.
@@ -22,7 +22,10 @@ const ELSEWHERE: usize = 1 << 20;
 const ANNOTATION: usize = 256 << 10;
 /// The longest of what a kubelet knows of a pod, and of the key of a file.
 const KNOWN: usize = 253;
+/// How many openings without an end a text may have: a kubelet looks for the end of each, through all that follows.
+const MAX_UNCLOSED: usize = 1000;
 /// Fields of a container whose words are given to programs alone: a kubelet repeats nothing of them.
+const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 const GIVEN: [&str; 6] = [
     "args",
     "command",
@@ -96,25 +99,36 @@ struct Words {
 
 impl Words {
     fn of(container: &Value) -> Self {
+        // The longest that each comes to: a source that is not there leaves what the name had before.
         let mut lengths: HashMap<&str, usize> = HashMap::new();
+        let mut written: HashMap<&str, usize> = HashMap::new();
         let mut added = 0_usize;
+        let unknown = |name: &str| from_elsewhere(container, name);
         for variable in items(container, "env") {
             let name = variable.get("name").and_then(Value::as_str).unwrap_or_default();
             let said = variable.get("value").and_then(Value::as_str).unwrap_or_default();
-            // What is not there yet stands as it is written.
-            let by_names = references(said, |name| lengths.get(name).copied().unwrap_or_default());
+            let by_names = references(said, |name| lengths.get(name).copied().unwrap_or_else(|| unknown(name)));
             added = added.saturating_add(by_names);
             let length = said.len().saturating_add(by_names).max(source(variable));
-            // The last of one name counts, and one that was named before stays in what named it.
-            lengths.insert(name, length);
+            let longest = lengths.entry(name).or_default();
+            *longest = length.max(*longest);
+            let longest = written.entry(name).or_default();
+            *longest = said.len().max(*longest);
         }
-        // What all of a ConfigMap is taken from may have any name.
-        let from_elsewhere = items(container, "envFrom").next().is_some();
-        let unknown = if from_elsewhere { ELSEWHERE } else { KNOWN };
-        let known = |name: &str| lengths.get(name).copied().unwrap_or(unknown);
+        let known = |name: &str| lengths.get(name).copied().unwrap_or_else(|| unknown(name));
         for word in items(container, "command").chain(items(container, "args")) {
             let by_names = references(word.as_str().unwrap_or_default(), known);
             added = added.saturating_add(by_names);
+        }
+        // A probe's words are made anew each time, of values as they are written.
+        for probe in PROBES {
+            let command = container.pointer(&format!("/{probe}/exec/command"));
+            for word in command.and_then(Value::as_array).into_iter().flatten() {
+                let by_names = references(word.as_str().unwrap_or_default(), |name| {
+                    written.get(name).copied().unwrap_or_default()
+                });
+                added = added.saturating_add(by_names);
+            }
         }
         let paths = items(container, "volumeMounts").filter_map(|mount| mount.get("subPathExpr")?.as_str());
         let paths = paths.map(|path| path.len().saturating_add(references(path, known)));
@@ -122,6 +136,29 @@ impl Words {
             added,
             path: paths.max().unwrap_or_default(),
         }
+    }
+}
+
+/// The longest that a variable may be that a container does not name: of what all of a ConfigMap or Secret is taken from, or of a Service. What
+/// none of these can be called, such as a command of a shell, is none.
+fn from_elsewhere(container: &Value, name: &str) -> usize {
+    let is_key = |name: &str| {
+        let of_a_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        !name.is_empty() && name.bytes().all(of_a_key)
+    };
+    let prefix = |from: &Value| {
+        from.get("prefix")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut taken = items(container, "envFrom").map(prefix);
+    if taken.any(|prefix| name.strip_prefix(&prefix).is_some_and(is_key)) {
+        ELSEWHERE
+    } else if is_key(name) {
+        KNOWN
+    } else {
+        0
     }
 }
 
@@ -150,7 +187,9 @@ fn references(text: &str, length: impl Fn(&str) -> usize) -> usize {
                     added = added.saturating_add(length(name));
                     behind
                 }
-                None => after.get(1..).unwrap_or_default(),
+                // Nor has any behind it.
+                None if after.matches("$(").count() > MAX_UNCLOSED => return usize::MAX,
+                None => break,
             },
             _ => after,
         };
@@ -232,10 +271,70 @@ mod tests {
         assert_eq!(refused(&pod), expected);
     }
 
+    #[rstest]
+    #[case::by_itself("", json!([]), "$(A)", false)]
+    #[case::in_a_value("", json!([{"name": "B", "value": "/$(A)$(A)"}]), "$(B)", false)]
+    #[case::by_its_prefix("P_", json!([]), "$(P_A)", false)]
+    #[case::by_another("P_", json!([]), "$(A)", true)]
+    fn what_comes_from_elsewhere_may_be_long(
+        #[case] prefix: &str,
+        #[case] env: Value,
+        #[case] path: &str,
+        #[case] is_fine: bool,
+    ) {
+        let from = json!([{"prefix": prefix, "configMapRef": {"name": "m"}}]);
+        let pod = of(json!({"envFrom": from, "env": env, "volumeMounts": [{"subPathExpr": path}]}));
+        let expected: &[&str] = if is_fine { &[] } else { &[PATHS] };
+        assert_eq!(refused(&pod), expected);
+    }
+
+    /// What charts of databases and of workflow engines write.
     #[test]
-    fn what_comes_from_elsewhere_may_be_long() {
-        let pod = of(json!({"envFrom": [{"configMapRef": {"name": "m"}}], "volumeMounts": [{"subPathExpr": "$(A)"}]}));
-        assert_eq!(refused(&pod), [PATHS]);
+    fn what_is_usual_is_not_refused() {
+        let secret = |name: &str| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": "db", "key": name}}});
+        let mut env: Vec<_> = ["USER", "PASSWORD", "HOST", "PORT", "NAME"].map(secret).into();
+        env.push(json!({"name": "DSN", "value": "postgresql://$(USER):$(PASSWORD)@$(HOST):$(PORT)/$(NAME)"}));
+        for at in 0..20 {
+            env.push(json!({"name": format!("DSN_{at}"), "value": "$(DSN)?ssl=1"}));
+        }
+        let script = "echo $(date) $(cat x | sort); ".repeat(100);
+        let pod = of(json!({
+            "envFrom": [{"secretRef": {"name": "all"}}], "env": env, "command": ["bash", "-c", script],
+            "readinessProbe": {"exec": {"command": ["pg_isready", "-d", "$(DSN)"]}},
+        }));
+        assert_eq!(refused(&pod), [""; 0]);
+    }
+
+    #[test]
+    fn a_probe_adds_what_is_written_each_time() {
+        let probed = |times: usize| {
+            of(json!({
+                "env": [{"name": "A", "value": "x".repeat(240_000)}],
+                "livenessProbe": {"exec": {"command": ["$(A)".repeat(times)]}},
+            }))
+        };
+        assert_eq!(refused(&probed(1000)), [""; 0]);
+        assert_eq!(refused(&probed(60_000)), [ENV]);
+    }
+
+    /// Whatever is behind the last end is looked through once, here; a kubelet looks through it for each.
+    #[test]
+    fn an_end_that_is_missing_is_looked_for_once() {
+        let open = |times: usize| of(json!({"args": ["$(".repeat(times)]}));
+        assert_eq!(refused(&open(1000)), [""; 0]);
+        assert_eq!(refused(&open(3_000_000)), [ENV]);
+    }
+
+    /// It may be missing, and then the one before it counts.
+    #[test]
+    fn a_source_that_is_not_there_hides_no_length() {
+        let missing = |at: usize| json!({"name": format!("V{at}"), "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k", "optional": true}}});
+        let said = |at: usize| json!({"name": format!("V{at}"), "value": format!("$(V{0})$(V{0})", at - 1)});
+        let env: Vec<_> = [missing(0)]
+            .into_iter()
+            .chain((1..=15).flat_map(|at| [said(at), missing(at)]))
+            .collect();
+        assert_eq!(refused(&of(json!({"env": env}))), [ENV]);
     }
 
     /// Thirty variables, each of which names the one before twice, are a hundred gigabytes.
@@ -254,8 +353,8 @@ mod tests {
             let from = json!({"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}});
             of(json!({"env": [from], "args": ["$(A)".repeat(times)]}))
         };
-        assert_eq!(refused(&told(32)), [""; 0]);
-        assert_eq!(refused(&told(33)), [ENV]);
+        assert_eq!(refused(&told(256)), [""; 0]);
+        assert_eq!(refused(&told(257)), [ENV]);
     }
 
     #[rstest]

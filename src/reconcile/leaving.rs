@@ -25,10 +25,10 @@ use crate::{
     plan::Child,
 };
 
-/// How often letting go of one object is tried, each time after twice as long; after that the next event about it tries again.
-const TRIES: u32 = 5;
+/// Longest until letting go of one object is tried again, each time after twice as long: no other event may tell of it any more.
+const LONGEST: Duration = Duration::from_secs(120);
 /// How many are let go at a time: one that cannot be must not hold up the others.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 256;
 
 pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let cilium = async {
@@ -95,7 +95,8 @@ async fn release(child: Child, metadata: ObjectMeta, context: &Context) {
         return;
     };
     let kind = child.kind();
-    for tried in 0..TRIES {
+    let mut pause = Duration::from_secs(1);
+    loop {
         match context.calls.let_go(child, namespace, name, uid).await {
             Ok(()) => {
                 info!(
@@ -112,7 +113,8 @@ async fn release(child: Child, metadata: ObjectMeta, context: &Context) {
                     error = error.explain(),
                     "what is being deleted is still kept by a finalizer"
                 );
-                sleep(Duration::from_secs(1 << tried)).await;
+                sleep(pause).await;
+                pause = LONGEST.min(pause * 2);
             }
         }
     }

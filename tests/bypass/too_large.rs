@@ -147,7 +147,17 @@ async fn a_launcher_leaves_a_kubelet_no_room() {
         let next = |at: usize| json!({"name": format!("V{at}"), "value": if at == 0 { "x".repeat(100) } else { format!("$(V{0})$(V{0})", at - 1) }});
         first["env"] = (0..40).map(next).collect();
     });
-    for made in [often, level, doubled] {
+    let elsewhere = with_first(&|first| {
+        first["envFrom"] = json!([{"configMapRef": {"name": "m"}}]);
+        first["env"] = json!([{"name": "A", "value": "/$(K)$(K)"}]);
+        first["volumeMounts"] = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)"}]);
+    });
+    let probed = with_first(&|first| {
+        first["restartPolicy"] = json!("Always");
+        first["env"] = json!([{"name": "A", "value": "x".repeat(50_000)}]);
+        first["readinessProbe"] = json!({"exec": {"command": ["$(A)".repeat(60_000)]}});
+    });
+    for made in [often, level, doubled, elsewhere, probed] {
         let made = workload("Job", &made);
         lea.post(&all("Job", ns), &made).await.refused_by("object-size");
     }
