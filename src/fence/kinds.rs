@@ -234,11 +234,14 @@ impl<'a> Subject<'a> {
         grows.then(|| violation(SIZE, "metadata", None, message, fix))
     }
 
+    const fn is_of_tenants(&self) -> bool {
+        matches!(self.kind, Kind::Exception | Kind::Grant | Kind::Workflow)
+    }
+
     /// Of what tenants write, and policies are made of: one that is too large to be stored leaves the one before it in force.
     fn check_bytes(&self) -> Option<Violation> {
-        let is_made_of = matches!(self.kind, Kind::Exception | Kind::Grant | Kind::Workflow);
         let grows = self.old.is_none() || self.review.swells;
-        if !is_made_of || !grows || self.review.bytes <= MAX_BYTES / 2 {
+        if !self.is_of_tenants() || !grows || self.review.bytes <= MAX_BYTES / 2 {
             return None;
         }
         let bytes = |pointer: &str| self.object.pointer(pointer).map_or(0, |part| part.to_string().len());
@@ -254,8 +257,7 @@ impl<'a> Subject<'a> {
 
     /// Of what tenants write, and reviews read.
     fn check_weight(&self) -> Option<Violation> {
-        let is_read = matches!(self.kind, Kind::Exception | Kind::Grant | Kind::Workflow);
-        let now = if is_read { weighs(self.object) } else { 0 };
+        let now = if self.is_of_tenants() { weighs(self.object) } else { 0 };
         let grows = now > MAX_WEIGHT && self.old.is_none_or(|old| weighs(old) < now);
         let message = format!("takes {now} bytes of memory when a review reads it, and {MAX_WEIGHT} are the most");
         let fix = "shorten the longest lists: ports of many rules become one with endPort, and peers that share labels one rule";

@@ -24,8 +24,9 @@ const ANNOTATION: usize = 256 << 10;
 const KNOWN: usize = 253;
 /// How many openings without an end a text may have: a kubelet looks for the end of each, through all that follows.
 const MAX_UNCLOSED: usize = 1000;
-/// Fields of a container whose words are given to programs alone: a kubelet repeats nothing of them.
+/// Fields of a container whose commands are run again and again.
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+/// Fields of a container whose words are given to programs alone: a kubelet repeats nothing of them.
 const GIVEN: [&str; 6] = [
     "args",
     "command",

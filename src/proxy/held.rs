@@ -174,6 +174,7 @@ mod tests {
         let counted: usize = names.held.values().map(|(_, wanted_by)| wanted_by).sum();
         assert_eq!(counted, names.all);
     }
+
     #[test]
     fn what_there_is_not_is_known_for_a_moment_and_of_so_many() {
         let (mut absent, start) = (Absent::default(), Instant::now());

@@ -3,7 +3,7 @@
 //! Nothing heeds that a policy or a binding is being deleted: what is kept goes on opening and granting, and where its owner is gone, no plan
 //! deletes it. Must never: delete anything, or touch what does not say by its annotation that it is Ringfence's.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, future::ready};
 use k8s_openapi::api::{
@@ -11,7 +11,6 @@ use k8s_openapi::api::{
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
-    Client, Resource,
     api::{ObjectMeta, PartialObjectMeta},
     runtime::watcher,
 };
@@ -41,11 +40,19 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
         tokio::join!(
             let_go(
                 Child::NetworkPolicy,
-                touched::<NetworkPolicy>(&context.client),
+                lean::touched_alone::<NetworkPolicy>(&context.client, owned()),
                 &context
             ),
-            let_go(Child::Role, touched::<Role>(&context.client), &context),
-            let_go(Child::RoleBinding, touched::<RoleBinding>(&context.client), &context),
+            let_go(
+                Child::Role,
+                lean::touched_alone::<Role>(&context.client, owned()),
+                &context
+            ),
+            let_go(
+                Child::RoleBinding,
+                lean::touched_alone::<RoleBinding>(&context.client, owned()),
+                &context
+            ),
             cilium,
         )
     };
@@ -57,13 +64,6 @@ pub(super) async fn run(context: Arc<Context>, stop: CancellationToken) {
 
 fn owned() -> watcher::Config {
     paged_of_others().labels(OWNER_LABEL)
-}
-
-fn touched<K>(client: &Client) -> impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
-{
-    lean::touched_alone::<K>(client, owned())
 }
 
 async fn let_go<K>(

@@ -409,21 +409,19 @@ async fn write_status(workflow: &AIWorkflow, status: AIWorkflowStatus, context: 
     }
     let api = Api::<Lean<AIWorkflow>>::namespaced(context.client.clone(), &workflow.namespace().unwrap_or_default());
     let what = format!("write the status of AIWorkflow {}", workflow.name_any());
-    let mut written = AIWorkflow {
+    let mut written = Lean(AIWorkflow {
         status: Some(status.clone()),
         ..workflow.clone()
-    };
+    });
     let (name, params) = (workflow.name_any(), PostParams::default());
-    let replace = async |written: &AIWorkflow| {
-        let written = Lean(written.clone());
-        calls::bounded(&what, api.replace_status(&name, &params, &written)).await
-    };
+    let replace =
+        async |written: &Lean<AIWorkflow>| calls::bounded(&what, api.replace_status(&name, &params, written)).await;
     let mut replaced = replace(&written).await;
     // Whoever writes annotations all the time would keep an old status: it is of this generation still.
     if replaced.as_ref().is_err_and(CallError::is_conflict)
         && let Some(version) = still(workflow, context).await?
     {
-        written.metadata.resource_version = Some(version);
+        written.0.metadata.resource_version = Some(version);
         replaced = replace(&written).await;
     }
     match replaced {

@@ -8,7 +8,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::attackers::holder;
 use crate::legitimate::has_pods;
-use crate::owned::GUARD as OWNED;
+use crate::owned::{GUARD as OWNED, spec as granted};
 use crate::world::{Actor, SOON, World, all, container, one, pod, workflow, workload};
 
 /// As Kueue does: it is no launcher, and decides when a Job runs; where it also says where, it is one by the class.
@@ -252,7 +252,7 @@ async fn a_network_plugin_holds_policies_by_its_finalizer() {
         plugin.patch(&allow, &engine).await.ok();
         let held = world.admin.read(&allow).await.unwrap();
         // A reconcile of something else leaves it, and what is withdrawn goes with it.
-        let more = json!({"spec": {"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}}});
+        let more = json!({"spec": granted()});
         world.tess.patch(&one("AIWorkflow", ns, "triage"), &more).await.ok();
         let role = one("Role", ns, &owned_name(ns, "triage", "role"));
         eventually(SOON, || async { world.admin.read(&role).await }).await;
@@ -313,13 +313,7 @@ async fn a_platform_labels_everything() {
     })
     .await;
     world.enforce(ns).await;
-    world
-        .ready(
-            ns,
-            "triage",
-            &json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}}),
-        )
-        .await;
+    world.ready(ns, "triage", &granted()).await;
     let lea = world.master("lea", &[]).await;
     lea.post(&all("Pod", ns), &pod("fine", "triage")).await.ok();
     for path in [
@@ -346,13 +340,7 @@ async fn a_platform_labels_everything() {
 async fn what_is_stored_is_migrated() {
     let world = World::shared().await;
     let ns = &world.enforced("migrated").await;
-    world
-        .ready(
-            ns,
-            "triage",
-            &json!({"permissions": {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}}),
-        )
-        .await;
+    world.ready(ns, "triage", &granted()).await;
     let (_, edith) = world.tenant(ns).await;
     for (kind, name) in [
         ("NetworkPolicy", "ringfence".to_owned()),

@@ -78,6 +78,15 @@ fn edits(kind: &str) -> Vec<(&'static str, Value)> {
     edits
 }
 
+/// A namespace that only warns, with workflow `triage` in it, of which all is made.
+async fn warned(world: &World, prefix: &str, spec: &Value) -> String {
+    let ns = world.namespace(prefix, &json!({"ringfence.dev/warn": "default"})).await;
+    let declared = workflow("triage", spec);
+    world.tess.post(&all("AIWorkflow", &ns), &declared).await.ok();
+    world.condition(&ns, "triage", "Programmed", "True", "Applied").await;
+    ns
+}
+
 async fn settled(admin: &Actor, path: &str, wanted: &Value, what: &str) {
     eventually(SOON, || async {
         let found = admin.read(path).await?;
@@ -96,12 +105,7 @@ async fn a_tenant_edits_a_fence_that_only_warns() {
     let kinds = (0..4).map(|at| {
         let world = &world;
         async move {
-            let ns = &world
-                .namespace("drift", &json!({"ringfence.dev/warn": "default"}))
-                .await;
-            let declared = workflow("triage", &spec());
-            world.tess.post(&all("AIWorkflow", ns), &declared).await.ok();
-            world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+            let ns = &warned(world, "drift", &spec()).await;
             let (kind, path) = &owned(ns)[at];
             edits_are_put_back(world, kind, path).await;
             eventually(SOON, || async {
@@ -123,22 +127,14 @@ async fn a_tenant_edits_a_fence_that_only_warns() {
 #[tokio::test]
 async fn an_editor_edits_what_is_then_too_large_to_be_put_back() {
     let world = &World::shared().await;
-    let ns = &world
-        .namespace("no-room", &json!({"ringfence.dev/warn": "default"}))
-        .await;
-    let (_, edith) = world.tenant(ns).await;
     // What it takes to put right is more than what opens it.
     let way = |at: usize| {
         let bank = json!({"pods": {"selector": {"matchLabels": {"app": format!("bank-{at:040}")}}}});
         json!({"name": format!("bank-{at}"), "to": bank, "ports": [{"port": 443}]})
     };
     let declared = json!({"network": {"egress": (0..32).map(way).collect::<Vec<_>>()}});
-    world
-        .tess
-        .post(&all("AIWorkflow", ns), &workflow("triage", &declared))
-        .await
-        .ok();
-    world.condition(ns, "triage", "Programmed", "True", "Applied").await;
+    let ns = &warned(world, "no-room", &declared).await;
+    let (_, edith) = world.tenant(ns).await;
     for (kind, path) in owned(ns).into_iter().take(2) {
         let whole = world.admin.read(&path).await.unwrap();
         let unlabelled = json!({"app.kubernetes.io/managed-by": null, "app.kubernetes.io/instance": null});
@@ -179,16 +175,8 @@ async fn an_editor_edits_what_is_then_too_large_to_be_put_back() {
 #[tokio::test]
 async fn an_editor_has_a_finalizer_sleep_until_the_workflow_is_deleted() {
     let world = &World::shared().await;
-    let ns = &world
-        .namespace("sleeps", &json!({"ringfence.dev/warn": "default"}))
-        .await;
+    let ns = &warned(world, "sleeps", &spec()).await;
     let (_, edith) = world.tenant(ns).await;
-    world
-        .tess
-        .post(&all("AIWorkflow", ns), &workflow("triage", &spec()))
-        .await
-        .ok();
-    world.condition(ns, "triage", "Programmed", "True", "Applied").await;
     let [(_, allow), ..] = owned(ns);
     let held = json!({"metadata": {"finalizers": ["networking.k8s.aws/resources"]}});
     edith.patch(&allow, &held).await.ok();
