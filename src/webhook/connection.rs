@@ -1,7 +1,7 @@
 //! A bound on connections, on how long one may be silent, and on who has to go when there are too many.
 //!
-//! Header time-outs begin with the first byte of a request, and a handshake that was begun may take as long: whoever opens connections,
-//! and says nothing or half a word on each, would hold them all. It stands in front of TLS, so nothing is known of a peer but its address.
+//! A head may be as long in coming as a connection may be silent, and a handshake has its time, too: whoever opens connections, and says
+//! nothing or half a word on each, would hold them all. It stands in front of TLS, so nothing is known of a peer but its address.
 //! Must never: keep somebody new out for one that has asked nothing, let one address crowd out another, or end one whose peer waits for
 //! an answer.
 

@@ -59,11 +59,12 @@ pub struct Limits {
     /// How many connections are held. An API server calls webhooks by HTTP/1.1, a connection for each review that it waits for. One more takes
     /// the place of one that waits for nothing, of the address that has most of those.
     pub connections: usize,
-    /// How long a connection may say nothing at all. Longer than the 90 s for which an API server keeps one that it does
-    /// not use: whoever closes first must be the caller, or a review that is just sent is lost with the connection.
+    /// How long a connection may say nothing at all, and how long the wait for a whole head may last. Longer than the 90 s for which an API
+    /// server keeps one that it does not use: whoever closes first must be the caller, or a review that is just sent is lost with the
+    /// connection.
     pub idle: Duration,
-    /// How long a request's head may take.
-    pub head: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// How long requests in flight may take to finish at shutdown: the longest deadline, and a second to write.
     pub grace: Duration,
 }
@@ -84,7 +85,7 @@ impl Default for Limits {
             reviews_of_one: REVIEWS_OF_ONE,
             connections: 512,
             idle: Duration::from_secs(120),
-            head: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             grace: MAX_TIMEOUT + Duration::from_secs(1),
         }
     }

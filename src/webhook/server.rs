@@ -73,7 +73,7 @@ pub async fn serve(
     limits: &Limits,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    let (tls, patience) = (TlsAcceptor::from(tls), limits.head);
+    let (tls, patience) = (TlsAcceptor::from(tls), limits.handshake);
     let secured = move |stream: Guarded| {
         let handshake = timeout(patience, tls.accept(stream));
         handshake.map(|done| done.map_err(io::Error::from).flatten())
@@ -95,7 +95,6 @@ pub async fn serve_health(
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let limits = Limits {
-        head: limits.head.min(HEALTH_IDLE),
         idle: limits.idle.min(HEALTH_IDLE),
         ..limits.clone()
     };
@@ -112,7 +111,8 @@ fn http(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        // It begins when a connection falls silent, not with the first byte of a head.
+        .header_read_timeout(limits.idle)
         .max_buf_size(HTTP1_BUFFER)
         .max_headers(64);
     builder

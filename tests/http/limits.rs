@@ -477,9 +477,22 @@ async fn a_peer_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_never_ends_is_closed() {
+    let server = Server::start(Limits {
+        handshake: Duration::from_millis(300),
+        ..Limits::default()
+    });
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    // The first of a record that says that more will come.
+    slow.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+    let closed = timeout(Duration::from_secs(5), slow.read_to_end(&mut Vec::new())).await;
+    assert!(closed.is_ok());
+}
+
+#[tokio::test]
 async fn a_head_that_never_ends_is_closed() {
     let server = Server::start(Limits {
-        head: Duration::from_millis(500),
+        idle: Duration::from_millis(500),
         ..Limits::default()
     });
     let mut slow = server.tls("http/1.1").await.unwrap();
