@@ -11,6 +11,9 @@ use crate::plan::shape::{allows_annotation, listed};
 use crate::review::Violation;
 
 const RULE: &str = "pod-annotations";
+/// How many a pod may have. Half of what the guard on a pod's status compares one by one: what network plugins report there, when a pod comes
+/// and when it goes, must find room beside them.
+const MOST: usize = 512;
 
 /// Checks the annotations of a pod or a template. `before` is the pod as it was: what it has carried stays, and does not stand
 /// in the way of whoever writes something else (autoscalers and controllers annotate running pods).
@@ -37,6 +40,16 @@ pub(super) fn check(
             return;
         }
     };
+    let had = before.and_then(Value::as_object).map_or(0, serde_json::Map::len);
+    if annotations.len() > MOST.max(had) {
+        let message = format!(
+            "are {}, and {MOST} are the most: network plugins report by more of them",
+            annotations.len()
+        );
+        let fix = "keep what programs read in a ConfigMap, and leave out the others";
+        violations.push(violation(RULE, &path, None, message, fix));
+        return;
+    }
     for (key, value) in annotations {
         if is_full(violations) {
             return;
@@ -125,9 +138,24 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_keys_are_told_of_by_the_first() {
-        let keys: serde_json::Map<_, _> = (0..10_000).map(|key| (format!("x{key}"), json!(""))).collect();
-        assert_eq!(judged(keys.into(), None, &[]).len(), MAX_VIOLATIONS);
+    fn hundreds_of_keys_are_told_of_by_the_first() {
+        assert_eq!(judged(many(MOST), None, &[]).len(), MAX_VIOLATIONS);
+    }
+
+    #[test]
+    fn those_of_an_allowed_prefix_have_a_bound_too() {
+        let path = ["spec.template.metadata.annotations"];
+        assert_eq!(judged(many(MOST), None, &["a.b/"]), [""; 0]);
+        assert_eq!(judged(many(MOST + 1), None, &["a.b/"]), path);
+        assert_eq!(judged(many(MOST + 1), Some(many(MOST)), &["a.b/"]), path, "they grow");
+        // What stood before stays, and so may its values change.
+        assert_eq!(judged(many(MOST + 1), Some(many(MOST + 1)), &["a.b/"]), [""; 0]);
+        assert_eq!(judged(many(MOST + 1), Some(many(MOST + 2)), &["a.b/"]), [""; 0]);
+    }
+
+    fn many(count: usize) -> Value {
+        let keys = (0..count).map(|key| (format!("a.b/x{key}"), json!("")));
+        keys.collect::<serde_json::Map<_, _>>().into()
     }
 
     #[rstest]

@@ -28,6 +28,8 @@ const MAX_GROUPS: usize = 64;
 /// own, which are as long as anybody likes, fewer.
 const MAX_RESOURCES: usize = 512;
 const MAX_DEVICES: usize = 64;
+/// Of how many ConfigMaps and Secrets a container takes all variables: each name in its words is looked for in each.
+const MAX_ENV_FROM: usize = 64;
 const FIX: &str = "keep what programs read in a ConfigMap, an image or an object store, and shorten the longest lists";
 
 /// Checks a pod, or what makes pods. `before` is the pod as it was.
@@ -44,8 +46,11 @@ pub(super) fn check(
     }
     // Of a pod that is there, debug containers alone are added to these, and no more than a person opens.
     if before.is_none() {
+        let before = violations.len();
         check_lists(template, violations);
-        words::check(template, violations);
+        if violations.len() == before {
+            words::check(template, violations);
+        }
     }
 }
 
@@ -80,6 +85,8 @@ fn check_lists(template: &Template<'_>, violations: &mut Vec<Violation>) {
         .iter()
         .filter_map(|list| spec.get(list)?.as_array())
         .flatten();
+    let taken = |container: &Value| container.get("envFrom").and_then(Value::as_array).map_or(0, Vec::len);
+    let taken = each.clone().map(taken).max().unwrap_or_default();
     let (mut named, mut devices) = (0, 0);
     for name in each.chain([spec]).flat_map(resources) {
         named += 1;
@@ -95,9 +102,10 @@ fn check_lists(template: &Template<'_>, violations: &mut Vec<Violation>) {
         ),
         ("spec.containers[*].resources", named, MAX_RESOURCES),
         ("spec.containers[*].resources", devices, MAX_DEVICES),
+        ("spec.containers[*].envFrom", taken, MAX_ENV_FROM),
     ] {
         if count > most {
-            let message = format!("are {count}, and {most} are the most: a kubelet's status tells of each");
+            let message = format!("are {count}, and {most} are the most: a kubelet goes through each, or tells of it");
             violations.push(violation(RULE, at(template.path, path), None, message, FIX));
         }
     }
@@ -189,6 +197,10 @@ mod tests {
             (
                 MAX_CONTAINERS,
                 &|count| json!({"containers": vec![json!({}); 28], "initContainers": vec![json!({}); count - 28]}),
+            ),
+            (
+                MAX_ENV_FROM,
+                &|count| json!({"containers": [{"envFrom": [{}]}, {"envFrom": vec![json!({}); count]}]}),
             ),
             (MAX_DEVICES, &|count| {
                 let named = names("a.b/");

@@ -4,7 +4,7 @@
 //! why by the words themselves, quoted and whole: a status that is larger than can be stored says nothing of the pod any more. Must never: count
 //! less than a kubelet does, or show a word, which may be secret.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -104,7 +104,8 @@ impl Words {
         let mut lengths: HashMap<&str, usize> = HashMap::new();
         let mut written: HashMap<&str, usize> = HashMap::new();
         let mut added = 0_usize;
-        let unknown = |name: &str| from_elsewhere(container, name);
+        let prefixes = prefixes(container);
+        let unknown = |name: &str| from_elsewhere(&prefixes, name);
         for variable in items(container, "env") {
             let name = variable.get("name").and_then(Value::as_str).unwrap_or_default();
             let said = variable.get("value").and_then(Value::as_str).unwrap_or_default();
@@ -140,23 +141,26 @@ impl Words {
     }
 }
 
+/// What stands before the names of all that is taken of ConfigMaps and Secrets, each once.
+fn prefixes(container: &Value) -> BTreeSet<&str> {
+    let each = items(container, "envFrom");
+    each.map(|from| from.get("prefix").and_then(Value::as_str).unwrap_or_default())
+        .collect()
+}
+
 /// The longest that a variable may be that a container does not name: of what all of a ConfigMap or Secret is taken from, or of a Service. What
 /// none of these can be called, such as a command of a shell, is none.
-fn from_elsewhere(container: &Value, name: &str) -> usize {
-    let is_key = |name: &str| {
-        let of_a_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        !name.is_empty() && name.bytes().all(of_a_key)
-    };
-    let prefix = |from: &Value| {
-        from.get("prefix")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let mut taken = items(container, "envFrom").map(prefix);
-    if taken.any(|prefix| name.strip_prefix(&prefix).is_some_and(is_key)) {
+fn from_elsewhere(prefixes: &BTreeSet<&str>, name: &str) -> usize {
+    let of_no_key = |byte: u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'.' | b'_');
+    // A prefix may be of any letters, and ends before the key does.
+    let key = name.bytes().rposition(of_no_key).map_or(0, |at| at + 1)..name.len();
+    if key.is_empty() {
+        return 0;
+    }
+    let is_before = |prefix: &&str| key.contains(&prefix.len()) && name.starts_with(*prefix);
+    if prefixes.iter().any(is_before) {
         ELSEWHERE
-    } else if is_key(name) {
+    } else if key.start == 0 {
         KNOWN
     } else {
         0
@@ -287,6 +291,36 @@ mod tests {
         let pod = of(json!({"envFrom": from, "env": env, "volumeMounts": [{"subPathExpr": path}]}));
         let expected: &[&str] = if is_fine { &[] } else { &[PATHS] };
         assert_eq!(refused(&pod), expected);
+    }
+
+    /// A name that can be nobody's is looked for in none.
+    #[test]
+    fn many_names_are_looked_for_in_much_that_is_taken() {
+        let long = "p".repeat(60);
+        let named = |name: &str, times: usize| {
+            let prefix = |at: usize| json!({"prefix": format!("{long}{at}"), "configMapRef": {"name": "m"}});
+            let from: Vec<_> = (0..10_000).map(prefix).collect();
+            of(json!({"envFrom": from, "args": [name.repeat(times)]}))
+        };
+        assert_eq!(refused(&named("$()", 300_000)), [""; 0]);
+        assert_eq!(refused(&named("$(a b )", 300_000)), [""; 0]);
+        assert_eq!(refused(&named(&format!("$({long}63x)"), 256)), [""; 0]);
+        assert_eq!(refused(&named(&format!("$({long}63x)"), 257)), [ENV]);
+    }
+
+    #[rstest]
+    #[case::a_key("a", &[""], ELSEWHERE)]
+    #[case::behind_its_prefix("p_a", &["p_"], ELSEWHERE)]
+    #[case::behind_one_of_other_letters("p a", &["p "], ELSEWHERE)]
+    #[case::behind_half_of_it("p a", &["p"], 0)]
+    #[case::no_more_than_its_prefix("p_", &["p_"], KNOWN)]
+    #[case::nothing_behind_it("p ", &["p "], 0)]
+    #[case::behind_more_than_ascii("\u{e9}a", &["\u{e9}"], ELSEWHERE)]
+    #[case::behind_another_letter("\u{e9}a", &["\u{e8}"], 0)]
+    #[case::of_a_service("DB_PORT", &["p_"], KNOWN)]
+    #[case::empty("", &[""], 0)]
+    fn a_name_is_found_behind_its_prefix(#[case] name: &str, #[case] prefixes: &[&str], #[case] expected: usize) {
+        assert_eq!(from_elsewhere(&prefixes.iter().copied().collect(), name), expected);
     }
 
     /// What charts of databases and of workflow engines write.
