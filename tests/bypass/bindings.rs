@@ -191,7 +191,7 @@ async fn the_account_is_bound_in_the_moment_in_which_its_namespace_is_fenced() {
 /// Fences a namespace and declares a workflow in it, either first, and then tries to bind its account: close together in the first rounds,
 /// and up to a second, for a machine that is slow to look. Whether the binding was written.
 async fn binds_first(world: &World, ada: &Actor, other: &str, round: u32) -> bool {
-    let (declared_first, after) = (round % 2 == 0, Duration::from_millis(4) * round * round);
+    let (declared_first, after) = (round.is_multiple_of(2), Duration::from_millis(4) * round * round);
     let ns = &world.namespace("first", &json!({})).await;
     let declare = async || {
         let declared = workflow("triage", &json!({}));
@@ -479,7 +479,7 @@ async fn the_admin_of_another_namespace_calls_every_fence_open() {
     gap.post(&all("RoleBinding", other), &extra).await.ok();
     let grant = binding("admin", &json!([rbac("User", "ada")]));
     admin.post(&all("RoleBinding", other), &grant).await.ok();
-    let ada = crate::world::Actor::new(cluster.user("ada", &[]).await);
+    let ada = Actor::new(cluster.user("ada", &[]).await);
     eventually(SOON, || async { ada.read(&all("RoleBinding", other)).await }).await;
     let attack = binding("view", &json!([rbac("Group", "system:authenticated")]));
     ada.post(&all("RoleBinding", other), &attack).await.ok();
