@@ -173,6 +173,48 @@ async fn a_tenant_holds_a_pod_by_a_finalizer() {
     has_pods(&world, ns, "job", 0).await;
 }
 
+/// Among more annotations than are compared one by one, a network plugin could not take back what it reported, and a pod never ended. By those
+/// that a class lets everybody write; where there were as many before the fence, the plugin is let all the same.
+///
+/// Held by: `pod-annotations`
+#[tokio::test]
+async fn a_tenant_leaves_a_network_plugin_no_annotation() {
+    let world = World::shared().await;
+    let ns = &world
+        .namespace("annotated", &json!({"ringfence.dev/warn": "default"}))
+        .await;
+    let many = |count: usize| {
+        let keys = (0..count).map(|at| (format!("kubectl.kubernetes.io/n{at}"), json!("")));
+        json!({"metadata": {"annotations": keys.collect::<serde_json::Map<_, _>>()}})
+    };
+    let lea = world.master("lea", &[]).await;
+    let mut before = pod("before", "triage");
+    before["metadata"]["annotations"] = many(1_001)["metadata"]["annotations"].clone();
+    before["spec"]["serviceAccountName"] = json!("default");
+    lea.post(&all("Pod", ns), &before).await.ok();
+    world.enforce(ns).await;
+    world.ready(ns, "triage", &json!({})).await;
+    lea.post(&all("Pod", ns), &pod("db", "triage")).await.ok();
+    let (_, edith) = world.tenant(ns).await;
+    let path = one("Pod", ns, "db");
+    for attacker in [&world.tess, &edith] {
+        attacker.patch(&path, &many(100)).await.ok();
+        let answer = attacker.patch(&path, &many(1_001)).await;
+        let said = answer.refused_by("pod-annotations");
+        assert!(said.contains("512 are the most"), "{said}");
+    }
+    let plugin = world
+        .master("system:serviceaccount:calico-system:calico-cni-plugin", &[])
+        .await;
+    for pod in ["db", "before"] {
+        for address in ["10.0.0.7/32", ""] {
+            let report = json!({"metadata": {"annotations": {"cni.projectcalico.org/podIP": address}}});
+            let status = format!("{}/status", one("Pod", ns, pod));
+            plugin.patch(&status, &report).await.ok();
+        }
+    }
+}
+
 /// Deleted in the foreground, or with what it owns left behind, a pod stays until that is dealt with; and anything may say that a pod owns it,
 /// and stay by a finalizer of its own. A StatefulSet or DaemonSet waits, and a Deployment takes up a ReplicaSet that is on its way out.
 ///
