@@ -20,14 +20,15 @@ pub fn guards() -> Vec<String> {
 /// The guard that lets network plugins report through a pod's status, and names by which annotations.
 pub const REPORTS_GUARD: &str = "ringfence-subresources";
 /// Its variable that names them.
-const UNLISTED: &str = "unlisted";
+const LISTED: &str = "reports";
 
 /// Annotations by which network plugins report, as the chart has them by default: whole keys.
-pub const REPORTS: [&str; 7] = [
+pub const REPORTS: [&str; 8] = [
     "ambient.istio.io/redirection",
     "cni.projectcalico.org/containerID",
     "cni.projectcalico.org/podIP",
     "cni.projectcalico.org/podIPs",
+    "cni.projectcalico.org/podNetns",
     "k8s.ovn.org/pod-networks",
     "k8s.v1.cni.cncf.io/network-status",
     "k8s.v1.cni.cncf.io/networks-status",
@@ -36,12 +37,15 @@ pub const REPORTS: [&str; 7] = [
 /// The same as that guard has them: whole keys, or prefixes that end with a slash. `None` where it does not say so in the chart's words.
 pub fn reports(guard: &Value) -> Option<Vec<String>> {
     let variables = guard.pointer("/spec/variables")?.as_array()?;
-    let named = |variable: &&Value| variable.get("name").and_then(Value::as_str) == Some(UNLISTED);
+    let named = |variable: &&Value| variable.get("name").and_then(Value::as_str) == Some(LISTED);
     let expression = variables.iter().find(named)?.get("expression")?.as_str()?;
-    let (list, _) = expression.split_once("![")?.1.split_once("].exists(")?;
+    let list = expression.strip_prefix('[')?.strip_suffix(']')?;
     let keys = list.split(',').map(str::trim).filter(|key| !key.is_empty());
-    keys.map(|key| Some(key.strip_prefix('\'')?.strip_suffix('\'')?.to_owned()))
-        .collect()
+    let bare = |key: &str| {
+        let key = key.strip_prefix('\'')?.strip_suffix('\'')?;
+        (!key.contains('\'')).then(|| key.to_owned())
+    };
+    keys.map(bare).collect()
 }
 
 /// Takes the annotations from a pod by which network plugins report: they were no part of what was made. Who wrote them is not asked,
@@ -112,12 +116,13 @@ mod tests {
     /// The chart's own words, with these keys.
     fn guard(keys: &[&str]) -> Value {
         let template = GUARDS.get_file("subresources.yaml").unwrap().contents_utf8().unwrap();
-        let (_, after) = template.split_once("name: unlisted\n").unwrap();
-        let (_, expression) = after.split_once("writtenAnnotations.filter(k, ![").unwrap();
-        let (_, rest) = expression.split_once("{{ end }}'{{ $key }}'{{ end }}").unwrap();
+        let (_, after) = template.split_once("name: reports\n").unwrap();
+        let (before, rest) = after.split_once("{{ range").unwrap();
+        let (_, rest) = rest.split_once("{{ end }}'{{ $key }}'{{ end }}").unwrap();
         let keys: Vec<_> = keys.iter().map(|key| format!("'{key}'")).collect();
-        let expression = format!("variables.writtenAnnotations.filter(k, ![{}{rest}", keys.join(", "));
-        json!({"spec": {"variables": [{"name": "isPod", "expression": "![x].exists("}, {"name": "unlisted", "expression": expression}]}})
+        let (_, opening) = before.split_once('"').unwrap();
+        let expression = format!("{opening}{}{}", keys.join(", "), rest.split_once('"').unwrap().0);
+        json!({"spec": {"variables": [{"name": "isPod", "expression": "[x]"}, {"name": "reports", "expression": expression}]}})
     }
 
     #[test]
@@ -127,8 +132,9 @@ mod tests {
         assert_eq!(reports(&guard(&[])).unwrap(), [""; 0]);
         for unread in [
             json!({}),
-            json!({"spec": {"variables": [{"name": "unlisted", "expression": "[]"}]}}),
-            json!({"spec": {"variables": [{"name": "unlisted", "expression": "![a, 'b'].exists(r, true)"}]}}),
+            json!({"spec": {"variables": [{"name": "unlisted", "expression": "['a']"}]}}),
+            json!({"spec": {"variables": [{"name": "reports", "expression": "[a, 'b']"}]}}),
+            json!({"spec": {"variables": [{"name": "reports", "expression": "['a'] + ['b']"}]}}),
         ] {
             assert_eq!(reports(&unread), None, "{unread}");
         }

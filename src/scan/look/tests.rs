@@ -525,8 +525,8 @@ async fn what_plugins_report_is_not_told_and_what_pods_ask_for_is() {
         with("of-a-value", "cni.example.com/ip"),
         with("asks", "k8s.v1.cni.cncf.io/networks"),
     ];
-    let expression = "variables.writtenAnnotations.filter(k, !['cni.example.com/'].exists(r, k.startsWith(r)))";
-    let guard = json!({"metadata": {"name": "ringfence-subresources"}, "spec": {"variables": [{"name": "unlisted", "expression": expression}]}});
+    let expression = "['cni.example.com/']";
+    let guard = json!({"metadata": {"name": "ringfence-subresources"}, "spec": {"variables": [{"name": "reports", "expression": expression}]}});
     let by_default = cluster().listing("pods", Some("ai"), pods);
     let by_value = by_default
         .clone()
