@@ -425,6 +425,11 @@ pub struct AIWorkflowClassStatus {
     /// What was detected of the cluster. Absent: not yet, or not to be detected; the condition says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
+    /// Ranges of Services, pods and nodes as they were detected last, while `cluster` is absent: no declared domain leads there, and they
+    /// open nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), inner(length(max = 49)))]
+    pub last_known_ranges: Vec<String>,
     /// Addresses of the API server, as ranges of one: no declared domain leads there. Absent: not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 49)))]

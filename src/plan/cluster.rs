@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::cidr;
-use crate::api::{AIWorkflowClass, ClusterStatus, ConditionStatus, Network, Reason};
+use crate::api::{AIWorkflowClass, AIWorkflowClassStatus, ClusterStatus, ConditionStatus, Network, Reason};
 
 /// Most ranges that a class knows: each of them may become an exception of every declared range.
 const MAX_RANGES: usize = 512;
@@ -118,12 +118,22 @@ fn joined(ranges: &[IpNet]) -> Vec<IpNet> {
     joined
 }
 
-/// What a class's status says of the cluster: `None` where nothing was detected.
-pub fn cluster_status(detection: &Detection) -> Option<ClusterStatus> {
-    let ranges = detection.as_ref().ok()?;
-    Some(ClusterStatus {
-        ranges: ranges.iter().map(ToString::to_string).collect(),
-    })
+/// Writes into a class's status what was detected of the cluster. Where nothing is any more, for one new Node without a range, what was is
+/// mostly true still: it opens nothing, and domains must not lead there from one second to the next. A status outlives every process that
+/// would remember it.
+pub fn say_detected(status: &mut AIWorkflowClassStatus, detection: &Detection) {
+    match detection {
+        Ok(ranges) => {
+            let ranges = ranges.iter().map(ToString::to_string).collect();
+            status.cluster = Some(ClusterStatus { ranges });
+            status.last_known_ranges.clear();
+        }
+        Err(_) => {
+            if let Some(before) = status.cluster.take() {
+                status.last_known_ranges = before.ranges;
+            }
+        }
+    }
 }
 
 /// What a class's status says of where the API server is: its addresses, each as a range.
@@ -164,7 +174,7 @@ pub fn cluster_condition(
     Some(said)
 }
 
-/// The cluster's ranges and where its API server is, as a class knows them; none where it does not.
+/// The cluster's ranges and where its API server is, as a class knows them, or knew them last; none where it never did. They close.
 pub fn cluster_ranges(class: &AIWorkflowClass) -> Vec<IpNet> {
     let said = class
         .spec
@@ -173,9 +183,12 @@ pub fn cluster_ranges(class: &AIWorkflowClass) -> Vec<IpNet> {
         .and_then(|cluster| cluster.api_server.as_ref());
     let said = said.iter().flat_map(|address| &address.cidrs);
     let found = class.status.iter().flat_map(|status| &status.api_server);
-    let api_server = said.chain(found).filter_map(|text| cidr::parse(text).ok());
+    let known_last = class.status.iter().flat_map(|status| &status.last_known_ranges);
+    let known_last = known_last.filter(|_| declared(class).is_none());
+    let texts = said.chain(found).chain(known_last);
+    let read = texts.filter_map(|text| cidr::parse(text).ok());
     let ranges = Ranges::of(class).0.unwrap_or_default();
-    ranges.into_iter().chain(api_server).collect()
+    ranges.into_iter().chain(read).collect()
 }
 
 /// Whether a class knows the cluster's ranges, so that declared ones can be opened without them.

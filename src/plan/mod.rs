@@ -61,7 +61,7 @@ pub use ceiling::above_ceiling;
 pub use claims::{claims, has_account, is_named, launchers_elsewhere};
 pub use class::{class_problems, default_class};
 pub use cluster::{
-    Detection, NodeFacts, api_server_status, cluster_condition, cluster_ranges, cluster_status, detect, knows_cluster,
+    Detection, NodeFacts, api_server_status, cluster_condition, cluster_ranges, detect, knows_cluster, say_detected,
 };
 pub use cluster_policy::{cluster_policy_name, cluster_policy_of, wants_cluster_policy};
 pub use compliance::{Compliance, Some20};

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
@@ -20,12 +20,16 @@ use crate::egress::{Holder, Token, Workflow};
 use crate::telemetry::EgressVerdict;
 
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
-/// How long the API server may take, whoever else waits for the same answer included.
+/// How long the API server may take, whoever else waits for the same answer included; and for one question. Whose node is dead answers nothing
+/// at all, and that must be found out in time to go by what it said before.
 const ANSWERED: Duration = Duration::from_secs(5);
-/// How long its yes holds, and its no. Where it is away, a yes goes on for longer: the token is of a pod that still has its address.
+const REVIEWED: Duration = Duration::from_secs(3);
+/// How long its yes holds, and its no. Where it cannot be asked, a yes goes on for longer: the token is of a pod that still has its address.
 const FRESH: Duration = Duration::from_secs(60);
 const FRESH_NO: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(3600);
+/// How long it is not asked again about a yes of which it said nothing: every connection would wait for its silence.
+const UNANSWERED: Duration = Duration::from_secs(5);
 /// How long whoever shows a token that is none waits: it asks no more often than this allows.
 const REST: Duration = Duration::from_secs(1);
 /// How many are asked about at a time, and of one address.
@@ -34,14 +38,25 @@ const UNDER_WAY: Most = Most {
     of_one: 4,
     of_strangers: 0,
 };
-/// How many answers are held. Beyond it, whoever has most of them loses its own: a pod makes up as many tokens as it likes.
+/// How many answers are held. A pod makes up as many tokens as it likes: beyond it, what is no yes goes first.
 const MAX_HELD: usize = 4096;
 
-/// What the API server said last of a token, and when. Whoever waits for it asks nothing.
-type Answered = Arc<tokio::sync::Mutex<Option<(Instant, Option<Holder>)>>>;
+/// What the API server says of a token. Whoever waits for it asks nothing.
+#[derive(Default)]
+struct Answered {
+    asking: tokio::sync::Mutex<()>,
+    last: Mutex<Last>,
+}
+
+/// What it said last, and when it was asked and said nothing.
+#[derive(Default)]
+struct Last {
+    answer: Option<(Instant, Option<Holder>)>,
+    unanswered: Option<Instant>,
+}
 
 /// By digest, of each namespace by itself.
-type Held = HashMap<String, HashMap<[u8; 32], Answered>>;
+type Held = HashMap<String, HashMap<[u8; 32], Arc<Answered>>>;
 
 /// Checks tokens.
 pub struct Tokens {
@@ -98,8 +113,7 @@ impl Tokens {
         if !token.claims(pods, audience) {
             return Err(bad());
         }
-        let holder = timeout(ANSWERED, self.holder(token, address, workflow)).await;
-        match holder.ok().flatten() {
+        match self.holder(token, address, workflow).await {
             Some(Some(holder)) if holder.is_one_of(pods, workflow) => Ok(()),
             Some(_) => Err(bad()),
             None => Err(Refused::new(
@@ -113,24 +127,38 @@ impl Tokens {
     /// Whose it is; `None`: nobody can tell now.
     async fn holder(&self, token: &Token, address: IpAddr, workflow: &Arc<Workflow>) -> Option<Option<Holder>> {
         let answered = self.answered(&workflow.namespace, token.digest());
-        let mut last = answered.lock().await;
-        if let Some((_, holder)) = last.as_ref().filter(|last| is_fresh(last)) {
-            return Some(holder.clone());
+        let asked = timeout(ANSWERED, self.ask(&answered, token, address, workflow)).await;
+        let asked = asked.ok().flatten();
+        asked.or_else(|| answered.last().yes().map(|(_, holder)| Some(holder.clone())))
+    }
+
+    /// `None`: no answer, or as many are asked about as may be.
+    async fn ask(
+        &self,
+        answered: &Answered,
+        token: &Token,
+        address: IpAddr,
+        workflow: &Arc<Workflow>,
+    ) -> Option<Option<Holder>> {
+        let _asking = answered.asking.lock().await;
+        if let Some(holder) = answered.last().known() {
+            return Some(holder);
         }
         let _place = self.under_way.take(address, Some(workflow))?;
-        match self.review(token).await {
-            Some(holder) => {
-                if holder.is_none() {
-                    sleep(REST).await;
-                }
-                *last = Some((Instant::now(), holder.clone()));
-                Some(holder)
-            }
-            None => {
-                let known = last.as_ref().filter(|(at, _)| at.elapsed() < STALE);
-                known.and_then(|(_, holder)| holder.clone()).map(Some)
-            }
+        let holder = timeout(REVIEWED, self.review(token)).await.ok().flatten();
+        let Some(holder) = holder else {
+            answered.last().unanswered = Some(Instant::now());
+            return None;
+        };
+        // Before the rest, in which whoever waits may be gone: no yes of before counts against a no.
+        *answered.last() = Last {
+            answer: Some((Instant::now(), holder.clone())),
+            unanswered: None,
+        };
+        if holder.is_none() {
+            sleep(REST).await;
         }
+        Some(holder)
     }
 
     /// Asks. `None`: no answer. Errors may hold what was sent, and are not told.
@@ -145,58 +173,71 @@ impl Tokens {
         Some(Holder::read(answer.get("status")?, &self.audience))
     }
 
-    fn answered(&self, namespace: &str, digest: [u8; 32]) -> Answered {
+    fn answered(&self, namespace: &str, digest: [u8; 32]) -> Arc<Answered> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_held = |held: &Held| held.get(namespace).is_some_and(|of| of.contains_key(&digest));
-        if !is_held(&held) && held.values().map(HashMap::len).sum::<usize>() >= MAX_HELD {
+        if !is_held(&held) && count(&held) >= MAX_HELD {
             make_room(&mut held);
         }
         Arc::clone(held.entry(namespace.to_owned()).or_default().entry(digest).or_default())
     }
 }
 
-fn make_room(held: &mut Held) {
-    held.retain(|_, of| {
-        of.retain(|_, answered| {
-            answered
-                .try_lock()
-                .is_ok_and(|last| last.as_ref().is_some_and(is_fresh))
-        });
-        !of.is_empty()
-    });
-    if held.values().map(HashMap::len).sum::<usize>() >= MAX_HELD {
-        let most = held.iter().max_by_key(|(_, of)| of.len());
-        if let Some(most) = most.map(|(namespace, _)| namespace.clone()) {
-            held.remove(&most);
-        }
+impl Answered {
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn yes_since(&self) -> Option<Instant> {
+        self.last().yes().map(|(at, _)| at)
     }
 }
 
-fn is_fresh((at, holder): &(Instant, Option<Holder>)) -> bool {
-    at.elapsed() < if holder.is_some() { FRESH } else { FRESH_NO }
+impl Last {
+    /// What need not be asked again now.
+    fn known(&self) -> Option<Option<Holder>> {
+        let (at, holder) = self.answer.as_ref()?;
+        let is_silent = self.unanswered.is_some_and(|at| at.elapsed() < UNANSWERED);
+        let holds = match holder {
+            None => FRESH_NO,
+            Some(_) if is_silent => STALE,
+            Some(_) => FRESH,
+        };
+        (at.elapsed() < holds).then(|| holder.clone())
+    }
+
+    /// The yes that counts where nobody can be asked. A pod may see to that for itself, by taking its places: it wins an hour for a token that was
+    /// its own, and that others cannot use.
+    fn yes(&self) -> Option<(Instant, &Holder)> {
+        let (at, holder) = self.answer.as_ref()?;
+        let holder = holder.as_ref().filter(|_| at.elapsed() < STALE)?;
+        Some((*at, holder))
+    }
+}
+
+fn count(held: &Held) -> usize {
+    held.values().map(HashMap::len).sum()
+}
+
+/// A yes costs the API server's word, and cannot be had again while it is away: whoever makes tokens up must cost nobody else one. So what is no
+/// yes goes first, unless somebody waits for it; then the older half of whoever has most.
+fn make_room(held: &mut Held) {
+    held.retain(|_, of| {
+        of.retain(|_, answered| answered.yes_since().is_some() || Arc::strong_count(answered) > 1);
+        !of.is_empty()
+    });
+    if count(held) < MAX_HELD {
+        return;
+    }
+    let Some(most) = held.values_mut().max_by_key(|of| of.len()) else {
+        return;
+    };
+    // What is no yes is older than any.
+    let mut since: Vec<_> = most.values().map(|answered| answered.yes_since()).collect();
+    since.sort_unstable();
+    let middle = since.get(since.len() / 2).copied().flatten();
+    most.retain(|_, answered| answered.yes_since() > middle);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn digest(number: usize) -> [u8; 32] {
-        let mut digest = [0; 32];
-        digest[..8].copy_from_slice(&number.to_be_bytes());
-        digest
-    }
-
-    fn answered() -> Answered {
-        let holder = Holder::read(&json!({}), "ringfence-egress");
-        Arc::new(tokio::sync::Mutex::new(Some((Instant::now(), holder))))
-    }
-
-    #[test]
-    fn whoever_has_most_answers_loses_its_own() {
-        let of = |many: usize| (0..many).map(|number| (digest(number), answered())).collect();
-        let mut held = Held::from([("victim".to_owned(), of(10)), ("greedy".to_owned(), of(MAX_HELD - 10))]);
-        make_room(&mut held);
-        assert_eq!(held.len(), 1);
-        assert_eq!(held["victim"].len(), 10);
-    }
-}
+mod tests;

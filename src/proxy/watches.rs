@@ -319,15 +319,19 @@ impl Told for AIWorkflowClass {
             "status",
             Keep::Only(&[
                 ("cluster", Keep::Only(&[("ranges", Keep::Whole)])),
+                ("lastKnownRanges", Keep::Whole),
                 ("apiServer", Keep::Whole),
             ]),
         ),
     ]);
 
-    /// What it declares stands instead of what was detected. One that cannot be read closes nothing, and the others do.
+    /// What it declares stands instead of what was detected, now or last. One that cannot be read closes nothing, and the others do.
     fn read(_: &ObjectMeta, object: &Value) -> Seen {
         let declared = object.pointer("/spec/cluster/clusterCIDRs");
-        let known = declared.or_else(|| object.pointer("/status/cluster/ranges"));
+        let detected = || object.pointer("/status/cluster/ranges");
+        let known = declared
+            .or_else(detected)
+            .or_else(|| object.pointer("/status/lastKnownRanges"));
         // The API server may have addresses of the world.
         let api_server = ["/spec/cluster/apiServer/cidrs", "/status/apiServer"].map(|path| object.pointer(path));
         let lists = [known].into_iter().chain(api_server).flatten();
@@ -520,6 +524,11 @@ mod tests {
         let declared = json!({"cluster": {"clusterCIDRs": ["25.0.0.0/8"]}});
         assert_eq!(ranges(declared, detected), ["25.0.0.0/8"]);
         assert_eq!(ranges(json!({}), Value::Null), [""; 0]);
+        // Where nothing is detected any more, what was stays closed.
+        let before = json!({"lastKnownRanges": ["25.0.0.0/8"]});
+        assert_eq!(ranges(json!({}), before.clone()), ["25.0.0.0/8"]);
+        let declared = json!({"cluster": {"clusterCIDRs": ["10.1.0.0/16"]}});
+        assert_eq!(ranges(declared, before), ["10.1.0.0/16"]);
         // The API server is of the cluster too, by both.
         let declared = json!({"cluster": {"apiServer": {"cidrs": ["34.1.2.0/28"], "ports": [443]}}});
         let detected = json!({"apiServer": ["34.1.2.3/32", "2a0e:8f02::1/128"]});

@@ -11,8 +11,8 @@ use super::{CallError, Context, RESYNC, RETRY, calls, cluster, jittered, lean::L
 use crate::{
     api::{AIWorkflowClass, ConditionStatus, ConditionType, DEFAULT_CLASS, DnsStatus, Reason, find, set},
     plan::{
-        CLUSTER_DOMAIN, api_server_status, class_problems, cluster_condition, cluster_status, default_class,
-        is_cluster_only, tenants_condition,
+        CLUSTER_DOMAIN, api_server_status, class_problems, cluster_condition, default_class, is_cluster_only,
+        say_detected, tenants_condition,
     },
     telemetry::Controller,
 };
@@ -67,7 +67,7 @@ async fn write_status(class: &AIWorkflowClass, context: &Context) -> Result<Opti
     );
     let detection = context.ranges.borrow().clone();
     if let Some(detection) = &detection {
-        status.cluster = cluster_status(detection);
+        say_detected(&mut status, detection);
     }
     // Of what cannot be read now, what was known last stands.
     match cluster::api_server(context).await {

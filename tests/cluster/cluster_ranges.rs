@@ -287,6 +287,13 @@ async fn what_cannot_be_detected_closes_every_range(scene: &Scene) {
     scene.admin.delete(&format!("{NODES}/a")).await.ok();
     let started = Instant::now();
     scene.class_says("NotDetected", "no Node has spec.podCIDRs").await;
+    // What was known closes still, and opens nothing.
+    let status = scene.admin.get(CLASS).await.ok()["status"].clone();
+    let known = status["lastKnownRanges"].as_array().unwrap();
+    assert!(
+        status.get("cluster").is_none() && known.contains(&json!("10.244.0.0/24")),
+        "{status}"
+    );
     let refused = scene.ready("world", "False", "OutsideClass").await;
     assert!(started.elapsed() < QUICK, "{:?}", started.elapsed());
     let message = condition(&refused, "Accepted")["message"].as_str().unwrap();
@@ -342,6 +349,8 @@ async fn too_many_ranges_are_not_detected(scene: &Scene) {
     scene.admin.delete(&format!("{NODES}/c")).await.ok();
     scene.ready("world", "True", "Fenced").await;
     scene.carves(&["10.112.0.0/20", "10.96.0.0/16"]).await;
+    let status = scene.admin.get(CLASS).await.ok()["status"].clone();
+    assert!(status.get("lastKnownRanges").is_none(), "{status}");
 }
 
 async fn a_right_that_is_missing_is_said(scene: &Scene, ringfence: Ringfence) {

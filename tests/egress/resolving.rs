@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use domain::base::iana::Rcode;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use ringfence::api::AIWorkflowClass;
 use rstest::rstest;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -11,7 +15,7 @@ use tokio::time::timeout;
 use crate::client;
 use crate::dns::Script;
 use crate::hosts::ZONE;
-use crate::world::{World, run};
+use crate::world::{Egress, SOON, World, run};
 
 /// What becomes of a request for a host that is scripted so.
 async fn scripted(of: &str, script: Script) -> (String, Result<String, client::Answer>) {
@@ -174,14 +178,14 @@ fn what_a_class_knows_as_the_clusters_is_not_connected_to() {
             .unwrap();
         let (mut reached, _) = inside.accept().await.unwrap();
         reached.read_exact(&mut [0; 5]).await.unwrap();
-        let class = serde_json::json!({
+        let class = json!({
             "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "knows"},
             "spec": {"images": {"allowed": ["**"]}, "cluster": {"clusterCIDRs": ["127.0.0.98/31"]}},
         });
-        let classes: kube::Api<ringfence::api::AIWorkflowClass> = kube::Api::all(world.client.clone());
+        let classes: Api<AIWorkflowClass> = Api::all(world.client.clone());
         let class = serde_json::from_value(class).unwrap();
-        classes.create(&kube::api::PostParams::default(), &class).await.unwrap();
-        support::eventually(crate::world::SOON, || async {
+        classes.create(&PostParams::default(), &class).await.unwrap();
+        support::eventually(SOON, || async {
             let refused = world.fetch(pod, &host, "/").await.unwrap_err();
             anyhow::ensure!(refused.status == 502, "{refused:?}");
             anyhow::ensure!(
@@ -193,9 +197,7 @@ fn what_a_class_knows_as_the_clusters_is_not_connected_to() {
             Ok(())
         })
         .await;
-        let ended = timeout(crate::world::SOON, tunnel.read(&mut [0]))
-            .await
-            .expect("it goes on");
+        let ended = timeout(SOON, tunnel.read(&mut [0])).await.expect("it goes on");
         assert_eq!(ended.unwrap_or(0), 0);
         let line = world.proxy.line(&open).await;
         assert!(
@@ -205,6 +207,51 @@ fn what_a_class_knows_as_the_clusters_is_not_connected_to() {
                 .ends_with("cluster's own pods, Services or nodes"),
             "{line}"
         );
+    });
+}
+
+/// A Node without a range has the operator detect nothing for a while, and a proxy that is started meanwhile has nothing of its own to go by.
+#[test]
+fn what_was_detected_last_is_not_connected_to() {
+    run(async {
+        let world = World::get().await;
+        let host = world.host("cluster-before");
+        world.dns.script(&host, Script::of(&["127.0.0.96"]));
+        let workflow = world.workflow(&[&host], &[world.hosts.tls]).await;
+        let pod = world.pod(&workflow).await;
+        let class = json!({
+            "apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": "knew"},
+            "spec": {"images": {"allowed": ["**"]}},
+        });
+        let classes: Api<AIWorkflowClass> = Api::all(world.client.clone());
+        let class = serde_json::from_value(class).unwrap();
+        classes.create(&PostParams::default(), &class).await.unwrap();
+        let says = async |status: Value| {
+            let status = Patch::Merge(json!({"status": status}));
+            classes
+                .patch_status("knew", &PatchParams::default(), &status)
+                .await
+                .unwrap();
+        };
+        let is_refused = async |proxy: &Egress| {
+            let refused = world.fetch_by(proxy, pod, &host, "/").await.unwrap_err();
+            anyhow::ensure!(refused.body.contains("it is of the cluster's own"), "{refused:?}");
+            anyhow::Ok(())
+        };
+        says(json!({"cluster": {"ranges": ["127.0.0.96/32"]}})).await;
+        support::eventually(SOON, || is_refused(&world.proxy)).await;
+        says(json!({"cluster": null, "lastKnownRanges": ["127.0.0.96/32"]})).await;
+        let started = world.proxy_with(&[]).await;
+        for proxy in [&started, &world.proxy] {
+            is_refused(proxy).await.unwrap();
+        }
+        says(json!({"lastKnownRanges": null})).await;
+        support::eventually(SOON, || async {
+            let reached = world.fetch_by(&started, pod, &host, "/").await.unwrap_err();
+            anyhow::ensure!(reached.body.contains("does not answer"), "{reached:?}");
+            Ok(())
+        })
+        .await;
     });
 }
 

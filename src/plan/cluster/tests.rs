@@ -12,8 +12,16 @@ fn node(pods: &[&str], addresses: &[&str]) -> NodeFacts {
     NodeFacts::new(strings(pods), typed)
 }
 
+fn after(mut before: AIWorkflowClassStatus, detection: &Detection) -> AIWorkflowClassStatus {
+    say_detected(&mut before, detection);
+    before
+}
+
 fn said(detection: &Detection) -> Vec<String> {
-    cluster_status(detection).unwrap().ranges
+    after(AIWorkflowClassStatus::default(), detection)
+        .cluster
+        .unwrap()
+        .ranges
 }
 
 fn class(cluster: &Value, detected: Option<&[&str]>) -> AIWorkflowClass {
@@ -88,13 +96,44 @@ fn what_may_be_incomplete_is_not_detected(
     let own: Vec<_> = own.iter().map(|own| own.parse().unwrap()).collect();
     let detection = detect(&strings(services), &nodes, &own);
     assert!(detection.as_ref().unwrap_err().contains(why), "{detection:?}");
-    assert_eq!(cluster_status(&detection), None);
+    let never = AIWorkflowClassStatus::default();
+    assert_eq!(after(never.clone(), &detection), never);
     let (status, reason, message) = cluster_condition(&class(&json!({}), None), Some(&detection)).unwrap();
     assert_eq!((status, reason), (ConditionStatus::False, Reason::NotDetected));
     assert!(
         message.contains(why) && message.contains("spec.cluster.clusterCIDRs"),
         "{message}"
     );
+}
+
+/// A Node that gets no range for a while says nothing of those that have one.
+#[test]
+fn what_was_detected_last_closes_still_and_opens_nothing() {
+    let knows = |status: &AIWorkflowClassStatus, cluster: Value| {
+        let mut class = class(&cluster, None);
+        class.status = Some(status.clone());
+        let closed: Vec<_> = cluster_ranges(&class).iter().map(ToString::to_string).collect();
+        (closed, knows_cluster(&class))
+    };
+    let failed: Detection = Err("1 of 2 Nodes have no spec.podCIDRs".to_owned());
+    let services = strings(&["25.0.0.0/8"]);
+    let mut status = after(AIWorkflowClassStatus::default(), &detect(&services, &[], &[]));
+    let (closed, is_known) = knows(&status, json!({}));
+    assert!(is_known && closed.contains(&"25.0.0.0/8".to_owned()), "{closed:?}");
+    // Whatever fails next, and however often.
+    for _ in 0..2 {
+        status = after(status, &failed);
+        assert_eq!(knows(&status, json!({})), (strings(&["25.0.0.0/8"]), false));
+    }
+    let declared = knows(&status, json!({"clusterCIDRs": ["26.0.0.0/8"]}));
+    assert!(
+        declared.1 && !declared.0.contains(&"25.0.0.0/8".to_owned()),
+        "{declared:?}"
+    );
+    status = after(status, &detect(&strings(&["27.0.0.0/8"]), &[], &[]));
+    assert_eq!(status.last_known_ranges, [""; 0]);
+    let (closed, is_known) = knows(&status, json!({}));
+    assert!(is_known && !closed.contains(&"25.0.0.0/8".to_owned()), "{closed:?}");
 }
 
 /// No node, no pod: the first one brings its range along. One that goes brings none any more.
