@@ -1,8 +1,9 @@
-//! `ringfence diff`: what applying declarations would change of the fence that stands in a cluster.
+//! `ringfence diff`: what applying declarations would change in a cluster, of themselves and of the fence that stands there.
 //!
 //! The controllers' own observation and `plan` decide. Must never: write, not even to try, or read a Secret.
 
 mod compare;
+mod declared;
 mod planning;
 mod proposal;
 mod text;
@@ -23,8 +24,9 @@ use proposal::Proposal;
 /// Print what applying declarations would change of the fence that stands in a cluster.
 ///
 /// Reads AIWorkflows, AIWorkflowGrants, AIWorkflowClasses and Namespaces, looks at the cluster as the operator would, with
-/// your rights, and prints how NetworkPolicies, ServiceAccounts, Roles and RoleBindings would change. A class or a Namespace
-/// is compared for all its workflows. The conditions that workflows and grants would have go to standard error as comments.
+/// your rights, and prints how the declarations themselves, NetworkPolicies, ServiceAccounts, Roles and RoleBindings would
+/// change. A class or a Namespace is compared for all its workflows. The conditions that workflows and grants would have go to
+/// standard error as comments; one that would be worse is a difference too.
 ///
 /// What the operator itself may grant, its ceiling, is not looked at. Labels of a Namespace are added to those that are there.
 ///

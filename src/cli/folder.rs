@@ -13,24 +13,32 @@ const MAX_ENTRIES: usize = 100_000;
 /// The files and folders in a folder that are not hidden, ordered by name. A mounted ConfigMap shows each file twice: by a link, and
 /// below `..data`.
 pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = everything(folder)?;
+    found.retain(|path| !is_hidden(path));
+    Ok(found)
+}
+
+/// The same with what is hidden, which comes last.
+pub(super) fn everything(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
-        }
         if found.len() >= MAX_ENTRIES {
             let message = format!("more than {MAX_ENTRIES} files and folders in it");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        found.push(entry.path());
+        found.push(entry?.path());
     }
-    found.sort();
+    found.sort_by_cached_key(|path| (is_hidden(path), path.clone()));
     Ok(found)
 }
 
-/// Whether a file may hold objects, by the end of its name.
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().starts_with('.')
+}
+
+/// Whether a file may hold objects, by the end of its name, as kubectl tells it: `.yaml` alone is one too.
 pub(super) fn is_manifest(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    ["yaml", "yml", "json"].iter().any(|known| extension == *known)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    [".yaml", ".yml", ".json"].iter().any(|known| name.ends_with(known))
 }

@@ -14,7 +14,10 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::schema;
+use super::{
+    documents::{Documents, parse},
+    schema,
+};
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicyException};
 
 /// Longest input, in bytes. An object of the API server has at most 1.5 MiB.
@@ -76,11 +79,10 @@ fn bounded(source: impl Read, most: u64) -> Result<String> {
 
 /// The objects of a text, each with the number of its document. A List is what it lists.
 pub(super) fn objects(text: &str) -> Result<Vec<(usize, Value)>> {
-    // Snippets of the input in an error would carry what else lies in the file, Secrets included.
-    let options = serde_saphyr::options! { with_snippet: false };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).context("this is no YAML")?;
     let mut objects = Vec::new();
-    for (number, document) in (1..).zip(documents) {
+    for (number, document) in (1..).zip(Documents::new(text.as_bytes(), text.len() as u64)) {
+        let document = document.and_then(|document| parse(&document));
+        let document = document.map_err(|problem| anyhow!("{problem}"))?;
         let listed = listed(document).map_err(|why| anyhow!("document {number}: {why}"))?;
         objects.extend(listed.into_iter().map(|object| (number, object)));
     }

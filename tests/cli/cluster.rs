@@ -262,7 +262,11 @@ fn a_file_is_read_before_anybody_is_asked() {
             "",
             "no-such-file.yaml: cannot be read",
         ),
-        (&["diff", "-"], "a: b: c", "standard input: this is no YAML"),
+        (
+            &["diff", "-"],
+            "a: b: c",
+            "standard input: line 1, column 5: this is no YAML",
+        ),
         (
             &["diff", "-"],
             "",

@@ -164,6 +164,7 @@ fn the_environment_names_several() {
 #[case::known("no-literal-secrets: {}\n", GOES_ON)]
 #[case::unknown("no-literal-secret: {}\n", "there is no policy `no-literal-secret`")]
 #[case::no_map("[]\n", "is no YAML map of parameters by policy name")]
+#[case::a_line_of_gos_own("a: {} # x\u{85}b: {}\n", "by policy name: line 1, column 10: U+0085 is here")]
 fn parameters_have_two_names(
     #[case] text: &str,
     #[case] words: &str,

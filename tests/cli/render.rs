@@ -404,7 +404,15 @@ fn workflow(name: &str, more: &str) -> String {
 #[rstest]
 #[case::empty(String::new(), "neither an AIWorkflow nor an AIWorkflowGrant")]
 #[case::only_comments("# nothing\n---\n---\n".to_owned(), "neither an AIWorkflow nor an AIWorkflowGrant")]
-#[case::not_yaml("a: b: c".to_owned(), "standard input: this is no YAML")]
+#[case::not_yaml("a: b: c".to_owned(), "standard input: line 1, column 5: this is no YAML")]
+#[case::a_line_of_kubectls_own(workflow("x", "") + "# a comment\u{2028}# and more\n", "standard input: line 3, column 12: U+2028 is here")]
+#[case::a_merge_key_that_wins(
+    workflow(
+        "x",
+        ", network: {egress: [{name: a, to: {apiServer: {}}, ports: [{port: 80, <<: {port: 443}}]}]}"
+    ),
+    "line 2, column 206: << merges port too"
+)]
 #[case::cut_off(r#"{"kind": "AIWorkflow", "#.to_owned(), "no YAML")]
 #[case::same_key_twice("{kind: A, kind: B}".to_owned(), "no YAML")]
 #[case::scalar("hello".to_owned(), "document 1: this is no Kubernetes object")]

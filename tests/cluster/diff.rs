@@ -32,11 +32,17 @@ async fn changes(world: &World, manifests: &[Value]) -> (Vec<String>, Value) {
     assert_eq!(said.code, Some(i32::from(!changes.is_empty())), "{said}");
     let text = |change: &Value, key: &str| change[key].as_str().expect("a text").to_owned();
     let short = |change: &Value| {
+        // What is of the cluster is told by its name.
+        let place = if change["namespace"].is_null() {
+            "name"
+        } else {
+            "namespace"
+        };
         format!(
             "{} {} {}",
             text(change, "change"),
             text(change, "kind"),
-            text(change, "namespace")
+            text(change, place)
         )
     };
     (changes.iter().map(short).collect(), told)
@@ -116,12 +122,14 @@ async fn what_is_foretold_is_what_happens_and_then_nothing_differs() {
     assert_eq!(
         foretold,
         [
+            format!("create AIWorkflow {home}"),
             format!("create NetworkPolicy {home}"),
             format!("create ServiceAccount {home}"),
             format!("create Role {home}"),
             format!("create Role {home}"),
             format!("create RoleBinding {home}"),
             format!("create RoleBinding {home}"),
+            format!("create AIWorkflowGrant {vectors}"),
             format!("create Role {vectors}"),
             format!("create RoleBinding {vectors}"),
         ]
@@ -199,6 +207,7 @@ async fn what_is_foretold_is_what_happens_and_then_nothing_differs() {
     assert_eq!(
         foretold,
         [
+            format!("replace AIWorkflow {home}"),
             format!("replace NetworkPolicy {home}"),
             format!("replace Role {home}"),
             format!("delete RoleBinding {vectors}"),
@@ -245,12 +254,14 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
     assert_eq!(
         foretold,
         [
+            format!("replace AIWorkflowClass {class}"),
+            format!("replace AIWorkflow {one_space}"),
             format!("delete RoleBinding {one_space}"),
             format!("delete Role {one_space}")
         ]
     );
     assert!(
-        told["changes"][1]["before"]["rules"].is_array() && told["changes"][1].get("after").is_none(),
+        told["changes"][3]["before"]["rules"].is_array() && told["changes"][3].get("after").is_none(),
         "{told}"
     );
     assert_eq!(
@@ -261,16 +272,17 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
     // A mode that is set brings the default-deny and the fences of all that waits there; with the class of the same input.
     let fenced = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other_space, "labels": {"ringfence.dev/enforce": class}}});
     let (foretold, _) = changes(&world, std::slice::from_ref(&fenced)).await;
+    let created = [
+        "NetworkPolicy",
+        "NetworkPolicy",
+        "ServiceAccount",
+        "Role",
+        "RoleBinding",
+    ]
+    .map(|kind| format!("create {kind} {other_space}"));
     assert_eq!(
         foretold,
-        [
-            "NetworkPolicy",
-            "NetworkPolicy",
-            "ServiceAccount",
-            "Role",
-            "RoleBinding"
-        ]
-        .map(|kind| format!("create {kind} {other_space}"))
+        [&[format!("replace Namespace {other_space}")], &created[..]].concat()
     );
     let (foretold, _) = changes(&world, &[fenced, narrower]).await;
     let kinds: Vec<_> = foretold
@@ -280,7 +292,7 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
         .collect();
     assert_eq!(
         kinds,
-        ["NetworkPolicy", "NetworkPolicy", "ServiceAccount"],
+        ["Namespace", "NetworkPolicy", "NetworkPolicy", "ServiceAccount"],
         "{foretold:?}"
     );
 
@@ -288,12 +300,106 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
     let name = unique("diff-new");
     let new = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"ringfence.dev/enforce": "default"}}});
     let (foretold, _) = changes(&world, &[new, in_namespace(&name, "first", &json!({}))]).await;
-    assert_eq!(foretold.len(), 3, "{foretold:?}");
+    assert_eq!(foretold.len(), 5, "{foretold:?}");
     let said = diff(&world, &[in_namespace(&name, "first", &json!({}))]).await;
     assert_eq!(said.code, Some(2), "{said}");
     assert!(
         said.stderr.contains(&format!("namespace {name} does not exist")),
         "{said}"
+    );
+}
+
+/// What the webhook alone reads of a declaration opens doors, and is no object that could differ.
+#[tokio::test]
+async fn what_becomes_no_object_is_told_as_the_declaration() {
+    let world = World::shared().await;
+    let opened = json!({
+        "images": {"allowed": ["**"]},
+        "identity": {"audiences": ["vault"]},
+        "debug": {"maxHours": 24},
+    });
+    let class = world.class(&opened).await;
+    let home = world
+        .namespace("diff-doors", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world.ready(&home, "triage", &json!({})).await;
+    let in_class = |spec: &Value| json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": class}, "spec": spec});
+    let same = [in_namespace(&home, "triage", &json!({})), in_class(&opened)];
+    assert_eq!(changes(&world, &same).await.0, Vec::<String>::new());
+
+    for more in [
+        json!({"launchers": [{"user": "lea"}, {"user": "mallory"}]}),
+        json!({"images": ["**"]}),
+        json!({"secrets": [{"name": "db", "secretRef": {"name": "db-root"}}]}),
+        json!({"identity": {"audiences": [{"audience": "vault"}]}}),
+        json!({"debug": {"allow": ["Exec"], "until": "2030-12-01T12:00:00Z"}}),
+    ] {
+        let changed = in_namespace(&home, "triage", &more);
+        let (foretold, told) = changes(&world, std::slice::from_ref(&changed)).await;
+        assert_eq!(foretold, [format!("replace AIWorkflow {home}")], "{more}");
+        let [before, after] = ["before", "after"].map(|side| &told["changes"][0][side]["spec"]);
+        assert_eq!(
+            (before, after),
+            (&workflow("triage", &json!({}))["spec"], &changed["spec"])
+        );
+        assert!(told["changes"][0]["after"].get("status").is_none(), "{told}");
+    }
+    let said = diff(
+        &world,
+        &[in_namespace(
+            &home,
+            "triage",
+            &json!({"launchers": [{"user": "lea"}, {"user": "mallory"}]}),
+        )],
+    )
+    .await;
+    let shown = [
+        format!("--- live/AIWorkflow/{home}/triage\n+++ applied/AIWorkflow/{home}/triage\n"),
+        "\n+  - user: mallory\n".to_owned(),
+    ];
+    assert!(
+        said.code == Some(1) && shown.iter().all(|words| said.stdout.contains(words)),
+        "{said}"
+    );
+
+    for (field, more) in [
+        ("podSecurity", json!("Baseline")),
+        ("volumes", json!({"types": ["nfs"]})),
+        ("launchers", json!([{"group": "developers"}])),
+        ("podAnnotations", json!(["k8s.v1.cni.cncf.io/networks"])),
+        ("debug", json!({"maxHours": 100})),
+        ("exceptions", json!({"namespaces": ["platform"], "maxDays": 30})),
+    ] {
+        let mut wider = opened.clone();
+        wider[field] = more;
+        let (foretold, told) = changes(&world, &[in_class(&wider)]).await;
+        assert_eq!(foretold, [format!("replace AIWorkflowClass {class}")], "{field}");
+        assert_eq!(told["changes"][0]["after"]["spec"][field], wider[field], "{told}");
+    }
+
+    // What takes no object away takes the workflow itself out of its class, so that no pod of it comes any more.
+    let mut narrower = opened.clone();
+    narrower["images"]["allowed"] = json!(["other/**"]);
+    let (foretold, told) = changes(&world, &[in_class(&narrower)]).await;
+    let both = [
+        format!("replace AIWorkflowClass {class}"),
+        format!("replace AIWorkflow {home}"),
+    ];
+    assert_eq!(foretold, both, "{told}");
+    let accepted = |side: &str| told["changes"][1][side]["status"]["conditions"][0].clone();
+    assert_eq!(
+        [accepted("before"), accepted("after")],
+        [("True", "Accepted"), ("False", "OutsideClass")]
+            .map(|(status, reason)| json!({"type": "Accepted", "status": status, "reason": reason}))
+    );
+    let new = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflowClass", "metadata": {"name": unique("class")}, "spec": {}});
+    let (foretold, _) = changes(&world, std::slice::from_ref(&new)).await;
+    assert_eq!(
+        foretold,
+        [format!(
+            "create AIWorkflowClass {}",
+            new["metadata"]["name"].as_str().unwrap()
+        )]
     );
 }
 

@@ -511,9 +511,10 @@ async fn a_diff_tells_what_becomes_of_it(place: &Place<'_>) {
     for (domains, change) in [(&["b.example.com"][..], "replace"), (&[], "delete")] {
         let said = diff(domains, &["-o", "json"]).await;
         let told: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-        let [only] = told["changes"].as_array().expect("changes").as_slice() else {
+        let [declaration, only] = told["changes"].as_array().expect("changes").as_slice() else {
             panic!("{told}")
         };
+        assert_eq!(declaration["kind"], "AIWorkflow", "{told}");
         assert_eq!(
             (&only["change"], &only["kind"], &only["name"], &only["namespace"]),
             (

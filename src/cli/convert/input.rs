@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::cli::{
-    documents::{Document, Documents, Problem},
+    documents::{Documents, parse},
     folder::{entries, is_manifest},
     manifests,
 };
@@ -101,10 +101,10 @@ fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
 fn documents(text: &str) -> Result<Vec<(u32, Value)>> {
     let mut found = Vec::new();
     for document in Documents::new(text.as_bytes(), MAX_FILE) {
-        let Document { line, text, .. } = document
-            .map_err(|Problem { line, message, .. }| anyhow!("the document that begins at line {line}: {message}"))?;
-        let objects = manifests::objects(&text).with_context(|| format!("the document that begins at line {line}"))?;
-        found.extend(objects.into_iter().map(|(_, object)| (line, object)));
+        let read = document.and_then(|document| Ok((document.line, parse(&document)?)));
+        let (line, value) = read.map_err(|problem| anyhow!("{problem}"))?;
+        let objects = manifests::listed(value).map_err(|why| anyhow!("line {line}: {why}"))?;
+        found.extend(objects.into_iter().map(|object| (line, object)));
     }
     Ok(found)
 }
@@ -134,10 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_is_told_with_its_line() {
-        let error = documents("a: 1\n---\nb: [\n").expect_err("no YAML");
-        assert!(
-            format!("{error:#}").starts_with("the document that begins at line 3: this is no YAML"),
-            "{error:#}"
-        );
+        let error = documents("a: 1\n---\nb: [\n").expect_err("no YAML").to_string();
+        assert!(error.starts_with("line 3, column 4: this is no YAML"), "{error}");
     }
 }

@@ -1,19 +1,25 @@
-//! Plans beside what is there: which objects would differ, and what would be said of the declarations.
+//! Plans beside what is there: which declarations and objects would differ, and what would be said of the declarations.
 
+use std::collections::BTreeMap;
+
+use anyhow::Result;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::super::render::namespace_of;
+use super::{
+    super::render::namespace_of,
+    declared::{self, Named, worse},
+};
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Condition, ConditionStatus, ConditionType, DEFAULT_DENY_NAME,
-        Mode, Reason,
+        AIWorkflow, AIWorkflowClass, AIWorkflowClassSpec, AIWorkflowGrant, AIWorkflowGrantSpec, AIWorkflowSpec,
+        Condition, ConditionStatus, ConditionType, DEFAULT_DENY_NAME, Mode, Reason,
     },
     plan::{self, Change, Child, DefaultDenyPlan, GrantPlan, Observed, Outcome, Plan},
 };
 
-/// One object that would be made, changed or removed.
+/// One declaration or object that would be made, changed or removed.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Difference {
     pub(super) kind: &'static str,
@@ -49,8 +55,14 @@ impl Comparison {
         self.notes.push(note);
     }
 
-    /// What is wrong with a class of the input.
-    pub(super) fn class(&mut self, class: &AIWorkflowClass) {
+    /// A class of the input: how it differs, and what is wrong with it.
+    pub(super) fn class(&mut self, class: &AIWorkflowClass, before: Option<&AIWorkflowClassSpec>) -> Result<()> {
+        let named = Named {
+            kind: "AIWorkflowClass",
+            namespace: None,
+            name: class.name_any(),
+        };
+        self.differences.extend(named.differs(before, &class.spec, &[])?);
         let problems = plan::class_problems(class);
         if !problems.is_empty() {
             self.note(format!(
@@ -59,6 +71,17 @@ impl Comparison {
             ));
             self.notes.extend(problems.iter().map(|problem| format!("  {problem}")));
         }
+        Ok(())
+    }
+
+    /// A namespace of the input.
+    pub(super) fn namespace(
+        &mut self,
+        name: &str,
+        before: Option<&BTreeMap<String, String>>,
+        labels: &BTreeMap<String, String>,
+    ) {
+        self.differences.extend(declared::labels(name, before, labels));
     }
 
     /// What is to be done about a namespace's default-deny.
@@ -73,8 +96,14 @@ impl Comparison {
         }
     }
 
-    /// What is to be done about a workflow. `deny_taken`: the namespace's default-deny cannot be made.
-    pub(super) fn workflow(&mut self, workflow: &AIWorkflow, observed: &Observed, plan: &Plan, deny_taken: bool) {
+    /// What is to be done about a workflow. `before`: what it declares until now. `deny_taken`: the namespace's default-deny cannot be made.
+    pub(super) fn workflow(
+        &mut self,
+        workflow: &AIWorkflow,
+        before: Option<&AIWorkflowSpec>,
+        (observed, plan): (&Observed, &Plan),
+        deny_taken: bool,
+    ) -> Result<()> {
         let facts = &observed.namespace;
         let is_touched = facts.fencing_class().is_some() && observed.class.is_some() && !facts.terminating;
         let outcome = if !is_touched || (plan.held && plan.changes.is_empty()) {
@@ -84,6 +113,15 @@ impl Comparison {
         } else {
             Outcome::Applied(None)
         };
+        let status = plan::status(workflow, observed, plan, &outcome, Timestamp::UNIX_EPOCH);
+        let live = workflow.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let named = Named {
+            kind: "AIWorkflow",
+            namespace: Some(namespace_of(workflow)),
+            name: workflow.name_any(),
+        };
+        let worse = worse(live, &status.conditions);
+        self.differences.extend(named.differs(before, &workflow.spec, &worse)?);
         // Where the default-deny cannot be made, nothing is.
         if matches!(outcome, Outcome::Applied(_)) {
             let account = observed
@@ -93,26 +131,41 @@ impl Comparison {
             let seen: Vec<_> = observed.children.iter().cloned().chain(account).collect();
             self.changes(&facts.name, &plan.changes, &seen);
         }
-        let status = plan::status(workflow, observed, plan, &outcome, Timestamp::UNIX_EPOCH);
         self.said.push(Said {
             kind: "AIWorkflow",
             namespace: namespace_of(workflow),
             name: workflow.name_any(),
             conditions: status.conditions,
         });
+        Ok(())
     }
 
-    /// What is to be done about a grant.
-    pub(super) fn grant(&mut self, grant: &AIWorkflowGrant, plan: &GrantPlan, children: &[(Child, Value)]) {
+    /// What is to be done about a grant. `before`: what it declares until now.
+    pub(super) fn grant(
+        &mut self,
+        grant: &AIWorkflowGrant,
+        before: Option<&AIWorkflowGrantSpec>,
+        plan: &GrantPlan,
+        children: &[(Child, Value)],
+    ) -> Result<()> {
         let namespace = grant.namespace().unwrap_or_default();
-        self.changes(&namespace, &plan.changes, children);
         let status = plan::grant_status(grant, plan, &Outcome::Applied(None), Timestamp::UNIX_EPOCH);
+        let live = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let named = Named {
+            kind: "AIWorkflowGrant",
+            namespace: Some(namespace.clone()),
+            name: grant.name_any(),
+        };
+        let worse = worse(live, &status.conditions);
+        self.differences.extend(named.differs(before, &grant.spec, &worse)?);
+        self.changes(&namespace, &plan.changes, children);
         self.said.push(Said {
             kind: "AIWorkflowGrant",
             namespace,
             name: grant.name_any(),
             conditions: status.conditions,
         });
+        Ok(())
     }
 
     fn changes(&mut self, namespace: &str, changes: &[Change], seen: &[(Child, Value)]) {

@@ -101,11 +101,15 @@ impl Proposal<'_> {
             let others = self.manifests.others.join(", ");
             comparison.note(format!("left aside, for nothing is made of it: {others}"));
         }
-        for class in self.manifests.classes.values() {
-            comparison.class(class);
+        for (name, class) in &self.manifests.classes {
+            let before = self.replaced.classes.get(name).and_then(Option::as_ref);
+            comparison.class(class, before)?;
         }
         let mut taken = BTreeSet::new();
         for (namespace, (facts, _)) in &self.namespaces {
+            if let Some(before) = self.replaced.labels.get(namespace) {
+                comparison.namespace(namespace, before.as_ref(), &facts.labels);
+            }
             let seen = self
                 .reads
                 .child(Child::NetworkPolicy, namespace, DEFAULT_DENY_NAME)
@@ -143,13 +147,19 @@ impl Proposal<'_> {
             ..
         } in &planned
         {
-            comparison.workflow(workflow, observed, plan, taken.contains(&observed.namespace.name));
+            let replaced = self
+                .replaced
+                .workflows
+                .get(&(namespace_of(workflow), workflow.name_any()));
+            let before = replaced.map_or(Some(&workflow.spec), Option::as_ref);
+            let deny_taken = taken.contains(&observed.namespace.name);
+            comparison.workflow(workflow, before, (observed, plan), deny_taken)?;
         }
         let planned: BTreeMap<_, _> = planned
             .iter()
             .map(|one| ((namespace_of(one.workflow), one.workflow.name_any()), one))
             .collect();
-        for grant in self.grants().await? {
+        for (grant, before) in self.grants().await? {
             let mut observed = self.reads.grant(&grant).await.map_err(told)?;
             let live = Some(observed.namespace).filter(|facts| !facts.uid.is_empty());
             observed.namespace = self.applied(&grant.namespace().unwrap_or_default(), live)?;
@@ -160,7 +170,7 @@ impl Proposal<'_> {
                 observed.grantees.insert(from.clone(), one.as_grantee());
             }
             let plan = self.reads.plan_grant(&grant, &mut observed).await.map_err(told)?;
-            comparison.grant(&grant, &plan, &observed.children);
+            comparison.grant(&grant, before.as_ref(), &plan, &observed.children)?;
         }
         Ok(comparison)
     }

@@ -15,10 +15,11 @@ use super::super::{
     render::{facts_of, namespace_of, placeholder},
     rights::{self, Right},
 };
+use super::declared::Replaced;
 use crate::{
     api::{
-        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, DEFAULT_CLASS, GROUP, MANAGER, is_dns_label,
-        is_dns_subdomain, is_exempt,
+        AIWorkflow, AIWorkflowClass, AIWorkflowGrant, AIWorkflowGrantSpec, Backend, DEFAULT_CLASS, GROUP, MANAGER,
+        is_dns_label, is_dns_subdomain, is_exempt,
     },
     plan::{self, Child, NamespaceFacts},
     reconcile::Reads,
@@ -45,6 +46,9 @@ pub(super) struct Proposal<'a> {
     pub(super) workflows: BTreeMap<(String, String), AIWorkflow>,
     /// Namespaces of those workflows, and of the input.
     pub(super) namespaces: BTreeMap<String, Fencing>,
+    pub(super) replaced: Replaced,
+    /// Classes of the input as they are.
+    classes: BTreeMap<String, Option<AIWorkflowClass>>,
     /// Namespaces in which one of those workflows declares rights, or has declared some until now.
     reached: BTreeSet<String>,
 }
@@ -59,9 +63,14 @@ impl<'a> Proposal<'a> {
             release,
             workflows: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            replaced: Replaced::default(),
+            classes: BTreeMap::new(),
             reached: BTreeSet::new(),
         };
         proposal.ask_for_rights().await?;
+        for name in manifests.classes.keys() {
+            proposal.add_class(name).await?;
+        }
         let mut namespaces: BTreeSet<String> = manifests.namespaces.keys().cloned().collect();
         namespaces.extend(proposal.namespaces_of_classes().await?);
         for namespace in &namespaces {
@@ -225,6 +234,10 @@ impl<'a> Proposal<'a> {
             self.reached.extend(plan::reached_into(workflow).map(str::to_owned));
         }
         let changed = live.as_ref().is_none_or(|live| live.spec != declared.spec);
+        let replaced = live.as_ref().map(|live| live.spec.clone());
+        self.replaced
+            .workflows
+            .insert((namespace.clone(), name.clone()), replaced);
         let status = live.as_ref().and_then(|live| live.status.clone());
         let metadata = self.metadata("AIWorkflow", declared, live.as_ref(), changed);
         let workflow = AIWorkflow {
@@ -276,10 +289,15 @@ impl<'a> Proposal<'a> {
         })
     }
 
-    async fn fencing(&self, namespace: &str) -> Result<Fencing> {
+    async fn fencing(&mut self, namespace: &str) -> Result<Fencing> {
         ensure!(is_dns_label(namespace), "{namespace:?} is no name of a namespace");
         let live = self.reads.namespace(namespace).await.map_err(told)?;
-        let facts = self.applied(namespace, (!live.uid.is_empty()).then_some(live))?;
+        let live = Some(live).filter(|live| !live.uid.is_empty());
+        if self.manifests.namespaces.contains_key(namespace) {
+            let labels = live.as_ref().map(|live| live.labels.clone());
+            self.replaced.labels.insert(namespace.to_owned(), labels);
+        }
+        let facts = self.applied(namespace, live)?;
         let class = match facts.fencing_class() {
             Some(name) => self.class(name).await?,
             None => None,
@@ -287,17 +305,32 @@ impl<'a> Proposal<'a> {
         Ok((facts, class))
     }
 
+    async fn add_class(&mut self, name: &str) -> Result<()> {
+        ensure!(
+            is_dns_subdomain(name),
+            "AIWorkflowClass {name}: the API server would refuse this name: use lower-case letters, digits and '-'"
+        );
+        let live = self.live_class(name).await?;
+        let replaced = live.as_ref().map(|live| live.spec.clone());
+        self.replaced.classes.insert(name.to_owned(), replaced);
+        self.classes.insert(name.to_owned(), live);
+        Ok(())
+    }
+
+    async fn live_class(&self, name: &str) -> Result<Option<AIWorkflowClass>> {
+        match self.reads.class(name).await.map_err(told) {
+            Ok(live) => Ok(live),
+            Err(error) => Err(rights::class_unread(&self.client, name, error).await),
+        }
+    }
+
     /// A class as it would be: what the input says, with what the operator has found out about the cluster.
     async fn class(&self, name: &str) -> Result<Option<AIWorkflowClass>> {
-        let live = match self.reads.class(name).await.map_err(told) {
-            Ok(live) => live,
-            Err(error) => return Err(rights::class_unread(&self.client, name, error).await),
-        };
         let Some(declared) = self.manifests.classes.get(name) else {
-            return Ok(live);
+            return self.live_class(name).await;
         };
-        let status = match live {
-            Some(live) => live.status,
+        let status = match self.classes.get(name).and_then(Option::as_ref) {
+            Some(live) => live.status.clone(),
             // It is the same cluster for every class.
             None => self
                 .reads
@@ -312,8 +345,9 @@ impl<'a> Proposal<'a> {
         }))
     }
 
-    /// Grants of the input, and those of the cluster by which a workflow that may change holds or would hold something.
-    pub(super) async fn grants(&self) -> Result<Vec<AIWorkflowGrant>> {
+    /// Grants of the input, and those of the cluster by which a workflow that may change holds or would hold something; each with what it
+    /// declares until now.
+    pub(super) async fn grants(&self) -> Result<Vec<(AIWorkflowGrant, Option<AIWorkflowGrantSpec>)>> {
         let mut found = BTreeMap::new();
         for namespace in &self.reached {
             let api = Api::<AIWorkflowGrant>::namespaced(self.client.clone(), namespace);
@@ -333,7 +367,11 @@ impl<'a> Proposal<'a> {
                     .iter()
                     .any(|from| self.workflows.contains_key(&key(from)))
             });
-            found.extend(concerned.map(|grant| ((namespace.clone(), grant.name_any()), grant)));
+            let keyed = concerned.map(|grant| {
+                let before = Some(grant.spec.clone());
+                ((namespace.clone(), grant.name_any()), (grant, before))
+            });
+            found.extend(keyed);
         }
         for declared in &self.manifests.grants {
             let (namespace, name) = (declared.namespace().unwrap_or_default(), declared.name_any());
@@ -345,13 +383,13 @@ impl<'a> Proposal<'a> {
             let live = optional(bounded(&format!("read AIWorkflowGrant {namespace}/{name}"), api.get(&name)).await)?;
             let changed = live.as_ref().is_none_or(|live| live.spec != declared.spec);
             let metadata = self.metadata("AIWorkflowGrant", declared, live.as_ref(), changed);
-            let status = live.and_then(|live| live.status);
+            let (before, status) = live.map(|live| (live.spec, live.status)).unzip();
             let grant = AIWorkflowGrant {
                 metadata,
                 spec: declared.spec.clone(),
-                status,
+                status: status.flatten(),
             };
-            found.insert((namespace, name), grant);
+            found.insert((namespace, name), (grant, before));
         }
         Ok(found.into_values().collect())
     }

@@ -3,10 +3,14 @@
 //! Borders are found without a parser, so that a broken document costs itself alone. Must never: hold more of an input than one
 //! document, read on for ever, or quote an input in a problem.
 
+mod alike;
 mod json;
 mod parse;
 
-use std::io::{self, BufRead, Read as _};
+use std::{
+    fmt,
+    io::{self, BufRead, Read as _},
+};
 
 use self::json::Brackets;
 pub(super) use self::parse::{options, parse};
@@ -45,6 +49,16 @@ impl Problem {
             column: None,
             message: message.into(),
         }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {}", self.line)?;
+        if let Some(column) = self.column {
+            write!(formatter, ", column {column}")?;
+        }
+        write!(formatter, ": {}", self.message)
     }
 }
 
@@ -250,9 +264,11 @@ fn has_more(source: &mut impl BufRead) -> bool {
 impl Line {
     fn of(bytes: &[u8]) -> Self {
         let text = bytes.trim_ascii();
+        // To kubectl, what follows the break is no part of a comment, a border or a directive.
+        let is_broken = alike::is_broken(bytes);
         match text.first() {
             None => return Self::Blank,
-            Some(b'#') => return Self::Comment,
+            Some(b'#') if !is_broken => return Self::Comment,
             Some(_) => {}
         }
         let marks = |mark: &[u8]| {
@@ -262,12 +278,12 @@ impl Line {
                 .then(|| rest.trim_ascii())
         };
         if let Some(rest) = marks(b"---") {
-            return Self::Start(!rest.is_empty() && !rest.starts_with(b"#"));
+            return Self::Start(is_broken || !rest.is_empty() && !rest.starts_with(b"#"));
         }
-        if marks(b"...").is_some() {
+        if marks(b"...").is_some() && !is_broken {
             return Self::End;
         }
-        if bytes.starts_with(b"%") {
+        if bytes.starts_with(b"%") && !is_broken {
             Self::Directive
         } else {
             Self::Content

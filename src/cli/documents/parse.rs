@@ -1,9 +1,9 @@
 //! The value of a document, with bounds on what aliases make of it.
 
 use serde_json::Value;
-use serde_saphyr::{Error, Options};
+use serde_saphyr::{Error, Location, Options};
 
-use super::{Document, Problem};
+use super::{Document, Problem, alike};
 
 /// Deepest nesting. Definitions of operators' kinds take half of it; twice as much takes more stack than a thread has.
 const MAX_DEPTH: usize = 64;
@@ -27,18 +27,17 @@ pub(in crate::cli) fn options() -> Options {
     options
 }
 
-/// The value of a document.
+/// The value of a document, where kubectl reads the same.
 pub(in crate::cli) fn parse(document: &Document) -> Result<Value, Problem> {
-    serde_saphyr::from_str_with_options(&document.text, options()).map_err(|error| told(document, &error))
+    alike::lines(document)?;
+    let value =
+        serde_saphyr::from_str_with_options(&document.text, options()).map_err(|error| told(document, &error))?;
+    alike::merges(document, &value)?;
+    Ok(value)
 }
 
 /// What is wrong with it, at its place in the file.
-pub(in crate::cli) fn told(document: &Document, error: &Error) -> Problem {
-    let place = error.location();
-    let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-    let line = place.map_or(document.line, |place| {
-        document.first.saturating_add(number(place.line()).saturating_sub(1))
-    });
+pub(super) fn told(document: &Document, error: &Error) -> Problem {
     let text = error.without_snippet().to_string();
     // Its own place counts from the start of the document; ours is the file's.
     let message = text.lines().next().unwrap_or_default();
@@ -47,9 +46,19 @@ pub(in crate::cli) fn told(document: &Document, error: &Error) -> Problem {
         .next()
         .unwrap_or(message)
         .trim_end_matches(':');
+    let message = format!("this is no YAML: {message}");
+    match error.location() {
+        Some(place) => at(document, place, message),
+        None => Problem::at(document.line, message),
+    }
+}
+
+/// A problem at a place of a document.
+pub(super) fn at(document: &Document, place: Location, message: String) -> Problem {
+    let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     Problem {
-        line,
-        column: place.map(|place| number(place.column())),
-        message: format!("this is no YAML: {message}"),
+        line: document.first.saturating_add(number(place.line()).saturating_sub(1)),
+        column: Some(number(place.column())),
+        message,
     }
 }

@@ -80,6 +80,70 @@ fn aliases_as_people_use_them_are_read() {
     );
 }
 
+/// What ends a line for kubectl begins a field there, or takes the rest of a text away.
+#[rstest]
+#[case::in_a_comment("a: 1\n# x\u{2028}b: 2\n", 2, 4)]
+#[case::behind_a_value("a: 1 # x\u{85}b: 2\n", 1, 9)]
+#[case::in_a_block("a: |\n  x\u{2029}b: 2\n", 2, 4)]
+#[case::in_quotes("a: \"x\u{2028}y\"\n", 1, 6)]
+#[case::in_a_document_of_comments("c: 1\n---\n# x\u{2028}b: 2\n", 3, 4)]
+#[case::on_the_border("--- # x\u{2028}b: 2\n", 1, 8)]
+#[case::behind_the_end("...  # x\u{2028}b: 2\n", 1, 9)]
+#[case::in_a_directive("%YAML 1.2 # x\u{85}b: 2\n", 1, 14)]
+#[case::in_json_behind_a_border("{\"c\": 1}\n---\n{\"a\": \"x\u{2028}y\"}\n", 3, 9)]
+fn what_ends_a_line_for_kubectl_alone_is_refused(#[case] text: &str, #[case] line: u32, #[case] column: u32) {
+    for found in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        let text = text.replace(['\u{85}', '\u{2028}', '\u{2029}'], &found.to_string());
+        let problems: Vec<_> = Documents::new(text.as_bytes(), 1 << 20)
+            .filter_map(|document| document.and_then(|document| parse(&document)).err())
+            .collect();
+        let [problem] = problems.as_slice() else {
+            panic!("{text:?}: {problems:?}");
+        };
+        let code = format!("U+{:04X}", u32::from(found));
+        assert_eq!((problem.line, problem.column), (line, Some(column)), "{problem}");
+        assert!(problem.message.contains(&code), "{problem}");
+    }
+}
+
+#[rstest]
+#[case::json("{\"a\": \"x\u{2028}y\u{85}\"}\n")]
+#[case::escaped("a: \"x\\u2028y\\L\\N\"\n")]
+#[case::others("a: x\u{a0}\u{3000}y # z\u{200b}\n")]
+fn what_ends_no_line_for_kubectl_is_read(#[case] text: &str) {
+    assert!(matches!(read(text.as_bytes()).as_slice(), [Ok(_)]), "{text:?}");
+}
+
+#[rstest]
+#[case::behind_its_key("a: 1\n<<: {a: 2}\n", 2, "merges a too")]
+#[case::in_a_flow("x: {a: 1, <<: {a: 2}}\n", 1, "merges a too")]
+#[case::by_an_alias("x: &x {b: 1, a: 2}\ny:\n- a: 1\n  c: 1\n  <<: *x\n", 5, "merges a too")]
+#[case::of_a_list("x: {a: 1, <<: [{b: 1}, {a: 2}]}\n", 1, "merges a too")]
+#[case::of_what_merges_itself("x: {a: 1, <<: {<<: {a: 2}}}\n", 1, "merges a too")]
+#[case::twice("x: {<<: {a: 1}, <<: {a: 2}}\n", 1, "duplicate")]
+#[case::by_its_tag("x: {a: 1, !!merge \"\\x3c<\": {a: 2}}\n", 1, "merges a too")]
+#[case::in_a_key("? {a: 1, <<: {a: 2}}\n: 1\n", 1, "")]
+#[case::by_another_tag("x: {! \"<<\": {a: 2}, a: 1}\n", 1, "a tag or in quotes")]
+#[case::in_quotes("x: {\"<<\": {a: 2}, b: 1}\n", 1, "a tag or in quotes")]
+#[case::key_by_an_alias("x: {k: &k <<, *k : {a: 2}}\n", 1, "by an alias")]
+fn a_merge_key_that_wins_for_kubectl_is_refused(#[case] text: &str, #[case] line: u32, #[case] words: &str) {
+    let read = read(format!("{text}---\nb: 1\n").as_bytes());
+    let [Err((at, said)), Ok(_)] = read.as_slice() else {
+        panic!("{read:?}");
+    };
+    assert!(*at == line && said.contains(words), "{at}: {said}");
+}
+
+#[rstest]
+#[case::first("x: {<<: {a: 1, b: 1}, a: 2}\n", json!({"x": {"a": 2, "b": 1}}))]
+#[case::behind_other_keys("x: {c: 3, <<: {a: 1}, a: 2}\n", json!({"x": {"a": 2, "c": 3}}))]
+#[case::of_a_list("x: {<<: [{a: 1}, {a: 2, b: 2}]}\n", json!({"x": {"a": 1, "b": 2}}))]
+#[case::in_a_text("x: |\n  cat <<EOF\n  a: 1\ny: '<<'\n", json!({"x": "cat <<EOF\na: 1\n", "y": "<<"}))]
+#[case::beside_tags("x: !!str 1\ny: {a: 1, 2: true, 3.5: ~}\n", json!({"x": "1", "y": {"a": 1, "2": true, "3.5": null}}))]
+fn a_merge_key_that_is_read_alike_is_read(#[case] text: &str, #[case] expected: Value) {
+    assert_eq!(read(text.as_bytes()), [Ok((1, expected))]);
+}
+
 #[rstest]
 #[case::yaml("[".repeat(10_000))]
 #[case::json("{\"a\":".repeat(10_000))]

@@ -15,13 +15,17 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgAction, Args as ClapArgs};
 use serde_json::Value;
 
 use self::files::Files;
 pub(super) use self::files::{MAX_REGO, text};
-use super::{manifests, terminal::printable};
+use super::{
+    documents::{Documents, parse},
+    manifests,
+    terminal::printable,
+};
 use crate::{
     policy::{LoadError, PolicySet, Registered, library},
     telemetry::Metrics,
@@ -147,14 +151,20 @@ impl PolicyFiles {
         };
         let shown = file.display();
         let text = manifests::read(file, MAX_PARAMETERS).with_context(|| shown.to_string())?;
-        // A snippet of it would show what it holds.
-        let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(&text, options)
-            .with_context(|| format!("{shown} is no YAML map of parameters by policy name"))
+        let problem = |why: String| anyhow!("{shown} is no YAML map of parameters by policy name: {why}");
+        let mut found = BTreeMap::new();
+        for document in Documents::new(text.as_bytes(), MAX_PARAMETERS) {
+            let value = document.and_then(|document| parse(&document));
+            match value.map_err(|error| problem(error.to_string()))? {
+                Value::Object(fields) if found.is_empty() => found.extend(fields),
+                _ => return Err(problem("it holds something else, or more than one".to_owned())),
+            }
+        }
+        Ok(found)
     }
 }
 
 fn cannot(problems: &[LoadError]) -> anyhow::Error {
     let all: Vec<_> = problems.iter().map(LoadError::to_string).collect();
-    anyhow::anyhow!("policies cannot be used:\n{}", all.join("\n"))
+    anyhow!("policies cannot be used:\n{}", all.join("\n"))
 }

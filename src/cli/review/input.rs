@@ -3,15 +3,16 @@
 //! Must never: hold a whole file, or take a folder's other files for manifests.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufReader, IsTerminal as _, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::cli::{
     documents::{Documents, Problem},
-    folder::{entries, is_manifest},
+    folder::{everything, is_manifest},
 };
 
 /// Most bytes that are read of one file.
@@ -22,6 +23,8 @@ const MAX_PIPE: u64 = 64 << 20;
 const MAX_FILES: usize = 100_000;
 /// Deepest folder.
 const MAX_DEPTH: usize = 64;
+/// What git keeps for itself.
+const GIT: &str = ".git";
 
 /// A file or a pipe.
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ pub(super) fn inputs(path: &Path, found: &mut Vec<Input>) -> Result<(), Unread> 
     }
     let kind = fs::metadata(path).map_err(unread)?;
     if kind.is_dir() {
-        return folder(path, 0, found);
+        return folder(path, 0, found, &mut BTreeSet::new());
     }
     let source = if kind.is_file() {
         Source::File
@@ -85,7 +88,9 @@ fn held(source: impl Read) -> io::Result<Arc<[u8]>> {
     Ok(bytes.into())
 }
 
-fn folder(path: &Path, depth: usize, found: &mut Vec<Input>) -> Result<(), Unread> {
+/// What is below a folder, hidden or not, as `kubectl apply --recursive` takes it. `seen` are the files that were found already: a mounted
+/// ConfigMap shows each twice.
+fn folder(path: &Path, depth: usize, found: &mut Vec<Input>, seen: &mut BTreeSet<PathBuf>) -> Result<(), Unread> {
     let unread = |why: String| Unread {
         name: path.display().to_string(),
         why,
@@ -94,14 +99,19 @@ fn folder(path: &Path, depth: usize, found: &mut Vec<Input>) -> Result<(), Unrea
     if depth > MAX_DEPTH {
         return Err(unread(format!("more than {MAX_DEPTH} folders in each other")));
     }
-    for path in entries(path).map_err(cannot)? {
+    for path in everything(path).map_err(cannot)? {
         if path.is_dir() {
-            folder(&path, depth.saturating_add(1), found)?;
+            if path.file_name().is_none_or(|name| name != GIT) {
+                folder(&path, depth.saturating_add(1), found, seen)?;
+            }
         } else if is_manifest(&path) {
             if found.len() >= MAX_FILES {
                 return Err(unread(format!("more than {MAX_FILES} files")));
             }
-            inputs(&path, found)?;
+            // What leads nowhere is told by whoever reads it.
+            if seen.insert(fs::canonicalize(&path).unwrap_or_else(|_| path.clone())) {
+                inputs(&path, found)?;
+            }
         }
     }
     Ok(())

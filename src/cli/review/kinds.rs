@@ -42,7 +42,11 @@ impl Kinds {
         let known = self.0.get(&(group.to_owned(), kind.to_owned())).cloned();
         let (plural, is_namespaced) = known.unwrap_or_else(|| {
             let is_of_cluster = is_of_cluster(group, kind);
-            let is_named_so = group.contains('.') && !group.ends_with(".k8s.io") && kind.starts_with("Cluster");
+            // What is called a `Cluster` is mostly one of databases, in a namespace; a `ClusterIssuer` is an issuer of the cluster.
+            let of_what = kind.strip_prefix("Cluster").unwrap_or_default();
+            let is_named_so = group.contains('.')
+                && !group.ends_with(".k8s.io")
+                && of_what.starts_with(|first: char| first.is_ascii_uppercase());
             let names_none = text(object, "/metadata/namespace").is_empty();
             (plural_of(group, kind), !(is_of_cluster || is_named_so && names_none))
         });
@@ -72,6 +76,8 @@ mod tests {
     #[case::ours_of_namespace("ringfence.dev/v1alpha1", "RegoPolicyException", json!({}), "regopolicyexceptions", true)]
     #[case::unknown("example.com/v1", "Widget", json!({}), "widgets", true)]
     #[case::unknown_by_name("cert-manager.io/v1", "ClusterIssuer", json!({}), "clusterissuers", false)]
+    #[case::clusters("postgresql.cnpg.io/v1", "Cluster", json!({}), "clusters", true)]
+    #[case::clustered("example.com/v1", "Clustering", json!({}), "clusterings", true)]
     #[case::by_its_definition("example.com/v1", "Mouse", json!({}), "mice", false)]
     fn kinds_are_known(
         #[case] api_version: &str,

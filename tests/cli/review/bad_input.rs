@@ -42,6 +42,16 @@ const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\n";
     "DIR/m.yaml:5",
     "metadata.name is missing"
 )]
+#[case::a_line_of_kubectls_own(
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: # nothing\u{85}  hostNetwork: true\n",
+    "DIR/m.yaml:4:16",
+    "write \\u0085 in double quotes"
+)]
+#[case::a_merge_key_that_wins(
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {hostNetwork: false, <<: {hostNetwork: true}}\n",
+    "DIR/m.yaml:4:28",
+    "<< merges hostNetwork too"
+)]
 #[case::no_review(
     "apiVersion: admission.k8s.io/v1\nkind: AdmissionReview\n",
     "DIR/m.yaml:2",
@@ -181,6 +191,45 @@ fn instructions_for_tools_are_left_aside() {
     let said = Files::of(&[("kustomization.yaml", kustomization), ("m.yaml", GOOD)]).review(&["DIR"], b"");
     assert!(
         said.code == 0 && said.err.contains("DIR/kustomization.yaml:1"),
+        "{said:?}"
+    );
+}
+
+/// `kubectl apply` asks for no more than the end of a name.
+#[test]
+fn what_is_hidden_is_reviewed_too() {
+    let bad = POD.replace("[ALL]", "[]");
+    for (name, shown) in [
+        (".b.yaml", "DIR/.b.yaml"),
+        (".yaml", "DIR/.yaml"),
+        (".b/b.yml", "DIR/.b/b.yml"),
+        ("..b/b.json", "DIR/..b/b.json"),
+    ] {
+        let files = Files::of(&[
+            ("m.yaml", GOOD),
+            (name, &bad),
+            (".git/c.yaml", "a: [\n"),
+            (".b.txt", "a: [\n"),
+        ]);
+        let said = files.review(&["DIR"], b"");
+        assert!(
+            said.code == 1 && said.out.contains(shown) && said.out.contains("1 of 2 objects"),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_mounted_config_map_is_read_once() {
+    let files = Files::of(&[("..2026_11_29/m.yaml", &POD.replace("[ALL]", "[]"))]);
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, format!("{}/{name}", files.path())).expect("linked");
+    };
+    link("..2026_11_29", "..data");
+    link("..data/m.yaml", "m.yaml");
+    let said = files.review(&["DIR"], b"");
+    assert!(
+        said.code == 1 && said.out.contains("DIR/m.yaml") && said.out.contains("1 of 1 object"),
         "{said:?}"
     );
 }

@@ -296,12 +296,17 @@ fn a_misspelt_declaration_is_refused_as_the_api_server_would() {
     "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w, namespace: ai, labels: {ringfence.dev/workflow: triage}}\n",
     false
 )]
+#[case::called_a_cluster(
+    "apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nmetadata: {name: db, labels: {ringfence.dev/workflow: triage}}\n",
+    false
+)]
 #[case::of_the_system(
     "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: kube-system}\nspec: {}\n",
     true
 )]
 fn where_nobody_is_asked_that_is_said(#[case] object: &str, #[case] unasked: bool) {
-    let (code, json) = judged(&all(NAMESPACE, WORKFLOW, object), &ALICE);
+    let arguments = [&ALICE[..], &["--namespace", "ai"]].concat();
+    let (code, json) = judged(&all(NAMESPACE, WORKFLOW, object), &arguments);
     assert_eq!(
         (code, &json["totals"]["unasked"]),
         (0, &json!(u64::from(unasked))),
