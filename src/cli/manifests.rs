@@ -14,10 +14,7 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{
-    documents::{Documents, parse},
-    schema,
-};
+use super::{documents, schema};
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicyException};
 
 /// Longest input, in bytes. An object of the API server has at most 1.5 MiB.
@@ -80,10 +77,9 @@ fn bounded(source: impl Read, most: u64) -> Result<String> {
 /// The objects of a text, each with the number of its document. A List is what it lists.
 pub(super) fn objects(text: &str) -> Result<Vec<(usize, Value)>> {
     let mut objects = Vec::new();
-    for (number, document) in (1..).zip(Documents::new(text.as_bytes(), text.len() as u64)) {
-        let document = document.and_then(|document| parse(&document));
-        let document = document.map_err(|problem| anyhow!("{problem}"))?;
-        let listed = listed(document).map_err(|why| anyhow!("document {number}: {why}"))?;
+    for (number, read) in (1..).zip(documents::values(text, text.len() as u64)) {
+        let (_, value) = read?;
+        let listed = listed(value).map_err(|why| anyhow!("document {number}: {why}"))?;
         objects.extend(listed.into_iter().map(|object| (number, object)));
     }
     Ok(objects)

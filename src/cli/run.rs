@@ -237,7 +237,7 @@ async fn run(args: Args) -> Result<()> {
     let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
     let pool = Arc::new(Pool::new(policies, limits.evaluations, metrics.clone()));
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
-    let registry = Registry::new(client.clone(), vetting.one_at_a_time(), metrics.clone());
+    let registry = Registry::new(client.clone(), vetting, metrics.clone());
     let registry = Arc::new(registry.with_own(own));
     let evaluator = pool.evaluator();
     let lost = evaluator.clone();

@@ -46,9 +46,9 @@ pub(super) fn check(
     }
     // Of a pod that is there, debug containers alone are added to these, and no more than a person opens.
     if before.is_none() {
-        let before = violations.len();
+        let others = violations.len();
         check_lists(template, violations);
-        if violations.len() == before {
+        if violations.len() == others {
             words::check(template, violations);
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::cli::{
-    documents::{Documents, parse},
+    documents,
     folder::{entries, is_manifest},
     manifests,
 };
@@ -54,8 +54,8 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Input> {
         } else {
             file.display().to_string()
         };
-        let read = manifests::read(&file, MAX_FILE).and_then(|text| Ok((text.len(), documents(&text)?)));
-        let (length, documents) = match read.with_context(|| shown.clone()) {
+        let read = manifests::read(&file, MAX_FILE).and_then(|text| Ok((text.len(), objects(&text)?)));
+        let (length, objects) = match read.with_context(|| shown.clone()) {
             Ok(read) => read,
             Err(error) => {
                 input.unread.push(error);
@@ -64,10 +64,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Input> {
         };
         bytes += length;
         ensure!(
-            bytes <= MAX_BYTES && input.found.len() + documents.len() <= MAX_OBJECTS,
+            bytes <= MAX_BYTES && input.found.len() + objects.len() <= MAX_OBJECTS,
             "more than {MAX_BYTES} bytes or {MAX_OBJECTS} objects in all: convert them in parts"
         );
-        input.found.extend(documents.into_iter().map(|(line, object)| Found {
+        input.found.extend(objects.into_iter().map(|(line, object)| Found {
             file: shown.clone(),
             line,
             object,
@@ -98,11 +98,10 @@ fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// The objects of a text, each with the line that its document begins at.
-fn documents(text: &str) -> Result<Vec<(u32, Value)>> {
+fn objects(text: &str) -> Result<Vec<(u32, Value)>> {
     let mut found = Vec::new();
-    for document in Documents::new(text.as_bytes(), MAX_FILE) {
-        let read = document.and_then(|document| Ok((document.line, parse(&document)?)));
-        let (line, value) = read.map_err(|problem| anyhow!("{problem}"))?;
+    for read in documents::values(text, MAX_FILE) {
+        let (line, value) = read?;
         let objects = manifests::listed(value).map_err(|why| anyhow!("line {line}: {why}"))?;
         found.extend(objects.into_iter().map(|object| (line, object)));
     }
@@ -128,13 +127,13 @@ mod tests {
     #[case::nothing("# c\n---\n...\n", &[])]
     #[case::json("{\"a\": 1}", &[1])]
     fn documents_begin_at_their_lines(#[case] text: &str, #[case] lines: &[u32]) {
-        let found = documents(text).expect("YAML");
+        let found = objects(text).expect("YAML");
         assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines);
     }
 
     #[test]
     fn what_is_no_yaml_is_told_with_its_line() {
-        let error = documents("a: 1\n---\nb: [\n").expect_err("no YAML").to_string();
+        let error = objects("a: 1\n---\nb: [\n").expect_err("no YAML").to_string();
         assert!(error.starts_with("line 3, column 4: this is no YAML"), "{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -35,9 +36,7 @@ pub(super) struct Difference {
 /// What would be said of one declaration.
 #[derive(Debug)]
 struct Said {
-    kind: &'static str,
-    namespace: String,
-    name: String,
+    named: Named,
     conditions: Vec<Condition>,
 }
 
@@ -120,8 +119,7 @@ impl Comparison {
             namespace: Some(namespace_of(workflow)),
             name: workflow.name_any(),
         };
-        let worse = worse(live, &status.conditions);
-        self.differences.extend(named.differs(before, &workflow.spec, &worse)?);
+        self.declared(named, (before, &workflow.spec), (live, status.conditions))?;
         // Where the default-deny cannot be made, nothing is.
         if matches!(outcome, Outcome::Applied(_)) {
             let account = observed
@@ -131,12 +129,6 @@ impl Comparison {
             let seen: Vec<_> = observed.children.iter().cloned().chain(account).collect();
             self.changes(&facts.name, &plan.changes, &seen);
         }
-        self.said.push(Said {
-            kind: "AIWorkflow",
-            namespace: namespace_of(workflow),
-            name: workflow.name_any(),
-            conditions: status.conditions,
-        });
         Ok(())
     }
 
@@ -156,15 +148,21 @@ impl Comparison {
             namespace: Some(namespace.clone()),
             name: grant.name_any(),
         };
-        let worse = worse(live, &status.conditions);
-        self.differences.extend(named.differs(before, &grant.spec, &worse)?);
+        self.declared(named, (before, &grant.spec), (live, status.conditions))?;
         self.changes(&namespace, &plan.changes, children);
-        self.said.push(Said {
-            kind: "AIWorkflowGrant",
-            namespace,
-            name: grant.name_any(),
-            conditions: status.conditions,
-        });
+        Ok(())
+    }
+
+    /// A declaration with a status: how it and its conditions differ, and what would be said of it.
+    fn declared<S: PartialEq + Serialize>(
+        &mut self,
+        named: Named,
+        (before, after): (Option<&S>, &S),
+        (live, conditions): (&[Condition], Vec<Condition>),
+    ) -> Result<()> {
+        let worse = worse(live, &conditions);
+        self.differences.extend(named.differs(before, after, &worse)?);
+        self.said.push(Said { named, conditions });
         Ok(())
     }
 
@@ -196,16 +194,11 @@ impl Comparison {
     pub(super) fn comments(&self) -> Vec<String> {
         let mut lines = self.notes.clone();
         for said in &self.said {
-            let Said {
-                kind,
-                namespace,
-                name,
-                conditions,
-            } = said;
+            let Said { named, conditions } = said;
             let short =
                 |condition: &Condition| format!("{}={:?} ({})", condition.type_, condition.status, condition.reason);
             let all: Vec<_> = conditions.iter().map(short).collect();
-            lines.push(format!("{kind} {namespace}/{name}: {}", all.join(", ")));
+            lines.push(format!("{named}: {}", all.join(", ")));
             let mut messages: Vec<&str> = Vec::new();
             // What is outside `Ready` keeps nothing from standing.
             let wanting = |condition: &&Condition| {
@@ -253,9 +246,9 @@ impl Comparison {
                 })
             });
             json!({
-                "kind": said.kind,
-                "namespace": said.namespace,
-                "name": said.name,
+                "kind": said.named.kind,
+                "namespace": said.named.namespace,
+                "name": said.named.name,
                 "conditions": conditions.collect::<Vec<_>>(),
             })
         });

@@ -1,21 +1,20 @@
 //! Declarations as they stand and as they would be. Of launchers, images, Secrets, debug windows and what else the webhook reads of them no
 //! object is made: only here is their change seen.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{super::manifests::API_VERSION, compare::Difference};
-use crate::api::{AIWorkflowClassSpec, AIWorkflowSpec, Condition, ConditionStatus, ConditionType, find};
+use crate::api::{AIWorkflowSpec, Condition, ConditionStatus, ConditionType, find};
 
 /// What the input replaces; `None` where there is nothing yet.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     /// By namespace and name. What is not among them stays as it is.
     pub(super) workflows: BTreeMap<(String, String), Option<AIWorkflowSpec>>,
-    pub(super) classes: BTreeMap<String, Option<AIWorkflowClassSpec>>,
     /// Labels of namespaces.
     pub(super) labels: BTreeMap<String, Option<BTreeMap<String, String>>>,
 }
@@ -46,10 +45,20 @@ pub(super) fn worse<'a>(before: &'a [Condition], after: &'a [Condition]) -> Vec<
     kept.collect()
 }
 
+impl fmt::Display for Named {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ", self.kind)?;
+        if let Some(namespace) = &self.namespace {
+            write!(formatter, "{namespace}/")?;
+        }
+        formatter.write_str(&self.name)
+    }
+}
+
 impl Named {
     /// How a declaration differs, if it does.
     pub(super) fn differs<S: PartialEq + Serialize>(
-        self,
+        &self,
         before: Option<&S>,
         after: &S,
         worse: &[Worse<'_>],
@@ -80,8 +89,8 @@ impl Named {
         let after = shown(after, are)?;
         Ok(Some(Difference {
             kind: self.kind,
-            namespace: self.namespace,
-            name: self.name,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
             before,
             after: Some(after),
         }))

@@ -102,8 +102,8 @@ impl Proposal<'_> {
             comparison.note(format!("left aside, for nothing is made of it: {others}"));
         }
         for (name, class) in &self.manifests.classes {
-            let before = self.replaced.classes.get(name).and_then(Option::as_ref);
-            comparison.class(class, before)?;
+            let before = self.classes.get(name).and_then(Option::as_ref);
+            comparison.class(class, before.map(|before| &before.spec))?;
         }
         let mut taken = BTreeSet::new();
         for (namespace, (facts, _)) in &self.namespaces {

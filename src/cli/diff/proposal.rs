@@ -48,7 +48,7 @@ pub(super) struct Proposal<'a> {
     pub(super) namespaces: BTreeMap<String, Fencing>,
     pub(super) replaced: Replaced,
     /// Classes of the input as they are.
-    classes: BTreeMap<String, Option<AIWorkflowClass>>,
+    pub(super) classes: BTreeMap<String, Option<AIWorkflowClass>>,
     /// Namespaces in which one of those workflows declares rights, or has declared some until now.
     reached: BTreeSet<String>,
 }
@@ -311,8 +311,6 @@ impl<'a> Proposal<'a> {
             "AIWorkflowClass {name}: the API server would refuse this name: use lower-case letters, digits and '-'"
         );
         let live = self.live_class(name).await?;
-        let replaced = live.as_ref().map(|live| live.spec.clone());
-        self.replaced.classes.insert(name.to_owned(), replaced);
         self.classes.insert(name.to_owned(), live);
         Ok(())
     }

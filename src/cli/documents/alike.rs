@@ -40,15 +40,10 @@ pub(super) fn lines(document: &Document) -> Result<(), Problem> {
         return Ok(());
     }
     let code = u32::from(found);
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let column = before.chars().rev().take_while(|c| *c != '\n').count();
-    Err(Problem {
-        line: document.first.saturating_add(number(before.matches('\n').count())),
-        column: Some(number(column).saturating_add(1)),
-        message: format!(
-            "U+{code:04X} is here, which ends a line for kubectl, and does not in YAML: leave it out, or write \\u{code:04x} in double quotes"
-        ),
-    })
+    let message = format!(
+        "U+{code:04X} is here, which ends a line for kubectl, and does not in YAML: leave it out, or write \\u{code:04x} in double quotes"
+    );
+    Err(Problem::behind(document.first, before, message))
 }
 
 /// Refuses merge keys that kubectl reads otherwise. `value` is what the document was read as.

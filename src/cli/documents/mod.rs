@@ -12,6 +12,8 @@ use std::{
     io::{self, BufRead, Read as _},
 };
 
+use serde_json::Value;
+
 use self::json::Brackets;
 pub(super) use self::parse::{options, parse};
 
@@ -50,7 +52,20 @@ impl Problem {
             message: message.into(),
         }
     }
+
+    /// A problem behind a text that begins at the start of line `first`.
+    fn behind(first: u32, before: &str, message: String) -> Self {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let column = before.chars().rev().take_while(|c| *c != '\n').count();
+        Self {
+            line: first.saturating_add(number(before.matches('\n').count())),
+            column: Some(number(column).saturating_add(1)),
+            message,
+        }
+    }
 }
+
+impl std::error::Error for Problem {}
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +75,14 @@ impl fmt::Display for Problem {
         }
         write!(formatter, ": {}", self.message)
     }
+}
+
+/// The values of a text of at most so many bytes, each with the line that its document begins at.
+pub(super) fn values(text: &str, most: u64) -> impl Iterator<Item = Result<(u32, Value), Problem>> {
+    Documents::new(text.as_bytes(), most).map(|document| {
+        let document = document?;
+        Ok((document.line, parse(&document)?))
+    })
 }
 
 /// The documents of a source, up to a number of bytes.
@@ -162,13 +185,8 @@ impl<R: BufRead> Documents<R> {
                 let good = error.utf8_error().valid_up_to();
                 let before = error.as_bytes().get(..good).unwrap_or_default();
                 let before = String::from_utf8_lossy(before);
-                let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-                let column = before.chars().rev().take_while(|c| *c != '\n').count();
-                Err(Problem {
-                    line: open.first.saturating_add(number(before.matches('\n').count())),
-                    column: Some(number(column).saturating_add(1)),
-                    message: "this is no UTF-8: save it in that encoding".to_owned(),
-                })
+                let message = "this is no UTF-8: save it in that encoding".to_owned();
+                Err(Problem::behind(open.first, &before, message))
             }
         })
     }

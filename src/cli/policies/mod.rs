@@ -21,11 +21,7 @@ use serde_json::Value;
 
 use self::files::Files;
 pub(super) use self::files::{MAX_REGO, text};
-use super::{
-    documents::{Documents, parse},
-    manifests,
-    terminal::printable,
-};
+use super::{documents as yaml, manifests, terminal::printable};
 use crate::{
     policy::{LoadError, PolicySet, Registered, library},
     telemetry::Metrics,
@@ -153,10 +149,9 @@ impl PolicyFiles {
         let text = manifests::read(file, MAX_PARAMETERS).with_context(|| shown.to_string())?;
         let problem = |why: String| anyhow!("{shown} is no YAML map of parameters by policy name: {why}");
         let mut found = BTreeMap::new();
-        for document in Documents::new(text.as_bytes(), MAX_PARAMETERS) {
-            let value = document.and_then(|document| parse(&document));
-            match value.map_err(|error| problem(error.to_string()))? {
-                Value::Object(fields) if found.is_empty() => found.extend(fields),
+        for read in yaml::values(&text, MAX_PARAMETERS) {
+            match read.map_err(|error| problem(error.to_string()))? {
+                (_, Value::Object(fields)) if found.is_empty() => found.extend(fields),
                 _ => return Err(problem("it holds something else, or more than one".to_owned())),
             }
         }
