@@ -11,6 +11,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -130,15 +131,13 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
         let coming = new.iter().map(|object| object.spec.inventory.as_slice());
         registry.inventory.want(coming.chain(asked_for(&registry.snapshot())));
         registry.loading.store(true, Ordering::Relaxed);
-        let vetting = registry.vetting.clone();
-        let asked = new.clone();
-        let vetted = tokio::task::spawn_blocking(move || vetting.compile_objects(&asked, WITHIN)).await;
+        let vetted = vetted(registry, new).await;
         registry.loading.store(false, Ordering::Relaxed);
         let Ok(vetted) = vetted else {
             warn!("vetting panicked: what was in force stays");
             return true;
         };
-        for (object, vetted) in new.into_iter().zip(vetted) {
+        for (object, vetted) in vetted {
             keep(seen, object, vetted);
         }
     }
@@ -149,6 +148,26 @@ async fn reload(registry: &Registry, store: &Store<RegoPolicy>, seen: &mut BTree
     }
     publish(registry, seen);
     seen.values().any(|seen| !seen.outcome.is_final)
+}
+
+/// What children find of each, one after the other, all of them within [`WITHIN`]. Between two, one that is about to be written may be vetted.
+async fn vetted(
+    registry: &Registry,
+    objects: Vec<Declared>,
+) -> Result<Vec<(Declared, Result<Registered, NotVetted>)>, JoinError> {
+    let until = Instant::now() + WITHIN;
+    let mut all = Vec::new();
+    for object in objects {
+        let (vetting, turn) = (registry.vetting.clone(), Arc::clone(&registry.turn));
+        let turn = turn.acquire_owned().await;
+        let vetted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let vetted = vetting.compile_one_of_several(&object, until.saturating_duration_since(Instant::now()));
+            (object, vetted)
+        });
+        all.push(vetted.await?);
+    }
+    Ok(all)
 }
 
 /// An object that does not decide, because a policy of files has its name.

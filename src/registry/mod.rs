@@ -30,10 +30,12 @@ use crate::telemetry::Metrics;
 use crate::vetting::{NotVetted, Vetting};
 use crate::webhook::{Readiness, RegoPolicies};
 
-/// Policies that are vetted at admission at a time: each takes a process. The others wait, within their deadline.
-const AT_ADMISSION: usize = 1;
-/// How long one waits for its turn.
+/// Policies that are vetted at a time: each takes a process, and beside requests there is memory for one.
+const AT_A_TIME: usize = 1;
+/// How long one waits for its turn at admission.
 const TURN: Duration = Duration::from_secs(1);
+/// How long a child may take at admission: what the chart's registrations wait, and whoever else reaches the port may say more.
+const AT_ADMISSION: Duration = Duration::from_secs(5);
 
 /// The RegoPolicies of one replica.
 pub struct Registry {
@@ -42,7 +44,8 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     published: watch::Sender<Arc<Published>>,
     served: Served,
-    admission: Semaphore,
+    /// Held for as long as a child runs, even where nobody waits for its answer any more.
+    turn: Arc<Semaphore>,
     loading: AtomicBool,
     inventory: Inventory,
     /// Policies that came with the files that this replica was started with, and are no objects.
@@ -106,7 +109,7 @@ impl Registry {
             metrics,
             published: watch::Sender::default(),
             served: Served::default(),
-            admission: Semaphore::new(AT_ADMISSION),
+            turn: Arc::new(Semaphore::new(AT_A_TIME)),
             loading: AtomicBool::new(false),
             own: Vec::new(),
         }
@@ -203,23 +206,26 @@ impl Registry {
     /// # Errors
     /// What is wrong with it, or that it could not be found out.
     pub async fn vet(&self, object: Declared, deadline: Instant) -> Result<(), NotVetted> {
-        let late = || {
-            NotVetted::Unknown(LoadError::file(
-                &object.name,
-                "as many policies are vetted as may be at a time: try again",
-            ))
-        };
+        let unknown = |why: &str| Err(NotVetted::Unknown(LoadError::file(&object.name, why)));
+        let full = "as many policies are vetted as may be at a time: try again";
+        // Those that are there already come first.
+        if !self.published.borrow().synced {
+            return unknown("this replica has not read all policies yet: try again");
+        }
         // Whoever waits keeps others from being reviewed.
         let until = deadline.min(Instant::now() + TURN);
-        let Ok(Ok(_turn)) = timeout_at(until, self.admission.acquire()).await else {
-            return Err(late());
+        let Ok(turn) = timeout_at(until, Arc::clone(&self.turn).acquire_owned()).await else {
+            return unknown(full);
         };
         // The child ends before the answer has to leave.
         let within = deadline.saturating_duration_since(Instant::now());
         let within = within.saturating_sub(Duration::from_millis(300).min(within / 4));
         let (vetting, declared) = (self.vetting.clone(), object.clone());
-        let vetted = tokio::task::spawn_blocking(move || vetting.compile_object(&declared, within).map(drop));
-        vetted.await.unwrap_or_else(|_| Err(late()))
+        let vetted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            vetting.compile_object(&declared, within.min(AT_ADMISSION)).map(drop)
+        });
+        vetted.await.unwrap_or_else(|_| unknown(full))
     }
 }
 

@@ -8,6 +8,7 @@ use kube::client::Body as Asked;
 use serde_json::json;
 
 use super::*;
+use crate::vetting::Bounds;
 
 const AT: &str = "fail-0000000000000001";
 const SHORT: Duration = Duration::from_millis(200);
@@ -51,4 +52,88 @@ async fn who_serves_the_newest_decides_whatever_the_registration_is_of() {
     assert!(!decides(2, true, true).await, "behind the API server");
     assert!(!decides(1, false, true).await, "known, and not vetted yet");
     assert!(!decides(1, true, false).await, "not all is looked at");
+}
+
+/// A registry whose children, instead of vetting, leave a mark in the folder and sleep.
+fn sleeping(folder: &std::path::Path) -> Registry {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let program = folder.join("sleeps");
+    let script = format!(
+        "#!/bin/sh\ntouch '{}'\nexec sleep 600\n",
+        folder.join("began").display()
+    );
+    std::fs::write(&program, script).expect("a script");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    let bounds = Bounds {
+        wall: Duration::from_secs(60),
+        ..Bounds::default()
+    };
+    Registry::new(client(1), Vetting::with(program, bounds), Arc::new(Metrics::new()))
+}
+
+fn synced(registry: &Registry) {
+    registry.published.send_replace(Arc::new(Published {
+        synced: true,
+        ..Published::default()
+    }));
+}
+
+fn object() -> Declared {
+    let spec = json!({
+        "validationActions": ["Deny"],
+        "matchConstraints": {"resourceRules": []},
+        "rego": {"modules": [{"name": "one.rego", "source": "package one"}]},
+    });
+    Declared {
+        name: "one".to_owned(),
+        uid: String::new(),
+        generation: 0,
+        spec: serde_json::from_value(spec).expect("a RegoPolicy"),
+    }
+}
+
+fn why(vetted: Result<(), NotVetted>) -> String {
+    let Err(NotVetted::Unknown(error)) = vetted else {
+        panic!("nothing is known of it: {vetted:?}");
+    };
+    error.message
+}
+
+#[tokio::test]
+async fn nothing_is_vetted_at_admission_before_what_is_there_has_been_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = sleeping(folder.path());
+    let said = why(registry.vet(object(), Instant::now() + Duration::from_secs(30)).await);
+    assert!(said.starts_with("this replica has not read all policies yet"), "{said}");
+    assert!(!folder.path().join("began").exists(), "a child was started");
+}
+
+#[tokio::test]
+async fn a_child_that_nobody_waits_for_any_more_keeps_its_turn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = sleeping(folder.path());
+    synced(&registry);
+    let began = async {
+        while !folder.path().join("began").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        vetted = registry.vet(object(), Instant::now() + Duration::from_secs(30)) => panic!("it ended: {vetted:?}"),
+        () = began => {}
+    }
+    let said = why(registry.vet(object(), Instant::now() + Duration::from_secs(30)).await);
+    assert!(said.starts_with("as many policies are vetted as may be"), "{said}");
+}
+
+#[tokio::test]
+async fn whoever_says_that_there_is_time_has_no_child_for_longer_than_a_registration_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = sleeping(folder.path());
+    synced(&registry);
+    let began = Instant::now();
+    let vetted = registry.vet(object(), began + Duration::from_secs(30)).await;
+    assert!(matches!(vetted, Err(NotVetted::Refused(_))), "{vetted:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

@@ -18,7 +18,7 @@ mod suites;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,8 +102,6 @@ impl NotVetted {
 pub struct Vetting {
     program: PathBuf,
     bounds: Bounds,
-    /// Held by whoever has a child, where there may be but one.
-    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl Vetting {
@@ -123,20 +121,7 @@ impl Vetting {
 
     /// With another file that has the subcommand, such as a test has.
     pub fn with(program: PathBuf, bounds: Bounds) -> Self {
-        Self {
-            program,
-            bounds,
-            turn: None,
-        }
-    }
-
-    /// The same with one child at a time, for all clones together: beside requests there is memory for one.
-    #[must_use]
-    pub fn one_at_a_time(self) -> Self {
-        Self {
-            turn: Some(Arc::default()),
-            ..self
-        }
+        Self { program, bounds }
     }
 
     /// Compiles policies once children have survived the same: one child for each policy, so that it is known which one ends it,
@@ -180,7 +165,15 @@ impl Vetting {
         };
         let this = Self { bounds, ..self.clone() };
         // A little more, so that the child's end is the policy's, and not that of the time for all.
-        let mut all = this.compile_objects(std::slice::from_ref(object), within + within / 8);
+        this.compile_one_of_several(object, within + within / 8)
+    }
+
+    /// The same of one of several that share a time: where that is over, nothing is known of it.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that nothing is known of it.
+    pub fn compile_one_of_several(&self, object: &Declared, left: Duration) -> Result<Registered, NotVetted> {
+        let mut all = self.compile_objects(std::slice::from_ref(object), left);
         all.pop()
             .unwrap_or(Err(NotVetted::unknown(object, &Death::NotAsked, &self.bounds)))
     }
@@ -280,10 +273,6 @@ impl Vetting {
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let Some(policy) = policies.get(number) else { return };
-                        let _turn = self
-                            .turn
-                            .as_ref()
-                            .map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
                         let left = until.saturating_duration_since(Instant::now());
                         let answer = if left.is_zero() {
                             Err(Death::NotAsked)
