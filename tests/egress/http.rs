@@ -1,6 +1,9 @@
 //! Plain HTTP: each request decided by itself, and written anew.
 
+use std::time::Duration;
+
 use rstest::rstest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{self, Answer};
 use crate::world::{World, run};
@@ -41,6 +44,29 @@ fn a_request_is_passed_on_without_what_is_between_two_hops() {
         );
         assert_eq!(line["sent"], 5, "{line}");
         assert!(line["received"].as_u64() > Some(50), "{line}");
+    });
+}
+
+/// Clients keep a connection for a minute or more: what they send in the moment in which it closes is lost.
+#[test]
+fn a_connection_that_is_silent_is_kept() {
+    run(async {
+        let world = World::get().await;
+        let (host, port) = (world.host("plain"), world.hosts.plain);
+        let workflow = world.workflow(&[&host], &[port]).await;
+        let pod = world.pod(&workflow).await;
+        let mut stream = client::connection(world.proxy.address(), pod).await;
+        let request = format!("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n");
+        stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
+        let mut first = Vec::new();
+        while !first.ends_with(b"0 bytes\n") {
+            assert_ne!(stream.read_buf(&mut first).await.unwrap(), 0, "it ends");
+        }
+        tokio::time::sleep(Duration::from_secs(17)).await;
+        let last = format!("{request}Connection: close\r\n\r\n");
+        stream.write_all(last.as_bytes()).await.unwrap();
+        let second = client::answer(&mut stream).await;
+        assert_eq!(second.status, 200, "{second:?}");
     });
 }
 
