@@ -60,9 +60,11 @@ pub struct Limits {
     pub name_whole: Duration,
     /// How long a pod may be unknown by its address: its object is told of a moment after it starts.
     pub unknown: Duration,
-    /// How long the head of a request may take, the wait for it included, which begins when the answer before it has gone: longer than
-    /// clients keep a connection that is silent, for what they send in the moment in which it closes is lost.
+    /// How long the head of a connection's first request may take, the wait for it included.
     pub head: Duration,
+    /// The same of each further one: longer than clients keep a connection that is silent, for what they send in the moment in which it
+    /// closes is lost.
+    pub next_head: Duration,
     /// How long a name may take to be resolved.
     pub resolve: Duration,
     /// How long all addresses of a name may take to be tried.
@@ -97,7 +99,8 @@ impl Default for Limits {
             name_idle: Duration::from_secs(10),
             name_whole: Duration::from_secs(2),
             unknown: Duration::from_secs(3),
-            head: Duration::from_secs(120),
+            head: Duration::from_secs(15),
+            next_head: Duration::from_secs(120),
             resolve: Duration::from_secs(8),
             dial: Duration::from_secs(10),
             hello: Duration::from_secs(10),

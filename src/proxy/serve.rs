@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -238,13 +238,16 @@ async fn speak(caller: Arc<Caller>, stream: TcpStream, stop: CancellationToken) 
     }
     let (limits, end) = (caller.proxy.limits.clone(), caller.end.clone());
     let io = TokioIo::new(Patient::new(stream, limits.idle));
+    let asked = CancellationToken::new();
+    let overdue = overdue(asked.clone(), limits.head);
     let service = service_fn(move |request| {
+        asked.cancel();
         let caller = Arc::clone(&caller);
         async move { Ok::<_, Infallible>(answer(&caller, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        .header_read_timeout(limits.next_head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(io, service)
@@ -253,6 +256,7 @@ async fn speak(caller: Arc<Caller>, stream: TcpStream, stop: CancellationToken) 
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
+        () = overdue => return,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -266,6 +270,13 @@ async fn speak(caller: Arc<Caller>, stream: TcpStream, stop: CancellationToken) 
     };
     if let Err(error) = ended {
         debug!(%error, "a connection has ended early");
+    }
+}
+
+/// Ends where nothing was asked in that time.
+async fn overdue(asked: CancellationToken, within: Duration) {
+    if timeout(within, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
     }
 }
 
