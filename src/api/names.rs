@@ -52,9 +52,16 @@ pub fn is_dns_label(text: &str) -> bool {
         && text.chars().all(|character| inner(character) || character == '-')
 }
 
-/// Whether it is a DNS subdomain: labels with dots between them, at most 253 characters.
+/// Whether it is what the API server calls a DNS subdomain, as names of most objects are: at most 253 lower-case letters, digits and `-`, with
+/// dots between parts that begin and end with a letter or a digit. It bounds no part by itself: the ReplicaSet of a Deployment whose name has 60
+/// characters has one of 70.
 pub fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_part = |part: &str| {
+        let ends = [part.bytes().next(), part.bytes().last()];
+        ends.into_iter().all(|end| end.is_some_and(inner)) && part.bytes().all(|byte| inner(byte) || byte == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(is_part)
 }
 
 #[cfg(test)]
@@ -80,9 +87,12 @@ mod tests {
 
     #[test]
     fn subdomains_are_labels_with_dots() {
-        assert!(is_dns_subdomain("a.b-c.d"));
+        assert!(is_dns_subdomain("a.b-c.d") && is_dns_subdomain("sh.helm.release.v1.x"));
+        assert!(is_dns_subdomain(&"a".repeat(253)) && !is_dns_subdomain(&"a".repeat(254)));
         // A name that becomes part of a URL must not be able to leave its place there.
-        for no in ["..", "a..b", "a/b", "A", "", "a?b", "a b"] {
+        for no in [
+            "..", "a..b", "a/b", "A", "", "a?b", "a b", "-a", "a-", "a.-b", "a-.b", "ä",
+        ] {
             assert!(!is_dns_subdomain(no), "{no}");
         }
         assert!(!is_dns_subdomain(&"a.".repeat(127)));

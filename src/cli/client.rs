@@ -20,6 +20,12 @@ pub(super) fn client(config: Config) -> kube::Result<Client> {
     Ok(builder.with_layer(&MapResponseLayer::new(as_text)).build())
 }
 
+/// One for what somebody waits for: it does not sleep for as long as the API server says that it is busy, which is longer than anybody waits.
+pub(super) fn impatient(mut config: Config) -> kube::Result<Client> {
+    config.default_retry = false;
+    client(config)
+}
+
 fn as_text<B: HttpBody<Data = Bytes>>(
     answer: Response<B>,
 ) -> Response<MapFrame<B, impl FnMut(Frame<Bytes>) -> Frame<Bytes> + Send + 'static>> {
@@ -47,6 +53,22 @@ mod tests {
     use futures::stream;
 
     use super::*;
+
+    /// It asks for eight seconds, which no review has.
+    #[tokio::test]
+    async fn who_is_waited_for_is_told_that_the_api_server_is_busy() {
+        let busy = axum::Router::new()
+            .fallback(async || (axum::http::StatusCode::TOO_MANY_REQUESTS, [("Retry-After", "8")], "{}"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, busy).await });
+        let request = axum::http::Request::get("/api")
+            .body(kube::client::Body::empty())
+            .unwrap();
+        let client = impatient(Config::new(url)).unwrap();
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(5), client.send(request)).await;
+        assert_eq!(answer.expect("an answer at once").unwrap().status(), 429);
+    }
 
     #[rstest::rstest]
     #[case::text(&[b"{\"a\": ".as_slice(), b"1}"], "{\"a\": 1}")]

@@ -209,6 +209,7 @@ async fn run(args: Args) -> Result<()> {
     // Lists have no deadline of their own, and a connection whose other end is gone says nothing. A watch is quiet for less than that.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
+    let asking = client::impatient(config.clone()).context("cannot make a client from the kubeconfig")?;
     let client = client::client(config).context("cannot make a client from the kubeconfig")?;
     let stop = CancellationToken::new();
     // Admission answers while it drains; everything else stops at once.
@@ -234,7 +235,7 @@ async fn run(args: Args) -> Result<()> {
         Ok(())
     });
     let resolver = Arc::new(Resolver::default());
-    let live = Arc::new(Live::new(client.clone(), &args.webhook_configuration));
+    let live = Arc::new(Live::new(asking, &args.webhook_configuration));
     let pool = Arc::new(Pool::new(policies, limits.evaluations, metrics.clone()));
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
     let registry = Registry::new(client.clone(), vetting, metrics.clone());

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Notes, Section, enumerated, group::Group};
 use crate::{
-    api::{DeclaredSecret, SecretReference},
+    api::{DeclaredSecret, SecretReference, is_dns_subdomain},
     fence::{Takes, each_secret},
-    plan::{is_secret, is_secret_key},
+    plan::is_secret_key,
 };
 
 /// Most entries of one declaration.
@@ -59,7 +59,7 @@ pub(super) fn secrets(group: &Group<'_>, notes: &mut Notes) -> Vec<DeclaredSecre
     let mut declared = Vec::new();
     let mut left = BTreeSet::new();
     for (secret, keys) in &found {
-        let can_be = is_secret(secret) && keys.iter().flatten().all(|key| is_secret_key(key));
+        let can_be = is_dns_subdomain(secret) && keys.iter().flatten().all(|key| is_secret_key(key));
         let parts = parts(keys);
         if !can_be || declared.len() + parts.len() > MAX_ENTRIES {
             left.insert(*secret);

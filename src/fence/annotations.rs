@@ -14,6 +14,8 @@ const RULE: &str = "pod-annotations";
 /// How many a pod may have. Half of what the guard on a pod's status compares one by one: what network plugins report there, when a pod comes
 /// and when it goes, must find room beside them.
 const MOST: usize = 512;
+/// How many fewer a template may have: controllers, quotas and meshes write more on the pods that are made of it.
+const OF_PODS: usize = 64;
 
 /// Checks the annotations of a pod or a template. `before` is the pod as it was: what it has carried stays, and does not stand
 /// in the way of whoever writes something else (autoscalers and controllers annotate running pods).
@@ -41,9 +43,10 @@ pub(super) fn check(
         }
     };
     let had = before.and_then(Value::as_object).map_or(0, serde_json::Map::len);
-    if annotations.len() > MOST.max(had) {
+    let most = if template.path.is_empty() { MOST } else { MOST - OF_PODS };
+    if annotations.len() > most.max(had) {
         let message = format!(
-            "are {}, and {MOST} are the most: network plugins report by more of them",
+            "are {}, and {most} are the most: network plugins report by more of them",
             annotations.len()
         );
         let fix = "keep what programs read in a ConfigMap, and leave out the others";
@@ -77,14 +80,15 @@ mod tests {
     use super::*;
 
     fn judged(annotations: Value, before: Option<Value>, allowed: &[&str]) -> Vec<String> {
+        judged_at("spec.template", annotations, before, allowed)
+    }
+
+    fn judged_at(path: &'static str, annotations: Value, before: Option<Value>, allowed: &[&str]) -> Vec<String> {
         let allowed: Vec<_> = allowed.iter().map(|&entry| entry.to_owned()).collect();
         let pod = json!({"metadata": {"annotations": annotations}});
         let before = before.map(|annotations| json!({"metadata": {"annotations": annotations}}));
         let mut violations = Vec::new();
-        let template = Template {
-            path: "spec.template",
-            pod: &pod,
-        };
+        let template = Template { path, pod: &pod };
         check(&template, before.as_ref(), ("c", &allowed), &mut violations);
         violations
             .iter()
@@ -139,14 +143,17 @@ mod tests {
 
     #[test]
     fn hundreds_of_keys_are_told_of_by_the_first() {
-        assert_eq!(judged(many(MOST), None, &[]).len(), MAX_VIOLATIONS);
+        assert_eq!(judged_at("", many(MOST), None, &[]).len(), MAX_VIOLATIONS);
     }
 
     #[test]
     fn those_of_an_allowed_prefix_have_a_bound_too() {
         let path = ["spec.template.metadata.annotations"];
-        assert_eq!(judged(many(MOST), None, &["a.b/"]), [""; 0]);
-        assert_eq!(judged(many(MOST + 1), None, &["a.b/"]), path);
+        assert_eq!(judged(many(MOST - OF_PODS), None, &["a.b/"]), [""; 0]);
+        assert_eq!(judged(many(MOST - OF_PODS + 1), None, &["a.b/"]), path);
+        // Of a pod, those are not refused that somebody wrote on it beside its template's.
+        assert_eq!(judged_at("", many(MOST), None, &["a.b/"]), [""; 0]);
+        assert_eq!(judged_at("", many(MOST + 1), None, &["a.b/"]), ["metadata.annotations"]);
         assert_eq!(judged(many(MOST + 1), Some(many(MOST)), &["a.b/"]), path, "they grow");
         // What stood before stays, and so may its values change.
         assert_eq!(judged(many(MOST + 1), Some(many(MOST + 1)), &["a.b/"]), [""; 0]);

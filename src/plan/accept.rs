@@ -152,7 +152,7 @@ pub fn workflow_problems(workflow: &AIWorkflow) -> Vec<Problem> {
         problems.push(Problem::new("spec.identity.annotations", Some(key), "is reserved", fix));
     }
     for (index, secret) in identity.image_pull_secrets.iter().enumerate() {
-        if !secrets::is_secret(&secret.name) {
+        if !is_dns_subdomain(&secret.name) {
             let path = format!("spec.identity.imagePullSecrets[{index}].name");
             problems.push(Problem::new(
                 path,

@@ -93,13 +93,13 @@ pub use rendered::{REPORTS, REPORTS_GUARD, guards, rendered_guard, rendered_webh
 pub use resolved::{resolves, wants_resolved};
 pub use reviewed::{is_on_record, is_reviewed};
 pub use rules::{is_covered, rule_problems};
-pub use secrets::{SecretKeys, declared_secret, is_secret, is_secret_key, pull_secrets};
+pub use secrets::{SecretKeys, declared_secret, is_secret_key, pull_secrets};
 pub use selector::{problems as selector_problems, selects};
 pub use status::{Outcome, status, unobserved_status};
 pub use tenants::{Tenants, tenants_condition};
 
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, PolicyRule, Reason, Reviewed},
+    api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, Backend, PolicyRule, Reason, Reviewed, is_dns_subdomain},
     egress,
 };
 use object::Annotations;
@@ -419,7 +419,9 @@ fn desired(
         ));
         // A pod that needs the API server says so itself: a token that nobody asked for is a token to steal.
         let mut identity = workflow.spec.identity.clone().unwrap_or_default();
-        identity.image_pull_secrets.retain(|secret| is_secret(&secret.name));
+        identity
+            .image_pull_secrets
+            .retain(|secret| is_dns_subdomain(&secret.name));
         let body = json!({"automountServiceAccountToken": false, "imagePullSecrets": identity.image_pull_secrets});
         parts.push((Child::ServiceAccount, workflow.service_account_name().to_owned(), body));
     }

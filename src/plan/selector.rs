@@ -3,12 +3,10 @@
 use serde_json::Value;
 
 use super::Problem;
-use crate::api::{LabelSelector, Requirement, SelectorOperator};
+use crate::api::{LabelSelector, Requirement, SelectorOperator, is_dns_subdomain};
 
 /// Longest name part of a key, and longest value.
 const MAX_NAME: usize = 63;
-/// Longest prefix of a key.
-const MAX_PREFIX: usize = 253;
 
 /// What is wrong with a selector at that path.
 pub fn problems(path: &str, selector: &LabelSelector) -> Vec<Problem> {
@@ -109,9 +107,7 @@ pub fn selects(selector: &LabelSelector, labels: Option<&Value>) -> bool {
 fn is_key(key: &str) -> bool {
     match key.split_once('/') {
         None => is_name(key),
-        Some((prefix, name)) => {
-            prefix.len() <= MAX_PREFIX && prefix.split('.').all(crate::api::is_dns_label) && is_name(name)
-        }
+        Some((prefix, name)) => is_dns_subdomain(prefix) && is_name(name),
     }
 }
 

@@ -34,8 +34,6 @@ use crate::webhook::{Readiness, RegoPolicies};
 const AT_A_TIME: usize = 1;
 /// How long one waits for its turn at admission.
 const TURN: Duration = Duration::from_secs(1);
-/// How long a child may take at admission: what the chart's registrations wait, and whoever else reaches the port may say more.
-const AT_ADMISSION: Duration = Duration::from_secs(5);
 
 /// The RegoPolicies of one replica.
 pub struct Registry {
@@ -223,7 +221,7 @@ impl Registry {
         let (vetting, declared) = (self.vetting.clone(), object.clone());
         let vetted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            vetting.compile_object(&declared, within.min(AT_ADMISSION)).map(drop)
+            vetting.compile_object(&declared, within).map(drop)
         });
         vetted.await.unwrap_or_else(|_| unknown(full))
     }

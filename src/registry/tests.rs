@@ -126,14 +126,3 @@ async fn a_child_that_nobody_waits_for_any_more_keeps_its_turn() {
     let said = why(registry.vet(object(), Instant::now() + Duration::from_secs(30)).await);
     assert!(said.starts_with("as many policies are vetted as may be"), "{said}");
 }
-
-#[tokio::test]
-async fn whoever_says_that_there_is_time_has_no_child_for_longer_than_a_registration_waits() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let registry = sleeping(folder.path());
-    synced(&registry);
-    let began = Instant::now();
-    let vetted = registry.vet(object(), began + Duration::from_secs(30)).await;
-    assert!(matches!(vetted, Err(NotVetted::Refused(_))), "{vetted:?}");
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-}

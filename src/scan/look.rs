@@ -97,6 +97,10 @@ impl Scanner {
         }
     }
 
+    pub(super) fn lookup(&self) -> &dyn Lookup {
+        self.lookup.as_ref()
+    }
+
     pub(super) fn lists(&self) -> &dyn List {
         self.lists.as_ref()
     }

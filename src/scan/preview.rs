@@ -5,15 +5,18 @@
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::look::{Bounds, Scanner};
+use crate::api::is_dns_label;
 use crate::decisions::DecisionInput;
 use crate::fence::modes::settings;
 use crate::findings::{Extent, Groups};
 use crate::review::{Decision, Operation, Review};
 use crate::webhook::admit::Admission;
+use crate::webhook::lookup::Key;
 use crate::webhook::{Admit, Webhook};
 
 /// Most objects that one answer looks at.
@@ -38,6 +41,22 @@ impl Preview {
         }
     }
 
+    /// Whether the namespace is as the review says that it was. The API server says how it stores it; of whoever else reaches the port, only
+    /// who may read the namespace can, and nobody else is told what stands there.
+    async fn is_stored(&self, was: &Value, namespace: &Value, until: Instant) -> bool {
+        let text = |object: &Value, field: &str| object.pointer(field).and_then(Value::as_str).map(str::to_owned);
+        let Some(name) = text(namespace, "/metadata/name").filter(|name| is_dns_label(name)) else {
+            return false;
+        };
+        let key = Key::Namespace(name);
+        let stored = timeout_at(until, self.scanner.lookup().get(&key)).await;
+        let Ok(Ok(Some(stored))) = stored else { return false };
+        let is_same = |field: &str| text(was, field).is_some_and(|text_was| text(&stored, field) == Some(text_was));
+        ["/metadata/name", "/metadata/uid", "/metadata/resourceVersion"]
+            .into_iter()
+            .all(is_same)
+    }
+
     async fn warn(&self, review: &Review, decision: &mut Decision, deadline: Instant) {
         // What is being made holds nothing yet.
         if review.operation != Operation::Update {
@@ -46,14 +65,15 @@ impl Preview {
         let set = settings(review);
         // The strongest comes first.
         let set = set.iter().find(|setting| !setting.stands);
-        let (Some(set), Some(namespace)) = (set, review.object()) else {
+        let (Some(set), Some(was), Some(namespace)) = (set, review.old_object(), review.object()) else {
             return;
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let until = Instant::now() + left / 2;
         let mut groups = Groups::default();
-        let extent = match timeout_at(until, self.looks.acquire()).await {
-            Ok(Ok(_look)) => {
+        // Whoever waited here would keep its place among the evaluations from others.
+        let extent = match self.looks.try_acquire() {
+            Ok(_look) if self.is_stored(was, namespace, until).await => {
                 let bounds = Bounds {
                     objects: MAX_OBJECTS,
                     until: Some(until),
@@ -66,7 +86,7 @@ impl Preview {
                 };
                 self.scanner.look(namespace, &set.class, bounds, &mut groups).await
             }
-            Ok(Err(_)) | Err(_) => Extent {
+            Ok(_) | Err(_) => Extent {
                 cut: true,
                 ..Extent::default()
             },

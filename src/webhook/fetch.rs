@@ -3,13 +3,14 @@
 //! Objects and lists come from whoever may write them. Must never: hold more of an answer than is allowed, or several large ones at
 //! the same time; take what is too large, or no JSON, for an answer.
 
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, Response, StatusCode};
 use futures::TryFutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
+use kube::client::Body;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout_at;
+use tokio::time::{Duration, sleep, timeout_at};
 
 use super::held::patience;
 use crate::fence::kinds::MAX_WEIGHT;
@@ -27,6 +28,11 @@ const SMALL: usize = 128 << 10;
 const SMALL_WEIGHT: usize = 1 << 20;
 /// Larger answers that are read at a time in this process. The others wait, within their deadline.
 pub(super) const LARGE_AT_ONCE: usize = 2;
+/// Questions that are asked of the API server at a time in this process, until it begins to answer. The others wait, within their deadline: its
+/// queue is for all replicas, and whoever is turned away there is a review that is refused.
+const ASKED_AT_ONCE: usize = 150;
+/// How long one waits that was turned away, and asks once more. The API server asks for seconds, which no review has.
+const REST: Duration = Duration::from_millis(100);
 /// Longest text of the API server that an error repeats.
 pub(super) const MAX_REASON: usize = 200;
 
@@ -37,6 +43,7 @@ const REFUSAL: Keep = Keep::Only(&[
 ]);
 
 static LARGE: Semaphore = Semaphore::const_new(LARGE_AT_ONCE);
+static ASKED: Semaphore = Semaphore::const_new(ASKED_AT_ONCE);
 
 /// What came, with its status.
 pub(super) enum Answer {
@@ -64,19 +71,21 @@ pub(super) async fn fetch(
     keep: Keep,
     most: usize,
 ) -> Result<Answer, String> {
-    // The text of a transport error may hold anything.
-    let sent = client.send(request.map(Into::into));
-    let response = sent.map_err(|_| "it did not answer".to_owned()).await?;
+    let mut response = send(client, request.clone()).await?;
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        sleep(REST).await;
+        response = send(client, request).await?;
+    }
     let status = response.status();
     let mut body = Limited::new(response.into_body(), MAX_BYTES);
-    let (mut bytes, mut turn) = (Vec::new(), None);
+    let (mut bytes, mut room) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
         match frame {
             Ok(frame) => {
                 let Some(data) = frame.data_ref() else { continue };
-                if turn.is_none() && bytes.len() + data.len() > SMALL {
-                    turn = large().await;
-                    if turn.is_none() {
+                if room.is_none() && bytes.len() + data.len() > SMALL {
+                    room = turn(&LARGE).await;
+                    if room.is_none() {
                         return Ok(Answer::Crowded);
                     }
                 }
@@ -86,15 +95,15 @@ pub(super) async fn fetch(
             Err(_) => return Err("the answer broke off".to_owned()),
         }
     }
-    if turn.is_none() && weight_of(&bytes) > SMALL_WEIGHT {
-        turn = large().await;
-        if turn.is_none() {
+    if room.is_none() && weight_of(&bytes) > SMALL_WEIGHT {
+        room = turn(&LARGE).await;
+        if room.is_none() {
             return Ok(Answer::Crowded);
         }
     }
     let keep = if status.is_success() { keep } else { REFUSAL };
     let parsed = parse_kept(&bytes, most, keep);
-    drop(turn);
+    drop(room);
     match parsed {
         Ok((value, weight)) => {
             let bytes = bytes.len();
@@ -105,9 +114,19 @@ pub(super) async fn fetch(
     }
 }
 
+async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Body>, String> {
+    // What lists a namespace for the scan waits as well: it ends with its page's own time.
+    let Some(_turn) = turn(&ASKED).await else {
+        return Err("as much is asked as may be at a time".to_owned());
+    };
+    // The text of a transport error may hold anything.
+    let sent = client.send(request.map(Into::into));
+    sent.map_err(|_| "it did not answer".to_owned()).await
+}
+
 /// A turn, within the patience of the review around.
-async fn large() -> Option<SemaphorePermit<'static>> {
-    let turn = LARGE.acquire();
+async fn turn(of: &'static Semaphore) -> Option<SemaphorePermit<'static>> {
+    let turn = of.acquire();
     match patience() {
         Some(until) => timeout_at(until, turn).await.ok()?.ok(),
         None => turn.await.ok(),

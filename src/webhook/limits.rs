@@ -6,10 +6,9 @@ use super::fetch::{LARGE_AT_ONCE, MAX_BYTES, MAX_OBJECT};
 use super::server::UNREAD;
 use crate::review::MAX_WEIGHT;
 
-/// What a caller gets who says nothing: the registrations' own `timeoutSeconds`.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most that a registration may ask for.
-const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+/// The registrations' own `timeoutSeconds`: what a caller gets who says nothing, and the most that is believed of one who says more. Whoever else
+/// reaches the port must not hold a place for longer than the API server would.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A body that most reviews are smaller than: a common one has 10 KiB.
 pub(super) const SMALL_BODY: usize = 1 << 20;
@@ -86,7 +85,7 @@ impl Default for Limits {
             connections: 512,
             idle: Duration::from_secs(120),
             handshake: Duration::from_secs(10),
-            grace: MAX_TIMEOUT + Duration::from_secs(1),
+            grace: TIMEOUT + Duration::from_secs(1),
         }
     }
 }
@@ -108,15 +107,15 @@ pub(super) fn answer_within(query: Option<&str>) -> Option<Duration> {
         .split('&')
         .find_map(|pair| pair.strip_prefix("timeout="));
     let timeout = match parameter {
-        None => DEFAULT_TIMEOUT,
-        Some(text) => duration(text)?.min(MAX_TIMEOUT),
+        None => TIMEOUT,
+        Some(text) => duration(text)?.min(TIMEOUT),
     };
     Some(less_margin(timeout))
 }
 
 /// The deadline where the parameter cannot be read.
 pub(super) fn default_answer_within() -> Duration {
-    less_margin(DEFAULT_TIMEOUT)
+    less_margin(TIMEOUT)
 }
 
 /// A tenth, at most half a second: an answer that comes too late says nothing of what went wrong.
@@ -159,12 +158,13 @@ mod tests {
 
     #[rstest]
     #[case::none(None, Some(4_500))]
-    #[case::other_parameters(Some("a=b&timeout=10s&c=d"), Some(9_500))]
+    #[case::other_parameters(Some("a=b&timeout=4s&c=d"), Some(3_600))]
     #[case::seconds(Some("timeout=1s"), Some(900))]
     #[case::milliseconds(Some("timeout=300ms"), Some(270))]
     #[case::fraction(Some("timeout=1.5s"), Some(1_350))]
     #[case::mixed(Some("timeout=0m2s"), Some(1_800))]
-    #[case::longer_than_any(Some("timeout=1h"), Some(29_500))]
+    #[case::longer_than_ours(Some("timeout=6s"), Some(4_500))]
+    #[case::longer_than_any(Some("timeout=1h"), Some(4_500))]
     #[case::no_unit(Some("timeout=5"), None)]
     #[case::zero(Some("timeout=0s"), None)]
     #[case::negative(Some("timeout=-5s"), None)]

@@ -82,9 +82,14 @@ async fn every_controller_makes_its_pods_and_a_launcher_restarts_them() {
         }
         lea.post(&all(kind, ns), &made).await.ok();
     }
+    // Its ReplicaSet is called so, and ten characters more, where no part of a host's name may have more than 63.
+    let mut long = workload("Deployment", &pod("long", "triage"));
+    long["metadata"]["name"] = json!("invoice-triage-of-the-accounting-department-worker-nightly");
+    lea.post(&all("Deployment", ns), &long).await.ok();
     for kind in kinds {
         has_pods(&world, ns, &kind.to_lowercase(), 1).await;
     }
+    has_pods(&world, ns, "long", 1).await;
     let launcher = Identity::user("lea", &["system:masters"]);
     let restart = ["rollout", "restart", "deployment/deployment", "--namespace", ns];
     let done = world.cluster.kubectl_as(&launcher, &restart).await.unwrap();

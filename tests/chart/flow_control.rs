@@ -71,7 +71,7 @@ async fn what_tenants_flood_the_api_server_with_is_not_what_ringfence_waits_amon
     assert_eq!(level["spec"]["type"], "Limited");
     assert_eq!(
         level["spec"]["limited"]["limitResponse"]["queuing"]["queueLengthLimit"],
-        500
+        1000
     );
 }
 

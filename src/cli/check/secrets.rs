@@ -12,9 +12,8 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::super::cluster::{bounded, listed, optional, told};
 use crate::{
-    api::AIWorkflow,
+    api::{AIWorkflow, is_dns_subdomain},
     findings::{Extent, Report, Secrets, Sink, token_secret},
-    plan::is_secret,
     reconcile::CallError,
     webhook::lookup::Live,
     webhook::pages::{Ask, List, Listed},
@@ -49,7 +48,7 @@ pub(super) async fn look(
     }
     for (name, has_keys) in secrets.names() {
         let found = match has_keys {
-            _ if !is_secret(name) => Ok(None),
+            _ if !is_dns_subdomain(name) => Ok(None),
             true => keys_of(client, namespace, name).await,
             false => is_there(client, namespace, name).await,
         };

@@ -11,8 +11,8 @@ use crate::review::{Decision, Fault, Review};
 use crate::webhook::judge::unusable;
 use crate::webhook::lookup::Key;
 
-/// Most namespaces of one binding that are asked for at a time.
-const AT_ONCE: usize = 16;
+/// Most namespaces of one binding that are asked for at a time: few, for one user may have many bindings reviewed at once.
+const AT_ONCE: usize = 4;
 
 impl Admission {
     pub(super) async fn decide_door(&self, door: &Door<'_>, deadline: Instant) -> Result<Decision, Fault> {

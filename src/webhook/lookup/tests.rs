@@ -47,6 +47,11 @@ fn owner(api_version: &str, kind: &str, name: &str) -> Key {
     Key::Owner("ai".into(), reference)
 }
 
+/// Of the Deployment `invoice-triage-of-the-accounting-department-worker-nightly`.
+const LONG: &str = "invoice-triage-of-the-accounting-department-worker-nightly-5d4f8c7b9d";
+const LONG_PATH: &str =
+    "/apis/apps/v1/namespaces/ai/replicasets/invoice-triage-of-the-accounting-department-worker-nightly-5d4f8c7b9d";
+
 #[rstest]
 #[case::account(Key::Account(named()), "/api/v1/namespaces/ai/serviceaccounts/triage")]
 #[case::class(Key::Class("default".into()), "/apis/ringfence.dev/v1alpha1/aiworkflowclasses/default")]
@@ -61,6 +66,7 @@ fn owner(api_version: &str, kind: &str, name: &str) -> Key {
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/ringfence"
 )]
 #[case::job(owner("batch/v1", "Job", "j"), "/apis/batch/v1/namespaces/ai/jobs/j")]
+#[case::one_long_part(owner("apps/v1", "ReplicaSet", LONG), LONG_PATH)]
 #[case::controller(
     owner("v1", "ReplicationController", "r"),
     "/api/v1/namespaces/ai/replicationcontrollers/r"
@@ -331,4 +337,61 @@ async fn what_a_request_is_told_is_counted() {
     assert!(third.why.contains("hold all the memory that they may"));
     assert_eq!(third.cause, FaultCause::Crowded);
     assert_eq!(all.available_permits(), 70);
+}
+
+/// An API server that turns away what comes to it for so many times.
+fn busy(times: usize) -> (Live, Arc<Mutex<usize>>) {
+    let asked = Arc::new(Mutex::new(0));
+    let log = Arc::clone(&asked);
+    let service = tower::service_fn(move |_: http::Request<Body>| {
+        let mut asked = log.lock().unwrap();
+        *asked += 1;
+        let status = if *asked > times { 200 } else { 429 };
+        let answer = http::Response::builder().status(status).header("Retry-After", "8");
+        std::future::ready(answer.body(Body::from(b"{\"metadata\": {}}".to_vec())))
+    });
+    (Live::new(Client::new(service, "default"), "ringfence"), asked)
+}
+
+#[tokio::test]
+async fn who_is_turned_away_asks_once_more_and_not_when_the_api_server_says() {
+    for (times, is_there, asks) in [(1, true, 2), (2, false, 2)] {
+        let (live, asked) = busy(times);
+        let began = tokio::time::Instant::now();
+        let answer = live.get(&Key::Namespace("ai".into())).await;
+        assert_eq!((answer.is_ok(), *asked.lock().unwrap()), (is_there, asks), "{answer:?}");
+        assert!(
+            began.elapsed() < tokio::time::Duration::from_secs(1),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
+/// The queue of the API server is for all replicas, and the operator's.
+#[tokio::test]
+async fn no_more_is_asked_at_a_time_than_the_api_servers_queue_holds() {
+    const QUESTIONS: usize = 1000;
+    let (now, most) = (Arc::new(Mutex::new(0usize)), Arc::new(Mutex::new(0usize)));
+    let (counts, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let service = tower::service_fn(move |_: http::Request<Body>| {
+        let (now, most) = (Arc::clone(&counts), Arc::clone(&highest));
+        async move {
+            {
+                let mut now = now.lock().unwrap();
+                *now += 1;
+                let mut most = most.lock().unwrap();
+                *most = (*most).max(*now);
+            }
+            tokio::time::sleep(tokio::time::Duration::from_millis(20)).await;
+            *now.lock().unwrap() -= 1;
+            http::Response::builder().body(Body::from(b"{}".to_vec()))
+        }
+    });
+    let live = Live::new(Client::new(service, "default"), "ringfence");
+    let key = Key::Namespace("ai".into());
+    let answers = futures::future::join_all((0..QUESTIONS).map(|_| live.get(&key))).await;
+    assert!(answers.iter().all(Result::is_ok), "all are answered in the end");
+    let most = *most.lock().unwrap();
+    assert!((2..=150).contains(&most), "{most} at a time");
 }

@@ -6,6 +6,8 @@ use crate::findings::{Finding, Severity, Sink};
 use crate::review::Gvk;
 use crate::review::Violation;
 use crate::scan::{Bounds, Preview, Scanner};
+use crate::webhook::lookup::LookupError;
+use crate::webhook::pages::{Ask, List, Listed, Page};
 
 /// Of the policies of these tests: not of the fence, for which nothing is made in these clusters.
 fn of_ours(found: &[Violation]) -> Vec<&Violation> {
@@ -105,6 +107,46 @@ async fn without_a_fact_nothing_is_known_of_what_stands() {
     assert_eq!(fault.cause, FaultCause::Unavailable);
 }
 
+/// Lists that never come.
+struct Silent;
+
+impl List for Silent {
+    fn list<'a>(&'a self, _: &'a Ask) -> BoxFuture<'a, Result<Page, LookupError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn serves(&self, _: Listed) -> BoxFuture<'_, Result<bool, LookupError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// It is evaluated as long as it waits, and others are not.
+#[tokio::test]
+async fn who_sets_a_mode_while_others_are_looked_at_waits_for_nobody() {
+    let scene = scene(with_a_pod(), Vec::new());
+    let admission = Arc::new(scene.admission.clone());
+    let scanner = Scanner::new(admission.clone(), stored(), Arc::new(Silent));
+    let preview = Preview::new(admission, scanner);
+    let (review, deadline) = (
+        sets_a_mode("ai", json!({"name": "ai", "uid": "ns", "resourceVersion": STORED})),
+        far(),
+    );
+    let others = async {
+        tokio::join!(
+            preview.admit(Webhook::Modes, &review, deadline),
+            preview.admit(Webhook::Modes, &review, deadline)
+        )
+    };
+    let third = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        preview.admit(Webhook::Modes, &review, deadline).await
+    };
+    tokio::select! {
+        _ = others => panic!("their lists never come"),
+        third = third => assert!(third.allowed(), "{third:?}"),
+    }
+}
+
 #[derive(Default)]
 struct Heard(Vec<Finding>);
 
@@ -119,8 +161,19 @@ fn with_a_pod() -> Fixed {
     cluster(json!({})).listing("pods", Some("ai"), vec![pod()])
 }
 
+const STORED: &str = "7";
+
+fn stored() -> Arc<Fixed> {
+    let stored = json!({"metadata": {"name": "ai", "uid": "ns", "resourceVersion": STORED}});
+    Arc::new(with_a_pod().with(Key::Namespace("ai".into()), stored))
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
 fn scanner(scene: &Scene) -> Scanner {
-    let there = Arc::new(with_a_pod());
+    let there = stored();
     Scanner::new(Arc::new(scene.admission.clone()), there.clone(), there)
 }
 
@@ -159,14 +212,56 @@ async fn who_sets_a_mode_is_told_what_policies_say_of_what_stands(#[case] action
     let pods = json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]);
     let policy = refusing(json!({"validationActions": [action], "matchConstraints": {"resourceRules": pods}}));
     let scene = scene(with_a_pod(), vec![policy]);
-    let preview = Preview::new(Arc::new(scene.admission.clone()), scanner(&scene));
-    let secure = json!({"name": "ai", "uid": "ns", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}});
-    let before = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": secure});
+    let decision = previewed(
+        &scene,
+        "ai",
+        json!({"name": "ai", "uid": "ns", "resourceVersion": STORED}),
+    )
+    .await;
+    assert_eq!(!of_ours(&decision.warnings).is_empty(), told, "{decision:?}");
+}
+
+/// What is said where that object called `name` is given a mode.
+async fn previewed(scene: &Scene, name: &str, metadata: Value) -> Decision {
+    let preview = Preview::new(Arc::new(scene.admission.clone()), scanner(scene));
+    let decision = preview.admit(Webhook::Modes, &sets_a_mode(name, metadata), far()).await;
+    assert!(decision.allowed(), "{decision:?}");
+    decision
+}
+
+fn sets_a_mode(name: &str, metadata: Value) -> Review {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let before = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    let before = set(before, "/metadata/labels", labels);
     let after = set(before.clone(), "/metadata/labels/ringfence.dev~1warn", json!("default"));
+    let after = set(after, "/metadata/name", json!(name));
     let mut review = review("UPDATE", "", "Namespace", Some(&after), Some(&before));
     review.request["name"] = json!("ai");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let decision = preview.admit(Webhook::Modes, &review, deadline).await;
-    assert!(decision.allowed(), "{decision:?}");
-    assert_eq!(!of_ours(&decision.warnings).is_empty(), told, "{decision:?}");
+    review
+}
+
+/// The webhook's port may be open to more than the API server, and what stands in a namespace is told who may read that.
+#[rstest]
+#[case::another_version("ai", json!({"name": "ai", "uid": "ns", "resourceVersion": "6"}))]
+#[case::no_version("ai", json!({"name": "ai", "uid": "ns"}))]
+#[case::another_uid("ai", json!({"name": "ai", "uid": "other", "resourceVersion": STORED}))]
+#[case::another_name_before("ai", json!({"name": "tools", "uid": "ns", "resourceVersion": STORED}))]
+#[case::another_name_after("tools", json!({"name": "ai", "uid": "ns", "resourceVersion": STORED}))]
+#[tokio::test]
+async fn who_does_not_know_the_namespace_is_told_nothing_of_what_stands_there(
+    #[case] name: &str,
+    #[case] metadata: Value,
+) {
+    let pods = json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]);
+    let scene = scene(
+        with_a_pod(),
+        vec![refusing(json!({"matchConstraints": {"resourceRules": pods}}))],
+    );
+    let decision = previewed(&scene, name, metadata).await;
+    assert!(of_ours(&decision.warnings).is_empty(), "{decision:?}");
+    // That nothing was looked at is said, and nothing of what there is.
+    assert!(
+        decision.warnings.iter().all(|said| !said.message.contains("Pod")),
+        "{decision:?}"
+    );
 }
