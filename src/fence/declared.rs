@@ -113,8 +113,18 @@ fn check_stays(subject: &Subject<'_>) -> Option<Violation> {
     Some(violation(FIXED, LABEL_PATH, Some(label), message, fix))
 }
 
-/// Checks that object and template carry the label, and the same one.
+/// Checks that the label is a name, and that object and template carry the same one.
 pub(super) fn check_label(subject: &Subject<'_>, violations: &mut Vec<Violation>) {
+    // What runs nothing is no workflow's by another word than a name, either: nobody would be asked who may take it away.
+    if let Some(label) = subject
+        .label
+        .filter(|label| !subject.leaves && !is_workflow_name(label))
+    {
+        let fix =
+            "use the name of an AIWorkflow (kubectl get aiworkflow): at most 40 lower-case letters, digits and '-'";
+        let message = "no AIWorkflow can have that name";
+        violations.push(violation(DECLARED, LABEL_PATH, Some(label), message, fix));
+    }
     let Some(shape) = subject.shape else { return };
     let Some(label) = subject.label else {
         let kind = &subject.review.kind.kind;
@@ -126,17 +136,6 @@ pub(super) fn check_label(subject: &Subject<'_>, violations: &mut Vec<Violation>
         violations.push(violation(DECLARED, LABEL_PATH, None, message, fix));
         return;
     };
-    if !is_workflow_name(label) {
-        let fix =
-            "use the name of an AIWorkflow (kubectl get aiworkflow): at most 40 lower-case letters, digits and '-'";
-        violations.push(violation(
-            DECLARED,
-            LABEL_PATH,
-            Some(label),
-            "no AIWorkflow can have that name",
-            fix,
-        ));
-    }
     let places = [("", Some(subject.object))]
         .into_iter()
         .chain(shape.labelled(subject.object));

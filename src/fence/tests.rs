@@ -366,6 +366,25 @@ fn what_runs_nothing_may_go_to_another_workflow() {
     );
 }
 
+/// Else whoever may not take the label away would write what is none.
+#[rstest]
+#[case::no_name(json!("x_y"), &["declared-workflow"])]
+#[case::empty(json!(""), &["declared-workflow"])]
+#[case::an_old_one_that_is_none_goes(Value::Null, &[])]
+fn what_runs_nothing_is_no_workflows_by_another_word_than_a_name(#[case] label: Value, #[case] expected: &[&str]) {
+    let was = if label.is_null() { "x_y" } else { "triage" };
+    let old = json!({"metadata": {"name": "m", "labels": {"ringfence.dev/workflow": was}}});
+    let new = if label.is_null() {
+        unset(old.clone(), "/metadata/labels")
+    } else {
+        set(old.clone(), "/metadata/labels/ringfence.dev~1workflow", label)
+    };
+    assert_eq!(
+        judged(&review("UPDATE", "", "ConfigMap", Some(&new), Some(&old)), &facts()),
+        expected
+    );
+}
+
 /// Each is looked up among those that were there, and not looked for: ten thousand times ten thousand would take minutes.
 #[rstest]
 #[case::owners("apps", "Deployment", "/metadata/ownerReferences")]
