@@ -14,7 +14,10 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{documents, schema};
+use super::{
+    documents::{self, Objects},
+    schema,
+};
 use crate::api::{AIWorkflow, AIWorkflowClass, AIWorkflowGrant, GROUP, RegoPolicyException};
 
 /// Longest input, in bytes. An object of the API server has at most 1.5 MiB.
@@ -79,22 +82,10 @@ pub(super) fn objects(text: &str) -> Result<Vec<(usize, Value)>> {
     let mut objects = Vec::new();
     for (number, read) in (1..).zip(documents::values(text, text.len() as u64)) {
         let (_, value) = read?;
-        let listed = listed(value).map_err(|why| anyhow!("document {number}: {why}"))?;
-        objects.extend(listed.into_iter().map(|object| (number, object)));
+        let found = Objects::of(value).map_err(|why| anyhow!("document {number}: {why}"))?;
+        objects.extend(found.all().into_iter().map(|object| (number, object)));
     }
     Ok(objects)
-}
-
-/// What a List lists; else the document itself.
-pub(super) fn listed(document: Value) -> Result<Vec<Value>, &'static str> {
-    let is_list = document.get("kind").and_then(Value::as_str) == Some("List");
-    match document {
-        Value::Object(mut list) if is_list => match list.remove("items") {
-            Some(Value::Array(items)) => Ok(items),
-            _ => Err("a List has items"),
-        },
-        object => Ok(vec![object]),
-    }
 }
 
 /// Version, kind and name of an object.

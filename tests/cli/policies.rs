@@ -118,6 +118,9 @@ fn policies_are_found(#[case] files: &[(&str, &str)], #[case] policies: &[&str],
 #[case::no_yaml(&format!("{}---\na: [\n", object("p", "package a\ndeny contains \"x\"")), &["p.yaml:", "this is no YAML"])]
 #[case::another_kind(&format!("{}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n", object("p", "package a\ndeny contains \"x\"")),
     &["p.yaml: left aside, for it is no policy: ConfigMap/c", GOES_ON])]
+#[case::in_a_list_of_another_kind(&format!("apiVersion: v1\nkind: PodList\nitems:\n- {}", object("p", "package a\\ndeny contains").trim_end().replace('\n', "\n  ")),
+    &["p.yaml:1: policy p: a.rego:"])]
+#[case::items_of_no_list(&format!("{}items: []\n", object("p", "package a\ndeny contains \"x\"")), &["p.yaml:1: this has items at its top"])]
 #[case::named_like_a_file(&object("mine", "package a\ndeny contains \"x\""), &["p.yaml:1: policy mine is there already, in ", "mine.rego"])]
 #[case::twice(&format!("{0}---\n{0}", object("p", "package a\ndeny contains \"x\"")), &["p.yaml:", "policy p is there already"])]
 #[case::another_version(&object("p", "package a").replace("v1alpha1", "v9"), &["p.yaml:1: ringfence.dev/v9 RegoPolicy is not known here"])]

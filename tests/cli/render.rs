@@ -131,11 +131,22 @@ fn the_example_of_the_repository_is_accepted() {
     );
 }
 
-#[test]
-fn a_list_as_kubectl_prints_it_is_read_and_live_uids_stay() {
-    let workflow = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow",
+/// Whatever kind of list it says that it is: kubectl applies what is in it.
+#[rstest]
+#[case::as_kubectl_prints_it("v1", "List", true)]
+#[case::of_an_api_server("ringfence.dev/v1alpha1", "AIWorkflowList", false)]
+#[case::of_another_kind("v1", "PodList", true)]
+fn a_list_is_read_and_live_uids_stay(#[case] version: &str, #[case] kind: &str, #[case] types: bool) {
+    let mut workflow = json!({"apiVersion": "ringfence.dev/v1alpha1", "kind": "AIWorkflow",
         "metadata": {"name": "x", "namespace": "ai", "uid": "7f4c"}, "spec": {"launchers": [], "images": ["a.example/b"]}});
-    let said = render(&json!({"apiVersion": "v1", "kind": "List", "items": [workflow]}).to_string());
+    if !types {
+        workflow
+            .as_object_mut()
+            .unwrap()
+            .retain(|field, _| field == "metadata" || field == "spec");
+    }
+    let list = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "list"}, "items": [workflow]});
+    let said = render(&list.to_string());
     assert_eq!(said.code, 0, "{said:?}");
     let account = documents(&said.out)
         .into_iter()
@@ -424,6 +435,9 @@ fn workflow(name: &str, more: &str) -> String {
 #[case::other_group("{apiVersion: v1, kind: AIWorkflow, metadata: {name: x}}".to_owned(), "v1 AIWorkflow is not known here")]
 #[case::nothing_to_render("{apiVersion: v1, kind: Pod, metadata: {name: x}}".to_owned(), "neither an AIWorkflow nor an AIWorkflowGrant")]
 #[case::list_without_items("{apiVersion: v1, kind: List}".to_owned(), "a List has items")]
+#[case::items_of_no_list(workflow("x", "").trim_end().trim_end_matches('}').to_owned() + "}, items: [{kind: AIWorkflow}]}\n", "document 1: this has items at its top")]
+#[case::hidden_by_a_comment(workflow("x", "") + "---\n# a comment\r" + &workflow("y", "").replace("---\n", ""), "line 4, column 12: a carriage return is here")]
+#[case::key_with_a_tag(workflow("x", ", <<: {!!binary bmV0d29yaw==: {}}, network: {}"), "a key has a tag")]
 #[case::twice(workflow("x", "") + &workflow("x", ", owner: {team: a}"), "document 2: AIWorkflow x is there twice")]
 #[case::misspelt(workflow("x", ", netwrok: {}"), "spec.netwrok: there is no such field")]
 #[case::wrong_type(

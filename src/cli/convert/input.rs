@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::cli::{
-    documents,
+    documents::{self, Objects},
     folder::{entries, is_manifest},
     manifests,
 };
@@ -102,8 +102,8 @@ fn objects(text: &str) -> Result<Vec<(u32, Value)>> {
     let mut found = Vec::new();
     for read in documents::values(text, MAX_FILE) {
         let (line, value) = read?;
-        let objects = manifests::listed(value).map_err(|why| anyhow!("line {line}: {why}"))?;
-        found.extend(objects.into_iter().map(|object| (line, object)));
+        let objects = Objects::of(value).map_err(|why| anyhow!("line {line}: {why}"))?;
+        found.extend(objects.all().into_iter().map(|object| (line, object)));
     }
     Ok(found)
 }
@@ -129,6 +129,14 @@ mod tests {
     fn documents_begin_at_their_lines(#[case] text: &str, #[case] lines: &[u32]) {
         let found = objects(text).expect("YAML");
         assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines);
+    }
+
+    #[test]
+    fn items_of_no_list_are_told_with_their_line() {
+        let error = objects("a: 1\n---\nkind: K8sDeny\nitems: [{b: 1}]\n")
+            .expect_err("no List")
+            .to_string();
+        assert!(error.starts_with("line 3: this has items at its top"), "{error}");
     }
 
     #[test]

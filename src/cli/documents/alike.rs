@@ -1,4 +1,5 @@
-//! What kubectl reads otherwise than YAML has it: its parser goes by YAML 1.1, and a merge key wins over what stands before it.
+//! What kubectl reads otherwise than YAML has it: its parser goes by YAML 1.1, a merge key wins over what stands before it, and keys are
+//! told apart by their texts alone.
 //!
 //! Must never: let pass what is applied otherwise than it is judged. What is not certain is refused.
 
@@ -9,7 +10,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
-use serde_saphyr::{Location, MergeKeyPolicy, Spanned};
+use serde_saphyr::{Location, MergeKeyPolicy, Spanned, Tagged};
 
 use super::{
     Document, Problem,
@@ -19,20 +20,33 @@ use super::{
 /// What ends a line in YAML 1.1, and so a comment or a text, and is a letter like others in YAML 1.2.
 const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 const MERGE: &str = "<<";
+/// The tag that a key has anyway.
+const TEXT: &str = "tag:yaml.org,2002:str";
 
 /// Whether kubectl sees more lines than one in a line.
 pub(super) fn is_broken(line: &[u8]) -> bool {
     let has = |bytes: &[u8]| line.windows(bytes.len()).any(|found| found == bytes);
-    !line.is_ascii() && BREAKS.iter().any(|c| has(c.encode_utf8(&mut [0; 4]).as_bytes()))
+    let returns = line.iter().enumerate().filter(|(_, byte)| **byte == b'\r');
+    let is_alone = |at: usize| line.get(at.saturating_add(1)) != Some(&b'\n');
+    returns.map(|(at, _)| at).any(is_alone)
+        || !line.is_ascii() && BREAKS.iter().any(|c| has(c.encode_utf8(&mut [0; 4]).as_bytes()))
+}
+
+/// What stands before the first character that ends a line to kubectl alone, and that character. A carriage return is one to all that
+/// read YAML; but borders are looked for in lines that a line feed ends, as editors show them.
+fn first_break(text: &str) -> Option<(&str, char)> {
+    let is_break = |(at, c): &(usize, char)| match c {
+        '\r' => !text.get(*at..).is_some_and(|rest| rest.starts_with("\r\n")),
+        c => BREAKS.contains(c),
+    };
+    let (at, found) = text.char_indices().find(is_break)?;
+    Some((text.get(..at)?, found))
 }
 
 /// Refuses a text that kubectl reads as other lines.
 pub(super) fn lines(document: &Document) -> Result<(), Problem> {
     let text = &document.text;
-    let Some((before, found)) = text
-        .find(BREAKS)
-        .and_then(|at| Some((text.get(..at)?, text.get(at..)?.chars().next()?)))
-    else {
+    let Some((before, found)) = first_break(text) else {
         return Ok(());
     };
     // What begins with a JSON value is no YAML to kubectl either.
@@ -40,14 +54,17 @@ pub(super) fn lines(document: &Document) -> Result<(), Problem> {
         return Ok(());
     }
     let code = u32::from(found);
-    let message = format!(
-        "U+{code:04X} is here, which ends a line for kubectl, and does not in YAML: leave it out, or write \\u{code:04x} in double quotes"
-    );
+    let message = match found {
+        '\r' => "a carriage return is here without a line feed behind it, which ends a line for kubectl and is not seen: end lines with a line feed, or write \\r in double quotes".to_owned(),
+        _ => format!(
+            "U+{code:04X} is here, which ends a line for kubectl, and does not in YAML: leave it out, or write \\u{code:04x} in double quotes"
+        ),
+    };
     Err(Problem::behind(document.first, before, message))
 }
 
-/// Refuses merge keys that kubectl reads otherwise. `value` is what the document was read as.
-pub(super) fn merges(document: &Document, value: &Value) -> Result<(), Problem> {
+/// Refuses keys that kubectl reads otherwise. `value` is what the document was read as.
+pub(super) fn keys(document: &Document, value: &Value) -> Result<(), Problem> {
     // A merge key is written as it is, or behind a tag.
     if !document.text.contains(MERGE) && !document.text.contains('!') {
         return Ok(());
@@ -63,7 +80,7 @@ pub(super) fn merges(document: &Document, value: &Value) -> Result<(), Problem> 
         // Whether it merges hangs on its tag, and the two do not take the same ones.
         Some(place) if is_left(value) => {
             let message =
-                format!("a key {MERGE} with a tag or in quotes may be a merge key for kubectl: write it without");
+                format!("a key {MERGE} in quotes or with a tag may be a merge key for kubectl: write it without");
             Err(at(document, place, message))
         }
         _ => Ok(()),
@@ -95,7 +112,15 @@ impl Keys {
         self.refused = self.refused.take().or(below.refused.take());
     }
 
-    fn merge(&mut self, key: &Spanned<String>, merged: BTreeSet<String>) {
+    /// The tag of a key is no part of it to kubectl, and is to who looks for keys that are there twice.
+    fn tagged(&mut self, place: Location, tag: &Option<String>) {
+        if tag.as_deref().is_some_and(|tag| tag != TEXT) {
+            let message = "a key has a tag, which kubectl does not tell it from others by: write the key without";
+            self.refused = self.refused.take().or(Some((place, message.to_owned())));
+        }
+    }
+
+    fn merge(&mut self, key: &Spanned<Tagged<String>>, merged: BTreeSet<String>) {
         let message = if key.referenced != key.defined {
             Some(format!(
                 "{MERGE} is written by an alias, which merges nothing for kubectl: write {MERGE} itself"
@@ -162,13 +187,15 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Keys, A::Error> {
         let mut keys = Keys::default();
-        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+        while let Some(key) = entries.next_key::<Spanned<Tagged<String>>>()? {
+            let Tagged(text, tag) = &key.value;
+            keys.tagged(key.referenced, tag);
             let mut below = entries.next_value::<Keys>()?;
             keys.found(&mut below);
-            if key.value == MERGE {
+            if text == MERGE {
                 keys.merge(&key, below.all);
             } else {
-                keys.all.insert(key.value);
+                keys.all.insert(key.value.0);
             }
         }
         Ok(keys)

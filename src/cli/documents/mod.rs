@@ -5,6 +5,7 @@
 
 mod alike;
 mod json;
+mod objects;
 mod parse;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 use serde_json::Value;
 
 use self::json::Brackets;
-pub(super) use self::parse::{options, parse};
+pub(super) use self::{
+    objects::Objects,
+    parse::{options, parse},
+};
 
 /// Longest document, in bytes. An object of the API server has at most 1.5 MiB; a List holds several.
 pub(super) const MAX_DOCUMENT: usize = 8 << 20;

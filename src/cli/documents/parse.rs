@@ -32,7 +32,7 @@ pub(in crate::cli) fn parse(document: &Document) -> Result<Value, Problem> {
     alike::lines(document)?;
     let value =
         serde_saphyr::from_str_with_options(&document.text, options()).map_err(|error| told(document, &error))?;
-    alike::merges(document, &value)?;
+    alike::keys(document, &value)?;
     Ok(value)
 }
 

@@ -108,7 +108,8 @@ fn what_ends_a_line_for_kubectl_alone_is_refused(#[case] text: &str, #[case] lin
 
 #[rstest]
 #[case::json("{\"a\": \"x\u{2028}y\u{85}\"}\n")]
-#[case::escaped("a: \"x\\u2028y\\L\\N\"\n")]
+#[case::json_of_returns("{\r\"a\": 1}\r")]
+#[case::escaped("a: \"x\\u2028y\\L\\N\\r\"\r\n")]
 #[case::others("a: x\u{a0}\u{3000}y # z\u{200b}\n")]
 fn what_ends_no_line_for_kubectl_is_read(#[case] text: &str) {
     assert!(matches!(read(text.as_bytes()).as_slice(), [Ok(_)]), "{text:?}");
@@ -121,10 +122,11 @@ fn what_ends_no_line_for_kubectl_is_read(#[case] text: &str) {
 #[case::of_a_list("x: {a: 1, <<: [{b: 1}, {a: 2}]}\n", 1, "merges a too")]
 #[case::of_what_merges_itself("x: {a: 1, <<: {<<: {a: 2}}}\n", 1, "merges a too")]
 #[case::twice("x: {<<: {a: 1}, <<: {a: 2}}\n", 1, "duplicate")]
-#[case::by_its_tag("x: {a: 1, !!merge \"\\x3c<\": {a: 2}}\n", 1, "merges a too")]
+#[case::by_its_tag("x: {a: 1, !!merge \"\\x3c<\": {a: 2}}\n", 1, "a key has a tag")]
 #[case::in_a_key("? {a: 1, <<: {a: 2}}\n: 1\n", 1, "")]
-#[case::by_another_tag("x: {! \"<<\": {a: 2}, a: 1}\n", 1, "a tag or in quotes")]
-#[case::in_quotes("x: {\"<<\": {a: 2}, b: 1}\n", 1, "a tag or in quotes")]
+#[case::by_another_tag("x: {! \"<<\": {a: 2}, a: 1}\n", 1, "a key has a tag")]
+#[case::in_quotes("x: {\"<<\": {a: 2}, b: 1}\n", 1, "in quotes or with a tag")]
+#[case::as_a_text("x: {!!str <<: {a: 2}, a: 1}\n", 1, "in quotes or with a tag")]
 #[case::key_by_an_alias("x: {k: &k <<, *k : {a: 2}}\n", 1, "by an alias")]
 fn a_merge_key_that_wins_for_kubectl_is_refused(#[case] text: &str, #[case] line: u32, #[case] words: &str) {
     let read = read(format!("{text}---\nb: 1\n").as_bytes());
@@ -134,11 +136,53 @@ fn a_merge_key_that_wins_for_kubectl_is_refused(#[case] text: &str, #[case] line
     assert!(*at == line && said.contains(words), "{at}: {said}");
 }
 
+/// kubectl tells keys apart by their texts, and what looks for a key that is there twice by their tags too.
+#[rstest]
+#[case::merged("x:\n  <<: {!x a: 1}\n  a: 2\n", 2)]
+#[case::behind_the_merge("x:\n  <<: {a: 1}\n  !x a: 2\n", 3)]
+#[case::merged_of_a_list("<<: [{!x a: 1}, {a: 2}]\n", 1)]
+#[case::of_bytes("<<: {!!binary YQ==: 1}\na: 2\n", 1)]
+#[case::twice("a: 1\n!x a: 2\n", 2)]
+#[case::in_full("a: 1\n!<tag:example.com,2026:x> a: 2\n", 2)]
+#[case::in_front_of_an_anchor("a: 1\n!x &k a: 2\n", 2)]
+#[case::behind_an_anchor("a: 1\n&k !x a: 2\n", 2)]
+#[case::by_an_alias("k: &k !x a\ny:\n  a: 1\n  *k : 2\n", 4)]
+#[case::in_a_list("x:\n- b: 1\n- !x a: 2\n", 3)]
+fn a_key_with_a_tag_is_refused(#[case] text: &str, #[case] line: u32) {
+    let read = read(format!("{text}---\nb: 1\n").as_bytes());
+    let [Err((at, said)), Ok(_)] = read.as_slice() else {
+        panic!("{read:?}");
+    };
+    assert!(*at == line && said.contains("a key has a tag"), "{at}: {said}");
+}
+
+/// Who looks for borders in lines would pass over what follows it.
+#[rstest]
+#[case::in_a_document_of_comments("c: 1\n---\n# x\rb: 2\n", 3, 4)]
+#[case::alone("# x\rb: 2\n", 1, 4)]
+#[case::behind_the_end("...  # x\rb: 2\n", 1, 9)]
+#[case::on_the_border("--- # x\rb: 2\n", 1, 8)]
+#[case::in_a_directive("%YAML 1.1 # x\rb: 2\n", 1, 14)]
+#[case::in_front("\r# x\n", 1, 1)]
+#[case::of_two("a: 1\r\r\n", 1, 5)]
+#[case::in_a_text("a: \"x\ry\"\n", 1, 6)]
+fn a_carriage_return_alone_is_refused(#[case] text: &str, #[case] line: u32, #[case] column: u32) {
+    let problems: Vec<_> = Documents::new(text.as_bytes(), 1 << 20)
+        .filter_map(|document| document.and_then(|document| parse(&document)).err())
+        .collect();
+    let [problem] = problems.as_slice() else {
+        panic!("{text:?}: {problems:?}");
+    };
+    assert_eq!((problem.line, problem.column), (line, Some(column)), "{problem}");
+    assert!(problem.message.contains("a carriage return"), "{problem}");
+}
+
 #[rstest]
 #[case::first("x: {<<: {a: 1, b: 1}, a: 2}\n", json!({"x": {"a": 2, "b": 1}}))]
 #[case::behind_other_keys("x: {c: 3, <<: {a: 1}, a: 2}\n", json!({"x": {"a": 2, "c": 3}}))]
 #[case::of_a_list("x: {<<: [{a: 1}, {a: 2, b: 2}]}\n", json!({"x": {"a": 1, "b": 2}}))]
 #[case::in_a_text("x: |\n  cat <<EOF\n  a: 1\ny: '<<'\n", json!({"x": "cat <<EOF\na: 1\n", "y": "<<"}))]
+#[case::tagged_as_a_text("x: {<<: {!!str a: 1}, c: 3}\n", json!({"x": {"a": 1, "c": 3}}))]
 #[case::beside_tags("x: !!str 1\ny: {a: 1, 2: true, 3.5: ~}\n", json!({"x": "1", "y": {"a": 1, "2": true, "3.5": null}}))]
 fn a_merge_key_that_is_read_alike_is_read(#[case] text: &str, #[case] expected: Value) {
     assert_eq!(read(text.as_bytes()), [Ok((1, expected))]);

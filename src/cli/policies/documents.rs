@@ -8,8 +8,8 @@ use super::files::Made;
 use crate::{
     api::GROUP,
     cli::{
-        documents::{Documents, Problem, parse},
-        manifests::{API_VERSION, MAX_OBJECTS, head, listed},
+        documents::{Documents, Objects, Problem, parse},
+        manifests::{API_VERSION, MAX_OBJECTS, head},
         rego_policies_of_files::declared,
     },
     gatekeeper,
@@ -48,9 +48,11 @@ pub(super) fn read(source: impl BufRead, most: u64, file: &str) -> Read {
     for document in Documents::new(source, most) {
         let parsed = document.and_then(|document| {
             let value = parse(&document)?;
-            let objects = if value.is_null() { Ok(Vec::new()) } else { listed(value) };
-            let objects = objects.map_err(|why| Problem::at(document.line, why))?;
-            Ok((document.line, objects))
+            if value.is_null() {
+                return Ok((document.line, Vec::new()));
+            }
+            let objects = Objects::of(value).map_err(|why| Problem::at(document.line, why))?;
+            Ok((document.line, objects.all()))
         });
         match parsed {
             Ok((line, listed)) => {

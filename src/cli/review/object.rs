@@ -9,7 +9,7 @@ use super::{
     kinds::{Kinds, Resource},
     places::Step,
 };
-use crate::{fence::Named, plan::text_at as text, review::Review};
+use crate::{cli::documents::Objects, fence::Named, plan::text_at as text, review::Review};
 
 /// Who asks: `--as`, or nobody.
 #[derive(Clone, Debug, Default)]
@@ -36,45 +36,29 @@ pub(super) struct Asked {
 }
 
 /// The objects of a document: what a List lists, each; nothing of an empty one.
-pub(super) fn parts(value: Value) -> Result<Vec<Part>, String> {
-    let kind = text(&value, "/kind");
+pub(super) fn parts(value: Value) -> Result<Vec<Part>, &'static str> {
     if value.is_null() {
         return Ok(Vec::new());
     }
-    // `PodList` and its like hold items of one kind, and no API serves an object of a kind like that.
-    if !(kind.ends_with("List") && value.get("items").is_some()) && kind != "List" {
-        return Ok(vec![Part {
+    let part = |(number, value): (usize, Value)| Part {
+        prefix: vec![Step::Field("items".to_owned()), Step::Item(number)],
+        value,
+    };
+    Ok(match Objects::of(value)? {
+        Objects::Own(value) => vec![Part {
             prefix: Vec::new(),
             value,
-        }]);
-    }
-    let (version, of) = (
-        text(&value, "/apiVersion").to_owned(),
-        kind.trim_end_matches("List").to_owned(),
-    );
-    let Value::Object(mut list) = value else {
-        return Err("this is no Kubernetes object".to_owned());
-    };
-    let Some(Value::Array(items)) = list.remove("items") else {
-        return Err("a List has items, and this one has none".to_owned());
-    };
-    let part = |(number, mut value): (usize, Value)| {
-        if let Some(item) = value.as_object_mut().filter(|_| !of.is_empty()) {
-            item.entry("apiVersion").or_insert_with(|| version.clone().into());
-            item.entry("kind").or_insert_with(|| of.clone().into());
-        }
-        Part {
-            prefix: vec![Step::Field("items".to_owned()), Step::Item(number)],
-            value,
-        }
-    };
-    Ok(items.into_iter().enumerate().map(part).collect())
+        }],
+        Objects::Listed(items) => items.into_iter().enumerate().map(part).collect(),
+    })
 }
 
 /// Whether it is no object for an API server, but instructions for a tool.
 pub(super) fn is_instruction(value: &Value) -> bool {
-    text(value, "/apiVersion").starts_with("kustomize.config.k8s.io/")
-        || text(value, "/apiVersion") == "v2" && value.get("kind").is_none() && value.get("name").is_some()
+    let of_kustomize = text(value, "/apiVersion").starts_with("kustomize.config.k8s.io/");
+    let of_helm = text(value, "/apiVersion") == "v2" && value.get("kind").is_none() && value.get("name").is_some();
+    // kubectl would apply what is in them.
+    (of_kustomize || of_helm) && value.get("items").is_none()
 }
 
 /// The request that a part stands for.

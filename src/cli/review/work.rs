@@ -58,7 +58,7 @@ impl Work<'_> {
         }
         let parts = match parts(value) {
             Ok(parts) => parts,
-            Err(why) => return vec![trouble(document.line, why)],
+            Err(why) => return vec![trouble(document.line, why.to_owned())],
         };
         let mut outcomes = Vec::new();
         let mut places = None;

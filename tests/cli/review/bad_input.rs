@@ -52,6 +52,31 @@ const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\n";
     "DIR/m.yaml:4:28",
     "<< merges hostNetwork too"
 )]
+#[case::a_document_behind_a_comment(
+    "# see docs\rapiVersion: v1\rkind: Pod\rmetadata: {name: evil}\rspec: {hostNetwork: true, containers: [{name: a, image: b}]}\n",
+    "DIR/m.yaml:1:11",
+    "a carriage return"
+)]
+#[case::a_key_with_a_tag(
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {<<: {!x hostNetwork: false}, hostNetwork: true}\n",
+    "DIR/m.yaml:4:16",
+    "a key has a tag"
+)]
+#[case::items_of_no_list(
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nitems: [{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {hostNetwork: true}}]\n",
+    "DIR/m.yaml:1",
+    "kubectl applies those and not this"
+)]
+#[case::items_of_a_chart(
+    "apiVersion: v2\nname: chart\nitems: [{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {hostNetwork: true}}]\n",
+    "DIR/m.yaml:1",
+    "kubectl applies those and not this"
+)]
+#[case::a_list_in_a_list(
+    "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: List, metadata: {name: a}, items: []}]\n",
+    "DIR/m.yaml:1",
+    "take its items out of it"
+)]
 #[case::no_review(
     "apiVersion: admission.k8s.io/v1\nkind: AdmissionReview\n",
     "DIR/m.yaml:2",
