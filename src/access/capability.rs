@@ -71,7 +71,8 @@ const CLIENT_SIGNERS: &[&str] = &[
     "kubernetes.io/*",
 ];
 
-const PODS: Right = right(&["create"], "", &["pods"]);
+/// The image of a running pod may be changed: its kubelet starts another in its place, with the same account.
+const PODS: Right = right(SHAPE, "", &["pods"]);
 const APPS: Right = right(
     SHAPE,
     "apps",
@@ -89,6 +90,15 @@ const ACCOUNTS: Right = right(&["impersonate"], "", &["serviceaccounts"]);
 /// By constrained impersonation, which Kubernetes 1.36 has on by default. Takes `impersonate-on:` rights beside it, which say little
 /// about what is meant to be kept from whom: whoever holds this half is told of.
 const CONSTRAINED_ACCOUNTS: Right = right(&["impersonate:serviceaccount"], AUTHENTICATION, &["serviceaccounts"]);
+
+/// What the operator puts back as guards and registrations, and which proxies the API server takes anybody's name from. In such a namespace
+/// others say as much: who approves is configured beside it.
+const SETTINGS: Right = Right {
+    verbs: &["update", "patch"],
+    group: "",
+    resources: &["configmaps"],
+    names: &["extension-apiserver-authentication", "ringfence-registrations"],
+};
 
 /// All of them, the worst first.
 pub static CAPABILITIES: [Capability; 15] = [
@@ -147,7 +157,7 @@ pub static CAPABILITIES: [Capability; 15] = [
     Capability {
         name: "be-the-platform",
         title: "Be the platform",
-        hazard: "whoever runs a pod, enters one, or gets a token or a Secret there is Ringfence, a built-in controller or an approver",
+        hazard: "whoever runs a pod, enters one, gets a token or a Secret there, or changes a ConfigMap, is Ringfence, a built-in controller or an approver, or says what they do",
         fix: "bind nothing in the platform's namespaces to people who are not the platform",
         reach: Reach::Platform,
         rights: &[
@@ -162,6 +172,7 @@ pub static CAPABILITIES: [Capability; 15] = [
             SECRETS,
             ACCOUNTS,
             CONSTRAINED_ACCOUNTS,
+            SETTINGS,
         ],
     },
     Capability {
@@ -257,10 +268,15 @@ pub static CAPABILITIES: [Capability; 15] = [
         reach: Reach::Cluster,
         rights: &[
             right(WRITE, "ringfence.dev", &["aiworkflowclasses", "regopolicies"]),
-            right(WRITE, "cilium.io", &["ciliumclusterwidenetworkpolicies"]),
+            right(
+                WRITE,
+                "cilium.io",
+                &["ciliumclusterwideenvoyconfigs", "ciliumclusterwidenetworkpolicies"],
+            ),
             right(WRITE, "crd.projectcalico.org", &["globalnetworkpolicies"]),
             right(WRITE, "projectcalico.org", &["globalnetworkpolicies"]),
             right(WRITE, "crd.antrea.io", &["clusternetworkpolicies"]),
+            right(WRITE, "networking.k8s.aws", &["clusternetworkpolicies"]),
             right(
                 WRITE,
                 "policy.networking.k8s.io",

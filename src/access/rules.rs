@@ -258,7 +258,12 @@ mod tests {
             given("request-tokens", rule("serviceaccounts/token")),
             ["create serviceaccounts/token {\"x\"} 0"]
         );
-        assert_eq!(given("be-the-launcher", rule("pods")), [""; 0]);
+        // One that runs has a name, and may be given another image.
+        assert_eq!(
+            given("be-the-launcher", rule("pods")),
+            ["update pods {\"x\"} 0", "patch pods {\"x\"} 0"]
+        );
+        assert_eq!(given("be-the-platform", rule("configmaps")), [""; 0]);
     }
 
     #[rstest]

@@ -132,3 +132,22 @@ pub(super) const ROUTES: [Listed; 8] = [
 pub(super) fn is_built_in(kind: Listed) -> bool {
     matches!(kind.group, "" | "discovery.k8s.io" | "networking.k8s.io")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CLUSTER_POLICIES;
+    use crate::access::CAPABILITIES;
+
+    /// Whoever writes what the scan warns of is told of too.
+    #[test]
+    fn policies_of_the_cluster_are_settings_of_the_cluster() {
+        let settings = CAPABILITIES.iter().find(|of| of.name == "write-cluster-settings");
+        let rights = settings.expect("there is one").rights;
+        for kind in &CLUSTER_POLICIES {
+            let known = rights
+                .iter()
+                .any(|right| right.group == kind.group && right.resources.contains(&kind.plural));
+            assert!(known, "{}/{}", kind.group, kind.plural);
+        }
+    }
+}

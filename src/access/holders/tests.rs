@@ -1,3 +1,4 @@
+use rstest::rstest;
 use serde_json::json;
 
 use super::*;
@@ -214,9 +215,13 @@ fn kubernetes_and_ringfence_are_told_apart_by_their_own_names() {
     );
 }
 
-#[test]
-fn whoever_runs_pods_in_a_launchers_namespace_is_the_launcher() {
+#[rstest]
+#[case::makes_one("create")]
+#[case::gives_one_another_image("update")]
+#[case::the_same("patch")]
+fn whoever_runs_pods_in_a_launchers_namespace_is_the_launcher(#[case] verb: &str) {
     let mut access = cluster();
+    access.role(&role(None, "runner", &rule("", "pods", verb)));
     let who = [user("ann"), account("airflow", "scheduler")];
     for of in ["airflow", "open", "ai"] {
         access.binding(&binding(Some(of), "ClusterRole runner", &who));
@@ -230,9 +235,33 @@ fn whoever_runs_pods_in_a_launchers_namespace_is_the_launcher() {
     );
     // Where that namespace enforces, its pods run as its own workflows and as nobody else.
     let mut access = cluster();
+    access.role(&role(None, "runner", &rule("", "pods", verb)));
     access.namespace(&namespace("airflow", &json!({"ringfence.dev/enforce": "default"})));
     access.binding(&binding(Some("airflow"), "ClusterRole runner", &who));
     assert_eq!(told(&access), [""; 0]);
+}
+
+/// What lies there is what the operator puts back as guards.
+#[rstest]
+#[case::all(json!([]), true)]
+#[case::registrations(json!(["ringfence-registrations"]), true)]
+#[case::another(json!(["kube-scheduler"]), false)]
+fn whoever_changes_config_maps_of_the_platform_is_told(#[case] names: Value, #[case] is_told: bool) {
+    for verb in ["update", "patch", "get"] {
+        let mut access = cluster();
+        let mut rules = rule("", "configmaps", verb);
+        rules[0]["resourceNames"] = names.clone();
+        access.role(&role(None, "settler", &rules));
+        for of in ["ringfence-system", "open", "ai"] {
+            access.binding(&binding(Some(of), "ClusterRole settler", &[user("ann")]));
+        }
+        let expected: &[&str] = if is_told && verb != "get" {
+            &["beyond be-the-platform user ann ringfence-system"]
+        } else {
+            &[]
+        };
+        assert_eq!(told(&access), expected, "{verb}");
+    }
 }
 
 #[test]
