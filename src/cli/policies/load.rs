@@ -29,6 +29,7 @@ const MAX_ERRORS: usize = 8;
 /// Loads what was found. What is wrong with a policy is among the problems; an error is what nothing of it can be said of.
 pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Result<Loaded> {
     convert(&mut files);
+    files.problems.extend(plain::passed_over(&files.plain));
     let vetting = Vetting::new().context("cannot tell which file this binary is, to vet policies with it")?;
     let mut loading = Loading {
         vetting,
@@ -54,6 +55,7 @@ pub(super) fn load(mut files: Files, parameters: BTreeMap<String, Value>) -> Res
         registered: compiled,
         problems: loading.problems,
         notes: files.notes,
+        idle: plain::idle(&files.plain),
     })
 }
 

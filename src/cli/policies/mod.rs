@@ -71,6 +71,8 @@ pub(super) struct Loaded {
     pub(super) problems: Vec<LoadError>,
     /// What was left aside.
     pub(super) notes: Vec<String>,
+    /// Files of Rego that nobody is asked about.
+    pub(super) idle: Vec<String>,
 }
 
 /// What a policy that cannot be used means.

@@ -98,7 +98,7 @@ pub(super) struct Args {
     /// Namespace of what names none.
     #[arg(long, short, default_value = DEFAULT_NAMESPACE)]
     namespace: String,
-    /// Exit code 2 where a rule or policy could not be judged for want of a fact.
+    /// Exit code 2 where a rule or policy could not be judged for want of a fact, or a file of policies judges nothing.
     #[arg(long)]
     strict: bool,
     /// How to print it.
@@ -134,9 +134,10 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
         learn(&given_inputs, given, &mut store, &args.namespace, &mut troubles)?;
     }
-    for note in loaded.notes.iter().chain(&store.notes) {
+    for note in loaded.notes.iter().chain(&loaded.idle).chain(&store.notes) {
         eprintln!("ringfence: {}", printable(note));
     }
+    let is_idle = !loaded.idle.is_empty();
     let about = about(&loaded);
     let judge = judge(loaded, store)?;
     let who = Who {
@@ -175,7 +176,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     }
     let totals = printing.end()?;
     Ok(ExitCode::from(
-        if totals.problems > 0 || args.strict && totals.not_judged > 0 {
+        if totals.problems > 0 || args.strict && (totals.not_judged > 0 || is_idle) {
             2
         } else {
             u8::from(totals.denied > 0)

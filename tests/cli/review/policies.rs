@@ -25,6 +25,7 @@ const TYPE: &str = "package persistentvolumeclaims\ndeny contains {\"msg\": \"no
 #[case::plain_of_conftest("package main\ndeny contains msg if {\n  input.kind == \"PersistentVolumeClaim\"\n  input.spec.storageClassName == \"fast\"\n  msg := \"no\"\n}\n".to_owned(), 1)]
 #[case::plain_of_conftest_passes("package main\ndeny contains msg if {\n  input.kind == \"Ingress\"\n  msg := \"no\"\n}\n".to_owned(), 0)]
 #[case::plain_of_opa("package kubernetes.admission\ndeny contains \"no\" if input.request.object.spec.storageClassName == \"fast\"\n".to_owned(), 1)]
+#[case::plain_behind_blanks("package main\n  deny contains msg if {\n    input.spec.storageClassName == \"fast\"\n    msg := \"no\"\n  }\n".to_owned(), 1)]
 #[case::plain_of_old("package main\ndeny[msg] { input.spec.storageClassName == \"fast\"; msg := \"no\" }\n".to_owned(), 1)]
 #[case::plain_that_allows("package main\ndefault allow := false\nallow if input.spec.storageClassName == \"slow\"\n".to_owned(), 1)]
 #[case::annotated_for_opa("# METADATA\n# title: words\npackage main\ndeny contains \"no\" if input.spec.storageClassName == \"fast\"\n".to_owned(), 1)]
@@ -109,6 +110,82 @@ fn a_switch_that_switches_nothing_is_refused(#[case] switches: &[&str], #[case] 
     let flags = switches.iter().flat_map(|switch| ["--policy-action", switch]);
     let said = files.review(&flags.chain(["DIR/m.yaml"]).collect::<Vec<_>>(), b"");
     assert!(said.code == 2 && said.err.contains(why), "{said:?}");
+}
+
+const DENY: &str = "package main\ndeny contains \"no\" if input.kind == \"Ingress\"\n";
+
+/// conftest asks them, and nobody here: a review that says nothing of it would pass whatever they refuse.
+#[rstest]
+#[case::alone(
+    "package main\n\ndeny_fast contains \"no\" if input.spec.storageClassName == \"fast\"\n",
+    3,
+    "deny_fast"
+)]
+#[case::of_old(
+    "package main\nviolation_fast[\"no\"] { input.spec.storageClassName == \"fast\" }\n",
+    2,
+    "violation_fast"
+)]
+#[case::beside_one_that_is_asked(
+    "package main\ndeny contains \"no\" if input.a\n  warn_fast contains \"no\" if input.b\n",
+    3,
+    "warn_fast"
+)]
+fn rules_that_conftest_asks_are_problems(#[case] rego: &str, #[case] line: u32, #[case] rule: &str) {
+    let files = Files::of(&[("policies/a.rego", DENY), ("policies/b.rego", rego), ("m.yaml", CLAIM)]);
+    let said = files.review(&["--policies", "DIR/policies", "DIR/m.yaml"], b"");
+    let told = format!("rule {rule} is asked by nobody: give it the name of what it says");
+    assert!(said.code == 2 && said.out.contains(&told), "{said:?}");
+    assert!(said.out.contains(&format!("DIR/policies/b.rego:{line}")), "{said:?}");
+}
+
+#[rstest]
+#[case::by_another_name("package main.more\nrefuse contains \"no\" if input.a\n", true)]
+#[case::of_another_package("package lib\nis_open(o) if o.a\n", true)]
+#[case::in_a_comment_and_a_body("package lib\n# deny\nis_open(o) if {\n  deny := o.a\n  deny\n}\n", true)]
+#[case::named("package used\nis_open(o) if o.a\n", false)]
+#[case::named_by_what_is_named("package used_by_used\nis_open(o) if o.a\n", false)]
+#[case::of_the_package("package main\nis_open(o) if o.a\n", false)]
+#[case::a_function_of_such_a_name("package used\ndeny_reason(o) := o.a\n", false)]
+fn a_file_that_no_verdict_rests_on_is_told(#[case] rego: &str, #[case] is_idle: bool) {
+    let files = Files::of(&[
+        (
+            "policies/a.rego",
+            &format!("{DENY}deny contains \"no\" if data.used.other.bad\n"),
+        ),
+        ("policies/b.rego", rego),
+        (
+            "policies/c.rego",
+            "package used.other\nbad if data.used_by_used.worse\n",
+        ),
+        ("policies/d.rego", "package used_by_used\nworse if input.b\n"),
+        ("m.yaml", CLAIM),
+    ]);
+    let arguments = ["--policies", "DIR/policies", "DIR/m.yaml", "--strict"];
+    let said = files.review(&arguments[..3], b"");
+    assert_eq!(said.code, 0, "{said:?}");
+    let told = "b.rego: judges nothing: none of its rules is called allow, deny, violation, warn";
+    assert_eq!(said.err.contains(told), is_idle, "{said:?}");
+    let said = files.review(&arguments, b"");
+    assert_eq!(said.code, if is_idle { 2 } else { 0 }, "{said:?}");
+}
+
+/// conftest reads a package from as many files as there are.
+#[test]
+fn files_of_one_package_share_their_rules() {
+    let files = Files::of(&[
+        (
+            "policies/a.rego",
+            "package main\ndeny contains \"no\" if is_open(input)\n",
+        ),
+        (
+            "policies/b.rego",
+            "package main\nis_open(o) if o.spec.storageClassName == \"fast\"\n",
+        ),
+        ("m.yaml", CLAIM),
+    ]);
+    let (code, json) = files.json(&["--policies", "DIR/policies", "DIR/m.yaml"], b"");
+    assert_eq!((code, refusing(&json)), (1, vec!["a".to_owned()]), "{json}");
 }
 
 #[test]
