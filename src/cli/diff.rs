@@ -28,7 +28,8 @@ use proposal::Proposal;
 /// change. A class or a Namespace is compared for all its workflows. The conditions that workflows and grants would have go to
 /// standard error as comments; one that would be worse is a difference too.
 ///
-/// What the operator itself may grant, its ceiling, is not looked at. Labels of a Namespace are added to those that are there.
+/// What the operator itself may grant, its ceiling, is not looked at. Labels of a Namespace are added to those that are there; one
+/// of ours that it has and the input has not is told on standard error, for applying may take it away.
 ///
 /// Exit codes: 0 no difference, 1 differences, 2 the input or the cluster cannot be read.
 #[derive(ClapArgs, Debug)]

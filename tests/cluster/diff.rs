@@ -296,6 +296,12 @@ async fn a_class_or_a_namespace_is_compared_for_everything_that_it_concerns() {
         "{foretold:?}"
     );
 
+    // A label of ours that the input lacks may go, which nobody knows here.
+    let bare = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": one_space}});
+    let said = diff(&world, &[bare]).await;
+    let told = format!("are taken to stay: ringfence.dev/enforce={class}");
+    assert!(said.code == Some(0) && said.stderr.contains(&told), "{said}");
+
     // A namespace that is not there yet, with what shall be in it.
     let name = unique("diff-new");
     let new = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"ringfence.dev/enforce": "default"}}});

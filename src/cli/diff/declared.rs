@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{super::manifests::API_VERSION, compare::Difference};
-use crate::api::{AIWorkflowSpec, Condition, ConditionStatus, ConditionType, find};
+use crate::api::{AIWorkflowSpec, Condition, ConditionStatus, ConditionType, GROUP, find};
 
 /// What the input replaces; `None` where there is nothing yet.
 #[derive(Debug, Default)]
@@ -117,6 +117,26 @@ pub(super) fn labels(
     })
 }
 
+/// Labels of ours that a namespace has and the input has not, which a diff takes to stay. Whether applying takes them away hangs on what was
+/// applied before, and on who applies: that is for whoever reads it.
+pub(super) fn kept(
+    name: &str,
+    before: &BTreeMap<String, String>,
+    declared: &BTreeMap<String, String>,
+) -> Option<String> {
+    let is_ours = |label: &str| label.split_once('/').is_some_and(|(group, _)| group == GROUP);
+    let kept = before
+        .iter()
+        .filter(|(label, _)| is_ours(label) && !declared.contains_key(*label));
+    let kept: Vec<_> = kept.map(|(label, value)| format!("{label}={value}")).collect();
+    (!kept.is_empty()).then(|| {
+        format!(
+            "Namespace {name}: labels that the input does not have are taken to stay: {}. Where they were applied from a file, applying this one takes them away: write them into it, or compare with `kubectl diff`",
+            kept.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -166,6 +186,30 @@ mod tests {
             })
         };
         assert_eq!((found.before, found.after), (Some(shown(was)), Some(shown(is))));
+    }
+
+    #[rstest]
+    #[case::the_same(&[("ringfence.dev/enforce", "gold")], None)]
+    #[case::another_value(&[("ringfence.dev/enforce", "tin")], None)]
+    #[case::without(&[("team", "ml")], Some("stay: ringfence.dev/enforce=gold. Where"))]
+    #[case::another_mode(&[("ringfence.dev/warn", "gold")], Some("stay: ringfence.dev/enforce=gold. Where"))]
+    fn labels_of_ours_that_an_input_lacks_are_told(#[case] declared: &[(&str, &str)], #[case] expected: Option<&str>) {
+        let map = |labels: &[(&str, &str)]| {
+            let labels = labels
+                .iter()
+                .map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+            labels.collect::<BTreeMap<_, _>>()
+        };
+        let before = map(&[
+            ("ringfence.dev/enforce", "gold"),
+            ("kubernetes.io/metadata.name", "ai"),
+            ("ringfence.device/x", "y"),
+        ]);
+        let told = kept("ai", &before, &map(declared));
+        assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+        if let (Some(told), Some(expected)) = (told, expected) {
+            assert!(told.starts_with("Namespace ai: ") && told.contains(expected), "{told}");
+        }
     }
 
     #[test]

@@ -12,9 +12,10 @@ use tokio::sync::OnceCell;
 use super::{
     super::{
         cluster::{listed, told},
-        render::namespace_of,
+        render::{facts_of, namespace_of},
     },
     compare::Comparison,
+    declared,
     proposal::Proposal,
 };
 use crate::{
@@ -109,6 +110,12 @@ impl Proposal<'_> {
         for (namespace, (facts, _)) in &self.namespaces {
             if let Some(before) = self.replaced.labels.get(namespace) {
                 comparison.namespace(namespace, before.as_ref(), &facts.labels);
+                let declared = facts_of(namespace, self.manifests);
+                if let Some((before, declared)) = before.as_ref().zip(declared) {
+                    declared::kept(namespace, before, &declared.labels)
+                        .into_iter()
+                        .for_each(|note| comparison.note(note));
+                }
             }
             let seen = self
                 .reads
