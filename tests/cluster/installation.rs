@@ -396,6 +396,17 @@ async fn certificates(scene: &Scene) {
     );
     scene.finds(1, &[UNREACHED, LEADERLESS, gone]).await;
     rendered["metadata"] = json!({"name": "ringfence-registrations"});
+    let mut less = rendered.clone();
+    let keys = less["data"].as_object_mut().expect("data");
+    keys.retain(|key, _| key != "validatingadmissionpolicy.ringfence-modes");
+    let path = "/api/v1/namespaces/ringfence-system/configmaps";
+    scene.admin.post(path, &less).await.ok();
+    let missing = (
+        "warning guards: ",
+        "does not say what ValidatingAdmissionPolicy ringfence-modes is like",
+    );
+    scene.finds(1, &[UNREACHED, LEADERLESS, missing]).await;
+    scene.admin.delete(map).await.ok();
     scene
         .admin
         .post("/api/v1/namespaces/ringfence-system/configmaps", &rendered)

@@ -219,22 +219,23 @@ impl Doctor<'_> {
     /// Registrations, whom they trust, and guards, beside what the chart rendered.
     async fn registered(&self) -> Vec<Told> {
         let (rendered, mut told) = match self.rendered().await {
-            Ok(rendered) => (rendered, Vec::new()),
-            Err(told) => (BTreeMap::new(), told),
+            Ok(rendered) => (Some(rendered), Vec::new()),
+            Err(told) => (None, told),
         };
-        told.extend(self.registrations(&rendered).await);
-        told.extend(self.guards(&rendered).await);
+        told.extend(self.registrations(rendered.as_ref()).await);
+        told.extend(self.guards(rendered.as_ref()).await);
         told
     }
 
-    async fn registrations(&self, rendered: &BTreeMap<String, Value>) -> Vec<Told> {
+    /// `rendered`: `None` where that could not be read, which is told.
+    async fn registrations(&self, rendered: Option<&BTreeMap<String, Value>>) -> Vec<Told> {
         let path = |name: &str| format!("{ADMISSION}/validatingwebhookconfigurations/{name}");
         let check = "registrations";
         let mut told = match self.read(check, &path(super::REGISTRATION)).await {
             Ok(found) => {
                 let mut told = told::registration(found.as_ref(), Timestamp::now());
-                if let Some((found, rendered)) = found.as_ref().zip(rendered.get(super::REGISTRATION)) {
-                    told.extend(told::compared_registration(rendered, found));
+                if let Some((found, rendered)) = found.as_ref().zip(rendered) {
+                    told.extend(told::compared_registration(rendered.get(super::REGISTRATION), found));
                 }
                 if let Some(found) = &found {
                     let deployment = self.read(check, &self.deployment()).await.ok().flatten();
@@ -253,7 +254,7 @@ impl Doctor<'_> {
         told
     }
 
-    async fn guards(&self, rendered: &BTreeMap<String, Value>) -> Vec<Told> {
+    async fn guards(&self, rendered: Option<&BTreeMap<String, Value>>) -> Vec<Told> {
         let mut told = Vec::new();
         for name in guards() {
             let policy = format!("{ADMISSION}/validatingadmissionpolicies/{name}");
@@ -270,9 +271,9 @@ impl Doctor<'_> {
             told.extend(wrong);
             let kinds = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
             for (kind, found) in kinds.into_iter().zip(&found).filter(|_| !is_said) {
-                let rendered = rendered.get(&format!("{}.{name}", kind.to_ascii_lowercase()));
                 if let Some((rendered, found)) = rendered.zip(found.as_ref()) {
-                    told.extend(told::compared_guard(kind, &name, rendered, found));
+                    let key = format!("{}.{name}", kind.to_ascii_lowercase());
+                    told.extend(told::compared_guard(kind, &name, rendered.get(&key), found));
                 }
             }
         }

@@ -278,7 +278,14 @@ pub(super) fn served(
 }
 
 /// Of the webhooks of the chart's registration: what of them is otherwise than the chart rendered. Names fields, and never what they hold.
-pub(super) fn compared_registration(rendered: &Value, stored: &Value) -> Vec<Told> {
+pub(super) fn compared_registration(rendered: Option<&Value>, stored: &Value) -> Vec<Told> {
+    let Some(rendered) = rendered else {
+        return vec![unrendered(
+            "registrations",
+            "ValidatingWebhookConfiguration",
+            super::super::REGISTRATION,
+        )];
+    };
     let name = |webhook: &Value| webhook["name"].as_str().unwrap_or_default().to_owned();
     let wanted = rendered_webhooks(rendered, stored);
     let mut told = Vec::new();
@@ -304,7 +311,10 @@ pub(super) fn compared_registration(rendered: &Value, stored: &Value) -> Vec<Tol
 }
 
 /// The same of a guard's policy or binding.
-pub(super) fn compared_guard(kind: &str, name: &str, rendered: &Value, stored: &Value) -> Vec<Told> {
+pub(super) fn compared_guard(kind: &str, name: &str, rendered: Option<&Value>, stored: &Value) -> Vec<Told> {
+    let Some(rendered) = rendered else {
+        return vec![unrendered("guards", kind, name)];
+    };
     let wanted = rendered_guard(rendered);
     let fields = differing(&wanted, &stored["spec"]);
     if fields.is_empty() {
@@ -312,6 +322,14 @@ pub(super) fn compared_guard(kind: &str, name: &str, rendered: &Value, stored: &
     }
     let message = format!("{kind} {name} has other {} than the chart rendered", fields.join(", "));
     vec![Told::error("guards", message, PUT_BACK)]
+}
+
+/// Of what is there, and not in the ConfigMap of what the chart rendered, or no JSON there.
+fn unrendered(check: &'static str, kind: &str, name: &str) -> Told {
+    let message = format!(
+        "ConfigMap ringfence-registrations does not say what {kind} {name} is like: whether it was edited is not known, and it is not put back"
+    );
+    Told::new(check, State::Warning, message, "helm upgrade the release")
 }
 
 /// Fields that are not the same in both, each once.

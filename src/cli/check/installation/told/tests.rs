@@ -270,12 +270,16 @@ fn what_differs_from_what_the_chart_rendered_is_named_and_never_quoted() {
     stored["webhooks"][0]["namespaceSelector"] = json!({});
     stored["webhooks"][0]["objectSelector"] = json!({});
     stored["webhooks"][1]["namespaceSelector"] = json!({});
-    assert_eq!(compared_registration(&rendered, &stored), []);
+    assert_eq!(compared_registration(Some(&rendered), &stored), []);
     stored["webhooks"][0]["failurePolicy"] = json!("Ignore");
-    assert_eq!(compared_registration(&rendered, &stored), [], "that is said by itself");
+    assert_eq!(
+        compared_registration(Some(&rendered), &stored),
+        [],
+        "that is said by itself"
+    );
     stored["webhooks"][0]["timeoutSeconds"] = json!(1);
     stored["webhooks"][0]["matchConditions"] = json!([{"name": "never", "expression": "'quoted' == ''"}]);
-    let told = compared_registration(&rendered, &stored);
+    let told = compared_registration(Some(&rendered), &stored);
     one_says(
         &told,
         "error registrations: ",
@@ -285,15 +289,29 @@ fn what_differs_from_what_the_chart_rendered_is_named_and_never_quoted() {
 
     let guard = json!({"spec": {"policyName": "x", "validationActions": ["Deny"]}});
     assert_eq!(
-        compared_guard("ValidatingAdmissionPolicyBinding", "x", &guard, &guard),
+        compared_guard("ValidatingAdmissionPolicyBinding", "x", Some(&guard), &guard),
         []
     );
     let mut edited = guard.clone();
     edited["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": {"no": "namespace"}}});
-    let told = compared_guard("ValidatingAdmissionPolicyBinding", "x", &guard, &edited);
+    let told = compared_guard("ValidatingAdmissionPolicyBinding", "x", Some(&guard), &edited);
     one_says(
         &told,
         "error guards: ",
         "ValidatingAdmissionPolicyBinding x has other matchResources than",
+    );
+
+    // Nothing is compared with what is not there.
+    let told = compared_guard("ValidatingAdmissionPolicyBinding", "x", None, &edited);
+    one_says(
+        &told,
+        "warning guards: ConfigMap ringfence-registrations does not say what",
+        "ValidatingAdmissionPolicyBinding x is like",
+    );
+    let told = compared_registration(None, &stored);
+    one_says(
+        &told,
+        "warning registrations: ",
+        "does not say what ValidatingWebhookConfiguration",
     );
 }
