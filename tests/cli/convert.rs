@@ -109,3 +109,40 @@ fn what_is_not_there_cannot_be_read() {
     assert_eq!(said.code, 2, "{said:?}");
     assert_ne!(run(&["convert", "gatekeeper"], b"").code, 0);
 }
+
+/// Whoever converts a folder believes that all of it is converted.
+#[test]
+fn what_is_hidden_is_converted_too_and_a_mounted_config_map_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("..2026_11_29")).expect("a folder");
+    fs::create_dir_all(at(".git")).expect("a folder");
+    fs::write(
+        at("..2026_11_29/a.yaml"),
+        format!("{TEMPLATE}{}", constraint("seen", "{}")),
+    )
+    .expect("written");
+    fs::write(at(".git/c.yaml"), "a: [\n").expect("written");
+    fs::write(at(".b.yaml"), constraint("unseen", "{}")).expect("written");
+    std::os::unix::fs::symlink("..2026_11_29", at("..data")).expect("linked");
+    std::os::unix::fs::symlink("..data/a.yaml", at("a.yaml")).expect("linked");
+    let said = run(
+        &[
+            "convert",
+            "gatekeeper",
+            &folder.path().display().to_string(),
+            "-o",
+            "json",
+        ],
+        b"",
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    let list: Value = serde_json::from_str(&said.out).expect("JSON");
+    let names: Vec<_> = list["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|made| &made["metadata"]["name"])
+        .collect();
+    assert_eq!(names, ["owners-seen", "owners-unseen"], "{said:?}");
+}

@@ -97,6 +97,10 @@ fn scan(files: &[(&str, &str)], policies: &[&str]) -> Said {
 #[case::both(&[("mine.rego", GOOD)], &["ai-workflow", "DIR"], GOES_ON)]
 #[case::the_same_twice(&[("mine.rego", GOOD)], &["DIR", "DIR/mine.rego"], GOES_ON)]
 #[case::one_name_twice(&[("a.rego", GOOD), ("b.rego", GOOD)], &["DIR"], "b.rego: policy mine is there already")]
+#[case::hidden(&[("a.rego", GOOD), (".b.rego", GOOD)], &["DIR"], ".b.rego: policy mine is there already")]
+#[case::hidden_folder(&[("a.rego", GOOD), (".b/b.rego", GOOD)], &["DIR"], "b.rego: policy mine is there already")]
+#[case::of_git(&[("a.rego", GOOD), (".git/b.rego", GOOD)], &["DIR"], GOES_ON)]
+#[case::mounted(&[("a.rego", GOOD), ("..data/a.rego", GOOD), ("..2026/a.rego", GOOD)], &["DIR"], GOES_ON)]
 #[case::tests_are_no_policies(&[("mine.rego", GOOD), ("mine_test.rego", "no rego")], &["DIR"], GOES_ON)]
 #[case::without_metadata(&[("mine.rego", "package p\ndeny contains \"x\"\n")], &["DIR"], "mine.rego:1: no `# METADATA` block")]
 #[case::includes_beside(&[("s/set.yaml", "title: T\ndescription: D\nincludes: [t]\n"), ("t/b.rego", GOOD), ("s/a.rego", GOOD)], &["DIR/s"],

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::{
     documents::{self, Objects},
-    folder::{entries, is_manifest},
+    folder::{contents, is_manifest},
     manifests,
 };
 
@@ -83,7 +83,7 @@ fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
         "{}: folders are nested more than {MAX_DEPTH} deep",
         shown()
     );
-    for path in entries(folder).with_context(|| format!("{}: cannot be read", shown()))? {
+    for path in contents(folder).with_context(|| format!("{}: cannot be read", shown()))? {
         if path.is_dir() && !path.is_symlink() {
             below(&path, depth + 1, files)?;
         } else if is_manifest(&path) {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Demand, documents, plain};
 use crate::{
-    cli::folder::{entries, is_manifest},
+    cli::folder::{contents, is_manifest},
     policy::{Declared, LoadError, Source, library},
 };
 
@@ -118,7 +118,7 @@ impl Files {
         if depth > MAX_DEPTH {
             bail!("{}: more than {MAX_DEPTH} folders in each other", folder.display());
         }
-        for path in entries(folder).with_context(cannot)? {
+        for path in contents(folder).with_context(cannot)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
                 self.add_folder(&path, depth + 1)?;

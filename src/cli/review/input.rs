@@ -12,7 +12,7 @@ use std::{
 
 use crate::cli::{
     documents::{Documents, Problem},
-    folder::{everything, is_manifest},
+    folder::{GIT, everything, is_manifest},
 };
 
 /// Most bytes that are read of one file.
@@ -23,8 +23,6 @@ const MAX_PIPE: u64 = 64 << 20;
 const MAX_FILES: usize = 100_000;
 /// Deepest folder.
 const MAX_DEPTH: usize = 64;
-/// What git keeps for itself.
-const GIT: &str = ".git";
 
 /// A file or a pipe.
 #[derive(Clone, Debug)]
