@@ -76,6 +76,9 @@ pub(super) const OWNERS: &str = "metadata.ownerReferences";
 /// What is too large to be written again cannot be deleted: that is a write, too.
 pub(super) const SWELLS: &str = "metadata";
 
+/// How many pods run of a workload.
+const REPLICAS: &str = "spec.replicas";
+
 /// Path of what a pod runs.
 const RUNNING: &str = "spec";
 
@@ -140,6 +143,12 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     {
         return Some(Change::Launch(path));
     }
+    if is_workload
+        && !is_built_in
+        && let Some(path) = orders_an_operator(&review.kind, old, object)
+    {
+        return Some(Change::Launch(path));
+    }
     let is_deployment = is_workload && review.kind.kind == "Deployment";
     if is_deployment && !is_built_in && bookkeeping::takes_off(old, object) {
         return Some(Change::Launch(bookkeeping::NOTES));
@@ -158,6 +167,18 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         Some(RUNNING) if shape.is_some_and(Shape::is_pod) && debugs(old, object) => Change::Debug,
         Some(path) => Change::Launch(path),
     })
+}
+
+/// Whether a workload that an operator's object controls gets other annotations: by which of them the operator goes only itself knows, some keep
+/// a template running there that was withdrawn. Or whether more is to run of a ReplicaSet of one: it may be of such a template.
+fn orders_an_operator(kind: &Gvk, old: &Value, new: &Value) -> Option<&'static str> {
+    controller(old).filter(|owner| !has_shape(owner))?;
+    let replicas = |object: &Value| object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    if words(old, "annotations") != words(new, "annotations") {
+        Some(bookkeeping::NOTES)
+    } else {
+        (kind.kind == "ReplicaSet" && replicas(new) > replicas(old)).then_some(REPLICAS)
+    }
 }
 
 /// Whether an object gets a finalizer that it did not have. That of a deletion in the foreground comes by a DELETE, never by an UPDATE: written
@@ -620,6 +641,26 @@ mod tests {
             assert_eq!(judged(group, kind, &noted, &fewer), Some(expected));
             assert_eq!(judged(group, kind, &fewer, &noted), Some(Change::Plain));
         }
+    }
+
+    /// By what an operator goes that made it, nobody else can tell.
+    #[rstest]
+    #[case::annotated("/metadata/annotations", json!({"scale-down-deadline": "2099-01-01T00:00:00Z"}), Change::Launch("metadata.annotations"))]
+    #[case::more("/spec/replicas", json!(2), Change::Launch("spec.replicas"))]
+    #[case::fewer("/spec/replicas", json!(0), Change::Plain)]
+    fn what_an_operator_goes_by_is_weighed(#[case] pointer: &str, #[case] value: Value, #[case] expected: Change) {
+        let owned_by = |api: &str, kind: &str| {
+            let owner = json!([{"apiVersion": api, "kind": kind, "name": "o", "uid": "1", "controller": true}]);
+            let old = set(deployment(), "/metadata/ownerReferences", owner);
+            let new = set(old.clone(), pointer, value.clone());
+            judged("apps", "ReplicaSet", &old, &new)
+        };
+        assert_eq!(owned_by("argoproj.io/v1alpha1", "Rollout"), Some(expected));
+        assert_eq!(
+            owned_by("apps/v1", "Deployment"),
+            Some(Change::Plain),
+            "held by a guard"
+        );
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) enum Answer {
     TooLarge,
     /// Large, and others were read as long as the review around could wait.
     Crowded,
+    /// Others were asked for as long as the review around could wait. Somebody may have sent those: it is no failure of the API server's.
+    Busy,
 }
 
 /// How large an answer was.
@@ -71,11 +73,9 @@ pub(super) async fn fetch(
     keep: Keep,
     most: usize,
 ) -> Result<Answer, String> {
-    let mut response = send(client, request.clone()).await?;
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        sleep(REST).await;
-        response = send(client, request).await?;
-    }
+    let Some(response) = ask(client, request).await? else {
+        return Ok(Answer::Busy);
+    };
     let status = response.status();
     let mut body = Limited::new(response.into_body(), MAX_BYTES);
     let (mut bytes, mut room) = (Vec::new(), None);
@@ -114,14 +114,22 @@ pub(super) async fn fetch(
     }
 }
 
-async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Body>, String> {
-    // What lists a namespace for the scan waits as well: it ends with its page's own time.
-    let Some(_turn) = turn(&ASKED).await else {
-        return Err("as much is asked as may be at a time".to_owned());
-    };
-    // The text of a transport error may hold anything.
-    let sent = client.send(request.map(Into::into));
-    sent.map_err(|_| "it did not answer".to_owned()).await
+/// What the API server answers, or `None` where it, or this process, is asked as much as may be at a time.
+async fn ask(client: &Client, request: Request<Vec<u8>>) -> Result<Option<Response<Body>>, String> {
+    for again in [Some(REST), None] {
+        let Some(turn) = turn(&ASKED).await else { break };
+        // The text of a transport error may hold anything.
+        let sent = client.send(request.clone().map(Into::into));
+        let response = sent.map_err(|_| "it did not answer".to_owned()).await?;
+        if response.status() != StatusCode::TOO_MANY_REQUESTS {
+            return Ok(Some(response));
+        }
+        if let Some(rest) = again {
+            drop(turn);
+            sleep(rest).await;
+        }
+    }
+    Ok(None)
 }
 
 /// A turn, within the patience of the review around.

@@ -293,6 +293,7 @@ impl Live {
                 });
             }
             Ok(Answer::Crowded) => return Err(no_room(key.to_string())),
+            Ok(Answer::Busy) => return Err(busy(key.to_string())),
             Err(why) => return Err(fail(&why)),
         };
         match status.as_u16() {
@@ -329,6 +330,14 @@ pub(super) fn no_room(what: String) -> LookupError {
     LookupError {
         what,
         why: "it is large, and the reviews that are being judged hold all the memory that they may".to_owned(),
+        cause: FaultCause::Crowded,
+    }
+}
+
+pub(super) fn busy(what: String) -> LookupError {
+    LookupError {
+        what,
+        why: "the API server is asked as much as may be at a time (429)".to_owned(),
         cause: FaultCause::Crowded,
     }
 }

@@ -11,7 +11,7 @@ use kube::core::params::ListParams;
 use serde_json::{Map, Value};
 
 use super::fetch::{Answer, Size, fetch, refusal, short};
-use super::lookup::{LookupError, no_room};
+use super::lookup::{LookupError, busy, no_room};
 use crate::review::{FaultCause, Gvk, Gvr, Keep};
 
 /// Most that a page may weigh once it is parsed.
@@ -271,6 +271,7 @@ async fn once(client: &Client, ask: &Ask, limit: u32, keep: Keep) -> Result<Once
         Err(why) => Err(failed(ask, why)),
         Ok(Answer::TooLarge) => Ok(Once::Page(None)),
         Ok(Answer::Crowded) => Err(no_room(ask.to_string())),
+        Ok(Answer::Busy) => Err(busy(ask.to_string())),
         Ok(Answer::Json(status, answer, _)) if !status.is_success() => Ok(Once::Refused(status, answer)),
         Ok(Answer::Json(_, answer, Size { bytes, weight })) => {
             let page = read(answer).ok_or_else(|| failed(ask, "the answer is no list"))?;

@@ -7,6 +7,7 @@ use support::{Identity, eventually};
 
 use crate::attackers::{MAKERS, force_apply, holder};
 use crate::launch::custom_kind;
+use crate::operators::{Launched, launches_as};
 use crate::world::{SOON, World, all, one, pod, workload};
 
 const KEYS: [&str; 21] = [
@@ -338,4 +339,45 @@ async fn a_tenant_hides_a_workload_from_what_prunes_it() {
     }
     world.admin.gone(&one("Deployment", ns, "goes")).await;
     world.admin.read(&one("Deployment", ns, "stays")).await.unwrap();
+}
+
+/// Argo Rollouts keeps a template running by an annotation of its ReplicaSet, and KEDA a Job by one of the Job; the list of such operators is
+/// nobody's. So of what an operator's object controls, all annotations are a launcher's, and more pods of a ReplicaSet, which may be of a
+/// template that was withdrawn.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_orders_an_operator_by_the_workloads_that_it_controls() {
+    let world = World::shared().await;
+    let launched = Launched::new(&world, "orders").await;
+    let (ns, lea) = (&launched.ns, &launched.lea);
+    let (_, edith) = world.tenant(ns).await;
+    let owned = |kind: &str, app: &str, annotations: Value| {
+        let mut made = workload(kind, &pod(app, "triage"));
+        made["metadata"]["ownerReferences"] = json!([launched.kind.owner(&launched.run)]);
+        made["metadata"]["annotations"] = annotations;
+        made
+    };
+    let mut old = owned("ReplicaSet", "old", json!({"rollout.argoproj.io/revision": "1"}));
+    old["spec"]["replicas"] = json!(0);
+    old["spec"]["selector"]["matchLabels"]["rollouts-pod-template-hash"] = json!("abc");
+    old["spec"]["template"]["metadata"]["labels"]["rollouts-pod-template-hash"] = json!("abc");
+    let job = owned("Job", "job", json!({"scaledjob.keda.sh/generation": "1"}));
+    for (kind, object) in [("ReplicaSet", &old), ("Job", &job)] {
+        launches_as(lea, &all(kind, ns), object).await;
+    }
+    let (old, job) = (one("ReplicaSet", ns, "old"), one("Job", ns, "job"));
+    let deadline = json!({"metadata": {"annotations": {"scale-down-deadline": "2099-01-01T00:00:00Z"}}});
+    let generation = json!({"metadata": {"annotations": {"scaledjob.keda.sh/generation": "2"}}});
+    let replicas = |count: u32| json!({"spec": {"replicas": count}});
+    for attacker in [&world.tess, &edith, &world.admin] {
+        for (path, change) in [(&old, &deadline), (&job, &generation), (&old, &replicas(1))] {
+            attacker.patch(path, change).await.refused_by("launcher");
+        }
+    }
+    // Its operator does, and anybody may want less of it.
+    lea.patch(&old, &deadline).await.ok();
+    lea.patch(&old, &replicas(1)).await.ok();
+    world.tess.patch(&old, &replicas(0)).await.ok();
+    lea.patch(&job, &generation).await.ok();
 }

@@ -117,8 +117,13 @@ pub async fn apart() -> World {
 
 /// Makes a pod that such an object owns, once Ringfence may follow the kind.
 pub async fn launches(launcher: &Actor, ns: &str, pod: &Value) {
+    launches_as(launcher, &all("Pod", ns), pod).await;
+}
+
+/// The same of something of any kind, where those are.
+pub async fn launches_as(launcher: &Actor, path: &str, object: &Value) {
     eventually(SOON, || async {
-        let made = launcher.post(&all("Pod", ns), pod).await;
+        let made = launcher.post(path, object).await;
         ensure!(made.code == 201, "{}", made.message());
         Ok(())
     })

@@ -360,6 +360,9 @@ async fn who_is_turned_away_asks_once_more_and_not_when_the_api_server_says() {
         let began = tokio::time::Instant::now();
         let answer = live.get(&Key::Namespace("ai".into())).await;
         assert_eq!((answer.is_ok(), *asked.lock().unwrap()), (is_there, asks), "{answer:?}");
+        // Whoever floods it must not pass by a policy that fails open.
+        let cause = answer.err().map(|error| error.cause);
+        assert_eq!(cause, (!is_there).then_some(FaultCause::Crowded));
         assert!(
             began.elapsed() < tokio::time::Duration::from_secs(1),
             "{:?}",
