@@ -100,7 +100,8 @@ pub struct AIWorkflowClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<ClassNodes>,
     /// Annotations that pods may carry: a key, or a prefix that ends with `/`. Absent: none. What reads a pod's annotations
-    /// obeys them: a second network interface comes by one (`k8s.v1.cni.cncf.io/networks`).
+    /// obeys them: a second network interface comes by one (`k8s.v1.cni.cncf.io/networks`). Who may write a pod may change
+    /// these while it runs: what an engine goes by belongs to its entry in `engines`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -147,6 +148,18 @@ pub struct Engine {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 255)))]
     pub images: Vec<String>,
+    /// Annotations by which the engine knows its pods: keys and prefixes, as in `podAnnotations` of the class. Pods of workflows
+    /// that name the engine may carry them, and while a pod runs only launchers change them: what the engine took for
+    /// another's, or for done, would run on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(
+            length(min = 1, max = 317),
+            regex(pattern = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+        )
+    )]
+    pub pod_annotations: Vec<String>,
 }
 
 /// Images that a workflow may declare.

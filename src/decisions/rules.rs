@@ -259,7 +259,7 @@ pub const RULES: [Rule; 35] = [
     replayed(
         "pod-annotations",
         "A pod carries only annotations that the class or the engine lists: runtimes, meshes and network plugins obey them.",
-        "Remove the annotation, or ask the platform team to list its key in spec.podAnnotations of the class.",
+        "Remove the annotation, or ask the platform team to list its key in spec.podAnnotations of the class, or of its engine there.",
     )
     .at(&[Door::Template])
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),

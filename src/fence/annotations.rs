@@ -65,7 +65,7 @@ pub(super) fn check(
             listed(allowed)
         );
         let fix = format!(
-            "leave it out, or ask the platform team to add the key, or its prefix up to the slash, to spec.podAnnotations of AIWorkflowClass {class_name}"
+            "leave it out, or ask the platform team to add the key, or its prefix up to the slash, to spec.podAnnotations of AIWorkflowClass {class_name}, or to those of its engine there, where that goes by it"
         );
         violations.push(violation(RULE, format!("{path}[{}]", shown(key)), None, message, fix));
     }

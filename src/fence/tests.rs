@@ -764,14 +764,23 @@ fn the_claims_of_a_stateful_set_are_volumes_of_its_pods() {
     assert_eq!(created("apps", "StatefulSet", claims, &open), [""; 0]);
 }
 
-#[test]
-fn an_engine_brings_its_annotations_where_the_class_opens_it() {
-    let annotated = set(pod(), "/metadata/annotations", json!({"dag_id": "x"}));
+#[rstest]
+#[case::shipped("airflow", "dag_id", json!([{"name": "airflow"}]))]
+#[case::of_the_class("ray", "ray.io/hash", json!([{"name": "ray", "podAnnotations": ["ray.io/"]}]))]
+#[case::shipped_and_more("airflow", "ray.io/hash", json!([{"name": "airflow", "podAnnotations": ["ray.io/"]}]))]
+fn an_engine_brings_its_annotations_where_the_class_opens_it(
+    #[case] engine: &str,
+    #[case] key: &str,
+    #[case] engines: Value,
+) {
+    let annotated = set(pod(), "/metadata/annotations", json!({key: "x"}));
     let mut closed = facts();
-    closed.workflow = Some(set(workflow_object(), "/spec/engine", json!("airflow")));
+    closed.workflow = Some(set(workflow_object(), "/spec/engine", json!(engine)));
     let refused = created("", "Pod", annotated.clone(), &closed);
     assert!(refused.contains(&"pod-annotations".to_owned()), "{refused:?}");
-    let mut open = of_class(&json!({"engines": [{"name": "airflow"}]}));
+    let mut open = of_class(&json!({"engines": engines}));
+    // To pods of a workflow that names none it brings nothing.
+    assert_eq!(created("", "Pod", annotated.clone(), &open), ["pod-annotations"]);
     open.workflow = closed.workflow;
     assert_eq!(created("", "Pod", annotated, &open), [""; 0]);
 }

@@ -114,6 +114,7 @@ fn opened_by(entry: &Engine) -> Profile {
     profile.worker.extend(entry.worker.iter().filter(valid).cloned());
     profile.launcher.extend(entry.launcher.iter().filter(valid).cloned());
     profile.images.extend(entry.images.iter().cloned());
+    profile.pod_annotations.extend(entry.pod_annotations.iter().cloned());
     profile
 }
 
@@ -235,5 +236,28 @@ mod tests {
         let both = class(vec![engine("argo"), engine("dagster")]);
         assert_eq!(profile(&workflow(Some("argo")), "c", &both).unwrap().worker.len(), 2);
         assert_eq!(profile(&workflow(Some("dagster")), "c", &both).unwrap().worker, [rule]);
+    }
+
+    #[test]
+    fn annotations_of_an_engine_are_those_of_the_workflows_that_name_it() {
+        let engine = |name: &str, keys: &[&str]| Engine {
+            name: name.into(),
+            pod_annotations: keys.iter().map(|&key| key.to_owned()).collect(),
+            ..Engine::default()
+        };
+        let mut class = class(vec![engine("ray", &["ray.io/"]), engine("argo", &["argo.example/"])]);
+        class.spec.pod_annotations = vec!["example.com/".to_owned()];
+        for (name, of_engine) in [
+            (Some("ray"), &["ray.io/"][..]),
+            (Some("argo"), &["workflows.argoproj.io/", "argo.example/"]),
+            (None, &[]),
+            (Some("airflow"), &[]),
+        ] {
+            let workflow = workflow(name);
+            assert_eq!(engine_annotations(&workflow, "c", &class), of_engine, "{name:?}");
+            let carried = [&["example.com/"], of_engine].concat();
+            assert_eq!(pod_annotations(Some(&workflow), "c", &class), carried, "{name:?}");
+        }
+        assert_eq!(pod_annotations(None, "c", &class), ["example.com/"]);
     }
 }

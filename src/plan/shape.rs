@@ -243,11 +243,16 @@ pub(super) fn class_problems(spec: &AIWorkflowClassSpec, problems: &mut Vec<Prob
         let fix = "use its name, as kubectl get csidrivers shows it";
         problems.push(Problem::new(path, Some(name), "is no name of a CSI driver", fix));
     }
-    let annotations = spec.pod_annotations.iter().enumerate();
-    for (index, entry) in annotations.filter(|(_, entry)| !is_annotation_entry(entry)) {
-        let path = format!("spec.podAnnotations[{index}]");
-        let fix = "write a whole key (example.com/name), or the prefix of keys with its slash (example.com/); ringfence.dev/ is Ringfence's own";
-        problems.push(Problem::new(path, Some(entry), "allows no annotation", fix));
+    let of_class = [("spec".to_owned(), &spec.pod_annotations)];
+    let engines = spec.engines.iter().enumerate();
+    let of_engines = engines.map(|(number, engine)| (format!("spec.engines[{number}]"), &engine.pod_annotations));
+    for (holder, entries) in of_class.into_iter().chain(of_engines) {
+        let entries = entries.iter().enumerate();
+        for (index, entry) in entries.filter(|(_, entry)| !is_annotation_entry(entry)) {
+            let path = format!("{holder}.podAnnotations[{index}]");
+            let fix = "write a whole key (example.com/name), or the prefix of keys with its slash (example.com/); ringfence.dev/ is Ringfence's own";
+            problems.push(Problem::new(path, Some(entry), "allows no annotation", fix));
+        }
     }
     let nodes = spec.nodes.clone().unwrap_or_default();
     let runtimes = nodes.runtime_classes.iter().enumerate();

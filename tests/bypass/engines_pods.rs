@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::operators::{Launched, launches};
+use crate::operators::{Launched, OperatorsKind, launches};
 use crate::world::{World, all, one, pod};
 
 /// By what an engine's profile lets its pods carry, the engine knows which is whose.
@@ -37,7 +37,7 @@ async fn a_tenant_writes_what_an_engine_tells_its_pods_apart_by() {
             let said = answer.refused_by("launcher");
             assert!(said.contains("by which its engine knows its pods"), "{said}");
         }
-        // What the class lets every pod carry says nothing to the engine.
+        // What the class lets every pod carry is nobody's.
         for value in [json!("x"), Value::Null] {
             attacker
                 .patch(&path, &words(json!({"example.com/note": value})))
@@ -53,6 +53,60 @@ async fn a_tenant_writes_what_an_engine_tells_its_pods_apart_by() {
     for change in [json!({"try_number": "2"}), json!({"try_number": null})] {
         lea.patch(&path, &words(change)).await.ok();
     }
+}
+
+/// KubeRay makes a pod anew that wears the hash of another spec: with none any more, what a launcher withdrew runs on.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_writes_what_an_engine_of_the_platforms_own_goes_by() {
+    const HASH: &str = "ray.io/upgrade-strategy-recreate-hash";
+    let world = World::shared().await;
+    let class = world
+        .class(&json!({
+            "engines": [{"name": "ray", "podAnnotations": ["ray.io/"]}], "images": {"allowed": ["**"]}, "podAnnotations": ["example.com/"],
+        }))
+        .await;
+    let ns = &world
+        .namespace("hashed", &json!({"ringfence.dev/enforce": class}))
+        .await;
+    world.ready(ns, "triage", &json!({"engine": "ray"})).await;
+    world.ready(ns, "plain", &json!({})).await;
+    let kind = OperatorsKind::new(&world).await;
+    let lea = world.master("lea", &[]).await;
+    let run = lea.post(&kind.all(ns), &kind.labelled("run")).await.ok();
+    let mut head = pod("head", "triage");
+    head["metadata"]["annotations"] = json!({HASH: "abc"});
+    head["metadata"]["ownerReferences"] = json!([kind.owner(&run)]);
+    launches(&lea, ns, &head).await;
+    let (_, edith) = world.tenant(ns).await;
+    let words = |words: Value| json!({"metadata": {"annotations": words}});
+    let path = one("Pod", ns, "head");
+    for attacker in [&world.tess, &edith, &world.admin] {
+        for change in [
+            json!({HASH: ""}),
+            json!({HASH: null}),
+            json!({"ray.io/kuberay-version": "x"}),
+        ] {
+            let answer = attacker.patch(&path, &words(change)).await;
+            let said = answer.refused_by("launcher");
+            assert!(said.contains("by which its engine knows its pods"), "{said}");
+        }
+        // On the list of the class, which every pod may carry, it would be anybody's.
+        for value in [json!("x"), Value::Null] {
+            attacker
+                .patch(&path, &words(json!({"example.com/note": value})))
+                .await
+                .ok();
+        }
+    }
+    for change in [json!({HASH: "def"}), json!({HASH: null})] {
+        lea.patch(&path, &words(change)).await.ok();
+    }
+    // A workflow that does not name the engine has none of it, not even from a launcher.
+    let mut other = pod("other", "plain");
+    other["metadata"]["annotations"] = json!({HASH: "abc"});
+    lea.post(&all("Pod", ns), &other).await.refused_by("pod-annotations");
 }
 
 /// An operator that finds its pods by their labels loses one that wears others, and what it makes instead runs beside it.

@@ -538,6 +538,10 @@ fn only_a_launcher_changes_annotations_by_which_an_engine_knows_its_pods(#[case]
         serde_json::from_value(class).unwrap()
     };
     let (open, closed) = (class(json!([{"name": "airflow"}])), class(json!([])));
+    // Of an engine of the platform's own the class says by what it knows them.
+    let of_class = class(json!([{"name": "ray", "podAnnotations": ["task_id", "try_number", "*", "example.com"]}]));
+    let mut of_ray = declared.clone();
+    of_ray.spec.engine = Some("ray".to_owned());
     let old = set(pod(), "/metadata/annotations", json!({"task_id": "load"}));
     let new = set(pod(), "/metadata/annotations", after);
     let mut review = review("UPDATE", "", "Pod", Some(&new), Some(&old));
@@ -547,18 +551,27 @@ fn only_a_launcher_changes_annotations_by_which_an_engine_knows_its_pods(#[case]
         ..facts()
     };
     let cases = [
-        (user("bob", &["data"], None), &open, counts),
-        (user(SCHEDULER, &[], None), &open, counts),
-        (user(JOB_CONTROLLER, &[], None), &open, counts),
-        (user("ann", &[], None), &open, false),
-        (user(SCHEDULER, &[], Some(("scheduler-uid", "JTI=1"))), &open, false),
-        (user(JOB_CONTROLLER, &[], Some(("1", "JTI=1"))), &open, false),
-        (user("bob", &["data"], None), &closed, false),
+        (user("bob", &["data"], None), &declared, &open, counts),
+        (user(SCHEDULER, &[], None), &declared, &open, counts),
+        (user(JOB_CONTROLLER, &[], None), &declared, &open, counts),
+        (user("ann", &[], None), &declared, &open, false),
+        (
+            user(SCHEDULER, &[], Some(("scheduler-uid", "JTI=1"))),
+            &declared,
+            &open,
+            false,
+        ),
+        (user(JOB_CONTROLLER, &[], Some(("1", "JTI=1"))), &declared, &open, false),
+        (user("bob", &["data"], None), &declared, &closed, false),
+        (user("bob", &["data"], None), &of_ray, &of_class, counts),
+        (user("ann", &[], None), &of_ray, &of_class, false),
+        (user("bob", &["data"], None), &of_ray, &open, false),
+        (user("bob", &["data"], None), &declared, &of_class, false),
     ];
-    for (user, class, expected) in cases {
+    for (user, declared, class, expected) in cases {
         review.user = user;
         let subject = Subject::of(&review).unwrap().unwrap();
-        let refused = check(&subject, &facts, &declared, ("c", Some(class)));
+        let refused = check(&subject, &facts, declared, ("c", Some(class)));
         assert_eq!(refused.is_some(), expected, "{refused:?} of {:?}", review.user);
         if let Some(refused) = refused {
             assert_eq!(refused.path, NOTES);

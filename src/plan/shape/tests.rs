@@ -27,6 +27,10 @@ fn workflow(audiences: Value) -> AIWorkflow {
     "spec.podAnnotations[0]", "spec.podAnnotations[1]", "spec.podAnnotations[2]", "spec.podAnnotations[3]", "spec.podAnnotations[4]",
 ])]
 #[case::ours(json!({"podAnnotations": ["ringfence.dev/", "ringfence.dev/owner-uid"]}), &["spec.podAnnotations[0]", "spec.podAnnotations[1]"])]
+#[case::annotation_of_an_engine(
+    json!({"engines": [{"name": "ray", "podAnnotations": ["ray.io/", "Ray.io/x"]}, {"name": "custom", "podAnnotations": ["*", "ringfence.dev/"]}]}),
+    &["spec.engines[0].podAnnotations[1]", "spec.engines[1].podAnnotations[0]", "spec.engines[1].podAnnotations[1]"],
+)]
 #[case::runtime_class(json!({"nodes": {"runtimeClasses": ["gvisor", "*", ""]}}), &["spec.nodes.runtimeClasses[1]", "spec.nodes.runtimeClasses[2]"])]
 #[case::taint(json!({"nodes": {"taints": ["nvidia.com/gpu", "*", "nvidia.com/", ""]}}), &["spec.nodes.taints[1]", "spec.nodes.taints[2]", "spec.nodes.taints[3]"])]
 #[case::audience(json!({"identity": {"audiences": ["*", "", "a b", "a\n"]}}), &[
