@@ -51,7 +51,7 @@ enum From {
 #[command(after_long_help = "\
 Examples:
   # What is in a cluster:
-  kubectl get constrainttemplates,constraints,configs,syncsets -A -o yaml | ringfence convert gatekeeper - > policies.yaml
+  kubectl get constrainttemplates,constraints,configs,syncsets -n gatekeeper-system -o yaml | ringfence convert gatekeeper - > policies.yaml
 
   # What is in a repository, put in force:
   ringfence convert gatekeeper policy/ | kubectl apply -f -")]

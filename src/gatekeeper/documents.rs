@@ -49,9 +49,17 @@ pub(super) fn group_version(object: &Value) -> (&str, &str) {
     version.split_once('/').unwrap_or(("", version))
 }
 
+fn place(document: &Document<'_>) -> String {
+    match text(document.object, "/metadata/namespace") {
+        "" => "without a namespace".to_owned(),
+        namespace => format!("in namespace {namespace}"),
+    }
+}
+
 impl<'a> Sorted<'a> {
     pub(super) fn of(documents: &[Document<'a>], converted: &mut Converted) -> Self {
         let mut sorted = Self::default();
+        let mut configs = Vec::new();
         for document in documents {
             let object = document.object;
             let (group, version) = group_version(object);
@@ -66,7 +74,10 @@ impl<'a> Sorted<'a> {
                     Vec::new()
                 }
                 // Gatekeeper heeds no other.
-                (CONFIG, "Config") if text(object, "/metadata/name") == "config" => sorted.config(object),
+                (CONFIG, "Config") if text(object, "/metadata/name") == "config" => {
+                    configs.push(*document);
+                    Vec::new()
+                }
                 (SYNC_SET, "SyncSet") => sorted.sync(object.pointer("/spec/gvks"), "spec.gvks"),
                 (EXPANSION, "ExpansionTemplate") => expansion::read(object, &mut sorted.expansions)
                     .err()
@@ -89,7 +100,36 @@ impl<'a> Sorted<'a> {
                 |problem: String| document.problem(format!("{kind} {}: {problem}", text(object, "/metadata/name")));
             converted.problems.extend(problems.into_iter().map(named));
         }
+        sorted.own_config(&configs, converted);
         sorted
+    }
+
+    /// Gatekeeper heeds the one of its own namespace, which no document tells; anybody's may be called the same.
+    fn own_config(&mut self, configs: &[Document<'_>], converted: &mut Converted) {
+        match configs {
+            [] => {}
+            [one] => {
+                let place = place(one);
+                converted.notes.push(one.problem(format!(
+                    "Config config {place} is heeded: see that Gatekeeper runs there, for it heeds that of its own namespace alone"
+                )));
+                let problems = self.config(one.object);
+                let named = |problem| one.problem(format!("Config config: {problem}"));
+                converted.problems.extend(problems.into_iter().map(named));
+            }
+            [first, others @ ..] => {
+                for other in others {
+                    converted.problems.push(other.problem(format!(
+                        "Config config {}: there is one of that name already, {}, at {}:{}, and none of them is heeded: leave out all \
+                         but that of Gatekeeper's own namespace",
+                        place(other),
+                        place(first),
+                        first.file,
+                        first.line
+                    )));
+                }
+            }
+        }
     }
 
     fn template(&mut self, document: Document<'a>, version: &str, converted: &mut Converted) {

@@ -386,6 +386,39 @@ fn namespaces_that_the_config_exempts_are_left_alone() {
     assert_eq!(of(json!(["audit", "sync"])), [1, 1, 1]);
 }
 
+/// Whoever may write Configs in a namespace of his own must not exempt himself, or anybody, by one.
+#[test]
+fn of_two_configs_of_that_name_none_is_heeded() {
+    let config = |namespace: &str, excluded: &str| {
+        json!({"apiVersion": "config.gatekeeper.sh/v1alpha1", "kind": "Config", "metadata": {"name": "config", "namespace": namespace},
+            "spec": {"match": [{"excludedNamespaces": [excluded], "processes": ["*"]}]}})
+    };
+    let own = config("gatekeeper-system", "ai");
+    let one = converted(&[template(FINDS_ALL), constraint(json!({})), own.clone()]);
+    let notes: Vec<_> = one.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(one.problems, []);
+    assert!(
+        notes.len() == 1
+            && notes[0].starts_with("f.yaml:30: Config config in namespace gatekeeper-system is heeded: see that"),
+        "{notes:?}"
+    );
+    let of_nobody =
+        json!({"apiVersion": "config.gatekeeper.sh/v1alpha1", "kind": "Config", "metadata": {"name": "config"}});
+    for (other, place) in [
+        (config("team-a", "*"), "in namespace team-a"),
+        (own.clone(), "in namespace gatekeeper-system"),
+        (of_nobody, "without a namespace"),
+    ] {
+        let two = converted(&[template(FINDS_ALL), constraint(json!({})), own.clone(), other]);
+        let problems: Vec<_> = two.problems.iter().map(ToString::to_string).collect();
+        let start = format!(
+            "f.yaml:40: Config config {place}: there is one of that name already, in namespace gatekeeper-system, at f.yaml:30"
+        );
+        assert!(problems.len() == 1 && problems[0].starts_with(&start), "{problems:?}");
+        assert_eq!(said(&two.policies, request(json!({})), None), ["found p"]);
+    }
+}
+
 #[test]
 fn an_inventory_is_seen_by_the_template() {
     let rego = "package all\n\nviolation[{\"msg\": n}] { data.inventory.cluster[\"v1\"].Namespace[n].metadata.labels.team == \"ml\" }\n";
