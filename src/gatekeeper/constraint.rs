@@ -16,8 +16,8 @@ use super::rules::rules;
 use super::template::Template;
 use super::{Converted, Document, Made};
 use crate::api::{
-    LabelSelector, MatchConstraints, MatchPolicy, Rego, RegoModule, RegoPolicySpec, Templates, ValidationAction,
-    builtin_groups, is_dns_subdomain, is_exempt,
+    LabelSelector, MatchConstraints, MatchOperation, MatchPolicy, Rego, RegoModule, RegoPolicySpec, Templates,
+    ValidationAction, builtin_groups, is_dns_subdomain, is_exempt,
 };
 use crate::plan::text_at as text;
 use crate::policy::Declared;
@@ -28,6 +28,14 @@ const MAX_DESCRIPTION: usize = 1024;
 const MAX_SCHEMA: usize = 60 << 10;
 /// Most requirements, and values of one, of a selector that a registration carries.
 const MAX_SELECTOR: usize = 16;
+
+/// How the pods that would come of workloads are judged otherwise.
+const OF_WORKLOADS: [&str; 4] = [
+    "pods of workloads are judged without the name and the owner that Gatekeeper makes up for them",
+    "a request that leaves the pod template of a workload as it is asks nothing of its pods; in Gatekeeper each asks",
+    "the operation of pods of workloads is CREATE; in Gatekeeper it is that of the request about the workload",
+    "the userInfo of pods of workloads is that of whoever writes the workload; in Gatekeeper it is empty",
+];
 
 /// Makes the policies.
 pub(super) fn convert(sorted: &Sorted<'_>, converted: &mut Converted) {
@@ -111,7 +119,7 @@ fn constraint(
     let asked = rules(&matching, &template.operations, &sorted.defined)
         .map_err(|found| problems.extend(found))
         .ok();
-    let variants = variants(sorted, &matching, actions.action)
+    let variants = variants(sorted, &matching, actions.action, &template.operations)
         .map_err(|found| problems.extend(found))
         .ok();
     let (Some(asked), Some(variants)) = (asked, variants) else {
@@ -204,7 +212,12 @@ fn template<'a>(sorted: &'a Sorted<'_>, kind: &str) -> Result<&'a Template, Vec<
     }
 }
 
-fn variants(sorted: &Sorted<'_>, matching: &Match, action: ValidationAction) -> Result<Vec<Variant>, Vec<String>> {
+fn variants(
+    sorted: &Sorted<'_>,
+    matching: &Match,
+    action: ValidationAction,
+    operations: &[MatchOperation],
+) -> Result<Vec<Variant>, Vec<String>> {
     let expands = matching.has_kind("", "Pod") && matching.source != Source::Original;
     let expansions = sorted.expansions.iter().filter(|_| expands);
     let itself = matching.source != Source::Generated;
@@ -236,15 +249,23 @@ fn variants(sorted: &Sorted<'_>, matching: &Match, action: ValidationAction) -> 
                 .to_owned(),
         ]);
     }
+    let creates = operations
+        .iter()
+        .any(|operation| matches!(operation, MatchOperation::All | MatchOperation::Create));
+    if !creates && variants.iter().any(|variant| !variant.workloads.is_empty()) {
+        return Err(vec![
+            "the operations of its ConstraintTemplate do not have CREATE, and pods of workloads are judged as created: add it, or set \
+             spec.match.source to Original"
+                .to_owned(),
+        ]);
+    }
     Ok(variants)
 }
 
 fn variant_notes(variant: &Variant) -> Vec<String> {
     let mut notes = Vec::new();
     if !variant.workloads.is_empty() {
-        notes.push(
-            "pods of workloads are judged without the name and the owner that Gatekeeper makes up for them".to_owned(),
-        );
+        notes.extend(OF_WORKLOADS.map(str::to_owned));
     }
     if variant.action == ValidationAction::Warn {
         notes.push("where the template fails, Gatekeeper warns; here it is logged and counted".to_owned());

@@ -316,13 +316,15 @@ fn libraries_and_both_versions_of_the_language_load() {
     }
 }
 
+/// Makes pods of workloads of that kind.
+fn expansion(kind: &str, action: &str) -> Value {
+    json!({"apiVersion": "expansion.gatekeeper.sh/v1alpha1", "kind": "ExpansionTemplate", "metadata": {"name": kind.to_lowercase()},
+        "spec": {"applyTo": [{"groups": ["apps"], "kinds": [kind], "versions": ["v1"]}], "templateSource": "spec.template",
+            "enforcementAction": action, "generatedGVK": {"group": "", "version": "v1", "kind": "Pod"}}})
+}
+
 #[test]
 fn pods_that_would_come_are_judged_by_source() {
-    let expansion = |kind: &str, action: &str| {
-        json!({"apiVersion": "expansion.gatekeeper.sh/v1alpha1", "kind": "ExpansionTemplate", "metadata": {"name": kind.to_lowercase()},
-            "spec": {"applyTo": [{"groups": ["apps"], "kinds": [kind], "versions": ["v1"]}], "templateSource": "spec.template",
-                "enforcementAction": action, "generatedGVK": {"group": "", "version": "v1", "kind": "Pod"}}})
-    };
     let rego = "package all\n\nviolation[{\"msg\": \"found one\"}] { input.review.kind.kind == \"Pod\" }";
     let workload = |kind: &str| {
         let mut request = request(json!({
@@ -384,6 +386,59 @@ fn namespaces_that_the_config_exempts_are_left_alone() {
     assert_eq!(of(json!(["webhook"])), [0, 0, 1]);
     assert_eq!(of(json!(["*"])), [0, 0, 1]);
     assert_eq!(of(json!(["audit", "sync"])), [1, 1, 1]);
+}
+
+#[test]
+fn how_pods_of_workloads_are_judged_otherwise_is_told_where_they_are() {
+    let of_workloads = |source: &str| {
+        let made = made(&[
+            template(FINDS_ALL),
+            constraint(json!({"match": {"source": source}})),
+            expansion("Deployment", "warn"),
+        ]);
+        let told = |made: &Made, words: &str| made.notes.iter().any(|note| note.contains(words));
+        made.iter()
+            .map(|made| {
+                let words = [
+                    "the name and the owner",
+                    "leaves the pod template",
+                    "is CREATE",
+                    "userInfo",
+                ];
+                words.map(|words| told(made, words))
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of_workloads("All"), [[false; 4], [true; 4]]);
+    assert_eq!(of_workloads("Generated"), [[true; 4]]);
+    assert_eq!(of_workloads("Original"), [[false; 4]]);
+}
+
+/// It would be a policy that never speaks of a workload.
+#[rstest]
+#[case(json!(["UPDATE"]), true)]
+#[case(json!(["DELETE", "UPDATE"]), true)]
+#[case(json!(["CREATE", "UPDATE"]), false)]
+#[case(json!(["*"]), false)]
+#[case(json!([]), false)]
+fn a_template_for_workloads_that_is_not_asked_about_creation_is_a_problem(
+    #[case] operations: Value,
+    #[case] is_problem: bool,
+) {
+    let mut template = template(FINDS_ALL);
+    template["spec"]["targets"][0]["operations"] = operations;
+    let of = |source: &str, expansions: &[Value]| {
+        let constraint = constraint(json!({"match": {"source": source}}));
+        problems(&[&[template.clone(), constraint], expansions].concat())
+    };
+    let expansions = [expansion("Deployment", "")];
+    for source in ["All", "Generated"] {
+        let told = of(source, &expansions);
+        let is_told = told.starts_with("f.yaml:20: All c: the operations of its ConstraintTemplate do not have CREATE");
+        assert!(is_told == is_problem && (is_problem || told.is_empty()), "{told}");
+    }
+    assert_eq!(of("Original", &expansions), "");
+    assert_eq!(of("All", &[]), "");
 }
 
 /// Whoever may write Configs in a namespace of his own must not exempt himself, or anybody, by one.
