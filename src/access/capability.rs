@@ -92,9 +92,10 @@ const ACCOUNTS: Right = right(&["impersonate"], "", &["serviceaccounts"]);
 const CONSTRAINED_ACCOUNTS: Right = right(&["impersonate:serviceaccount"], AUTHENTICATION, &["serviceaccounts"]);
 
 /// What the operator puts back as guards and registrations, and which proxies the API server takes anybody's name from. In such a namespace
-/// others say as much: who approves is configured beside it.
+/// others say as much: who approves is configured beside it. One that is there is said anew by whoever may delete it and create another;
+/// to create alone is not counted, for it takes who deletes, and controllers hold it in the system's namespace to elect a leader by.
 const SETTINGS: Right = Right {
-    verbs: &["update", "patch"],
+    verbs: &["update", "patch", "delete", "deletecollection"],
     group: "",
     resources: &["configmaps"],
     names: &["extension-apiserver-authentication", "ringfence-registrations"],
@@ -157,7 +158,7 @@ pub static CAPABILITIES: [Capability; 15] = [
     Capability {
         name: "be-the-platform",
         title: "Be the platform",
-        hazard: "whoever runs a pod, enters one, gets a token or a Secret there, or changes a ConfigMap, is Ringfence, a built-in controller or an approver, or says what they do",
+        hazard: "whoever runs a pod, enters one, gets a token or a Secret there, or changes or deletes a ConfigMap, is Ringfence, a built-in controller or an approver, or says what they do",
         fix: "bind nothing in the platform's namespaces to people who are not the platform",
         reach: Reach::Platform,
         rights: &[

@@ -241,13 +241,13 @@ fn whoever_runs_pods_in_a_launchers_namespace_is_the_launcher(#[case] verb: &str
     assert_eq!(told(&access), [""; 0]);
 }
 
-/// What lies there is what the operator puts back as guards.
+/// What lies there is what the operator puts back as guards: said anew by a change, or by another in its place.
 #[rstest]
-#[case::all(json!([]), true)]
-#[case::registrations(json!(["ringfence-registrations"]), true)]
-#[case::another(json!(["kube-scheduler"]), false)]
-fn whoever_changes_config_maps_of_the_platform_is_told(#[case] names: Value, #[case] is_told: bool) {
-    for verb in ["update", "patch", "get"] {
+#[case::all(json!([]), &["update", "patch", "delete", "deletecollection"])]
+#[case::registrations(json!(["ringfence-registrations"]), &["update", "patch", "delete"])]
+#[case::another(json!(["kube-scheduler"]), &[])]
+fn whoever_changes_config_maps_of_the_platform_is_told(#[case] names: Value, #[case] counting: &[&str]) {
+    for verb in ["update", "patch", "delete", "deletecollection", "create", "get"] {
         let mut access = cluster();
         let mut rules = rule("", "configmaps", verb);
         rules[0]["resourceNames"] = names.clone();
@@ -255,13 +255,27 @@ fn whoever_changes_config_maps_of_the_platform_is_told(#[case] names: Value, #[c
         for of in ["ringfence-system", "open", "ai"] {
             access.binding(&binding(Some(of), "ClusterRole settler", &[user("ann")]));
         }
-        let expected: &[&str] = if is_told && verb != "get" {
+        let expected: &[&str] = if counting.contains(&verb) {
             &["beyond be-the-platform user ann ringfence-system"]
         } else {
             &[]
         };
         assert_eq!(told(&access), expected, "{verb}");
     }
+}
+
+/// To create under any name and to change one's own is how many controllers elect a leader.
+#[test]
+fn who_elects_a_leader_by_a_config_map_is_not_the_platform() {
+    let mut access = cluster();
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["its-leader"], "verbs": ["get", "update", "patch", "delete"]},
+    ]);
+    access.role(&role(Some("kube-system"), "leader-election", &rules));
+    let who = [account("kube-system", "cluster-autoscaler")];
+    access.binding(&binding(Some("kube-system"), "Role leader-election", &who));
+    assert_eq!(told(&access), [""; 0]);
 }
 
 #[test]
