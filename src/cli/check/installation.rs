@@ -4,6 +4,7 @@
 
 mod certificate;
 mod egress;
+mod filled;
 mod rights;
 mod told;
 
@@ -27,7 +28,7 @@ use super::{
     told::{State, Told, or_good},
 };
 use crate::{
-    api::{AIWorkflow, AIWorkflowClass, committed},
+    api::{AIWorkflow, AIWorkflowClass, ENFORCE_LABEL, WARN_LABEL, committed},
     plan::{EGRESS_PROXY, guards, name_of},
     reconcile::CallError,
     scan::read_access,
@@ -43,11 +44,12 @@ const MAX_WORKFLOWS: usize = 20_000;
 /// Most missing rights that are named.
 const MAX_NAMED: usize = 10;
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
+const POLICIES: &str = "/apis/ringfence.dev/v1alpha1/regopolicies?limit=1000";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// Print whether Ringfence, as it is installed in the cluster, works: the doctor.
 ///
-/// Looks at the cluster's version, Ringfence's definitions, its registrations and guards beside what the chart rendered, what the API
+/// Looks at the cluster's version, Ringfence's definitions, its registrations and guards beside what the chart rendered and what is to be asked about, what the API
 /// server trusts and what is served, replicas and who of them makes the fences, RegoPolicies, the egress proxy and who waits for it, and the rights of Ringfence's account; asks for a dry run that the webhook must refuse; and says
 /// whether NetworkPolicies bit when that was last tried. Reads with your rights, and changes nothing.
 ///
@@ -245,13 +247,34 @@ impl Doctor<'_> {
             }
             Err(gap) => gap,
         };
-        for name in ["ringfence-bindings", "ringfence-policies"] {
+        let fenced = self.fenced().await.unwrap_or_else(|gap| {
+            told.extend(gap);
+            None
+        });
+        // Where these cannot be read, what is said of policies says it.
+        let compiled = self.read(check, POLICIES).await.ok().flatten();
+        let compiled = compiled.as_ref().and_then(filled::compiled);
+        for (name, reason) in [("ringfence-bindings", fenced), ("ringfence-policies", compiled)] {
             told.extend(match self.read(check, &path(name)).await {
-                Ok(found) => told::filled_registration(name, found.as_ref()),
+                Ok(found) => filled::registration(name, found.as_ref(), reason.as_deref()),
                 Err(gap) => gap,
             });
         }
         told
+    }
+
+    /// That a namespace is fenced, where one is.
+    async fn fenced(&self) -> Result<Option<String>, Vec<Told>> {
+        for label in [ENFORCE_LABEL, WARN_LABEL] {
+            let label = label.replace('/', "%2F");
+            // Of the exempt ones, which may have the label too, there are fewer.
+            let path = format!("/api/v1/namespaces?labelSelector={label}&limit=100");
+            let namespaces = self.read("registrations", &path).await?.unwrap_or_default();
+            if let Some(fenced) = filled::fenced(&namespaces, self.release) {
+                return Ok(Some(fenced));
+            }
+        }
+        Ok(None)
     }
 
     async fn guards(&self, rendered: Option<&BTreeMap<String, Value>>) -> Vec<Told> {
@@ -297,8 +320,7 @@ impl Doctor<'_> {
             Ok(found) => told::leader(found.as_ref(), Timestamp::now()),
             Err(gap) => gap,
         });
-        let policies = "/apis/ringfence.dev/v1alpha1/regopolicies?limit=1000";
-        told.extend(match self.read("policies", policies).await {
+        told.extend(match self.read("policies", POLICIES).await {
             Ok(Some(list)) => told::policies(&list),
             // What is said of definitions says it.
             Ok(None) => Vec::new(),

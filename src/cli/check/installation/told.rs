@@ -36,7 +36,7 @@ const INSTALL: &str = "helm upgrade --install the chart of this version";
 const NEAR: i64 = 30 * 24 * 3600;
 /// A leaf is renewed long before this: the same as the alert.
 const LATE: i64 = 21 * 24 * 3600;
-const PUT_BACK: &str = "wait some seconds: the replica that makes fences puts it back, and its log says why where it cannot; else helm upgrade the release";
+pub(super) const PUT_BACK: &str = "wait some seconds: the replica that makes fences puts it back, and its log says why where it cannot; else helm upgrade the release";
 /// Clocks differ.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
@@ -343,13 +343,6 @@ fn differing<'a>(one: &'a Value, other: &'a Value) -> Vec<&'a str> {
         .into_iter()
         .filter(|field| one.get(field) != other.get(field))
         .collect()
-}
-
-/// Of a registration that the operator fills.
-pub(super) fn filled_registration(name: &str, found: Option<&Value>) -> Vec<Told> {
-    let message = format!("ValidatingWebhookConfiguration {name} is not there");
-    let missing = || Told::error("registrations", message, "helm upgrade the release");
-    found.is_none().then(missing).into_iter().collect()
 }
 
 /// Of a guard: its policy and its binding.
