@@ -10,7 +10,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
-use serde_saphyr::{Location, MergeKeyPolicy, Spanned, Tagged};
+use serde_saphyr::{Location, MergeKeyPolicy, Spanned};
 
 use super::{
     Document, Problem,
@@ -19,9 +19,7 @@ use super::{
 
 /// What ends a line in YAML 1.1, and so a comment or a text, and is a letter like others in YAML 1.2.
 const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
-const MERGE: &str = "<<";
-/// The tag that a key has anyway.
-const TEXT: &str = "tag:yaml.org,2002:str";
+pub(super) const MERGE: &str = "<<";
 
 /// Whether kubectl sees more lines than one in a line.
 pub(super) fn is_broken(line: &[u8]) -> bool {
@@ -63,10 +61,9 @@ pub(super) fn lines(document: &Document) -> Result<(), Problem> {
     Err(Problem::behind(document.first, before, message))
 }
 
-/// Refuses keys that kubectl reads otherwise. `value` is what the document was read as.
-pub(super) fn keys(document: &Document, value: &Value) -> Result<(), Problem> {
-    // A merge key is written as it is, or behind a tag.
-    if !document.text.contains(MERGE) && !document.text.contains('!') {
+/// Refuses keys that kubectl merges otherwise. `value` is what the document was read as, and no key in it has a tag of its own.
+pub(super) fn merges(document: &Document, value: &Value) -> Result<(), Problem> {
+    if !document.text.contains(MERGE) {
         return Ok(());
     }
     let mut options = options();
@@ -112,15 +109,7 @@ impl Keys {
         self.refused = self.refused.take().or(below.refused.take());
     }
 
-    /// The tag of a key is no part of it to kubectl, and is to who looks for keys that are there twice.
-    fn tagged(&mut self, place: Location, tag: &Option<String>) {
-        if tag.as_deref().is_some_and(|tag| tag != TEXT) {
-            let message = "a key has a tag, which kubectl does not tell it from others by: write the key without";
-            self.refused = self.refused.take().or(Some((place, message.to_owned())));
-        }
-    }
-
-    fn merge(&mut self, key: &Spanned<Tagged<String>>, merged: BTreeSet<String>) {
+    fn merge(&mut self, key: &Spanned<String>, merged: BTreeSet<String>) {
         let message = if key.referenced != key.defined {
             Some(format!(
                 "{MERGE} is written by an alias, which merges nothing for kubectl: write {MERGE} itself"
@@ -187,15 +176,13 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Keys, A::Error> {
         let mut keys = Keys::default();
-        while let Some(key) = entries.next_key::<Spanned<Tagged<String>>>()? {
-            let Tagged(text, tag) = &key.value;
-            keys.tagged(key.referenced, tag);
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let mut below = entries.next_value::<Keys>()?;
             keys.found(&mut below);
-            if text == MERGE {
+            if key.value == MERGE {
                 keys.merge(&key, below.all);
             } else {
-                keys.all.insert(key.value.0);
+                keys.all.insert(key.value);
             }
         }
         Ok(keys)

@@ -7,6 +7,8 @@ mod alike;
 mod json;
 mod objects;
 mod parse;
+mod plain;
+mod words;
 
 use std::{
     fmt,
@@ -97,6 +99,10 @@ pub(super) struct Documents<R> {
     /// Number of the last line that was read.
     line: u32,
     open: Open,
+    /// Whether it begins as JSON does, of which kubectl reads one value after the other. `None` before anything was read.
+    is_json: Option<bool>,
+    /// Whether a document was ended, and nothing parts from it what follows.
+    is_closed: bool,
     ended: bool,
     /// What is told before anything else.
     waiting: Option<Problem>,
@@ -111,6 +117,8 @@ struct Open {
     content: Option<u32>,
     /// A directive, which belongs to what follows the next `---`.
     directive: bool,
+    /// Nothing parts it from the document before it.
+    unparted: bool,
     too_long: bool,
     brackets: Brackets,
 }
@@ -137,6 +145,8 @@ impl<R: BufRead> Documents<R> {
             most,
             line: 0,
             open: Open::default(),
+            is_json: None,
+            is_closed: false,
             ended: false,
             waiting: None,
         }
@@ -175,6 +185,11 @@ impl<R: BufRead> Documents<R> {
     fn take(&mut self) -> Option<Result<Document, Problem>> {
         let open = std::mem::take(&mut self.open);
         let line = open.content?;
+        if open.unparted {
+            let message =
+                "kubectl does not read this, as no --- parts it from what is before it: write --- in front of it";
+            return Some(Err(Problem::at(line, message)));
+        }
         if open.too_long {
             let message = format!("more than {MAX_DOCUMENT} bytes in one document: split it");
             return Some(Err(Problem::at(line, message)));
@@ -199,15 +214,28 @@ impl<R: BufRead> Documents<R> {
     fn add(&mut self, bytes: &[u8], too_long: bool) -> Option<Result<Document, Problem>> {
         let number = self.line;
         let kind = if too_long { Line::Content } else { Line::of(bytes) };
+        if kind != Line::Blank {
+            self.is_json
+                .get_or_insert_with(|| bytes.trim_ascii_start().starts_with(b"{"));
+        }
         let has_content = self.open.content.is_some();
+        if let Line::Start(_) = kind {
+            self.is_closed = false;
+        }
         let ended = match kind {
             Line::Start(_) if has_content => self.take(),
-            Line::End => return self.take(),
+            Line::End => {
+                self.is_closed = true;
+                return self.take();
+            }
             Line::Start(_) if !self.open.directive => {
                 self.open = Open::default();
                 None
             }
-            Line::Content if self.open.brackets.are_closed() && bytes.first() == Some(&b'{') => self.take(),
+            Line::Content if !self.open.unparted && self.open.brackets.are_closed() && bytes.first() == Some(&b'{') => {
+                self.is_closed = self.is_json != Some(true);
+                self.take()
+            }
             _ => None,
         };
         let open = &mut self.open;
@@ -216,7 +244,10 @@ impl<R: BufRead> Documents<R> {
         }
         match kind {
             Line::Content | Line::Start(true) => {
-                open.content.get_or_insert(number);
+                if open.content.is_none() {
+                    open.content = Some(number);
+                    open.unparted = self.is_closed;
+                }
                 open.brackets.add(bytes);
             }
             Line::Directive if !has_content => open.directive = true,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_saphyr::{Error, Location, Options};
 
-use super::{Document, Problem, alike};
+use super::{Document, Problem, alike, plain};
 
 /// Deepest nesting. Definitions of operators' kinds take half of it; twice as much takes more stack than a thread has.
 const MAX_DEPTH: usize = 64;
@@ -32,7 +32,8 @@ pub(in crate::cli) fn parse(document: &Document) -> Result<Value, Problem> {
     alike::lines(document)?;
     let value =
         serde_saphyr::from_str_with_options(&document.text, options()).map_err(|error| told(document, &error))?;
-    alike::keys(document, &value)?;
+    plain::words(document)?;
+    alike::merges(document, &value)?;
     Ok(value)
 }
 
@@ -55,10 +56,17 @@ pub(super) fn told(document: &Document, error: &Error) -> Problem {
 
 /// A problem at a place of a document.
 pub(super) fn at(document: &Document, place: Location, message: String) -> Problem {
-    let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let column = number(place.column()).saturating_sub(1);
+    placed(document, number(place.line()), column, message)
+}
+
+/// A problem at a line of a document, from 1, behind so many characters.
+pub(super) fn placed(document: &Document, line: usize, before: usize, message: String) -> Problem {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Problem {
-        line: document.first.saturating_add(number(place.line()).saturating_sub(1)),
-        column: Some(number(place.column())),
+        line: document.first.saturating_add(number(line).saturating_sub(1)),
+        column: Some(number(before).saturating_add(1)),
         message,
     }
 }

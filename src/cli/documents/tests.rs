@@ -32,6 +32,7 @@ fn read(text: &[u8]) -> Vec<Result<(u32, Value), (u32, String)>> {
 #[case::json("{\"a\": 1}", &[(1, json!({"a": 1}))])]
 #[case::json_lines("{\"a\": \"}{\"}\n{\"a\": \"\\\"{\"}\n\n{\"a\": 3}\n",
     &[(1, json!({"a": "}{"})), (2, json!({"a": "\"{"})), (4, json!({"a": 3}))])]
+#[case::json_behind_a_mark("\u{feff}\n {\"a\": 1}\n{\"a\": 2}\n", &[(2, json!({"a": 1})), (3, json!({"a": 2}))])]
 #[case::json_one_after_the_other("{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n", &[(1, json!({"a": 1})), (4, json!({"a": 2}))])]
 fn documents_are_told_apart(#[case] text: &str, #[case] expected: &[(u32, Value)]) {
     let expected: Vec<_> = expected.iter().cloned().map(Ok).collect();
@@ -73,10 +74,10 @@ fn aliases_that_repeat_each_other_are_refused() {
 
 #[test]
 fn aliases_as_people_use_them_are_read() {
-    let read = read(b"a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n");
+    let read = read(b"a: &a {x: 1}\nb: *a\nc: {<<: *a, z: 2}\n");
     assert_eq!(
         read,
-        [Ok((1, json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}})))]
+        [Ok((1, json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "z": 2}})))]
     );
 }
 
@@ -118,7 +119,7 @@ fn what_ends_no_line_for_kubectl_is_read(#[case] text: &str) {
 #[rstest]
 #[case::behind_its_key("a: 1\n<<: {a: 2}\n", 2, "merges a too")]
 #[case::in_a_flow("x: {a: 1, <<: {a: 2}}\n", 1, "merges a too")]
-#[case::by_an_alias("x: &x {b: 1, a: 2}\ny:\n- a: 1\n  c: 1\n  <<: *x\n", 5, "merges a too")]
+#[case::by_an_alias("x: &x {b: 1, a: 2}\nz:\n- a: 1\n  c: 1\n  <<: *x\n", 5, "merges a too")]
 #[case::of_a_list("x: {a: 1, <<: [{b: 1}, {a: 2}]}\n", 1, "merges a too")]
 #[case::of_what_merges_itself("x: {a: 1, <<: {<<: {a: 2}}}\n", 1, "merges a too")]
 #[case::twice("x: {<<: {a: 1}, <<: {a: 2}}\n", 1, "duplicate")]
@@ -146,7 +147,7 @@ fn a_merge_key_that_wins_for_kubectl_is_refused(#[case] text: &str, #[case] line
 #[case::in_full("a: 1\n!<tag:example.com,2026:x> a: 2\n", 2)]
 #[case::in_front_of_an_anchor("a: 1\n!x &k a: 2\n", 2)]
 #[case::behind_an_anchor("a: 1\n&k !x a: 2\n", 2)]
-#[case::by_an_alias("k: &k !x a\ny:\n  a: 1\n  *k : 2\n", 4)]
+#[case::by_an_alias("k: &k !x a\nz:\n  a: 1\n  *k : 2\n", 4)]
 #[case::in_a_list("x:\n- b: 1\n- !x a: 2\n", 3)]
 fn a_key_with_a_tag_is_refused(#[case] text: &str, #[case] line: u32) {
     let read = read(format!("{text}---\nb: 1\n").as_bytes());
@@ -181,9 +182,9 @@ fn a_carriage_return_alone_is_refused(#[case] text: &str, #[case] line: u32, #[c
 #[case::first("x: {<<: {a: 1, b: 1}, a: 2}\n", json!({"x": {"a": 2, "b": 1}}))]
 #[case::behind_other_keys("x: {c: 3, <<: {a: 1}, a: 2}\n", json!({"x": {"a": 2, "c": 3}}))]
 #[case::of_a_list("x: {<<: [{a: 1}, {a: 2, b: 2}]}\n", json!({"x": {"a": 1, "b": 2}}))]
-#[case::in_a_text("x: |\n  cat <<EOF\n  a: 1\ny: '<<'\n", json!({"x": "cat <<EOF\na: 1\n", "y": "<<"}))]
+#[case::in_a_text("x: |\n  cat <<EOF\n  a: 1\nz: '<<'\n", json!({"x": "cat <<EOF\na: 1\n", "z": "<<"}))]
 #[case::tagged_as_a_text("x: {<<: {!!str a: 1}, c: 3}\n", json!({"x": {"a": 1, "c": 3}}))]
-#[case::beside_tags("x: !!str 1\ny: {a: 1, 2: true, 3.5: ~}\n", json!({"x": "1", "y": {"a": 1, "2": true, "3.5": null}}))]
+#[case::beside_tags("x: !!str 1\nz: {a: 1, 2: true, 3.5: ~}\n", json!({"x": "1", "z": {"a": 1, "2": true, "3.5": null}}))]
 fn a_merge_key_that_is_read_alike_is_read(#[case] text: &str, #[case] expected: Value) {
     assert_eq!(read(text.as_bytes()), [Ok((1, expected))]);
 }
@@ -256,4 +257,101 @@ fn what_was_read_of_a_source_that_fails_is_whole_or_nothing() {
             .as_ref()
             .is_err_and(|problem| problem.message.starts_with("cannot be read"))
     );
+}
+
+/// To kubectl, these keys are words or numbers, and two of them may be one.
+#[rstest]
+#[case::words("x: {a: 1, yes: 2}", "true for kubectl")]
+#[case::short("x:\n  y: 2", "true for kubectl")]
+#[case::off("x: {OFF: 2}", "false for kubectl")]
+#[case::large("x: {TRUE: 2}", "true for kubectl")]
+#[case::nothing("x: {~: 2}", "")]
+#[case::base("x: {0x10: 2}", "a number")]
+#[case::octal("x: {010: 2}", "a number")]
+#[case::zeros("x: {00: 2}", "a number")]
+#[case::underscore("x: {1_000: 2}", "a number")]
+#[case::behind_a_point("x: {.5_0: 2}", "a number")]
+#[case::trailing_zero("x: {1.50: 2}", "a number")]
+#[case::long("x: {1.23456789: 2}", "a number")]
+#[case::exponent("x: {1e3: 2}", "a number")]
+#[case::sign("x: {+1: 2}", "a number")]
+#[case::infinite("x: {-.Inf: 2}", "a number")]
+#[case::large_number("x: {9223372036854775808: 2}", "a number")]
+#[case::explicit("? yes\n: 1", "true for kubectl")]
+#[case::in_a_list("x:\n- yes: 1", "true for kubectl")]
+#[case::by_an_alias("x: [&k yes]\n*k : 1", "true for kubectl")]
+#[case::twice("x: {1: a, \"1\": b}", "two keys")]
+#[case::twice_by_an_alias("x: [&k '1']\nz: {1: a, *k : b}", "two keys")]
+#[case::twice_merged("x: {<<: {1: a}, '1': b}", "two keys")]
+#[case::flow("x: {a:}", "blank behind the colon")]
+#[case::flow_with_a_blank("x: {a :, b: c}", "blank behind the colon")]
+#[case::flow_list("x: [a:, b]", "blank behind the colon")]
+#[case::question("x: {?b: c}", "question mark")]
+fn a_key_that_kubectl_reads_otherwise_is_refused(#[case] text: &str, #[case] words: &str) {
+    refused(text, words);
+}
+
+#[rstest]
+#[case::octal("x: 0120", "another number")]
+#[case::octal_of_a_sign("x: [-010]", "another number")]
+#[case::zero("x: 0_7", "another number")]
+#[case::twice("x: 1__0", "another number")]
+#[case::at_the_end("x: 1_", "another number")]
+#[case::base("x: 0x_1", "another number")]
+#[case::behind_a_point("x: 0.1_1", "another number")]
+#[case::mixed_case("x: tRUE", "this word")]
+#[case::tagged("x: !x yes", "because of its tag")]
+#[case::tagged_number("x: !<tag:example.com,2026:x> 1.5", "because of its tag")]
+#[case::tagged_as_a_number("x: !!float 010", "another number")]
+#[case::quoted_as_a_number("x: !!float '010'", "another number")]
+#[case::anchored("x: &x 010\ny: *x", "another number")]
+fn a_value_that_kubectl_reads_otherwise_is_refused(#[case] text: &str, #[case] words: &str) {
+    refused(text, words);
+}
+
+fn refused(text: &str, words: &str) {
+    let read = read(format!("{text}\n---\nb: 1\n").as_bytes());
+    let [Err((at, said)), Ok(_)] = read.as_slice() else {
+        panic!("{text}: {read:?}");
+    };
+    assert!(*at <= 2 && said.contains(words), "{text}: {at}: {said}");
+}
+
+#[rstest]
+#[case::keys("x: {1: a, -1: b, 1.5: c, true: d, 'yes': e, \"010\": f, 1.2.3: g, 2026-11-29: h, ya: i, !!str off: j}",
+    json!({"1": "a", "-1": "b", "1.5": "c", "true": "d", "yes": "e", "010": "f", "1.2.3": "g", "2026-11-29": "h", "ya": "i", "off": "j"}))]
+#[case::in_two_maps("x: {a: {1: a}, b: {'1': b}}", json!({"a": {"1": "a"}, "b": {"1": "b"}}))]
+#[case::words("x: [yes, Off, TRUE, null, ~, y]", json!([true, false, true, null, null, true]))]
+#[case::numbers("x: [8080, 1.10, 0x1F, 0o17, 1_000, 1e3, -5, +5, .5, 0, 0.0]",
+    json!([8080, 1.10, 31, 15, 1000, 1e3, -5, 5, 0.5, 0, 0.0]))]
+#[case::texts("x: [1.2.3, 10.0.0.0/8, 2026-11-29, 100m, 1:30, '010', \"0_7\", _1, a_1, --- 1, -x, ...]",
+    json!(["1.2.3", "10.0.0.0/8", "2026-11-29", "100m", "1:30", "010", "0_7", "_1", "a_1", "--- 1", "-x", "..."]))]
+#[case::tags("x: [!!str 010, !!int 7, !!float 1.5, !!bool yes, !x abc, !x '010', ! yes]",
+    json!(["010", 7, 1.5, true, "abc", "010", "yes"]))]
+#[case::flow("x: {\"a\":, b: , c: {d: 1}, e}", json!({"a": null, "b": null, "c": {"d": 1}, "e": null}))]
+#[case::in_a_block("x: |\n  yes: {a:}\n  010\n", json!("yes: {a:}\n010\n"))]
+fn what_kubectl_reads_alike_is_read(#[case] text: &str, #[case] expected: Value) {
+    assert_eq!(read(text.as_bytes()), [Ok((1, json!({"x": expected})))]);
+}
+
+/// kubectl reads the first document alone of what no `---` parts, but for JSON from the start.
+#[rstest]
+#[case::behind_the_end("a: 1\n...\nb: 2\n", 3)]
+#[case::behind_comments("a: 1\n...\n# words\n\nb: 2\nc: 3\n", 5)]
+#[case::behind_two_ends("a: 1\n...\n...\nb: 2\n", 4)]
+#[case::second_value("# words\n{\"a\": 1}\n{\"b\": 2}\n{\"c\": 3}\n", 3)]
+#[case::second_value_behind_a_border("---\n{\"a\": 1}\n{\"b\": 2}\n", 3)]
+fn what_no_border_parts_is_refused(#[case] text: &str, #[case] line: u32) {
+    let read = read(format!("{text}---\nd: 1\n").as_bytes());
+    let [Ok((_, first)), Err((at, said)), Ok((_, last))] = read.as_slice() else {
+        panic!("{read:?}");
+    };
+    assert_eq!((first, last, *at), (&json!({"a": 1}), &json!({"d": 1}), line));
+    assert!(said.contains("write --- in front of it"), "{said}");
+}
+
+#[test]
+fn what_a_border_parts_behind_an_end_is_read() {
+    let text = b"# words\n...\n---\na: 1\n...\n%YAML 1.1\n---\na: 2\n";
+    assert_eq!(read(text), [Ok((4, json!({"a": 1}))), Ok((8, json!({"a": 2})))]);
 }
