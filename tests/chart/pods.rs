@@ -58,6 +58,7 @@ async fn the_pod_of_helm_test_may_look_and_is_restricted() {
                 ["list"] => assert!(
                     [
                         json!(["regopolicies", "aiworkflowclasses", "aiworkflows"]),
+                        json!(["namespaces"]),
                         json!(["endpointslices"])
                     ]
                     .contains(&rule["resources"]),
