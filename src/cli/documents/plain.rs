@@ -9,6 +9,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureSty
 
 use super::{
     Document, Problem,
+    alike::MERGE,
     parse::placed,
     words::{Word, judged},
 };
@@ -26,7 +27,7 @@ pub(super) fn words(document: &Document) -> Result<(), Problem> {
         maps: 0,
         keys: HashMap::new(),
         anchored: HashMap::new(),
-        merges: document.text.contains(super::alike::MERGE),
+        merges: document.text.contains(MERGE),
     };
     for event in Parser::new_from_str(&document.text) {
         let (event, span) = event.map_err(|error| {
@@ -183,7 +184,7 @@ impl Key {
     }
 }
 
-/// Refuses a value that kubectl reads otherwise. A tag of YAML's own for a word or a number has quotes make no difference.
+/// Refuses a value that kubectl reads otherwise. Behind YAML's own tag of a word or a number, quotes make no difference.
 fn value(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<(), &'static str> {
     let (is_word, word) = match tag.map(Tag::core_suffix) {
         None => (is_plain, Word::of(text)),
