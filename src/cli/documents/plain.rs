@@ -11,7 +11,7 @@ use super::{
     Document, Problem,
     alike::MERGE,
     parse::placed,
-    words::{Word, judged},
+    words::{Word, judged, may_differ},
 };
 
 const TAGGED: &str = "a key has a tag, which kubectl does not tell it from others by: write the key without";
@@ -186,16 +186,14 @@ impl Key {
 
 /// Refuses a value that kubectl reads otherwise. Behind YAML's own tag of a word or a number, quotes make no difference.
 fn value(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<(), &'static str> {
-    let (is_word, word) = match tag.map(Tag::core_suffix) {
-        None => (is_plain, Word::of(text)),
-        Some(Some("str")) => return Ok(()),
-        Some(Some(_)) => (true, Word::of(text)),
+    let word = match tag.map(Tag::core_suffix) {
+        None if is_plain && may_differ(text) => Word::of(text),
+        Some(Some(core)) if core != "str" => Word::of(text),
         // To kubectl, any other tag makes a text of it.
-        Some(None) => (is_plain && tag.is_some_and(|tag| tag.parts() != ("", "!")), Word::Text),
+        Some(None) if is_plain && tag.is_some_and(|tag| tag.parts() != ("", "!")) => Word::Text,
+        _ => return Ok(()),
     };
-    let Some(judged) = judged(text).filter(|_| is_word) else {
-        return Ok(());
-    };
+    let judged = judged(text);
     if word.is(&judged) {
         return Ok(());
     }

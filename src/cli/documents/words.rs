@@ -69,20 +69,27 @@ impl Word {
     }
 }
 
-/// What is judged where this stands plain, if it is no text to all that read YAML.
-pub(super) fn judged(text: &str) -> Option<Value> {
-    const WORDS: [&str; 9] = ["y", "yes", "true", "on", "n", "no", "false", "off", "null"];
-    let is_decimal = |text: &str| !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    let may_differ = match text.bytes().next()? {
-        b'.' | b'+' | b'-' | b'0'..=b'9' => !is_decimal(text) && !text.contains(char::is_whitespace),
+/// Whether what is judged where this stands plain may be something else than kubectl reads. Reading it costs more than looking.
+pub(super) fn may_differ(text: &str) -> bool {
+    const WORDS: [&str; 8] = ["y", "yes", "true", "on", "n", "no", "false", "off"];
+    let is_of_a_number = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '-');
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let behind_zero = unsigned.strip_prefix('0').and_then(|rest| rest.chars().next());
+    let is_odd = behind_zero.is_some_and(|next| next != '.') || text.contains('_');
+    match unsigned.chars().next() {
+        Some('.' | '0'..='9' | '_') => is_odd && text.chars().all(is_of_a_number),
         _ => WORDS.iter().any(|word| word.eq_ignore_ascii_case(text)),
-    };
-    if !may_differ {
-        return None;
     }
-    // In a list, as it could be the border of a document without.
+}
+
+/// What is judged where this stands plain.
+pub(super) fn judged(text: &str) -> Value {
+    if text.contains(char::is_whitespace) {
+        return text.into();
+    }
+    // In a list, as it could be the border of a document without. What cannot be read is nothing that kubectl reads.
     let read = serde_saphyr::from_str_with_options::<(Value,)>(&format!("- {text}"), options());
-    Some(read.map_or(Value::Array(Vec::new()), |(value,)| value))
+    read.map_or(Value::Array(Vec::new()), |(value,)| value)
 }
 
 /// A number without its underscores, as Go's `strconv` reads it with any base.
