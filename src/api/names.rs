@@ -45,23 +45,22 @@ pub fn exempt_namespaces(release: &str) -> Vec<&str> {
 
 /// Whether it is a DNS label (RFC 1123): at most 63 lower-case letters, digits and `-`, the last not at an end.
 pub fn is_dns_label(text: &str) -> bool {
-    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
-    (1..=63).contains(&text.len())
-        && text.starts_with(inner)
-        && text.ends_with(inner)
-        && text.chars().all(|character| inner(character) || character == '-')
+    text.len() <= 63 && is_part(text)
 }
 
 /// Whether it is what the API server calls a DNS subdomain, as names of most objects are: at most 253 lower-case letters, digits and `-`, with
 /// dots between parts that begin and end with a letter or a digit. It bounds no part by itself: the ReplicaSet of a Deployment whose name has 60
 /// characters has one of 70.
 pub fn is_dns_subdomain(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_part = |part: &str| {
-        let ends = [part.bytes().next(), part.bytes().last()];
-        ends.into_iter().all(|end| end.is_some_and(inner)) && part.bytes().all(|byte| inner(byte) || byte == b'-')
-    };
     text.len() <= 253 && text.split('.').all(is_part)
+}
+
+/// Whether it is lower-case letters, digits and `-`, of which the last stands at no end.
+fn is_part(text: &str) -> bool {
+    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    text.starts_with(inner)
+        && text.ends_with(inner)
+        && text.chars().all(|character| inner(character) || character == '-')
 }
 
 #[cfg(test)]

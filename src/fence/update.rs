@@ -139,13 +139,7 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     // Controllers keep what is theirs there, and nobody else's.
     if is_workload
         && !is_built_in
-        && let Some(path) = bookkeeping::changed(old, object)
-    {
-        return Some(Change::Launch(path));
-    }
-    if is_workload
-        && !is_built_in
-        && let Some(path) = orders_an_operator(&review.kind, old, object)
+        && let Some(path) = bookkeeping::changed(old, object).or_else(|| orders_an_operator(&review.kind, old, object))
     {
         return Some(Change::Launch(path));
     }

@@ -14,6 +14,7 @@ use crate::api::is_dns_label;
 use crate::decisions::DecisionInput;
 use crate::fence::modes::settings;
 use crate::findings::{Extent, Groups};
+use crate::plan::text_at as text;
 use crate::review::{Decision, Operation, Review};
 use crate::webhook::admit::Admission;
 use crate::webhook::lookup::Key;
@@ -44,14 +45,14 @@ impl Preview {
     /// Whether the namespace is as the review says that it was. The API server says how it stores it; of whoever else reaches the port, only
     /// who may read the namespace can, and nobody else is told what stands there.
     async fn is_stored(&self, was: &Value, namespace: &Value, until: Instant) -> bool {
-        let text = |object: &Value, field: &str| object.pointer(field).and_then(Value::as_str).map(str::to_owned);
-        let Some(name) = text(namespace, "/metadata/name").filter(|name| is_dns_label(name)) else {
+        let name = text(namespace, "/metadata/name");
+        if !is_dns_label(name) {
             return false;
-        };
-        let key = Key::Namespace(name);
+        }
+        let key = Key::Namespace(name.to_owned());
         let stored = timeout_at(until, self.scanner.lookup().get(&key)).await;
         let Ok(Ok(Some(stored))) = stored else { return false };
-        let is_same = |field: &str| text(was, field).is_some_and(|text_was| text(&stored, field) == Some(text_was));
+        let is_same = |field: &str| !text(was, field).is_empty() && text(was, field) == text(&stored, field);
         ["/metadata/name", "/metadata/uid", "/metadata/resourceVersion"]
             .into_iter()
             .all(is_same)

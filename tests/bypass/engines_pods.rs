@@ -3,7 +3,26 @@
 use serde_json::{Value, json};
 
 use crate::operators::{Launched, OperatorsKind, launches};
-use crate::world::{World, all, one, pod};
+use crate::world::{Actor, World, all, one, pod};
+
+fn words(words: Value) -> Value {
+    json!({"metadata": {"annotations": words}})
+}
+
+/// Of a pod, only a launcher makes these changes; what the class lets every pod carry, with the key `example.com/note`, is anybody's.
+async fn writes_but_what_the_engine_goes_by(attacker: &Actor, path: &str, changes: [Value; 3]) {
+    for change in changes {
+        let answer = attacker.patch(path, &words(change)).await;
+        let said = answer.refused_by("launcher");
+        assert!(said.contains("by which its engine knows its pods"), "{said}");
+    }
+    for value in [json!("x"), Value::Null] {
+        attacker
+            .patch(path, &words(json!({"example.com/note": value})))
+            .await
+            .ok();
+    }
+}
 
 /// By what an engine's profile lets its pods carry, the engine knows which is whose.
 ///
@@ -21,29 +40,18 @@ async fn a_tenant_writes_what_an_engine_tells_its_pods_apart_by() {
     world.ready(ns, "plain", &json!({})).await;
     let lea = world.master("lea", &[]).await;
     let (_, edith) = world.tenant(ns).await;
-    let words = |words: Value| json!({"metadata": {"annotations": words}});
     let mut task = pod("task", "triage");
     task["metadata"]["annotations"] = json!({"dag_id": "invoices", "task_id": "load"});
     lea.post(&all("Pod", ns), &task).await.ok();
     lea.post(&all("Pod", ns), &pod("plain", "plain")).await.ok();
     let path = one("Pod", ns, "task");
     for attacker in [&world.tess, &edith, &world.admin] {
-        for change in [
+        let changes = [
             json!({"task_id": "other"}),
             json!({"task_id": null}),
             json!({"try_number": "9"}),
-        ] {
-            let answer = attacker.patch(&path, &words(change)).await;
-            let said = answer.refused_by("launcher");
-            assert!(said.contains("by which its engine knows its pods"), "{said}");
-        }
-        // What the class lets every pod carry is nobody's.
-        for value in [json!("x"), Value::Null] {
-            attacker
-                .patch(&path, &words(json!({"example.com/note": value})))
-                .await
-                .ok();
-        }
+        ];
+        writes_but_what_the_engine_goes_by(attacker, &path, changes).await;
         // And a pod of another engine says nothing to this one, which is not allowed there either.
         let answer = attacker
             .patch(&one("Pod", ns, "plain"), &words(json!({"task_id": "x"})))
@@ -80,25 +88,14 @@ async fn a_tenant_writes_what_an_engine_of_the_platforms_own_goes_by() {
     head["metadata"]["ownerReferences"] = json!([kind.owner(&run)]);
     launches(&lea, ns, &head).await;
     let (_, edith) = world.tenant(ns).await;
-    let words = |words: Value| json!({"metadata": {"annotations": words}});
     let path = one("Pod", ns, "head");
     for attacker in [&world.tess, &edith, &world.admin] {
-        for change in [
+        let changes = [
             json!({HASH: ""}),
             json!({HASH: null}),
             json!({"ray.io/kuberay-version": "x"}),
-        ] {
-            let answer = attacker.patch(&path, &words(change)).await;
-            let said = answer.refused_by("launcher");
-            assert!(said.contains("by which its engine knows its pods"), "{said}");
-        }
-        // On the list of the class, which every pod may carry, it would be anybody's.
-        for value in [json!("x"), Value::Null] {
-            attacker
-                .patch(&path, &words(json!({"example.com/note": value})))
-                .await
-                .ok();
-        }
+        ];
+        writes_but_what_the_engine_goes_by(attacker, &path, changes).await;
     }
     for change in [json!({HASH: "def"}), json!({HASH: null})] {
         lea.patch(&path, &words(change)).await.ok();

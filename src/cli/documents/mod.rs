@@ -59,15 +59,20 @@ impl Problem {
         }
     }
 
-    /// A problem behind a text that begins at the start of line `first`.
-    fn behind(first: u32, before: &str, message: String) -> Self {
+    /// A problem so many lines below line `first`, behind so many characters.
+    fn below(first: u32, lines: usize, characters: usize, message: String) -> Self {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let column = before.chars().rev().take_while(|c| *c != '\n').count();
         Self {
-            line: first.saturating_add(number(before.matches('\n').count())),
-            column: Some(number(column).saturating_add(1)),
+            line: first.saturating_add(number(lines)),
+            column: Some(number(characters).saturating_add(1)),
             message,
         }
+    }
+
+    /// A problem behind a text that begins at the start of line `first`.
+    fn behind(first: u32, before: &str, message: String) -> Self {
+        let characters = before.chars().rev().take_while(|c| *c != '\n').count();
+        Self::below(first, before.matches('\n').count(), characters, message)
     }
 }
 

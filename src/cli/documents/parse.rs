@@ -63,10 +63,5 @@ pub(super) fn at(document: &Document, place: Location, message: String) -> Probl
 
 /// A problem at a line of a document, from 1, behind so many characters.
 pub(super) fn placed(document: &Document, line: usize, before: usize, message: String) -> Problem {
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Problem {
-        line: document.first.saturating_add(number(line).saturating_sub(1)),
-        column: Some(number(before).saturating_add(1)),
-        message,
-    }
+    Problem::below(document.first, line.saturating_sub(1), before, message)
 }
