@@ -24,18 +24,17 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
                 rules::invalid(&format!("spec.engines[{number}].{field}[{index}]"), rule, &mut problems);
             }
         }
+        unreadable_images(&format!("spec.engines[{number}].images"), &engine.images, &mut problems);
     }
-    for (field, list) in spec
-        .images
-        .iter()
-        .flat_map(|images| [("allowed", &images.allowed), ("injected", &images.injected)])
-    {
-        for (index, pattern) in list.iter().enumerate().filter(|(_, pattern)| !is_pattern(pattern)) {
-            let fix =
-                "write registry and path in full and in lower case, * and ** as whole segments, neither tag nor digest";
-            let path = format!("spec.images.{field}[{index}]");
-            problems.push(Problem::new(path, Some(pattern), "matches no repository", fix));
-        }
+    let images = spec.images.iter();
+    let images = images.flat_map(|images| {
+        [
+            ("images.allowed", &images.allowed),
+            ("images.injected", &images.injected),
+        ]
+    });
+    for (field, list) in images {
+        unreadable_images(&format!("spec.{field}"), list, &mut problems);
     }
     shape::class_problems(spec, &mut problems);
     let network = spec.network.clone().unwrap_or_default();
@@ -59,6 +58,15 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn unreadable_images(list: &str, patterns: &[String], problems: &mut Vec<Problem>) {
+    for (index, pattern) in patterns.iter().enumerate().filter(|(_, pattern)| !is_pattern(pattern)) {
+        let fix =
+            "write registry and path in full and in lower case, * and ** as whole segments, neither tag nor digest";
+        let path = format!("{list}[{index}]");
+        problems.push(Problem::new(path, Some(pattern), "matches no repository", fix));
+    }
 }
 
 /// The class `default`: every shipped engine, every image repository, read rights on what is no secret, peers in the own namespace
@@ -106,6 +114,31 @@ mod tests {
     #[test]
     fn the_default_class_has_no_problems() {
         assert_eq!(class_problems(&default_class()), []);
+    }
+
+    #[test]
+    fn an_image_that_no_pattern_can_match_is_named() {
+        let spec = AIWorkflowClassSpec {
+            images: Some(ClassImages {
+                allowed: vec!["**".to_owned(), "python:3".to_owned()],
+                injected: vec!["istio".to_owned()],
+            }),
+            engines: vec![Engine {
+                name: "ray".to_owned(),
+                images: vec!["docker.io/rayproject/ray".to_owned(), "rayproject/ray:2".to_owned()],
+                ..Engine::default()
+            }],
+            ..AIWorkflowClassSpec::default()
+        };
+        let problems = class_problems(&AIWorkflowClass::new("x", spec));
+        assert_eq!(
+            problems.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(),
+            [
+                "spec.engines[0].images[1]",
+                "spec.images.allowed[1]",
+                "spec.images.injected[0]"
+            ]
+        );
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Held {
             until,
         }
     }
+
+    /// The same, for what goes on behind the answer: it has its own time to wait.
+    pub(super) fn waiting_until(self, until: Instant) -> Self {
+        Self { until, ..self }
+    }
 }
 
 impl Room {
@@ -122,6 +127,25 @@ mod tests {
         holding(held, work).await;
         assert_eq!(all.available_permits(), 8, "given back at the end");
         assert_eq!(of_namespace.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn what_is_behind_the_answer_has_its_own_patience_and_the_same_room() {
+        let all = Arc::new(Semaphore::new(1));
+        let answered = Instant::now();
+        let held = Held::new((), Room::new(1, Arc::clone(&all), Arc::clone(&all)), answered);
+        let behind = holding(held.clone(), async { self::held().expect("around") }).await;
+        let later = answered + std::time::Duration::from_secs(2);
+        holding(behind.waiting_until(later), async {
+            assert_eq!(patience(), Some(later));
+            assert!(has_room(1 << 10));
+        })
+        .await;
+        holding(held, async {
+            assert_eq!(patience(), Some(answered));
+            assert!(has_room(1 << 10) && !has_room(1), "what is behind took of it");
+        })
+        .await;
     }
 
     #[tokio::test]

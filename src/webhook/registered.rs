@@ -242,9 +242,9 @@ impl Admission {
         let (this, objects, review, revision) = (self.clone(), objects.clone(), review.clone(), revision.to_owned());
         // Its memory is counted until it ends, like that of the request itself.
         let counted = held();
+        let deadline = Instant::now() + AUDIT_TIME;
         let audit = async move {
             let _room = room;
-            let deadline = Instant::now() + AUDIT_TIME;
             let judged = async {
                 let (facts, labels) = this.facts_of(&review, deadline).await?;
                 let matches = selected(matches, labels.as_ref());
@@ -278,7 +278,7 @@ impl Admission {
         };
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || match counted {
-            Some(counted) => runtime.block_on(holding(counted, audit)),
+            Some(counted) => runtime.block_on(holding(counted.waiting_until(deadline), audit)),
             None => runtime.block_on(audit),
         });
     }
