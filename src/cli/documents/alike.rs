@@ -61,7 +61,7 @@ pub(super) fn lines(document: &Document) -> Result<(), Problem> {
     Err(Problem::behind(document.first, before, message))
 }
 
-/// Refuses keys that kubectl merges otherwise. `value` is what the document was read as, and no key in it has a tag of its own.
+/// Refuses keys that kubectl merges otherwise. `value` is what the document was read as, and nothing in it has a tag.
 pub(super) fn merges(document: &Document, value: &Value) -> Result<(), Problem> {
     if !document.text.contains(MERGE) {
         return Ok(());
@@ -74,10 +74,8 @@ pub(super) fn merges(document: &Document, value: &Value) -> Result<(), Problem> 
         return Err(at(document, place, message));
     }
     match keys.merge {
-        // Whether it merges hangs on its tag, and the two do not take the same ones.
         Some(place) if is_left(value) => {
-            let message =
-                format!("a key {MERGE} in quotes or with a tag may be a merge key for kubectl: write it without");
+            let message = format!("a key {MERGE} in quotes may be a merge key for kubectl: write it without quotes");
             Err(at(document, place, message))
         }
         _ => Ok(()),

@@ -32,6 +32,7 @@ pub(in crate::cli) fn parse(document: &Document) -> Result<Value, Problem> {
     alike::lines(document)?;
     let value =
         serde_saphyr::from_str_with_options(&document.text, options()).map_err(|error| told(document, &error))?;
+    plain::marks(document)?;
     plain::words(document)?;
     alike::merges(document, &value)?;
     Ok(value)

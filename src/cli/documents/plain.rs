@@ -1,11 +1,14 @@
-//! Refuses what is no text in YAML 1.1 and another one, or none, in YAML 1.2: keys, values, and texts in a flow that end elsewhere.
+//! Refuses what is no text in YAML 1.1 and another one, or none, in YAML 1.2: keys, values, and texts in a flow that end elsewhere; and tags, and
+//! names of anchors, which kubectl has other ends for.
 //!
 //! Goes by the parser's events, as what reads them knows neither quotes nor where a key ends. Must never: quote what is refused.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag};
+use serde_saphyr::granit_parser::{
+    Event, Marker, Parser, ScalarStyle, Scanner, Span, StrInput, StructureStyle, TokenType,
+};
 
 use super::{
     Document, Problem,
@@ -14,9 +17,34 @@ use super::{
     words::{Word, judged, may_differ},
 };
 
-const TAGGED: &str = "a key has a tag, which kubectl does not tell it from others by: write the key without";
+const TAGGED: &str = "kubectl knows other tags than YAML has, and ends them elsewhere: leave this one out, and put in quotes what is a text";
+const NAMED: &str = "the name of this anchor ends elsewhere for kubectl: use letters, digits, - and _ alone";
 const TWICE: &str = "this key is written plain and in quotes, which are two keys for kubectl, of which it keeps any: leave one of them out";
 const UNLIKE: &str = "this key is written plain here and in quotes elsewhere, or the other way round, which are two keys for kubectl where one is merged: put both in quotes";
+
+/// Refuses tags, and names of anchors that kubectl may not take for the whole of them.
+pub(super) fn marks(document: &Document) -> Result<(), Problem> {
+    if !document.text.contains(['!', '&', '*']) {
+        return Ok(());
+    }
+    let place = |marker: &Marker, message: &str| placed(document, marker.line(), marker.col(), message.to_owned());
+    let is_plain = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    for token in Scanner::new(StrInput::new(&document.text)) {
+        let (span, token) = token
+            .map_err(|error| place(error.marker(), "this is no YAML"))?
+            .into_parts();
+        let message = match token {
+            TokenType::Tag(..) => TAGGED,
+            TokenType::Anchor(name) | TokenType::Alias(name) if !is_plain(&name) => NAMED,
+            _ => continue,
+        };
+        return Err(place(&span.start, message));
+    }
+    Ok(())
+}
 
 /// Refuses words and numbers that kubectl reads otherwise than they are judged.
 pub(super) fn words(document: &Document) -> Result<(), Problem> {
@@ -80,16 +108,17 @@ struct Key {
 impl Walk<'_> {
     fn step(&mut self, event: Event<'_>, span: &Span) -> Result<(), &'static str> {
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
+            Event::Scalar(text, style, anchor, _) => {
                 let is_plain = style == ScalarStyle::Plain;
-                let key = Key::of(&text, is_plain, tag.as_deref());
+                let key = Key::of(&text, is_plain);
                 let map = self.next();
                 if is_plain && self.flows > 0 {
                     self.flow(&text, map.is_some(), span)?;
                 }
                 match map {
                     Some(map) => self.key(map, key.clone())?,
-                    None => value(&text, is_plain, tag.as_deref())?,
+                    None if is_plain => value(&text)?,
+                    None => {}
                 }
                 if anchor != 0 && (key.refused.is_some() || key.word.is_some()) {
                     self.anchored.insert(anchor, key);
@@ -161,13 +190,9 @@ impl Walk<'_> {
 }
 
 impl Key {
-    fn of(text: &str, is_plain: bool, tag: Option<&Tag>) -> Self {
-        let is_text = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
+    fn of(text: &str, is_plain: bool) -> Self {
         let word = Word::of(text);
-        let is_plain = is_plain && tag.is_none();
-        let refused = if tag.is_some() && !is_text {
-            Some(TAGGED)
-        } else if is_plain && !word.is_written_as(text) {
+        let refused = if is_plain && !word.is_written_as(text) {
             Some(match word {
                 Word::Bool(true) => "this key is true for kubectl, which goes by YAML 1.1: put it in quotes",
                 Word::Bool(false) => "this key is false for kubectl, which goes by YAML 1.1: put it in quotes",
@@ -184,24 +209,17 @@ impl Key {
     }
 }
 
-/// Refuses a value that kubectl reads otherwise. Behind YAML's own tag of a word or a number, quotes make no difference.
-fn value(text: &str, is_plain: bool, tag: Option<&Tag>) -> Result<(), &'static str> {
-    let word = match tag.map(Tag::core_suffix) {
-        None if is_plain && may_differ(text) => Word::of(text),
-        Some(Some(core)) if core != "str" => Word::of(text),
-        // To kubectl, any other tag makes a text of it.
-        Some(None) if is_plain && tag.is_some_and(|tag| tag.parts() != ("", "!")) => Word::Text,
-        _ => return Ok(()),
-    };
-    let judged = judged(text);
-    if word.is(&judged) {
+/// Refuses a plain value that kubectl reads otherwise.
+fn value(text: &str) -> Result<(), &'static str> {
+    if !may_differ(text) {
         return Ok(());
     }
-    Err(match (word, judged) {
-        (Word::Text, _) if tag.is_some() => {
-            "kubectl reads this as a text because of its tag: leave the tag out, or put the text in quotes"
-        }
-        (_, Value::Bool(_) | Value::Null) => {
+    let judged = judged(text);
+    if Word::of(text).is(&judged) {
+        return Ok(());
+    }
+    Err(match judged {
+        Value::Bool(_) | Value::Null => {
             "kubectl reads this word otherwise: write it in small letters, or in quotes if it is a text"
         }
         _ => {
