@@ -12,7 +12,7 @@ use super::facts::{Facts, MAX_OWNERS, Named, Owner, Subject};
 use super::object::{LABEL_PATH, OwnerRef, controller, shown, uid, violation, workflow_label};
 use super::template::shape;
 use super::update::{KEEPS, OWNERS, SWELLS, TAKES_UP, words};
-use crate::api::{AIWorkflow, AIWorkflowClass, Launcher, is_dns_label, is_dns_subdomain};
+use crate::api::{AIWorkflow, AIWorkflowClass, GROUP, Launcher, is_dns_label, is_dns_subdomain};
 use crate::plan;
 use crate::plan::shape::allows_annotation;
 use crate::review::{Review, User, Violation};
@@ -104,6 +104,15 @@ pub(super) fn check(
     let path = changed.or(strays.map(|_| RELEASED)).or_else(misleads)?;
     let label = subject.label?;
     let user = &subject.review.user;
+    let of_another = workflow_label(subject.object) != subject.review.old_object().and_then(workflow_label);
+    if subject.review.kind.group == GROUP && of_another {
+        let message = format!(
+            "a {} runs nothing, and with this label its editors would have to be launchers of AIWorkflow {label}",
+            subject.review.kind.kind
+        );
+        let fix = "leave the label out: it belongs on what runs, and on its pod template";
+        return Some(violation(RULE, LABEL_PATH, Some(label), message, fix));
+    }
     if is_built_in(user) {
         return check_controlled(subject, facts, label).err();
     }

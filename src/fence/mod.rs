@@ -22,6 +22,7 @@ mod object;
 mod occasion;
 pub mod pod_security;
 mod reach;
+mod record;
 mod references;
 mod room;
 mod secrets;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::object::{OwnerRef, controller, workflow_label};
 use super::template::{Shape, has_shape};
-use super::{bookkeeping, launch};
+use super::{bookkeeping, launch, record};
 use crate::review::{Gvk, Operation, Review};
 
 /// What a write does to what the fence looks at.
@@ -17,8 +17,8 @@ use crate::review::{Gvk, Operation, Review};
 pub enum Change {
     /// It makes the object.
     Create,
-    /// It takes finalizers off, touches status, what the API server writes, or takes owners away that control nothing. Controllers do this to
-    /// end things; refusing it would leave Jobs and namespaces hanging. Or a controller puts back by what it knows a pod of its own.
+    /// It takes finalizers off, or owners where that is the writer's to do, touches status, or what the API server writes. Controllers do this
+    /// to end things; refusing it would leave Jobs and namespaces hanging. Or a controller puts back by what it knows a pod of its own.
     Inert,
     /// It puts containers for debugging beside those of a pod that runs, and nothing else.
     Debug,
@@ -143,11 +143,15 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     {
         return Some(Change::Launch(path));
     }
+    // What made a pod writes it anew; a pod by itself is what a tool applied.
+    if is_pod && is_of_a_workflow && controller(old).is_none() && bookkeeping::notes_changed(old, object) {
+        return Some(Change::Launch(bookkeeping::NOTES));
+    }
     let is_deployment = is_workload && review.kind.kind == "Deployment";
     if is_deployment && !is_built_in && bookkeeping::takes_off(old, object) {
         return Some(Change::Launch(bookkeeping::NOTES));
     }
-    if is_custom && is_of_a_workflow && bookkeeping::is_shared(old, object) {
+    if is_custom && is_of_a_workflow && record::is_shared(old, object) {
         return Some(Change::Launch(bookkeeping::RECORD));
     }
     if (is_workload || is_of_a_workflow) && !launch::lets_go(&review.user) && stays_behind(old, object) {
@@ -182,12 +186,11 @@ fn gains_finalizer(old: &Value, new: &Value) -> bool {
     list(new, "finalizers").iter().any(|one| !had.contains(one))
 }
 
-/// Whether an object no longer goes with what controls it: that was taken from it, or there is another owner beside it. What nobody controls
-/// goes with the last of its owners.
+/// Whether an object no longer goes with what it belongs to: an owner was taken from it, is named otherwise, or no longer controls it, or there
+/// is another beside it. What nobody controls goes with the last of its owners.
 fn stays_behind(old: &Value, new: &Value) -> bool {
-    let had: HashSet<_> = owners(old).map(|owner| owner.get("uid")).collect();
-    let added = owners(new).any(|owner| !had.contains(&owner.get("uid")));
-    added || controller(old).is_some_and(|owner| controller(new).as_ref() != Some(&owner))
+    let belongs_to = |object| -> HashSet<_> { owners(object).map(without_block).collect() };
+    belongs_to(old) != belongs_to(new)
 }
 
 /// Whether a custom resource that has no status subresource gets another status: then its status is written like everything else of it, and

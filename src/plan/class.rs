@@ -120,8 +120,9 @@ mod tests {
     fn an_image_that_no_pattern_can_match_is_named() {
         let spec = AIWorkflowClassSpec {
             images: Some(ClassImages {
-                allowed: vec!["**".to_owned(), "python:3".to_owned()],
+                allowed: vec!["**".to_owned(), "python".to_owned()],
                 injected: vec!["istio".to_owned()],
+                ..ClassImages::default()
             }),
             engines: vec![Engine {
                 name: "ray".to_owned(),

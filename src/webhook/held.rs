@@ -131,9 +131,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_behind_the_answer_has_its_own_patience_and_the_same_room() {
-        let all = Arc::new(Semaphore::new(1));
+        let rest = || Arc::new(Semaphore::new(1));
         let answered = Instant::now();
-        let held = Held::new((), Room::new(1, Arc::clone(&all), Arc::clone(&all)), answered);
+        let held = Held::new((), Room::new(1, rest(), rest()), answered);
         let behind = holding(held.clone(), async { self::held().expect("around") }).await;
         let later = answered + std::time::Duration::from_secs(2);
         holding(behind.waiting_until(later), async {

@@ -10,7 +10,7 @@ use crate::launch::custom_kind;
 use crate::operators::{Launched, launches_as};
 use crate::world::{SOON, World, all, one, pod, workload};
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 23] = [
     "action.timoni.sh/prune",
     "app.oam.dev/last-applied-configuration",
     "argocd.argoproj.io/sync-options",
@@ -32,6 +32,8 @@ const KEYS: [&str; 21] = [
     "meta.helm.sh/release-name",
     "objectset.rio.cattle.io/id",
     "reloader.stakater.com/auto",
+    "caching.spinnaker.io/ignore",
+    "rollouts.kruise.io/rollout-id",
 ];
 
 fn annotated(key: &str, value: &Value) -> Value {
@@ -154,6 +156,87 @@ async fn a_tenant_shares_in_owning_the_template() {
         lea.delete(&format!("{path}?propagationPolicy=Background")).await.ok();
     }
     assert_eq!(world.admin.items(&all("CronJob", ns)).await.unwrap(), [] as [Value; 0]);
+}
+
+/// By the name under which they wrote it before, tools know what is theirs to take out, and by the names of others what they leave alone
+/// (`managedFieldsManagers` of Argo CD): who wrote otherwise than by applying it counts by name too. kubectl goes over to server-side apply by
+/// them, also where the API server has put the oldest into one entry.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_gives_a_launchers_fields_to_another_name() {
+    let world = World::shared().await;
+    let launched = Launched::new(&world, "renamed-books").await;
+    let of_the_kind = launched.holder(&world, &["get", "patch"]).await;
+    let Launched {
+        ns, lea, path: of_flow, ..
+    } = &launched;
+    let (_, edith) = world.tenant(ns).await;
+    let launcher = Identity::user("lea", &["system:masters"]);
+    let folder = tempfile::tempdir().unwrap();
+    let apply = async |object: &Value, how: &[&str]| {
+        let file = folder.path().join("app.json");
+        fs::write(&file, object.to_string()).unwrap();
+        let file = file.to_str().unwrap();
+        let arguments = [&["apply", "--namespace", ns, "-f", file], how].concat();
+        let done = world.cluster.kubectl_as(&launcher, &arguments).await.unwrap();
+        assert!(done.success, "{done}");
+    };
+    let path = one("Deployment", ns, "web");
+    let without = workload("Deployment", &pod("web", "triage"));
+    let mut with = without.clone();
+    with["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "b"}]);
+    apply(&with, &[]).await;
+    for (path, attackers) in [
+        (&path, [&world.tess, &edith, &world.admin]),
+        (of_flow, [&of_the_kind, &world.admin, &world.admin]),
+    ] {
+        for attacker in attackers {
+            let stands = lea.get(path).await.ok();
+            let entries = stands["metadata"]["managedFields"].as_array().expect("a record");
+            let is_lea = |entry: &&Value| entry["fieldsV1"]["f:spec"].is_object() && entry["operation"] == "Update";
+            let hers = entries.iter().find(is_lea).expect("an entry of hers").clone();
+            let others: Vec<_> = entries.iter().filter(|entry| **entry != hers).cloned().collect();
+            let but = |field: &str, value: &str| {
+                let mut entry = hers.clone();
+                entry[field] = json!(value);
+                entry
+            };
+            let (mut notes, mut spec) = (hers.clone(), but("manager", "x"));
+            notes["fieldsV1"].as_object_mut().unwrap().remove("f:spec");
+            spec["fieldsV1"].as_object_mut().unwrap().remove("f:metadata");
+            for instead in [
+                vec![but("manager", "kube-controller-manager")],
+                vec![but("manager", "ancient-changes")],
+                vec![but("subresource", "status")],
+                vec![notes, spec],
+                vec![hers.clone(), but("manager", "x")],
+            ] {
+                let all = [others.clone(), instead].concat();
+                let record = json!({"metadata": {"managedFields": all}});
+                let said = attacker.patch(path, &record).await;
+                let said = said.refused_by("launcher");
+                assert!(said.contains("managedFields"), "{said}");
+            }
+        }
+    }
+    // Whose a note is counts for nothing, and of more than ten who wrote some, the API server puts the oldest together.
+    for number in 0..11 {
+        let note = annotated(&format!("example.com/note-{number}"), &json!("x"));
+        let path = format!("{path}?fieldManager=notes-{number}");
+        world.tess.patch(&path, &note).await.ok();
+    }
+    let now = lea.get(&path).await.ok();
+    let entries = now["metadata"]["managedFields"].as_array().expect("a record");
+    let mut oldest = entries.iter().filter(|entry| entry["manager"] == "ancient-changes");
+    assert!(
+        oldest.any(|entry| entry["fieldsV1"]["f:spec"].is_object()),
+        "{entries:?}"
+    );
+    apply(&without, &["--server-side", "--force-conflicts"]).await;
+    let now = lea.get(&path).await.ok();
+    let env = &now["spec"]["template"]["spec"]["containers"][0]["env"];
+    assert!(env.is_null(), "{env:?}");
 }
 
 /// The same of what stands outside the template: a partition keeps what a launcher replaces, a pause holds it back, and a tool keeps what it is
@@ -312,7 +395,10 @@ async fn a_tenant_hides_a_workload_from_what_prunes_it() {
     stays["metadata"]["labels"]["team"] = json!("x");
     let mut goes = workload("Deployment", &pod("goes", "triage"));
     goes["metadata"]["labels"]["team"] = json!("x");
-    for items in [json!([stays, goes]), json!([stays])] {
+    let mut alone = pod("alone", "triage");
+    alone["metadata"]["labels"]["team"] = json!("x");
+    let forgotten = annotated("kubectl.kubernetes.io/last-applied-configuration", &Value::Null);
+    for items in [json!([stays, goes, alone]), json!([stays])] {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         fs::write(&file, list.to_string()).unwrap();
         let launcher = Identity::user("lea", &["system:masters"]);
@@ -324,6 +410,7 @@ async fn a_tenant_hides_a_workload_from_what_prunes_it() {
             "-l",
             "team=x",
             "--prune-allowlist=apps/v1/Deployment",
+            "--prune-allowlist=core/v1/Pod",
             "-f",
             file.to_str().unwrap(),
         ];
@@ -336,16 +423,25 @@ async fn a_tenant_hides_a_workload_from_what_prunes_it() {
                 world.tess.patch(&path, &hidden).await.refused_by("launcher");
             }
         }
+        if items[1].is_object() {
+            for attacker in [&world.tess, &edith, &world.admin] {
+                let answer = attacker.patch(&one("Pod", ns, "alone"), &forgotten).await;
+                answer.refused_by("launcher");
+            }
+        }
     }
-    world.admin.gone(&one("Deployment", ns, "goes")).await;
+    for (kind, app) in [("Deployment", "goes"), ("Pod", "alone")] {
+        world.admin.gone(&one(kind, ns, app)).await;
+    }
     world.admin.read(&one("Deployment", ns, "stays")).await.unwrap();
 }
 
 /// Argo Rollouts keeps a template running by an annotation of its ReplicaSet, and KEDA a Job by one of the Job; the list of such operators is
 /// nobody's. So of what an operator's object controls, all annotations are a launcher's, and more pods of a ReplicaSet, which may be of a
 /// template that was withdrawn.
+/// Through its scale nobody sees whose a ReplicaSet is: those of Argo Rollouts are told by their label, and no other operator is known to keep any.
 ///
-/// Held by: `launcher`
+/// Held by: `launcher`, `ringfence-replica-sets`
 #[tokio::test]
 async fn a_tenant_orders_an_operator_by_the_workloads_that_it_controls() {
     let world = World::shared().await;
@@ -374,6 +470,8 @@ async fn a_tenant_orders_an_operator_by_the_workloads_that_it_controls() {
         for (path, change) in [(&old, &deadline), (&job, &generation), (&old, &replicas(1))] {
             attacker.patch(path, change).await.refused_by("launcher");
         }
+        let answer = attacker.patch(&format!("{old}/scale"), &replicas(1)).await;
+        answer.refused_by_guard("ringfence-replica-sets");
     }
     // Its operator does, and anybody may want less of it.
     lea.patch(&old, &deadline).await.ok();

@@ -403,3 +403,30 @@ async fn what_was_labelled_under_warn_launches_on() {
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "registry.example.com/finance/triage:2"}]}}}});
     edith.strategic(&path, &image).await.refused_by("launcher");
 }
+
+/// With it, those who declare a workflow would have to be launchers of another.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn somebody_labels_a_declaration() {
+    let world = World::shared().await;
+    let ns = &world.enforced("labelled-declaration").await;
+    world.ready(ns, "triage", &json!({})).await;
+    world.ready(ns, "mine", &json!({})).await;
+    let lea = world.master("lea", &[]).await;
+    let path = one("AIWorkflow", ns, "triage");
+    let label = json!({"metadata": {"labels": {"ringfence.dev/workflow": "mine"}}});
+    for attacker in [&world.tess, &lea, &world.admin] {
+        let answer = attacker.patch(&path, &label).await;
+        let said = answer.refused_by("launcher");
+        assert!(said.contains("leave the label out"), "{said}");
+        let mut third = workflow("third", &json!({}));
+        third["metadata"]["labels"] = label["metadata"]["labels"].clone();
+        attacker
+            .post(&all("AIWorkflow", ns), &third)
+            .await
+            .refused_by("launcher");
+    }
+    let other = json!({"metadata": {"labels": {"team": "a"}}});
+    world.tess.patch(&path, &other).await.ok();
+}

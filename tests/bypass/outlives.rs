@@ -42,10 +42,12 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
     let stays = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "stays", "uid": config["metadata"]["uid"]});
     let mut lets_go = by_flow.clone();
     lets_go["controller"] = json!(false);
+    let unserved = json!({"apiVersion": "gone.example/v1", "kind": "Nothing", "name": "x", "uid": by_flow["uid"]});
     let owners = |list: Value| json!({"metadata": {"ownerReferences": list}});
     for path in [one("Deployment", ns, "web"), one("Pod", ns, "step")] {
         for attacker in [&world.tess, &edith, &world.admin] {
             for list in [
+                json!([by_flow, unserved]),
                 json!([by_flow, stays]),
                 json!([stays]),
                 json!([lets_go]),
@@ -85,4 +87,53 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
         .await
         .ok();
     world.admin.gone(of_flow).await;
+}
+
+/// The garbage collector goes by owners that do not control as well: engines make theirs so.
+///
+/// Held by: `launcher`
+#[tokio::test]
+async fn a_tenant_takes_what_belongs_to_something_out_of_it() {
+    let world = World::shared().await;
+    let launched = Launched::new(&world, "belongs").await;
+    let Launched {
+        ns,
+        kind,
+        lea,
+        run,
+        path: of_flow,
+        ..
+    } = &launched;
+    let (_, edith) = world.tenant(ns).await;
+    let mut belongs = kind.owner(run);
+    belongs["controller"] = json!(false);
+    let mut web = workload("Deployment", &pod("web", "triage"));
+    web["metadata"]["ownerReferences"] = json!([belongs]);
+    lea.post(&all("Deployment", ns), &web).await.ok();
+    let mut step = pod("step", "triage");
+    step["metadata"]["ownerReferences"] = json!([belongs]);
+    launches(lea, ns, &step).await;
+    let owners = |list: Value| json!({"metadata": {"ownerReferences": list}});
+    let mut otherwise = belongs.clone();
+    otherwise["kind"] = json!("Nothing");
+    let (deployment, step) = (one("Deployment", ns, "web"), one("Pod", ns, "step"));
+    for path in [&deployment, &step] {
+        for attacker in [&world.tess, &edith, &world.admin] {
+            for list in [json!([]), Value::Null, json!([otherwise])] {
+                let answer = attacker.patch(path, &owners(list)).await;
+                let said = answer.refused_by("launcher");
+                assert!(said.contains("would run on"), "{said}");
+            }
+        }
+        // Who launches gives it away or takes it back.
+        for list in [json!([]), json!([belongs])] {
+            lea.patch(path, &owners(list)).await.ok();
+        }
+    }
+    lea.delete(&format!("{of_flow}?propagationPolicy=Background"))
+        .await
+        .ok();
+    for path in [&deployment, &step] {
+        world.admin.gone(path).await;
+    }
 }

@@ -103,6 +103,20 @@ fn a_finalizer_is_weighed(#[case] finalizers: Value, #[case] expected: Change) {
     );
 }
 
+/// Without it, `kubectl apply --prune` leaves what it applied.
+#[rstest]
+#[case::of_nobody(Value::Null, Change::Launch("metadata.annotations"))]
+#[case::controlled(pod()["metadata"]["ownerReferences"].clone(), Change::Plain)]
+fn what_a_tool_keeps_on_a_pod_is_weighed(#[case] owners: Value, #[case] expected: Change) {
+    let kept = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"});
+    let bare = set(pod(), "/metadata/ownerReferences", owners);
+    let with = set(bare.clone(), "/metadata/annotations", kept);
+    assert_eq!(judged("", "Pod", &bare, &with), Some(expected));
+    assert_eq!(judged("", "Pod", &with, &bare), Some(expected));
+    let noted = set(bare.clone(), "/metadata/annotations", json!({"example.com/note": "x"}));
+    assert_eq!(judged("", "Pod", &bare, &noted), Some(Change::Plain));
+}
+
 #[test]
 fn a_controller_keeps_its_own_record() {
     let new = set(
@@ -160,12 +174,20 @@ fn an_owner_is_weighed(
         .unwrap()
         .retain(|owner| !owner.is_null());
     assert_eq!(judged(group, kind, &pod(), &new), Some(expected));
+    let mut named = pod();
+    named["metadata"]["ownerReferences"][0]["kind"] = json!("Nothing");
+    assert_eq!(judged(group, kind, &pod(), &named), Some(expected), "named otherwise");
+    // The collector deletes nothing of which it cannot find out one owner.
+    let mut twice = pod();
+    let owners = twice["metadata"]["ownerReferences"].as_array_mut().unwrap();
+    owners.push(json!({"apiVersion": "gone.example/v1", "kind": "Nothing", "name": "x", "uid": "1"}));
+    assert_eq!(judged(group, kind, &pod(), &twice), Some(expected), "twice");
     let alone = set(pod(), "/metadata/ownerReferences", Value::Null);
     let of_one = set(pod(), "/metadata/ownerReferences", json!([dead]));
     assert_eq!(judged(group, kind, &alone, &of_one), Some(expected), "of nobody before");
     assert_eq!(
         judged(group, kind, &of_one, &alone),
-        Some(Change::Inert),
+        Some(expected),
         "one that controls nothing"
     );
 }
