@@ -90,6 +90,9 @@ const ACCOUNTS: Right = right(&["impersonate"], "", &["serviceaccounts"]);
 /// By constrained impersonation, which Kubernetes 1.36 has on by default. Takes `impersonate-on:` rights beside it, which say little
 /// about what is meant to be kept from whom: whoever holds this half is told of.
 const CONSTRAINED_ACCOUNTS: Right = right(&["impersonate:serviceaccount"], AUTHENTICATION, &["serviceaccounts"]);
+/// By these somebody gives himself what he does not hold, in the namespace where he holds them.
+const GRANTS: Right = right(&["bind", "escalate"], RBAC, &["roles"]);
+const CLUSTER_GRANTS: Right = right(&["bind"], RBAC, &["clusterroles"]);
 
 /// What the operator puts back as guards and registrations, and which proxies the API server takes anybody's name from. In such a namespace
 /// others say as much: who approves is configured beside it. One that is there is said anew by whoever may delete it and create another;
@@ -133,15 +136,12 @@ pub static CAPABILITIES: [Capability; 15] = [
         hazard: "can give anybody there any right, all of the above too",
         fix: "take the verbs bind and escalate out of the role",
         reach: Reach::Fenced,
-        rights: &[
-            right(&["bind", "escalate"], RBAC, &["roles"]),
-            right(&["bind"], RBAC, &["clusterroles"]),
-        ],
+        rights: &[GRANTS, CLUSTER_GRANTS],
     },
     Capability {
         name: "be-the-launcher",
         title: "Be the launcher",
-        hazard: "whoever runs a pod, enters one or gets a token in a launcher's namespace is that launcher",
+        hazard: "whoever runs a pod, enters one or gets a token in a launcher's namespace is that launcher, and whoever may give rights there gives himself these",
         fix: "give the launcher a namespace of its own, or let another service account launch",
         reach: Reach::Launchers,
         rights: &[
@@ -153,6 +153,10 @@ pub static CAPABILITIES: [Capability; 15] = [
             DEBUGGING,
             TOKENS,
             TOKEN_SECRETS,
+            ACCOUNTS,
+            CONSTRAINED_ACCOUNTS,
+            GRANTS,
+            CLUSTER_GRANTS,
         ],
     },
     Capability {
@@ -173,6 +177,8 @@ pub static CAPABILITIES: [Capability; 15] = [
             SECRETS,
             ACCOUNTS,
             CONSTRAINED_ACCOUNTS,
+            GRANTS,
+            CLUSTER_GRANTS,
             SETTINGS,
         ],
     },

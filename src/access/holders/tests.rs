@@ -241,6 +241,26 @@ fn whoever_runs_pods_in_a_launchers_namespace_is_the_launcher(#[case] verb: &str
     assert_eq!(told(&access), [""; 0]);
 }
 
+/// Whoever may give rights there gives himself those, and an account there may hold them.
+#[rstest]
+#[case::escalates("rbac.authorization.k8s.io", "roles", "escalate")]
+#[case::binds("rbac.authorization.k8s.io", "roles", "bind")]
+#[case::binds_of_the_cluster("rbac.authorization.k8s.io", "clusterroles", "bind")]
+#[case::impersonates("", "serviceaccounts", "impersonate")]
+#[case::impersonates_in_bounds("authentication.k8s.io", "serviceaccounts", "impersonate:serviceaccount")]
+fn whoever_may_give_rights_where_the_launcher_or_the_platform_lives_is_told(
+    #[case] group: &str,
+    #[case] resource: &str,
+    #[case] verb: &str,
+) {
+    for (of, capability) in [("airflow", "be-the-launcher"), ("kube-system", "be-the-platform")] {
+        let mut access = cluster();
+        access.role(&role(Some(of), "granter", &rule(group, resource, verb)));
+        access.binding(&binding(Some(of), "Role granter", &[user("ann")]));
+        assert_eq!(told(&access), [format!("beyond {capability} user ann {of}")]);
+    }
+}
+
 /// What lies there is what the operator puts back as guards: said anew by a change, or by another in its place.
 #[rstest]
 #[case::all(json!([]), &["update", "patch", "delete", "deletecollection"])]
