@@ -437,7 +437,10 @@ fn workflow(name: &str, more: &str) -> String {
 #[case::list_without_items("{apiVersion: v1, kind: List}".to_owned(), "a List has items")]
 #[case::items_of_no_list(workflow("x", "").trim_end().trim_end_matches('}').to_owned() + "}, items: [{kind: AIWorkflow}]}\n", "document 1: this has items at its top")]
 #[case::hidden_by_a_comment(workflow("x", "") + "---\n# a comment\r" + &workflow("y", "").replace("---\n", ""), "line 4, column 12: a carriage return is here")]
-#[case::key_with_a_tag(workflow("x", ", <<: {!!binary bmV0d29yaw==: {}}, network: {}"), "a key has a tag")]
+#[case::key_with_a_tag(
+    workflow("x", ", <<: {!!binary bmV0d29yaw==: {}}, network: {}"),
+    "kubectl knows other tags"
+)]
 #[case::twice(workflow("x", "") + &workflow("x", ", owner: {team: a}"), "document 2: AIWorkflow x is there twice")]
 #[case::misspelt(workflow("x", ", netwrok: {}"), "spec.netwrok: there is no such field")]
 #[case::wrong_type(

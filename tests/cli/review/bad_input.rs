@@ -44,7 +44,7 @@ const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\n";
 )]
 #[case::a_line_of_kubectls_own(
     "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: # nothing\u{85}  hostNetwork: true\n",
-    "DIR/m.yaml:4:16",
+    "DIR/m.yaml:4:13",
     "write \\u0085 in double quotes"
 )]
 #[case::a_merge_key_that_wins(
@@ -59,8 +59,8 @@ const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\n";
 )]
 #[case::a_key_with_a_tag(
     "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {<<: {!x hostNetwork: false}, hostNetwork: true}\n",
-    "DIR/m.yaml:4:16",
-    "a key has a tag"
+    "DIR/m.yaml:4:13",
+    "kubectl knows other tags"
 )]
 #[case::items_of_no_list(
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nitems: [{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {hostNetwork: true}}]\n",
