@@ -97,7 +97,7 @@ const fn replayed(name: &'static str, description: &'static str, fix: &'static s
 }
 
 /// Every built-in rule, by name.
-pub const RULES: [Rule; 35] = [
+pub const RULES: [Rule; 36] = [
     rule(
         "accepted-declaration",
         "An AIWorkflow, grant or exception that its class would not accept today is stored all the same, with a warning.",
@@ -298,6 +298,13 @@ pub const RULES: [Rule; 35] = [
     )
     .at(&[Door::Template])
     .needing(&[Need::Class, Need::Namespace, Need::Workflow]),
+    rule(
+        "readable-times",
+        "The API server can read again each time that an object says, so that controllers can PATCH it.",
+        "Leave the time out: the API server writes the times of objects.",
+    )
+    .at(&[Door::Template])
+    .needing(&[Need::Namespace]),
     rule(
         "token-request",
         "Accounts of an enforced namespace get tokens through their pods: by kubelets, and nobody else.",

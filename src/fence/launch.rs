@@ -104,14 +104,11 @@ pub(super) fn check(
     let path = changed.or(strays.map(|_| RELEASED)).or_else(misleads)?;
     let label = subject.label?;
     let user = &subject.review.user;
-    let of_another = workflow_label(subject.object) != subject.review.old_object().and_then(workflow_label);
-    if subject.review.kind.group == GROUP && of_another {
-        let message = format!(
-            "a {} runs nothing, and with this label its editors would have to be launchers of AIWorkflow {label}",
-            subject.review.kind.kind
-        );
-        let fix = "leave the label out: it belongs on what runs, and on its pod template";
-        return Some(violation(RULE, LABEL_PATH, Some(label), message, fix));
+    if subject.review.kind.group == GROUP {
+        // One from before says nothing, and is anybody's to take off.
+        let now = workflow_label(subject.object);
+        let before = subject.review.old_object().and_then(workflow_label);
+        return (now.is_some() && now != before).then(|| declares(subject, label));
     }
     if is_built_in(user) {
         return check_controlled(subject, facts, label).err();
@@ -155,6 +152,15 @@ pub(super) fn check(
     };
     let message = format!("{name} is no launcher of AIWorkflow {label}, and only launchers {what}");
     Some(violation(RULE, path, None, message, fix(workflow, user)))
+}
+
+fn declares(subject: &Subject<'_>, label: &str) -> Violation {
+    let message = format!(
+        "this {} runs nothing, and with the label its editors would have to be launchers of AIWorkflow {label}",
+        subject.review.kind.kind
+    );
+    let fix = "leave the label out: it belongs on what runs, and on its pod template";
+    violation(RULE, LABEL_PATH, Some(label), message, fix)
 }
 
 /// What becomes of a pod whose labels change by which its controller selects it, or tells its revision.

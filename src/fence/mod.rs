@@ -31,6 +31,7 @@ mod standing_tests;
 mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+mod times;
 mod tokens;
 mod update;
 mod volumes;
@@ -216,6 +217,7 @@ impl<'a> Case<'a> {
         let before = self.subject.pod_before();
         if !self.subject.stands {
             room::check(self.subject, &template, before, violations);
+            violations.extend(times::check(self.subject));
         }
         let annotations = class.map(|class| plan::pod_annotations(workflow, class_name, class));
         let annotations = annotations.as_deref().unwrap_or_default();

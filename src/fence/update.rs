@@ -41,7 +41,7 @@ const INERT_METADATA: [&str; 5] = [
 const IDENTITY: [&str; 2] = ["apps.kubernetes.io/pod-index", "statefulset.kubernetes.io/pod-name"];
 
 /// Fields of a pod's spec whose change starts nothing: how long it may run, and when it may be placed.
-const FREE_POD_FIELDS: [&str; 5] = [
+pub(super) const FREE_POD_FIELDS: [&str; 5] = [
     "activeDeadlineSeconds",
     "resources",
     "schedulingGates",
@@ -83,7 +83,7 @@ const REPLICAS: &str = "spec.replicas";
 const RUNNING: &str = "spec";
 
 /// Lists of containers whose `resources` may be resized.
-const RESIZABLE: [&str; 2] = ["containers", "initContainers"];
+pub(super) const RESIZABLE: [&str; 2] = ["containers", "initContainers"];
 
 /// Groups of the API server itself whose other kinds make no pods. Every other group is somebody's operator; and `apps` and
 /// `batch` may bring a kind that is newer than us.
@@ -136,6 +136,9 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     if (is_workload && !is_built_in || is_of_a_workflow) && review.swells {
         return Some(Change::Launch(SWELLS));
     }
+    if (is_workload || is_of_a_workflow) && !launch::lets_go(&review.user) && stays_behind(old, object) {
+        return Some(Change::Launch(OWNERS));
+    }
     // Controllers keep what is theirs there, and nobody else's.
     if is_workload
         && !is_built_in
@@ -144,8 +147,13 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         return Some(Change::Launch(path));
     }
     // What made a pod writes it anew; a pod by itself is what a tool applied.
-    if is_pod && is_of_a_workflow && controller(old).is_none() && bookkeeping::notes_changed(old, object) {
-        return Some(Change::Launch(bookkeeping::NOTES));
+    if is_pod && is_of_a_workflow && controller(old).is_none() {
+        if bookkeeping::notes_changed(old, object) {
+            return Some(Change::Launch(bookkeeping::NOTES));
+        }
+        if record::is_shared_of_a_pod(old, object) {
+            return Some(Change::Launch(bookkeeping::RECORD));
+        }
     }
     let is_deployment = is_workload && review.kind.kind == "Deployment";
     if is_deployment && !is_built_in && bookkeeping::takes_off(old, object) {
@@ -153,9 +161,6 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
     }
     if is_custom && is_of_a_workflow && record::is_shared(old, object) {
         return Some(Change::Launch(bookkeeping::RECORD));
-    }
-    if (is_workload || is_of_a_workflow) && !launch::lets_go(&review.user) && stays_behind(old, object) {
-        return Some(Change::Launch(OWNERS));
     }
     if is_inert(old, object) || is_pod && is_built_in && puts_back(old, object) {
         return Some(Change::Inert);

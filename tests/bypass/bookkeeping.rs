@@ -277,12 +277,16 @@ async fn a_tenant_shares_in_owning_what_stands_outside_the_template() {
             "/metadata/annotations",
             json!({"helm.sh/resource-policy": "keep"}),
         ),
+        ("Deployment", "/metadata/finalizers", json!(["example.com/stays"])),
         ("CronJob", "/spec/timeZone", json!("Asia/Tokyo")),
         ("CronJob", "/spec/jobTemplate/spec/backoffLimit", json!(9)),
     ] {
         let (path, object) = built_in(kind);
         tries.push((path, object, at, value));
     }
+    // A pod that nothing controls, and a label by which a peer may know it.
+    let alone = (one("Pod", ns, "alone"), pod("alone", "triage"));
+    tries.push((alone.0, alone.1, "/metadata/labels/role", json!("db-client")));
     let flow = json!({
         "apiVersion": format!("{group}/v1"), "kind": "Flow", "metadata": {"name": "run", "labels": {"ringfence.dev/workflow": "triage"}},
         "spec": {"image": "x"},

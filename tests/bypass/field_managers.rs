@@ -310,3 +310,89 @@ async fn an_object_that_nobody_can_read_blinds_policies() {
     assert_eq!(condition(&policy, "Enforced")["status"], "True", "{}", policy["status"]);
     world.admin.delete(&path).await.ok();
 }
+
+/// With such a time in it, the API server fails each PATCH of an object: of a kubelet, of the controller that would take it up or let it go, and
+/// of `kubectl`. So a Job's pod would run on when that is suspended, and a controller do nothing for what it finds beside its own.
+///
+/// Held by: `ringfence-field-managers`, `ringfence-operators-field-managers`, `readable-times`
+#[tokio::test]
+async fn a_tenant_writes_a_time_that_the_api_server_cannot_read_again() {
+    let world = World::shared().await;
+    let launched = Launched::new(&world, "late-times").await;
+    let of_the_kind = launched.holder(&world, &["get", "patch"]).await;
+    let Launched {
+        ns, lea, path: flow, ..
+    } = &launched;
+    let (_, edith) = world.tenant(ns).await;
+    let written = |version: &str, time: &str| {
+        json!({"metadata": {"managedFields": [{
+            "manager": "x", "operation": "Update", "apiVersion": version, "time": time,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {"f:example.com/x": {}}}},
+        }]}})
+    };
+    lea.post(&all("Deployment", ns), &workload("Deployment", &pod("web", "triage")))
+        .await
+        .ok();
+    lea.post(&all("Job", ns), &workload("Job", &pod("once", "triage")))
+        .await
+        .ok();
+    let made = has_pods(&world, ns, "web", 1).await.remove(0);
+    let of_it = one("Pod", ns, made["metadata"]["name"].as_str().expect("a name"));
+    let claim = json!({
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    });
+    world.tess.post(&all("PersistentVolumeClaim", ns), &claim).await.ok();
+    let claim = one("PersistentVolumeClaim", ns, "data");
+    let (web, once) = (one("Deployment", ns, "web"), one("Job", ns, "once"));
+    for time in [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-01:00",
+        "0000-01-01T00:00:00+01:00",
+    ] {
+        for attacker in [&world.tess, &edith, &world.admin, lea] {
+            for (path, version) in [(&of_it, "v1"), (&claim, "v1"), (&web, "apps/v1"), (&once, "batch/v1")] {
+                let answer = attacker.patch(path, &written(version, time)).await;
+                // Where it changes who owns what, the webhook may be first.
+                assert_eq!(answer.code, 403, "{path}: {}", answer.body);
+            }
+        }
+        let answer = lea.patch(&of_it, &written("v1", time)).await;
+        let said = answer.refused_by_guard("ringfence-field-managers");
+        assert!(said.contains("cannot") || said.contains("beyond"), "{said}");
+        let version = launched.run["apiVersion"].as_str().expect("a version");
+        // Of a custom kind, what is beyond four digits is not taken by the API server, which keeps what it had.
+        for attacker in [&world.admin, lea, &of_the_kind] {
+            let answer = attacker.patch(flow, &written(version, time)).await;
+            let kept = lea.get(flow).await.ok()["metadata"]["managedFields"].clone();
+            assert_eq!(
+                kept, launched.run["metadata"]["managedFields"],
+                "{time}: {}",
+                answer.body
+            );
+        }
+        // In a template nobody reads it, and all the same it is part of what a controller would PATCH.
+        let mut decoy = workload("ReplicaSet", &pod("decoy", "triage"));
+        decoy["spec"]["template"]["metadata"]["creationTimestamp"] = json!(time);
+        let answer = lea.post(&all("ReplicaSet", ns), &decoy).await;
+        let said = answer.refused_by("readable-times");
+        assert!(said.contains("could PATCH the object"), "{said}");
+    }
+    let version = launched.run["apiVersion"].as_str().expect("a version");
+    let answer = lea.patch(flow, &written(version, "9999-12-31T23:59:59Z")).await;
+    answer.refused_by_guard("ringfence-operators-field-managers");
+    // Another time, and no list at all, which the API server then writes anew.
+    lea.patch(&of_it, &written("v1", "2024-02-29T00:00:00+14:00"))
+        .await
+        .ok();
+    lea.patch(&of_it, &json!({"metadata": {"managedFields": [{}]}}))
+        .await
+        .ok();
+    let mut decoy = workload("ReplicaSet", &pod("decoy", "triage"));
+    decoy["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null;
+    decoy["spec"]["replicas"] = json!(0);
+    lea.post(&all("ReplicaSet", ns), &decoy).await.ok();
+    let suspended = json!({"spec": {"suspend": true}});
+    world.tess.patch(&once, &suspended).await.ok();
+    has_pods(&world, ns, "once", 0).await;
+}

@@ -96,14 +96,7 @@ async fn a_tenant_gives_what_an_operator_made_another_owner() {
 async fn a_tenant_takes_what_belongs_to_something_out_of_it() {
     let world = World::shared().await;
     let launched = Launched::new(&world, "belongs").await;
-    let Launched {
-        ns,
-        kind,
-        lea,
-        run,
-        path: of_flow,
-        ..
-    } = &launched;
+    let Launched { ns, kind, lea, run, .. } = &launched;
     let (_, edith) = world.tenant(ns).await;
     let mut belongs = kind.owner(run);
     belongs["controller"] = json!(false);
@@ -129,11 +122,5 @@ async fn a_tenant_takes_what_belongs_to_something_out_of_it() {
         for list in [json!([]), json!([belongs])] {
             lea.patch(path, &owners(list)).await.ok();
         }
-    }
-    lea.delete(&format!("{of_flow}?propagationPolicy=Background"))
-        .await
-        .ok();
-    for path in [&deployment, &step] {
-        world.admin.gone(path).await;
     }
 }

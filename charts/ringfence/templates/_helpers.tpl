@@ -168,6 +168,18 @@ namespaceObject != null && has(namespaceObject.metadata.labels) && 'ringfence.de
 {{- toJson $names }}
 {{- end }}
 
+{{/*
+  Whoever writes an object may write its managedFields. A time of the last days of the year 9999, of a year of five digits or before 0, which
+  offsets lead to, is stored and cannot be read again: not by Ringfence, nor by the API server, which fails each PATCH of the object before
+  it asks anybody. What is so already may still be ended.
+*/}}
+{{- define "ringfence.readableTimesCel" -}}
+object == null || !has(object.metadata) || !has(object.metadata.managedFields)
+|| object.metadata.managedFields.all(f, !has(f.time) || f.time == null || string(f.time).matches('^[0-9]{4}-') && string(f.time) < '9999')
+|| (oldObject != null && has(oldObject.metadata) && has(oldObject.metadata.managedFields)
+  && oldObject.metadata.managedFields.exists(f, has(f.time) && f.time != null && !(string(f.time).matches('^[0-9]{4}-') && string(f.time) < '9999')))
+{{- end }}
+
 {{/* How many have applied an object, before and now. */}}
 {{- define "ringfence.appliedVariables" -}}
 {{- range $side := list "object" "oldObject" }}

@@ -78,6 +78,31 @@ fn only_launchers_make_labelled_objects(#[case] user: User, #[case] expected: bo
     }
 }
 
+/// With it, whoever declares that would have to be a launcher of another workflow.
+#[rstest]
+#[case::made(None, Some("triage"), true)]
+#[case::labelled(Some(None), Some("triage"), true)]
+#[case::labelled_otherwise(Some(Some("other")), Some("triage"), true)]
+#[case::from_before(Some(Some("triage")), Some("triage"), false)]
+#[case::taken_off(Some(Some("triage")), None, false)]
+fn a_declaration_has_no_workflows_label(
+    #[case] old: Option<Option<&str>>,
+    #[case] new: Option<&str>,
+    #[case] refused: bool,
+    #[values("ann", "bob")] who: &str,
+) {
+    let declaration = |label: Option<&str>, owner: &str| {
+        let labels = label.map_or(json!({}), |label| json!({"ringfence.dev/workflow": label}));
+        json!({"metadata": {"labels": labels}, "spec": {"owner": owner}})
+    };
+    let (old, new) = (old.map(|label| declaration(label, "a")), declaration(new, "b"));
+    let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
+    let mut review = review(operation, "ringfence.dev", "AIWorkflow", Some(&new), old.as_ref());
+    review.user = user(who, &[], None);
+    let verdict = judged(&review, &facts());
+    assert_eq!(verdict.is_some(), refused, "{verdict:?}");
+}
+
 #[test]
 fn an_account_that_is_gone_launches_nothing() {
     let mut review = review("CREATE", "", "Pod", Some(&pod()), None);

@@ -152,7 +152,7 @@ fn of_who_wrote_which_field_what_nobody_reads_is_stepped_over() {
         }
         let kept = parsed.unwrap().object().unwrap()["metadata"]["managedFields"].clone();
         let fields = json!({
-            "f:metadata": {"f:annotations": {"f:a": {}}}, "f:spec": {"f:replicas": {}, "f:template": deep(31)},
+            "f:metadata": {"f:annotations": {"f:a": {}}, "f:finalizers": {"f:a": {}}}, "f:spec": {"f:replicas": {}, "f:template": deep(31)},
         });
         assert_eq!(
             kept,
