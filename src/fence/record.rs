@@ -159,6 +159,10 @@ fn of_a_pod(fields: &mut Value) {
     for list in RESIZABLE {
         let list = format!("f:{list}");
         within(fields, &["f:spec", &list], &|containers| {
+            // Who only resizes one owns nothing else of it.
+            if let Some(containers) = containers.as_object_mut() {
+                containers.retain(|_, owned| !owned.as_object().is_some_and(|owned| owned.keys().eq(["f:resources"])));
+            }
             each(containers, &|container| {
                 only(container, &|field| field != "f:resources")
             });

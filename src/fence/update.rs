@@ -147,13 +147,13 @@ pub(super) fn change(review: &Review, shape: Option<&Shape>, object: &Value) -> 
         return Some(Change::Launch(path));
     }
     // What made a pod writes it anew; a pod by itself is what a tool applied.
-    if is_pod && is_of_a_workflow && controller(old).is_none() {
-        if bookkeeping::notes_changed(old, object) {
-            return Some(Change::Launch(bookkeeping::NOTES));
-        }
-        if record::is_shared_of_a_pod(old, object) {
-            return Some(Change::Launch(bookkeeping::RECORD));
-        }
+    let is_by_itself = is_pod && is_of_a_workflow && controller(old).is_none();
+    if is_by_itself && bookkeeping::notes_changed(old, object) {
+        return Some(Change::Launch(bookkeeping::NOTES));
+    }
+    if is_by_itself && record::is_shared_of_a_pod(old, object) {
+        let path = launch_path(&review.kind, shape, old, object);
+        return Some(Change::Launch(path.unwrap_or(bookkeeping::RECORD)));
     }
     let is_deployment = is_workload && review.kind.kind == "Deployment";
     if is_deployment && !is_built_in && bookkeeping::takes_off(old, object) {

@@ -224,6 +224,7 @@ fn who_owns_a_pause_stays_while_it_lasts() {
 #[case::applied(json!({"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/last-applied-configuration": {}}}}), true)]
 #[case::note(json!({"f:metadata": {"f:annotations": {"f:note": {}}}}), false)]
 #[case::unblocked(json!({"f:metadata": {"f:ownerReferences": {"k:{\"uid\":\"1\"}": {"f:blockOwnerDeletion": {}}}}}), true)]
+#[case::resized(json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {"f:resources": {"f:limits": {}}}}}}), false)]
 #[case::how_long(json!({"f:spec": {"f:activeDeadlineSeconds": {}, "f:tolerations": {}}}), false)]
 #[case::debugged(json!({"f:spec": {"f:ephemeralContainers": {"k:{\"name\":\"d\"}": {"f:image": {}}}}}), false)]
 #[case::status(json!({"f:status": {"f:phase": {}}}), false)]
@@ -243,10 +244,13 @@ fn who_owns_a_pod_by_itself_stays(#[case] fields: Value, #[case] counts: bool) {
         managed(&[entry("kubectl", "Update", &fields)])
     };
     let before = owned(
-        json!({"f:resources": {"f:limits": {}}}),
+        json!({"f:image": {}, "f:resources": {"f:limits": {}}}),
         json!({"f:uid": {}, "f:blockOwnerDeletion": {}}),
     );
-    assert!(!is_shared_of_a_pod(&before, &owned(json!({}), json!({"f:uid": {}}))));
+    assert!(!is_shared_of_a_pod(
+        &before,
+        &owned(json!({"f:image": {}}), json!({"f:uid": {}}))
+    ));
 }
 
 #[rstest]

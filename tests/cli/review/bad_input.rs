@@ -44,7 +44,7 @@ const GOOD: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good}\n";
 )]
 #[case::a_line_of_kubectls_own(
     "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: # nothing\u{85}  hostNetwork: true\n",
-    "DIR/m.yaml:4:13",
+    "DIR/m.yaml:4:16",
     "write \\u0085 in double quotes"
 )]
 #[case::a_merge_key_that_wins(
