@@ -3,7 +3,7 @@
 //!
 //! Must never: count who wrote a field for another, because a part of the entry cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::bookkeeping::is_kept_by_a_tool;
 use super::update::{FREE_FIELDS, FREE_POD_FIELDS, RESIZABLE, goes_on, is_switch};
 
 /// By what of its metadata a launcher ends something, or a tool of hers finds it. A review keeps no more.
-const METADATA: [&str; 4] = ["f:annotations", "f:finalizers", "f:labels", "f:ownerReferences"];
+const METADATA: [&str; 3] = ["f:annotations", "f:finalizers", "f:labels"];
 /// How many who wrote otherwise than by applying the API server tells apart.
 const WRITERS: usize = 10;
 
@@ -66,8 +66,14 @@ impl<'a> Owner<'a> {
 
 /// Whether everybody owns what they owned before, as far as it counts. The API server itself puts the oldest of too many into one entry, whole.
 fn owned_alike(old: &Value, new: &Value, counted: impl Fn(&mut Value)) -> bool {
+    // Both may have ten thousand entries: looked up, and never gone through for each other.
+    let there = |list: &str| {
+        let list = new.get("metadata").and_then(|metadata| metadata.get(list)?.as_array());
+        list.map_or(&[][..], Vec::as_slice)
+    };
+    let finalizers: HashSet<_> = there("finalizers").iter().collect();
     let counted = |fields: &mut Value| {
-        of_metadata(fields, new);
+        of_metadata(fields, &finalizers);
         counted(fields);
     };
     let (mut before, now) = (owners(old, &counted), owners(new, &counted));
@@ -111,21 +117,9 @@ fn owners<'a>(object: &'a Value, counted: &impl Fn(&mut Value)) -> BTreeMap<Owne
 
 /// What of the metadata is a launcher's, as far as it is there still: who takes a finalizer off, or an owner, is judged by that; and that an owner
 /// waits for its end is anybody's.
-fn of_metadata(fields: &mut Value, new: &Value) {
-    let there = |list: &str| {
-        let list = new
-            .pointer("/metadata")
-            .and_then(|metadata| metadata.get(list)?.as_array());
-        list.map_or(&[][..], Vec::as_slice)
-    };
+fn of_metadata(fields: &mut Value, finalizers: &HashSet<&Value>) {
     let named = |field: &str, kind: &str| serde_json::from_str::<Value>(field.strip_prefix(kind)?).ok();
-    let stays = |field: &str| named(field, "v:").is_some_and(|name| there("finalizers").contains(&name));
-    let owns = |field: &str| {
-        named(field, "k:").is_some_and(|key| {
-            let mut owners = there("ownerReferences").iter();
-            owners.any(|owner| owner.get("uid") == key.get("uid"))
-        })
-    };
+    let stays = |field: &str| named(field, "v:").is_some_and(|name| finalizers.contains(&name));
     within(fields, &["f:metadata"], &|metadata| {
         only(metadata, &|field| METADATA.contains(&field));
         // Of a list that says something twice, it is not told apart who owns what.
@@ -135,10 +129,6 @@ fn of_metadata(fields: &mut Value, new: &Value) {
     });
     within(fields, &["f:metadata", "f:finalizers"], &|finalizers| {
         only(finalizers, &stays);
-    });
-    within(fields, &["f:metadata", "f:ownerReferences"], &|owners| {
-        only(owners, &owns);
-        each(owners, &|owner| only(owner, &|field| field != "f:blockOwnerDeletion"));
     });
     // A review keeps the name of what it steps over.
     if let Some(fields) = fields.as_object_mut() {

@@ -27,14 +27,7 @@ const RECORD: Keep = Keep::Only(&[
         Keep::Only(&[("f:metadata", METADATA), ("f:spec", FIELDS), ("f:template", FIELDS)]),
     ),
 ]);
-const METADATA: Keep = Keep::Only(&[
-    ("f:annotations", KEYS),
-    ("f:finalizers", KEYS),
-    ("f:labels", KEYS),
-    ("f:ownerReferences", OWNERS),
-]);
-/// Of each, the fields.
-const OWNERS: Keep = Keep::Down(2);
+const METADATA: Keep = Keep::Only(&[("f:annotations", KEYS), ("f:finalizers", KEYS), ("f:labels", KEYS)]);
 /// Deeper than any field of a pod lies.
 const FIELDS: Keep = Keep::Down(32);
 const KEYS: Keep = Keep::Down(1);

@@ -41,7 +41,6 @@ fn a_review_keeps_all_that_is_compared(
 
 #[rstest]
 #[case::finalizer("f:finalizers", "v:\"example.com/stays\"")]
-#[case::owner("f:ownerReferences", "k:{\"uid\":\"1\"}")]
 fn a_review_keeps_who_owns_what_ends_it(#[case] list: &str, #[case] item: &str) {
     let fields = json!({"f:metadata": {list: {item: {"f:uid": {}}}}});
     let old = managed(&[entry("lea", "Apply", &fields)]);
@@ -185,8 +184,6 @@ fn the_oldest_writers_come_into_one_entry(
 #[case::nothing_that_is_kept(json!({"f:metadata": {}}), false)]
 #[case::finalizer_that_stays(json!({"f:metadata": {"f:finalizers": {".": {}, "v:\"example.com/stays\"": {}}}}), true)]
 #[case::finalizer_that_is_taken_off(json!({"f:metadata": {"f:finalizers": {".": {}, "v:\"a/b\"": {}}}}), false)]
-#[case::owner(json!({"f:metadata": {"f:ownerReferences": {".": {}, "k:{\"uid\":\"1\"}": {}}}}), true)]
-#[case::owner_that_is_taken_away(json!({"f:metadata": {"f:ownerReferences": {".": {}, "k:{\"uid\":\"2\"}": {}}}}), false)]
 #[case::status(json!({"f:status": {"f:replicas": {}}}), false)]
 fn who_owns_what_is_withdrawn_by_leaving_it_out_stays(#[case] fields: Value, #[case] counts: bool) {
     let lea = entry("lea", "Apply", &fields);
@@ -223,7 +220,6 @@ fn who_owns_a_pause_stays_while_it_lasts() {
 #[case::label(json!({"f:metadata": {"f:labels": {"f:team": {}}}}), true)]
 #[case::applied(json!({"f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/last-applied-configuration": {}}}}), true)]
 #[case::note(json!({"f:metadata": {"f:annotations": {"f:note": {}}}}), false)]
-#[case::unblocked(json!({"f:metadata": {"f:ownerReferences": {"k:{\"uid\":\"1\"}": {"f:blockOwnerDeletion": {}}}}}), true)]
 #[case::resized(json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {"f:resources": {"f:limits": {}}}}}}), false)]
 #[case::how_long(json!({"f:spec": {"f:activeDeadlineSeconds": {}, "f:tolerations": {}}}), false)]
 #[case::debugged(json!({"f:spec": {"f:ephemeralContainers": {"k:{\"name\":\"d\"}": {"f:image": {}}}}}), false)]
