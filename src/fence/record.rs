@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::bookkeeping::is_kept_by_a_tool;
-use super::update::{FREE_FIELDS, FREE_POD_FIELDS, RESIZABLE, goes_on, is_switch};
+use super::update::{FREE_FIELDS, FREE_POD_FIELDS, RESIZABLE, goes_on, is_switch, list};
 
 /// By what of its metadata a launcher ends something, or a tool of hers finds it. A review keeps no more.
 const METADATA: [&str; 3] = ["f:annotations", "f:finalizers", "f:labels"];
@@ -66,18 +66,14 @@ impl<'a> Owner<'a> {
 
 /// Whether everybody owns what they owned before, as far as it counts. The API server itself puts the oldest of too many into one entry, whole.
 fn owned_alike(old: &Value, new: &Value, counted: impl Fn(&mut Value)) -> bool {
-    // Both may have ten thousand entries: looked up, and never gone through for each other.
-    let there = |list: &str| {
-        let list = new.get("metadata").and_then(|metadata| metadata.get(list)?.as_array());
-        list.map_or(&[][..], Vec::as_slice)
-    };
-    let finalizers: HashSet<_> = there("finalizers").iter().collect();
+    let finalizers: HashSet<_> = list(new, "finalizers").iter().collect();
     let counted = |fields: &mut Value| {
         of_metadata(fields, &finalizers);
         counted(fields);
     };
     let (mut before, now) = (owners(old, &counted), owners(new, &counted));
-    let writers = entries(old).filter(|entry| !Owner::of(entry).has_applied()).count();
+    let entries = list(old, "managedFields").iter();
+    let writers = entries.filter(|entry| !Owner::of(entry).has_applied()).count();
     if before != now && writers >= WRITERS {
         let gone: Vec<_> = before
             .keys()
@@ -93,15 +89,10 @@ fn owned_alike(old: &Value, new: &Value, counted: impl Fn(&mut Value)) -> bool {
     before == now
 }
 
-fn entries(object: &Value) -> impl Iterator<Item = &Value> {
-    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    entries.into_iter().flatten()
-}
-
 /// Who owns what of an object.
 fn owners<'a>(object: &'a Value, counted: &impl Fn(&mut Value)) -> BTreeMap<Owner<'a>, Value> {
     let mut owners = BTreeMap::new();
-    for entry in entries(object) {
+    for entry in list(object, "managedFields") {
         let mut fields = entry.get("fieldsV1").cloned().unwrap_or_default();
         only(&mut fields, &|field| {
             ["f:metadata", "f:spec", "f:template"].contains(&field)
@@ -115,11 +106,10 @@ fn owners<'a>(object: &'a Value, counted: &impl Fn(&mut Value)) -> BTreeMap<Owne
     owners
 }
 
-/// What of the metadata is a launcher's, as far as it is there still: who takes a finalizer off, or an owner, is judged by that; and that an owner
-/// waits for its end is anybody's.
+/// What of the metadata is a launcher's, of finalizers those that are there still: to take one off is anybody's.
 fn of_metadata(fields: &mut Value, finalizers: &HashSet<&Value>) {
-    let named = |field: &str, kind: &str| serde_json::from_str::<Value>(field.strip_prefix(kind)?).ok();
-    let stays = |field: &str| named(field, "v:").is_some_and(|name| finalizers.contains(&name));
+    let named = |field: &str| serde_json::from_str::<Value>(field.strip_prefix("v:")?).ok();
+    let stays = |field: &str| named(field).is_some_and(|name| finalizers.contains(&name));
     within(fields, &["f:metadata"], &|metadata| {
         only(metadata, &|field| METADATA.contains(&field));
         // Of a list that says something twice, it is not told apart who owns what.

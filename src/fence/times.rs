@@ -15,35 +15,32 @@ const FREE: [&str; 4] = ["annotations", "labels", "matchLabels", "nodeSelector"]
 
 /// Checks what was not so before.
 pub(super) fn check(subject: &Subject<'_>) -> Option<Violation> {
-    let of = |object: &Value| object.get("spec").and_then(|spec| unreadable(spec, "spec"));
+    let of = |object: &Value| object.get("spec").and_then(unreadable);
     let path = of(subject.object)?;
     if subject.review.old_object().is_some_and(|old| of(old).is_some()) {
         return None;
     }
     let message = "the API server takes this time and cannot read it again: no controller, and nobody else, could PATCH the object";
     let fix = "leave it out: the API server writes the times of objects; or name one between the years 0 and 9998";
-    Some(violation(RULE, path, None, message, fix))
+    Some(violation(RULE, format!("spec{path}"), None, message, fix))
 }
 
-/// Where the first time is that cannot be read again.
-fn unreadable(value: &Value, path: &str) -> Option<String> {
+/// Where below the first time is that cannot be read again. Nothing is written down of what is passed: every pod comes by here.
+fn unreadable(value: &Value) -> Option<String> {
     match value {
         Value::Object(fields) => {
-            fields
-                .iter()
-                .filter(|(key, _)| !FREE.contains(&key.as_str()))
-                .find_map(|(key, value)| {
-                    let path = format!("{path}.{key}");
-                    let is_time = key == "time" || key.ends_with("Time") || key.ends_with("Timestamp");
-                    match value.as_str() {
-                        Some(text) if is_time && is_beyond(text) => Some(path),
-                        _ => unreadable(value, &path),
-                    }
-                })
+            let mut fields = fields.iter().filter(|(key, _)| !FREE.contains(&key.as_str()));
+            fields.find_map(|(key, value)| {
+                let is_time = key == "time" || key.ends_with("Time") || key.ends_with("Timestamp");
+                match value.as_str() {
+                    Some(text) if is_time && is_beyond(text) => Some(format!(".{key}")),
+                    _ => unreadable(value).map(|below| format!(".{key}{below}")),
+                }
+            })
         }
         Value::Array(items) => {
             let mut items = items.iter().enumerate();
-            items.find_map(|(index, item)| unreadable(item, &format!("{path}[{index}]")))
+            items.find_map(|(index, item)| unreadable(item).map(|below| format!("[{index}]{below}")))
         }
         _ => None,
     }

@@ -264,7 +264,7 @@ fn owners(object: &Value) -> impl Iterator<Item = &Value> {
 
 /// A list of the metadata. It may have ten thousand entries, and so may the one before: whoever compares two of them looks each entry up,
 /// and never goes through the other list for it.
-fn list<'a>(object: &'a Value, field: &str) -> &'a [Value] {
+pub(super) fn list<'a>(object: &'a Value, field: &str) -> &'a [Value] {
     let list = metadata_of(object).and_then(|metadata| metadata.get(field)?.as_array());
     list.map_or(&[], Vec::as_slice)
 }

@@ -26,15 +26,9 @@ pub fn class_problems(class: &AIWorkflowClass) -> Vec<Problem> {
         }
         unreadable_images(&format!("spec.engines[{number}].images"), &engine.images, &mut problems);
     }
-    let images = spec.images.iter();
-    let images = images.flat_map(|images| {
-        [
-            ("images.allowed", &images.allowed),
-            ("images.injected", &images.injected),
-        ]
-    });
-    for (field, list) in images {
-        unreadable_images(&format!("spec.{field}"), list, &mut problems);
+    if let Some(images) = &spec.images {
+        unreadable_images("spec.images.allowed", &images.allowed, &mut problems);
+        unreadable_images("spec.images.injected", &images.injected, &mut problems);
     }
     shape::class_problems(spec, &mut problems);
     let network = spec.network.clone().unwrap_or_default();

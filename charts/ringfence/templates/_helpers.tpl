@@ -180,6 +180,14 @@ object == null || !has(object.metadata) || !has(object.metadata.managedFields)
   && oldObject.metadata.managedFields.exists(f, has(f.time) && f.time != null && !(string(f.time).matches('^[0-9]{4}-') && string(f.time) < '9999')))
 {{- end }}
 
+{{/* The same as a validation of what runs, or makes what runs. */}}
+{{- define "ringfence.readableTimes" -}}
+- expression: |-
+    {{- include "ringfence.readableTimesCel" . | nindent 4 }}
+  reason: Forbidden
+  message: "a time in metadata.managedFields lies beyond what can be read again: nobody could PATCH the object, its controllers neither. Fix: leave managedFields out, which the API server writes; where it is so already, patch metadata.managedFields to [{}]."
+{{- end }}
+
 {{/* How many have applied an object, before and now. */}}
 {{- define "ringfence.appliedVariables" -}}
 {{- range $side := list "object" "oldObject" }}

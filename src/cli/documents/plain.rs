@@ -24,7 +24,7 @@ const UNLIKE: &str = "this key is written plain here and in quotes elsewhere, or
 
 /// Refuses tags, and names of anchors that kubectl may not take for the whole of them.
 pub(super) fn marks(document: &Document) -> Result<(), Problem> {
-    if !document.text.contains(['!', '&', '*']) {
+    if !document.text.contains(['!', '&']) {
         return Ok(());
     }
     let place = |marker: &Marker, message: &str| placed(document, marker.line(), marker.col(), message.to_owned());
@@ -38,7 +38,8 @@ pub(super) fn marks(document: &Document) -> Result<(), Problem> {
             .into_parts();
         let message = match token {
             TokenType::Tag(..) => TAGGED,
-            TokenType::Anchor(name) | TokenType::Alias(name) if !is_plain(&name) => NAMED,
+            // An alias has the name of an anchor before it.
+            TokenType::Anchor(name) if !is_plain(&name) => NAMED,
             _ => continue,
         };
         return Err(place(&span.start, message));

@@ -323,30 +323,27 @@ fn a_value_that_kubectl_reads_otherwise_is_refused(#[case] text: &str, #[case] w
 #[case::up_to_a_comma_in_a_list("x: [!, z]")]
 #[case::up_to_a_comma_behind_a_key("x: {a: !,b: c}")]
 #[case::before_a_colon("x: [!!str :z]")]
-#[case::by_a_directive("%TAG !e! tag:example.com,2026:\n---\nx: !e!a b")]
 fn a_tag_is_refused(#[case] text: &str) {
-    let read = read(text.as_bytes());
-    let [Err((_, said))] = read.as_slice() else {
-        panic!("{text}: {read:?}");
+    refused(text, "knows other tags");
+}
+
+#[test]
+fn a_tag_of_a_directive_is_refused() {
+    let read = read(b"%TAG !e! tag:example.com,2026:\n---\nx: !e!a b");
+    let [Err((3, said))] = read.as_slice() else {
+        panic!("{read:?}");
     };
-    assert!(said.contains("knows other tags"), "{text}: {said}");
+    assert!(said.contains("knows other tags"), "{said}");
 }
 
 #[rstest]
-#[case::colon("x: &x:y c")]
-#[case::question("x: &x?y \"c\"")]
-#[case::of_a_key("x:\n  &x:z b: c")]
-#[case::of_an_alias("x: &x a\ny: *x:z")]
-#[case::letter_of_another_alphabet("x: &\u{e4} c")]
-fn an_anchor_that_kubectl_ends_elsewhere_is_refused(#[case] text: &str) {
-    let read = read(text.as_bytes());
-    let [Err((_, said))] = read.as_slice() else {
-        panic!("{text}: {read:?}");
-    };
-    assert!(
-        said.contains("this anchor ends elsewhere") || text.contains("*x:z"),
-        "{text}: {said}"
-    );
+#[case::colon("x: &x:y c", "this anchor ends elsewhere")]
+#[case::question("x: &x?y \"c\"", "this anchor ends elsewhere")]
+#[case::of_a_key("x:\n  &x:z b: c", "this anchor ends elsewhere")]
+#[case::of_an_alias("x: &x a\ny: *x:z", "unknown anchor")]
+#[case::letter_of_another_alphabet("x: &\u{e4} c", "this anchor ends elsewhere")]
+fn an_anchor_that_kubectl_ends_elsewhere_is_refused(#[case] text: &str, #[case] words: &str) {
+    refused(text, words);
 }
 
 fn refused(text: &str, words: &str) {
